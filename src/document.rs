@@ -58,7 +58,8 @@ impl<V> Document<V> {
         self.leaves.is_empty() && self.cleared.is_empty()
     }
 
-    /// How many leaves the document sets.
+    /// How many leaves the document sets. One that only removes has none and still isn't
+    /// [empty](Self::is_empty).
     pub fn len(&self) -> usize {
         self.leaves.len()
     }

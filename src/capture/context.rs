@@ -1,0 +1,157 @@
+//! The captured span as the active span of the OpenTelemetry API, live.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
+
+use opentelemetry::trace::{Span, SpanContext, Status, TraceContextExt};
+use opentelemetry::{Context, ContextGuard, KeyValue};
+use tracing::span::Id;
+
+use super::visit;
+use crate::clock;
+use crate::record::{Event, Link};
+use crate::state::SpanState;
+
+thread_local! {
+    /// The contexts that entered spans have attached on this thread. Spans need not be exited in
+    /// the reverse order, so each guard is kept with the span it belongs to.
+    static ATTACHED: RefCell<Vec<(Id, ContextGuard)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Makes `span` the active one on this thread.
+pub(super) fn attach(id: &Id, span: &Arc<SpanState>) {
+    let Some(context) = of(span) else { return };
+    let guard = context.attach();
+    // A thread that is being torn down has no place for the guard, which then detaches at once.
+    let _ = ATTACHED.try_with(|attached| attached.borrow_mut().push((id.clone(), guard)));
+}
+
+/// Makes the span that was active before the active one again.
+pub(super) fn detach(id: &Id) {
+    let guard = ATTACHED.try_with(|attached| {
+        let mut attached = attached.borrow_mut();
+        let at = attached.iter().rposition(|(attached, _)| attached == id)?;
+        Some(attached.remove(at))
+    });
+    drop(guard); // only now: dropping a context may run foreign code
+}
+
+/// The context in which `span` is active. `None` if it has closed.
+pub(super) fn of(span: &Arc<SpanState>) -> Option<Context> {
+    let started = span.start();
+    let (made, parent, session) = span
+        .change(|live| (live.context.clone(), live.parent_context.clone(), live.session.clone()))?;
+    if made.is_some() {
+        return made;
+    }
+    let live_span = LiveSpan { context: started.context.clone(), state: Arc::downgrade(span) };
+    let mut context = parent.unwrap_or_default().with_span(live_span);
+    if span.installation().settings.session_propagation
+        && let Some(session) = session
+    {
+        context = context.with_value(session);
+    }
+    span.change(|live| live.context.get_or_insert(context).clone())
+}
+
+/// A captured span as the OpenTelemetry API sees it. Changes reach the span as long as it is open.
+#[derive(Debug)]
+struct LiveSpan {
+    context: SpanContext,
+    /// Weak, since the span's state keeps the context that holds this.
+    state: Weak<SpanState>,
+}
+
+impl Span for LiveSpan {
+    fn add_event_with_timestamp<T>(&mut self, name: T, time: SystemTime, attributes: Vec<KeyValue>)
+    where
+        T: Into<Cow<'static, str>>,
+    {
+        let Some(state) = self.state.upgrade() else { return };
+        add_event(&state, name.into(), time, attributes);
+    }
+
+    fn span_context(&self) -> &SpanContext {
+        &self.context
+    }
+
+    fn is_recording(&self) -> bool {
+        self.state.upgrade().is_some_and(|state| state.change(|_| ()).is_some())
+    }
+
+    fn set_attribute(&mut self, attribute: KeyValue) {
+        let Some(state) = self.state.upgrade() else { return };
+        set_attributes(&state, [attribute]);
+    }
+
+    fn set_status(&mut self, status: Status) {
+        let Some(state) = self.state.upgrade() else { return };
+        state.change(|live| live.set_status(status));
+    }
+
+    fn update_name<T>(&mut self, new_name: T)
+    where
+        T: Into<Cow<'static, str>>,
+    {
+        let Some(state) = self.state.upgrade() else { return };
+        state.change(|live| live.name = new_name.into());
+    }
+
+    fn add_link(&mut self, span_context: SpanContext, attributes: Vec<KeyValue>) {
+        let Some(state) = self.state.upgrade() else { return };
+        add_link(&state, span_context, attributes);
+    }
+
+    fn end_with_timestamp(&mut self, timestamp: SystemTime) {
+        let Some(state) = self.state.upgrade() else { return };
+        state.change(|live| {
+            live.timings.ended.get_or_insert(clock::unix_nanos(timestamp)).to_owned()
+        });
+    }
+}
+
+/// Sets attributes as if they were fields. `None` if the span has closed.
+pub(super) fn set_attributes(
+    state: &Arc<SpanState>,
+    attributes: impl IntoIterator<Item = KeyValue>,
+) -> Option<()> {
+    let installation = state.installation();
+    let fields = visit::given_fields(installation, attributes);
+    let is_feedback = fields.is_feedback;
+    state.change(|live| fields.write_to(live, installation))?;
+    if is_feedback {
+        state.remember_fields();
+    }
+    Some(())
+}
+
+/// Adds an event. `None` if the span has closed.
+pub(super) fn add_event(
+    state: &Arc<SpanState>,
+    name: Cow<'static, str>,
+    time: SystemTime,
+    attributes: Vec<KeyValue>,
+) -> Option<()> {
+    let installation = state.installation();
+    let limits = installation.settings.span_limits;
+    let (attributes, dropped_attributes) =
+        visit::given(installation, attributes, limits.max_attributes_per_event);
+    let event = Event { name, time: clock::unix_nanos(time), attributes, dropped_attributes };
+    state.change(|live| live.add_event(event, limits.max_events_per_span))
+}
+
+/// Adds a link. `None` if the span has closed.
+pub(super) fn add_link(
+    state: &Arc<SpanState>,
+    context: SpanContext,
+    attributes: Vec<KeyValue>,
+) -> Option<()> {
+    let installation = state.installation();
+    let limits = installation.settings.span_limits;
+    let (attributes, dropped_attributes) =
+        visit::given(installation, attributes, limits.max_attributes_per_link);
+    let link = Link { context, attributes, dropped_attributes };
+    state.change(|live| live.add_link(link, limits.max_links_per_span))
+}

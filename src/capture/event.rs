@@ -1,0 +1,165 @@
+//! Events: what happens during a span.
+
+use std::borrow::Cow;
+
+use opentelemetry::trace::Status;
+use tracing::field::Field;
+use tracing::{Event, Level, Metadata};
+
+use super::visit::{self, ErrorText, Values, visit_values};
+use crate::clock;
+use crate::record::{self, Attributes, KeyRef, ValueRef};
+use crate::state::{Installation, SpanState};
+
+/// Warnings of this crate are about the service's telemetry, not part of it.
+const OWN_TARGET: &str = "tracing_feedback";
+
+/// Records `event` on the span it happened in.
+pub(super) fn record(event: &Event<'_>, span: &SpanState, installation: &Installation) {
+    #[cfg(feature = "tracing-log")]
+    let normalized = tracing_log::NormalizeEvent::normalized_metadata(event);
+    #[cfg(feature = "tracing-log")]
+    let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
+    #[cfg(not(feature = "tracing-log"))]
+    let metadata = event.metadata();
+    if metadata.target() == OWN_TARGET {
+        return;
+    }
+
+    let limits = &installation.settings.span_limits;
+    let switches = &installation.settings.switches;
+    let mut visitor = EventVisitor {
+        installation,
+        most: limits.max_attributes_per_event as usize,
+        name: None,
+        attributes: Attributes::with_capacity(event.fields().count() + 5),
+        dropped: 0,
+        status: None,
+        exception: None,
+    };
+    visitor.put("level".into(), ValueRef::Static(metadata.level().as_str()));
+    visitor.put("target".into(), ValueRef::Str(metadata.target()));
+    event.record(&mut visitor);
+    if switches.location {
+        visitor.put_location(metadata);
+    }
+
+    let name = visitor.name.unwrap_or(Cow::Borrowed(event.metadata().name()));
+    let happened = record::Event {
+        name,
+        time: clock::now(),
+        attributes: visitor.attributes,
+        dropped_attributes: visitor.dropped,
+    };
+    let exception = visitor.exception.filter(|_| switches.error_records_to_exceptions);
+    let on_span = exception.as_ref().map(|error| visit::exceptions(installation, error));
+    let status = visitor.status.filter(|_| switches.error_events_to_status);
+    let is_error = *metadata.level() == Level::ERROR;
+    span.change(|live| {
+        if let Some(description) = status {
+            live.set_status(Status::error(description));
+        } else if is_error {
+            live.set_status(Status::error(""));
+        }
+        if let Some(fields) = on_span {
+            fields.write_to(live, installation);
+        }
+        live.add_event(happened, limits.max_events_per_span);
+    });
+}
+
+struct EventVisitor<'a> {
+    installation: &'a Installation,
+    most: usize,
+    name: Option<Cow<'static, str>>,
+    attributes: Attributes,
+    dropped: u32,
+    /// What the span's status says of an error.
+    status: Option<String>,
+    /// The error itself, if it came as one.
+    exception: Option<ErrorText>,
+}
+
+visit_values!(EventVisitor<'_>);
+
+impl Values for EventVisitor<'_> {
+    fn value(&mut self, field: &Field, value: ValueRef<'_>) {
+        match field.name() {
+            "message" => self.name_it(visit::text(value)),
+            // `#[instrument(err)]` makes events without a message and with a field `error`.
+            "error" if self.name.is_none() && matches!(value, ValueRef::Str(_)) => {
+                self.failed(&visit::text(value));
+            }
+            // Handled as the event's own metadata.
+            name if cfg!(feature = "tracing-log") && name.starts_with("log.") => {}
+            name => self.put(KeyRef::Static(name), value),
+        }
+    }
+
+    fn formatted(&mut self, field: &Field, value: &str) {
+        self.value(field, ValueRef::Str(value));
+    }
+
+    fn error(&mut self, field: &Field, error: &ErrorText) {
+        let switches = &self.installation.settings.switches;
+        if field.name() == "error" && self.name.is_none() {
+            self.failed(&error.message);
+        }
+        if switches.error_fields_to_exceptions {
+            for (key, value) in visit::exception(error) {
+                self.put(KeyRef::Static(key), value);
+            }
+        }
+        self.put(KeyRef::Static(field.name()), ValueRef::Str(&error.message));
+        let chain = format!("{}.chain", field.name());
+        self.put(KeyRef::Borrowed(&chain), ValueRef::Array(&error.chain));
+        self.exception = Some(ErrorText {
+            message: error.message.clone(),
+            chain: error.chain.clone(),
+            stacktrace: error.stacktrace.clone(),
+        });
+    }
+}
+
+impl EventVisitor<'_> {
+    fn put(&mut self, key: KeyRef<'_>, value: ValueRef<'_>) {
+        self.dropped += visit::put(self.installation, &mut self.attributes, key, value, self.most);
+    }
+
+    /// The message names the event.
+    fn name_it(&mut self, message: String) {
+        let key = KeyRef::Static("message");
+        let installation = self.installation;
+        let kept =
+            visit::redacted(installation, key, ValueRef::Str(&message), |value| visit::text(value));
+        self.name = Some(kept.map_or(Cow::Borrowed("event"), Cow::Owned));
+    }
+
+    /// The event tells an error, by the semantic conventions for exceptions.
+    fn failed(&mut self, message: &str) {
+        let installation = self.installation;
+        let key = KeyRef::Static("error");
+        let kept = visit::redacted(installation, key, ValueRef::Str(message), visit::text);
+        let Some(message) = kept else { return };
+        if installation.settings.switches.error_events_to_exceptions {
+            self.name = Some(Cow::Borrowed("exception"));
+            self.put(KeyRef::Static("exception.message"), ValueRef::Str(&message));
+        } else {
+            self.put(KeyRef::Static("error"), ValueRef::Str(&message));
+        }
+        self.status = Some(message);
+    }
+
+    fn put_location(&mut self, metadata: &Metadata<'_>) {
+        let parts =
+            [("code.file.path", metadata.file()), ("code.module.name", metadata.module_path())];
+        for (key, text) in parts {
+            if let Some(text) = text {
+                self.put(KeyRef::Static(key), ValueRef::Str(text));
+            }
+        }
+        if let Some(line) = metadata.line() {
+            self.put("code.line.number".into(), ValueRef::I64(line.into()));
+        }
+    }
+}

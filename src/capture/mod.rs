@@ -1,0 +1,289 @@
+//! Capture: the layer that turns what `tracing` says of a span into its [state](crate::state).
+//!
+//! [`FeedbackLayer`] is the whole of it. Every callback finds the span or returns, and changes one
+//! thing. Values are visited before any lock is taken ([`visit`]), since their `Debug` and `Display`
+//! are foreign code that may itself make spans and events. [`context`] makes a captured span the
+//! active one of the OpenTelemetry API, [`span_ext`] is what users call on a `tracing::Span`, and
+//! [`processor`] takes the spans that others make with the OpenTelemetry API.
+
+mod context;
+mod event;
+mod processor;
+mod span_ext;
+mod visit;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use opentelemetry::Context as OtelContext;
+use opentelemetry::trace::TraceContextExt;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Dispatch, Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
+
+use crate::clock;
+use crate::quiet;
+use crate::record::{Attributes as Recorded, Link};
+use crate::session::Session;
+use crate::state::{Claim, Installation, Live, SpanState};
+
+pub use processor::FeedbackSpanProcessor;
+pub use span_ext::{SpanError, SpanExt};
+
+/// The layer that captures `#[instrument]` spans, with the feedback on them, for export.
+///
+/// Made by [`Builder::build`](crate::Builder::build), and put into a subscriber that is based on
+/// [`tracing_subscriber::Registry`]. It works under `reload`, `Filtered`, `Option`, `Box` and `Vec`.
+/// Of several in one stack the first captures; the others are inert and say so once.
+///
+/// ```
+/// use tracing_subscriber::prelude::*;
+///
+/// let (layer, telemetry) = tracing_feedback::builder().build()?;
+/// let subscriber = tracing_subscriber::registry().with(layer);
+/// tracing::subscriber::with_default(subscriber, || {
+///     assert!(tracing_feedback::enrich_session!(feedback = { "rating": 5 }).is_ok() == false);
+///     let _span = tracing::info_span!("answer").entered();
+///     assert!(tracing_feedback::enrich_session!(feedback = { "rating": 5 }).is_ok());
+/// });
+/// # Ok::<(), tracing_feedback::BuildError>(())
+/// ```
+pub struct FeedbackLayer {
+    installation: Arc<Installation>,
+    /// Another layer of ours was there first.
+    is_inert: AtomicBool,
+    /// Whether the layer knows its registry.
+    has_claim: AtomicBool,
+}
+
+impl FeedbackLayer {
+    pub(crate) fn new(installation: Arc<Installation>) -> Self {
+        let (is_inert, has_claim) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { installation, is_inert, has_claim }
+    }
+
+    pub(crate) fn installation(&self) -> &Arc<Installation> {
+        &self.installation
+    }
+
+    /// Whether nothing is captured on this thread now.
+    fn is_off(&self) -> bool {
+        quiet::is_this_thread()
+            || self.is_inert.load(Ordering::Relaxed)
+            || self.installation.is_disabled()
+            || OtelContext::is_current_telemetry_suppressed()
+    }
+
+    fn become_inert(&self) {
+        if !self.is_inert.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                target: "tracing_feedback",
+                "a second layer in one subscriber stays inert: the first one captures its spans"
+            );
+        }
+    }
+
+    fn claim(&self, dispatch: &Dispatch) {
+        if self.is_inert.load(Ordering::Relaxed) {
+            return;
+        }
+        match Claim::make(dispatch, &self.installation) {
+            Claim::First => self.has_claim.store(true, Ordering::Relaxed),
+            Claim::Taken => self.become_inert(),
+            Claim::NoRegistry => {}
+        }
+    }
+
+    /// The state of a span and of those around it. `None` if it isn't captured.
+    fn state<S: for<'span> LookupSpan<'span>>(span: &SpanRef<'_, S>) -> Option<Arc<SpanState>> {
+        span.extensions().get::<Arc<SpanState>>().cloned()
+    }
+
+    /// The state of the nearest captured span, beginning with `span`.
+    fn nearest<'r, S: for<'span> LookupSpan<'span> + 'r>(
+        span: Option<SpanRef<'r, S>>,
+    ) -> Option<Arc<SpanState>> {
+        std::iter::successors(span, SpanRef::parent).find_map(|span| Self::state(&span))
+    }
+
+    /// What is known of a span before its fields: times, parents, session, and where it was made.
+    fn begin(&self, attributes: &Attributes<'_>, parent: Option<&Arc<SpanState>>) -> Live {
+        let settings = &self.installation.settings;
+        let metadata = attributes.metadata();
+        let capacity = attributes.fields().len() + 10;
+        let mut live = Live::new(metadata.name(), clock::now(), capacity);
+        // The OpenTelemetry context counts where this layer keeps it up to date, and where nothing
+        // of ours is around.
+        if attributes.is_contextual() && (settings.switches.context_activation || parent.is_none())
+        {
+            live.parent_context = Some(OtelContext::current());
+        }
+        live.session = self.inherited_session(live.parent_context.as_ref(), parent);
+        visit::push_constants(&mut live.attributes, metadata, &settings.switches);
+        live
+    }
+
+    fn inherited_session(
+        &self,
+        context: Option<&OtelContext>,
+        parent: Option<&Arc<SpanState>>,
+    ) -> Option<Session> {
+        let of_context = context
+            .filter(|context| !parent.is_some_and(|parent| is_active(parent, context)))
+            .and_then(|context| context.get::<Session>().cloned());
+        of_context
+            .or_else(|| parent.and_then(|parent| parent.session()))
+            .or_else(|| self.installation.settings.session.clone())
+    }
+}
+
+/// Whether `span` is the active one of `context`.
+fn is_active(span: &SpanState, context: &OtelContext) -> bool {
+    span.start().context.span_id() == context.span().span_context().span_id()
+}
+
+impl<S> Layer<S> for FeedbackLayer
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    fn on_layer(&mut self, subscriber: &mut S) {
+        let below: &dyn Subscriber = subscriber;
+        if below.is::<FeedbackLayer>() {
+            self.become_inert();
+        }
+    }
+
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        self.claim(dispatch);
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
+        if self.is_off() {
+            return;
+        }
+        let Some(span) = ctx.span(id) else { return };
+        if !self.has_claim.load(Ordering::Relaxed) {
+            tracing::dispatcher::get_default(|dispatch| self.claim(dispatch));
+        }
+        let parent = Self::nearest(span.parent());
+        if let Some(parent) = &parent {
+            parent.start(); // it has a child: its place is fixed
+        }
+        let mut live = self.begin(attributes, parent.as_ref());
+        let constants = std::mem::take(&mut live.attributes);
+        let fields = visit::fields(&self.installation, constants, |visitor| {
+            attributes.record(visitor);
+        });
+        let is_feedback = fields.is_feedback;
+        fields.write_to(&mut live, &self.installation);
+        let state = Arc::new(SpanState::new(self.installation.clone(), parent, live));
+        if is_feedback {
+            state.remember_fields();
+        }
+        let mut extensions = span.extensions_mut();
+        if extensions.get_mut::<Arc<SpanState>>().is_some() {
+            drop(extensions);
+            self.become_inert();
+        } else {
+            extensions.insert(state);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
+        let Some(state) = self.find(id, &ctx) else { return };
+        let fields = visit::fields(&self.installation, Recorded::default(), |visitor| {
+            values.record(visitor);
+        });
+        let is_feedback = fields.is_feedback;
+        state.change(|live| fields.write_to(live, &self.installation));
+        if is_feedback {
+            state.remember_fields();
+        }
+    }
+
+    fn on_follows_from(&self, id: &Id, follows: &Id, ctx: Context<'_, S>) {
+        let (Some(state), Some(follows)) = (self.find(id, &ctx), self.find(follows, &ctx)) else {
+            return;
+        };
+        let most = self.installation.settings.span_limits.max_links_per_span;
+        let context = follows.start().context.clone();
+        let link = Link { context, attributes: Recorded::default(), dropped_attributes: 0 };
+        state.change(|live| live.add_link(link, most));
+    }
+
+    fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
+        if self.is_off() {
+            return;
+        }
+        if let Some(state) = Self::nearest(ctx.event_span(event)) {
+            event::record(event, &state, &self.installation);
+        }
+    }
+
+    fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
+        let switches = &self.installation.settings.switches;
+        let Some(state) = self.find(id, &ctx) else { return };
+        state.start();
+        if switches.tracked_inactivity {
+            let now = clock::now();
+            state.change(|live| live.timings.enter(now));
+        }
+        if switches.context_activation {
+            context::attach(id, &state);
+        }
+    }
+
+    fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
+        if self.installation.settings.switches.context_activation {
+            context::detach(id);
+        }
+        if let Some(state) = self.find(id, &ctx) {
+            let now = clock::now();
+            state.change(|live| live.timings.exit(now));
+        }
+    }
+
+    fn on_close(&self, id: Id, ctx: Context<'_, S>) {
+        let Some(span) = ctx.span(&id) else { return };
+        let is_ours = span
+            .extensions()
+            .get::<Arc<SpanState>>()
+            .is_some_and(|state| Arc::ptr_eq(state.installation(), &self.installation));
+        if !is_ours {
+            return;
+        }
+        let state = span.extensions_mut().remove::<Arc<SpanState>>();
+        if let Some(state) = state {
+            state.close(clock::now());
+        }
+    }
+}
+
+impl FeedbackLayer {
+    /// The state of a span that this layer captured.
+    fn find<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<Arc<SpanState>>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        let state = Self::state(&ctx.span(id)?)?;
+        Arc::ptr_eq(state.installation(), &self.installation).then_some(state)
+    }
+}
+
+impl Drop for FeedbackLayer {
+    fn drop(&mut self) {
+        Claim::release(&self.installation);
+    }
+}
+
+impl fmt::Debug for FeedbackLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FeedbackLayer")
+            .field("is_inert", &self.is_inert)
+            .field("settings", &self.installation.settings)
+            .finish_non_exhaustive()
+    }
+}

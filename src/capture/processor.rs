@@ -1,0 +1,105 @@
+//! Spans made with the OpenTelemetry API, on their way into the same pipeline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::trace::Span as _;
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
+
+use crate::clock;
+use crate::record::{Attributes, Enrichments, Event, KeyRef, Link, Parent, SpanRecord, ValueRef};
+use crate::session::{SESSION_ID, Session};
+use crate::state::Installation;
+
+/// A `SpanProcessor` for an `SdkTracerProvider`: its spans go where those of the layer go.
+///
+/// Made by [`Telemetry::span_processor`](crate::Telemetry::span_processor).
+#[derive(Clone, Debug)]
+pub struct FeedbackSpanProcessor {
+    installation: Arc<Installation>,
+}
+
+impl FeedbackSpanProcessor {
+    pub(crate) fn new(installation: Arc<Installation>) -> Self {
+        Self { installation }
+    }
+}
+
+impl SpanProcessor for FeedbackSpanProcessor {
+    fn on_start(&self, span: &mut Span, parent: &Context) {
+        let of_layer = || crate::state::current().and_then(|state| state.session());
+        let session = parent.get::<Session>().cloned().or_else(of_layer);
+        if let Some(session) = session.or_else(|| self.installation.settings.session.clone()) {
+            span.set_attribute(KeyValue::new(SESSION_ID, session.id().to_owned()));
+        }
+    }
+
+    fn on_end(&self, span: SpanData) {
+        if span.span_context.is_sampled() {
+            self.installation.push(record(span, &self.installation));
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        let limit = Duration::from_secs(5);
+        self.installation
+            .flush(limit)
+            .map_err(|error| OTelSdkError::InternalFailure(error.to_string()))
+    }
+
+    /// Flushes. The pipeline belongs to the layer, which may go on.
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.installation
+            .flush(timeout)
+            .map_err(|error| OTelSdkError::InternalFailure(error.to_string()))
+    }
+}
+
+fn record(span: SpanData, installation: &Installation) -> SpanRecord {
+    let context = span.span_context;
+    let events = span.events.events.into_iter().map(|event| Event {
+        name: event.name,
+        time: clock::unix_nanos(event.timestamp),
+        attributes: attributes(event.attributes, installation),
+        dropped_attributes: event.dropped_attributes_count,
+    });
+    let links = span.links.links.into_iter().map(|link| Link {
+        context: link.span_context,
+        attributes: attributes(link.attributes, installation),
+        dropped_attributes: link.dropped_attributes_count,
+    });
+    SpanRecord {
+        trace_id: context.trace_id(),
+        span_id: context.span_id(),
+        parent: Parent { span_id: span.parent_span_id, is_remote: span.parent_span_is_remote },
+        flags: context.trace_flags(),
+        trace_state: context.trace_state().clone(),
+        name: span.name,
+        kind: span.span_kind,
+        start: clock::unix_nanos(span.start_time),
+        end: clock::unix_nanos(span.end_time).max(clock::unix_nanos(span.start_time)),
+        attributes: attributes(span.attributes, installation),
+        enrichments: Enrichments::default(),
+        dropped_attributes: span.dropped_attributes_count,
+        events: events.collect(),
+        dropped_events: span.events.dropped_count,
+        links: links.collect(),
+        dropped_links: span.links.dropped_count,
+        status: span.status,
+        scope: Arc::new(span.instrumentation_scope),
+        feedback: false,
+    }
+}
+
+/// Redacted, each key once.
+fn attributes(given: Vec<KeyValue>, installation: &Installation) -> Attributes {
+    let mut attributes = Attributes::with_capacity(given.len());
+    for attribute in given {
+        let key = KeyRef::Borrowed(attribute.key.as_str());
+        let value = ValueRef::from(&attribute.value);
+        super::visit::put(installation, &mut attributes, key, value, usize::MAX);
+    }
+    attributes
+}

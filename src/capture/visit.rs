@@ -1,0 +1,462 @@
+//! Visiting the values that `tracing` records, before any lock is taken.
+//!
+//! Every value passes through [`Fields::set`]: redaction first, then to where its key belongs.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use opentelemetry::trace::{SpanKind, Status};
+use opentelemetry::{Array, KeyValue, StringValue, Value};
+use tracing::Metadata;
+use tracing::field::{Field, Visit};
+
+use crate::clock;
+use crate::document::Key;
+use crate::record::{Attributes, KeyRef, ValueRef};
+use crate::session::{SESSION_ID, Session};
+use crate::settings::{Switches, namespaced};
+use crate::state::carrier::OWN_PREFIX;
+use crate::state::{Installation, Live};
+
+/// What the fields of a span say, sorted by where it belongs.
+pub(super) struct Fields {
+    attributes: Attributes,
+    dropped: u32,
+    name: Option<String>,
+    kind: Option<SpanKind>,
+    status_code: Option<Status>,
+    status_description: Option<String>,
+    session: Option<Session>,
+    /// Leaves of the feedback document.
+    leaves: Vec<(Key, Value)>,
+    /// Whether one of the leaves lies in the namespace `feedback`.
+    pub(super) is_feedback: bool,
+}
+
+/// Visits the fields of a span with `record`, beginning with `attributes`.
+pub(super) fn fields(
+    installation: &Installation,
+    attributes: Attributes,
+    record: impl FnOnce(&mut dyn Visit),
+) -> Fields {
+    let mut visitor = SpanVisitor { installation, fields: Fields::new(attributes) };
+    record(&mut visitor);
+    visitor.fields
+}
+
+/// The same for attributes given through the OpenTelemetry API.
+pub(super) fn given_fields(
+    installation: &Installation,
+    attributes: impl IntoIterator<Item = KeyValue>,
+) -> Fields {
+    let mut fields = Fields::new(Attributes::default());
+    for attribute in attributes {
+        let key = KeyRef::Borrowed(attribute.key.as_str());
+        fields.set(installation, key, ValueRef::from(&attribute.value));
+    }
+    fields
+}
+
+/// Attributes of an event or link given through the OpenTelemetry API, at most `most`, and how many
+/// were dropped.
+pub(super) fn given(
+    installation: &Installation,
+    given: Vec<KeyValue>,
+    most: u32,
+) -> (Attributes, u32) {
+    let mut attributes = Attributes::with_capacity(given.len().min(most as usize));
+    let mut dropped = 0;
+    for attribute in given {
+        let key = KeyRef::Borrowed(attribute.key.as_str());
+        let value = ValueRef::from(&attribute.value);
+        dropped += put(installation, &mut attributes, key, value, most as usize);
+    }
+    (attributes, dropped)
+}
+
+/// Sets one attribute, redacted and within the limits. Returns how many were dropped.
+pub(super) fn put(
+    installation: &Installation,
+    attributes: &mut Attributes,
+    key: KeyRef<'_>,
+    value: ValueRef<'_>,
+    most: usize,
+) -> u32 {
+    redacted(installation, key, value, |value| {
+        let value = shortened(value, installation.settings.value_characters);
+        u32::from(!attributes.set_within(key, value, most))
+    })
+    .unwrap_or(0)
+}
+
+/// Gives what redaction leaves of a value to `then`. A panic drops the value, and is counted.
+pub(super) fn redacted<T>(
+    installation: &Installation,
+    key: KeyRef<'_>,
+    value: ValueRef<'_>,
+    then: impl FnOnce(ValueRef<'_>) -> T,
+) -> Option<T> {
+    let Some(redaction) = &installation.settings.redaction else { return Some(then(value)) };
+    match redaction.apply(key.as_str(), value.to_value()) {
+        Ok(value) => value.map(|value| then(ValueRef::from(&value))),
+        Err(_) => {
+            installation.count_refused("redaction_panicked");
+            None
+        }
+    }
+}
+
+/// A text of at most `most` characters; other values as they are.
+fn shortened(value: ValueRef<'_>, most: Option<usize>) -> ValueRef<'_> {
+    let Some(most) = most else { return value };
+    let cut = |text: &str| text.char_indices().nth(most).map(|(end, _)| end);
+    match value {
+        ValueRef::Str(text) => ValueRef::Str(cut(text).map_or(text, |end| &text[..end])),
+        ValueRef::Static(text) => ValueRef::Static(cut(text).map_or(text, |end| &text[..end])),
+        other => other,
+    }
+}
+
+/// The part of a span that is the same each time: where its call site is, and on which thread it
+/// was made.
+pub(super) fn push_constants(
+    attributes: &mut Attributes,
+    metadata: &'static Metadata<'static>,
+    switches: &Switches,
+) {
+    if switches.location {
+        push_location(attributes, metadata.file(), metadata.module_path(), metadata.line());
+    }
+    if switches.threads {
+        THREAD.with(|thread| {
+            attributes.push("thread.id".into(), ValueRef::I64(thread.id));
+            if let Some(name) = &thread.name {
+                attributes.push("thread.name".into(), ValueRef::Str(name));
+            }
+        });
+    }
+    if switches.level {
+        attributes.push("level".into(), ValueRef::Static(metadata.level().as_str()));
+    }
+    if switches.target {
+        attributes.push("target".into(), ValueRef::Static(metadata.target()));
+    }
+}
+
+fn push_location(
+    attributes: &mut Attributes,
+    file: Option<&'static str>,
+    module: Option<&'static str>,
+    line: Option<u32>,
+) {
+    if let Some(file) = file {
+        attributes.push("code.file.path".into(), ValueRef::Static(file));
+    }
+    if let Some(module) = module {
+        attributes.push("code.module.name".into(), ValueRef::Static(module));
+    }
+    if let Some(line) = line {
+        attributes.push("code.line.number".into(), ValueRef::I64(line.into()));
+    }
+}
+
+/// The current thread as the semantic conventions describe it.
+struct Thread {
+    id: i64,
+    name: Option<String>,
+}
+
+thread_local! {
+    static THREAD: Thread = {
+        let thread = std::thread::current();
+        // The number is only to be had from the `Debug` form, `ThreadId(7)`.
+        let id = format!("{:?}", thread.id());
+        let digits = id.trim_matches(|c: char| !c.is_ascii_digit());
+        Thread { id: digits.parse().unwrap_or(0), name: thread.name().map(str::to_owned) }
+    };
+}
+
+impl Fields {
+    fn new(attributes: Attributes) -> Self {
+        Self {
+            attributes,
+            dropped: 0,
+            name: None,
+            kind: None,
+            status_code: None,
+            status_description: None,
+            session: None,
+            leaves: Vec::new(),
+            is_feedback: false,
+        }
+    }
+
+    /// One value on its way to where its key belongs.
+    fn set(&mut self, installation: &Installation, key: KeyRef<'_>, value: ValueRef<'_>) {
+        redacted(installation, key, value, |value| self.route(installation, key, value));
+    }
+
+    fn route(&mut self, installation: &Installation, key: KeyRef<'_>, value: ValueRef<'_>) {
+        let settings = &installation.settings;
+        let value = shortened(value, settings.value_characters);
+        match key.as_str() {
+            "otel.name" => self.name = Some(text(value)),
+            "otel.kind" => self.kind = span_kind(&text(value)).or(self.kind.take()),
+            "otel.status_code" => self.status_code = status_code(&text(value)),
+            "otel.status_description" => self.status_description = Some(text(value)),
+            SESSION_ID => match Session::with_id(text(value)) {
+                Ok(session) => self.session = Some(session),
+                Err(error) => {
+                    installation.count_refused("invalid_session_id");
+                    warn_once(&error);
+                }
+            },
+            // Only this crate speaks for itself.
+            name if name.starts_with(OWN_PREFIX) => self.dropped += 1,
+            name => match namespaced(name, settings.convention) {
+                Some(bare) => self.leaf(installation, key, bare, value),
+                None => {
+                    let most = settings.span_limits.max_attributes_per_span as usize;
+                    self.dropped += u32::from(!self.attributes.set_within(key, value, most));
+                }
+            },
+        }
+    }
+
+    fn leaf(
+        &mut self,
+        installation: &Installation,
+        key: KeyRef<'_>,
+        bare: &str,
+        value: ValueRef<'_>,
+    ) {
+        if matches!(value, ValueRef::F64(value) if !value.is_finite()) {
+            installation.count_refused("not_finite");
+            return;
+        }
+        let key = match key {
+            KeyRef::Static(key) => Key::Borrowed(&key[key.len() - bare.len()..]),
+            KeyRef::Borrowed(_) => Key::Owned(bare.to_owned()),
+        };
+        self.is_feedback |= bare.starts_with("feedback.");
+        self.leaves.push((key, value.to_value()));
+    }
+
+    /// Writes what was visited into the state of a span. Calls nothing foreign.
+    pub(super) fn write_to(self, live: &mut Live, installation: &Installation) {
+        let limits = &installation.settings.span_limits;
+        let most = limits.max_attributes_per_span as usize;
+        let mut dropped = self.dropped;
+        if live.attributes.len() == 0 {
+            live.attributes = self.attributes;
+        } else {
+            for (key, value) in self.attributes.iter_keys() {
+                dropped += u32::from(!live.attributes.set_within(key, value, most));
+            }
+        }
+        if let Some(name) = self.name {
+            live.name = name.into();
+        }
+        if let Some(kind) = self.kind {
+            live.kind = kind;
+        }
+        if let Some(status) = self.status_code {
+            live.set_status(status);
+        }
+        if let Some(description) = self.status_description {
+            live.set_status(Status::error(description));
+        }
+        if let Some(session) = self.session {
+            live.session = Some(session);
+            live.session_is_own = true;
+            live.context = None; // it may tell the session to other services
+        }
+        if !self.leaves.is_empty() {
+            live.own.is_feedback |= self.is_feedback;
+            live.own.time = live.own.time.max(clock::enrichment_time());
+            for (key, value) in self.leaves {
+                let mut patch = crate::Document::default();
+                patch.set(key, value);
+                dropped += live.own.document.apply_within(patch, most) as u32;
+            }
+        }
+        live.dropped_attributes = live.dropped_attributes.saturating_add(dropped);
+    }
+}
+
+/// A value as text.
+pub(super) fn text(value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Str(text) => text.to_owned(),
+        ValueRef::Static(text) => text.to_owned(),
+        other => other.to_value().to_string(),
+    }
+}
+
+fn span_kind(kind: &str) -> Option<SpanKind> {
+    let kinds = [
+        ("server", SpanKind::Server),
+        ("client", SpanKind::Client),
+        ("producer", SpanKind::Producer),
+        ("consumer", SpanKind::Consumer),
+        ("internal", SpanKind::Internal),
+    ];
+    kinds.into_iter().find(|(name, _)| kind.eq_ignore_ascii_case(name)).map(|(_, kind)| kind)
+}
+
+fn status_code(code: &str) -> Option<Status> {
+    if code.eq_ignore_ascii_case("ok") {
+        Some(Status::Ok)
+    } else {
+        code.eq_ignore_ascii_case("error").then(|| Status::error(""))
+    }
+}
+
+/// Refused session ids are warned about once: the field is likely recorded for every request.
+fn warn_once(error: &dyn Error) {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if !WARNED.swap(true, Ordering::Relaxed) {
+        tracing::warn!(target: "tracing_feedback", %error, "the field session.id was refused");
+    }
+}
+
+/// A [`Visit`] of which only the typed core differs: everything becomes one of three calls.
+pub(super) trait Values {
+    fn value(&mut self, field: &Field, value: ValueRef<'_>);
+    /// Of `Debug` and `Display` values.
+    fn formatted(&mut self, field: &Field, value: &str);
+    fn error(&mut self, field: &Field, error: &ErrorText);
+}
+
+/// An error as text: its message, and those of what caused it.
+pub(super) struct ErrorText {
+    pub(super) message: String,
+    pub(super) chain: Array,
+    /// The chain as one text. It is the closest to a stack trace that an error on stable Rust has.
+    pub(super) stacktrace: String,
+}
+
+impl ErrorText {
+    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
+        let message = error.to_string();
+        let mut causes = Vec::new();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            causes.push(error.to_string());
+            cause = error.source();
+        }
+        let mut stacktrace = message.clone();
+        for cause in &causes {
+            // Writing to a `String` can't fail.
+            let _ = write!(stacktrace, "\nCaused by: {cause}");
+        }
+        let chain = Array::String(causes.into_iter().map(StringValue::from).collect());
+        Self { message, chain, stacktrace }
+    }
+}
+
+/// An integer as an attribute: exact beats chartable.
+pub(super) fn integer(value: i128, then: impl FnOnce(ValueRef<'_>)) {
+    match i64::try_from(value) {
+        Ok(value) => then(ValueRef::I64(value)),
+        Err(_) => then(ValueRef::Str(&value.to_string())),
+    }
+}
+
+/// Implements [`Visit`] by [`Values`].
+macro_rules! visit_values {
+    ($visitor:ty) => {
+        impl tracing::field::Visit for $visitor {
+            fn record_bool(&mut self, field: &tracing::field::Field, value: bool) {
+                self.value(field, ValueRef::Bool(value));
+            }
+
+            fn record_i64(&mut self, field: &tracing::field::Field, value: i64) {
+                self.value(field, ValueRef::I64(value));
+            }
+
+            fn record_u64(&mut self, field: &tracing::field::Field, value: u64) {
+                $crate::capture::visit::integer(value.into(), |value| self.value(field, value));
+            }
+
+            fn record_i128(&mut self, field: &tracing::field::Field, value: i128) {
+                $crate::capture::visit::integer(value, |value| self.value(field, value));
+            }
+
+            fn record_u128(&mut self, field: &tracing::field::Field, value: u128) {
+                match i128::try_from(value) {
+                    Ok(value) => self.record_i128(field, value),
+                    Err(_) => self.value(field, ValueRef::Str(&value.to_string())),
+                }
+            }
+
+            fn record_f64(&mut self, field: &tracing::field::Field, value: f64) {
+                self.value(field, ValueRef::F64(value));
+            }
+
+            fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+                self.value(field, ValueRef::Str(value));
+            }
+
+            fn record_error(
+                &mut self,
+                field: &tracing::field::Field,
+                value: &(dyn std::error::Error + 'static),
+            ) {
+                self.error(field, &$crate::capture::visit::ErrorText::of(value));
+            }
+
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.formatted(field, &format!("{value:?}"));
+            }
+        }
+    };
+}
+pub(super) use visit_values;
+
+struct SpanVisitor<'a> {
+    installation: &'a Installation,
+    fields: Fields,
+}
+
+visit_values!(SpanVisitor<'_>);
+
+impl Values for SpanVisitor<'_> {
+    fn value(&mut self, field: &Field, value: ValueRef<'_>) {
+        self.fields.set(self.installation, KeyRef::Static(field.name()), value);
+    }
+
+    fn formatted(&mut self, field: &Field, value: &str) {
+        self.value(field, ValueRef::Str(value));
+    }
+
+    fn error(&mut self, field: &Field, error: &ErrorText) {
+        let installation = self.installation;
+        if installation.settings.switches.error_fields_to_exceptions {
+            for (key, value) in exception(error) {
+                self.fields.set(installation, KeyRef::Static(key), value);
+            }
+        }
+        self.value(field, ValueRef::Str(&error.message));
+        let chain = format!("{}.chain", field.name());
+        self.fields.set(installation, KeyRef::Borrowed(&chain), ValueRef::Array(&error.chain));
+    }
+}
+
+/// The same as fields of a span.
+pub(super) fn exceptions(installation: &Installation, error: &ErrorText) -> Fields {
+    let mut fields = Fields::new(Attributes::default());
+    for (key, value) in exception(error) {
+        fields.set(installation, KeyRef::Static(key), value);
+    }
+    fields
+}
+
+/// The attributes of an error by the semantic conventions for exceptions.
+pub(super) fn exception(error: &ErrorText) -> [(&'static str, ValueRef<'_>); 2] {
+    [
+        ("exception.message", ValueRef::Str(&error.message)),
+        ("exception.stacktrace", ValueRef::Str(&error.stacktrace)),
+    ]
+}

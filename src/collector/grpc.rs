@@ -1,0 +1,153 @@
+//! OTLP over gRPC. Framing, compression and decoding are tonic's; the answer is the script's.
+
+use std::future::pending;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request as HttpRequest, State};
+use axum::response::{IntoResponse, Response as HttpResponse};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use tonic::codec::CompressionEncoding;
+use tonic::codegen::Service;
+use tonic::{Code, Request, Response, Status, async_trait};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::door::Connection;
+use super::faults::Answer;
+use super::inbox::{Head, Inbox, Protocol};
+use super::received::{ReceivedSpan, spans};
+use super::refusal::{Kind, Refusal};
+
+/// What the official Collector takes by default, after decompression.
+const MAX_MESSAGE: usize = 4 << 20;
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+pub(super) fn router(inbox: Arc<Inbox>) -> Router {
+    Router::new().fallback(serve).with_state(inbox)
+}
+
+async fn serve(
+    State(inbox): State<Arc<Inbox>>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let path = request.uri().path();
+    let content_type = request.headers().get(CONTENT_TYPE);
+    if !content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
+        let refusal = Refusal::new(Kind::Unsupported, "this port speaks gRPC");
+        inbox.note(Head::new(Protocol::Other, path, request.headers()), &refusal);
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, refusal.reason).into_response();
+    }
+    let head = Head::new(Protocol::Grpc, path, request.headers());
+    if path != EXPORT {
+        let refusal = Refusal::new(Kind::NotFound, format!("there is no method {path}"));
+        inbox.note(head, &refusal);
+        return status(refusal).into_http();
+    }
+
+    let intake = Arc::new(Intake { inbox, connection, head: Mutex::new(Some(head)) });
+    let mut service = TraceServiceServer::from_arc(Arc::clone(&intake))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd)
+        .max_decoding_message_size(MAX_MESSAGE);
+    let Ok(response) = service.call(request).await; // its error type is `Infallible`
+    if intake.head.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+        return response.map(axum::body::Body::new).into_response();
+    }
+    // tonic couldn't read the message and has answered by itself. That, too, is a request.
+    let refusal = Status::from_header_map(response.headers())
+        .map_or_else(|| Refusal::malformed("no message"), |status| refusal(&status));
+    match intake.answer(Err(refusal)).await {
+        Ok(_) => response.map(axum::body::Body::new).into_response(),
+        Err(status) => status.into_http(),
+    }
+}
+
+/// One request on its way into the inbox.
+struct Intake {
+    inbox: Arc<Inbox>,
+    connection: Connection,
+    /// Taken when the request is entered into the inbox.
+    head: Mutex<Option<Head>>,
+}
+
+#[async_trait]
+impl TraceService for Intake {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.answer(spans(request.into_inner())).await.map(Response::new)
+    }
+}
+
+impl Intake {
+    async fn answer(
+        &self,
+        decoded: Result<Vec<ReceivedSpan>, Refusal>,
+    ) -> Result<ExportTraceServiceResponse, Status> {
+        let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(head) = head else {
+            return Err(Status::internal("one message a request"));
+        };
+        match self.inbox.receive(head, decoded).map_err(status)? {
+            Answer::Accept => Ok(ExportTraceServiceResponse::default()),
+            Answer::PartialSuccess { rejected, message } => Ok(ExportTraceServiceResponse {
+                partial_success: Some(ExportTracePartialSuccess {
+                    rejected_spans: rejected,
+                    error_message: message,
+                }),
+            }),
+            Answer::Unavailable { retry_after } => {
+                Err(come_back(Code::Unavailable, "unavailable, as scripted", retry_after))
+            }
+            Answer::ResourceExhausted { retry_after } => {
+                Err(come_back(Code::ResourceExhausted, "exhausted, as scripted", retry_after))
+            }
+            Answer::BadRequest { message } => Err(Status::invalid_argument(message)),
+            Answer::Silence => pending().await,
+            Answer::Cut => {
+                self.connection.cut();
+                Err(Status::aborted("cut, as scripted")) // which nobody hears
+            }
+        }
+    }
+}
+
+fn come_back(code: Code, message: &str, retry_after: Option<Duration>) -> Status {
+    match retry_after {
+        Some(delay) => {
+            let details = ErrorDetails::with_retry_info(Some(delay));
+            Status::with_error_details(code, message, details)
+        }
+        None => Status::new(code, message),
+    }
+}
+
+fn refusal(status: &Status) -> Refusal {
+    let kind = match status.code() {
+        // tonic says the first for a message that is too long as sent, the second for one that is
+        // too long once decompressed.
+        Code::OutOfRange | Code::ResourceExhausted => Kind::TooLarge,
+        Code::Unimplemented => Kind::Unsupported,
+        _ => Kind::Malformed,
+    };
+    Refusal::new(kind, status.message())
+}
+
+fn status(refusal: Refusal) -> Status {
+    let code = match refusal.kind {
+        Kind::Malformed => Code::InvalidArgument,
+        Kind::TooLarge => Code::ResourceExhausted,
+        Kind::Unsupported | Kind::NotFound | Kind::WrongMethod => Code::Unimplemented,
+    };
+    Status::new(code, refusal.reason)
+}

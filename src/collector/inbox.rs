@@ -1,0 +1,246 @@
+//! The inbox: all that arrived, the answers to come, and whoever waits for more.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{fmt, mem};
+
+use http::HeaderMap;
+
+use super::faults::{Answer, Script};
+use super::received::ReceivedSpan;
+use super::refusal::Refusal;
+
+/// A request as it arrived, whatever became of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ReceivedRequest {
+    /// How it was sent.
+    pub protocol: Protocol,
+    /// The path of its URL.
+    pub path: String,
+    /// Its headers by lower-case name; several of one name are joined by `, `.
+    pub headers: BTreeMap<String, String>,
+    /// How its body was compressed (`gzip`, `zstd`), if it was.
+    pub compression: Option<String>,
+    /// How many spans were in it; 0 if it could not be read.
+    pub spans: usize,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// When it had been read.
+    pub received_at: Instant,
+}
+
+/// How a request was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// OTLP over gRPC.
+    Grpc,
+    /// OTLP over HTTP with a protobuf body.
+    HttpProtobuf,
+    /// OTLP over HTTP with a JSON body.
+    HttpJson,
+    /// HTTP that isn't OTLP: a content type of its own, or none.
+    Other,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// All its spans were kept.
+    Accepted,
+    /// It got the answer that was scripted for it.
+    Scripted(Answer),
+    /// It isn't what an OTLP receiver takes.
+    Refused {
+        /// What the sender was told.
+        reason: String,
+    },
+}
+
+/// Not as many arrived in time as were waited for. Displayed, it says how many did, and which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WaitError {
+    /// How many were waited for.
+    pub expected: usize,
+    /// The names of the spans, or the paths of the requests, that did arrive.
+    pub arrived: Vec<String>,
+    /// How long was waited.
+    pub timeout: Duration,
+    what: &'static str,
+}
+
+impl fmt::Display for WaitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { expected, arrived, timeout, what } = self;
+        write!(f, "{} of {expected} {what} arrived within {timeout:?}", arrived.len())?;
+        for (at, name) in arrived.iter().enumerate() {
+            write!(f, "{}`{name}`", if at == 0 { ": " } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for WaitError {}
+
+/// What is known of a request before its body is read.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) protocol: Protocol,
+    pub(super) path: String,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) compression: Option<String>,
+}
+
+impl Head {
+    pub(super) fn new(protocol: Protocol, path: &str, headers: &HeaderMap) -> Self {
+        let mut map: BTreeMap<String, String> = BTreeMap::new();
+        for (name, value) in headers {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            map.entry(name.as_str().to_owned())
+                .and_modify(|values| {
+                    values.push_str(", ");
+                    values.push_str(&value);
+                })
+                .or_insert_with(|| value.into_owned());
+        }
+        let encoding = match protocol {
+            Protocol::Grpc => map.get("grpc-encoding"),
+            _ => map.get("content-encoding"),
+        };
+        let compression = encoding
+            .map(|encoding| encoding.trim().to_ascii_lowercase())
+            .filter(|encoding| !encoding.is_empty() && encoding != "identity");
+        Self { protocol, path: path.to_owned(), headers: map, compression }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    spans: Vec<ReceivedSpan>,
+    requests: Vec<ReceivedRequest>,
+    script: Script,
+}
+
+impl Inbox {
+    /// Takes in one export request and says how to answer it: by the script, or with the refusal of
+    /// what could not be read.
+    pub(super) fn receive(
+        &self,
+        head: Head,
+        decoded: Result<Vec<ReceivedSpan>, Refusal>,
+    ) -> Result<Answer, Refusal> {
+        let mut state = self.lock();
+        let answer = state.script.next();
+        let count = decoded.as_ref().map_or(0, Vec::len);
+        let (outcome, answer) = match (answer, decoded) {
+            (Answer::Accept, Ok(spans)) => {
+                state.spans.extend(spans);
+                (Outcome::Accepted, Ok(Answer::Accept))
+            }
+            (answer @ Answer::PartialSuccess { rejected, .. }, Ok(spans)) => {
+                let rejected = usize::try_from(rejected).unwrap_or(0);
+                state.spans.extend(spans.into_iter().skip(rejected));
+                (Outcome::Scripted(answer.clone()), Ok(answer))
+            }
+            (Answer::Accept | Answer::PartialSuccess { .. }, Err(refusal)) => {
+                (Outcome::Refused { reason: refusal.to_string() }, Err(refusal))
+            }
+            (fault, _) => (Outcome::Scripted(fault.clone()), Ok(fault)),
+        };
+        state.record(head, count, outcome);
+        self.arrived.notify_all();
+        answer
+    }
+
+    /// Takes note of a request that no script is meant for: not an export of traces at all.
+    pub(super) fn note(&self, head: Head, refusal: &Refusal) {
+        self.lock().record(head, 0, Outcome::Refused { reason: refusal.to_string() });
+        self.arrived.notify_all();
+    }
+
+    pub(super) fn spans(&self) -> Vec<ReceivedSpan> {
+        self.lock().spans.clone()
+    }
+
+    pub(super) fn requests(&self) -> Vec<ReceivedRequest> {
+        self.lock().requests.clone()
+    }
+
+    /// Looks at the spans in place.
+    pub(super) fn read<T>(&self, look: impl FnOnce(&[ReceivedSpan]) -> T) -> T {
+        look(&self.lock().spans)
+    }
+
+    pub(super) fn script<T>(&self, change: impl FnOnce(&mut Script) -> T) -> T {
+        change(&mut self.lock().script)
+    }
+
+    pub(super) fn clear(&self) {
+        let mut state = self.lock();
+        let forgotten = (mem::take(&mut state.spans), mem::take(&mut state.requests));
+        drop(state);
+        drop(forgotten); // not under the lock: it may be much
+    }
+
+    pub(super) fn wait_for_spans(
+        &self,
+        expected: usize,
+        timeout: Duration,
+    ) -> Result<Vec<ReceivedSpan>, WaitError> {
+        let state = self.wait(timeout, |state| state.spans.len() >= expected);
+        if state.spans.len() >= expected {
+            return Ok(state.spans.clone());
+        }
+        let arrived = state.spans.iter().map(|span| span.name.clone()).collect();
+        Err(WaitError { expected, arrived, timeout, what: "spans" })
+    }
+
+    pub(super) fn wait_for_requests(
+        &self,
+        expected: usize,
+        timeout: Duration,
+    ) -> Result<Vec<ReceivedRequest>, WaitError> {
+        let state = self.wait(timeout, |state| state.requests.len() >= expected);
+        if state.requests.len() >= expected {
+            return Ok(state.requests.clone());
+        }
+        let arrived = state.requests.iter().map(|request| request.path.clone()).collect();
+        Err(WaitError { expected, arrived, timeout, what: "requests" })
+    }
+
+    fn wait(&self, timeout: Duration, enough: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        self.arrived
+            .wait_timeout_while(self.lock(), timeout, |state| !enough(state))
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn record(&mut self, head: Head, spans: usize, outcome: Outcome) {
+        let Head { protocol, path, headers, compression } = head;
+        self.requests.push(ReceivedRequest {
+            protocol,
+            path,
+            headers,
+            compression,
+            spans,
+            outcome,
+            received_at: Instant::now(),
+        });
+    }
+}

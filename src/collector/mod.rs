@@ -1,0 +1,349 @@
+//! The test collector: a real OTLP receiver on a loopback port, in-process.
+//!
+//! It takes spans over gRPC and HTTP, as protobuf and JSON, plain or compressed with gzip or zstd,
+//! checks them, keeps them, and answers questions about them: what arrived, what feedback it
+//! amounts to, how it looks as a tree. It also fails on request ([`Collector::answer_next`]), to
+//! show what a sender makes of an outage.
+//!
+//! ```
+//! use tracing_feedback::collector::Collector;
+//!
+//! let collector = Collector::start()?;
+//! // … set up telemetry with `collector.endpoint()`, do something, flush …
+//! assert_eq!(collector.tree(), "");
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # The folder
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `door` | the loopback listener; a connection that can be cut |
+//! | `grpc`, `http` | one protocol each: from a request to spans, from an [`Answer`] to a response |
+//! | `json` | OTLP/JSON into the message it stands for |
+//! | `refusal` | why a request is refused, whatever the protocol |
+//! | `received`, `value` | spans and attribute values as they arrived |
+//! | `faults` | scripted answers |
+//! | `inbox` | where it all ends up, and where one waits for it |
+//! | `role` | whose feedback a span carries; folding |
+//! | `tree` | traces as text |
+//!
+//! A request goes from `door` through `grpc` or `http`, which decode it into `received` spans, to
+//! `inbox`, which keeps them and picks the answer. Both protocols read foreign bytes: their size is
+//! bounded before and after decompression (4 MiB over gRPC, 20 MiB over HTTP, as the official
+//! Collector does by default), nesting is bounded by the decoders, and nothing panics. Ids of a
+//! wrong length or of only zeros are refused, together with the request they are in.
+//!
+//! Everything is kept until [`Collector::clear`]: this is a collector for tests, not for production.
+
+mod door;
+mod faults;
+mod grpc;
+mod http;
+mod inbox;
+mod json;
+mod received;
+mod refusal;
+mod role;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod value;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{fmt, io, thread};
+
+use axum::Router;
+use opentelemetry::trace::{SpanId, TraceId};
+use tokio::sync::oneshot;
+
+pub use faults::Answer;
+pub use inbox::{Outcome, Protocol, ReceivedRequest, WaitError};
+pub use received::{ReceivedEvent, ReceivedLink, ReceivedSpan, Scope};
+pub use role::{Role, Target, feedback};
+pub use value::Value;
+
+use crate::quiet;
+use door::{ClosedDoor, Connection, Door};
+use inbox::Inbox;
+
+/// A running OTLP receiver. Dropping it stops it and closes its connections.
+///
+/// It runs on a thread of its own, needs no runtime around it and minds none, and emits no
+/// `tracing` spans or events itself.
+///
+/// ```
+/// use std::time::Duration;
+/// use tracing_feedback::collector::Collector;
+/// # use std::io::{Read, Write};
+/// # fn post(collector: &Collector, json: &str) -> std::io::Result<()> {
+/// #     let host = collector.http_endpoint().trim_start_matches("http://");
+/// #     let mut stream = std::net::TcpStream::connect(host)?;
+/// #     let length = json.len();
+/// #     write!(stream, "POST /v1/traces HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+/// #         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{json}")?;
+/// #     stream.read_to_end(&mut Vec::new()).map(drop)
+/// # }
+///
+/// let collector = Collector::start()?;
+/// // `post` stands for a service; real ones send to `collector.endpoint()`.
+/// post(&collector, r#"{"resourceSpans": [{"scopeSpans": [{"spans": [{
+///     "traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331",
+///     "name": "answer",
+///     "attributes": [{"key": "feedback.rating", "value": {"boolValue": true}}]
+/// }]}]}]}"#)?;
+///
+/// let spans = collector.wait_for_spans(1, Duration::from_secs(5))?;
+/// assert_eq!(spans[0].name, "answer");
+/// assert_eq!(spans[0].attributes["feedback.rating"], true);
+/// assert_eq!(collector.tree(), "answer\n    feedback.rating = true\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Collector {
+    endpoint: String,
+    http_endpoint: String,
+    inbox: Arc<Inbox>,
+    /// Its end is the sign to stop.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Collector {
+    /// Starts a collector on two loopback ports that the system picks. When this returns, both can
+    /// be connected to. Fails only where there are no ports, threads or file descriptors left.
+    pub fn start() -> io::Result<Self> {
+        let (grpc, http) = (ClosedDoor::new()?, ClosedDoor::new()?);
+        let endpoint = format!("http://{}", grpc.address);
+        let http_endpoint = format!("http://{}", http.address);
+        let inbox = Arc::new(Inbox::default());
+        let routers = (grpc::router(Arc::clone(&inbox)), http::router(Arc::clone(&inbox)));
+        let (stop, stopped) = oneshot::channel();
+        let (ready, started) = mpsc::channel();
+        let run = move || {
+            // The libraries used here emit spans and events, and the thread may well share its
+            // process with a layer that sends them here.
+            quiet::mark_this_thread();
+            // Made and dropped on this thread, because a runtime may not be dropped inside another.
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            runtime.block_on(async {
+                let (grpc, http) = match (grpc.open(), http.open()) {
+                    (Ok(grpc), Ok(http)) => (grpc, http),
+                    (Err(error), _) | (_, Err(error)) => return drop(ready.send(Err(error))),
+                };
+                tokio::spawn(serve(grpc, routers.0));
+                tokio::spawn(serve(http, routers.1));
+                let _ = ready.send(Ok(()));
+                let _ = stopped.await; // an error: the collector is gone, which means the same
+            });
+            // Dropping the runtime drops all connections where they stand, silent requests too.
+        };
+        let thread = thread::Builder::new().name("test-collector".into()).spawn(run)?;
+        started.recv().map_err(io::Error::other)??;
+        Ok(Self { endpoint, http_endpoint, inbox, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where to send OTLP over gRPC: `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The base URL for OTLP over HTTP, `http://127.0.0.1:PORT`. Spans go to `/v1/traces` under it,
+    /// as `application/x-protobuf` or `application/json`.
+    pub fn http_endpoint(&self) -> &str {
+        &self.http_endpoint
+    }
+
+    /// All spans that were kept, in the order in which they arrived.
+    pub fn spans(&self) -> Vec<ReceivedSpan> {
+        self.inbox.spans()
+    }
+
+    /// Waits until at least `n` spans have been kept since the start or the last
+    /// [`clear`](Self::clear), and returns all of them. It blocks the thread, so in async code the
+    /// sender has to run on another one.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tracing_feedback::collector::Collector;
+    ///
+    /// let collector = Collector::start()?;
+    /// let error = collector.wait_for_spans(1, Duration::from_millis(10)).unwrap_err();
+    /// assert_eq!(error.to_string(), "0 of 1 spans arrived within 10ms");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn wait_for_spans(
+        &self,
+        n: usize,
+        timeout: Duration,
+    ) -> Result<Vec<ReceivedSpan>, WaitError> {
+        self.inbox.wait_for_spans(n, timeout)
+    }
+
+    /// All requests in the order in which they had been read, refused and failed ones included.
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
+        self.inbox.requests()
+    }
+
+    /// As [`wait_for_spans`](Self::wait_for_spans), for requests of whatever outcome.
+    pub fn wait_for_requests(
+        &self,
+        n: usize,
+        timeout: Duration,
+    ) -> Result<Vec<ReceivedRequest>, WaitError> {
+        self.inbox.wait_for_requests(n, timeout)
+    }
+
+    /// Forgets all spans and requests. Scripted answers stay.
+    pub fn clear(&self) {
+        self.inbox.clear();
+    }
+
+    /// Queues an answer. Each export request, over either protocol, takes the next one from the
+    /// queue once it has been read; when the queue is empty, requests are accepted again.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::time::Duration;
+    /// use tracing_feedback::collector::{Answer, Collector, Outcome};
+    ///
+    /// let collector = Collector::start()?;
+    /// let busy = Answer::Unavailable { retry_after: Some(Duration::from_secs(2)) };
+    /// collector.answer_next(busy.clone());
+    ///
+    /// let host = collector.http_endpoint().trim_start_matches("http://");
+    /// let mut stream = std::net::TcpStream::connect(host)?;
+    /// write!(stream, "POST /v1/traces HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+    ///     content-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}")?;
+    /// let mut response = String::new();
+    /// stream.read_to_string(&mut response)?;
+    ///
+    /// assert!(response.starts_with("HTTP/1.1 503"));
+    /// assert!(response.contains("retry-after: 2\r\n"));
+    /// assert_eq!(collector.requests()[0].outcome, Outcome::Scripted(busy));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn answer_next(&self, answer: Answer) {
+        self.inbox.script(|script| script.push(answer));
+    }
+
+    /// Sets the answer to every request that finds none in the queue, or unsets it: an outage of
+    /// any length.
+    pub fn answer_all(&self, answer: Option<Answer>) {
+        self.inbox.script(|script| script.set_standing(answer));
+    }
+
+    /// What was said about one span: its own attributes of the feedback namespaces, folded with
+    /// its carriers. Empty if nothing was.
+    ///
+    /// ```
+    /// use tracing_feedback::collector::Collector;
+    /// # use std::io::{Read, Write};
+    /// # fn post(collector: &Collector, json: &str) -> std::io::Result<()> {
+    /// #     let host = collector.http_endpoint().trim_start_matches("http://");
+    /// #     let mut stream = std::net::TcpStream::connect(host)?;
+    /// #     let length = json.len();
+    /// #     write!(stream, "POST /v1/traces HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+    /// #         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{json}")?;
+    /// #     stream.read_to_end(&mut Vec::new()).map(drop)
+    /// # }
+    ///
+    /// let collector = Collector::start()?;
+    /// // A span, and the carrier of a change of mind.
+    /// post(&collector, r#"{"resourceSpans": [{"scopeSpans": [{"spans": [{
+    ///     "traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331",
+    ///     "name": "answer",
+    ///     "attributes": [{"key": "feedback.rating", "value": {"boolValue": true}}]
+    /// }, {
+    ///     "traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "00f067aa0ba902b7",
+    ///     "parentSpanId": "b7ad6b7169203331", "name": "feedback",
+    ///     "links": [{"traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331"}],
+    ///     "attributes": [{"key": "feedback.rating", "value": {"boolValue": false}},
+    ///                    {"key": "tracing_feedback.late", "value": {"boolValue": true}}]
+    /// }]}]}]}"#)?;
+    ///
+    /// let answer = &collector.spans()[0];
+    /// let feedback = collector.feedback(answer.trace_id, answer.span_id);
+    /// assert_eq!(feedback["feedback.rating"], false);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn feedback(&self, trace_id: TraceId, span_id: SpanId) -> BTreeMap<String, Value> {
+        self.fold(&Target::Span(trace_id, span_id))
+    }
+
+    /// What was said about a session: folded over all spans and carriers that speak for the session
+    /// with this `session.id`. Empty if nothing was.
+    ///
+    /// ```
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// assert!(collector.session_feedback("nobody-said-anything").is_empty());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn session_feedback(&self, id: &str) -> BTreeMap<String, Value> {
+        self.fold(&Target::Session(id.to_owned()))
+    }
+
+    /// What was said about a trace as a whole: folded over all spans and carriers that speak for
+    /// it. Empty if nothing was.
+    ///
+    /// ```
+    /// use opentelemetry::trace::TraceId;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// assert!(collector.trace_feedback(TraceId::from(1)).is_empty());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn trace_feedback(&self, trace_id: TraceId) -> BTreeMap<String, Value> {
+        self.fold(&Target::Trace(trace_id))
+    }
+
+    /// Every trace as an indented tree, to print or to compare as a whole.
+    ///
+    /// A line a span, by its name; carriers are marked `(late)`, and those that speak for a session
+    /// or trace `(session)`, `(trace)`. Below it, further in, its attributes of the feedback
+    /// namespaces: folded with its carriers for a span, as they were sent for one that speaks for
+    /// another, after the keys they clear. Siblings stand by their start, then by name. There are
+    /// no ids and no times in it.
+    ///
+    /// ```text
+    /// POST /chat
+    ///   answer
+    ///       feedback.rating = false
+    ///     feedback (late)
+    ///         feedback.rating = false
+    /// ```
+    pub fn tree(&self) -> String {
+        self.inbox.read(tree::tree)
+    }
+
+    fn fold(&self, target: &Target) -> BTreeMap<String, Value> {
+        self.inbox.read(|spans| feedback(spans, target))
+    }
+}
+
+async fn serve(door: Door, router: Router) {
+    let service = router.into_make_service_with_connect_info::<Connection>();
+    let _ = axum::serve(door, service).await; // it never ends by itself
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // it doesn't panic, and if it did, it would have said so
+        }
+    }
+}
+
+impl fmt::Debug for Collector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collector")
+            .field("endpoint", &self.endpoint)
+            .field("http_endpoint", &self.http_endpoint)
+            .finish_non_exhaustive()
+    }
+}

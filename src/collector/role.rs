@@ -1,0 +1,131 @@
+//! What a span means to a reader of feedback: whose document its attributes belong to.
+//!
+//! Every reader that keeps spans, wherever it keeps them, has to answer the same question when a
+//! span arrives: [`ReceivedSpan::role`]. Grouped by [`Target`], submissions are what
+//! [`fold`](crate::fold::fold) takes; [`feedback`] does it for a plain list of spans.
+
+use std::collections::BTreeMap;
+
+use opentelemetry::trace::{SpanId, TraceId};
+
+use super::received::ReceivedSpan;
+use super::value::Value;
+use crate::fold::{Submission, fold};
+
+/// What feedback is about. All that was said about one target folds into one document.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// One span.
+    Span(TraceId, SpanId),
+    /// All of a session, by its `session.id`.
+    Session(String),
+    /// All of a trace.
+    Trace(TraceId),
+}
+
+/// What a span's attributes say, and about whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// They are its own: the span is a target itself, and they are its document to begin with.
+    Own,
+    /// They are one submission about the target: of a carrier, or of a span that was enriched on
+    /// behalf of its session or trace.
+    Submission(Target),
+    /// A carrier that doesn't say what it is about, or a session's feedback without a
+    /// `session.id`. It counts nowhere.
+    Adrift,
+}
+
+impl ReceivedSpan {
+    /// What this span means to a reader of feedback.
+    pub fn role(&self) -> Role {
+        let text = |key| self.attribute(key).and_then(Value::as_str);
+        let late = self.is_carrier();
+        let target = match text("tracing_feedback.scope") {
+            Some("session") => text("session.id").map(|id| Target::Session(id.to_owned())),
+            // A carrier may live in a trace of its own; then its link says which one it is about.
+            Some("trace") => match self.links.first() {
+                Some(link) if late => Some(Target::Trace(link.trace_id)),
+                _ => Some(Target::Trace(self.trace_id)),
+            },
+            _ if late => match self.links.as_slice() {
+                [link] => Some(Target::Span(link.trace_id, link.span_id)),
+                _ => None,
+            },
+            _ => return Role::Own,
+        };
+        target.map_or(Role::Adrift, Role::Submission)
+    }
+
+    /// Whether the span only carries feedback that came after its target had ended.
+    pub fn is_carrier(&self) -> bool {
+        self.attribute("tracing_feedback.late").is_some_and(|late| *late == true)
+    }
+
+    /// The attributes of the feedback namespaces, with either prefix, in the order of their keys.
+    pub fn feedback_attributes(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.attributes
+            .iter()
+            .filter(|(key, _)| is_in_namespace(key))
+            .map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// What the span says when its [role](Self::role) is [`Role::Submission`].
+    pub fn submission(&self) -> Submission<Value> {
+        let time = self.attribute("tracing_feedback.time_unix_nano").and_then(Value::as_i64);
+        let cleared = match self.attribute("tracing_feedback.cleared") {
+            Some(Value::Array(keys)) => keys.iter().filter_map(Value::as_str).collect(),
+            Some(Value::String(key)) => vec![key.as_str()],
+            _ => vec![],
+        };
+        Submission {
+            span_id: self.span_id,
+            time_unix_nano: time
+                .and_then(|time| u64::try_from(time).ok())
+                .unwrap_or(self.start_time_unix_nano),
+            cleared: cleared.into_iter().map(str::to_owned).collect(),
+            attributes: self.owned_feedback(),
+        }
+    }
+
+    fn owned_feedback(&self) -> Vec<(String, Value)> {
+        self.feedback_attributes().map(|(key, value)| (key.to_owned(), value.clone())).collect()
+    }
+}
+
+/// Folds all that `spans` say about `target` into its attributes by full key. A target that arrived
+/// more than once counts as it arrived first.
+pub fn feedback<'a>(
+    spans: impl IntoIterator<Item = &'a ReceivedSpan>,
+    target: &Target,
+) -> BTreeMap<String, Value> {
+    let mut own = None;
+    let mut submissions = Vec::new();
+    for span in spans {
+        match span.role() {
+            Role::Own if *target == Target::Span(span.trace_id, span.span_id) => {
+                own.get_or_insert_with(|| span.owned_feedback());
+            }
+            Role::Submission(about) if about == *target => submissions.push(span.submission()),
+            _ => {}
+        }
+    }
+    fold(own.unwrap_or_default(), submissions)
+}
+
+/// A namespace alone is no key of a document: `config` is some field, `config.model` is an
+/// enrichment.
+fn is_in_namespace(key: &str) -> bool {
+    key.split_once('.').is_some_and(|(namespace, _)| {
+        matches!(
+            namespace.strip_prefix("honeyhive_").unwrap_or(namespace),
+            "feedback"
+                | "metrics"
+                | "metadata"
+                | "user_properties"
+                | "inputs"
+                | "outputs"
+                | "config"
+        )
+    })
+}

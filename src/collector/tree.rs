@@ -1,0 +1,123 @@
+//! Traces as text: what the examples print and tests compare.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write;
+
+use opentelemetry::trace::{SpanId, TraceId};
+
+use super::received::ReceivedSpan;
+use super::role::{Role, Target};
+use super::value::Value;
+use crate::fold::{Submission, fold};
+
+/// Indenting further would make the text of a long chain grow with its square.
+const DEEPEST: usize = 100;
+
+/// Every trace as an indented tree, without ids or times. A span that arrived twice is shown once.
+pub(super) fn tree(received: &[ReceivedSpan]) -> String {
+    let spans = each_once(received);
+    let mut about = submissions(received);
+    let mut text = String::new();
+    for (depth, span) in in_depth_first_order(&spans) {
+        let indent = "  ".repeat(depth.min(DEEPEST));
+        let _ = writeln!(text, "{indent}{}{}", span.name, marks(span)); // a String takes all
+        let (cleared, attributes) = document(span, &mut about);
+        for key in cleared {
+            let _ = writeln!(text, "{indent}    {key} cleared");
+        }
+        for (key, value) in attributes {
+            let _ = writeln!(text, "{indent}    {key} = {value}");
+        }
+    }
+    text
+}
+
+/// The spans as they arrived first, in the order in which siblings stand.
+fn each_once(received: &[ReceivedSpan]) -> Vec<&ReceivedSpan> {
+    let mut seen = HashSet::new();
+    let mut spans: Vec<_> =
+        received.iter().filter(|span| seen.insert((span.trace_id, span.span_id))).collect();
+    spans.sort_by(|a, b| order(a).cmp(&order(b)));
+    spans
+}
+
+/// By start, then name. Between those of one name and time it is what is shown of them that decides,
+/// not their arrival.
+fn order(span: &ReceivedSpan) -> (u64, &str, String) {
+    let shown = span.feedback_attributes().map(|(key, value)| format!("{key}={value};")).collect();
+    (span.start_time_unix_nano, &span.name, shown)
+}
+
+fn submissions(received: &[ReceivedSpan]) -> HashMap<Target, Vec<Submission<Value>>> {
+    let mut about: HashMap<_, Vec<_>> = HashMap::new();
+    for span in received {
+        if let Role::Submission(target) = span.role() {
+            about.entry(target).or_default().push(span.submission());
+        }
+    }
+    about
+}
+
+/// What `span` says about itself, folded with its carriers, or what it submits about another.
+fn document(
+    span: &ReceivedSpan,
+    about: &mut HashMap<Target, Vec<Submission<Value>>>,
+) -> (Vec<String>, BTreeMap<String, Value>) {
+    let submission = span.submission();
+    if span.role() == Role::Own {
+        let carriers = match about.entry(Target::Span(span.trace_id, span.span_id)) {
+            Entry::Occupied(entry) => entry.remove(),
+            Entry::Vacant(_) => vec![],
+        };
+        (vec![], fold(submission.attributes, carriers))
+    } else {
+        (submission.cleared, submission.attributes.into_iter().collect())
+    }
+}
+
+fn marks(span: &ReceivedSpan) -> String {
+    let scope = span.attribute("tracing_feedback.scope").and_then(Value::as_str);
+    let marks: Vec<_> = span.is_carrier().then_some("late").into_iter().chain(scope).collect();
+    if marks.is_empty() { String::new() } else { format!(" ({})", marks.join(", ")) }
+}
+
+/// Each span after its parent and below it, with its depth. Parents are foreign data: they may not
+/// have arrived, they may be anything's child up to their own, and chains of them may be long.
+fn in_depth_first_order<'a>(spans: &[&'a ReceivedSpan]) -> Vec<(usize, &'a ReceivedSpan)> {
+    let arrived: HashSet<_> = spans.iter().map(|span| (span.trace_id, span.span_id)).collect();
+    let mut children: HashMap<(TraceId, SpanId), Vec<&ReceivedSpan>> = HashMap::new();
+    let mut roots = Vec::new();
+    for &span in spans {
+        let parent = (span.trace_id, span.parent_span_id);
+        if arrived.contains(&parent) {
+            children.entry(parent).or_default().push(span);
+        } else {
+            roots.push(span);
+        }
+    }
+
+    // The roots of one trace stay together, where its first one stands.
+    let mut traces = HashMap::new();
+    for root in &roots {
+        let next = traces.len();
+        traces.entry(root.trace_id).or_insert(next);
+    }
+    roots.sort_by_key(|root| traces[&root.trace_id]);
+
+    let mut lines = Vec::with_capacity(spans.len());
+    let mut seen = HashSet::new();
+    // After the roots come all spans once more: only those in a cycle have not been seen by then.
+    for &start in roots.iter().chain(spans) {
+        let mut stack = vec![(0, start)];
+        while let Some((depth, span)) = stack.pop() {
+            if !seen.insert((span.trace_id, span.span_id)) {
+                continue;
+            }
+            lines.push((depth, span));
+            let below = children.get(&(span.trace_id, span.span_id));
+            stack.extend(below.into_iter().flatten().rev().map(|child| (depth + 1, *child)));
+        }
+    }
+    lines
+}

@@ -1,0 +1,221 @@
+//! What can be wrong with an enrichment, and its outcome.
+
+use crate::session::SessionIdError;
+
+/// Why an enrichment, or a part of it, was refused or changed.
+///
+/// An error never takes more with it than it names: where one key is refused, its siblings are kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnrichError {
+    /// The current subscriber has no layer of this crate.
+    #[error(
+        "the layer is not installed in the current subscriber: call `tracing_feedback::init()`, or \
+         add the layer of `tracing_feedback::builder().build()` to a `tracing_subscriber::Registry`"
+    )]
+    NotInstalled,
+    /// Telemetry was switched off by `OTEL_SDK_DISABLED`.
+    #[error("telemetry is switched off by the environment variable OTEL_SDK_DISABLED")]
+    SdkDisabled,
+    /// No captured span is around the caller, and no target was given.
+    #[error("no captured span is active here: call this inside a span, or give `span` or `target`")]
+    NoActiveSpan,
+    /// The span given explicitly isn't captured: a filter hides it, or it is `Span::none()`.
+    #[error(
+        "the given span is disabled by a filter, so it can't carry anything: give another span"
+    )]
+    SpanDisabled,
+    /// Telemetry was shut down before the call.
+    #[error("telemetry was shut down: enrich before `Telemetry::shutdown`")]
+    ShutDown,
+    /// The target's trace id or span id is zero.
+    #[error("the target is not a valid span context: its trace id or span id is zero")]
+    InvalidTarget,
+    /// `session_id` is not an id that a session can have.
+    #[error(transparent)]
+    InvalidSessionId(#[from] SessionIdError),
+    /// `id` was given for something that isn't a submission of its own.
+    #[error("`id` names a late submission: give `target`, or the `session_id` of another session")]
+    IdWithoutTarget,
+    /// The value given for a namespace is neither an object nor null.
+    #[error("{namespace} takes an object (or null to retract all of it), not {found}")]
+    NotAnObject {
+        /// The namespace, for example `feedback`.
+        namespace: String,
+        /// What was given instead.
+        found: &'static str,
+    },
+    /// NaN or an infinity. The key is refused, the others are kept.
+    #[error("{key} is not a finite number: leave it out, or send it as a string")]
+    NotFinite {
+        /// The full key.
+        key: String,
+    },
+    /// A value that has no attribute to become. The key is refused, the others are kept.
+    #[error("{key} holds {found}, which no attribute can hold: send a string instead")]
+    Unsupported {
+        /// The full key.
+        key: String,
+        /// What was found.
+        found: &'static str,
+    },
+    /// A key that can't be a path: empty, with an empty segment, or not a string. It is refused, the
+    /// others are kept.
+    #[error("a key under {parent} {reason}: use a non-empty string")]
+    InvalidKey {
+        /// The full key of the object it stands in.
+        parent: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// More nesting than attributes keep apart. What lies deeper was kept, as one JSON string at
+    /// `key`.
+    #[error("{key} nests more than {limit}: what lies deeper was kept there as one JSON string")]
+    TooDeep {
+        /// The deepest key allowed, which now holds the JSON string.
+        key: String,
+        /// The limit that was passed: `5 objects` or `2 arrays`.
+        limit: &'static str,
+    },
+    /// More nesting than anything is read to. The key is refused, the others are kept.
+    #[error("{key} nests more than {limit} and was refused")]
+    TooDeepToKeep {
+        /// The key that was refused.
+        key: String,
+        /// The limit that was passed.
+        limit: &'static str,
+    },
+    /// A string was longer than the limit and was cut, between two characters.
+    #[error("{key} is longer than {limit} and was cut")]
+    Truncated {
+        /// The full key.
+        key: String,
+        /// The limit with its unit.
+        limit: String,
+    },
+    /// What lies too deep doesn't fit into one string as JSON. The key is refused.
+    #[error("{key} as a JSON string is longer than {limit} bytes and was refused")]
+    JsonTooLong {
+        /// The full key.
+        key: String,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The enrichment as a whole is too large. What came before `key` is kept.
+    #[error("the enrichment holds more than {limit} bytes: {key} and what came after was refused")]
+    TooLarge {
+        /// The first key that did not fit.
+        key: String,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The span can't hold as many attributes as the enrichment has leaves.
+    #[error(
+        "{dropped} of the keys were dropped: a span holds at most {limit} attributes \
+         (OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT, `with_span_limits`)"
+    )]
+    LimitExceeded {
+        /// The number of attributes a span may have.
+        limit: usize,
+        /// How many leaves, or removals, were dropped.
+        dropped: usize,
+    },
+    /// The value's own `Serialize` failed. What it wrote before is kept, as are the other keys.
+    #[error("{key} could not be serialized: {message}")]
+    Serialize {
+        /// The full key.
+        key: String,
+        /// What the implementation said.
+        message: String,
+    },
+    /// The function given to `with_redaction` panicked on this key. The value was dropped.
+    #[error("the redaction function panicked on {key}, so its value was dropped")]
+    RedactionPanicked {
+        /// The full key.
+        key: String,
+    },
+}
+
+impl EnrichError {
+    /// The name under which [`Stats::refused`](crate::Stats::refused) counts this error.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotInstalled => "not_installed",
+            Self::SdkDisabled => "sdk_disabled",
+            Self::NoActiveSpan => "no_active_span",
+            Self::SpanDisabled => "span_disabled",
+            Self::ShutDown => "shut_down",
+            Self::InvalidTarget => "invalid_target",
+            Self::InvalidSessionId(_) => "invalid_session_id",
+            Self::IdWithoutTarget => "id_without_target",
+            Self::NotAnObject { .. } => "not_an_object",
+            Self::NotFinite { .. } => "not_finite",
+            Self::Unsupported { .. } => "unsupported",
+            Self::InvalidKey { .. } => "invalid_key",
+            Self::TooDeep { .. } => "too_deep",
+            Self::TooDeepToKeep { .. } => "too_deep_to_keep",
+            Self::Truncated { .. } => "truncated",
+            Self::JsonTooLong { .. } => "json_too_long",
+            Self::TooLarge { .. } => "too_large",
+            Self::LimitExceeded { .. } => "limit_exceeded",
+            Self::Serialize { .. } => "serialize",
+            Self::RedactionPanicked { .. } => "redaction_panicked",
+        }
+    }
+}
+
+/// What became of an enrichment. It may be ignored: refusals are also counted in
+/// [`Stats`](crate::Stats) and warned about once per call site.
+///
+/// ```
+/// use tracing_feedback::{EnrichError, enrich_span};
+///
+/// // No layer is installed here, and the outcome says so.
+/// let outcome = enrich_span!(feedback = { "rating": true });
+/// assert!(!outcome.is_ok());
+/// assert_eq!(outcome.into_result(), Err(EnrichError::NotInstalled));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Enrichment {
+    first: Option<EnrichError>,
+    more: Vec<EnrichError>,
+}
+
+impl Enrichment {
+    /// How many errors are kept one by one; of what an enrichment of a million bad keys has to say,
+    /// the rest is only the same again.
+    const MOST: usize = 32;
+
+    /// Whether everything was taken as it was given.
+    pub fn is_ok(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Everything that was refused or changed, in the order it was met (the first 32).
+    pub fn errors(&self) -> impl Iterator<Item = &EnrichError> {
+        self.first.iter().chain(&self.more)
+    }
+
+    /// The outcome as a `Result`, for `?`.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that was refused or changed. What the error doesn't name was kept.
+    pub fn into_result(self) -> Result<(), EnrichError> {
+        self.first.map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn push(&mut self, error: EnrichError) {
+        if self.first.is_none() {
+            self.first = Some(error);
+        } else if self.more.len() < Self::MOST - 1 {
+            self.more.push(error);
+        }
+    }
+}
+
+impl From<EnrichError> for Enrichment {
+    fn from(error: EnrichError) -> Self {
+        Self { first: Some(error), more: Vec::new() }
+    }
+}

@@ -1,0 +1,251 @@
+//! Where an enrichment is to land.
+
+use std::sync::Arc;
+
+use super::error::EnrichError;
+use super::target::{Resolved, Target};
+use super::writer::{Enricher, Place, Writer};
+use crate::session::Session;
+use crate::state::{DocumentKind, Installation, Located, Scope, locate_current, locate_span};
+
+/// Enriches the given span.
+pub fn span(span: &tracing::Span) -> SpanRequest<'_> {
+    SpanRequest { span: Some(span), ..current_span() }
+}
+
+/// Enriches the nearest captured span around the caller.
+pub fn current_span() -> SpanRequest<'static> {
+    SpanRequest { span: None, target: None, id: None }
+}
+
+/// Enriches the session of the caller, or the trace if there is no session.
+pub fn session() -> SessionRequest {
+    SessionRequest { session_id: None, target: None, id: None }
+}
+
+/// An enrichment of a span: options first, then the values of the namespaces, then
+/// [`apply`](Enricher::apply).
+#[derive(Debug)]
+#[must_use = "nothing is enriched before `apply`"]
+pub struct SpanRequest<'a> {
+    span: Option<&'a tracing::Span>,
+    target: Option<Resolved>,
+    id: Option<String>,
+}
+
+/// An enrichment of a session: options first, then the values of the namespaces, then
+/// [`apply`](Enricher::apply).
+#[derive(Debug)]
+#[must_use = "nothing is enriched before `apply`"]
+pub struct SessionRequest {
+    session_id: Option<String>,
+    target: Option<Resolved>,
+    id: Option<String>,
+}
+
+impl<'a> SpanRequest<'a> {
+    /// The span to enrich, instead of the nearest one around the caller.
+    pub fn span(mut self, span: &'a tracing::Span) -> Self {
+        self.span = Some(span);
+        self
+    }
+
+    /// The span that a late enrichment is about. It makes a carrier.
+    pub fn target(mut self, target: impl Target) -> Self {
+        self.target = Some(target.resolve());
+        self
+    }
+
+    /// A name for this submission: one that is sent twice under the same name counts once.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    pub(crate) fn place(self) -> Result<(Arc<Installation>, Place), Refused> {
+        let located = match (self.span, &self.target) {
+            (Some(span), None) => locate_span(span),
+            _ => locate_current(),
+        };
+        let installation = usable(&located)?;
+        let refuse = |error| Err(Refused { installation: Some(installation.clone()), error });
+        if let Some(target) = self.target {
+            if !target.span.is_valid() {
+                return refuse(EnrichError::InvalidTarget);
+            }
+            let (target, session) = (Some(target.span), target.session);
+            return Ok((installation, Place::Late { target, session, scope: None, id: self.id }));
+        }
+        if self.id.is_some() {
+            return refuse(EnrichError::IdWithoutTarget);
+        }
+        match located {
+            Located::Span(state) => Ok((installation, Place::Open(state, DocumentKind::Own))),
+            Located::Disabled(_) => refuse(EnrichError::SpanDisabled),
+            _ => refuse(EnrichError::NoActiveSpan),
+        }
+    }
+}
+
+impl SessionRequest {
+    /// The id of the session, instead of the caller's own. Another session's makes a carrier.
+    pub fn session_id(mut self, session_id: impl AsRef<str>) -> Self {
+        self.session_id = Some(session_id.as_ref().to_owned());
+        self
+    }
+
+    /// The span that a late enrichment of its session, or trace, is about. It makes a carrier.
+    pub fn target(mut self, target: impl Target) -> Self {
+        self.target = Some(target.resolve());
+        self
+    }
+
+    /// A name for this submission: one that is sent twice under the same name counts once.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    pub(crate) fn place(self) -> Result<(Arc<Installation>, Place), Refused> {
+        let located = locate_current();
+        let installation = usable(&located)?;
+        let refuse = |error| Err(Refused { installation: Some(installation.clone()), error });
+        let caller = match located {
+            Located::Span(state) => Some(state),
+            _ => None,
+        };
+        let given = match self.session_id.map(Session::with_id).transpose() {
+            Ok(given) => given,
+            Err(error) => return refuse(error.into()),
+        };
+        if let Some(target) = self.target {
+            if !target.span.is_valid() {
+                return refuse(EnrichError::InvalidTarget);
+            }
+            let session = given.or(target.session);
+            let scope = Some(if session.is_some() { Scope::Session } else { Scope::Trace });
+            let place = Place::Late { target: Some(target.span), session, scope, id: self.id };
+            return Ok((installation, place));
+        }
+        let of_caller = match &caller {
+            Some(state) => state.session(),
+            None => installation.settings.session.clone(),
+        };
+        let is_late = match (&given, &of_caller) {
+            // A name makes a submission of its own, also for the caller's session.
+            (Some(given), Some(of_caller)) => given != of_caller || self.id.is_some(),
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if !is_late && self.id.is_some() {
+            return refuse(EnrichError::IdWithoutTarget);
+        }
+        let place = match (caller, given.or(of_caller)) {
+            (Some(caller), Some(session)) if !is_late => {
+                Place::Open(caller.outermost_of(&session), DocumentKind::Scoped(Scope::Session))
+            }
+            (Some(caller), None) => {
+                Place::Open(caller.local_root(), DocumentKind::Scoped(Scope::Trace))
+            }
+            (_, Some(session)) => Place::Late {
+                target: None,
+                session: Some(session),
+                scope: Some(Scope::Session),
+                id: self.id,
+            },
+            (None, None) => return refuse(EnrichError::NoActiveSpan),
+        };
+        Ok((installation, place))
+    }
+}
+
+/// An enrichment that has no place.
+pub(crate) struct Refused {
+    pub(crate) installation: Option<Arc<Installation>>,
+    pub(crate) error: EnrichError,
+}
+
+/// The layer, if it takes anything at all.
+fn usable(located: &Located) -> Result<Arc<Installation>, Refused> {
+    let installation = match located {
+        Located::Span(state) => state.installation(),
+        Located::Layer(installation) | Located::Disabled(installation) => installation,
+        Located::Nothing => {
+            return Err(Refused { installation: None, error: EnrichError::NotInstalled });
+        }
+    };
+    let error = if installation.is_disabled() {
+        EnrichError::SdkDisabled
+    } else if installation.is_shut_down() {
+        EnrichError::ShutDown
+    } else {
+        return Ok(installation.clone());
+    };
+    Err(Refused { installation: Some(installation.clone()), error })
+}
+
+/// Gives both requests the methods that begin with a value.
+macro_rules! namespaces {
+    ($($request:ty),*; $($(#[$doc:meta])* $namespace:ident),* $(,)?) => {
+        namespaces!(@requests [$($request),*] $($(#[$doc])* $namespace),*);
+        impl Enricher {$(
+            $(#[$doc])*
+            pub fn $namespace<T: serde::Serialize + ?Sized>(self, value: &T) -> Self {
+                self.namespace(stringify!($namespace), value)
+            }
+        )*}
+    };
+    (@requests [$first:ty $(, $request:ty)*] $($rest:tt)*) => {
+        namespaces!(@request $first; $($rest)*);
+        namespaces!(@requests [$($request),*] $($rest)*);
+    };
+    (@requests [] $($rest:tt)*) => {};
+    (@request $request:ty; $($(#[$doc:meta])* $namespace:ident),*) => {
+        impl $request {$(
+            $(#[$doc])*
+            pub fn $namespace<T: serde::Serialize + ?Sized>(self, value: &T) -> Enricher {
+                Enricher::begin(self.place()).$namespace(value)
+            }
+        )*}
+    };
+}
+
+namespaces! {
+    SpanRequest<'_>, SessionRequest;
+    /// What users thought: `value` serializes to an object, or to null to retract all of it.
+    feedback,
+    /// Scores by evaluators and experts, as opposed to end users.
+    metrics,
+    /// Anything else worth knowing.
+    metadata,
+    /// Properties of the user.
+    user_properties,
+    /// What went in.
+    inputs,
+    /// What came out.
+    outputs,
+    /// The configuration in force.
+    config,
+}
+
+/// What the macros begin with.
+pub trait Begin {
+    /// Finds the place.
+    fn begin(self) -> Result<Writer, BeginError>;
+}
+
+/// Why a macro's values aren't even looked at.
+#[derive(Debug)]
+pub struct BeginError(pub(crate) Option<Arc<Installation>>, pub(crate) EnrichError);
+
+impl Begin for SpanRequest<'_> {
+    fn begin(self) -> Result<Writer, BeginError> {
+        Writer::begin(self.place())
+    }
+}
+
+impl Begin for SessionRequest {
+    fn begin(self) -> Result<Writer, BeginError> {
+        Writer::begin(self.place())
+    }
+}

@@ -1,0 +1,67 @@
+//! What `flush` and `shutdown` have to say when not everything has arrived.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::queue::Loss;
+use super::stats::Drop;
+
+/// Some spans did not arrive: how many, and why.
+///
+/// Every loss is reported once, by the first `flush` or `shutdown` after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlushError {
+    lost: u64,
+    pending: u64,
+    reasons: Vec<String>,
+}
+
+impl FlushError {
+    pub(super) fn of(losses: BTreeMap<Drop, Loss>, pending: u64) -> Result<(), Self> {
+        let lost = losses.values().map(|loss| loss.spans).sum();
+        if lost == 0 && pending == 0 {
+            return Ok(());
+        }
+        let reasons = losses
+            .into_iter()
+            .map(|(why, loss)| match loss.message {
+                Some(message) => format!("{} {} ({message})", loss.spans, why.reason()),
+                None => format!("{} {}", loss.spans, why.reason()),
+            })
+            .collect();
+        Err(Self { lost, pending, reasons })
+    }
+
+    /// Spans that are lost, since the last report.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Spans whose fate was not known when the time was over.
+    pub fn pending(&self) -> u64 {
+        self.pending
+    }
+
+    /// A line for each reason: how many, its name as in [`Stats::dropped_by_reason`], and what the
+    /// exporter said last.
+    ///
+    /// [`Stats::dropped_by_reason`]: crate::Stats::dropped_by_reason
+    pub fn reasons(&self) -> impl Iterator<Item = &str> {
+        self.reasons.iter().map(String::as_str)
+    }
+}
+
+impl fmt::Display for FlushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.lost > 0 {
+            write!(f, "{} spans did not arrive: {}", self.lost, self.reasons.join(", "))?;
+        }
+        if self.pending > 0 {
+            let and = if self.lost > 0 { "; " } else { "" };
+            write!(f, "{and}{} spans had not arrived when the time was over", self.pending)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for FlushError {}

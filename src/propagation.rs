@@ -1,0 +1,227 @@
+//! Propagation: a trace, and a trusted session, across services.
+//!
+//! [`inject`] writes the current span into the headers of an outgoing request, [`extract`] reads the
+//! caller's from an incoming one. The formats are those of `OTEL_PROPAGATORS`: W3C
+//! [Trace Context](https://www.w3.org/TR/trace-context/) and
+//! [Baggage](https://www.w3.org/TR/baggage/) unless told otherwise.
+//!
+//! A session crosses in baggage, as `session.id`, and only where the builder says
+//! `with_session_propagation(true)`, in both directions: anyone can send a header, so a session id
+//! in one is a claim. Elsewhere such a member is neither believed nor passed on.
+//!
+//! ```
+//! use std::collections::HashMap;
+//! use tracing_feedback::{SpanExt, propagation};
+//! use tracing_subscriber::prelude::*;
+//!
+//! let (layer, _telemetry) =
+//!     tracing_feedback::builder().with_session_propagation(true).build()?;
+//! tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+//!     let mut headers = HashMap::new(); // or an `http::HeaderMap`
+//!     tracing::info_span!("front end", session.id = "conversation-42")
+//!         .in_scope(|| propagation::inject(&mut headers));
+//!     assert_eq!(headers["baggage"], "session.id=conversation-42");
+//!
+//!     // In the other service:
+//!     let span = tracing::info_span!("back end");
+//!     span.set_parent(propagation::extract(&headers))?;
+//!     let _entered = span.enter();
+//!     assert_eq!(tracing_feedback::Session::current().unwrap().id(), "conversation-42");
+//!     Ok::<(), tracing_feedback::SpanError>(())
+//! })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use opentelemetry::Context;
+use opentelemetry::baggage::{Baggage, BaggageExt};
+use opentelemetry::propagation::text_map_propagator::FieldIter;
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
+
+use crate::capture::SpanExt;
+use crate::session::{SESSION_ID, Session};
+use crate::settings::Formats;
+use crate::state;
+
+/// Writes the current span, its baggage, and its session where it may be told, into `headers`.
+///
+/// Without a captured span around the caller it writes what the current OpenTelemetry context holds.
+pub fn inject(headers: &mut impl Headers) {
+    inject_span(&tracing::Span::current(), headers);
+}
+
+/// As [`inject`], for the given span.
+pub fn inject_span(span: &tracing::Span, headers: &mut impl Headers) {
+    let context = span.context().unwrap_or_else(|_| Context::current());
+    propagator().inject_context(&context, headers.injector().as_mut());
+}
+
+/// Reads the caller's span and baggage from `headers`, for [`SpanExt::set_parent`].
+///
+/// Foreign bytes: what is malformed is ignored, and the context then holds no span.
+pub fn extract(headers: &impl Headers) -> Context {
+    propagator().extract_with_context(&Context::new(), headers.extractor().as_ref())
+}
+
+fn propagator() -> FeedbackPropagator {
+    match state::installation_here() {
+        Some(installation) => FeedbackPropagator {
+            formats: installation.settings.formats,
+            sessions: installation.settings.session_propagation,
+        },
+        None => FeedbackPropagator { formats: Formats::default(), sessions: false },
+    }
+}
+
+/// A map of header names and values: `HashMap<String, String>`, and `http::HeaderMap` with the
+/// feature `http` (part of every protocol).
+pub trait Headers: sealed::Sealed {}
+
+impl<T: sealed::Sealed> Headers for T {}
+
+mod sealed {
+    use std::collections::HashMap;
+    use std::hash::BuildHasher;
+
+    use opentelemetry::propagation::{Extractor, Injector};
+
+    pub trait Sealed {
+        fn injector(&mut self) -> Box<dyn Injector + '_>;
+        fn extractor(&self) -> Box<dyn Extractor + '_>;
+    }
+
+    struct Strings<T>(T);
+
+    impl<S: BuildHasher> Injector for Strings<&mut HashMap<String, String, S>> {
+        fn set(&mut self, key: &str, value: String) {
+            self.0.insert(key.to_owned(), value);
+        }
+    }
+
+    impl<S: BuildHasher> Extractor for Strings<&HashMap<String, String, S>> {
+        fn get(&self, key: &str) -> Option<&str> {
+            let named = self.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
+            named.map(|(_, value)| value.as_str())
+        }
+
+        fn keys(&self) -> Vec<&str> {
+            self.0.keys().map(String::as_str).collect()
+        }
+    }
+
+    impl<S: BuildHasher> Sealed for HashMap<String, String, S> {
+        fn injector(&mut self) -> Box<dyn Injector + '_> {
+            Box::new(Strings(self))
+        }
+
+        fn extractor(&self) -> Box<dyn Extractor + '_> {
+            Box::new(Strings(self))
+        }
+    }
+
+    #[cfg(feature = "http")]
+    mod http_headers {
+        use http::{HeaderMap, HeaderName, HeaderValue};
+        use opentelemetry::propagation::{Extractor, Injector};
+
+        use super::{Sealed, Strings};
+
+        impl Injector for Strings<&mut HeaderMap> {
+            fn set(&mut self, key: &str, value: String) {
+                let name = HeaderName::from_bytes(key.as_bytes());
+                if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
+                    self.0.insert(name, value);
+                }
+            }
+        }
+
+        impl Extractor for Strings<&HeaderMap> {
+            fn get(&self, key: &str) -> Option<&str> {
+                self.0.get(key)?.to_str().ok()
+            }
+
+            fn keys(&self) -> Vec<&str> {
+                self.0.keys().map(HeaderName::as_str).collect()
+            }
+
+            fn get_all(&self, key: &str) -> Option<Vec<&str>> {
+                let all: Vec<_> =
+                    self.0.get_all(key).iter().filter_map(|value| value.to_str().ok()).collect();
+                (!all.is_empty()).then_some(all)
+            }
+        }
+
+        impl Sealed for HeaderMap {
+            fn injector(&mut self) -> Box<dyn Injector + '_> {
+                Box::new(Strings(self))
+            }
+
+            fn extractor(&self) -> Box<dyn Extractor + '_> {
+                Box::new(Strings(self))
+            }
+        }
+    }
+}
+
+/// The propagator behind [`inject`] and [`extract`], which [`init`](crate::init) also makes the
+/// global one: W3C Trace Context and Baggage, and the session in baggage where it is trusted.
+#[derive(Debug)]
+pub(crate) struct FeedbackPropagator {
+    pub(crate) formats: Formats,
+    pub(crate) sessions: bool,
+}
+
+impl TextMapPropagator for FeedbackPropagator {
+    fn inject_context(&self, context: &Context, injector: &mut dyn Injector) {
+        if self.formats.trace_context {
+            TraceContextPropagator::new().inject_context(context, injector);
+        }
+        if !self.formats.baggage && !self.sessions {
+            return;
+        }
+        let mut baggage = match self.formats.baggage {
+            true => without_session(context.baggage()),
+            false => Baggage::new(),
+        };
+        if let Some(session) = context.get::<Session>().filter(|_| self.sessions) {
+            baggage.insert(SESSION_ID, session.id().to_owned());
+        }
+        BaggagePropagator::new().inject_context(&Context::new().with_baggage(baggage), injector);
+    }
+
+    fn extract_with_context(&self, context: &Context, extractor: &dyn Extractor) -> Context {
+        let mut context = context.clone();
+        if self.formats.trace_context {
+            context = TraceContextPropagator::new().extract_with_context(&context, extractor);
+        }
+        if !self.formats.baggage && !self.sessions {
+            return context;
+        }
+        let read = BaggagePropagator::new().extract_with_context(&Context::new(), extractor);
+        let claimed = read.baggage().get(SESSION_ID).map(|id| id.as_str().to_owned());
+        if let Some(Ok(session)) = claimed.filter(|_| self.sessions).map(Session::with_id) {
+            context = context.with_value(session);
+        }
+        let others = without_session(read.baggage());
+        if self.formats.baggage && !others.is_empty() {
+            context = context.with_baggage(others);
+        }
+        context
+    }
+
+    fn fields(&self) -> FieldIter<'_> {
+        FieldIter::new(FIELDS.as_slice())
+    }
+}
+
+static FIELDS: std::sync::LazyLock<[String; 3]> = std::sync::LazyLock::new(|| {
+    ["traceparent".to_owned(), "tracestate".to_owned(), "baggage".to_owned()]
+});
+
+fn without_session(baggage: &Baggage) -> Baggage {
+    let mut others = Baggage::new();
+    for (key, (value, metadata)) in baggage.iter().filter(|(key, _)| key.as_str() != SESSION_ID) {
+        others.insert_with_metadata(key.clone(), value.clone(), metadata.clone());
+    }
+    others
+}

@@ -1,0 +1,141 @@
+//! What a layer was told: its switches, limits and conventions. Decided once, when it is built.
+
+use opentelemetry_sdk::trace::SpanLimits;
+
+use crate::redaction::Redaction;
+use crate::session::Session;
+
+/// Everything capture and enrichment need to know that doesn't change after `build`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) switches: Switches,
+    pub(crate) span_limits: SpanLimits,
+    /// Characters of a string value (`OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`).
+    pub(crate) value_characters: Option<usize>,
+    /// Bytes of one string leaf of an enrichment, and of one JSON string.
+    pub(crate) string_bytes: StringBytes,
+    /// Bytes of all keys and values of one enrichment.
+    pub(crate) enrichment_bytes: EnrichmentBytes,
+    pub(crate) convention: Convention,
+    pub(crate) late_traces: LateTraces,
+    pub(crate) redaction: Option<Redaction>,
+    /// The session of every span that has no other.
+    pub(crate) session: Option<Session>,
+    /// Whether a session is believed from baggage, and told in it.
+    pub(crate) session_propagation: bool,
+    pub(crate) formats: Formats,
+}
+
+/// Bytes of one string leaf of an enrichment, 256 KiB unless told otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StringBytes(pub(crate) usize);
+
+impl Default for StringBytes {
+    fn default() -> Self {
+        Self(256 * 1024)
+    }
+}
+
+/// Bytes of one enrichment, 1 MiB unless told otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EnrichmentBytes(pub(crate) usize);
+
+impl Default for EnrichmentBytes {
+    fn default() -> Self {
+        Self(1024 * 1024)
+    }
+}
+
+/// What of a span is captured beside its fields. The names and defaults are those of the
+/// `tracing-opentelemetry` layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Switches {
+    pub(crate) location: bool,
+    pub(crate) threads: bool,
+    pub(crate) target: bool,
+    pub(crate) level: bool,
+    pub(crate) tracked_inactivity: bool,
+    pub(crate) context_activation: bool,
+    pub(crate) error_fields_to_exceptions: bool,
+    pub(crate) error_records_to_exceptions: bool,
+    pub(crate) error_events_to_status: bool,
+    pub(crate) error_events_to_exceptions: bool,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self {
+            location: true,
+            threads: true,
+            target: true,
+            level: false,
+            tracked_inactivity: true,
+            context_activation: true,
+            error_fields_to_exceptions: true,
+            error_records_to_exceptions: true,
+            error_events_to_status: true,
+            error_events_to_exceptions: true,
+        }
+    }
+}
+
+/// How the attribute keys of enrichments begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Convention {
+    /// The bare namespace: `feedback.rating`.
+    #[default]
+    Bare,
+    /// As HoneyHive reads them: `honeyhive_feedback.rating`, `honeyhive_metrics.…` and so on.
+    HoneyHive,
+}
+
+impl Convention {
+    /// What stands before the namespace.
+    pub(crate) const fn prefix(self) -> &'static str {
+        match self {
+            Self::Bare => "",
+            Self::HoneyHive => "honeyhive_",
+        }
+    }
+}
+
+/// Which trace the carriers of late feedback belong to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LateTraces {
+    /// The trace of their target, as children of it.
+    #[default]
+    OfTarget,
+    /// A trace of their own, for backends that would stretch the target's trace.
+    Own,
+}
+
+/// Which formats propagation reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Formats {
+    pub(crate) trace_context: bool,
+    pub(crate) baggage: bool,
+}
+
+impl Default for Formats {
+    fn default() -> Self {
+        Self { trace_context: true, baggage: true }
+    }
+}
+
+/// The namespaces of enrichments: the first segment of their keys.
+pub(crate) const NAMESPACES: [&str; 7] =
+    ["feedback", "metrics", "metadata", "user_properties", "inputs", "outputs", "config"];
+
+/// `key` without a convention's prefix, if it lies in one of the namespaces.
+pub(crate) fn namespaced<'k>(key: &'k str, convention: Convention) -> Option<&'k str> {
+    let bare = key.strip_prefix(convention.prefix()).unwrap_or(key);
+    // Most keys are ruled out by their first letter.
+    if !matches!(bare.as_bytes().first(), Some(b'f' | b'm' | b'u' | b'i' | b'o' | b'c')) {
+        return None;
+    }
+    let (namespace, path) = bare.split_once('.')?;
+    let is_path = !path.is_empty() && !path.split('.').any(str::is_empty);
+    (is_path && NAMESPACES.contains(&namespace)).then_some(bare)
+}

@@ -1,0 +1,550 @@
+//! The builder: everything that can be told to a layer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::{InstrumentationScope, KeyValue, Value};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{IdGenerator, ShouldSample, SpanExporter, SpanLimits};
+
+use super::env::{EnvIssue, Environment, Propagator, TracesExporter};
+use super::error::BuildError;
+#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+use super::otlp::{Compression, OtlpConfig, OtlpOptions, Pem, Protocol};
+use super::telemetry::Telemetry;
+use crate::capture::FeedbackLayer;
+use crate::pipeline::stats::Counters;
+use crate::pipeline::{Batching, Pipeline};
+use crate::quiet;
+use crate::redaction::Redaction;
+use crate::session::Session;
+use crate::settings::{Convention, Formats, LateTraces, Settings};
+use crate::sink::exporter::ExporterSink;
+use crate::sink::{Nowhere, Sink};
+use crate::state::{Ids, Installation, Sampling};
+
+/// Begins to build a layer.
+///
+/// What is not said is taken from the environment, and then from the defaults: in this order, first
+/// the code, then the variable for traces (`OTEL_EXPORTER_OTLP_TRACES_…`), then the general one
+/// (`OTEL_EXPORTER_OTLP_…`), then the default.
+///
+/// ```
+/// use tracing_subscriber::prelude::*;
+///
+/// let (layer, telemetry) = tracing_feedback::builder()
+///     .with_service_name("chat")
+///     .with_endpoint("http://localhost:4317")
+///     .build()?;
+/// let subscriber = tracing_subscriber::registry().with(layer);
+/// assert_eq!(telemetry.stats().exported, 0);
+/// # drop(subscriber);
+/// # Ok::<(), tracing_feedback::BuildError>(())
+/// ```
+pub fn builder() -> Builder {
+    Builder {
+        settings: Settings::default(),
+        sampling: None,
+        ids: Ids::default(),
+        scope: None,
+        service_name: None,
+        resource: None,
+        span_limits: None,
+        batching: Batching::default(),
+        schedule_delay: None,
+        queue_spans: None,
+        batch_spans: None,
+        export_timeout: None,
+        strict_env: false,
+        #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+        otlp: OtlpOptions::default(),
+        exporter: None,
+    }
+}
+
+type MakeSink = Box<dyn FnOnce(&Resource, Duration) -> Result<Box<dyn Sink>, BuildError> + Send>;
+
+/// Everything that can be told to a layer. Made by [`builder`].
+///
+/// | | default |
+/// | --- | --- |
+/// | location, threads, target, tracked inactivity, context activation | on |
+/// | level | off |
+/// | the four `error_…` conventions | on |
+/// | sampler | parent-based, every root |
+/// | span limits | 128 attributes, events, links, and attributes of each |
+/// | string leaf, one enrichment | 256 KiB, 1 MiB |
+/// | schedule delay, batch | 5 s, 512 spans |
+/// | queue | 32 MiB |
+/// | export timeout | 30 s |
+#[must_use = "a builder does nothing before `build`"]
+pub struct Builder {
+    settings: Settings,
+    sampling: Option<Sampling>,
+    ids: Ids,
+    scope: Option<InstrumentationScope>,
+    service_name: Option<String>,
+    resource: Option<Resource>,
+    span_limits: Option<SpanLimits>,
+    batching: Batching,
+    schedule_delay: Option<Duration>,
+    queue_spans: Option<usize>,
+    batch_spans: Option<usize>,
+    export_timeout: Option<Duration>,
+    strict_env: bool,
+    #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+    otlp: OtlpOptions,
+    exporter: Option<MakeSink>,
+}
+
+/// Where things go.
+impl Builder {
+    /// The service's name, `service.name`. Default: `OTEL_SERVICE_NAME`, then `unknown_service`.
+    pub fn with_service_name(mut self, name: impl Into<String>) -> Self {
+        self.service_name = Some(name.into());
+        self
+    }
+
+    /// Attributes of the service, over those of `OTEL_RESOURCE_ATTRIBUTES`.
+    pub fn with_resource(mut self, resource: Resource) -> Self {
+        self.resource = Some(resource);
+        self
+    }
+
+    /// Exports through any `SpanExporter` of the OpenTelemetry SDK instead of OTLP.
+    ///
+    /// It is used on the export thread, within a Tokio runtime, and may block. What a partial success
+    /// rejected it can't tell.
+    pub fn with_exporter<E: SpanExporter + 'static>(mut self, exporter: E) -> Self {
+        self.exporter = Some(Box::new(move |resource, timeout| {
+            exporter_sink(resource, timeout, move || Ok(exporter))
+        }));
+        self
+    }
+
+    /// The instrumentation scope of the spans. Default: this crate.
+    pub fn with_instrumentation_scope(mut self, scope: InstrumentationScope) -> Self {
+        self.scope = Some(scope);
+        self
+    }
+
+    /// Refuses to build where a variable of the environment is malformed or unsupported, instead of
+    /// ignoring it with a warning. Default: off, as the specification asks.
+    pub fn with_strict_env(mut self, strict: bool) -> Self {
+        self.strict_env = strict;
+        self
+    }
+}
+
+/// OTLP. Ignored where an exporter is given.
+#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+impl Builder {
+    /// The collector: `http://localhost:4317`, or for the HTTP protocols the base URL
+    /// `http://localhost:4318`, to which `/v1/traces` is added unless it is there.
+    pub fn with_endpoint(mut self, endpoint: impl Into<String>) -> Self {
+        self.otlp.endpoint = Some(endpoint.into());
+        self
+    }
+
+    /// The protocol. Default: gRPC, or the first of http/protobuf and http/json that is enabled.
+    pub fn with_protocol(mut self, protocol: Protocol) -> Self {
+        self.otlp.protocol = Some(protocol);
+        self
+    }
+
+    /// A header of every request, for example a key. May be called more than once.
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.otlp.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// How long one request may take, its retries included. Default: 10 s.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.otlp.timeout = Some(timeout);
+        self
+    }
+
+    /// Compresses requests. Default: they aren't.
+    pub fn with_compression(mut self, compression: Compression) -> Self {
+        self.otlp.compression = Some(compression);
+        self
+    }
+
+    /// The certificates to trust instead of the system's, as PEM.
+    pub fn with_ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.otlp.ca_certificate = Some(Pem::Bytes(pem.into()));
+        self
+    }
+
+    /// The certificate and key to present to the collector, as PEM.
+    pub fn with_client_identity(
+        mut self,
+        certificate: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.otlp.client_certificate = Some(Pem::Bytes(certificate.into()));
+        self.otlp.client_key = Some(Pem::Bytes(key.into()));
+        self
+    }
+}
+
+/// What is captured. Names and defaults are those of the `tracing-opentelemetry` layer.
+impl Builder {
+    /// Whether spans and events carry `code.file.path`, `code.module.name` and `code.line.number`.
+    pub fn with_location(mut self, on: bool) -> Self {
+        self.settings.switches.location = on;
+        self
+    }
+
+    /// Whether spans carry `thread.id` and `thread.name` of the thread that made them.
+    pub fn with_threads(mut self, on: bool) -> Self {
+        self.settings.switches.threads = on;
+        self
+    }
+
+    /// Whether spans carry their `target`.
+    pub fn with_target(mut self, on: bool) -> Self {
+        self.settings.switches.target = on;
+        self
+    }
+
+    /// Whether spans carry their `level`. Events always do.
+    pub fn with_level(mut self, on: bool) -> Self {
+        self.settings.switches.level = on;
+        self
+    }
+
+    /// Whether spans carry `busy_ns` and `idle_ns`: how long they were entered, and were not.
+    pub fn with_tracked_inactivity(mut self, on: bool) -> Self {
+        self.settings.switches.tracked_inactivity = on;
+        self
+    }
+
+    /// Whether an entered span is the active one of the OpenTelemetry API.
+    pub fn with_context_activation(mut self, on: bool) -> Self {
+        self.settings.switches.context_activation = on;
+        self
+    }
+
+    /// Whether an `Error` value also becomes `exception.message` and `exception.stacktrace` on what
+    /// it was recorded on.
+    pub fn with_error_fields_to_exceptions(mut self, on: bool) -> Self {
+        self.settings.switches.error_fields_to_exceptions = on;
+        self
+    }
+
+    /// Whether an `Error` value on an event also becomes exception attributes of its span.
+    pub fn with_error_records_to_exceptions(mut self, on: bool) -> Self {
+        self.settings.switches.error_records_to_exceptions = on;
+        self
+    }
+
+    /// Whether an event with a field `error` and no message describes its span's status.
+    pub fn with_error_events_to_status(mut self, on: bool) -> Self {
+        self.settings.switches.error_events_to_status = on;
+        self
+    }
+
+    /// Whether an event with a field `error` and no message is named `exception`.
+    pub fn with_error_events_to_exceptions(mut self, on: bool) -> Self {
+        self.settings.switches.error_events_to_exceptions = on;
+        self
+    }
+
+    /// Who decides which traces are sampled. Default: `OTEL_TRACES_SAMPLER`, then parent-based and
+    /// every root. A span that carries feedback is exported whatever the sampler says.
+    pub fn with_sampler(mut self, sampler: impl ShouldSample + 'static) -> Self {
+        self.sampling = Some(Sampling::Custom(Box::new(sampler)));
+        self
+    }
+
+    /// Who makes trace and span ids. Default: random ones.
+    pub fn with_id_generator(mut self, generator: impl IdGenerator + 'static) -> Self {
+        self.ids = Ids::Custom(Box::new(generator));
+        self
+    }
+
+    /// How much a span may hold. Default: `OTEL_SPAN_…_LIMIT`, then 128 of each.
+    pub fn with_span_limits(mut self, limits: SpanLimits) -> Self {
+        self.span_limits = Some(limits);
+        self
+    }
+}
+
+/// What feedback becomes.
+impl Builder {
+    /// The session of every span that has no other.
+    pub fn with_session(mut self, session: Session) -> Self {
+        self.settings.session = Some(session);
+        self
+    }
+
+    /// Whether a session id in an incoming request's baggage is believed, and one's own is told in
+    /// outgoing ones. Default: off, since anyone can send a header.
+    pub fn with_session_propagation(mut self, on: bool) -> Self {
+        self.settings.session_propagation = on;
+        self
+    }
+
+    /// How attribute keys of enrichments begin. Default: with the bare namespace.
+    pub fn with_convention(mut self, convention: Convention) -> Self {
+        self.settings.convention = convention;
+        self
+    }
+
+    /// Which trace carriers of late feedback belong to. Default: that of their target.
+    pub fn with_late_traces(mut self, late_traces: LateTraces) -> Self {
+        self.settings.late_traces = late_traces;
+        self
+    }
+
+    /// A function that sees every key and value (of enrichments, of the fields of spans and events)
+    /// before it is stored, and says what is kept: the value, another one, or nothing.
+    ///
+    /// Keys of enrichments are given in full, from the bare namespace on; the message of an event
+    /// has the key `message`. It must be quick: it runs where the value was recorded. Where it
+    /// panics, the value is dropped and counted.
+    ///
+    /// ```
+    /// let builder = tracing_feedback::builder()
+    ///     .with_redaction(|key, value| (!key.ends_with("email")).then_some(value));
+    /// # drop(builder);
+    /// ```
+    pub fn with_redaction(
+        mut self,
+        function: impl Fn(&str, Value) -> Option<Value> + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.redaction = Some(Redaction::new(function));
+        self
+    }
+
+    /// How many bytes a string of an enrichment may have before it is cut. Default: 256 KiB.
+    pub fn with_max_string_bytes(mut self, bytes: usize) -> Self {
+        self.settings.string_bytes.0 = bytes;
+        self
+    }
+
+    /// How many bytes one enrichment may hold, keys and values. Default: 1 MiB.
+    pub fn with_max_enrichment_bytes(mut self, bytes: usize) -> Self {
+        self.settings.enrichment_bytes.0 = bytes;
+        self
+    }
+}
+
+/// How spans travel.
+impl Builder {
+    /// The longest a span waits before it is exported. Default: `OTEL_BSP_SCHEDULE_DELAY`, then 5 s.
+    pub fn with_schedule_delay(mut self, delay: Duration) -> Self {
+        self.schedule_delay = Some(delay);
+        self
+    }
+
+    /// How many spans one batch may hold. Default: `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`, then 512.
+    pub fn with_max_export_batch_size(mut self, spans: usize) -> Self {
+        self.batch_spans = Some(spans.max(1));
+        self
+    }
+
+    /// How many spans may wait. Default: `OTEL_BSP_MAX_QUEUE_SIZE`, then no limit by number.
+    pub fn with_max_queue_size(mut self, spans: usize) -> Self {
+        self.queue_spans = Some(spans.max(1));
+        self
+    }
+
+    /// How many bytes may wait, about. Default: 32 MiB. What doesn't fit is dropped and counted,
+    /// spans without feedback first.
+    pub fn with_max_queue_bytes(mut self, bytes: usize) -> Self {
+        self.batching.queue_bytes = bytes.max(1);
+        self
+    }
+
+    /// How long the exporter may take for one batch. Default: `OTEL_BSP_EXPORT_TIMEOUT`, then 30 s.
+    pub fn with_export_timeout(mut self, timeout: Duration) -> Self {
+        self.export_timeout = Some(timeout);
+        self
+    }
+}
+
+impl Builder {
+    /// Builds the layer, and the handle that flushes, shuts down and counts. Starts the export
+    /// thread, and touches nothing global.
+    ///
+    /// # Errors
+    ///
+    /// What was told can't be done: see [`BuildError`]. Malformed variables of the environment are
+    /// ignored with a warning unless [`with_strict_env`](Self::with_strict_env) says otherwise.
+    pub fn build(self) -> Result<(FeedbackLayer, Telemetry), BuildError> {
+        let (layer, telemetry, issues) = self.assemble(Environment::read())?;
+        warn(&issues);
+        Ok((layer, telemetry))
+    }
+
+    /// As [`build`](Self::build), for a given environment, with what is wrong with it.
+    pub(super) fn assemble(
+        mut self,
+        mut environment: Environment,
+    ) -> Result<(FeedbackLayer, Telemetry, Vec<EnvIssue>), BuildError> {
+        let limits = self.limits(&environment);
+        self.settings.span_limits = limits;
+        self.settings.value_characters =
+            environment.attribute_value_length_limit.map(|characters| characters as usize);
+        if let Some(formats) = &environment.propagators {
+            self.settings.formats = Formats {
+                trace_context: formats.contains(&Propagator::TraceContext),
+                baggage: formats.contains(&Propagator::Baggage),
+            };
+        }
+        let resource = self.resource(&environment);
+        let sampling = self.sampling.take().unwrap_or_else(|| match environment.sampler.take() {
+            Some(sampler) => Sampling::Custom(Box::new(sampler)),
+            None => Sampling::default(),
+        });
+        let pipeline = match environment.sdk_disabled {
+            Some(true) => None,
+            _ => Some(self.start_pipeline(&mut environment, resource)?),
+        };
+        let issues = std::mem::take(&mut environment.issues);
+        if let Some(issue) = issues.first().filter(|_| self.strict_env) {
+            let EnvIssue { variable, value, reason } = issue.clone();
+            return Err(BuildError::Environment { variable, value, reason });
+        }
+        let scope = self.scope.unwrap_or_else(|| {
+            InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
+                .with_version(env!("CARGO_PKG_VERSION"))
+                .build()
+        });
+        let installation =
+            Arc::new(Installation::new(self.settings, sampling, self.ids, scope, pipeline));
+        Ok((FeedbackLayer::new(installation.clone()), Telemetry::new(installation), issues))
+    }
+
+    fn limits(&self, environment: &Environment) -> SpanLimits {
+        if let Some(limits) = self.span_limits {
+            return limits;
+        }
+        let mut limits = SpanLimits::default();
+        let given = [
+            (&mut limits.max_attributes_per_span, environment.span_attribute_count_limit),
+            (&mut limits.max_events_per_span, environment.span_event_count_limit),
+            (&mut limits.max_links_per_span, environment.span_link_count_limit),
+            (&mut limits.max_attributes_per_event, environment.event_attribute_count_limit),
+            (&mut limits.max_attributes_per_link, environment.link_attribute_count_limit),
+        ];
+        for (limit, given) in given {
+            *limit = given.unwrap_or(*limit);
+        }
+        limits
+    }
+
+    /// Code over environment over default, attribute by attribute.
+    fn resource(&mut self, environment: &Environment) -> Resource {
+        let mut attributes = vec![
+            KeyValue::new("service.name", "unknown_service"),
+            KeyValue::new("telemetry.sdk.name", "opentelemetry"),
+            KeyValue::new("telemetry.sdk.language", "rust"),
+            KeyValue::new("telemetry.distro.name", env!("CARGO_PKG_NAME")),
+            KeyValue::new("telemetry.distro.version", env!("CARGO_PKG_VERSION")),
+        ];
+        attributes.extend(environment.resource_attributes.iter().flatten().cloned());
+        if let Some(name) = &environment.service_name {
+            attributes.push(KeyValue::new("service.name", name.clone()));
+        }
+        let mut schema_url = None;
+        if let Some(resource) = self.resource.take() {
+            schema_url = resource.schema_url().map(str::to_owned);
+            let given = resource.iter();
+            attributes.extend(given.map(|(key, value)| KeyValue::new(key.clone(), value.clone())));
+        }
+        if let Some(name) = self.service_name.take() {
+            attributes.push(KeyValue::new("service.name", name));
+        }
+        match schema_url {
+            Some(url) => Resource::builder_empty().with_schema_url(attributes, url).build(),
+            None => Resource::builder_empty().with_attributes(attributes).build(),
+        }
+    }
+
+    fn start_pipeline(
+        &mut self,
+        environment: &mut Environment,
+        resource: Resource,
+    ) -> Result<Pipeline, BuildError> {
+        let mut batching = self.batching.clone();
+        batching.queue_spans = self.queue_spans.or(environment.bsp_max_queue_size);
+        batching.batch_spans = self
+            .batch_spans
+            .or(environment.bsp_max_export_batch_size)
+            .unwrap_or(batching.batch_spans)
+            .min(batching.queue_spans.unwrap_or(usize::MAX));
+        batching.delay =
+            self.schedule_delay.or(environment.bsp_schedule_delay).unwrap_or(batching.delay);
+        let timeout = self
+            .export_timeout
+            .or(environment.bsp_export_timeout)
+            .unwrap_or(Duration::from_secs(30));
+        let make_sink = self.make_sink(environment)?;
+        Pipeline::start(batching, Arc::new(Counters::default()), move || {
+            make_sink(&resource, timeout)
+        })
+    }
+
+    fn make_sink(&mut self, environment: &mut Environment) -> Result<MakeSink, BuildError> {
+        if let Some(exporter) = self.exporter.take() {
+            return Ok(exporter);
+        }
+        match environment.traces_exporter {
+            Some(TracesExporter::None) => Ok(Box::new(|_, _| Ok(Box::new(Nowhere)))),
+            #[cfg(feature = "console")]
+            Some(TracesExporter::Console) => Ok(Box::new(|resource, timeout| {
+                let exporter = opentelemetry_stdout::SpanExporter::default();
+                exporter_sink(resource, timeout, move || Ok(exporter))
+            })),
+            _ => self.otlp_sink(environment),
+        }
+    }
+
+    #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+    fn otlp_sink(&mut self, environment: &mut Environment) -> Result<MakeSink, BuildError> {
+        let config = OtlpConfig::resolve(&self.otlp, environment)?;
+        Ok(Box::new(move |resource, timeout| {
+            exporter_sink(resource, timeout, move || Ok(config.build()?))
+        }))
+    }
+
+    #[cfg(not(any(feature = "grpc", feature = "http-proto", feature = "http-json")))]
+    fn otlp_sink(&mut self, _: &mut Environment) -> Result<MakeSink, BuildError> {
+        Err(BuildError::NoExporter)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("service_name", &self.service_name)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Says what is wrong with the environment, in the current subscriber.
+pub(super) fn warn(issues: &[EnvIssue]) {
+    for issue in issues {
+        let EnvIssue { variable, value, reason } = issue;
+        tracing::warn!(target: "tracing_feedback", variable, value, "ignored: {reason}");
+    }
+}
+
+fn exporter_sink<E: SpanExporter + 'static>(
+    resource: &Resource,
+    timeout: Duration,
+    make: impl FnOnce() -> Result<E, BuildError>,
+) -> Result<Box<dyn Sink>, BuildError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("tracing-feedback-io")
+        .on_thread_start(quiet::mark_this_thread)
+        .enable_all()
+        .build()?;
+    Ok(Box::new(ExporterSink::new(runtime, resource, timeout, make)?))
+}

@@ -1,0 +1,115 @@
+//! What can be wrong with a set-up.
+
+use std::path::PathBuf;
+
+/// Why no layer could be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An environment variable is malformed or unsupported, and `with_strict_env(true)` was asked
+    /// for.
+    #[error("the environment variable {variable} is set to {value:?}, which {reason}")]
+    Environment {
+        /// The variable.
+        variable: &'static str,
+        /// Its value; hidden where it may hold a secret.
+        value: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// The exporter can't be configured as asked.
+    #[error(transparent)]
+    Exporter(#[from] ConfigError),
+    /// The export thread, or its runtime, could not be started.
+    #[error("the export thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+    /// No exporter is there to send anything.
+    #[error(
+        "no exporter: enable one of the features `grpc`, `http-proto` and `http-json`, or give one \
+         by `with_exporter`"
+    )]
+    NoExporter,
+    /// `init` found that a subscriber was set before.
+    #[error(
+        "a global subscriber is set already: add the layer of `tracing_feedback::builder().build()` \
+         to it instead of calling `init`"
+    )]
+    SubscriberSet,
+}
+
+/// A setting given in code that can't be used.
+///
+/// Every variant names the value refused and what would be right. Values that may be secrets
+/// (headers, credentials in an endpoint, keys) are never part of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The name of a protocol that OTLP doesn't have.
+    #[error("unknown OTLP protocol {value:?}: use `grpc`, `http/protobuf` or `http/json`")]
+    UnknownProtocol {
+        /// What was given.
+        value: String,
+    },
+    /// The name of a compression that isn't supported.
+    #[error("unknown compression {value:?}: use `gzip` or `zstd`")]
+    UnknownCompression {
+        /// What was given.
+        value: String,
+    },
+    /// The setting is right, but this build can't do it.
+    #[error(
+        "{setting} needs the cargo feature `{feature}` of `tracing-feedback`: \
+         enable it, or choose another value"
+    )]
+    FeatureOff {
+        /// The setting and its value.
+        setting: String,
+        /// The cargo feature to enable.
+        feature: &'static str,
+    },
+    /// An endpoint nothing can be sent to.
+    #[error("the endpoint {endpoint:?} can't be used: {reason}")]
+    Endpoint {
+        /// The endpoint, without credentials and query.
+        endpoint: String,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+    /// A header that can't be sent.
+    #[error("the header {name:?} can't be sent: {reason}")]
+    Header {
+        /// The header's name; its value may be a secret.
+        name: String,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+    /// A timeout of zero, by which nothing could ever be exported.
+    #[error("a timeout of zero lets no export succeed: give one of at least a millisecond")]
+    ZeroTimeout,
+    /// A certificate or key file that can't be read.
+    #[error("the {what} {} can't be read ({source}): give the path of a readable PEM file", path.display())]
+    Unreadable {
+        /// What the file is for.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it can't be read.
+        source: std::io::Error,
+    },
+    /// A certificate or key that TLS can't use.
+    #[error("the {what} can't be used: {reason}")]
+    Certificate {
+        /// What it is for.
+        what: &'static str,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+    /// The exporter could not be made of these settings.
+    #[error("the OTLP exporter for {endpoint:?} can't be built: {reason}")]
+    Exporter {
+        /// The endpoint, without credentials and query.
+        endpoint: String,
+        /// What is wrong, and where there is a remedy, the remedy.
+        reason: String,
+    },
+}

@@ -1,0 +1,19 @@
+//! Setting up: from a few words, or none, to a layer and the handle of its telemetry.
+//!
+//! [`builder`] touches nothing global; [`init`] is for a service that has nothing yet. Both read the
+//! environment ([`env`](self::env)), and what code says wins over it.
+
+mod builder;
+mod env;
+mod error;
+mod global;
+#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+mod otlp;
+mod telemetry;
+
+pub use builder::{Builder, builder};
+pub use error::{BuildError, ConfigError};
+pub use global::init;
+#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+pub use otlp::{Compression, Protocol};
+pub use telemetry::Telemetry;

@@ -1,0 +1,1071 @@
+//! What is resolved, and what then arrives at a real server on the loopback interface.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+
+use opentelemetry::InstrumentationScope;
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks};
+use proptest::prelude::*;
+
+use super::*;
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    let variables: HashMap<_, _> = variables.iter().copied().collect();
+    Environment::from_lookup(|name| variables.get(name).map(OsString::from))
+}
+
+fn resolve(
+    code: OtlpOptions,
+    variables: &[(&str, &str)],
+) -> (Result<OtlpConfig, ConfigError>, Vec<EnvIssue>) {
+    let mut environment = environment(variables);
+    let config = OtlpConfig::resolve(&code, &mut environment);
+    (config, environment.issues)
+}
+
+fn headers(headers: &[(&str, &str)]) -> Vec<(String, String)> {
+    headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+const GRPC: Protocol = Protocol::Grpc;
+const HTTP: Protocol = Protocol::HttpProtobuf;
+
+/// Protocol, who gives it, what is given, and what comes of it, nothing where it is refused.
+const ENDPOINTS: &[(Protocol, GivenBy, &str, Option<&str>)] = {
+    use GivenBy::{Code, GeneralVariable as General, SignalVariable as Signal};
+    &[
+        (GRPC, Code, "http://localhost:4317", Some("http://localhost:4317")),
+        (GRPC, Code, " http://localhost:4317/ ", Some("http://localhost:4317/")),
+        (GRPC, General, "http://host/path", Some("http://host/path")),
+        (GRPC, Signal, "HTTP://host", Some("HTTP://host")),
+        (GRPC, Signal, "http://[::1]:4317", Some("http://[::1]:4317")),
+        (GRPC, Code, "", None),
+        (GRPC, Code, "http://", None),
+        (GRPC, Code, "http://:4317", None),
+        (GRPC, Code, "http://host:99999", None),
+        (GRPC, Code, "http://host:", None),
+        (GRPC, Code, "http://ho st:1", None),
+        (GRPC, Code, "http://[::1", None),
+        (GRPC, Code, "ftp://host", None),
+        (GRPC, Code, "http://user:s3cret@host", None),
+        (GRPC, Code, "unix:", None),
+        (GRPC, Code, "unix://", None),
+        (HTTP, Code, "http://localhost:4318", Some("http://localhost:4318/v1/traces")),
+        (HTTP, Code, "http://localhost:4318/", Some("http://localhost:4318/v1/traces")),
+        (HTTP, Code, "http://host/base", Some("http://host/base/v1/traces")),
+        (HTTP, Code, "http://host/base/v1/traces", Some("http://host/base/v1/traces")),
+        (HTTP, Code, "http://host/v1/traces/", Some("http://host/v1/traces/")),
+        (HTTP, Code, "http://host/base?key=1", Some("http://host/base/v1/traces?key=1")),
+        (HTTP, General, "http://host:1", Some("http://host:1/v1/traces")),
+        (HTTP, General, "http://host:1/base/", Some("http://host:1/base/v1/traces")),
+        (HTTP, General, "http://host:1/v1/traces", Some("http://host:1/v1/traces/v1/traces")),
+        (HTTP, Signal, "http://host:1", Some("http://host:1/")),
+        (HTTP, Signal, "http://host:1/spans?a=b", Some("http://host:1/spans?a=b")),
+        (HTTP, Code, "localhost:4318", None),
+        (HTTP, Code, "host", None),
+        (HTTP, Code, "unix:///socket", None),
+        (HTTP, Code, "http://host:99999", None),
+        (HTTP, Code, "http://user@host", None),
+        (HTTP, Code, "http://1.2.3.4.5.", None),
+    ]
+};
+
+#[test]
+fn endpoints() {
+    for (protocol, by, text, expected) in ENDPOINTS {
+        // What the HTTP client alone finds wrong needs the HTTP client.
+        if *text == "http://1.2.3.4.5." && !cfg!(any(feature = "http-proto", feature = "http-json"))
+        {
+            continue;
+        }
+        let endpoint = check_endpoint(text, *by, *protocol, false);
+        assert_eq!(endpoint.ok().map(|e| e.0).as_deref(), *expected, "{protocol} {text}");
+    }
+    #[cfg(unix)]
+    for socket in ["unix:///run/otlp", "unix:/run/otlp", "unix:otlp"] {
+        let endpoint = check_endpoint(socket, GivenBy::Code, GRPC, false);
+        assert_eq!(endpoint.ok().map(|e| e.0).as_deref(), Some(socket));
+    }
+}
+
+#[test]
+fn endpoints_without_a_scheme_are_as_secure_as_they_are_told() {
+    let check = |text, insecure| {
+        check_endpoint(text, GivenBy::Code, GRPC, insecure)
+            .map(|endpoint| endpoint.0)
+            .map_err(Fault::into_reason)
+    };
+    assert_eq!(check("localhost:4317", true).unwrap(), "http://localhost:4317");
+    assert_eq!(check("localhost", true).unwrap(), "http://localhost");
+    if cfg!(feature = "tls") {
+        assert_eq!(check("localhost:4317", false).unwrap(), "https://localhost:4317");
+    } else {
+        assert!(check("localhost:4317", false).unwrap_err().contains("`tls`"));
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_endpoint_is_refused_or_can_be_used(
+        text in prop_oneof![
+            any::<String>(),
+            "(https?|unix|ftp)://[a-z\\[\\]:@.0-9%]{0,8}(:[0-9]{0,6})?(/[a-z?#]{0,4})?",
+        ],
+        insecure: bool,
+    ) {
+        for protocol in [GRPC, HTTP] {
+            for by in [GivenBy::Code, GivenBy::SignalVariable, GivenBy::GeneralVariable] {
+                let Ok(endpoint) = check_endpoint(&text, by, protocol, insecure) else { continue };
+                if !endpoint.0.starts_with("unix:") {
+                    let uri: Uri = endpoint.0.parse().unwrap();
+                    prop_assert!(uri.host().is_some_and(|host| !host.is_empty()));
+                }
+                #[cfg(feature = "grpc")]
+                if protocol == GRPC {
+                    prop_assert!(tonic::transport::Endpoint::from_shared(endpoint.0).is_ok());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn names() {
+    for (protocol, name) in [
+        (Protocol::Grpc, "grpc"),
+        (Protocol::HttpProtobuf, "http/protobuf"),
+        (Protocol::HttpJson, "http/json"),
+    ] {
+        assert_eq!(protocol.to_string(), name);
+        assert_eq!(name.to_uppercase().parse::<Protocol>().unwrap(), protocol);
+    }
+    for (compression, name) in [(Compression::Gzip, "gzip"), (Compression::Zstd, "zstd")] {
+        assert_eq!(compression.to_string(), name);
+        assert_eq!(format!(" {name} ").parse::<Compression>().unwrap(), compression);
+    }
+    assert!("http".parse::<Protocol>().unwrap_err().to_string().contains("`http/protobuf`"));
+    assert!("none".parse::<Compression>().unwrap_err().to_string().contains("`gzip` or `zstd`"));
+}
+
+#[test]
+fn defaults() {
+    let (config, issues) = resolve(OtlpOptions::default(), &[]);
+    let config = config.unwrap();
+    assert_eq!(issues, []);
+    assert_eq!(config.protocol, Protocol::default());
+    let endpoint = if cfg!(feature = "grpc") {
+        "http://localhost:4317"
+    } else {
+        "http://localhost:4318/v1/traces"
+    };
+    assert_eq!(config.endpoint.as_str(), endpoint);
+    assert_eq!((config.timeout, config.compression), (Duration::from_secs(10), None));
+    assert_eq!(config.headers, []);
+}
+
+#[test]
+fn the_endpoint_of_the_code_wins_then_that_of_the_signal() {
+    let protocol = Protocol::default();
+    let path = |path: &str| if protocol == GRPC { String::new() } else { path.to_owned() };
+    let general = (ENDPOINT, "http://general");
+    let signal = (TRACES_ENDPOINT, "http://signal/x");
+    let code = OtlpOptions { endpoint: Some("http://code".into()), ..Default::default() };
+
+    let endpoint = |code: &OtlpOptions, variables: &[(&str, &str)]| {
+        let (config, issues) = resolve(code.clone(), variables);
+        (config.unwrap().endpoint.0, issues)
+    };
+    let none = OtlpOptions::default();
+    let expected = format!("http://code{}", path("/v1/traces"));
+    assert_eq!(endpoint(&code, &[signal, general]), (expected, vec![]));
+    assert_eq!(endpoint(&none, &[signal, general]), ("http://signal/x".to_owned(), vec![]));
+    let expected = format!("http://general{}", path("/v1/traces"));
+    assert_eq!(endpoint(&none, &[general]), (expected.clone(), vec![]));
+
+    let malformed = (TRACES_ENDPOINT, "ftp://user:s3cret@host");
+    let (found, issues) = endpoint(&none, &[malformed, general]);
+    assert_eq!((found, issues.len()), (expected, 1));
+    assert_eq!(issues[0].variable, TRACES_ENDPOINT);
+    assert_eq!(issues[0].value, "ftp://[hidden]@host");
+    let (found, issues) = endpoint(&none, &[malformed, (ENDPOINT, "http://")]);
+    assert_eq!((found.starts_with("http://localhost:43"), issues.len()), (true, 2));
+}
+
+#[test]
+fn what_the_code_gets_wrong_is_an_error_with_a_remedy() {
+    let error = |options: OtlpOptions| resolve(options, &[]).0.unwrap_err().to_string();
+    let endpoint = |endpoint: &str| {
+        error(OtlpOptions { endpoint: Some(endpoint.into()), ..Default::default() })
+    };
+    assert_eq!(
+        endpoint("ftp://host"),
+        "the endpoint \"ftp://host\" can't be used: has an unknown scheme: use `http` or `https`"
+    );
+    let credentials = endpoint("http://user:s3cret@host");
+    assert!(credentials.contains("`authorization`") && !credentials.contains("s3cret"));
+
+    let header = |name: &str, value: &str| {
+        error(OtlpOptions { headers: headers(&[(name, value)]), ..Default::default() })
+    };
+    for text in [header("a b", "s3cret"), header("a", "s3cret\n"), header("TE", "s3cret")] {
+        assert!(text.starts_with("the header \"") && !text.contains("s3cret"), "{text}");
+    }
+    let zero = OtlpOptions { timeout: Some(Duration::ZERO), ..Default::default() };
+    assert!(error(zero).contains("zero"));
+}
+
+#[test]
+fn what_is_not_built_in_is_an_error_that_names_the_feature() {
+    let none = OtlpOptions::default;
+    let pem = Some(Pem::Bytes(Vec::new()));
+    for (options, on, feature) in [
+        (OtlpOptions { protocol: Some(GRPC), ..none() }, cfg!(feature = "grpc"), "grpc"),
+        (
+            OtlpOptions { protocol: Some(HTTP), ..none() },
+            cfg!(feature = "http-proto"),
+            "http-proto",
+        ),
+        (
+            OtlpOptions { protocol: Some(Protocol::HttpJson), ..none() },
+            cfg!(feature = "http-json"),
+            "http-json",
+        ),
+        (
+            OtlpOptions { compression: Some(Compression::Gzip), ..none() },
+            cfg!(feature = "gzip"),
+            "gzip",
+        ),
+        (
+            OtlpOptions { compression: Some(Compression::Zstd), ..none() },
+            cfg!(feature = "zstd"),
+            "zstd",
+        ),
+        (
+            OtlpOptions { endpoint: Some("https://host".into()), ..none() },
+            cfg!(feature = "tls"),
+            "tls",
+        ),
+        (OtlpOptions { ca_certificate: pem, ..none() }, false, "tls"),
+    ] {
+        match resolve(options, &[]).0 {
+            Ok(_) => assert!(on, "{feature}"),
+            Err(ConfigError::FeatureOff { feature: named, .. }) => {
+                assert_eq!((named, on), (feature, false));
+            }
+            // An empty PEM is wrong also where TLS is built in.
+            Err(error) => assert!(cfg!(feature = "tls") && feature == "tls", "{error}"),
+        }
+    }
+    let (config, issues) = resolve(none(), &[(ENDPOINT, "https://host")]);
+    let taken = config.unwrap().endpoint.as_str().starts_with("https://host");
+    assert_eq!((taken, issues.is_empty()), (cfg!(feature = "tls"), cfg!(feature = "tls")));
+    assert!(issues.iter().all(|issue| issue.reason.contains("`tls`")));
+}
+
+#[test]
+fn the_rest_of_the_code_wins_too() {
+    let code = OtlpOptions {
+        headers: headers(&[("X-B", "code"), ("x-c", "code")]),
+        timeout: Some(Duration::from_millis(7)),
+        ..Default::default()
+    };
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-a=signal,x-b=signal"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-d=general"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "9"),
+    ];
+    let config = resolve(code, &variables).0.unwrap();
+    let expected = headers(&[("x-a", "signal"), ("x-b", "code"), ("x-c", "code")]);
+    assert_eq!((config.headers, config.timeout), (expected, Duration::from_millis(7)));
+    let config = resolve(OtlpOptions::default(), &variables).0.unwrap();
+    assert_eq!(config.timeout, Duration::from_millis(9));
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let code = OtlpOptions {
+        headers: headers(&[("x-key", "s3cret")]),
+        endpoint: Some("http://host/?key=s3cret".into()),
+        client_key: Some(Pem::Bytes(b"s3cret".to_vec())),
+        ..Default::default()
+    };
+    assert!(!format!("{code:?}").contains("s3cret"));
+    let code = OtlpOptions { client_key: None, ..code };
+    let config = resolve(code, &[]).0.unwrap();
+    let shown = format!("{config:?}");
+    assert!(shown.contains("x-key") && !shown.contains("s3cret"), "{shown}");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+fn span() -> SpanData {
+    let now = std::time::SystemTime::now();
+    SpanData {
+        span_context: SpanContext::new(
+            TraceId::from(1),
+            SpanId::from(2),
+            TraceFlags::SAMPLED,
+            false,
+            TraceState::NONE,
+        ),
+        parent_span_id: SpanId::INVALID,
+        parent_span_is_remote: false,
+        span_kind: SpanKind::Internal,
+        // Long enough to be worth compressing.
+        name: "answer ".repeat(100).into(),
+        start_time: now,
+        end_time: now,
+        attributes: Vec::new(),
+        dropped_attributes_count: 0,
+        events: SpanEvents::default(),
+        links: SpanLinks::default(),
+        status: Status::Unset,
+        instrumentation_scope: InstrumentationScope::builder("test").build(),
+    }
+}
+
+/// What arrived: the headers (of several of one name all), and what the body said.
+#[derive(Debug)]
+struct Arrived {
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    span: String,
+}
+
+impl Arrived {
+    fn header(&self, name: &str) -> Vec<&str> {
+        let of_name = self.headers.iter().filter(|(other, _)| other == name);
+        of_name.map(|(_, value)| value.as_str()).collect()
+    }
+}
+
+/// Builds and exports as the export thread does.
+fn export(config: OtlpConfig) -> Result<(), String> {
+    runtime().block_on(async {
+        let exporter = config.build().map_err(|error| error.to_string())?;
+        exporter.export(vec![span()]).await.map_err(|error| error.to_string())
+    })
+}
+
+/// Ours with the exporter's and, for gRPC, the transport's.
+fn assert_user_agent(arrived: &Arrived) {
+    let [agent] = arrived.header("user-agent")[..] else { panic!("{arrived:?}") };
+    let expected = format!("{PRODUCT} OTel-OTLP-Exporter-Rust/");
+    assert!(agent.starts_with(&expected), "{agent}");
+}
+
+/// Tells a test that it has a process of its own.
+const OWN_PROCESS: &str = "TRACING_FEEDBACK_TEST_OWN_PROCESS";
+
+/// Whether [`in_environment`] started this process, or someone who runs all that is ignored.
+fn in_own_process() -> bool {
+    std::env::var_os(OWN_PROCESS).is_some()
+}
+
+/// Runs a test of this binary that is otherwise ignored, in a process with an environment of its
+/// own: the exporter looks at the real one.
+fn in_environment(test: &str, variables: &[(&str, &str)]) {
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "--nocapture", &format!("sink::otlp::tests::{test}")])
+        .envs(variables.iter().copied())
+        .env(OWN_PROCESS, "1")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}\n{errors}");
+}
+
+/// An environment that would spoil every export if the exporter were left to read it.
+const HOSTILE: &[(&str, &str)] = &[
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://["),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
+    ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "nonsense"),
+    ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0"),
+    ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "nonsense"),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "none"),
+    (
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+        "x-ours=theirs,x-theirs=1,user-agent=theirs,content-type=text/plain,\
+         content-encoding=gzip,grpc-encoding=gzip,host=elsewhere,content-length=1",
+    ),
+    ("OTEL_EXPORTER_OTLP_INSECURE", "nonsense"),
+    ("HTTP_PROXY", "http://127.0.0.1:1"),
+    ("http_proxy", "http://127.0.0.1:1"),
+    ("ALL_PROXY", "http://127.0.0.1:1"),
+];
+
+#[cfg(feature = "tls")]
+mod certificates {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+    pub(super) struct Authority {
+        pub(super) pem: String,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    pub(super) struct Certificate {
+        pub(super) pem: String,
+        pub(super) key: String,
+    }
+
+    impl Authority {
+        pub(super) fn new() -> Self {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let pem = params.self_signed(&key).unwrap().pem();
+            Self { pem, issuer: Issuer::new(params, key) }
+        }
+
+        /// A certificate for this machine.
+        pub(super) fn issue(&self) -> Certificate {
+            let key = KeyPair::generate().unwrap();
+            let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+            let params = CertificateParams::new(names).unwrap();
+            let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
+            Certificate { pem, key: key.serialize_pem() }
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+mod tls_material {
+    use super::certificates::Authority;
+    use super::*;
+
+    fn bytes(pem: &str) -> Option<Pem> {
+        Some(Pem::Bytes(pem.as_bytes().to_vec()))
+    }
+
+    /// Files that go when it is dropped.
+    struct Files(PathBuf);
+
+    impl Files {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn write(&self, name: &str, text: &str) -> String {
+            let path = self.0.join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        }
+    }
+
+    impl Drop for Files {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_the_code_gives_must_be_usable() {
+        let (one, two) = (Authority::new().issue(), Authority::new().issue());
+        let none = OtlpOptions::default;
+        let missing = PathBuf::from("/nowhere/ca.pem");
+        for (options, expected) in [
+            (
+                OtlpOptions { ca_certificate: Some(Pem::File(missing)), ..none() },
+                "the CA certificate /nowhere/ca.pem can't be read",
+            ),
+            (OtlpOptions { ca_certificate: bytes("x"), ..none() }, "no `BEGIN CERTIFICATE`"),
+            (OtlpOptions { ca_certificate: bytes(&one.key), ..none() }, "no `BEGIN CERTIFICATE`"),
+            (
+                OtlpOptions { client_certificate: bytes(&one.pem), ..none() },
+                "client certificate can't be used: has no key with it",
+            ),
+            (
+                OtlpOptions { client_key: bytes(&one.key), ..none() },
+                "client key can't be used: has no certificate with it",
+            ),
+            (
+                OtlpOptions {
+                    client_certificate: bytes(&one.pem),
+                    client_key: bytes(&two.key),
+                    ..none()
+                },
+                "client key can't be used: doesn't fit the certificate",
+            ),
+            (
+                OtlpOptions {
+                    client_certificate: bytes(&one.pem),
+                    client_key: bytes(&two.pem),
+                    ..none()
+                },
+                "client key can't be used: holds no private key",
+            ),
+        ] {
+            let error = resolve(options, &[]).0.unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_provider_is_installed() {
+        // In a process of its own: the server of another test may install one.
+        in_environment("tls_material::in_a_process_without_a_provider", &[]);
+    }
+
+    #[test]
+    #[ignore = "run by `no_provider_is_installed`, in a process of its own"]
+    fn in_a_process_without_a_provider() {
+        if !in_own_process() {
+            return;
+        }
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // Takes the client's part of the handshake and hangs up.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = std::io::Read::read(&mut stream.unwrap(), &mut [0; 16]);
+            }
+        });
+        let authority = Authority::new();
+        for protocol in [Protocol::Grpc, Protocol::HttpProtobuf, Protocol::HttpJson] {
+            if !protocol.is_enabled() {
+                continue;
+            }
+            for scheme in ["http", "https"] {
+                let options = OtlpOptions {
+                    protocol: Some(protocol),
+                    endpoint: Some(format!("{scheme}://{address}")),
+                    ca_certificate: bytes(&authority.pem),
+                    timeout: Some(Duration::from_secs(5)),
+                    ..Default::default()
+                };
+                export(resolve(options, &[]).0.unwrap()).unwrap_err();
+                assert!(rustls::crypto::CryptoProvider::get_default().is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_environment_names_is_used_or_passed_over() {
+        let files = Files::new("tracing-feedback-otlp-certificates");
+        let (authority, other) = (Authority::new(), Authority::new().issue());
+        let client = authority.issue();
+        let ca = files.write("ca.pem", &authority.pem);
+        let certificate = files.write("client.pem", &client.pem);
+        let key = files.write("client.key", &client.key);
+        let other_key = files.write("other.key", &other.key);
+        let garbage = files.write("garbage.pem", "garbage");
+
+        // The usable general variable counts for an unusable one of the signal.
+        let (config, issues) = resolve(
+            OtlpOptions::default(),
+            &[
+                ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/nowhere"),
+                ("OTEL_EXPORTER_OTLP_CERTIFICATE", &ca),
+                ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", &garbage),
+                ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &certificate),
+                ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &key),
+            ],
+        );
+        let tls = config.unwrap().tls;
+        assert_eq!(tls.ca.unwrap(), authority.pem.as_bytes());
+        assert_eq!(tls.identity.unwrap(), (client.pem.clone().into(), client.key.clone().into()));
+        let named: Vec<_> = issues.iter().map(|issue| issue.variable).collect();
+        assert_eq!(
+            named,
+            [
+                "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+                "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE"
+            ]
+        );
+
+        for (variables, blamed) in [
+            (
+                vec![
+                    ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &certificate),
+                    ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &other_key),
+                ],
+                "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+            ),
+            (
+                vec![("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &certificate)],
+                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+            ),
+            (vec![("OTEL_EXPORTER_OTLP_CLIENT_KEY", &key)], "OTEL_EXPORTER_OTLP_CLIENT_KEY"),
+        ] {
+            let variables: Vec<_> = variables.iter().map(|(k, v)| (*k, v.as_str())).collect();
+            let (config, issues) = resolve(OtlpOptions::default(), &variables);
+            assert!(config.unwrap().tls.identity.is_none());
+            assert_eq!((issues.len(), issues[0].variable), (1, blamed));
+        }
+    }
+}
+
+#[cfg(feature = "grpc")]
+mod grpc {
+    use std::net::SocketAddr;
+
+    use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+        TraceService, TraceServiceServer,
+    };
+    use opentelemetry_proto::tonic::collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+    };
+    use tokio::sync::mpsc;
+    use tonic::codec::CompressionEncoding;
+    use tonic::transport::Server;
+    use tonic::transport::server::TcpIncoming;
+
+    use super::*;
+
+    struct Collector(mpsc::UnboundedSender<Arrived>);
+
+    #[tonic::async_trait]
+    impl TraceService for Collector {
+        async fn export(
+            &self,
+            request: tonic::Request<ExportTraceServiceRequest>,
+        ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
+            let (metadata, _, message) = request.into_parts();
+            let headers = metadata.into_headers();
+            let span = &message.resource_spans[0].scope_spans[0].spans[0];
+            let arrived = Arrived {
+                path: String::new(),
+                headers: headers
+                    .iter()
+                    .map(|(k, v)| (k.to_string(), String::from_utf8_lossy(v.as_bytes()).into()))
+                    .collect(),
+                body: Vec::new(),
+                span: span.name.clone(),
+            };
+            self.0.send(arrived).unwrap();
+            Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
+        }
+    }
+
+    /// A collector, which serves as long as the runtime lives.
+    fn serve(
+        runtime: &tokio::runtime::Runtime,
+        server: Server,
+    ) -> (SocketAddr, mpsc::UnboundedReceiver<Arrived>) {
+        let _entered = runtime.enter();
+        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = incoming.local_addr().unwrap();
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let service = TraceServiceServer::new(Collector(sender))
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd);
+        let mut server = server;
+        runtime.spawn(server.add_service(service).serve_with_incoming(incoming));
+        (address, receiver)
+    }
+
+    fn options(endpoint: String) -> OtlpOptions {
+        OtlpOptions {
+            protocol: Some(Protocol::Grpc),
+            endpoint: Some(endpoint),
+            headers: headers(&[("X-Ours", "ours"), ("authorization", "Bearer s3cret")]),
+            timeout: Some(Duration::from_secs(5)),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn headers_and_compression_arrive() {
+        let runtime = runtime();
+        let (address, mut receiver) = serve(&runtime, Server::builder());
+        for compression in [None, Some(Compression::Gzip), Some(Compression::Zstd)] {
+            if compression.is_some_and(|compression| !compression.is_enabled()) {
+                continue;
+            }
+            let options = OtlpOptions { compression, ..options(format!("http://{address}")) };
+            export(resolve(options, &[]).0.unwrap()).unwrap();
+            let arrived = receiver.blocking_recv().unwrap();
+            assert_eq!(arrived.span, span().name);
+            assert_eq!(arrived.header("x-ours"), ["ours"]);
+            assert_eq!(arrived.header("authorization"), ["Bearer s3cret"]);
+            let encoding: Vec<_> = compression.iter().map(Compression::to_string).collect();
+            assert_eq!(arrived.header("grpc-encoding"), encoding);
+            assert_user_agent(&arrived);
+        }
+    }
+
+    #[test]
+    fn the_environment_is_heard_through_us_only() {
+        in_environment("grpc::in_a_hostile_environment", HOSTILE);
+        let gzip = if cfg!(feature = "gzip") { " GZIP" } else { "none" };
+        in_environment(
+            "grpc::in_a_friendly_environment",
+            &[
+                ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "s3cret"),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "x-env=a%2Cb,X-Ours=theirs,user-agent=mine"),
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", gzip),
+            ],
+        );
+    }
+
+    #[test]
+    #[ignore = "run by `the_environment_is_heard_through_us_only`, in an environment of its own"]
+    fn in_a_hostile_environment() {
+        if !in_own_process() {
+            return;
+        }
+        let runtime = runtime();
+        let (address, mut receiver) = serve(&runtime, Server::builder());
+        let options = options(format!("http://{address}"));
+        // An environment that isn't that of the process: whatever comes from there is a leak.
+        export(resolve(options, &[]).0.unwrap()).unwrap();
+        let arrived = receiver.blocking_recv().unwrap();
+        assert_eq!(arrived.header("x-ours"), ["ours"]);
+        assert_eq!(arrived.header("x-theirs"), [""; 0]);
+        assert_eq!(arrived.header("content-type"), ["application/grpc"]);
+        assert_eq!(arrived.header("grpc-encoding"), [""; 0]);
+    }
+
+    #[test]
+    #[ignore = "run by `the_environment_is_heard_through_us_only`, in an environment of its own"]
+    fn in_a_friendly_environment() {
+        if !in_own_process() {
+            return;
+        }
+        let runtime = runtime();
+        let (address, mut receiver) = serve(&runtime, Server::builder());
+        let mut environment = Environment::read();
+        assert_eq!(environment.issues.len(), 1, "{:?}", environment.issues);
+        let options = options(format!("http://{address}"));
+        export(OtlpConfig::resolve(&options, &mut environment).unwrap()).unwrap();
+        let arrived = receiver.blocking_recv().unwrap();
+        assert_eq!(arrived.header("x-ours"), ["ours"]);
+        assert_eq!(arrived.header("x-env"), ["a,b"]);
+        let [agent] = arrived.header("user-agent")[..] else { panic!("{arrived:?}") };
+        assert!(agent.starts_with("mine tonic/"), "{agent}");
+        let encoding = arrived.header("grpc-encoding");
+        assert_eq!(encoding.len(), usize::from(cfg!(feature = "gzip")));
+    }
+
+    #[test]
+    fn no_timeout_is_too_long() {
+        let runtime = runtime();
+        let (address, mut receiver) = serve(&runtime, Server::builder());
+        let timeout = Some(Duration::MAX);
+        let options = OtlpOptions { timeout, ..options(format!("http://{address}")) };
+        export(resolve(options, &[]).0.unwrap()).unwrap();
+        receiver.blocking_recv().unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_server_that_is_not_there_is_an_error() {
+        let socket = std::env::temp_dir().join(format!("nobody-{}", std::process::id()));
+        let options = options(format!("unix://{}", socket.display()));
+        let error = export(resolve(options, &[]).0.unwrap()).unwrap_err();
+        assert!(error.contains("export failed"), "{error}");
+    }
+
+    #[cfg(feature = "tls")]
+    mod tls {
+        use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+
+        use super::super::certificates::Authority;
+        use super::*;
+
+        fn bytes(pem: &str) -> Option<Pem> {
+            Some(Pem::Bytes(pem.as_bytes().to_vec()))
+        }
+
+        #[test]
+        fn the_given_authority_is_trusted_and_the_client_known() {
+            let runtime = runtime();
+            let (authority, stranger) = (Authority::new(), Authority::new());
+            let (server, client) = (authority.issue(), authority.issue());
+            let tls = ServerTlsConfig::new()
+                .identity(Identity::from_pem(&server.pem, &server.key))
+                .client_ca_root(Certificate::from_pem(&authority.pem));
+            let builder = Server::builder().tls_config(tls).unwrap();
+            let (address, mut receiver) = serve(&runtime, builder);
+
+            let known = OtlpOptions {
+                ca_certificate: bytes(&authority.pem),
+                client_certificate: bytes(&client.pem),
+                client_key: bytes(&client.key),
+                ..options(format!("https://localhost:{}", address.port()))
+            };
+            // Without a scheme it is `https` too.
+            let bare = OtlpOptions { endpoint: Some(address.to_string()), ..known.clone() };
+            for options in [known.clone(), bare] {
+                export(resolve(options, &[]).0.unwrap()).unwrap();
+                let arrived = receiver.blocking_recv().unwrap();
+                assert_eq!(arrived.header("authorization"), ["Bearer s3cret"]);
+            }
+
+            let distrusting = OtlpOptions { ca_certificate: bytes(&stranger.pem), ..known.clone() };
+            let unknown = OtlpOptions { client_certificate: None, client_key: None, ..known };
+            for options in [distrusting, unknown] {
+                export(resolve(options, &[]).0.unwrap()).unwrap_err();
+                assert!(receiver.try_recv().is_err());
+            }
+        }
+    }
+}
+
+#[cfg(any(feature = "http-proto", feature = "http-json"))]
+mod http_server {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Answers every connection, one request each, as long as anyone listens.
+    fn serve<S: Read + Write>(
+        answer: String,
+        accept: impl Fn(TcpStream) -> S + Send + 'static,
+    ) -> (SocketAddr, mpsc::Receiver<Arrived>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = accept(stream.unwrap());
+                // A handshake that fails is not a request.
+                let Ok(arrived) = read(&mut stream) else { continue };
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                );
+                let _ = stream.flush();
+                if sender.send(arrived).is_err() {
+                    return;
+                }
+            }
+        });
+        (address, receiver)
+    }
+
+    fn read(stream: impl Read) -> std::io::Result<Arrived> {
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let path = line.split(' ').nth(1).ok_or(std::io::ErrorKind::InvalidData)?.to_owned();
+        let mut headers = Vec::new();
+        loop {
+            line.clear();
+            reader.read_line(&mut line)?;
+            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+            headers.push((name.to_ascii_lowercase(), value.to_owned()));
+        }
+        let mut arrived = Arrived { path, headers, body: Vec::new(), span: String::new() };
+        let length = arrived.header("content-length")[0].parse().unwrap();
+        arrived.body = vec![0; length];
+        reader.read_exact(&mut arrived.body)?;
+        arrived.span = name_of_span(&arrived);
+        Ok(arrived)
+    }
+
+    /// Decodes the body as its headers say.
+    fn name_of_span(arrived: &Arrived) -> String {
+        let body = match arrived.header("content-encoding")[..] {
+            [] => arrived.body.clone(),
+            ["gzip"] => {
+                let mut body = Vec::new();
+                flate2::read::GzDecoder::new(&arrived.body[..]).read_to_end(&mut body).unwrap();
+                body
+            }
+            ["zstd"] => zstd::decode_all(&arrived.body[..]).unwrap(),
+            ref other => panic!("{other:?}"),
+        };
+        match arrived.header("content-type")[..] {
+            ["application/json"] => {
+                let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                let span = &body["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+                span["name"].as_str().unwrap().to_owned()
+            }
+            ["application/x-protobuf"] => {
+                use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+                use prost::Message;
+                let body = ExportTraceServiceRequest::decode(&body[..]).unwrap();
+                body.resource_spans[0].scope_spans[0].spans[0].name.clone()
+            }
+            ref other => panic!("{other:?}"),
+        }
+    }
+
+    fn protocols() -> impl Iterator<Item = Protocol> {
+        [Protocol::HttpProtobuf, Protocol::HttpJson].into_iter().filter(|p| p.is_enabled())
+    }
+
+    fn options(protocol: Protocol, endpoint: String) -> OtlpOptions {
+        OtlpOptions {
+            protocol: Some(protocol),
+            endpoint: Some(endpoint),
+            headers: headers(&[("X-Ours", "ours"), ("authorization", "Bearer s3cret")]),
+            timeout: Some(Duration::from_secs(5)),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn path_headers_and_compression_arrive() {
+        let (address, receiver) = serve("200 OK".into(), |stream| stream);
+        for protocol in protocols() {
+            for compression in [None, Some(Compression::Gzip), Some(Compression::Zstd)] {
+                if compression.is_some_and(|compression| !compression.is_enabled()) {
+                    continue;
+                }
+                let options = OtlpOptions {
+                    compression,
+                    ..options(protocol, format!("http://{address}/base/"))
+                };
+                export(resolve(options, &[]).0.unwrap()).unwrap();
+                let arrived = receiver.recv().unwrap();
+                assert_eq!(arrived.path, "/base/v1/traces");
+                assert_eq!(arrived.span, span().name);
+                assert_eq!(arrived.header("x-ours"), ["ours"]);
+                assert_eq!(arrived.header("authorization"), ["Bearer s3cret"]);
+                let json = protocol == Protocol::HttpJson;
+                let kind = if json { "application/json" } else { "application/x-protobuf" };
+                assert_eq!(arrived.header("content-type"), [kind]);
+                let encoding: Vec<_> = compression.iter().map(Compression::to_string).collect();
+                assert_eq!(arrived.header("content-encoding"), encoding);
+                assert_user_agent(&arrived);
+            }
+        }
+    }
+
+    #[test]
+    fn no_timeout_is_too_long() {
+        let (address, receiver) = serve("200 OK".into(), |stream| stream);
+        let timeout = Some(Duration::MAX);
+        let protocol = protocols().next().unwrap();
+        let options = OtlpOptions { timeout, ..options(protocol, format!("http://{address}")) };
+        export(resolve(options, &[]).0.unwrap()).unwrap();
+        receiver.recv().unwrap();
+    }
+
+    #[test]
+    fn credentials_do_not_follow_a_redirect() {
+        let (elsewhere, other) = serve("200 OK".into(), |stream| stream);
+        let answer = format!("307 Temporary Redirect\r\nLocation: http://{elsewhere}/v1/traces");
+        let (address, receiver) = serve(answer, |stream| stream);
+        let options = options(protocols().next().unwrap(), format!("http://{address}"));
+        let error = export(resolve(options, &[]).0.unwrap()).unwrap_err();
+        assert!(error.contains("307"), "{error}");
+        assert_eq!(receiver.recv().unwrap().header("x-ours"), ["ours"]);
+        assert!(other.try_recv().is_err());
+    }
+
+    #[test]
+    fn the_environment_is_heard_through_us_only() {
+        in_environment("http_server::in_a_hostile_environment", HOSTILE);
+        let gzip = if cfg!(feature = "gzip") { " GZIP" } else { "none" };
+        in_environment(
+            "http_server::in_a_friendly_environment",
+            &[
+                ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "s3cret"),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "x-env=a%2Cb,X-Ours=theirs,user-agent=mine"),
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", gzip),
+            ],
+        );
+    }
+
+    #[test]
+    #[ignore = "run by `the_environment_is_heard_through_us_only`, in an environment of its own"]
+    fn in_a_hostile_environment() {
+        if !in_own_process() {
+            return;
+        }
+        let (address, receiver) = serve("200 OK".into(), |stream| stream);
+        for protocol in protocols() {
+            let options = options(protocol, format!("http://{address}"));
+            // An environment that isn't that of the process: whatever comes from there is a leak.
+            export(resolve(options, &[]).0.unwrap()).unwrap();
+            let arrived = receiver.recv().unwrap();
+            assert_eq!(arrived.header("x-ours"), ["ours"]);
+            assert_eq!(arrived.header("x-theirs"), [""; 0]);
+            assert_eq!(arrived.header("host"), [address.to_string()]);
+            assert_eq!(arrived.span, span().name);
+        }
+    }
+
+    #[test]
+    #[ignore = "run by `the_environment_is_heard_through_us_only`, in an environment of its own"]
+    fn in_a_friendly_environment() {
+        if !in_own_process() {
+            return;
+        }
+        let (address, receiver) = serve("200 OK".into(), |stream| stream);
+        let mut environment = Environment::read();
+        assert_eq!(environment.issues.len(), 1, "{:?}", environment.issues);
+        let options = options(protocols().next().unwrap(), format!("http://{address}"));
+        export(OtlpConfig::resolve(&options, &mut environment).unwrap()).unwrap();
+        let arrived = receiver.recv().unwrap();
+        assert_eq!(arrived.header("x-ours"), ["ours"]);
+        assert_eq!(arrived.header("x-env"), ["a,b"]);
+        assert_eq!(arrived.header("user-agent"), ["mine"]);
+        let encoding = arrived.header("content-encoding");
+        assert_eq!(encoding.len(), usize::from(cfg!(feature = "gzip")));
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn the_given_authority_is_trusted_and_the_client_known() {
+        use std::sync::Arc;
+
+        use rustls::pki_types::pem::PemObject;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        use rustls::server::WebPkiClientVerifier;
+
+        use super::certificates::Authority;
+
+        fn bytes(pem: &str) -> Option<Pem> {
+            Some(Pem::Bytes(pem.as_bytes().to_vec()))
+        }
+
+        let (authority, stranger) = (Authority::new(), Authority::new());
+        let (server, client) = (authority.issue(), authority.issue());
+        let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(der(&authority.pem)).unwrap();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(
+                vec![der(&server.pem)],
+                PrivateKeyDer::from_pem_slice(server.key.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        let config = Arc::new(config);
+        let (address, receiver) = serve("200 OK".into(), move |stream| {
+            let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+            rustls::StreamOwned::new(connection, stream)
+        });
+
+        for protocol in protocols() {
+            let known = OtlpOptions {
+                ca_certificate: bytes(&authority.pem),
+                client_certificate: bytes(&client.pem),
+                client_key: bytes(&client.key),
+                ..options(protocol, format!("https://localhost:{}", address.port()))
+            };
+            export(resolve(known.clone(), &[]).0.unwrap()).unwrap();
+            let arrived = receiver.recv().unwrap();
+            assert_eq!(arrived.header("authorization"), ["Bearer s3cret"]);
+
+            let distrusting = OtlpOptions { ca_certificate: bytes(&stranger.pem), ..known.clone() };
+            let unknown = OtlpOptions { client_certificate: None, client_key: None, ..known };
+            for options in [distrusting, unknown] {
+                export(resolve(options, &[]).0.unwrap()).unwrap_err();
+                assert!(receiver.try_recv().is_err());
+            }
+        }
+    }
+}

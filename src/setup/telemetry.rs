@@ -1,0 +1,122 @@
+//! The handle of a layer's telemetry.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::capture::FeedbackSpanProcessor;
+use crate::pipeline::FlushError;
+use crate::pipeline::stats::Stats;
+use crate::state::Installation;
+
+/// Flushes, shuts down and counts what a layer exports. Keep it until the service ends: dropping it
+/// shuts down, for at most five seconds.
+#[derive(Debug)]
+#[must_use = "dropping the handle shuts telemetry down: keep it until the service ends"]
+pub struct Telemetry {
+    installation: Arc<Installation>,
+}
+
+/// How long `flush` and `shutdown` wait.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How long a dropped handle waits.
+const LIMIT_OF_DROP: Duration = Duration::from_secs(5);
+
+impl Telemetry {
+    pub(super) fn new(installation: Arc<Installation>) -> Self {
+        Self { installation }
+    }
+
+    pub(super) fn installation(&self) -> &Arc<Installation> {
+        &self.installation
+    }
+
+    /// Waits until everything that has ended so far has reached the collector, for at most 30
+    /// seconds.
+    ///
+    /// It blocks the thread, though not the export: in asynchronous code call it where blocking is
+    /// allowed, for example in `tokio::task::spawn_blocking`.
+    ///
+    /// An SDK exporter can't tell a partial success (`opentelemetry-otlp` answers `Ok`): spans which
+    /// the collector rejected that way count as arrived.
+    ///
+    /// # Errors
+    ///
+    /// How many spans did not arrive, of all since the last report, and why.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tracing_subscriber::prelude::*;
+    ///
+    /// let (layer, telemetry) = tracing_feedback::builder()
+    ///     .with_endpoint("http://127.0.0.1:9") // no one listens there
+    ///     .with_timeout(Duration::from_millis(50))
+    ///     .build()?;
+    /// tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+    ///     tracing::info_span!("answer").in_scope(|| ());
+    /// });
+    /// let error = telemetry.flush().unwrap_err();
+    /// assert_eq!(error.lost(), 1);
+    /// # Ok::<(), tracing_feedback::BuildError>(())
+    /// ```
+    pub fn flush(&self) -> Result<(), FlushError> {
+        self.flush_within(LIMIT)
+    }
+
+    /// As [`flush`](Self::flush), for at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Self::flush); spans whose fate isn't known by then are named as pending.
+    pub fn flush_within(&self, limit: Duration) -> Result<(), FlushError> {
+        self.installation.flush(limit)
+    }
+
+    /// As [`flush`](Self::flush), then stops. Feedback on spans that are still open leaves by itself.
+    /// Spans that end afterwards are dropped and counted, and enrichments refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Self::flush).
+    pub fn shutdown(self) -> Result<(), FlushError> {
+        self.shutdown_within(LIMIT)
+    }
+
+    /// As [`shutdown`](Self::shutdown), for at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush_within`](Self::flush_within).
+    pub fn shutdown_within(self, limit: Duration) -> Result<(), FlushError> {
+        self.installation.shutdown(limit)
+    }
+
+    /// What has become of spans and enrichments so far.
+    pub fn stats(&self) -> Stats {
+        self.installation.pipeline().map(|pipeline| pipeline.stats()).unwrap_or_default()
+    }
+
+    /// Takes spans made with the OpenTelemetry API into the same pipeline.
+    ///
+    /// ```
+    /// use opentelemetry_sdk::trace::SdkTracerProvider;
+    ///
+    /// let (_layer, telemetry) = tracing_feedback::builder().build()?;
+    /// let provider =
+    ///     SdkTracerProvider::builder().with_span_processor(telemetry.span_processor()).build();
+    /// # drop(provider);
+    /// # Ok::<(), tracing_feedback::BuildError>(())
+    /// ```
+    pub fn span_processor(&self) -> FeedbackSpanProcessor {
+        FeedbackSpanProcessor::new(self.installation.clone())
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if !self.installation.is_shut_down()
+            && let Err(error) = self.installation.shutdown(LIMIT_OF_DROP)
+        {
+            tracing::warn!(target: "tracing_feedback", "telemetry was shut down: {error}");
+        }
+    }
+}

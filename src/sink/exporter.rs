@@ -1,0 +1,124 @@
+//! The sink for any `SpanExporter` of the OpenTelemetry SDK.
+//!
+//! An exporter can't tell what of a batch was rejected (`opentelemetry-otlp` answers `Ok` to a
+//! partial success), nor how often it tried.
+
+use std::time::Duration;
+
+use opentelemetry::trace::{self, SpanContext};
+use opentelemetry::{Key, KeyValue};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter, SpanLinks};
+
+use super::Sink;
+use crate::clock;
+use crate::record::{Attributes, KeyRef, SpanRecord};
+
+/// Exports through `E`, on a runtime of its own.
+///
+/// The runtime has one worker thread that drives timers and connections; the exporter's futures are
+/// polled on the export thread *outside* of it, so that exporters which block, or bring a blocking
+/// HTTP client, work as well as asynchronous ones.
+pub(crate) struct ExporterSink<E> {
+    exporter: E,
+    runtime: tokio::runtime::Runtime,
+    timeout: Duration,
+}
+
+impl<E: SpanExporter> ExporterSink<E> {
+    /// Makes the exporter with `make`, which runs where the exporter will: in the runtime's context.
+    pub(crate) fn new<Error>(
+        runtime: tokio::runtime::Runtime,
+        resource: &Resource,
+        timeout: Duration,
+        make: impl FnOnce() -> Result<E, Error>,
+    ) -> Result<Self, Error> {
+        let mut exporter = {
+            let _context = runtime.enter();
+            make()?
+        };
+        exporter.set_resource(resource);
+        Ok(Self { exporter, runtime, timeout })
+    }
+}
+
+impl<E: SpanExporter> Sink for ExporterSink<E> {
+    fn export(&mut self, batch: Vec<SpanRecord>) -> Result<(), String> {
+        let batch = batch.into_iter().map(span_data).collect();
+        let _context = self.runtime.enter();
+        let export = tokio::time::timeout(self.timeout, self.exporter.export(batch));
+        match futures_executor::block_on(export) {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("the exporter took longer than {:?}", self.timeout)),
+        }
+    }
+
+    fn shutdown(&mut self, timeout: Duration) -> Result<(), String> {
+        let _context = self.runtime.enter();
+        self.exporter.shutdown_with_timeout(timeout).map_err(|error| error.to_string())
+    }
+}
+
+/// The record as the SDK's exporters take it.
+fn span_data(record: SpanRecord) -> SpanData {
+    let context =
+        SpanContext::new(record.trace_id, record.span_id, record.flags, false, record.trace_state);
+    let prefix = record.enrichments.prefix;
+    let mut attributes = key_values(&record.attributes);
+    attributes.extend(record.enrichments.leaves.into_iter().map(|(key, value)| {
+        let key =
+            if prefix.is_empty() { Key::from(key) } else { Key::from(format!("{prefix}{key}")) };
+        KeyValue::new(key, value)
+    }));
+    let mut events = SpanEvents::default();
+    events.dropped_count = record.dropped_events;
+    events.events = record
+        .events
+        .into_iter()
+        .map(|event| {
+            trace::Event::new(
+                event.name,
+                clock::system_time(event.time),
+                key_values(&event.attributes),
+                event.dropped_attributes,
+            )
+        })
+        .collect();
+    let mut links = SpanLinks::default();
+    links.dropped_count = record.dropped_links;
+    links.links = record
+        .links
+        .into_iter()
+        .map(|link| {
+            trace::Link::new(link.context, key_values(&link.attributes), link.dropped_attributes)
+        })
+        .collect();
+    SpanData {
+        span_context: context,
+        parent_span_id: record.parent.span_id,
+        parent_span_is_remote: record.parent.is_remote,
+        span_kind: record.kind,
+        name: record.name,
+        start_time: clock::system_time(record.start),
+        end_time: clock::system_time(record.end),
+        attributes,
+        dropped_attributes_count: record.dropped_attributes,
+        events,
+        links,
+        status: record.status,
+        instrumentation_scope: (*record.scope).clone(),
+    }
+}
+
+fn key_values(attributes: &Attributes) -> Vec<KeyValue> {
+    attributes
+        .iter_keys()
+        .map(|(key, value)| {
+            let key = match key {
+                KeyRef::Static(key) => Key::from_static_str(key),
+                KeyRef::Borrowed(key) => Key::from(key.to_owned()),
+            };
+            KeyValue::new(key, value.to_value())
+        })
+        .collect()
+}

@@ -1,0 +1,205 @@
+//! Carriers: zero-length spans named `feedback` that bring what can't wait for a span, or has none.
+//!
+//! A carrier is sampled, a child of its target and linked to it, and to nothing else: the link says
+//! what it is about (OpenInference's correlation rule for annotations). Session feedback without a
+//! target travels in a trace of its own, without a link.
+
+use std::borrow::Cow;
+
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{Array, StringValue, Value};
+use sha2::{Digest, Sha256};
+
+use super::{Installation, Scope};
+use crate::document::{Document, Key};
+use crate::quiet;
+use crate::record::{Attributes, Enrichments, KeyRef, Link, Parent, SpanRecord, ValueRef};
+use crate::session::{SESSION_ID, Session};
+use crate::settings::LateTraces;
+
+/// The name of every carrier.
+const NAME: &str = "feedback";
+
+/// How many attributes say what a scoped document is about: scope, time, cleared keys.
+pub(crate) const SCOPED_ATTRIBUTES: usize = 3;
+/// The same for a carrier: with the session, and that it is late.
+pub(crate) const CARRIER_ATTRIBUTES: usize = SCOPED_ATTRIBUTES + 2;
+
+const SCOPE: &str = "tracing_feedback.scope";
+const TIME: &str = "tracing_feedback.time_unix_nano";
+const CLEARED: &str = "tracing_feedback.cleared";
+const LATE: &str = "tracing_feedback.late";
+const SAMPLED: &str = "tracing_feedback.sampled";
+
+/// What all attributes of this crate's own begin with. No field of a service may.
+pub(crate) const OWN_PREFIX: &str = "tracing_feedback.";
+
+/// A document on its way without the span it is about.
+pub(crate) struct Carrier {
+    pub(crate) target: Option<SpanContext>,
+    pub(crate) session: Option<Session>,
+    pub(crate) scope: Option<Scope>,
+    pub(crate) document: Document<Value>,
+    /// When the document was last enriched: the carrier's start and end.
+    pub(crate) time: u64,
+    /// The caller's name for this submission. The same name gives the same span.
+    pub(crate) id: Option<String>,
+}
+
+impl Carrier {
+    /// Hands the carrier to the pipeline.
+    pub(crate) fn send(self, installation: &Installation) {
+        let settings = &installation.settings;
+        let most = settings.span_limits.max_attributes_per_span as usize;
+        let ids = Ids::of(&self, installation);
+        let mut links = Vec::new();
+        let mut trace_state = TraceState::default();
+        if let Some(target) = &self.target {
+            trace_state = target.trace_state().clone();
+            let (attributes, dropped_attributes) = (Attributes::default(), 0);
+            links.push(Link { context: target.clone(), attributes, dropped_attributes });
+        }
+        let (leaves, cleared) = self.document.into_parts();
+        let mut attributes = Attributes::with_capacity(CARRIER_ATTRIBUTES);
+        let reserved = Reserved {
+            session: self.session.as_ref(),
+            scope: self.scope,
+            is_late: true,
+            is_unsampled: false,
+            time: Some(self.time),
+            cleared,
+            prefix: settings.convention.prefix(),
+        };
+        let (leaves, dropped_attributes) = reserved.put_first(leaves, &mut attributes, most);
+        installation.push(SpanRecord {
+            trace_id: ids.trace_id,
+            span_id: ids.span_id,
+            parent: ids.parent,
+            flags: TraceFlags::SAMPLED,
+            trace_state,
+            name: Cow::Borrowed(NAME),
+            kind: SpanKind::Internal,
+            start: self.time,
+            end: self.time,
+            attributes,
+            enrichments: Enrichments { prefix: settings.convention.prefix(), leaves },
+            dropped_attributes,
+            events: Vec::new(),
+            dropped_events: 0,
+            links,
+            dropped_links: 0,
+            status: Status::Unset,
+            scope: installation.scope.clone(),
+            feedback: true,
+        });
+    }
+}
+
+/// Where in which trace a carrier stands.
+struct Ids {
+    trace_id: TraceId,
+    span_id: SpanId,
+    parent: Parent,
+}
+
+impl Ids {
+    fn of(carrier: &Carrier, installation: &Installation) -> Self {
+        let _quiet = quiet::scope(); // an id generator is foreign code
+        let ids = &installation.ids;
+        let derived = carrier.id.as_deref().map(|id| derived(carrier, id));
+        let span_id = derived.map_or_else(|| ids.span_id(), |(span_id, _)| span_id);
+        match (&carrier.target, installation.settings.late_traces) {
+            (Some(target), LateTraces::OfTarget) => Self {
+                trace_id: target.trace_id(),
+                span_id,
+                parent: Parent { span_id: target.span_id(), is_remote: target.is_remote() },
+            },
+            _ => Self {
+                trace_id: derived.map_or_else(|| ids.trace_id(), |(_, trace_id)| trace_id),
+                span_id,
+                parent: Parent::NONE,
+            },
+        }
+    }
+}
+
+/// The ids of a submission with a name: SHA-256 over what it is about, so that one sent twice, by
+/// whichever process, is the same span. Every part is preceded by its length, so that no two
+/// different submissions read the same.
+fn derived(carrier: &Carrier, id: &str) -> (SpanId, TraceId) {
+    let mut target = Vec::with_capacity(24);
+    match (&carrier.target, &carrier.session) {
+        (Some(span), _) => {
+            target.extend(span.trace_id().to_bytes());
+            target.extend(span.span_id().to_bytes());
+        }
+        (None, Some(session)) => target.extend(session.id().as_bytes()),
+        (None, None) => {}
+    }
+    let subject = b""; // only a ticket has one
+    let digest = |version: &[u8]| {
+        let mut hash = Sha256::new();
+        for part in [version, &target, subject, id.as_bytes()] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        hash.finalize()
+    };
+    let (span, trace) = (digest(b"tracing-feedback span 1"), digest(b"tracing-feedback trace 1"));
+    let (mut span_id, mut trace_id) = ([0; 8], [0; 16]);
+    span_id.copy_from_slice(&span[..8]);
+    trace_id.copy_from_slice(&trace[..16]);
+    // Never zero, which would be no id at all.
+    let span_id = u64::from_be_bytes(span_id).max(1);
+    let trace_id = u128::from_be_bytes(trace_id).max(1);
+    (SpanId::from(span_id), TraceId::from(trace_id))
+}
+
+/// The attributes that are kept before all others.
+pub(super) struct Reserved<'a> {
+    pub(super) session: Option<&'a Session>,
+    pub(super) scope: Option<Scope>,
+    pub(super) is_late: bool,
+    pub(super) is_unsampled: bool,
+    pub(super) time: Option<u64>,
+    pub(super) cleared: Vec<Key>,
+    /// What the convention puts before every key of an enrichment.
+    pub(super) prefix: &'static str,
+}
+
+impl Reserved<'_> {
+    /// Makes room for the reserved attributes and the enrichments' leaves, in this order, among at
+    /// most `most` attributes, and puts the reserved ones in. Returns the leaves that are kept and
+    /// how many attributes were dropped.
+    pub(super) fn put_first(
+        self,
+        mut leaves: Vec<(Key, Value)>,
+        attributes: &mut Attributes,
+        most: usize,
+    ) -> (Vec<(Key, Value)>, u32) {
+        let cleared = (!self.cleared.is_empty()).then(|| {
+            let keys =
+                self.cleared.iter().map(|key| StringValue::from(format!("{}{key}", self.prefix)));
+            Array::String(keys.collect())
+        });
+        let values = [
+            self.session.map(|session| (SESSION_ID, ValueRef::Str(session.id()))),
+            self.scope.map(|scope| (SCOPE, ValueRef::Static(scope.as_str()))),
+            self.is_late.then_some((LATE, ValueRef::Bool(true))),
+            self.is_unsampled.then_some((SAMPLED, ValueRef::Bool(false))),
+            self.time.map(|time| (TIME, ValueRef::I64(i64::try_from(time).unwrap_or(i64::MAX)))),
+            cleared.as_ref().map(|cleared| (CLEARED, ValueRef::Array(cleared))),
+        ];
+        let reserved = values.iter().flatten().count();
+        let room = most.saturating_sub(reserved);
+        let mut dropped = leaves.len().saturating_sub(room);
+        leaves.truncate(room);
+        dropped += attributes.truncate(room - leaves.len());
+        for (key, value) in values.into_iter().flatten() {
+            attributes.set(KeyRef::Static(key), value);
+        }
+        (leaves, u32::try_from(dropped).unwrap_or(u32::MAX))
+    }
+}

@@ -1,0 +1,140 @@
+//! What all spans of one layer share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use opentelemetry::InstrumentationScope;
+use opentelemetry::trace::{SpanId, TraceId};
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, ShouldSample};
+
+use super::span::SpanState;
+use crate::pipeline::{FlushError, Pipeline};
+use crate::record::SpanRecord;
+use crate::settings::Settings;
+
+/// The layer's settings, its identity generators, and the pipeline it feeds.
+#[derive(Debug)]
+pub(crate) struct Installation {
+    pub(crate) settings: Settings,
+    pub(crate) sampling: Sampling,
+    pub(crate) ids: Ids,
+    pub(crate) scope: Arc<InstrumentationScope>,
+    /// Absent when the environment has switched telemetry off.
+    pipeline: Option<Pipeline>,
+    shut_down: AtomicBool,
+    /// Open spans that carry feedback, by address: what has to leave at shutdown.
+    enriched: Mutex<HashMap<usize, Weak<SpanState>>>,
+}
+
+/// Who decides which traces are sampled.
+#[derive(Debug, Default)]
+pub(crate) enum Sampling {
+    /// As the parent says, and every root: the specification's default, decided without a call.
+    #[default]
+    ParentBasedAlwaysOn,
+    Custom(Box<dyn ShouldSample>),
+}
+
+/// Who makes ids.
+#[derive(Debug, Default)]
+pub(crate) enum Ids {
+    #[default]
+    Random,
+    Custom(Box<dyn IdGenerator>),
+}
+
+impl Ids {
+    pub(crate) fn trace_id(&self) -> TraceId {
+        match self {
+            Self::Random => RandomIdGenerator::default().new_trace_id(),
+            Self::Custom(generator) => generator.new_trace_id(),
+        }
+    }
+
+    pub(crate) fn span_id(&self) -> SpanId {
+        match self {
+            Self::Random => RandomIdGenerator::default().new_span_id(),
+            Self::Custom(generator) => generator.new_span_id(),
+        }
+    }
+}
+
+impl Installation {
+    pub(crate) fn new(
+        settings: Settings,
+        sampling: Sampling,
+        ids: Ids,
+        scope: InstrumentationScope,
+        pipeline: Option<Pipeline>,
+    ) -> Self {
+        Self {
+            settings,
+            sampling,
+            ids,
+            scope: Arc::new(scope),
+            pipeline,
+            shut_down: AtomicBool::new(false),
+            enriched: Mutex::default(),
+        }
+    }
+
+    /// Whether the environment has switched telemetry off.
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.pipeline.is_none()
+    }
+
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.shut_down.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn pipeline(&self) -> Option<&Pipeline> {
+        self.pipeline.as_ref()
+    }
+
+    pub(crate) fn push(&self, record: SpanRecord) {
+        if let Some(pipeline) = &self.pipeline {
+            if record.dropped_attributes > 0 {
+                pipeline.counters().dropped_attributes(record.dropped_attributes.into());
+            }
+            pipeline.push(record);
+        }
+    }
+
+    pub(crate) fn count_unsampled(&self) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.counters().unsampled();
+        }
+    }
+
+    pub(crate) fn count_refused(&self, reason: &'static str) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.counters().refused(reason);
+        }
+    }
+
+    /// Remembers that an open span carries feedback.
+    pub(super) fn remember(&self, span: &Arc<SpanState>) {
+        crate::lock(&self.enriched).insert(Arc::as_ptr(span).addr(), Arc::downgrade(span));
+    }
+
+    pub(super) fn forget(&self, span: &SpanState) {
+        crate::lock(&self.enriched).remove(&std::ptr::from_ref(span).addr());
+    }
+
+    pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
+        self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.flush(limit))
+    }
+
+    /// Lets the feedback on spans that are still open leave as carriers, and ends the pipeline.
+    pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
+        if !self.shut_down.swap(true, Ordering::AcqRel) {
+            let open = std::mem::take(&mut *crate::lock(&self.enriched));
+            for span in open.into_values().filter_map(|span| span.upgrade()) {
+                span.leave_while_open();
+            }
+        }
+        self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.shutdown(limit))
+    }
+}

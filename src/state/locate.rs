@@ -1,0 +1,130 @@
+//! Finding the layer, and the span around a caller, from the current subscriber.
+//!
+//! Through the registry, which holds whatever wraps our layer: `reload`, `Filtered`, `Option`, `Box`
+//! and `Vec`. A captured span leads to its installation by itself. Where no span is active, the
+//! registry's address does, which a layer claims when its subscriber is registered; `Option` and
+//! `Vec` don't pass that on, but can be looked through instead.
+
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+
+use tracing::dispatcher::{self, Dispatch};
+use tracing::span::Id;
+use tracing_subscriber::Registry;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::{Installation, SpanState};
+use crate::capture::FeedbackLayer;
+
+/// What was found around a caller.
+pub(crate) enum Located {
+    /// A captured span.
+    Span(Arc<SpanState>),
+    /// The layer, and no captured span.
+    Layer(Arc<Installation>),
+    /// The layer, and a span that is given but isn't captured.
+    Disabled(Arc<Installation>),
+    /// No layer.
+    Nothing,
+}
+
+/// The captured span around the caller.
+pub(crate) fn current() -> Option<Arc<SpanState>> {
+    match locate_current() {
+        Located::Span(span) => Some(span),
+        _ => None,
+    }
+}
+
+/// The layer of the current subscriber.
+pub(crate) fn installation_here() -> Option<Arc<Installation>> {
+    match locate_current() {
+        Located::Span(span) => Some(span.installation().clone()),
+        Located::Layer(installation) | Located::Disabled(installation) => Some(installation),
+        Located::Nothing => None,
+    }
+}
+
+/// The nearest captured span around the caller. Spans that a filter hides are passed over.
+pub(crate) fn locate_current() -> Located {
+    dispatcher::get_default(|dispatch| {
+        let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Located::Nothing };
+        let id = dispatch.current_span().into_inner().map(|(id, _)| id);
+        let mut span = id.and_then(|id| registry.span(&id));
+        while let Some(this) = span {
+            if let Some(state) = this.extensions().get::<Arc<SpanState>>() {
+                return Located::Span(state.clone());
+            }
+            span = this.parent();
+        }
+        installation_of(dispatch, registry).map_or(Located::Nothing, Located::Layer)
+    })
+}
+
+/// The state of the given span.
+pub(crate) fn locate_span(span: &tracing::Span) -> Located {
+    let found = span.with_subscriber(|(id, dispatch)| {
+        let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Located::Nothing };
+        match state_of(registry, id) {
+            Some(state) => Located::Span(state),
+            None => installation_of(dispatch, registry).map_or(Located::Nothing, Located::Disabled),
+        }
+    });
+    // A span that was disabled when it was made knows no subscriber.
+    found.unwrap_or_else(|| installation_here().map_or(Located::Nothing, Located::Disabled))
+}
+
+fn state_of(registry: &Registry, id: &Id) -> Option<Arc<SpanState>> {
+    registry.span(id)?.extensions().get::<Arc<SpanState>>().cloned()
+}
+
+fn installation_of(dispatch: &Dispatch, registry: &Registry) -> Option<Arc<Installation>> {
+    claimed(address(registry)).or_else(|| {
+        dispatch.downcast_ref::<FeedbackLayer>().map(|layer| layer.installation().clone())
+    })
+}
+
+/// Registries by address, and the layer that captures their spans.
+static CLAIMS: RwLock<Vec<(usize, Weak<Installation>)>> = RwLock::new(Vec::new());
+
+/// A layer's right to a registry. Only the first layer of a stack gets it.
+pub(crate) enum Claim {
+    First,
+    /// Another layer captures the spans of this registry.
+    Taken,
+    /// The subscriber is not based on a [`Registry`].
+    NoRegistry,
+}
+
+impl Claim {
+    /// Claims the registry under `dispatch` for `installation`.
+    pub(crate) fn make(dispatch: &Dispatch, installation: &Arc<Installation>) -> Self {
+        let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Self::NoRegistry };
+        let address = address(registry);
+        let mut claims = CLAIMS.write().unwrap_or_else(PoisonError::into_inner);
+        claims.retain(|(_, installation)| installation.strong_count() > 0);
+        match claims.iter().find(|(claimed, _)| *claimed == address) {
+            Some((_, other)) if !other.ptr_eq(&Arc::downgrade(installation)) => Self::Taken,
+            Some(_) => Self::First,
+            None => {
+                claims.push((address, Arc::downgrade(installation)));
+                Self::First
+            }
+        }
+    }
+
+    /// Gives up all claims of `installation`: its layer is gone.
+    pub(crate) fn release(installation: &Arc<Installation>) {
+        let ours = Arc::downgrade(installation);
+        let mut claims = CLAIMS.write().unwrap_or_else(PoisonError::into_inner);
+        claims.retain(|(_, installation)| !installation.ptr_eq(&ours));
+    }
+}
+
+fn claimed(address: usize) -> Option<Arc<Installation>> {
+    let claims = CLAIMS.read().unwrap_or_else(PoisonError::into_inner);
+    claims.iter().find(|(claimed, _)| *claimed == address)?.1.upgrade()
+}
+
+fn address(registry: &Registry) -> usize {
+    std::ptr::from_ref(registry).addr()
+}

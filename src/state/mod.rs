@@ -1,0 +1,16 @@
+//! The state of open spans, between capture and enrichment on one side and the pipeline on the other.
+//!
+//! Each captured span has one [`SpanState`] in the extensions of the registry. Capture changes it
+//! with what `tracing` says, enrichment with what users say; when the span closes it becomes a
+//! [`SpanRecord`](crate::record::SpanRecord). What can't wait for a span, or has none, leaves as a
+//! [carrier]. [`Installation`] is what all spans of one layer share; [`locate`] finds it and the
+//! span around a caller from the current subscriber.
+
+pub(crate) mod carrier;
+mod installation;
+mod locate;
+mod span;
+
+pub(crate) use installation::{Ids, Installation, Sampling};
+pub(crate) use locate::{Claim, Located, current, installation_here, locate_current, locate_span};
+pub(crate) use span::{DocumentKind, Live, Scope, SpanState};

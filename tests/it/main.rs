@@ -1,0 +1,52 @@
+//! What users of the crate can rely on, a module per behaviour. Everything is asserted from what a
+//! real OTLP receiver got.
+
+mod smoke;
+
+use std::time::Duration;
+
+use tracing_feedback::collector::Collector;
+use tracing_feedback::{Builder, FeedbackLayer, Telemetry};
+use tracing_subscriber::prelude::*;
+
+/// A collector, and a subscriber whose only layer sends there.
+struct Rig {
+    collector: Collector,
+    telemetry: Telemetry,
+    dispatch: tracing::Dispatch,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self::with(|builder| builder)
+    }
+
+    fn with(told: impl FnOnce(Builder) -> Builder) -> Self {
+        let collector = Collector::start().unwrap();
+        let (layer, telemetry) = build(&collector, told);
+        let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(layer));
+        Self { collector, telemetry, dispatch }
+    }
+
+    /// Does something inside the subscriber, and waits until everything of it has arrived.
+    fn run<T>(&self, work: impl FnOnce() -> T) -> T {
+        let result = tracing::dispatcher::with_default(&self.dispatch, work);
+        self.telemetry.flush().unwrap();
+        result
+    }
+}
+
+/// A layer that sends to `collector`, with as little of its own attributes as possible.
+fn build(
+    collector: &Collector,
+    told: impl FnOnce(Builder) -> Builder,
+) -> (FeedbackLayer, Telemetry) {
+    let builder = tracing_feedback::builder()
+        .with_endpoint(collector.endpoint())
+        .with_timeout(Duration::from_secs(5))
+        .with_location(false)
+        .with_threads(false)
+        .with_target(false)
+        .with_tracked_inactivity(false);
+    told(builder).build().unwrap()
+}

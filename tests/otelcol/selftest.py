@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""Checks compare.py itself, against what a real collector writes.
+
+    selftest.py send URL EXPECTATIONS        sends a trace, writes what must arrive
+    selftest.py break EXPECTATIONS RECEIVED  breaks what arrived, each time in one way: compare.py
+                                             must name what is wrong
+"""
+
+import copy
+import gzip
+import json
+import os
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+
+import compare
+
+TRACE, ROOT, CHILD, CARRIER = "5b" * 16, "a1" * 8, "b2" * 8, "c3" * 8
+START = 1_700_000_000_000_000_000
+
+
+def pairs(**values):
+    return [{"key": key.replace("__", "."), "value": value} for key, value in values.items()]
+
+
+def span(name, span_id, parent="", **more):
+    times = {"startTimeUnixNano": str(START), "endTimeUnixNano": str(START + 1000)}
+    return {"name": name, "traceId": TRACE, "spanId": span_id, "parentSpanId": parent} | times | more
+
+
+REQUEST = {
+    "resourceSpans": [
+        {
+            "resource": {"attributes": pairs(service__name={"stringValue": "selftest"})},
+            "scopeSpans": [
+                {
+                    "scope": {"name": "selftest"},
+                    "spans": [
+                        span(
+                            "root",
+                            ROOT,
+                            kind=2,
+                            status={"code": 2, "message": "no such city"},
+                            attributes=pairs(
+                                yes={"boolValue": True},
+                                no={"boolValue": False},
+                                least={"intValue": str(-(2**63))},
+                                double={"doubleValue": 0.30000000000000004},
+                                whole={"doubleValue": 2.0},
+                                text={"stringValue": 'naïve 🦀 "quoted"\n\u0001'},
+                                empty={"stringValue": ""},
+                                list={"arrayValue": {"values": [{"stringValue": "a"}]}},
+                                feedback__rating={"boolValue": True},
+                                feedback__edits__0__value={"stringValue": "New York"},
+                                feedback__edits__1__value={"stringValue": "Boston"},
+                            ),
+                            events=[
+                                {
+                                    "name": "tried",
+                                    "timeUnixNano": str(START + 10),
+                                    "attributes": pairs(attempt={"intValue": "2"}),
+                                }
+                            ],
+                        ),
+                        span(
+                            "child",
+                            CHILD,
+                            ROOT,
+                            kind=1,
+                            links=[{"traceId": TRACE, "spanId": ROOT}],
+                        ),
+                        span(
+                            "feedback",
+                            CARRIER,
+                            ROOT,
+                            kind=1,
+                            endTimeUnixNano=str(START),
+                            links=[{"traceId": TRACE, "spanId": ROOT}],
+                            attributes=pairs(
+                                feedback__edits__0__value={"stringValue": "Albany"},
+                                tracing_feedback__late={"boolValue": True},
+                                tracing_feedback__time_unix_nano={"intValue": str(START)},
+                                tracing_feedback__cleared={
+                                    "arrayValue": {"values": [{"stringValue": "feedback.edits"}]}
+                                },
+                            ),
+                        ),
+                    ],
+                }
+            ],
+        }
+    ]
+}
+
+RESOURCE = {"service.name": {"stringValue": "selftest"}}
+EXPECTED = [
+    {
+        "name": "root",
+        "kind": "server",
+        "status": {"code": "error", "message": "no such city"},
+        "attributes": {
+            "yes": {"boolValue": True},
+            "no": {"boolValue": False},
+            "least": {"intValue": "-9223372036854775808"},
+            "double": {"doubleValue": 0.30000000000000004},
+            "whole": {"any": "doubleValue"},
+            "text": {"stringValue": 'naïve 🦀 "quoted"\n\u0001'},
+            "empty": {"stringValue": ""},
+            "list": {"arrayValue": {"values": [{"stringValue": "a"}]}},
+            "feedback.rating": {"boolValue": True},
+            "feedback.edits.0.value": {"stringValue": "New York"},
+            "feedback.edits.1.value": {"stringValue": "Boston"},
+        },
+        "events": [{"name": "tried", "attributes": {"attempt": {"intValue": "2"}}}],
+        "resource": RESOURCE,
+    },
+    {
+        "name": "child",
+        "parent": "root",
+        "attributes": {},
+        "optional": {"absent": {"any": "intValue"}},
+        "links": [{"span": "root"}],
+        "resource": RESOURCE,
+    },
+    {
+        "name": "feedback",
+        "parent": "root",
+        "zero_length": True,
+        "attributes": {
+            "feedback.edits.0.value": {"stringValue": "Albany"},
+            "tracing_feedback.late": {"boolValue": True},
+            "tracing_feedback.time_unix_nano": {"any": "intValue"},
+            "tracing_feedback.cleared": {"arrayValue": {"values": [{"stringValue": "feedback.edits"}]}},
+        },
+        "links": [{"span": "root"}],
+        "resource": RESOURCE,
+    },
+    {
+        "feedback": {"span": "root"},
+        "document": {
+            "feedback.rating": {"boolValue": True},
+            "feedback.edits.0.value": {"stringValue": "Albany"},
+        },
+    },
+]
+
+
+def send(url, expectations):
+    def post(body, headers):
+        headers = {"content-type": "application/json"} | headers
+        request = urllib.request.Request(url + "/v1/traces", body, headers)
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.status
+
+    body = json.dumps(REQUEST).encode()
+    try:
+        post(body, {})
+        sys.exit("the collector takes what isn't compressed although it was told not to")
+    except urllib.error.HTTPError as error:
+        if error.code != 400:
+            raise
+    post(gzip.compress(body), {"content-encoding": "gzip"})
+    with open(expectations, "w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(line) + "\n" for line in EXPECTED)
+
+
+def breakages():
+    """What to do to the spans that arrived (root, child, carrier), and what must be said then."""
+
+    def attribute(span, key):
+        return next(pair for pair in span["attributes"] if pair["key"] == key)
+
+    def set_value(at, key, value):
+        return lambda spans: attribute(spans[at], key).update(value=value)
+
+    def drop(at, key):
+        return lambda spans: spans[at]["attributes"].remove(attribute(spans[at], key))
+
+    yield set_value(0, "least", {"stringValue": str(-(2**63))}), "'least' is"
+    yield set_value(0, "least", {"intValue": "-9223372036854775807"}), "'least' is"
+    yield set_value(0, "double", {"doubleValue": 0.3}), "'double' is"
+    yield set_value(0, "whole", {"intValue": "2"}), "'whole' is"
+    yield set_value(0, "yes", {"boolValue": False}), "'yes' is"
+    yield set_value(0, "yes", {"intValue": "1"}), "'yes' is"
+    yield set_value(0, "empty", {}), "'empty' is"
+    yield set_value(0, "list", {"arrayValue": {"values": []}}), "'list' is"
+    yield drop(0, "text"), "'text' is missing"
+    yield drop(2, "tracing_feedback.cleared"), "'feedback.edits.1.value' is not expected"
+    yield (
+        lambda spans: spans[1].update(attributes=pairs(extra={"intValue": "1"})),
+        "'extra' is not expected",
+    )
+    yield (
+        lambda spans: spans[1].update(attributes=pairs(absent={"stringValue": "1"})),
+        "'absent' is",
+    )
+    yield (
+        lambda spans: spans[0]["attributes"].append(copy.deepcopy(attribute(spans[0], "yes"))),
+        "key 'yes' twice",
+    )
+    yield lambda spans: spans.append(spans[1] | {"spanId": "d4" * 8}), "'child' is not expected"
+    yield lambda spans: spans.append(copy.deepcopy(spans[1])), "its id stands twice"
+    yield lambda spans: spans.pop(1), "'child' is missing"
+    yield lambda spans: spans[1].update(name="other"), "'other' is not expected"
+    yield lambda spans: spans[1].update(kind=3), "kind is"
+    yield lambda spans: spans[1].update(parentSpanId=""), "parent is"
+    yield lambda spans: spans[1].update(parentSpanId="ee" * 8), "unknown span"
+    yield lambda spans: spans[1].update(status={"code": 1}), "status is"
+    yield lambda spans: spans[0].update(status={"code": 2}), "status message is"
+    yield lambda spans: spans[1].update(links=[]), "links is"
+    yield lambda spans: spans[1]["links"][0].update(spanId=CHILD), "links is"
+    yield lambda spans: spans[0].update(events=[]), "events is"
+    yield lambda spans: spans[0]["events"][0].update(name="other"), "events is"
+    yield lambda spans: spans[0]["events"][0].update(attributes=[]), "'attempt' is missing"
+    yield lambda spans: spans[0]["events"][0].update(timeUnixNano="5"), "its time is outside"
+    yield lambda spans: spans[2].update(endTimeUnixNano=str(START + 1)), "its length is 1 ns"
+    yield lambda spans: spans[1].update(droppedAttributesCount=1), "droppedAttributesCount is"
+
+
+def break_each(expectations, received):
+    with open(expectations, encoding="utf-8") as lines:
+        expected = [json.loads(line) for line in lines]
+    with open(received, encoding="utf-8") as lines:
+        whole, = [json.loads(line) for line in lines]
+    resource = whole["resourceSpans"][0]["resource"]
+    count = 0
+
+    def check(broken, message):
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl", delete=False) as file:
+            json.dump(broken, file)
+        try:
+            _, _, problems = compare.compare(expected, file.name)
+        finally:
+            os.unlink(file.name)
+        if not any(message in problem for problem in problems):
+            sys.exit(f"nothing says {message!r}, but: {problems}")
+
+    for change, message in breakages():
+        broken = copy.deepcopy(whole)
+        change(broken["resourceSpans"][0]["scopeSpans"][0]["spans"])
+        check(broken, message)
+        count += 1
+    for attributes, message in [
+        ([], "resource: 'service.name' is missing"),
+        (resource["attributes"] * 2, "resource: key 'service.name' twice"),
+    ]:
+        broken = copy.deepcopy(whole)
+        broken["resourceSpans"][0]["resource"]["attributes"] = attributes
+        check(broken, message)
+        count += 1
+    print(f"{count} ways to be wrong are all found")
+
+
+if __name__ == "__main__":
+    {"send": send, "break": break_each}[sys.argv[1]](*sys.argv[2:])
