@@ -129,7 +129,7 @@ pub(crate) const NAMESPACES: [&str; 7] =
     ["feedback", "metrics", "metadata", "user_properties", "inputs", "outputs", "config"];
 
 /// `key` without a convention's prefix, if it lies in one of the namespaces.
-pub(crate) fn namespaced<'k>(key: &'k str, convention: Convention) -> Option<&'k str> {
+pub(crate) fn namespaced(key: &str, convention: Convention) -> Option<&str> {
     let bare = key.strip_prefix(convention.prefix()).unwrap_or(key);
     // Most keys are ruled out by their first letter.
     if !matches!(bare.as_bytes().first(), Some(b'f' | b'm' | b'u' | b'i' | b'o' | b'c')) {

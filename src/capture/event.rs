@@ -130,8 +130,7 @@ impl EventVisitor<'_> {
     fn name_it(&mut self, message: String) {
         let key = KeyRef::Static("message");
         let installation = self.installation;
-        let kept =
-            visit::redacted(installation, key, ValueRef::Str(&message), |value| visit::text(value));
+        let kept = visit::redacted(installation, key, ValueRef::Str(&message), visit::text);
         self.name = Some(kept.map_or(Cow::Borrowed("event"), Cow::Owned));
     }
 

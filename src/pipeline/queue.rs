@@ -95,7 +95,7 @@ impl Queue {
         state.bytes += bytes;
         state.waiting.push_back(Waiting { number, bytes, record });
         // Wake the export thread once a batch, not once a span.
-        let is_batch = state.waiting.len() % self.batching.batch_spans == 0
+        let is_batch = state.waiting.len().is_multiple_of(self.batching.batch_spans)
             || state.bytes / self.batching.batch_bytes
                 != (state.bytes - bytes) / self.batching.batch_bytes;
         drop(state);

@@ -409,7 +409,7 @@ impl SpanState {
 
         // A session's feedback travels on the span unless that has feedback of its own.
         let (document, scope) = match scoped.map(|scoped| *scoped) {
-            Some((scope, scoped)) if own.document.len() == 0 => (scoped, Some(scope)),
+            Some((scope, scoped)) if own.document.leaves().len() == 0 => (scoped, Some(scope)),
             Some((scope, scoped)) => {
                 self.carry(&live.session, started, Some(scope), scoped);
                 (own, None)
