@@ -44,6 +44,11 @@ pub(crate) struct SpanRecord {
     pub(crate) feedback: bool,
 }
 
+/// Records that are exported together. Boxed, so that a record is never copied between the thread
+/// that makes it and the one that exports it.
+#[allow(clippy::vec_box)]
+pub(crate) type Batch = Vec<Box<SpanRecord>>;
+
 /// The span id of the parent, [`SpanId::INVALID`] for a root, and where the parent lives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parent {
@@ -81,6 +86,74 @@ pub(crate) struct Link {
 }
 
 impl SpanRecord {
+    /// A record of a span that starts now, with room for `capacity` attributes.
+    pub(crate) fn begin(
+        name: impl Into<Cow<'static, str>>,
+        start: u64,
+        capacity: usize,
+        scope: Arc<InstrumentationScope>,
+    ) -> Self {
+        Self {
+            trace_id: TraceId::INVALID,
+            span_id: SpanId::INVALID,
+            parent: Parent::NONE,
+            flags: TraceFlags::default(),
+            trace_state: TraceState::default(),
+            name: name.into(),
+            kind: SpanKind::Internal,
+            start,
+            end: start,
+            attributes: Attributes::with_capacity(capacity),
+            enrichments: Enrichments::default(),
+            dropped_attributes: 0,
+            events: Vec::new(),
+            dropped_events: 0,
+            links: Vec::new(),
+            dropped_links: 0,
+            status: Status::Unset,
+            scope,
+            feedback: false,
+        }
+    }
+
+    /// Sets an attribute unless that would make more than `most` of them.
+    pub(crate) fn set_attribute(&mut self, key: KeyRef<'_>, value: ValueRef<'_>, most: usize) {
+        if !self.attributes.set_within(key, value, most) {
+            self.dropped_attributes = self.dropped_attributes.saturating_add(1);
+        }
+    }
+
+    /// Sets the status by the rules of the specification: `Ok` is final, and a new error replaces an
+    /// old one, but one without a description never erases one.
+    pub(crate) fn set_status(&mut self, status: Status) {
+        let keeps = match (&self.status, &status) {
+            (Status::Ok, _) | (_, Status::Unset) => true,
+            (Status::Error { description: old }, Status::Error { description: new }) => {
+                new.is_empty() && !old.is_empty()
+            }
+            _ => false,
+        };
+        if !keeps {
+            self.status = status;
+        }
+    }
+
+    pub(crate) fn add_event(&mut self, event: Event, most: u32) {
+        if self.events.len() < most as usize {
+            self.events.push(event);
+        } else {
+            self.dropped_events = self.dropped_events.saturating_add(1);
+        }
+    }
+
+    pub(crate) fn add_link(&mut self, link: Link, most: u32) {
+        if self.links.len() < most as usize {
+            self.links.push(link);
+        } else {
+            self.dropped_links = self.dropped_links.saturating_add(1);
+        }
+    }
+
     /// About how many bytes the record takes in memory and, give or take, on the wire.
     pub(crate) fn size(&self) -> usize {
         let enrichments: usize = self

@@ -88,7 +88,7 @@ impl Span for LiveSpan {
 
     fn set_status(&mut self, status: Status) {
         let Some(state) = self.state.upgrade() else { return };
-        state.change(|live| live.set_status(status));
+        state.change(|live| live.record.set_status(status));
     }
 
     fn update_name<T>(&mut self, new_name: T)
@@ -96,7 +96,7 @@ impl Span for LiveSpan {
         T: Into<Cow<'static, str>>,
     {
         let Some(state) = self.state.upgrade() else { return };
-        state.change(|live| live.name = new_name.into());
+        state.change(|live| live.record.name = new_name.into());
     }
 
     fn add_link(&mut self, span_context: SpanContext, attributes: Vec<KeyValue>) {
@@ -139,7 +139,7 @@ pub(super) fn add_event(
     let (attributes, dropped_attributes) =
         visit::given(installation, attributes, limits.max_attributes_per_event);
     let event = Event { name, time: clock::unix_nanos(time), attributes, dropped_attributes };
-    state.change(|live| live.add_event(event, limits.max_events_per_span))
+    state.change(|live| live.record.add_event(event, limits.max_events_per_span))
 }
 
 /// Adds a link. `None` if the span has closed.
@@ -153,5 +153,5 @@ pub(super) fn add_link(
     let (attributes, dropped_attributes) =
         visit::given(installation, attributes, limits.max_attributes_per_link);
     let link = Link { context, attributes, dropped_attributes };
-    state.change(|live| live.add_link(link, limits.max_links_per_span))
+    state.change(|live| live.record.add_link(link, limits.max_links_per_span))
 }

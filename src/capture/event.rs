@@ -57,14 +57,14 @@ pub(super) fn record(event: &Event<'_>, span: &SpanState, installation: &Install
     let is_error = *metadata.level() == Level::ERROR;
     span.change(|live| {
         if let Some(description) = status {
-            live.set_status(Status::error(description));
+            live.record.set_status(Status::error(description));
         } else if is_error {
-            live.set_status(Status::error(""));
+            live.record.set_status(Status::error(""));
         }
         if let Some(fields) = on_span {
             fields.write_to(live, installation);
         }
-        live.add_event(happened, limits.max_events_per_span);
+        live.record.add_event(happened, limits.max_events_per_span);
     });
 }
 

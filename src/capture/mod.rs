@@ -26,7 +26,7 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::clock;
 use crate::quiet;
-use crate::record::{Attributes as Recorded, Link};
+use crate::record::{Attributes as Recorded, Link, SpanRecord};
 use crate::session::Session;
 use crate::state::{Claim, Installation, Live, SpanState};
 
@@ -113,8 +113,10 @@ impl FeedbackLayer {
     fn begin(&self, attributes: &Attributes<'_>, parent: Option<&Arc<SpanState>>) -> Live {
         let settings = &self.installation.settings;
         let metadata = attributes.metadata();
-        let capacity = attributes.fields().len() + 10;
-        let mut live = Live::new(metadata.name(), clock::now(), capacity);
+        let capacity = attributes.fields().len() + visit::CONSTANTS + 3;
+        let scope = self.installation.scope.clone();
+        let record = SpanRecord::begin(metadata.name(), clock::now(), capacity, scope);
+        let mut live = Live::new(Box::new(record));
         // The OpenTelemetry context counts where this layer keeps it up to date, and where nothing
         // of ours is around.
         if attributes.is_contextual() && (settings.switches.context_activation || parent.is_none())
@@ -122,7 +124,7 @@ impl FeedbackLayer {
             live.parent_context = Some(OtelContext::current());
         }
         live.session = self.inherited_session(live.parent_context.as_ref(), parent);
-        visit::push_constants(&mut live.attributes, metadata, &settings.switches);
+        visit::push_constants(&mut live.record.attributes, metadata, &settings.switches);
         live
     }
 
@@ -173,7 +175,7 @@ where
             parent.start(); // it has a child: its place is fixed
         }
         let mut live = self.begin(attributes, parent.as_ref());
-        let constants = std::mem::take(&mut live.attributes);
+        let constants = std::mem::take(&mut live.record.attributes);
         let fields = visit::fields(&self.installation, constants, |visitor| {
             attributes.record(visitor);
         });
@@ -211,7 +213,7 @@ where
         let most = self.installation.settings.span_limits.max_links_per_span;
         let context = follows.start().context.clone();
         let link = Link { context, attributes: Recorded::default(), dropped_attributes: 0 };
-        state.change(|live| live.add_link(link, most));
+        state.change(|live| live.record.add_link(link, most));
     }
 
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
@@ -257,7 +259,7 @@ where
         }
         let state = span.extensions_mut().remove::<Arc<SpanState>>();
         if let Some(state) = state {
-            state.close(clock::now());
+            state.close(clock::now);
         }
     }
 }

@@ -57,7 +57,7 @@ impl SpanProcessor for FeedbackSpanProcessor {
     }
 }
 
-fn record(span: SpanData, installation: &Installation) -> SpanRecord {
+fn record(span: SpanData, installation: &Installation) -> Box<SpanRecord> {
     let context = span.span_context;
     let events = span.events.events.into_iter().map(|event| Event {
         name: event.name,
@@ -70,7 +70,7 @@ fn record(span: SpanData, installation: &Installation) -> SpanRecord {
         attributes: attributes(link.attributes, installation),
         dropped_attributes: link.dropped_attributes_count,
     });
-    SpanRecord {
+    Box::new(SpanRecord {
         trace_id: context.trace_id(),
         span_id: context.span_id(),
         parent: Parent { span_id: span.parent_span_id, is_remote: span.parent_span_is_remote },
@@ -90,7 +90,7 @@ fn record(span: SpanData, installation: &Installation) -> SpanRecord {
         status: span.status,
         scope: Arc::new(span.instrumentation_scope),
         feedback: false,
-    }
+    })
 }
 
 /// Redacted, each key once.

@@ -200,7 +200,7 @@ impl SpanExt for tracing::Span {
     }
 
     fn set_status(&self, status: Status) -> Result<(), SpanError> {
-        state(self)?.change(|live| live.set_status(status)).ok_or(SpanError::Closed)
+        state(self)?.change(|live| live.record.set_status(status)).ok_or(SpanError::Closed)
     }
 
     fn add_event_with_timestamp(

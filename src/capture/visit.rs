@@ -118,6 +118,9 @@ fn shortened(value: ValueRef<'_>, most: Option<usize>) -> ValueRef<'_> {
     }
 }
 
+/// How many attributes [`push_constants`] pushes at the most.
+pub(super) const CONSTANTS: usize = 7;
+
 /// The part of a span that is the same each time: where its call site is, and on which thread it
 /// was made.
 pub(super) fn push_constants(
@@ -248,24 +251,24 @@ impl Fields {
         let limits = &installation.settings.span_limits;
         let most = limits.max_attributes_per_span as usize;
         let mut dropped = self.dropped;
-        if live.attributes.len() == 0 {
-            live.attributes = self.attributes;
+        if live.record.attributes.len() == 0 {
+            live.record.attributes = self.attributes;
         } else {
             for (key, value) in self.attributes.iter_keys() {
-                dropped += u32::from(!live.attributes.set_within(key, value, most));
+                dropped += u32::from(!live.record.attributes.set_within(key, value, most));
             }
         }
         if let Some(name) = self.name {
-            live.name = name.into();
+            live.record.name = name.into();
         }
         if let Some(kind) = self.kind {
-            live.kind = kind;
+            live.record.kind = kind;
         }
         if let Some(status) = self.status_code {
-            live.set_status(status);
+            live.record.set_status(status);
         }
         if let Some(description) = self.status_description {
-            live.set_status(Status::error(description));
+            live.record.set_status(Status::error(description));
         }
         if let Some(session) = self.session {
             live.session = Some(session);
@@ -281,7 +284,7 @@ impl Fields {
                 dropped += live.own.document.apply_within(patch, most) as u32;
             }
         }
-        live.dropped_attributes = live.dropped_attributes.saturating_add(dropped);
+        live.record.dropped_attributes = live.record.dropped_attributes.saturating_add(dropped);
     }
 }
 

@@ -95,7 +95,7 @@ impl Pipeline {
     }
 
     /// Hands over one record. Never waits: what doesn't fit is dropped and counted.
-    pub(crate) fn push(&self, record: SpanRecord) {
+    pub(crate) fn push(&self, record: Box<SpanRecord>) {
         self.queue.push(record);
     }
 

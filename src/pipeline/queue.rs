@@ -14,7 +14,7 @@ use super::Batching;
 use super::error::FlushError;
 use super::stats::{Counters, Drop};
 use crate::quiet;
-use crate::record::SpanRecord;
+use crate::record::{Batch, SpanRecord};
 
 pub(crate) struct Queue {
     batching: Batching,
@@ -43,7 +43,7 @@ struct State {
 struct Waiting {
     number: u64,
     bytes: usize,
-    record: SpanRecord,
+    record: Box<SpanRecord>,
 }
 
 /// Records lost for one reason since the last report.
@@ -63,7 +63,7 @@ impl Queue {
         self.lock().waiting.len()
     }
 
-    pub(crate) fn push(&self, record: SpanRecord) {
+    pub(crate) fn push(&self, record: Box<SpanRecord>) {
         let bytes = record.size();
         let feedback = record.feedback;
         let mut state = self.lock();
@@ -108,7 +108,7 @@ impl Queue {
     }
 
     /// The next batch, after waiting for it; `None` once the queue is closed and empty.
-    pub(crate) fn next_batch(&self) -> Option<Vec<SpanRecord>> {
+    pub(crate) fn next_batch(&self) -> Option<Batch> {
         let mut state = self.lock();
         let due = Instant::now() + self.batching.delay;
         loop {
@@ -128,7 +128,7 @@ impl Queue {
         }
     }
 
-    fn take_batch(&self, state: &mut State) -> Vec<SpanRecord> {
+    fn take_batch(&self, state: &mut State) -> Batch {
         let mut batch = Vec::with_capacity(self.batching.batch_spans.min(state.waiting.len()));
         let mut bytes = 0;
         while let Some(next) = state.waiting.front() {

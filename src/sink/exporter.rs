@@ -12,7 +12,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter, SpanLinks};
 
 use super::Sink;
 use crate::clock;
-use crate::record::{Attributes, KeyRef, SpanRecord};
+use crate::record::{Attributes, Batch, KeyRef, SpanRecord};
 
 /// Exports through `E`, on a runtime of its own.
 ///
@@ -43,8 +43,8 @@ impl<E: SpanExporter> ExporterSink<E> {
 }
 
 impl<E: SpanExporter> Sink for ExporterSink<E> {
-    fn export(&mut self, batch: Vec<SpanRecord>) -> Result<(), String> {
-        let batch = batch.into_iter().map(span_data).collect();
+    fn export(&mut self, batch: Batch) -> Result<(), String> {
+        let batch = batch.into_iter().map(|record| span_data(*record)).collect();
         let _context = self.runtime.enter();
         let export = tokio::time::timeout(self.timeout, self.exporter.export(batch));
         match futures_executor::block_on(export) {

@@ -1,13 +1,13 @@
 //! Sinks: where records go in the end.
 //!
-//! A sink takes batches of [`SpanRecord`]s on the export thread and answers when the receiver has
+//! A sink takes batches of records on the export thread and answers when the receiver has
 //! them, or why it has not. [`exporter`] hands them to any `SpanExporter` of the OpenTelemetry SDK.
 
 pub(crate) mod exporter;
 
 use std::time::Duration;
 
-use crate::record::SpanRecord;
+use crate::record::Batch;
 
 /// Takes batches of records to their receiver. Lives on the export thread, where it may block.
 pub(crate) trait Sink {
@@ -16,7 +16,7 @@ pub(crate) trait Sink {
     /// # Errors
     ///
     /// Why none of the batch arrived.
-    fn export(&mut self, batch: Vec<SpanRecord>) -> Result<(), String>;
+    fn export(&mut self, batch: Batch) -> Result<(), String>;
 
     /// Gives back what the sink holds; nothing is exported afterwards.
     fn shutdown(&mut self, timeout: Duration) -> Result<(), String>;
@@ -27,7 +27,7 @@ pub(crate) trait Sink {
 pub(crate) struct Nowhere;
 
 impl Sink for Nowhere {
-    fn export(&mut self, _: Vec<SpanRecord>) -> Result<(), String> {
+    fn export(&mut self, _: Batch) -> Result<(), String> {
         Ok(())
     }
 

@@ -4,11 +4,7 @@
 //! what it is about (OpenInference's correlation rule for annotations). Session feedback without a
 //! target travels in a trace of its own, without a link.
 
-use std::borrow::Cow;
-
-use opentelemetry::trace::{
-    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
-};
+use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
 use opentelemetry::{Array, StringValue, Value};
 use sha2::{Digest, Sha256};
 
@@ -54,15 +50,19 @@ impl Carrier {
         let settings = &installation.settings;
         let most = settings.span_limits.max_attributes_per_span as usize;
         let ids = Ids::of(&self, installation);
-        let mut links = Vec::new();
-        let mut trace_state = TraceState::default();
+        let scope = installation.scope.clone();
+        let mut record = SpanRecord::begin(NAME, self.time, CARRIER_ATTRIBUTES, scope);
+        record.trace_id = ids.trace_id;
+        record.span_id = ids.span_id;
+        record.parent = ids.parent;
+        record.flags = TraceFlags::SAMPLED;
+        record.feedback = true;
         if let Some(target) = &self.target {
-            trace_state = target.trace_state().clone();
+            record.trace_state = target.trace_state().clone();
             let (attributes, dropped_attributes) = (Attributes::default(), 0);
-            links.push(Link { context: target.clone(), attributes, dropped_attributes });
+            record.links.push(Link { context: target.clone(), attributes, dropped_attributes });
         }
         let (leaves, cleared) = self.document.into_parts();
-        let mut attributes = Attributes::with_capacity(CARRIER_ATTRIBUTES);
         let reserved = Reserved {
             session: self.session.as_ref(),
             scope: self.scope,
@@ -72,28 +72,8 @@ impl Carrier {
             cleared,
             prefix: settings.convention.prefix(),
         };
-        let (leaves, dropped_attributes) = reserved.put_first(leaves, &mut attributes, most);
-        installation.push(SpanRecord {
-            trace_id: ids.trace_id,
-            span_id: ids.span_id,
-            parent: ids.parent,
-            flags: TraceFlags::SAMPLED,
-            trace_state,
-            name: Cow::Borrowed(NAME),
-            kind: SpanKind::Internal,
-            start: self.time,
-            end: self.time,
-            attributes,
-            enrichments: Enrichments { prefix: settings.convention.prefix(), leaves },
-            dropped_attributes,
-            events: Vec::new(),
-            dropped_events: 0,
-            links,
-            dropped_links: 0,
-            status: Status::Unset,
-            scope: installation.scope.clone(),
-            feedback: true,
-        });
+        reserved.put_first(leaves, &mut record, most);
+        installation.push(Box::new(record));
     }
 }
 
@@ -170,18 +150,12 @@ pub(super) struct Reserved<'a> {
 }
 
 impl Reserved<'_> {
-    /// Makes room for the reserved attributes and the enrichments' leaves, in this order, among at
-    /// most `most` attributes, and puts the reserved ones in. Returns the leaves that are kept and
-    /// how many attributes were dropped.
-    pub(super) fn put_first(
-        self,
-        mut leaves: Vec<(Key, Value)>,
-        attributes: &mut Attributes,
-        most: usize,
-    ) -> (Vec<(Key, Value)>, u32) {
+    /// Puts the reserved attributes and then the enrichments' leaves into `record`, before what is
+    /// there already. Of more than `most` the last are dropped.
+    pub(super) fn put_first(self, leaves: Vec<(Key, Value)>, record: &mut SpanRecord, most: usize) {
         let cleared = (!self.cleared.is_empty()).then(|| {
-            let keys =
-                self.cleared.iter().map(|key| StringValue::from(format!("{}{key}", self.prefix)));
+            let keys = self.cleared.iter();
+            let keys = keys.map(|key| StringValue::from(format!("{}{key}", self.prefix)));
             Array::String(keys.collect())
         });
         let values = [
@@ -192,14 +166,15 @@ impl Reserved<'_> {
             self.time.map(|time| (TIME, ValueRef::I64(i64::try_from(time).unwrap_or(i64::MAX)))),
             cleared.as_ref().map(|cleared| (CLEARED, ValueRef::Array(cleared))),
         ];
-        let reserved = values.iter().flatten().count();
-        let room = most.saturating_sub(reserved);
+        let room = most.saturating_sub(values.iter().flatten().count());
         let mut dropped = leaves.len().saturating_sub(room);
-        leaves.truncate(room);
-        dropped += attributes.truncate(room - leaves.len());
+        record.enrichments = Enrichments { prefix: self.prefix, leaves };
+        record.enrichments.leaves.truncate(room);
+        dropped += record.attributes.truncate(room - record.enrichments.leaves.len());
         for (key, value) in values.into_iter().flatten() {
-            attributes.set(KeyRef::Static(key), value);
+            record.attributes.set(KeyRef::Static(key), value);
         }
-        (leaves, u32::try_from(dropped).unwrap_or(u32::MAX))
+        let dropped = u32::try_from(dropped).unwrap_or(u32::MAX);
+        record.dropped_attributes = record.dropped_attributes.saturating_add(dropped);
     }
 }

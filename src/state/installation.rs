@@ -93,7 +93,7 @@ impl Installation {
         self.pipeline.as_ref()
     }
 
-    pub(crate) fn push(&self, record: SpanRecord) {
+    pub(crate) fn push(&self, record: Box<SpanRecord>) {
         if let Some(pipeline) = &self.pipeline {
             if record.dropped_attributes > 0 {
                 pipeline.counters().dropped_attributes(record.dropped_attributes.into());

@@ -1,11 +1,8 @@
 //! The state of one open span.
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use opentelemetry::trace::{
-    SpanContext, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
-};
+use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry::{Context, Value};
 use opentelemetry_sdk::trace::SamplingDecision;
 
@@ -13,7 +10,7 @@ use super::carrier::{self, Carrier};
 use super::{Installation, Sampling};
 use crate::document::Document;
 use crate::quiet;
-use crate::record::{Attributes, Enrichments, Event, KeyRef, Link, Parent, SpanRecord, ValueRef};
+use crate::record::{KeyRef, Parent, SpanRecord, ValueRef};
 use crate::session::Session;
 
 /// One captured span, from its creation until it closes.
@@ -24,7 +21,8 @@ pub(crate) struct SpanState {
     local_parent: Option<Arc<SpanState>>,
     /// Decided when the span starts: when it is first entered, has a child, or is asked for it.
     started: OnceLock<Started>,
-    live: Mutex<Live>,
+    /// `None` once the span has closed.
+    live: Mutex<Option<Live>>,
 }
 
 /// What no longer changes once a span has started.
@@ -37,17 +35,8 @@ pub(crate) struct Started {
 /// What may change until the span closes.
 #[derive(Debug)]
 pub(crate) struct Live {
-    pub(crate) name: Cow<'static, str>,
-    pub(crate) kind: SpanKind,
-    /// Nanoseconds since the epoch, as all times here.
-    pub(crate) start: u64,
-    pub(crate) attributes: Attributes,
-    pub(crate) dropped_attributes: u32,
-    pub(crate) events: Vec<Event>,
-    pub(crate) dropped_events: u32,
-    pub(crate) links: Vec<Link>,
-    pub(crate) dropped_links: u32,
-    pub(crate) status: Status,
+    /// What leaves in the end, made in place. Its ids are set when the span closes.
+    pub(crate) record: Box<SpanRecord>,
     /// The OpenTelemetry context the span was created in, if it was created in one.
     pub(crate) parent_context: Option<Context>,
     /// The context in which this span is active, once it was needed.
@@ -60,7 +49,6 @@ pub(crate) struct Live {
     pub(crate) own: Enriched,
     /// The document of the session or trace that this span speaks for.
     scoped: Option<Box<(Scope, Enriched)>>,
-    pub(crate) closed: bool,
 }
 
 /// A document, and when it was last enriched.
@@ -132,58 +120,21 @@ impl Timings {
 }
 
 impl Live {
-    pub(crate) fn new(name: &'static str, now: u64, capacity: usize) -> Self {
+    pub(crate) fn new(record: Box<SpanRecord>) -> Self {
         Self {
-            name: Cow::Borrowed(name),
-            kind: SpanKind::Internal,
-            start: now,
-            attributes: Attributes::with_capacity(capacity),
-            dropped_attributes: 0,
-            events: Vec::new(),
-            dropped_events: 0,
-            links: Vec::new(),
-            dropped_links: 0,
-            status: Status::Unset,
+            timings: Timings::created(record.start),
+            record,
             parent_context: None,
             context: None,
             session: None,
             session_is_own: false,
-            timings: Timings::created(now),
             own: Enriched::default(),
             scoped: None,
-            closed: false,
         }
     }
 
-    /// Sets the status by the rules of the specification: `Ok` is final, and a new error replaces an
-    /// old one, but one without a description never erases one.
-    pub(crate) fn set_status(&mut self, status: Status) {
-        let keeps = match (&self.status, &status) {
-            (Status::Ok, _) | (_, Status::Unset) => true,
-            (Status::Error { description: old }, Status::Error { description: new }) => {
-                new.is_empty() && !old.is_empty()
-            }
-            _ => false,
-        };
-        if !keeps {
-            self.status = status;
-        }
-    }
-
-    pub(crate) fn add_event(&mut self, event: Event, most: u32) {
-        if self.events.len() < most as usize {
-            self.events.push(event);
-        } else {
-            self.dropped_events = self.dropped_events.saturating_add(1);
-        }
-    }
-
-    pub(crate) fn add_link(&mut self, link: Link, most: u32) {
-        if self.links.len() < most as usize {
-            self.links.push(link);
-        } else {
-            self.dropped_links = self.dropped_links.saturating_add(1);
-        }
+    fn is_enriched(&self) -> bool {
+        self.own.is_feedback || self.scoped.is_some()
     }
 }
 
@@ -193,7 +144,7 @@ impl SpanState {
         local_parent: Option<Arc<SpanState>>,
         live: Live,
     ) -> Self {
-        Self { installation, local_parent, started: OnceLock::new(), live: Mutex::new(live) }
+        Self { installation, local_parent, started: OnceLock::new(), live: Mutex::new(Some(live)) }
     }
 
     pub(crate) fn installation(&self) -> &Arc<Installation> {
@@ -201,7 +152,7 @@ impl SpanState {
     }
 
     pub(crate) fn session(&self) -> Option<Session> {
-        crate::lock(&self.live).session.clone()
+        self.change(|live| live.session.clone()).flatten()
     }
 
     pub(crate) fn is_started(&self) -> bool {
@@ -211,8 +162,7 @@ impl SpanState {
     /// Changes what may still change. The change must not call foreign code: a lock is held.
     /// `None` if the span has closed.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Live) -> T) -> Option<T> {
-        let mut live = crate::lock(&self.live);
-        (!live.closed).then(|| change(&mut live))
+        crate::lock(&self.live).as_mut().map(change)
     }
 
     /// Starts the span if it hasn't started: from here on its place in a trace is fixed.
@@ -224,7 +174,7 @@ impl SpanState {
     }
 
     fn decide(&self) -> Started {
-        let parent_context = crate::lock(&self.live).parent_context.clone();
+        let parent_context = self.change(|live| live.parent_context.clone()).flatten();
         let (parent, context) = match (&parent_context, &self.local_parent) {
             (Some(context), _) if context.span().span_context().is_valid() => {
                 (context.span().span_context().clone(), Some(context))
@@ -269,31 +219,31 @@ impl SpanState {
         parent: &Context,
         trace_id: TraceId,
     ) -> (bool, TraceState) {
-        let (name, kind, attributes, links) = {
-            let live = crate::lock(&self.live);
-            let attributes: Vec<_> = live
-                .attributes
-                .iter()
+        let known = self.change(|live| {
+            let record = &live.record;
+            let attributes = record.attributes.iter();
+            let attributes: Vec<_> = attributes
                 .map(|(key, value)| opentelemetry::KeyValue::new(key.to_owned(), value.to_value()))
                 .collect();
-            let links: Vec<_> = live
-                .links
-                .iter()
+            let links = record.links.iter();
+            let links: Vec<_> = links
                 .map(|link| opentelemetry::trace::Link::with_context(link.context.clone()))
                 .collect();
-            (live.name.clone(), live.kind.clone(), attributes, links)
+            (record.name.clone(), record.kind.clone(), attributes, links)
+        });
+        let Some((name, kind, attributes, links)) = known else {
+            return (false, TraceState::default()); // closed: no one will see what is decided
         };
         let result =
             sampler.should_sample(Some(parent), trace_id, &name, &kind, &attributes, &links);
         if !result.attributes.is_empty() {
             let most = self.installation.settings.span_limits.max_attributes_per_span as usize;
-            let mut live = crate::lock(&self.live);
-            for attribute in &result.attributes {
-                let key = KeyRef::Borrowed(attribute.key.as_str());
-                if !live.attributes.set_within(key, ValueRef::from(&attribute.value), most) {
-                    live.dropped_attributes += 1;
+            self.change(|live| {
+                for attribute in &result.attributes {
+                    let key = KeyRef::Borrowed(attribute.key.as_str());
+                    live.record.set_attribute(key, ValueRef::from(&attribute.value), most);
                 }
-            }
+            });
         }
         (matches!(result.decision, SamplingDecision::RecordAndSample), result.trace_state)
     }
@@ -318,7 +268,7 @@ impl SpanState {
     pub(crate) fn outermost_of(self: &Arc<Self>, session: &Session) -> Arc<SpanState> {
         let mut outermost = self.clone();
         for span in self.ancestors() {
-            if crate::lock(&span.live).session.as_ref() == Some(session) {
+            if span.session().as_ref() == Some(session) {
                 outermost = span.clone();
             }
         }
@@ -348,10 +298,8 @@ impl SpanState {
         patch: Document<Value>,
         time: u64,
     ) -> Result<usize, Document<Value>> {
-        let mut live = crate::lock(&self.live);
-        if live.closed {
-            return Err(patch);
-        }
+        let mut state = crate::lock(&self.live);
+        let Some(live) = state.as_mut() else { return Err(patch) };
         let was_enriched = live.is_enriched();
         let most = self.installation.settings.span_limits.max_attributes_per_span as usize;
         let reserved = usize::from(live.session.is_some());
@@ -367,7 +315,7 @@ impl SpanState {
         enriched.time = enriched.time.max(time);
         enriched.is_feedback = true;
         let left_out = enriched.document.apply_within(patch, most.saturating_sub(reserved));
-        drop(live);
+        drop(state);
         if !was_enriched {
             self.installation.remember(self);
         }
@@ -376,34 +324,31 @@ impl SpanState {
 
     /// A field in one of the namespaces gave the span feedback: see that it leaves at shutdown.
     pub(crate) fn remember_fields(self: &Arc<Self>) {
-        if crate::lock(&self.live).is_enriched() {
+        if self.change(|live| live.is_enriched()) == Some(true) {
             self.installation.remember(self);
         }
     }
 
     /// The span has ended: hands its record to the pipeline, and its session's document with it.
-    pub(crate) fn close(&self, now: u64) {
+    pub(crate) fn close(&self, now: impl FnOnce() -> u64) {
         let started = self.start();
-        let Some(live) = self.take() else { return };
+        let Some(live) = crate::lock(&self.live).take() else { return };
         if live.is_enriched() {
             self.installation.forget(self);
         }
-        let (own, scoped) = (live.own, live.scoped);
+        let Live { mut record, session, timings, own, scoped, .. } = live;
         let is_sampled = started.context.is_sampled();
-        let is_kept = own.is_feedback || scoped.is_some();
-        if !is_sampled && !is_kept {
+        record.feedback = own.is_feedback || scoped.is_some();
+        if !is_sampled && !record.feedback {
             self.installation.count_unsampled();
             return;
         }
         let settings = &self.installation.settings;
         let most = settings.span_limits.max_attributes_per_span as usize;
-
-        let mut attributes = live.attributes;
-        let mut dropped = live.dropped_attributes;
         if settings.switches.tracked_inactivity {
-            for (key, nanos) in [("busy_ns", live.timings.busy), ("idle_ns", live.timings.idle)] {
+            for (key, nanos) in [("busy_ns", timings.busy), ("idle_ns", timings.idle)] {
                 let value = ValueRef::I64(i64::try_from(nanos).unwrap_or(i64::MAX));
-                dropped += u32::from(!attributes.set_within(KeyRef::Static(key), value, most));
+                record.set_attribute(KeyRef::Static(key), value, most);
             }
         }
 
@@ -411,63 +356,44 @@ impl SpanState {
         let (document, scope) = match scoped.map(|scoped| *scoped) {
             Some((scope, scoped)) if own.document.leaves().len() == 0 => (scoped, Some(scope)),
             Some((scope, scoped)) => {
-                self.carry(&live.session, started, Some(scope), scoped);
+                self.carry(&session, started, Some(scope), scoped);
                 (own, None)
             }
             None => (own, None),
         };
-        let time = document.time;
         let (leaves, cleared) = document.document.into_parts();
         let reserved = carrier::Reserved {
-            session: live.session.as_ref(),
+            session: session.as_ref(),
             scope,
             is_late: false,
             is_unsampled: !is_sampled,
-            time: scope.map(|_| time),
+            time: scope.map(|_| document.time),
             cleared: if scope.is_some() { cleared } else { Vec::new() },
             prefix: settings.convention.prefix(),
         };
-        let (enrichments, cut) = reserved.put_first(leaves, &mut attributes, most);
-        dropped += cut;
+        reserved.put_first(leaves, &mut record, most);
 
-        let end = match live.timings {
+        record.trace_id = started.context.trace_id();
+        record.span_id = started.context.span_id();
+        record.parent = started.parent;
+        record.flags = started.context.trace_flags();
+        record.trace_state = started.context.trace_state().clone();
+        record.end = match timings {
             Timings { ended: Some(ended), .. } => ended,
-            Timings { exited: 0, .. } => now,
+            Timings { exited: 0, .. } => now(),
             Timings { exited, .. } => exited,
         };
-        self.installation.push(SpanRecord {
-            trace_id: started.context.trace_id(),
-            span_id: started.context.span_id(),
-            parent: started.parent,
-            flags: started.context.trace_flags(),
-            trace_state: started.context.trace_state().clone(),
-            name: live.name,
-            kind: live.kind,
-            start: live.start,
-            end: end.max(live.start),
-            attributes,
-            enrichments: Enrichments { prefix: settings.convention.prefix(), leaves: enrichments },
-            dropped_attributes: dropped,
-            events: live.events,
-            dropped_events: live.dropped_events,
-            links: live.links,
-            dropped_links: live.dropped_links,
-            status: live.status,
-            scope: self.installation.scope.clone(),
-            feedback: is_kept,
-        });
+        record.end = record.end.max(record.start);
+        self.installation.push(record);
     }
 
     /// The pipeline is about to end and the span is still open: its documents leave without it.
     pub(super) fn leave_while_open(&self) {
         let started = self.start();
-        let (session, own, scoped) = {
-            let mut live = crate::lock(&self.live);
-            if live.closed {
-                return;
-            }
+        let documents = self.change(|live| {
             (live.session.clone(), std::mem::take(&mut live.own), live.scoped.take())
-        };
+        });
+        let Some((session, own, scoped)) = documents else { return };
         if own.is_feedback {
             self.carry(&session, started, None, own);
         }
@@ -492,21 +418,5 @@ impl SpanState {
             id: None,
         };
         carrier.send(&self.installation);
-    }
-
-    fn take(&self) -> Option<Live> {
-        let mut live = crate::lock(&self.live);
-        if live.closed {
-            return None;
-        }
-        let mut closed = Live::new("", 0, 0);
-        closed.closed = true;
-        Some(std::mem::replace(&mut *live, closed))
-    }
-}
-
-impl Live {
-    fn is_enriched(&self) -> bool {
-        self.own.is_feedback || self.scoped.is_some()
     }
 }
