@@ -8,6 +8,8 @@ mod clock;
 #[cfg(feature = "collector")]
 pub mod collector;
 mod document;
+#[allow(dead_code)]
+mod encode;
 pub mod enrich;
 pub mod fold;
 mod pipeline;

@@ -60,7 +60,7 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
 }
 
 /// The record as the SDK's exporters take it.
-fn span_data(record: SpanRecord) -> SpanData {
+pub(crate) fn span_data(record: SpanRecord) -> SpanData {
     let context =
         SpanContext::new(record.trace_id, record.span_id, record.flags, false, record.trace_state);
     let prefix = record.enrichments.prefix;

@@ -1,0 +1,87 @@
+//! `opentelemetry.proto.common.v1.KeyValue` and `AnyValue`.
+//!
+//! Their sizes are known before they are written, so they are written in place.
+
+use opentelemetry::Array;
+
+use super::wire;
+use crate::record::{Attributes, ValueRef};
+
+/// `KeyValue`.
+const KEY: u32 = 1;
+const VALUE: u32 = 2;
+
+/// `AnyValue`, a `oneof`: what is set is written even if it is the default.
+const STRING_VALUE: u32 = 1;
+const BOOL_VALUE: u32 = 2;
+const INT_VALUE: u32 = 3;
+const DOUBLE_VALUE: u32 = 4;
+const ARRAY_VALUE: u32 = 5;
+
+/// `ArrayValue`.
+const VALUES: u32 = 1;
+
+/// Writes all of `attributes` as fields `field`.
+pub(super) fn append_all(out: &mut Vec<u8>, field: u32, attributes: &Attributes) {
+    for (key, value) in attributes.iter() {
+        append(out, field, "", key, value);
+    }
+}
+
+/// Writes one attribute, whose key is `prefix` and `key` together, as field `field`.
+pub(super) fn append(out: &mut Vec<u8>, field: u32, prefix: &str, key: &str, value: ValueRef<'_>) {
+    let key_length = prefix.len() + key.len();
+    let value_length = any_value_size(value);
+    wire::length_of(out, field, wire::field_size(key_length) + wire::field_size(value_length));
+    wire::length_of(out, KEY, key_length);
+    out.extend_from_slice(prefix.as_bytes());
+    out.extend_from_slice(key.as_bytes());
+    wire::length_of(out, VALUE, value_length);
+    append_any_value(out, value);
+}
+
+fn any_value_size(value: ValueRef<'_>) -> usize {
+    match value {
+        ValueRef::Bool(_) => 2,
+        ValueRef::I64(value) => 1 + wire::varint_size(value as u64),
+        ValueRef::F64(_) => 9,
+        ValueRef::Str(text) => wire::field_size(text.len()),
+        ValueRef::Static(text) => wire::field_size(text.len()),
+        ValueRef::Array(array) => wire::field_size(array_size(array)),
+    }
+}
+
+fn append_any_value(out: &mut Vec<u8>, value: ValueRef<'_>) {
+    match value {
+        ValueRef::Bool(value) => wire::varint_always(out, BOOL_VALUE, value.into()),
+        ValueRef::I64(value) => wire::varint_always(out, INT_VALUE, value as u64),
+        ValueRef::F64(value) => wire::double_always(out, DOUBLE_VALUE, value),
+        ValueRef::Str(text) => wire::bytes_always(out, STRING_VALUE, text.as_bytes()),
+        ValueRef::Static(text) => wire::bytes_always(out, STRING_VALUE, text.as_bytes()),
+        ValueRef::Array(array) => {
+            wire::length_of(out, ARRAY_VALUE, array_size(array));
+            for_each(array, |value| {
+                wire::length_of(out, VALUES, any_value_size(value));
+                append_any_value(out, value);
+            });
+        }
+    }
+}
+
+fn array_size(array: &Array) -> usize {
+    let mut size = 0;
+    for_each(array, |value| size += wire::field_size(any_value_size(value)));
+    size
+}
+
+fn for_each(array: &Array, mut each: impl FnMut(ValueRef<'_>)) {
+    match array {
+        Array::Bool(values) => values.iter().for_each(|value| each(ValueRef::Bool(*value))),
+        Array::I64(values) => values.iter().for_each(|value| each(ValueRef::I64(*value))),
+        Array::F64(values) => values.iter().for_each(|value| each(ValueRef::F64(*value))),
+        Array::String(values) => {
+            values.iter().for_each(|value| each(ValueRef::Str(value.as_str())))
+        }
+        _ => {} // `Array` is non-exhaustive; a kind that doesn't exist yet is sent without elements
+    }
+}

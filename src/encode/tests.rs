@@ -1,0 +1,177 @@
+//! What is encoded here decodes to what the SDK's exporters send for the same record.
+
+use std::sync::Arc;
+
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{Array, InstrumentationScope, KeyValue, Value};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
+use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
+use opentelemetry_sdk::Resource;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use prost::Message;
+
+use super::append_span;
+use super::request::Envelope;
+use crate::record::{Attributes, Enrichments, Event, KeyRef, Link, Parent, SpanRecord, ValueRef};
+use crate::sink::exporter::span_data;
+
+fn text() -> impl Strategy<Value = String> {
+    // Lengths around those at which a length takes one more byte.
+    prop_oneof![
+        ".{0,12}",
+        (120_usize..140).prop_map(|length| "x".repeat(length)),
+        (16_370_usize..16_400).prop_map(|length| "y".repeat(length)),
+    ]
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        any::<bool>().prop_map(Value::Bool),
+        prop_oneof![any::<i64>(), -200_i64..200].prop_map(Value::I64),
+        prop_oneof![Just(0.0), -1e300..1e300].prop_map(Value::F64),
+        text().prop_map(Value::from),
+        vec(any::<bool>(), 0..4).prop_map(|values| Value::Array(Array::Bool(values))),
+        vec(any::<i64>(), 0..4).prop_map(|values| Value::Array(Array::I64(values))),
+        vec(-1e9..1e9, 0..4).prop_map(|values| Value::Array(Array::F64(values))),
+        vec(".{0,8}", 0..4).prop_map(|values| {
+            Value::Array(Array::String(values.into_iter().map(Into::into).collect()))
+        }),
+    ]
+}
+
+fn attributes() -> impl Strategy<Value = Attributes> {
+    vec(("[a-z.]{1,10}", value()), 0..6).prop_map(|given| {
+        let mut attributes = Attributes::default();
+        for (key, value) in &given {
+            attributes.set(KeyRef::Borrowed(key), ValueRef::from(value));
+        }
+        attributes
+    })
+}
+
+fn trace_state() -> impl Strategy<Value = TraceState> {
+    vec(("[a-z]{1,5}", "[a-z0-9]{1,5}"), 0..3)
+        .prop_map(|members| TraceState::from_key_value(members).unwrap_or_default())
+}
+
+fn context() -> impl Strategy<Value = SpanContext> {
+    (1_u128.., 1_u64.., any::<bool>(), any::<bool>(), trace_state()).prop_map(
+        |(trace, span, sampled, remote, state)| {
+            let flags = TraceFlags::default().with_sampled(sampled);
+            SpanContext::new(TraceId::from(trace), SpanId::from(span), flags, remote, state)
+        },
+    )
+}
+
+fn status() -> impl Strategy<Value = Status> {
+    prop_oneof![Just(Status::Unset), Just(Status::Ok), text().prop_map(Status::error)]
+}
+
+fn kind() -> impl Strategy<Value = SpanKind> {
+    prop_oneof![
+        Just(SpanKind::Internal),
+        Just(SpanKind::Server),
+        Just(SpanKind::Client),
+        Just(SpanKind::Producer),
+        Just(SpanKind::Consumer),
+    ]
+}
+
+fn scope(name: &str) -> Arc<InstrumentationScope> {
+    let scope = InstrumentationScope::builder(name.to_owned())
+        .with_version("1.2")
+        .with_schema_url("https://example.com/scope")
+        .with_attributes([KeyValue::new("library", name.to_owned())]);
+    Arc::new(scope.build())
+}
+
+fn record() -> impl Strategy<Value = SpanRecord> {
+    let what = (context(), text(), kind(), status(), any::<u32>(), any::<u32>());
+    let held = (
+        attributes(),
+        vec(("feedback[.][a-z]{1,6}", value()), 0..4),
+        vec((text(), any::<u64>(), attributes(), any::<u32>()), 0..3),
+        vec((context(), attributes(), any::<u32>()), 0..3),
+    );
+    let parent = (prop_oneof![Just(0_u64), any::<u64>()], any::<bool>());
+    (what, held, parent, 0..u64::MAX / 4, 0..u64::MAX / 4).prop_map(
+        |((context, name, kind, status, dropped, dropped_links), held, parent, start, length)| {
+            let (attributes, leaves, events, links) = held;
+            let mut record = SpanRecord::begin(name, start, 0, scope("test"));
+            record.trace_id = context.trace_id();
+            record.span_id = context.span_id();
+            record.parent = Parent { span_id: SpanId::from(parent.0), is_remote: parent.1 };
+            record.flags = context.trace_flags();
+            record.trace_state = context.trace_state().clone();
+            record.kind = kind;
+            record.end = start + length;
+            record.status = status;
+            record.attributes = attributes;
+            record.dropped_attributes = dropped;
+            record.dropped_links = dropped_links;
+            record.enrichments = Enrichments {
+                prefix: "honeyhive_",
+                leaves: leaves.into_iter().map(|(key, value)| (key.into(), value)).collect(),
+            };
+            record.events = events
+                .into_iter()
+                .map(|(name, time, attributes, dropped_attributes)| Event {
+                    name: name.into(),
+                    time,
+                    attributes,
+                    dropped_attributes,
+                })
+                .collect();
+            record.links = links
+                .into_iter()
+                .map(|(context, attributes, dropped_attributes)| Link {
+                    context,
+                    attributes,
+                    dropped_attributes,
+                })
+                .collect();
+            record
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn a_request_decodes_to_what_an_sdk_exporter_sends(records in vec(record(), 0..4)) {
+        let resource = Resource::builder_empty()
+            .with_schema_url(
+                [KeyValue::new("service.name", "encode"), KeyValue::new("replicas", 3)],
+                "https://example.com/resource",
+            )
+            .build();
+        let scope = scope("test");
+        let mut spans = Vec::new();
+        for record in &records {
+            append_span(&mut spans, record);
+        }
+        let groups = (!records.is_empty()).then_some((&*scope, [spans.as_slice()]));
+        let request = Envelope::new(&resource).request(groups);
+
+        let with_schema = ResourceAttributesWithSchema::from(&resource);
+        let expected = records.into_iter().map(span_data).collect();
+        let expected = group_spans_by_resource_and_scope(expected, &with_schema);
+        let mut received = ExportTraceServiceRequest::decode(request.as_slice()).unwrap();
+        // A resource is a map: its order means nothing.
+        let by_key = |spans: &mut Vec<opentelemetry_proto::tonic::trace::v1::ResourceSpans>| {
+            for spans in spans {
+                let resource = spans.resource.as_mut().unwrap();
+                resource.attributes.sort_by(|a, b| a.key.cmp(&b.key));
+            }
+        };
+        let mut expected = expected;
+        by_key(&mut expected);
+        by_key(&mut received.resource_spans);
+        prop_assert_eq!(received.resource_spans, expected);
+    }
+}

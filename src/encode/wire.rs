@@ -1,0 +1,146 @@
+//! The protobuf wire format: <https://protobuf.dev/programming-guides/encoding/>.
+//!
+//! Every function that writes a field leaves it out where its value is the default, as proto3 asks,
+//! unless its name says `always`.
+
+/// How the value of a field is written.
+#[derive(Clone, Copy)]
+enum Type {
+    Varint = 0,
+    Fixed64 = 1,
+    Length = 2,
+    Fixed32 = 5,
+}
+
+fn tag(out: &mut Vec<u8>, field: u32, wire_type: Type) {
+    varint(out, u64::from(field << 3 | wire_type as u32));
+}
+
+pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// How many bytes `value` takes as a varint.
+pub(super) const fn varint_size(value: u64) -> usize {
+    // Seven bits a byte, and one byte for zero.
+    (((64 - (value | 1).leading_zeros()) as usize) + 6) / 7
+}
+
+/// How many bytes a field of `length` bytes takes, with a tag of one byte and its length.
+pub(super) const fn field_size(length: usize) -> usize {
+    1 + varint_size(length as u64) + length
+}
+
+pub(super) fn uint32(out: &mut Vec<u8>, field: u32, value: u32) {
+    if value != 0 {
+        varint_always(out, field, value.into());
+    }
+}
+
+pub(super) fn varint_always(out: &mut Vec<u8>, field: u32, value: u64) {
+    tag(out, field, Type::Varint);
+    varint(out, value);
+}
+
+pub(super) fn fixed32(out: &mut Vec<u8>, field: u32, value: u32) {
+    if value != 0 {
+        tag(out, field, Type::Fixed32);
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+}
+
+pub(super) fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
+    if value != 0 {
+        tag(out, field, Type::Fixed64);
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+}
+
+pub(super) fn double_always(out: &mut Vec<u8>, field: u32, value: f64) {
+    tag(out, field, Type::Fixed64);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+pub(super) fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
+    if !value.is_empty() {
+        bytes_always(out, field, value);
+    }
+}
+
+pub(super) fn bytes_always(out: &mut Vec<u8>, field: u32, value: &[u8]) {
+    length_of(out, field, value.len());
+    out.extend_from_slice(value);
+}
+
+pub(super) fn string(out: &mut Vec<u8>, field: u32, value: &str) {
+    bytes(out, field, value.as_bytes());
+}
+
+/// The tag and length of a field whose `length` bytes are written next.
+pub(super) fn length_of(out: &mut Vec<u8>, field: u32, length: usize) {
+    tag(out, field, Type::Length);
+    varint(out, length as u64);
+}
+
+/// A message whose length is known only when it is written: its place is kept, and moved if the
+/// guess of `reserved` bytes for the length was wrong.
+pub(super) fn message(
+    out: &mut Vec<u8>,
+    field: u32,
+    reserved: usize,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
+    tag(out, field, Type::Length);
+    let start = out.len();
+    out.resize(start + reserved, 0);
+    write(out);
+    let end = out.len();
+    let length = end - start - reserved;
+    let needed = varint_size(length as u64);
+    if needed > reserved {
+        out.resize(end + needed - reserved, 0);
+    }
+    if needed != reserved {
+        out.copy_within(start + reserved..end, start + needed);
+        out.truncate(start + needed + length);
+    }
+    let mut value = length as u64;
+    for (at, byte) in out[start..start + needed].iter_mut().enumerate() {
+        let more = if at + 1 < needed { 0x80 } else { 0 };
+        *byte = (value as u8 & 0x7f) | more;
+        value >>= 7;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_varint_takes_as_many_bytes_as_its_size_says() {
+        for bits in 0..64 {
+            for value in [(1_u64 << bits) - 1, 1 << bits, u64::MAX >> bits] {
+                let mut out = Vec::new();
+                varint(&mut out, value);
+                assert_eq!(out.len(), varint_size(value), "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_of_any_length_is_preceded_by_that_length() {
+        for length in [0, 1, 127, 128, 300, 16_383, 16_384, 2_097_152] {
+            for reserved in [1, 2, 4] {
+                let mut out = vec![9];
+                message(&mut out, 1, reserved, |out| out.extend(std::iter::repeat_n(7, length)));
+                let mut expected = vec![9];
+                bytes_always(&mut expected, 1, &vec![7; length]);
+                assert!(out == expected, "{length} with {reserved} reserved");
+            }
+        }
+    }
+}
