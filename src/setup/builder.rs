@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::resource::{ResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::{IdGenerator, ShouldSample, SpanExporter, SpanLimits};
 
 use super::env::{EnvIssue, Environment, Propagator, TracesExporter};
@@ -441,11 +442,12 @@ impl Builder {
     fn resource(&mut self, environment: &Environment) -> Resource {
         let mut attributes = vec![
             KeyValue::new("service.name", "unknown_service"),
-            KeyValue::new("telemetry.sdk.name", "opentelemetry"),
-            KeyValue::new("telemetry.sdk.language", "rust"),
             KeyValue::new("telemetry.distro.name", env!("CARGO_PKG_NAME")),
             KeyValue::new("telemetry.distro.version", env!("CARGO_PKG_VERSION")),
         ];
+        // Name, language and version of the SDK, which knows its version best.
+        let sdk = TelemetryResourceDetector.detect();
+        attributes.extend(sdk.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())));
         attributes.extend(environment.resource_attributes.iter().flatten().cloned());
         if let Some(name) = &environment.service_name {
             attributes.push(KeyValue::new("service.name", name.clone()));
