@@ -174,7 +174,7 @@ impl Builder {
 
     /// The certificates to trust instead of the system's, as PEM.
     pub fn with_ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.otlp.ca_certificate = Some(Pem::Bytes(pem.into()));
+        self.otlp.ca_certificate = Some(Pem(pem.into()));
         self
     }
 
@@ -184,8 +184,8 @@ impl Builder {
         certificate: impl Into<Vec<u8>>,
         key: impl Into<Vec<u8>>,
     ) -> Self {
-        self.otlp.client_certificate = Some(Pem::Bytes(certificate.into()));
-        self.otlp.client_key = Some(Pem::Bytes(key.into()));
+        self.otlp.client_certificate = Some(Pem(certificate.into()));
+        self.otlp.client_key = Some(Pem(key.into()));
         self
     }
 }

@@ -1,7 +1,5 @@
 //! What can be wrong with a set-up.
 
-use std::path::PathBuf;
-
 /// Why no layer could be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -86,16 +84,6 @@ pub enum ConfigError {
     /// A timeout of zero, by which nothing could ever be exported.
     #[error("a timeout of zero lets no export succeed: give one of at least a millisecond")]
     ZeroTimeout,
-    /// A certificate or key file that can't be read.
-    #[error("the {what} {} can't be read ({source}): give the path of a readable PEM file", path.display())]
-    Unreadable {
-        /// What the file is for.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why it can't be read.
-        source: std::io::Error,
-    },
     /// A certificate or key that TLS can't use.
     #[error("the {what} can't be used: {reason}")]
     Certificate {

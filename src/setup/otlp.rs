@@ -7,7 +7,6 @@
 //! out.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -154,17 +153,11 @@ impl FromStr for Compression {
 /// A certificate or key in PEM.
 #[derive(Clone)]
 #[cfg_attr(not(feature = "tls"), allow(dead_code))] // only read to be used
-pub(crate) enum Pem {
-    File(PathBuf),
-    Bytes(Vec<u8>),
-}
+pub(crate) struct Pem(pub(crate) Vec<u8>);
 
 impl fmt::Debug for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-            Self::Bytes(_) => f.write_str("Bytes(..)"),
-        }
+        f.write_str("Pem(..)")
     }
 }
 
@@ -715,15 +708,9 @@ mod tls {
         issues: &mut Vec<EnvIssue>,
         check: Check,
     ) -> Result<Option<Given>, ConfigError> {
-        if let Some(pem) = code {
-            let pem = match pem {
-                Pem::Bytes(bytes) => bytes.clone(),
-                Pem::File(path) => std::fs::read(path).map_err(|source| {
-                    ConfigError::Unreadable { what, path: path.clone(), source }
-                })?,
-            };
-            return match check(&pem) {
-                Ok(()) => Ok(Some((pem, None))),
+        if let Some(Pem(pem)) = code {
+            return match check(pem) {
+                Ok(()) => Ok(Some((pem.clone(), None))),
                 Err(reason) => Err(ConfigError::Certificate { what, reason }),
             };
         }
