@@ -1,6 +1,13 @@
 //! What can be wrong with a set-up.
 
 /// Why no layer could be built.
+///
+/// ```
+/// use tracing_feedback::{BuildError, builder};
+///
+/// let error = builder().with_endpoint("localhost").with_header("bad name", "x").build().unwrap_err();
+/// assert!(matches!(error, BuildError::Exporter(_)), "{error}");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -39,6 +46,14 @@ pub enum BuildError {
 ///
 /// Every variant names the value refused and what would be right. Values that may be secrets
 /// (headers, credentials in an endpoint, keys) are never part of it.
+///
+/// ```
+/// use tracing_feedback::{ConfigError, Protocol};
+///
+/// let error = "thrift".parse::<Protocol>().unwrap_err();
+/// assert!(matches!(error, ConfigError::UnknownProtocol { .. }));
+/// assert!(error.to_string().contains("use `grpc`, `http/protobuf` or `http/json`"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {

@@ -24,6 +24,15 @@ const PRODUCT: &str = concat!("tracing-feedback/", env!("CARGO_PKG_VERSION"));
 ///
 /// The default is gRPC where the cargo feature `grpc` is on, else protobuf over HTTP, else JSON
 /// over HTTP.
+///
+/// ```
+/// use tracing_feedback::Protocol;
+///
+/// let protocol: Protocol = "http/protobuf".parse()?;
+/// assert_eq!(protocol, Protocol::HttpProtobuf);
+/// assert_eq!(protocol.to_string(), "http/protobuf");
+/// # Ok::<(), tracing_feedback::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Protocol {
@@ -95,6 +104,14 @@ impl FromStr for Protocol {
 /// There is no `None`: the exporter has no word for it, and where it is told nothing it asks the
 /// environment itself, so that code could never win over `OTEL_EXPORTER_OTLP_COMPRESSION=gzip`.
 /// Nothing is compressed unless the code or the environment says so.
+///
+/// ```
+/// use tracing_feedback::Compression;
+///
+/// assert_eq!("gzip".parse::<Compression>()?, Compression::Gzip);
+/// assert_eq!(Compression::Zstd.to_string(), "zstd");
+/// # Ok::<(), tracing_feedback::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compression {
