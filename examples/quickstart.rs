@@ -14,7 +14,7 @@ use std::time::Duration;
 use opentelemetry::trace::SpanContext;
 use tracing::{Span, info, instrument};
 use tracing_feedback::collector::Collector;
-use tracing_feedback::{Session, SpanError, SpanExt as _, enrich_session, enrich_span};
+use tracing_feedback::{Protocol, Session, SpanError, SpanExt as _, enrich_session, enrich_span};
 use tracing_subscriber::prelude::*;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -24,17 +24,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     // All there is to set up: a layer for the subscriber, and a handle that flushes.
     let mut builder = tracing_feedback::builder().with_service_name("quickstart");
     if let Some(collector) = &collector {
-        builder = builder.with_endpoint(collector.endpoint());
+        builder = builder.with_protocol(Protocol::Grpc).with_endpoint(collector.endpoint());
     }
     let (layer, telemetry) = builder.build()?;
     tracing_subscriber::registry().with(layer).init();
 
     let session = conversation()?;
-    telemetry.flush()?;
+    telemetry.flush().map_err(|error| error.to_string())?;
 
     match (&collector, given) {
         (Some(collector), _) => show(collector, &session),
-        (None, given) => println!("Sent to {}.", given.unwrap_or_default()),
+        (None, given) => println!("Sent to {}, session {session}.", given.unwrap_or_default()),
     }
     let stats = telemetry.stats();
     println!("{} spans exported, {} dropped.", stats.exported, stats.dropped);
@@ -175,8 +175,8 @@ async fn work(time: Duration) {
 // ---- what the collector got ------------------------------------------------------------------
 
 fn show(collector: &Collector, session: &Session) {
-    println!("{}", bold("What the collector received"));
-    println!("{}", dim("late: by itself, after the span it is about had ended"));
+    println!("{}", bold("What the collector received, trace by trace"));
+    println!("{}", dim("(late): on its own, after the span it is about had ended"));
     for line in collector.tree().lines() {
         if !line.starts_with(' ') {
             println!(); // the root of another trace
