@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::field::Empty;
 use tracing::{info, info_span, instrument, warn};
-use tracing_feedback::{Session, enrich_session, enrich_span};
+use tracing_feedback::{Session, SpanExt as _, enrich_session, enrich_span};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -237,7 +237,7 @@ fn answer(question: &str) -> SpanContext {
 /// A session set on a span, and one that comes with a field.
 fn session() -> Result<(), Box<dyn Error>> {
     let chat = info_span!("chat");
-    Session::with_id("conversation-1")?.set_on(&chat);
+    chat.set_session(&Session::with_id("conversation-1")?)?;
     chat.in_scope(|| {
         info_span!("turn").in_scope(|| {
             enrich_session!(feedback = { "resolved": true, "topics": ["billing", "refund"] });

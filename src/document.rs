@@ -97,6 +97,17 @@ impl<V> Document<V> {
     }
 
     /// Removes `key` and all that stands under it, and remembers that it did.
+    ///
+    /// ```
+    /// use tracing_feedback::Document;
+    ///
+    /// let mut document = Document::default();
+    /// document.set("feedback.step.retry", true);
+    /// document.remove("feedback.step");
+    /// assert_eq!(document.len(), 0);
+    /// assert_eq!(document.cleared().collect::<Vec<_>>(), ["feedback.step"]);
+    /// assert!(!document.is_empty());
+    /// ```
     pub fn remove(&mut self, key: impl Into<Cow<'static, str>>) {
         let key = key.into();
         if let Ok(at) = self.position(&key) {
@@ -109,6 +120,19 @@ impl<V> Document<V> {
     }
 
     /// Merges `patch` into this document: what it cleared goes first, then its leaves are set.
+    ///
+    /// ```
+    /// use tracing_feedback::Document;
+    ///
+    /// let mut document = Document::default();
+    /// document.set("feedback.rating", 1);
+    /// document.set("feedback.stars", 5);
+    /// let mut change_of_mind = Document::default();
+    /// change_of_mind.set("feedback.rating", 3);
+    /// document.apply(change_of_mind);
+    /// let leaves: Vec<_> = document.leaves().map(|(key, value)| (key, *value)).collect();
+    /// assert_eq!(leaves, [("feedback.rating", 3), ("feedback.stars", 5)]);
+    /// ```
     pub fn apply(&mut self, patch: Document<V>) {
         self.apply_within(patch, usize::MAX);
     }

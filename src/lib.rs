@@ -1,5 +1,101 @@
 //! An OpenTelemetry-native `tracing` layer that ships `#[instrument]` spans, and what the people who
 //! use a service thought of each answer, to any OTLP collector.
+//!
+//! ```
+//! # #[cfg(all(feature = "grpc", feature = "collector"))] {
+//! use tracing_feedback::{collector::Collector, enrich_span};
+//! use tracing_subscriber::prelude::*;
+//!
+//! #[tracing::instrument]
+//! fn answer(question: &str) -> &'static str {
+//!     let reply = "New York City";
+//!     enrich_span!(feedback = { "rating": false, "edits": [{ "value": "Albany" }] });
+//!     reply
+//! }
+//!
+//! let collector = Collector::start()?; // any collector will do; this one is for tests
+//! let (layer, telemetry) = tracing_feedback::builder()
+//!     .with_service_name("chat")
+//!     .with_endpoint(collector.endpoint())
+//!     .build()?;
+//! let subscriber = tracing_subscriber::registry().with(layer);
+//! tracing::subscriber::with_default(subscriber, || answer("What is the capital of New York?"));
+//! telemetry.flush()?;
+//!
+//! let span = &collector.spans()[0];
+//! assert_eq!(span.name, "answer");
+//! assert_eq!(span.attributes["question"], "What is the capital of New York?");
+//! assert_eq!(span.attributes["feedback.rating"], false);
+//! assert_eq!(span.attributes["feedback.edits.0.value"], "Albany");
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What there is
+//!
+//! - [`enrich_span!`] and [`enrich_session!`] attach what was said to a span or to a session; an
+//!   [`Enrichment`] is what became of it. [`enrich`](mod@enrich) does the same by functions, for keys
+//!   known only at run time, and says what becomes of every type of value.
+//! - [`builder()`] makes a [`FeedbackLayer`], which goes into a subscriber and captures its spans,
+//!   and a [`Telemetry`], which stays with you: it flushes, shuts down and counts.
+//! - A [`Session`] is the id that the traces of one conversation share.
+//! - [`SpanExt`] is OpenTelemetry's view of a `tracing::Span`: its context, parent, links, status.
+//!   [`propagation`] carries the context, and a session that is trusted, to other services.
+//! - [`fold`](mod@fold) is for those who read spans: it puts feedback that arrived in parts together.
+//!
+//! # In libraries
+//!
+//! Use the macros and nothing else. Where no layer is installed they cost a look at the current
+//! subscriber, evaluate none of their values, and say so in an outcome that may be ignored.
+//! `default-features = false` leaves out all of export.
+//!
+//! ```
+//! pub fn rerank(passages: &mut [&str]) {
+//!     passages.sort_by_key(|passage| passage.len());
+//!     tracing_feedback::enrich_span!(metadata = { "reranked": passages.len() });
+//! }
+//! # let mut passages = ["long", "a"];
+//! # rerank(&mut passages);
+//! # assert_eq!(passages, ["a", "long"]);
+//! ```
+//!
+//! # In applications
+//!
+//! Set up once, at the start of `main`, and keep the handle. [`init()`] does everything from the
+//! environment, for a service that has nothing yet; [`builder()`] touches nothing global, for one
+//! that has a subscriber.
+//!
+//! ```no_run
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let telemetry = tracing_feedback::init()?; // dropping it flushes, for at most five seconds
+//!     // … serve …
+//!     telemetry.shutdown()?; // says how many spans did not arrive, and why
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`Telemetry::flush`] waits until all that has ended so far has arrived, which a test, or a
+//! function that is frozen between requests, wants to know. [`Telemetry::stats`] has the counters.
+//!
+//! # Features
+//!
+//! With the crates each adds to the 92 of `default`, this one included.
+//!
+//! | feature | | crates |
+//! | --- | --- | --- |
+//! | `grpc` *(default)* | OTLP over gRPC; without it and `tracing-log` there are 53 crates | |
+//! | `tracing-log` *(default)* | records of the `log` crate keep their target and location | |
+//! | `http-proto` | OTLP over HTTP, protobuf | 34 |
+//! | `http-json` | OTLP over HTTP, JSON | 37 |
+//! | `gzip`, `zstd` | compressed requests | 5 each |
+//! | `tls` | `https://` endpoints, by rustls with ring | 12 |
+//! | `console` | `OTEL_TRACES_EXPORTER=console` | 3 |
+//! | `env-filter` | the full grammar of `EnvFilter` in `FEEDBACK_TRACE_FILTER` and `RUST_LOG` | 3 |
+//! | `http` | `http::HeaderMap` in [`propagation`]; part of every protocol | 0 |
+//! | `collector` | [`collector`](https://docs.rs/tracing-feedback/latest/tracing_feedback/collector/): an OTLP receiver in-process, for tests | 16 |
+//!
+//! The README has the table of environment variables, what lands where, and how to move here from
+//! `tracing-opentelemetry`.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -40,6 +136,11 @@ pub mod __private {
     pub use crate::enrich::flatten::Position;
     pub use crate::enrich::request::Begin;
 }
+
+/// The code of the README.
+#[cfg(all(doctest, feature = "grpc"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -46,11 +46,39 @@ use crate::state;
 /// Writes the current span, its baggage, and its session where it may be told, into `headers`.
 ///
 /// Without a captured span around the caller it writes what the current OpenTelemetry context holds.
+///
+/// ```
+/// # use tracing_subscriber::prelude::*;
+/// # let (layer, _telemetry) = tracing_feedback::builder().build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// use std::collections::HashMap;
+/// use tracing_feedback::{SpanExt, propagation};
+///
+/// let mut headers = HashMap::new();
+/// let span = tracing::info_span!("request");
+/// span.in_scope(|| propagation::inject(&mut headers));
+/// let context = span.span_context()?;
+/// assert_eq!(headers["traceparent"], format!("00-{}-{}-01", context.trace_id(), context.span_id()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn inject(headers: &mut impl Headers) {
     inject_span(&tracing::Span::current(), headers);
 }
 
 /// As [`inject`], for the given span.
+///
+/// ```
+/// # use tracing_subscriber::prelude::*;
+/// # let (layer, _telemetry) = tracing_feedback::builder().build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// use std::collections::HashMap;
+/// use tracing_feedback::propagation;
+///
+/// let mut headers = HashMap::new();
+/// propagation::inject_span(&tracing::info_span!("request"), &mut headers);
+/// assert!(headers["traceparent"].starts_with("00-"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn inject_span(span: &tracing::Span, headers: &mut impl Headers) {
     let context = span.context().unwrap_or_else(|_| Context::current());
     propagator().inject_context(&context, headers.injector().as_mut());
@@ -59,6 +87,22 @@ pub fn inject_span(span: &tracing::Span, headers: &mut impl Headers) {
 /// Reads the caller's span and baggage from `headers`, for [`SpanExt::set_parent`].
 ///
 /// Foreign bytes: what is malformed is ignored, and the context then holds no span.
+///
+/// ```
+/// use opentelemetry::trace::TraceContextExt;
+/// use std::collections::HashMap;
+/// use tracing_feedback::propagation;
+///
+/// let headers = HashMap::from([(
+///     "traceparent".to_owned(),
+///     "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+/// )]);
+/// let caller = propagation::extract(&headers);
+/// assert!(caller.span().span_context().is_remote());
+///
+/// let headers = HashMap::from([("traceparent".to_owned(), "nonsense".to_owned())]);
+/// assert!(!propagation::extract(&headers).has_active_span());
+/// ```
 pub fn extract(headers: &impl Headers) -> Context {
     propagator().extract_with_context(&Context::new(), headers.extractor().as_ref())
 }

@@ -32,6 +32,13 @@ pub struct Session {
 
 impl Session {
     /// A session with a random id of 32 hexadecimal digits.
+    ///
+    /// ```
+    /// use tracing_feedback::Session;
+    ///
+    /// let session = Session::new();
+    /// assert_eq!(session.id().len(), 32);
+    /// ```
     pub fn new() -> Self {
         let id = RandomIdGenerator::default().new_trace_id().to_string();
         Self { id: id.into() }
@@ -66,11 +73,34 @@ impl Session {
     }
 
     /// The session of the span around the caller, if it belongs to one.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # let (layer, _telemetry) = tracing_feedback::builder().build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use tracing_feedback::Session;
+    ///
+    /// let turn = tracing::info_span!("turn", session.id = "conversation-42");
+    /// turn.in_scope(|| {
+    ///     tracing::info_span!("answer").in_scope(|| {
+    ///         assert_eq!(Session::current().unwrap().id(), "conversation-42");
+    ///     });
+    /// });
+    /// assert_eq!(Session::current(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn current() -> Option<Self> {
         crate::state::current().and_then(|span| span.session())
     }
 
     /// The id.
+    ///
+    /// ```
+    /// use tracing_feedback::Session;
+    ///
+    /// assert_eq!(Session::with_id("conversation-42")?.id(), "conversation-42");
+    /// # Ok::<(), tracing_feedback::SessionIdError>(())
+    /// ```
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -95,6 +125,14 @@ impl fmt::Display for Session {
 }
 
 /// Why a string can't be a session id.
+///
+/// ```
+/// use tracing_feedback::{Session, SessionIdError};
+///
+/// assert_eq!(Session::with_id(""), Err(SessionIdError::Empty));
+/// assert_eq!(Session::with_id("x".repeat(129)), Err(SessionIdError::TooLong { length: 129 }));
+/// assert_eq!(Session::with_id("a;b"), Err(SessionIdError::Character { character: ';' }));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionIdError {

@@ -80,6 +80,26 @@ impl Default for Switches {
 }
 
 /// How the attribute keys of enrichments begin.
+///
+/// ```
+/// # #[cfg(feature = "collector")] {
+/// use tracing_feedback::{Convention, collector::Collector, enrich_span};
+/// use tracing_subscriber::prelude::*;
+///
+/// let collector = Collector::start()?;
+/// let (layer, telemetry) = tracing_feedback::builder()
+///     .with_endpoint(collector.endpoint())
+///     .with_convention(Convention::HoneyHive)
+///     .build()?;
+/// tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+///     let _span = tracing::info_span!("answer").entered();
+///     enrich_span!(feedback = { "rating": 5 });
+/// });
+/// telemetry.flush()?;
+/// assert_eq!(collector.spans()[0].attributes["honeyhive_feedback.rating"], 5);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Convention {
@@ -101,6 +121,28 @@ impl Convention {
 }
 
 /// Which trace the carriers of late feedback belong to.
+///
+/// ```
+/// # #[cfg(feature = "collector")] {
+/// use tracing_feedback::{LateTraces, SpanExt, collector::Collector, enrich_span};
+/// use tracing_subscriber::prelude::*;
+///
+/// let collector = Collector::start()?;
+/// let (layer, telemetry) = tracing_feedback::builder()
+///     .with_endpoint(collector.endpoint())
+///     .with_late_traces(LateTraces::Own)
+///     .build()?;
+/// let _default = tracing_subscriber::registry().with(layer).set_default();
+/// let answer = tracing::info_span!("answer").span_context()?;
+/// enrich_span!(target = &answer, feedback = { "rating": 5 });
+///
+/// telemetry.flush()?;
+/// let carrier = collector.spans().into_iter().find(|span| span.is_carrier()).unwrap();
+/// assert_ne!(carrier.trace_id, answer.trace_id());
+/// assert_eq!(carrier.links[0].trace_id, answer.trace_id()); // the link says what it is about
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LateTraces {

@@ -16,6 +16,27 @@ use crate::state::Installation;
 /// A `SpanProcessor` for an `SdkTracerProvider`: its spans go where those of the layer go.
 ///
 /// Made by [`Telemetry::span_processor`](crate::Telemetry::span_processor).
+///
+/// ```
+/// # #[cfg(feature = "collector")] {
+/// # use tracing_subscriber::prelude::*;
+/// # let collector = tracing_feedback::collector::Collector::start()?;
+/// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+/// # let (layer, telemetry) = builder.build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// use opentelemetry::trace::{Tracer, TracerProvider};
+/// use opentelemetry_sdk::trace::SdkTracerProvider;
+///
+/// let provider =
+///     SdkTracerProvider::builder().with_span_processor(telemetry.span_processor()).build();
+/// provider.tracer("payments").in_span("charge", |_context| ());
+///
+/// telemetry.flush()?;
+/// assert_eq!(collector.spans()[0].name, "charge");
+/// assert_eq!(collector.spans()[0].scope.name, "payments");
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct FeedbackSpanProcessor {
     installation: Arc<Installation>,

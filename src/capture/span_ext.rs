@@ -38,6 +38,28 @@ pub trait SpanExt: sealed::Sealed {
     ///
     /// [`SpanError::AlreadyStarted`] once the span was entered, had a child, or was asked for its
     /// context: its place in a trace is then known to others.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # let (layer, _telemetry) = tracing_feedback::builder().build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use std::collections::HashMap;
+    /// use tracing_feedback::{SpanError, SpanExt, propagation};
+    ///
+    /// let headers = HashMap::from([(
+    ///     "traceparent".to_owned(),
+    ///     "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+    /// )]);
+    /// let span = tracing::info_span!("request");
+    /// span.set_parent(propagation::extract(&headers))?;
+    /// let trace_id = span.span_context()?.trace_id();
+    /// assert_eq!(trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");
+    ///
+    /// // Now its place is known.
+    /// let again = span.set_parent(propagation::extract(&headers));
+    /// assert_eq!(again, Err(SpanError::AlreadyStarted));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn set_parent(&self, context: Context) -> Result<(), SpanError>;
 
     /// The OpenTelemetry context in which this span is the active one. Starts the span.
@@ -45,6 +67,18 @@ pub trait SpanExt: sealed::Sealed {
     /// # Errors
     ///
     /// That there is no such context: see [`SpanError`].
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # let (layer, _telemetry) = tracing_feedback::builder().build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use opentelemetry::trace::TraceContextExt;
+    /// use tracing_feedback::SpanExt;
+    ///
+    /// let span = tracing::info_span!("answer");
+    /// assert_eq!(span.context()?.span().span_context(), &span.span_context()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn context(&self) -> Result<Context, SpanError>;
 
     /// The span's ids and flags: what a late enrichment can be given as its `target`. Starts the
@@ -53,6 +87,19 @@ pub trait SpanExt: sealed::Sealed {
     /// # Errors
     ///
     /// That there are none: see [`SpanError`].
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # let (layer, _telemetry) = tracing_feedback::builder().build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use tracing_feedback::{SpanExt, enrich_span};
+    ///
+    /// let span = tracing::info_span!("answer");
+    /// let answer = span.span_context()?;
+    /// drop(span);
+    /// assert!(enrich_span!(target = answer, feedback = { "rating": true }).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn span_context(&self) -> Result<SpanContext, SpanError>;
 
     /// Lets the span belong to `session`, and with it all that are created under it from now on.
@@ -60,6 +107,20 @@ pub trait SpanExt: sealed::Sealed {
     /// # Errors
     ///
     /// That it had no effect: see [`SpanError`].
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # let (layer, _telemetry) = tracing_feedback::builder().build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use tracing_feedback::{Session, SpanExt};
+    ///
+    /// let session = Session::new();
+    /// let turn = tracing::info_span!("turn");
+    /// turn.set_session(&session)?;
+    /// let answer = tracing::info_span!(parent: &turn, "answer");
+    /// assert_eq!(answer.in_scope(Session::current), Some(session));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn set_session(&self, session: &Session) -> Result<(), SpanError>;
 
     /// Links the span to another.
@@ -67,6 +128,25 @@ pub trait SpanExt: sealed::Sealed {
     /// # Errors
     ///
     /// That it had no effect: see [`SpanError`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+    /// # let (layer, telemetry) = builder.build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use tracing_feedback::SpanExt;
+    ///
+    /// let question = tracing::info_span!("question").span_context()?;
+    /// tracing::info_span!("answer").add_link(question.clone())?;
+    ///
+    /// telemetry.flush()?;
+    /// let answer = collector.spans().into_iter().find(|span| span.name == "answer").unwrap();
+    /// assert_eq!(answer.links[0].span_id, question.span_id());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn add_link(&self, target: SpanContext) -> Result<(), SpanError> {
         self.add_link_with_attributes(target, Vec::new())
     }
@@ -88,6 +168,23 @@ pub trait SpanExt: sealed::Sealed {
     /// # Errors
     ///
     /// That it had no effect: see [`SpanError`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+    /// # let (layer, telemetry) = builder.build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use tracing_feedback::SpanExt;
+    ///
+    /// tracing::info_span!("answer").set_attribute("temperature", 0.5)?;
+    ///
+    /// telemetry.flush()?;
+    /// assert_eq!(collector.spans()[0].attributes["temperature"], 0.5);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn set_attribute(&self, key: impl Into<Key>, value: impl Into<Value>) -> Result<(), SpanError>;
 
     /// Sets the status. `Ok` is final, and an error replaces an earlier one, as the specification
@@ -96,6 +193,24 @@ pub trait SpanExt: sealed::Sealed {
     /// # Errors
     ///
     /// That it had no effect: see [`SpanError`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+    /// # let (layer, telemetry) = builder.build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use opentelemetry::trace::Status;
+    /// use tracing_feedback::SpanExt;
+    ///
+    /// tracing::info_span!("answer").set_status(Status::error("no such city"))?;
+    ///
+    /// telemetry.flush()?;
+    /// assert_eq!(collector.spans()[0].status, Status::error("no such city"));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn set_status(&self, status: Status) -> Result<(), SpanError>;
 
     /// Adds an event that happens now.
@@ -103,6 +218,26 @@ pub trait SpanExt: sealed::Sealed {
     /// # Errors
     ///
     /// That it had no effect: see [`SpanError`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+    /// # let (layer, telemetry) = builder.build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use opentelemetry::KeyValue;
+    /// use tracing_feedback::SpanExt;
+    ///
+    /// tracing::info_span!("answer").add_event("cached", vec![KeyValue::new("age", 3)])?;
+    ///
+    /// telemetry.flush()?;
+    /// let event = &collector.spans()[0].events[0];
+    /// assert_eq!(event.name, "cached");
+    /// assert_eq!(event.attributes["age"], 3);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn add_event(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -125,6 +260,14 @@ pub trait SpanExt: sealed::Sealed {
 }
 
 /// Why a call on a span had no effect.
+///
+/// ```
+/// use tracing_feedback::{SpanError, SpanExt};
+///
+/// // No layer is installed here.
+/// let span = tracing::Span::none();
+/// assert_eq!(span.set_attribute("model", "small"), Err(SpanError::SpanDisabled));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpanError {

@@ -24,6 +24,27 @@ pub enum Target {
 }
 
 /// What a span's attributes say, and about whom.
+///
+/// ```
+/// # use tracing_subscriber::prelude::*;
+/// use tracing_feedback::collector::{Collector, Role, Target};
+/// use tracing_feedback::{SpanExt, enrich_span};
+///
+/// let collector = Collector::start()?;
+/// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+/// # let (layer, telemetry) = builder.build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// let answer = tracing::info_span!("answer").span_context()?;
+/// enrich_span!(target = &answer, feedback = { "rating": 5 });
+///
+/// telemetry.flush()?;
+/// let spans = collector.spans();
+/// let carrier = spans.iter().find(|span| span.name == "feedback").unwrap();
+/// let about = Target::Span(answer.trace_id(), answer.span_id());
+/// assert_eq!(carrier.role(), Role::Submission(about));
+/// assert_eq!(carrier.attributes["feedback.rating"], 5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
     /// They are its own: the span is a target itself, and they are its document to begin with.
@@ -95,6 +116,25 @@ impl ReceivedSpan {
 
 /// Folds all that `spans` say about `target` into its attributes by full key. A target that arrived
 /// more than once counts as it arrived first.
+///
+/// ```
+/// # use tracing_subscriber::prelude::*;
+/// use tracing_feedback::collector::{Collector, Target, feedback};
+/// use tracing_feedback::enrich_session;
+///
+/// let collector = Collector::start()?;
+/// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+/// # let (layer, telemetry) = builder.build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// enrich_session!(session_id = "conversation-42", feedback = { "rating": 3, "comment": "Slow" });
+/// enrich_session!(session_id = "conversation-42", feedback = { "rating": 4 });
+///
+/// telemetry.flush()?;
+/// let folded = feedback(&collector.spans(), &Target::Session("conversation-42".to_owned()));
+/// assert_eq!(folded["feedback.rating"], 4);
+/// assert_eq!(folded["feedback.comment"], "Slow");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn feedback<'a>(
     spans: impl IntoIterator<Item = &'a ReceivedSpan>,
     target: &Target,

@@ -5,6 +5,20 @@ use crate::session::SessionIdError;
 /// Why an enrichment, or a part of it, was refused or changed.
 ///
 /// An error never takes more with it than it names: where one key is refused, its siblings are kept.
+///
+/// ```
+/// # use tracing_subscriber::prelude::*;
+/// # let (layer, _telemetry) = tracing_feedback::builder().build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// use tracing_feedback::{EnrichError, enrich_span};
+///
+/// let _span = tracing::info_span!("answer").entered();
+/// let outcome = enrich_span!(feedback = { "rating": 5, "score": f64::NAN });
+/// let errors: Vec<_> = outcome.errors().collect();
+/// assert_eq!(errors, [&EnrichError::NotFinite { key: "feedback.score".to_owned() }]);
+/// // `feedback.rating` was kept.
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnrichError {
@@ -138,6 +152,18 @@ pub enum EnrichError {
 
 impl EnrichError {
     /// The name under which [`Stats::refused`](crate::Stats::refused) counts this error.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # let (layer, telemetry) = tracing_feedback::builder().build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use tracing_feedback::{EnrichError, enrich_span};
+    ///
+    /// let outcome = enrich_span!(feedback = { "rating": 5 });
+    /// assert_eq!(outcome.errors().next().map(EnrichError::reason), Some("no_active_span"));
+    /// assert_eq!(telemetry.stats().refused["no_active_span"], 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NotInstalled => "not_installed",

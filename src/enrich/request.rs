@@ -9,22 +9,101 @@ use crate::session::Session;
 use crate::state::{DocumentKind, Installation, Located, Scope, locate_current, locate_span};
 
 /// Enriches the given span.
+///
+/// ```
+/// # #[cfg(feature = "collector")] {
+/// # use tracing_subscriber::prelude::*;
+/// # let collector = tracing_feedback::collector::Collector::start()?;
+/// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+/// # let (layer, telemetry) = builder.build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// use std::collections::HashMap;
+/// use tracing_feedback::enrich;
+///
+/// let span = tracing::info_span!("answer");
+/// let scores = HashMap::from([("clarity", 0.9)]); // keys known at run time
+/// enrich::span(&span).metrics(&scores).apply().into_result()?;
+///
+/// drop(span);
+/// telemetry.flush()?;
+/// assert_eq!(collector.spans()[0].attributes["metrics.clarity"], 0.9);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn span(span: &tracing::Span) -> SpanRequest<'_> {
     SpanRequest { span: Some(span), ..current_span() }
 }
 
 /// Enriches the nearest captured span around the caller.
+///
+/// ```
+/// # use tracing_subscriber::prelude::*;
+/// # let (layer, _telemetry) = tracing_feedback::builder().build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// use tracing_feedback::{EnrichError, enrich};
+///
+/// let rating = serde_json::json!({ "rating": 5 });
+/// let outcome = enrich::current_span().feedback(&rating).apply();
+/// assert_eq!(outcome.into_result(), Err(EnrichError::NoActiveSpan));
+///
+/// let _span = tracing::info_span!("answer").entered();
+/// assert!(enrich::current_span().feedback(&rating).apply().is_ok());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn current_span() -> SpanRequest<'static> {
     SpanRequest { span: None, target: None, id: None }
 }
 
 /// Enriches the session of the caller, or the trace if there is no session.
+///
+/// ```
+/// # #[cfg(feature = "collector")] {
+/// # use tracing_subscriber::prelude::*;
+/// # let collector = tracing_feedback::collector::Collector::start()?;
+/// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+/// # let (layer, telemetry) = builder.build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// use tracing_feedback::enrich;
+///
+/// let rating = serde_json::json!({ "rating": 5 });
+/// tracing::info_span!("turn", session.id = "conversation-42").in_scope(|| {
+///     assert!(enrich::session().feedback(&rating).apply().is_ok());
+/// });
+///
+/// telemetry.flush()?;
+/// assert_eq!(collector.session_feedback("conversation-42")["feedback.rating"], 5);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn session() -> SessionRequest {
     SessionRequest { session_id: None, target: None, id: None }
 }
 
 /// An enrichment of a span: options first, then the values of the namespaces, then
 /// [`apply`](Enricher::apply).
+///
+/// ```
+/// # #[cfg(feature = "collector")] {
+/// # use tracing_subscriber::prelude::*;
+/// # let collector = tracing_feedback::collector::Collector::start()?;
+/// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+/// # let (layer, telemetry) = builder.build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// use tracing_feedback::{SpanExt, enrich};
+///
+/// let answer = tracing::info_span!("answer").span_context()?;
+/// let vote = serde_json::json!({ "rating": true });
+/// for _ in 0..2 {
+///     // Sent twice, counted once.
+///     enrich::current_span().target(&answer).id("vote-17").feedback(&vote).apply().into_result()?;
+/// }
+///
+/// telemetry.flush()?;
+/// let feedback = collector.feedback(answer.trace_id(), answer.span_id());
+/// assert_eq!(feedback["feedback.rating"], true);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "nothing is enriched before `apply`"]
 pub struct SpanRequest<'a> {
@@ -35,6 +114,24 @@ pub struct SpanRequest<'a> {
 
 /// An enrichment of a session: options first, then the values of the namespaces, then
 /// [`apply`](Enricher::apply).
+///
+/// ```
+/// # #[cfg(feature = "collector")] {
+/// # use tracing_subscriber::prelude::*;
+/// # let collector = tracing_feedback::collector::Collector::start()?;
+/// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+/// # let (layer, telemetry) = builder.build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// use tracing_feedback::enrich;
+///
+/// let resolved = serde_json::json!({ "resolved": true });
+/// enrich::session().session_id("conversation-41").feedback(&resolved).apply().into_result()?;
+///
+/// telemetry.flush()?;
+/// assert_eq!(collector.session_feedback("conversation-41")["feedback.resolved"], true);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "nothing is enriched before `apply`"]
 pub struct SessionRequest {

@@ -223,6 +223,39 @@ impl BeginError {
 
 /// The values of an enrichment, namespace by namespace. Nothing is enriched before
 /// [`apply`](Self::apply).
+///
+/// ```
+/// # #[cfg(feature = "collector")] {
+/// # use tracing_subscriber::prelude::*;
+/// # let collector = tracing_feedback::collector::Collector::start()?;
+/// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+/// # let (layer, telemetry) = builder.build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// use serde::Serialize;
+/// use tracing_feedback::enrich;
+///
+/// #[derive(Serialize)]
+/// struct Vote {
+///     rating: u8,
+///     comment: Option<&'static str>, // `None` changes nothing
+/// }
+///
+/// let span = tracing::info_span!("answer");
+/// let outcome = enrich::span(&span)
+///     .feedback(&Vote { rating: 4, comment: None })
+///     .user_properties(&serde_json::json!({ "plan": "free" }))
+///     .apply();
+/// assert!(outcome.is_ok());
+///
+/// drop(span);
+/// telemetry.flush()?;
+/// let attributes = &collector.spans()[0].attributes;
+/// assert_eq!(attributes["feedback.rating"], 4);
+/// assert_eq!(attributes["user_properties.plan"], "free");
+/// assert!(!attributes.contains_key("feedback.comment"));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "nothing is enriched before `apply`"]
 pub struct Enricher {

@@ -9,6 +9,24 @@ use super::stats::Drop;
 /// Some spans did not arrive: how many, and why.
 ///
 /// Every loss is reported once, by the first `flush` or `shutdown` after it.
+///
+/// ```
+/// use std::time::Duration;
+/// use tracing_subscriber::prelude::*;
+///
+/// let (layer, telemetry) = tracing_feedback::builder()
+///     .with_endpoint("http://127.0.0.1:9") // no one listens there
+///     .with_timeout(Duration::from_millis(50))
+///     .build()?;
+/// tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+///     tracing::info_span!("answer").in_scope(|| ());
+/// });
+/// let error = telemetry.flush().unwrap_err();
+/// assert_eq!((error.lost(), error.pending()), (1, 0));
+/// assert!(error.reasons().next().unwrap().starts_with("1 export_failed"));
+/// assert!(telemetry.flush().is_ok()); // it was reported
+/// # Ok::<(), tracing_feedback::BuildError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlushError {
     lost: u64,

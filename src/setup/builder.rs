@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::resource::{ResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::{IdGenerator, ShouldSample, SpanExporter, SpanLimits};
 
 use super::env::{EnvIssue, Environment, Propagator, TracesExporter};
@@ -107,6 +108,25 @@ impl Builder {
     }
 
     /// Attributes of the service, over those of `OTEL_RESOURCE_ATTRIBUTES`.
+    ///
+    /// ```
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// use opentelemetry_sdk::Resource;
+    ///
+    /// let (layer, telemetry) = tracing_feedback::builder()
+    ///     .with_endpoint(collector.endpoint())
+    ///     .with_resource(Resource::builder_empty().with_service_name("chat").build())
+    ///     .build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// tracing::info_span!("answer").in_scope(|| ());
+    ///
+    /// telemetry.flush()?;
+    /// assert_eq!(collector.spans()[0].resource["service.name"], "chat");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_resource(mut self, resource: Resource) -> Self {
         self.resource = Some(resource);
         self
@@ -173,7 +193,7 @@ impl Builder {
 
     /// The certificates to trust instead of the system's, as PEM.
     pub fn with_ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.otlp.ca_certificate = Some(Pem::Bytes(pem.into()));
+        self.otlp.ca_certificate = Some(Pem(pem.into()));
         self
     }
 
@@ -183,8 +203,8 @@ impl Builder {
         certificate: impl Into<Vec<u8>>,
         key: impl Into<Vec<u8>>,
     ) -> Self {
-        self.otlp.client_certificate = Some(Pem::Bytes(certificate.into()));
-        self.otlp.client_key = Some(Pem::Bytes(key.into()));
+        self.otlp.client_certificate = Some(Pem(certificate.into()));
+        self.otlp.client_key = Some(Pem(key.into()));
         self
     }
 }
@@ -254,6 +274,30 @@ impl Builder {
 
     /// Who decides which traces are sampled. Default: `OTEL_TRACES_SAMPLER`, then parent-based and
     /// every root. A span that carries feedback is exported whatever the sampler says.
+    ///
+    /// ```
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// use opentelemetry_sdk::trace::Sampler;
+    /// use tracing_feedback::enrich_span;
+    ///
+    /// let (layer, telemetry) = tracing_feedback::builder()
+    ///     .with_endpoint(collector.endpoint())
+    ///     .with_sampler(Sampler::AlwaysOff)
+    ///     .build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// tracing::info_span!("unsampled").in_scope(|| ());
+    /// tracing::info_span!("rated").in_scope(|| enrich_span!(feedback = { "rating": 5 }));
+    ///
+    /// telemetry.flush()?;
+    /// let spans = collector.spans();
+    /// assert_eq!(spans.len(), 1);
+    /// assert_eq!(spans[0].name, "rated");
+    /// assert_eq!(spans[0].attributes["tracing_feedback.sampled"], false);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_sampler(mut self, sampler: impl ShouldSample + 'static) -> Self {
         self.sampling = Some(Sampling::Custom(Box::new(sampler)));
         self
@@ -275,6 +319,25 @@ impl Builder {
 /// What feedback becomes.
 impl Builder {
     /// The session of every span that has no other.
+    ///
+    /// ```
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// use tracing_feedback::Session;
+    ///
+    /// let (layer, telemetry) = tracing_feedback::builder()
+    ///     .with_endpoint(collector.endpoint())
+    ///     .with_session(Session::with_id("nightly-run")?)
+    ///     .build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// tracing::info_span!("answer").in_scope(|| ());
+    ///
+    /// telemetry.flush()?;
+    /// assert_eq!(collector.spans()[0].attributes["session.id"], "nightly-run");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_session(mut self, session: Session) -> Self {
         self.settings.session = Some(session);
         self
@@ -307,9 +370,26 @@ impl Builder {
     /// panics, the value is dropped and counted.
     ///
     /// ```
-    /// let builder = tracing_feedback::builder()
-    ///     .with_redaction(|key, value| (!key.ends_with("email")).then_some(value));
-    /// # drop(builder);
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// use tracing_feedback::enrich_span;
+    ///
+    /// let (layer, telemetry) = tracing_feedback::builder()
+    ///     .with_endpoint(collector.endpoint())
+    ///     .with_redaction(|key, value| (!key.ends_with("email")).then_some(value))
+    ///     .build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// tracing::info_span!("answer", email = "a@example.org").in_scope(|| {
+    ///     enrich_span!(feedback = { "rating": 5, "contact": { "email": "a@example.org" } });
+    /// });
+    ///
+    /// telemetry.flush()?;
+    /// let attributes = &collector.spans()[0].attributes;
+    /// assert_eq!(attributes["feedback.rating"], 5);
+    /// assert!(!attributes.keys().any(|key| key.ends_with("email")));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_redaction(
         mut self,
@@ -320,6 +400,28 @@ impl Builder {
     }
 
     /// How many bytes a string of an enrichment may have before it is cut. Default: 256 KiB.
+    ///
+    /// ```
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// use tracing_feedback::enrich_span;
+    ///
+    /// let (layer, telemetry) = tracing_feedback::builder()
+    ///     .with_endpoint(collector.endpoint())
+    ///     .with_max_string_bytes(5)
+    ///     .build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// let outcome = tracing::info_span!("answer").in_scope(|| {
+    ///     enrich_span!(feedback = { "comment": "Great experience" })
+    /// });
+    /// assert!(!outcome.is_ok()); // it says what was cut
+    ///
+    /// telemetry.flush()?;
+    /// assert_eq!(collector.spans()[0].attributes["feedback.comment"], "Great");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_max_string_bytes(mut self, bytes: usize) -> Self {
         self.settings.string_bytes.0 = bytes;
         self
@@ -441,11 +543,12 @@ impl Builder {
     fn resource(&mut self, environment: &Environment) -> Resource {
         let mut attributes = vec![
             KeyValue::new("service.name", "unknown_service"),
-            KeyValue::new("telemetry.sdk.name", "opentelemetry"),
-            KeyValue::new("telemetry.sdk.language", "rust"),
             KeyValue::new("telemetry.distro.name", env!("CARGO_PKG_NAME")),
             KeyValue::new("telemetry.distro.version", env!("CARGO_PKG_VERSION")),
         ];
+        // Name, language and version of the SDK, which knows its version best.
+        let sdk = TelemetryResourceDetector.detect();
+        attributes.extend(sdk.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())));
         attributes.extend(environment.resource_attributes.iter().flatten().cloned());
         if let Some(name) = &environment.service_name {
             attributes.push(KeyValue::new("service.name", name.clone()));

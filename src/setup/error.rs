@@ -1,8 +1,13 @@
 //! What can be wrong with a set-up.
 
-use std::path::PathBuf;
-
 /// Why no layer could be built.
+///
+/// ```
+/// use tracing_feedback::{BuildError, builder};
+///
+/// let error = builder().with_endpoint("localhost").with_header("bad name", "x").build().unwrap_err();
+/// assert!(matches!(error, BuildError::Exporter(_)), "{error}");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -41,6 +46,14 @@ pub enum BuildError {
 ///
 /// Every variant names the value refused and what would be right. Values that may be secrets
 /// (headers, credentials in an endpoint, keys) are never part of it.
+///
+/// ```
+/// use tracing_feedback::{ConfigError, Protocol};
+///
+/// let error = "thrift".parse::<Protocol>().unwrap_err();
+/// assert!(matches!(error, ConfigError::UnknownProtocol { .. }));
+/// assert!(error.to_string().contains("use `grpc`, `http/protobuf` or `http/json`"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -86,16 +99,6 @@ pub enum ConfigError {
     /// A timeout of zero, by which nothing could ever be exported.
     #[error("a timeout of zero lets no export succeed: give one of at least a millisecond")]
     ZeroTimeout,
-    /// A certificate or key file that can't be read.
-    #[error("the {what} {} can't be read ({source}): give the path of a readable PEM file", path.display())]
-    Unreadable {
-        /// What the file is for.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why it can't be read.
-        source: std::io::Error,
-    },
     /// A certificate or key that TLS can't use.
     #[error("the {what} can't be used: {reason}")]
     Certificate {

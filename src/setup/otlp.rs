@@ -7,7 +7,6 @@
 //! out.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -25,6 +24,15 @@ const PRODUCT: &str = concat!("tracing-feedback/", env!("CARGO_PKG_VERSION"));
 ///
 /// The default is gRPC where the cargo feature `grpc` is on, else protobuf over HTTP, else JSON
 /// over HTTP.
+///
+/// ```
+/// use tracing_feedback::Protocol;
+///
+/// let protocol: Protocol = "http/protobuf".parse()?;
+/// assert_eq!(protocol, Protocol::HttpProtobuf);
+/// assert_eq!(protocol.to_string(), "http/protobuf");
+/// # Ok::<(), tracing_feedback::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Protocol {
@@ -96,6 +104,14 @@ impl FromStr for Protocol {
 /// There is no `None`: the exporter has no word for it, and where it is told nothing it asks the
 /// environment itself, so that code could never win over `OTEL_EXPORTER_OTLP_COMPRESSION=gzip`.
 /// Nothing is compressed unless the code or the environment says so.
+///
+/// ```
+/// use tracing_feedback::Compression;
+///
+/// assert_eq!("gzip".parse::<Compression>()?, Compression::Gzip);
+/// assert_eq!(Compression::Zstd.to_string(), "zstd");
+/// # Ok::<(), tracing_feedback::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compression {
@@ -154,17 +170,11 @@ impl FromStr for Compression {
 /// A certificate or key in PEM.
 #[derive(Clone)]
 #[cfg_attr(not(feature = "tls"), allow(dead_code))] // only read to be used
-pub(crate) enum Pem {
-    File(PathBuf),
-    Bytes(Vec<u8>),
-}
+pub(crate) struct Pem(pub(crate) Vec<u8>);
 
 impl fmt::Debug for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-            Self::Bytes(_) => f.write_str("Bytes(..)"),
-        }
+        f.write_str("Pem(..)")
     }
 }
 
@@ -715,15 +725,9 @@ mod tls {
         issues: &mut Vec<EnvIssue>,
         check: Check,
     ) -> Result<Option<Given>, ConfigError> {
-        if let Some(pem) = code {
-            let pem = match pem {
-                Pem::Bytes(bytes) => bytes.clone(),
-                Pem::File(path) => std::fs::read(path).map_err(|source| {
-                    ConfigError::Unreadable { what, path: path.clone(), source }
-                })?,
-            };
-            return match check(&pem) {
-                Ok(()) => Ok(Some((pem, None))),
+        if let Some(Pem(pem)) = code {
+            return match check(pem) {
+                Ok(()) => Ok(Some((pem.clone(), None))),
                 Err(reason) => Err(ConfigError::Certificate { what, reason }),
             };
         }

@@ -10,6 +10,24 @@ use crate::state::Installation;
 
 /// Flushes, shuts down and counts what a layer exports. Keep it until the service ends: dropping it
 /// shuts down, for at most five seconds.
+///
+/// ```
+/// # #[cfg(feature = "collector")] {
+/// # use tracing_subscriber::prelude::*;
+/// # let collector = tracing_feedback::collector::Collector::start()?;
+/// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+/// # let (layer, telemetry) = builder.build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// tracing::info_span!("answer").in_scope(|| ());
+/// telemetry.flush()?;
+/// assert_eq!(collector.spans().len(), 1);
+///
+/// tracing::info_span!("another").in_scope(|| ());
+/// telemetry.shutdown()?;
+/// assert_eq!(collector.spans().len(), 2);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping the handle shuts telemetry down: keep it until the service ends"]
 pub struct Telemetry {
@@ -77,6 +95,19 @@ impl Telemetry {
     /// # Errors
     ///
     /// As [`flush`](Self::flush).
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # let (layer, telemetry) = tracing_feedback::builder().build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use tracing_feedback::{EnrichError, enrich_span};
+    ///
+    /// telemetry.shutdown()?;
+    /// let _span = tracing::info_span!("answer").entered();
+    /// let outcome = enrich_span!(feedback = { "rating": 5 });
+    /// assert_eq!(outcome.into_result(), Err(EnrichError::ShutDown));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shutdown(self) -> Result<(), FlushError> {
         self.shutdown_within(LIMIT)
     }
@@ -91,6 +122,15 @@ impl Telemetry {
     }
 
     /// What has become of spans and enrichments so far.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # let (layer, telemetry) = tracing_feedback::builder().build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// tracing_feedback::enrich_span!(feedback = { "rating": 5 }); // no span is open
+    /// assert_eq!(telemetry.stats().refused["no_active_span"], 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stats(&self) -> Stats {
         self.installation.pipeline().map(|pipeline| pipeline.stats()).unwrap_or_default()
     }
