@@ -238,7 +238,7 @@ where
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
         if self.installation.settings.switches.context_activation {
-            context::detach(id);
+            context::detach(id, &self.installation);
         }
         if let Some(state) = self.find(id, &ctx) {
             let now = clock::now();
