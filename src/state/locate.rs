@@ -2,8 +2,9 @@
 //!
 //! Through the registry, which holds whatever wraps our layer: `reload`, `Filtered`, `Option`, `Box`
 //! and `Vec`. A captured span leads to its installation by itself. Where no span is active, the
-//! registry's address does, which a layer claims when its subscriber is registered; `Option` and
-//! `Vec` don't pass that on, but can be looked through instead.
+//! registry's address does, which a layer claims when its subscriber is registered. `Option` and
+//! `Vec` don't pass that on, but can be looked through; a layer that `reload` puts in later claims
+//! it when its first span is entered.
 
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
@@ -91,7 +92,7 @@ pub(crate) enum Claim {
     First,
     /// Another layer captures the spans of this registry.
     Taken,
-    /// The subscriber is not based on a [`Registry`].
+    /// The subscriber is not based on a [`Registry`], or on another one.
     NoRegistry,
 }
 
@@ -109,6 +110,15 @@ impl Claim {
                 claims.push((address, Arc::downgrade(installation)));
                 Self::First
             }
+        }
+    }
+
+    /// Claims the registry under `dispatch` for the layer of `span`, if that is where it is open.
+    pub(crate) fn of_span(dispatch: &Dispatch, id: &Id, span: &Arc<SpanState>) -> Self {
+        let state = dispatch.downcast_ref::<Registry>().and_then(|registry| state_of(registry, id));
+        match state {
+            Some(state) if Arc::ptr_eq(&state, span) => Self::make(dispatch, span.installation()),
+            _ => Self::NoRegistry,
         }
     }
 
