@@ -15,6 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::{Installation, SpanState};
 use crate::capture::FeedbackLayer;
+use crate::quiet;
 
 /// What was found around a caller.
 pub(crate) enum Located {
@@ -47,6 +48,9 @@ pub(crate) fn installation_here() -> Option<Arc<Installation>> {
 
 /// The nearest captured span around the caller. Spans that a filter hides are passed over.
 pub(crate) fn locate_current() -> Located {
+    if quiet::is_this_thread() {
+        return Located::Nothing; // a sampler asks about the very span that is being decided on
+    }
     dispatcher::get_default(|dispatch| {
         let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Located::Nothing };
         let id = dispatch.current_span().into_inner().map(|(id, _)| id);
@@ -63,6 +67,9 @@ pub(crate) fn locate_current() -> Located {
 
 /// The state of the given span.
 pub(crate) fn locate_span(span: &tracing::Span) -> Located {
+    if quiet::is_this_thread() {
+        return Located::Nothing;
+    }
     let found = span.with_subscriber(|(id, dispatch)| {
         let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Located::Nothing };
         match state_of(registry, id) {
