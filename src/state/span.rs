@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use opentelemetry::trace::{
     SpanContext, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
 };
-use opentelemetry::{Context, Value};
+use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SamplingDecision;
 
 use super::carrier::{self, Carrier};
@@ -14,7 +14,7 @@ use super::{Installation, Sampling};
 use crate::document::Document;
 use crate::quiet;
 use crate::record::{Attributes, Enrichments, Event, KeyRef, Link, Parent, SpanRecord, ValueRef};
-use crate::session::Session;
+use crate::session::{SESSION_ID, Session};
 
 /// One captured span, from its creation until it closes.
 #[derive(Debug)]
@@ -271,11 +271,15 @@ impl SpanState {
     ) -> (bool, TraceState) {
         let (name, kind, attributes, links) = {
             let live = crate::lock(&self.live);
-            let attributes: Vec<_> = live
-                .attributes
-                .iter()
-                .map(|(key, value)| opentelemetry::KeyValue::new(key.to_owned(), value.to_value()))
-                .collect();
+            let prefix = self.installation.settings.convention.prefix();
+            let session = live.session.as_ref();
+            let session = session.map(|session| KeyValue::new(SESSION_ID, session.id().to_owned()));
+            let fields = live.attributes.iter();
+            let fields = fields.map(|(key, value)| KeyValue::new(key.to_owned(), value.to_value()));
+            let leaves = live.own.document.leaves();
+            let leaves =
+                leaves.map(|(key, value)| KeyValue::new(format!("{prefix}{key}"), value.clone()));
+            let attributes: Vec<_> = fields.chain(leaves).chain(session).collect();
             let links: Vec<_> = live
                 .links
                 .iter()
