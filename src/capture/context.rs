@@ -9,10 +9,11 @@ use opentelemetry::trace::{Span, SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, ContextGuard, KeyValue};
 use tracing::span::Id;
 
-use super::visit;
+use super::{is_active, visit};
 use crate::clock;
 use crate::record::{Event, Link};
-use crate::state::{Installation, SpanState};
+use crate::session::Session;
+use crate::state::{self, Installation, SpanState};
 
 thread_local! {
     /// The contexts that entered spans have attached on this thread. Spans need not be exited in
@@ -63,6 +64,24 @@ pub(super) fn of(span: &Arc<SpanState>) -> Option<Context> {
         context = context.with_value(session);
     }
     span.change(|live| live.context.get_or_insert(context).clone())
+}
+
+/// The context around the caller: the active one, or where this layer doesn't keep that up to date,
+/// the one of the nearest captured span. With its session.
+pub(crate) fn current() -> Context {
+    let active = Context::current();
+    let Some(span) = state::current() else { return active };
+    let is_kept = span.installation().settings.switches.context_activation;
+    let context = match is_kept && active.has_active_span() {
+        true => active,
+        false => of(&span).unwrap_or(active),
+    };
+    match span.session() {
+        Some(session) if is_active(&span, &context) || context.get::<Session>().is_none() => {
+            context.with_value(session)
+        }
+        _ => context,
+    }
 }
 
 /// A captured span as the OpenTelemetry API sees it. Changes reach the span as long as it is open.

@@ -33,6 +33,8 @@ use crate::state::{Claim, Installation, Live, SpanState};
 pub use processor::FeedbackSpanProcessor;
 pub use span_ext::{SpanError, SpanExt};
 
+pub(crate) use context::current as current_context;
+
 /// The layer that captures `#[instrument]` spans, with the feedback on them, for export.
 ///
 /// Made by [`Builder::build`](crate::Builder::build), and put into a subscriber that is based on
