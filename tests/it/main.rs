@@ -2,6 +2,7 @@
 //! real OTLP receiver got.
 
 mod layer;
+mod otel;
 mod show;
 mod smoke;
 
