@@ -38,14 +38,15 @@ use opentelemetry::propagation::text_map_propagator::FieldIter;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 
-use crate::capture::SpanExt;
+use crate::capture::{SpanExt, current_context};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::Formats;
 use crate::state;
 
 /// Writes the current span, its baggage, and its session where it may be told, into `headers`.
 ///
-/// Without a captured span around the caller it writes what the current OpenTelemetry context holds.
+/// The current span is the one that is active in the OpenTelemetry API, be it made there or
+/// captured here; with `with_context_activation(false)` it is the nearest captured one.
 ///
 /// ```
 /// # use tracing_subscriber::prelude::*;
@@ -62,7 +63,7 @@ use crate::state;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn inject(headers: &mut impl Headers) {
-    inject_span(&tracing::Span::current(), headers);
+    propagator().inject_context(&current_context(), headers.injector().as_mut());
 }
 
 /// As [`inject`], for the given span.

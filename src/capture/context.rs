@@ -9,30 +9,40 @@ use opentelemetry::trace::{Span, SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, ContextGuard, KeyValue};
 use tracing::span::Id;
 
-use super::visit;
+use super::{is_active, visit};
 use crate::clock;
 use crate::record::{Event, Link};
-use crate::state::SpanState;
+use crate::session::Session;
+use crate::state::{self, Installation, SpanState};
 
 thread_local! {
     /// The contexts that entered spans have attached on this thread. Spans need not be exited in
     /// the reverse order, so each guard is kept with the span it belongs to.
-    static ATTACHED: RefCell<Vec<(Id, ContextGuard)>> = const { RefCell::new(Vec::new()) };
+    static ATTACHED: RefCell<Vec<(Key, ContextGuard)>> = const { RefCell::new(Vec::new()) };
 }
+
+/// Whose guard it is: the layer, since every registry has ids of its own, and the span.
+#[derive(PartialEq)]
+struct Key(*const Installation, Id);
 
 /// Makes `span` the active one on this thread.
 pub(super) fn attach(id: &Id, span: &Arc<SpanState>) {
-    let Some(context) = of(span) else { return };
+    let Some(mut context) = of(span) else { return };
+    if Context::is_current_telemetry_suppressed() {
+        context = context.with_telemetry_suppressed();
+    }
     let guard = context.attach();
+    let key = Key(Arc::as_ptr(span.installation()), id.clone());
     // A thread that is being torn down has no place for the guard, which then detaches at once.
-    let _ = ATTACHED.try_with(|attached| attached.borrow_mut().push((id.clone(), guard)));
+    let _ = ATTACHED.try_with(|attached| attached.borrow_mut().push((key, guard)));
 }
 
 /// Makes the span that was active before the active one again.
-pub(super) fn detach(id: &Id) {
+pub(super) fn detach(id: &Id, installation: &Arc<Installation>) {
+    let key = Key(Arc::as_ptr(installation), id.clone());
     let guard = ATTACHED.try_with(|attached| {
         let mut attached = attached.borrow_mut();
-        let at = attached.iter().rposition(|(attached, _)| attached == id)?;
+        let at = attached.iter().rposition(|(attached, _)| *attached == key)?;
         Some(attached.remove(at))
     });
     drop(guard); // only now: dropping a context may run foreign code
@@ -54,6 +64,24 @@ pub(super) fn of(span: &Arc<SpanState>) -> Option<Context> {
         context = context.with_value(session);
     }
     span.change(|live| live.context.get_or_insert(context).clone())
+}
+
+/// The context around the caller: the active one, or where this layer doesn't keep that up to date,
+/// the one of the nearest captured span. With its session.
+pub(crate) fn current() -> Context {
+    let active = Context::current();
+    let Some(span) = state::current() else { return active };
+    let is_kept = span.installation().settings.switches.context_activation;
+    let context = match is_kept && active.has_active_span() {
+        true => active,
+        false => of(&span).unwrap_or(active),
+    };
+    match span.session() {
+        Some(session) if is_active(&span, &context) || context.get::<Session>().is_none() => {
+            context.with_value(session)
+        }
+        _ => context,
+    }
 }
 
 /// A captured span as the OpenTelemetry API sees it. Changes reach the span as long as it is open.

@@ -18,10 +18,9 @@ const OWN_TARGET: &str = "tracing_feedback";
 pub(super) fn record(event: &Event<'_>, span: &SpanState, installation: &Installation) {
     #[cfg(feature = "tracing-log")]
     let normalized = tracing_log::NormalizeEvent::normalized_metadata(event);
-    #[cfg(feature = "tracing-log")]
-    let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
     #[cfg(not(feature = "tracing-log"))]
-    let metadata = event.metadata();
+    let normalized: Option<Metadata<'_>> = None;
+    let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
     if metadata.target() == OWN_TARGET {
         return;
     }
@@ -36,6 +35,7 @@ pub(super) fn record(event: &Event<'_>, span: &SpanState, installation: &Install
         dropped: 0,
         status: None,
         exception: None,
+        is_log: normalized.is_some(),
     };
     visitor.put("level".into(), ValueRef::Static(metadata.level().as_str()));
     visitor.put("target".into(), ValueRef::Str(metadata.target()));
@@ -78,6 +78,8 @@ struct EventVisitor<'a> {
     status: Option<String>,
     /// The error itself, if it came as one.
     exception: Option<ErrorText>,
+    /// A record of the `log` crate, whose metadata comes as fields.
+    is_log: bool,
 }
 
 visit_values!(EventVisitor<'_>);
@@ -91,7 +93,7 @@ impl Values for EventVisitor<'_> {
                 self.failed(&visit::text(value));
             }
             // Handled as the event's own metadata.
-            name if cfg!(feature = "tracing-log") && name.starts_with("log.") => {}
+            name if self.is_log && name.starts_with("log.") => {}
             name => self.put(KeyRef::Static(name), value),
         }
     }

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use opentelemetry::Context as OtelContext;
 use opentelemetry::trace::TraceContextExt;
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Dispatch, Event, Subscriber};
+use tracing::{Dispatch, Event, Subscriber, dispatcher};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
@@ -32,6 +32,8 @@ use crate::state::{Claim, Installation, Live, SpanState};
 
 pub use processor::FeedbackSpanProcessor;
 pub use span_ext::{SpanError, SpanExt};
+
+pub(crate) use context::current as current_context;
 
 /// The layer that captures `#[instrument]` spans, with the feedback on them, for export.
 ///
@@ -55,14 +57,16 @@ pub struct FeedbackLayer {
     installation: Arc<Installation>,
     /// Another layer of ours was there first.
     is_inert: AtomicBool,
+    /// Whether it was said that the layer is inert.
+    has_said_so: AtomicBool,
     /// Whether the layer knows its registry.
     has_claim: AtomicBool,
 }
 
 impl FeedbackLayer {
     pub(crate) fn new(installation: Arc<Installation>) -> Self {
-        let (is_inert, has_claim) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { installation, is_inert, has_claim }
+        let [is_inert, has_said_so, has_claim] = [const { AtomicBool::new(false) }; 3];
+        Self { installation, is_inert, has_said_so, has_claim }
     }
 
     pub(crate) fn installation(&self) -> &Arc<Installation> {
@@ -78,7 +82,14 @@ impl FeedbackLayer {
     }
 
     fn become_inert(&self) {
-        if !self.is_inert.swap(true, Ordering::Relaxed) {
+        self.is_inert.store(true, Ordering::Relaxed);
+    }
+
+    /// Says that the layer is inert: when a span is entered, since no one hears it while the
+    /// subscriber is being put together, nor while it is asked for a new span.
+    fn say_if_inert(&self) {
+        if self.is_inert.load(Ordering::Relaxed) && !self.has_said_so.swap(true, Ordering::Relaxed)
+        {
             tracing::warn!(
                 target: "tracing_feedback",
                 "a second layer in one subscriber stays inert: the first one captures its spans"
@@ -86,11 +97,8 @@ impl FeedbackLayer {
         }
     }
 
-    fn claim(&self, dispatch: &Dispatch) {
-        if self.is_inert.load(Ordering::Relaxed) {
-            return;
-        }
-        match Claim::make(dispatch, &self.installation) {
+    fn claim(&self, claim: Claim) {
+        match claim {
             Claim::First => self.has_claim.store(true, Ordering::Relaxed),
             Claim::Taken => self.become_inert(),
             Claim::NoRegistry => {}
@@ -159,7 +167,9 @@ where
     }
 
     fn on_register_dispatch(&self, dispatch: &Dispatch) {
-        self.claim(dispatch);
+        if !self.is_inert.load(Ordering::Relaxed) {
+            self.claim(Claim::make(dispatch, &self.installation));
+        }
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
@@ -167,9 +177,6 @@ where
             return;
         }
         let Some(span) = ctx.span(id) else { return };
-        if !self.has_claim.load(Ordering::Relaxed) {
-            tracing::dispatcher::get_default(|dispatch| self.claim(dispatch));
-        }
         let parent = Self::nearest(span.parent());
         if let Some(parent) = &parent {
             parent.start(); // it has a child: its place is fixed
@@ -227,8 +234,12 @@ where
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
         let switches = &self.installation.settings.switches;
-        let Some(state) = self.find(id, &ctx) else { return };
+        let Some(state) = self.find(id, &ctx) else { return self.say_if_inert() };
         state.start();
+        if !self.has_claim.load(Ordering::Relaxed) {
+            // It was put into its subscriber later, or by a wrapper that doesn't tell.
+            dispatcher::get_default(|dispatch| self.claim(Claim::of_span(dispatch, id, &state)));
+        }
         if switches.tracked_inactivity {
             let now = clock::now();
             state.change(|live| live.timings.enter(now));
@@ -240,7 +251,7 @@ where
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
         if self.installation.settings.switches.context_activation {
-            context::detach(id);
+            context::detach(id, &self.installation);
         }
         if let Some(state) = self.find(id, &ctx) {
             let now = clock::now();

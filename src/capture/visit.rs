@@ -202,7 +202,6 @@ impl Fields {
 
     fn route(&mut self, installation: &Installation, key: KeyRef<'_>, value: ValueRef<'_>) {
         let settings = &installation.settings;
-        let value = shortened(value, settings.value_characters);
         match key.as_str() {
             "otel.name" => self.name = Some(text(value)),
             "otel.kind" => self.kind = span_kind(&text(value)).or(self.kind.take()),
@@ -217,13 +216,16 @@ impl Fields {
             },
             // Only this crate speaks for itself.
             name if name.starts_with(OWN_PREFIX) => self.dropped += 1,
-            name => match namespaced(name, settings.convention) {
-                Some(bare) => self.leaf(installation, key, bare, value),
-                None => {
-                    let most = settings.span_limits.max_attributes_per_span as usize;
-                    self.dropped += u32::from(!self.attributes.set_within(key, value, most));
+            name => {
+                let value = shortened(value, settings.value_characters);
+                match namespaced(name, settings.convention) {
+                    Some(bare) => self.leaf(installation, key, bare, value),
+                    None => {
+                        let most = settings.span_limits.max_attributes_per_span as usize;
+                        self.dropped += u32::from(!self.attributes.set_within(key, value, most));
+                    }
                 }
-            },
+            }
         }
     }
 

@@ -14,4 +14,5 @@ mod span;
 mod tests;
 mod wire;
 
+#[allow(unused_imports)]
 pub(crate) use span::append_span;

@@ -2,8 +2,9 @@
 //!
 //! Through the registry, which holds whatever wraps our layer: `reload`, `Filtered`, `Option`, `Box`
 //! and `Vec`. A captured span leads to its installation by itself. Where no span is active, the
-//! registry's address does, which a layer claims when its subscriber is registered; `Option` and
-//! `Vec` don't pass that on, but can be looked through instead.
+//! registry's address does, which a layer claims when its subscriber is registered. `Option` and
+//! `Vec` don't pass that on, but can be looked through; a layer that `reload` puts in later claims
+//! it when its first span is entered.
 
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
@@ -14,6 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::{Installation, SpanState};
 use crate::capture::FeedbackLayer;
+use crate::quiet;
 
 /// What was found around a caller.
 pub(crate) enum Located {
@@ -46,6 +48,9 @@ pub(crate) fn installation_here() -> Option<Arc<Installation>> {
 
 /// The nearest captured span around the caller. Spans that a filter hides are passed over.
 pub(crate) fn locate_current() -> Located {
+    if quiet::is_this_thread() {
+        return Located::Nothing; // a sampler asks about the very span that is being decided on
+    }
     dispatcher::get_default(|dispatch| {
         let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Located::Nothing };
         let id = dispatch.current_span().into_inner().map(|(id, _)| id);
@@ -62,6 +67,9 @@ pub(crate) fn locate_current() -> Located {
 
 /// The state of the given span.
 pub(crate) fn locate_span(span: &tracing::Span) -> Located {
+    if quiet::is_this_thread() {
+        return Located::Nothing;
+    }
     let found = span.with_subscriber(|(id, dispatch)| {
         let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Located::Nothing };
         match state_of(registry, id) {
@@ -91,7 +99,7 @@ pub(crate) enum Claim {
     First,
     /// Another layer captures the spans of this registry.
     Taken,
-    /// The subscriber is not based on a [`Registry`].
+    /// The subscriber is not based on a [`Registry`], or on another one.
     NoRegistry,
 }
 
@@ -109,6 +117,15 @@ impl Claim {
                 claims.push((address, Arc::downgrade(installation)));
                 Self::First
             }
+        }
+    }
+
+    /// Claims the registry under `dispatch` for the layer of `span`, if that is where it is open.
+    pub(crate) fn of_span(dispatch: &Dispatch, id: &Id, span: &Arc<SpanState>) -> Self {
+        let state = dispatch.downcast_ref::<Registry>().and_then(|registry| state_of(registry, id));
+        match state {
+            Some(state) if Arc::ptr_eq(&state, span) => Self::make(dispatch, span.installation()),
+            _ => Self::NoRegistry,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceId, TraceState};
-use opentelemetry::{Context, Value};
+use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SamplingDecision;
 
 use super::carrier::{self, Carrier};
@@ -11,7 +11,7 @@ use super::{Installation, Sampling};
 use crate::document::Document;
 use crate::quiet;
 use crate::record::{KeyRef, Parent, SpanRecord, ValueRef};
-use crate::session::Session;
+use crate::session::{SESSION_ID, Session};
 
 /// One captured span, from its creation until it closes.
 #[derive(Debug)]
@@ -221,10 +221,15 @@ impl SpanState {
     ) -> (bool, TraceState) {
         let known = self.change(|live| {
             let record = &live.record;
-            let attributes = record.attributes.iter();
-            let attributes: Vec<_> = attributes
-                .map(|(key, value)| opentelemetry::KeyValue::new(key.to_owned(), value.to_value()))
-                .collect();
+            let prefix = self.installation.settings.convention.prefix();
+            let session = live.session.as_ref();
+            let session = session.map(|session| KeyValue::new(SESSION_ID, session.id().to_owned()));
+            let fields = record.attributes.iter();
+            let fields = fields.map(|(key, value)| KeyValue::new(key.to_owned(), value.to_value()));
+            let leaves = live.own.document.leaves();
+            let leaves =
+                leaves.map(|(key, value)| KeyValue::new(format!("{prefix}{key}"), value.clone()));
+            let attributes: Vec<_> = fields.chain(leaves).chain(session).collect();
             let links = record.links.iter();
             let links: Vec<_> = links
                 .map(|link| opentelemetry::trace::Link::with_context(link.context.clone()))

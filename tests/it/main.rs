@@ -1,6 +1,9 @@
 //! What users of the crate can rely on, a module per behaviour. Everything is asserted from what a
 //! real OTLP receiver got.
 
+mod layer;
+mod otel;
+mod show;
 mod smoke;
 
 use std::time::Duration;

@@ -1,0 +1,1017 @@
+//! The layer as a drop-in: what of `tracing` arrives, and as what.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::trace::{Sampler, SpanLimits};
+use tracing::field::Empty;
+use tracing::{Dispatch, debug_span, dispatcher, error, info, info_span, instrument, warn};
+use tracing_feedback::{FeedbackLayer, SpanExt, enrich_session, enrich_span};
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{Registry, reload};
+
+use crate::show::{self, Log, attributes, events, is_child, one, status, watched};
+use crate::{Rig, build};
+
+#[derive(Debug)]
+struct Failure(&'static str, Option<Box<Failure>>);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.1.as_deref().map(|cause| cause as _)
+    }
+}
+
+fn failure() -> Failure {
+    let cause = Failure("connection refused", Some(Box::new(Failure("no route", None))));
+    Failure("request failed", Some(Box::new(cause)))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+// ---- functions ---------------------------------------------------------------------------------
+
+#[instrument]
+fn outer(question: &str) -> usize {
+    inner(question.len(), question)
+}
+
+#[instrument(name = "renamed", skip(_unused), fields(doubled = 2 * length))]
+fn inner(length: usize, _unused: &str) -> usize {
+    info!(length, "measured");
+    length
+}
+
+#[instrument]
+async fn outer_async(n: u32) -> u32 {
+    tokio::task::yield_now().await;
+    let (a, b) = tokio::join!(inner_async(n), inner_async(n + 1));
+    a + b
+}
+
+#[instrument]
+async fn inner_async(n: u32) -> u32 {
+    tokio::task::yield_now().await;
+    info!(n, "slept");
+    n
+}
+
+#[instrument(err)]
+fn fails() -> Result<(), Failure> {
+    Err(failure())
+}
+
+#[instrument(err(Debug))]
+async fn fails_async() -> Result<(), Failure> {
+    Err(Failure("late", None))
+}
+
+#[test]
+fn functions_become_spans() {
+    let rig = Rig::new();
+    assert_eq!(rig.run(|| outer("why?")), 4);
+    assert_eq!(rig.collector.tree(), "outer\n  renamed\n");
+    assert_eq!(attributes(&one(&rig.collector, "outer")), r#"question="why?""#);
+    let inner = one(&rig.collector, "renamed");
+    assert_eq!(attributes(&inner), "doubled=8 length=4");
+    let target = module_path!();
+    assert_eq!(events(&inner), format!("measured: length=4 level=\"INFO\" target=\"{target}\"\n"));
+    assert_eq!((inner.kind.clone(), status(&inner).as_str()), (SpanKind::Internal, "unset"));
+}
+
+#[test]
+fn concurrent_async_functions_keep_apart() {
+    let rig = Rig::new();
+    assert_eq!(rig.run(|| runtime().block_on(outer_async(1))), 3);
+    assert_eq!(rig.collector.tree(), "outer_async\n  inner_async\n  inner_async\n");
+    for span in rig.collector.spans().iter().filter(|span| span.name == "inner_async") {
+        assert_eq!(span.events.len(), 1);
+        assert_eq!(span.events[0].attributes["n"], span.attributes["n"]);
+    }
+}
+
+#[test]
+fn returned_errors_become_exceptions_and_status() {
+    let rig = Rig::new();
+    rig.run(|| {
+        fails().unwrap_err();
+        runtime().block_on(fails_async()).unwrap_err();
+    });
+    let target = module_path!();
+    let span = one(&rig.collector, "fails");
+    assert_eq!(status(&span), "error: request failed");
+    assert_eq!(
+        events(&span),
+        format!(
+            "exception: exception.message=\"request failed\" level=\"ERROR\" target=\"{target}\"\n"
+        )
+    );
+    let span = one(&rig.collector, "fails_async");
+    assert_eq!(status(&span), "error: Failure(\"late\", None)");
+}
+
+// ---- fields ------------------------------------------------------------------------------------
+
+#[test]
+fn fields_of_every_type() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let error = failure();
+        info_span!(
+            "fields",
+            bool = true,
+            debug = ?Some("x"),
+            display = %std::net::Ipv4Addr::LOCALHOST,
+            empty = Empty,
+            f64 = 1.0,
+            i128 = i128::MIN,
+            i128_small = 5_i128,
+            i64 = i64::MIN,
+            none = None::<u8>,
+            problem = &error as &(dyn Error + 'static),
+            some = Some(3_u8),
+            str = "text",
+            u128 = u128::MAX,
+            u64 = i64::MAX as u64,
+            u64_big = u64::MAX,
+        );
+    });
+    let span = one(&rig.collector, "fields");
+    let shown: Vec<_> =
+        span.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!(
+        shown,
+        [
+            "bool=true",
+            "debug=\"Some(\\\"x\\\")\"",
+            "display=\"127.0.0.1\"",
+            "exception.message=\"request failed\"",
+            "exception.stacktrace=\"request failed\\nCaused by: connection refused\\nCaused by: no route\"",
+            "f64=1.0",
+            "i128=\"-170141183460469231731687303715884105728\"",
+            "i128_small=5",
+            "i64=-9223372036854775808",
+            "problem=\"request failed\"",
+            "problem.chain=[\"connection refused\",\"no route\"]",
+            "some=3",
+            "str=\"text\"",
+            "u128=\"340282366920938463463374607431768211455\"",
+            "u64=9223372036854775807",
+            "u64_big=\"18446744073709551615\"",
+        ]
+    );
+}
+
+#[test]
+fn fields_recorded_later_and_twice() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let span = info_span!("fields", early = Empty, entered = Empty, twice = 1, never = Empty);
+        span.record("early", "yes");
+        span.in_scope(|| {
+            tracing::Span::current().record("entered", 7);
+        });
+        span.record("twice", "now text");
+        span.record("early", "again");
+        span.record("unknown", 1);
+        // Twice in one call.
+        info_span!("once", key = 1, { "key" } = 2);
+    });
+    let span = one(&rig.collector, "fields");
+    assert_eq!(attributes(&span), r#"early="again" entered=7 twice="now text""#);
+    assert_eq!(attributes(&one(&rig.collector, "once")), "key=2");
+}
+
+#[test]
+fn special_fields_at_creation() {
+    let rig = Rig::new();
+    rig.run(|| {
+        info_span!(
+            "static",
+            otel.name = %format_args!("GET {}", "/chat"),
+            otel.kind = "Server",
+            otel.status_code = "error",
+            otel.status_description = "broken",
+        );
+        info_span!("ok", otel.kind = ?SpanKind::Client, otel.status_code = "OK");
+        info_span!("nonsense", otel.kind = "sideways", otel.status_code = "maybe");
+    });
+    let span = one(&rig.collector, "GET /chat");
+    assert_eq!((span.kind.clone(), status(&span)), (SpanKind::Server, "error: broken".to_owned()));
+    let span = one(&rig.collector, "ok");
+    assert_eq!((span.kind.clone(), status(&span)), (SpanKind::Client, "ok".to_owned()));
+    let span = one(&rig.collector, "nonsense");
+    assert_eq!((span.kind.clone(), status(&span)), (SpanKind::Internal, "unset".to_owned()));
+    assert!(rig.collector.spans().iter().all(|span| span.attributes.is_empty()));
+}
+
+#[test]
+fn special_fields_recorded_after_the_span_was_entered() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let span = info_span!(
+            "static",
+            otel.name = Empty,
+            otel.kind = Empty,
+            otel.status_code = Empty,
+            otel.status_description = Empty
+        );
+        let _entered = span.enter();
+        let _child = info_span!("child").entered();
+        span.record("otel.name", "renamed");
+        span.record("otel.kind", "producer");
+        span.record("otel.status_code", "ERROR");
+        span.record("otel.status_description", "too late");
+    });
+    assert_eq!(rig.collector.tree(), "renamed\n  child\n");
+    let span = one(&rig.collector, "renamed");
+    assert_eq!((span.kind.clone(), status(&span)), (SpanKind::Producer, "error: too late".into()));
+}
+
+#[test]
+fn where_and_on_which_thread() {
+    let rig = Rig::with(|builder| {
+        builder.with_location(true).with_threads(true).with_target(true).with_level(true)
+    });
+    let line = line!() + 5;
+    thread::scope(|threads| {
+        let named = thread::Builder::new().name("worker-7".into());
+        let run = || {
+            rig.run(|| {
+                let _span = debug_span!(target: "db", "located").entered();
+                warn!("slow");
+            })
+        };
+        named.spawn_scoped(threads, run).unwrap();
+    });
+    let span = one(&rig.collector, "located");
+    let thread_id = span.attributes["thread.id"].as_i64().unwrap();
+    assert!(thread_id > 1, "{thread_id}");
+    let (file, module) = (file!(), module_path!());
+    assert_eq!(
+        attributes(&span),
+        format!(
+            "code.file.path=\"{file}\" code.line.number={line} code.module.name=\"{module}\" \
+             level=\"DEBUG\" target=\"db\" thread.id={thread_id} thread.name=\"worker-7\""
+        )
+    );
+    let line = line + 1;
+    assert_eq!(
+        events(&span),
+        format!(
+            "slow: code.file.path=\"{file}\" code.line.number={line} code.module.name=\"{module}\" \
+             level=\"WARN\" target=\"{module}\"\n"
+        )
+    );
+}
+
+#[test]
+fn busy_and_idle_times() {
+    let rig = Rig::with(|builder| builder.with_tracked_inactivity(true));
+    rig.run(|| {
+        let span = info_span!("worked");
+        let both = Barrier::new(2);
+        let work = || {
+            dispatcher::with_default(&rig.dispatch, || {
+                // On two threads at a time, which counts once.
+                let _entered = span.enter();
+                both.wait();
+                info_span!("inner").in_scope(|| ());
+                both.wait();
+            });
+        };
+        thread::scope(|threads| {
+            threads.spawn(work);
+            threads.spawn(work);
+        });
+    });
+    let span = one(&rig.collector, "worked");
+    let nanos = |key: &str| span.attributes[key].as_i64().unwrap();
+    let duration = (span.end_time_unix_nano - span.start_time_unix_nano) as i64;
+    assert_eq!(nanos("busy_ns") + nanos("idle_ns"), duration);
+    assert!(nanos("busy_ns") > 0);
+}
+
+// ---- parents -----------------------------------------------------------------------------------
+
+#[test]
+fn explicit_contextual_and_no_parents() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let first = info_span!("first");
+        let second = info_span!("second").entered();
+        info_span!("contextual").in_scope(|| ());
+        info_span!(parent: &first, "explicit").in_scope(|| info_span!("below explicit"));
+        info_span!(parent: first.id(), "explicit by id");
+        info_span!(parent: None, "root").in_scope(|| info_span!("below root"));
+        let second = second.exit();
+        info!(parent: &second, "told afterwards");
+    });
+    assert_eq!(
+        rig.collector.tree(),
+        "first\n  explicit\n    below explicit\n  explicit by id\nsecond\n  contextual\nroot\n  \
+         below root\n"
+    );
+    assert_eq!(one(&rig.collector, "second").events[0].name, "told afterwards");
+}
+
+#[test]
+fn remote_parents() {
+    let rig = Rig::new();
+    let remote = SpanContext::new(
+        TraceId::from(0xabc),
+        SpanId::from(0xdef),
+        TraceFlags::SAMPLED,
+        true,
+        TraceState::from_key_value([("vendor", "x")]).unwrap(),
+    );
+    rig.run(|| {
+        let around = info_span!("around").entered();
+        let span = info_span!("server");
+        span.set_parent(Context::new().with_remote_span_context(remote.clone())).unwrap();
+        span.in_scope(|| info_span!("handler").in_scope(|| ()));
+        drop(around);
+    });
+    let server = one(&rig.collector, "server");
+    assert_eq!((server.trace_id, server.parent_span_id), (remote.trace_id(), remote.span_id()));
+    assert_eq!(server.trace_state, "vendor=x");
+    assert_eq!(server.flags, 0x301, "sampled, and the parent is known to be remote");
+    let handler = one(&rig.collector, "handler");
+    assert!(is_child(&handler, &server));
+    assert_eq!((handler.trace_state.as_str(), handler.flags), ("vendor=x", 0x101));
+    assert_ne!(one(&rig.collector, "around").trace_id, remote.trace_id());
+}
+
+#[test]
+fn spans_of_a_hidden_parent_attach_to_the_captured_one_above() {
+    for activation in [true, false] {
+        let collector = tracing_feedback::collector::Collector::start().unwrap();
+        let (layer, telemetry) =
+            build(&collector, |builder| builder.with_context_activation(activation));
+        let log = Log::default();
+        let subscriber = tracing_subscriber::registry()
+            .with(tracing_subscriber::fmt::layer().with_writer(log.clone()))
+            .with(layer.with_filter(filter_fn(|metadata| metadata.name() != "hidden")));
+        tracing::subscriber::with_default(subscriber, || {
+            let top = info_span!("top").entered();
+            let hidden = info_span!("hidden").entered();
+            info!("in the hidden one");
+            assert!(enrich_span!(feedback = { "rating": 1 }).is_ok());
+            assert!(enrich_session!(feedback = { "rating": 2 }).is_ok());
+            let deeper = info_span!("hidden").entered();
+            info_span!("bottom").in_scope(|| info!("in the captured one"));
+            assert!(hidden.context().is_err());
+            drop((deeper, hidden, top));
+        });
+        telemetry.flush().unwrap();
+        assert_eq!(
+            collector.tree(),
+            "top\n    feedback.rating = 1\n  feedback (late, trace)\n      feedback.rating = 2\n  \
+             bottom\n",
+            "{activation}"
+        );
+        assert_eq!(one(&collector, "top").events[0].name, "in the hidden one");
+        assert_eq!(one(&collector, "bottom").events[0].name, "in the captured one");
+        assert_eq!(log.count("in the hidden one"), 1);
+    }
+}
+
+#[test]
+fn one_span_on_many_threads() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let span = info_span!("shared");
+        thread::scope(|threads| {
+            for n in 0..8 {
+                let (span, dispatch) = (&span, &rig.dispatch);
+                threads.spawn(move || {
+                    dispatcher::with_default(dispatch, || {
+                        let _entered = span.enter();
+                        for _ in 0..10 {
+                            info_span!("part", n).in_scope(|| info!(n, "working"));
+                        }
+                        info!(n, "done");
+                    });
+                });
+            }
+        });
+    });
+    let shared = one(&rig.collector, "shared");
+    assert_eq!(shared.events.len(), 8);
+    let spans = rig.collector.spans();
+    let parts: Vec<_> = spans.iter().filter(|span| span.name == "part").collect();
+    assert_eq!(parts.len(), 80);
+    for part in parts {
+        assert!(is_child(part, &shared));
+        assert_eq!(part.events[0].attributes["n"], part.attributes["n"]);
+    }
+}
+
+#[test]
+fn a_span_that_closes_on_another_thread() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let span = info_span!("wanders");
+        span.in_scope(|| info!("here"));
+        let there = thread::spawn(move || {
+            span.in_scope(|| info!("there"));
+            drop(span);
+        });
+        there.join().unwrap();
+    });
+    let span = one(&rig.collector, "wanders");
+    let names: Vec<_> = span.events.iter().map(|event| event.name.as_str()).collect();
+    // A thread without a subscriber has no events, but the span it enters is the same.
+    assert_eq!(names, ["here"]);
+}
+
+#[test]
+fn spans_exited_out_of_order() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let first = info_span!("first").entered();
+        let second = info_span!("second").entered();
+        drop(first);
+        info_span!("below second").in_scope(|| ());
+        drop(second);
+        info_span!("alone").in_scope(|| ());
+        assert!(!Context::current().has_active_span());
+    });
+    assert_eq!(rig.collector.tree(), "first\n  second\n    below second\nalone\n");
+}
+
+#[test]
+fn one_span_entered_twice() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let span = info_span!("twice");
+        let outer = span.enter();
+        span.in_scope(|| info_span!("first").in_scope(|| ()));
+        info_span!("second").in_scope(|| ());
+        assert!(Context::current().has_active_span());
+        drop(outer);
+        assert!(!Context::current().has_active_span());
+    });
+    assert_eq!(rig.collector.tree(), "twice\n  first\n  second\n");
+}
+
+#[test]
+fn links_by_follows_from() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let cause = info_span!("cause");
+        let effect = info_span!("effect");
+        effect.follows_from(&cause);
+        effect.follows_from(cause.id());
+        let closed = info_span!("closed").id();
+        effect.follows_from(closed);
+        effect.in_scope(|| effect.follows_from(&cause));
+    });
+    let (cause, effect) = (one(&rig.collector, "cause"), one(&rig.collector, "effect"));
+    let links: Vec<_> = effect.links.iter().map(|link| (link.trace_id, link.span_id)).collect();
+    assert_eq!(links, [(cause.trace_id, cause.span_id); 3]);
+    assert_ne!(effect.trace_id, cause.trace_id);
+}
+
+#[test]
+fn closed_ids_are_no_trouble() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let span = info_span!("closed", field = Empty);
+        let (id, metadata) = (span.id().unwrap(), span.metadata().unwrap());
+        drop(span);
+        let open = info_span!("open");
+        let field = metadata.fields().field("field").unwrap();
+        let values = [(&field, Some(&1 as &dyn tracing::Value))];
+        let values = metadata.fields().value_set(&values);
+        rig.dispatch.record(&id, &tracing::span::Record::new(&values));
+        rig.dispatch.record_follows_from(&open.id().unwrap(), &id);
+        rig.dispatch.record_follows_from(&id, &open.id().unwrap());
+        rig.dispatch.exit(&id);
+        info!(parent: &id, "nowhere");
+    });
+    assert_eq!(attributes(&one(&rig.collector, "closed")), "");
+    assert!(one(&rig.collector, "open").links.is_empty());
+}
+
+// ---- events ------------------------------------------------------------------------------------
+
+#[test]
+fn events_have_a_name_a_level_and_fields() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let _span = info_span!("span").entered();
+        info!(target: "chat", n = 3_u64, big = u64::MAX, ok = true, "answered {}", "it");
+        tracing::debug!(name: "named", float = 0.5);
+        tracing::trace!(message = 17, log.level = "kept", debug = ?[1]);
+    });
+    let target = module_path!();
+    assert_eq!(
+        events(&one(&rig.collector, "span")),
+        format!(
+            "answered it: big=\"18446744073709551615\" level=\"INFO\" n=3 ok=true target=\"chat\"\n\
+             named: float=0.5 level=\"DEBUG\" target=\"{target}\"\n\
+             17: debug=\"[1]\" level=\"TRACE\" log.level=\"kept\" target=\"{target}\"\n"
+        )
+    );
+}
+
+#[test]
+fn errors_on_events_tell_their_span() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let error = failure();
+        let error: &(dyn Error + 'static) = &error;
+        info_span!("named").in_scope(|| error!(error, "it failed"));
+        info_span!("unnamed").in_scope(|| warn!(error));
+        info_span!("field").in_scope(|| info!(cause = error));
+        info_span!("text").in_scope(|| info!(error = "as text"));
+        info_span!("level").in_scope(|| error!("just so"));
+    });
+    let target = module_path!();
+    let chain = "error.chain=[\"connection refused\",\"no route\"]";
+    let stack = "exception.stacktrace=\"request failed\\nCaused by: connection refused\\nCaused \
+                 by: no route\"";
+    let message = "exception.message=\"request failed\"";
+
+    let span = one(&rig.collector, "named");
+    assert_eq!(status(&span), "error: ");
+    assert_eq!(attributes(&span), format!("{message} {stack}"));
+    assert_eq!(
+        events(&span),
+        format!(
+            "it failed: error=\"request failed\" {chain} {message} {stack} level=\"ERROR\" \
+             target=\"{target}\"\n"
+        )
+    );
+    let span = one(&rig.collector, "unnamed");
+    assert_eq!(status(&span), "error: request failed");
+    assert_eq!(span.events[0].name, "exception");
+    assert_eq!(status(&one(&rig.collector, "field")), "unset");
+    let span = one(&rig.collector, "text");
+    assert_eq!(status(&span), "error: as text");
+    assert_eq!(span.events[0].attributes["exception.message"], "as text");
+    assert_eq!(status(&one(&rig.collector, "level")), "error: ");
+}
+
+#[test]
+fn each_error_convention_can_be_switched_off() {
+    let work = || {
+        let error = failure();
+        let error: &(dyn Error + 'static) = &error;
+        let _span = info_span!("span", failed = error).entered();
+        warn!(error);
+    };
+    let run = |told: fn(tracing_feedback::Builder) -> tracing_feedback::Builder| {
+        let rig = Rig::with(told);
+        rig.run(work);
+        let span = one(&rig.collector, "span");
+        let keys = |attributes: &std::collections::BTreeMap<String, _>| {
+            attributes.keys().cloned().collect::<Vec<_>>().join(" ")
+        };
+        let event = &span.events[0];
+        (keys(&span.attributes), event.name.clone(), keys(&event.attributes), status(&span))
+    };
+    let expect = |span: &str, name: &str, event: &str, status: &str| {
+        (span.to_owned(), name.to_owned(), format!("{event} level target"), status.to_owned())
+    };
+    let exception = "exception.message exception.stacktrace";
+    assert_eq!(
+        run(|builder| builder),
+        expect(
+            &format!("{exception} failed failed.chain"),
+            "exception",
+            &format!("error error.chain {exception}"),
+            "error: request failed"
+        )
+    );
+    assert_eq!(
+        run(|builder| builder
+            .with_error_fields_to_exceptions(false)
+            .with_error_records_to_exceptions(false)),
+        expect(
+            "failed failed.chain",
+            "exception",
+            "error error.chain exception.message",
+            "error: request failed"
+        )
+    );
+    assert_eq!(
+        run(|builder| builder.with_error_fields_to_exceptions(false)),
+        expect(
+            &format!("{exception} failed failed.chain"),
+            "exception",
+            "error error.chain exception.message",
+            "error: request failed"
+        )
+    );
+    assert_eq!(
+        run(|builder| builder.with_error_events_to_exceptions(false)),
+        expect(
+            &format!("{exception} failed failed.chain"),
+            "event",
+            &format!("error error.chain {exception}"),
+            "error: request failed"
+        )
+        .with_event_name()
+    );
+    assert_eq!(
+        run(|builder| builder.with_error_events_to_status(false)),
+        expect(
+            &format!("{exception} failed failed.chain"),
+            "exception",
+            &format!("error error.chain {exception}"),
+            "unset"
+        )
+    );
+}
+
+/// An event without a name of its own is named after its place in the source.
+trait WithEventName {
+    fn with_event_name(self) -> Self;
+}
+
+impl WithEventName for (String, String, String, String) {
+    fn with_event_name(mut self) -> Self {
+        let line = include_str!("layer.rs").lines().position(|line| line.trim() == "warn!(error);");
+        self.1 = format!("event {}:{}", file!(), line.unwrap() + 1);
+        self
+    }
+}
+
+#[test]
+fn records_of_the_log_crate_keep_their_place() {
+    use tracing_log::log;
+    let rig = Rig::with(|builder| builder.with_location(true));
+    rig.run(|| {
+        let _span = info_span!("span").entered();
+        let record = log::Record::builder()
+            .args(format_args!("pool exhausted"))
+            .level(log::Level::Error)
+            .target("db")
+            .module_path(Some("db::pool"))
+            .file(Some("db/pool.rs"))
+            .line(Some(7))
+            .build();
+        tracing_log::format_trace(&record).unwrap();
+    });
+    let span = one(&rig.collector, "span");
+    assert_eq!(
+        events(&span),
+        "pool exhausted: code.file.path=\"db/pool.rs\" code.line.number=7 \
+         code.module.name=\"db::pool\" level=\"ERROR\" target=\"db\"\n"
+    );
+    assert_eq!(status(&span), "error: ");
+}
+
+/// Talks while it is formatted.
+struct Talkative;
+
+impl fmt::Debug for Talkative {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let _span = info_span!("formatting").entered();
+        info!("formatting");
+        let _ = enrich_span!(feedback = { "talks": true });
+        tracing::Span::current().record("field", "recorded");
+        f.write_str("talkative")
+    }
+}
+
+impl fmt::Display for Talkative {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+#[test]
+fn values_that_make_spans_while_they_are_recorded() {
+    let rig = watched(|| {
+        let rig = Rig::new();
+        rig.run(|| {
+            let span = info_span!("span", field = ?Talkative, later = Empty);
+            let _entered = span.enter();
+            span.record("later", tracing::field::debug(Talkative));
+            span.record("field", tracing::field::display(Talkative));
+            info!(value = %Talkative, "event");
+        });
+        rig
+    });
+    // While the subscriber is asked for a new span or event, `tracing` has it do nothing else; in
+    // the global one it would (`tests/global.rs`). While it records, it may.
+    assert_eq!(
+        rig.collector.tree(),
+        "span\n  formatting\n      feedback.talks = true\n  formatting\n      feedback.talks = \
+         true\n"
+    );
+    let span = one(&rig.collector, "span");
+    assert_eq!(attributes(&span), r#"field="talkative" later="talkative""#);
+    assert_eq!(span.events[0].attributes["value"], "talkative");
+}
+
+// ---- limits ------------------------------------------------------------------------------------
+
+#[test]
+fn limits_and_what_they_dropped() {
+    let mut limits = SpanLimits::default();
+    limits.max_attributes_per_span = 3;
+    limits.max_events_per_span = 2;
+    limits.max_links_per_span = 1;
+    limits.max_attributes_per_event = 4;
+    limits.max_attributes_per_link = 1;
+    let rig = Rig::with(|builder| builder.with_span_limits(limits));
+    rig.run(|| {
+        let other = info_span!("other");
+        let span = info_span!("span", a = 1, b = 2, c = 3, d = 4, e = Empty);
+        span.record("e", 5);
+        span.record("a", 6);
+        let target = other.span_context().unwrap();
+        let attributes = vec![KeyValue::new("x", 1), KeyValue::new("y", 2)];
+        span.add_link_with_attributes(target, attributes).unwrap();
+        span.follows_from(&other);
+        span.in_scope(|| {
+            for n in 0..5 {
+                info!(n, more = 1, than = 2, fit = 3, "event");
+            }
+        });
+    });
+    let span = one(&rig.collector, "span");
+    assert_eq!((attributes(&span).as_str(), span.dropped_attributes_count), ("a=6 b=2 c=3", 2));
+    assert_eq!((span.events.len(), span.dropped_events_count), (2, 3));
+    let event = &span.events[0];
+    assert_eq!((event.attributes.len(), event.dropped_attributes_count), (4, 2));
+    assert_eq!((span.links.len(), span.dropped_links_count), (1, 1));
+    assert_eq!(span.links[0].attributes["x"], 1);
+    assert_eq!(span.links[0].dropped_attributes_count, 1);
+    assert_eq!(rig.telemetry.stats().dropped_attributes, 2);
+}
+
+#[test]
+fn limits_never_push_out_feedback_or_the_session() {
+    let mut limits = SpanLimits::default();
+    limits.max_attributes_per_span = 3;
+    let rig = Rig::with(|builder| builder.with_span_limits(limits));
+    rig.run(|| {
+        let _span = info_span!("span", a = 1, b = 2, c = 3, session.id = "s").entered();
+        assert!(enrich_span!(feedback = { "rating": true }).is_ok());
+        assert!(!enrich_span!(feedback = { "too": 1, "many": 2 }).is_ok());
+    });
+    let span = one(&rig.collector, "span");
+    let shown = "feedback.many=2 feedback.rating=true session.id=\"s\"";
+    assert_eq!((attributes(&span).as_str(), span.dropped_attributes_count), (shown, 3));
+}
+
+// ---- sampling ----------------------------------------------------------------------------------
+
+#[test]
+fn what_is_not_sampled_leaves_only_with_feedback() {
+    let rig = Rig::with(|builder| builder.with_sampler(Sampler::AlwaysOff));
+    rig.run(|| {
+        let _span = info_span!("parent").entered();
+        info_span!("rated", kept = 1).in_scope(|| {
+            info!("recorded in full");
+            assert!(enrich_span!(feedback = { "rating": 1 }).is_ok());
+        });
+        info_span!("unrated").in_scope(|| ());
+        info_span!("by field", feedback.rating = 2).in_scope(|| ());
+    });
+    assert_eq!(
+        rig.collector.tree(),
+        "rated\n    feedback.rating = 1\nby field\n    feedback.rating = 2\n"
+    );
+    let span = one(&rig.collector, "rated");
+    assert_eq!(span.flags & 1, 0);
+    assert_eq!(attributes(&span), "feedback.rating=1 kept=1 tracing_feedback.sampled=false");
+    assert_eq!(span.events[0].name, "recorded in full");
+    assert_eq!(rig.telemetry.stats().unsampled, 2);
+}
+
+// ---- wrappers ----------------------------------------------------------------------------------
+
+/// Puts a layer into a subscriber.
+type Install = fn(FeedbackLayer) -> Dispatch;
+
+fn boxed(layer: FeedbackLayer) -> Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync> {
+    layer.boxed()
+}
+
+const WRAPPERS: &[(&str, Install)] = &[
+    ("bare", |layer| Dispatch::new(tracing_subscriber::registry().with(layer))),
+    ("below another", |layer| {
+        let log = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+        Dispatch::new(tracing_subscriber::registry().with(layer).with(log))
+    }),
+    ("above another", |layer| {
+        let log = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+        Dispatch::new(tracing_subscriber::registry().with(log).with(layer))
+    }),
+    ("and_then", |layer| {
+        let log = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+        Dispatch::new(tracing_subscriber::registry().with(layer.and_then(log)))
+    }),
+    ("Filtered", |layer| {
+        Dispatch::new(tracing_subscriber::registry().with(layer.with_filter(LevelFilter::INFO)))
+    }),
+    ("Option", |layer| Dispatch::new(tracing_subscriber::registry().with(Some(layer)))),
+    ("Box", |layer| Dispatch::new(tracing_subscriber::registry().with(boxed(layer)))),
+    ("Vec", |layer| Dispatch::new(tracing_subscriber::registry().with(vec![layer]))),
+    ("reload", |layer| {
+        Dispatch::new(tracing_subscriber::registry().with(reload::Layer::new(layer).0))
+    }),
+    ("reload Box", |layer| {
+        Dispatch::new(tracing_subscriber::registry().with(reload::Layer::new(boxed(layer)).0))
+    }),
+    ("Option Box Filtered", |layer| {
+        let layer = layer.with_filter(LevelFilter::INFO).boxed();
+        Dispatch::new(tracing_subscriber::registry().with(Some(layer)))
+    }),
+    ("Vec Box", |layer| {
+        let log = tracing_subscriber::fmt::layer().with_writer(std::io::sink).boxed();
+        Dispatch::new(tracing_subscriber::registry().with(vec![log, boxed(layer)]))
+    }),
+    ("Filtered reload", |layer| {
+        let layer = reload::Layer::new(layer).0.with_filter(LevelFilter::INFO);
+        Dispatch::new(tracing_subscriber::registry().with(layer))
+    }),
+    ("reload, put in later", |layer| {
+        let (reload, handle) = reload::Layer::new(None::<FeedbackLayer>);
+        let dispatch = Dispatch::new(tracing_subscriber::registry().with(reload));
+        dispatcher::with_default(&dispatch, || info_span!("too early").in_scope(|| ()));
+        handle.modify(|empty| *empty = Some(layer)).unwrap();
+        dispatch
+    }),
+    ("reload Vec, put in later", |layer| {
+        let (reload, handle) = reload::Layer::new(Vec::<FeedbackLayer>::new());
+        let dispatch = Dispatch::new(tracing_subscriber::registry().with(reload));
+        handle.modify(|layers| layers.push(layer)).unwrap();
+        dispatch
+    }),
+];
+
+#[test]
+fn wrapped_in_whatever_way() {
+    for (wrapper, install) in WRAPPERS {
+        let collector = tracing_feedback::collector::Collector::start().unwrap();
+        let (layer, telemetry) = build(&collector, |builder| builder);
+        dispatcher::with_default(&install(layer), || {
+            let outer = info_span!("outer", session.id = "s").entered();
+            info_span!("inner").in_scope(|| {
+                info!("event");
+                assert!(enrich_span!(feedback = { "rating": true }).is_ok(), "{wrapper}");
+                assert!(enrich_session!(feedback = { "rating": 5 }).is_ok(), "{wrapper}");
+                let current = tracing::Span::current();
+                let valid = current.span_context().map(|context| context.is_valid());
+                assert_eq!(valid, Ok(true), "{wrapper}");
+                assert!(Context::current().has_active_span(), "{wrapper}");
+            });
+            drop(outer);
+            // The layer is known also where no span is around.
+            let outcome = enrich_span!(feedback = { "rating": true }).into_result();
+            assert_eq!(outcome, Err(tracing_feedback::EnrichError::NoActiveSpan), "{wrapper}");
+        });
+        telemetry.flush().unwrap();
+        assert_eq!(
+            collector.tree(),
+            "outer (session)\n    feedback.rating = 5\n  inner\n      feedback.rating = true\n",
+            "{wrapper}"
+        );
+        assert_eq!(one(&collector, "inner").events.len(), 1, "{wrapper}");
+    }
+}
+
+#[test]
+fn two_subscribers_with_a_layer_each() {
+    let (one, other) = (Rig::new(), Rig::new());
+    one.run(|| {
+        let _a = info_span!("a", session.id = "mine").entered();
+        other.run(|| {
+            assert!(!enrich_span!(feedback = { "rating": 1 }).is_ok());
+            let _b = info_span!(parent: None, "b").entered();
+            info_span!("below b").in_scope(|| ());
+            assert!(enrich_span!(feedback = { "rating": 2 }).is_ok());
+        });
+        info_span!("below a").in_scope(|| ());
+        assert!(enrich_span!(feedback = { "rating": 3 }).is_ok());
+    });
+    assert_eq!(one.collector.tree(), "a\n    feedback.rating = 3\n  below a\n");
+    assert_eq!(other.collector.tree(), "b\n    feedback.rating = 2\n  below b\n");
+    assert_eq!(show::one(&other.collector, "b").attribute("session.id"), None);
+}
+
+#[test]
+fn spans_of_two_subscribers_exited_out_of_order() {
+    let (one, other) = (Rig::new(), Rig::new());
+    // Both registries give their first span the same id.
+    let a = dispatcher::with_default(&one.dispatch, || info_span!("a"));
+    let b = dispatcher::with_default(&other.dispatch, || info_span!(parent: None, "b"));
+    assert_eq!(a.id(), b.id());
+    let (a, b) = (a.entered(), b.entered());
+    let active = || Context::current().span().span_context().clone();
+    assert_eq!(active(), b.span_context().unwrap());
+    drop(a);
+    assert_eq!(active(), b.span_context().unwrap());
+    drop(b);
+    assert!(!active().is_valid());
+}
+
+/// Puts two layers, and one that writes down what is warned about, into one subscriber.
+type InstallTwo = fn(FeedbackLayer, FeedbackLayer, Log) -> Dispatch;
+
+fn log_to(log: Log) -> impl tracing_subscriber::Layer<Registry> + Send + Sync {
+    tracing_subscriber::fmt::layer().with_writer(log).with_ansi(false)
+}
+
+const STACKS: &[(&str, InstallTwo)] = &[
+    ("above", |a, b, log| {
+        Dispatch::new(tracing_subscriber::registry().with(log_to(log)).with(a).with(b))
+    }),
+    ("both filtered", |a, b, log| {
+        let (a, b) = (a.with_filter(LevelFilter::INFO), b.with_filter(LevelFilter::DEBUG));
+        Dispatch::new(tracing_subscriber::registry().with(log_to(log)).with(a).with(b))
+    }),
+    ("both reloaded", |a, b, log| {
+        let (a, b) = (reload::Layer::new(a).0, reload::Layer::new(b).0);
+        Dispatch::new(tracing_subscriber::registry().with(log_to(log)).with(a).with(b))
+    }),
+    ("both optional", |a, b, log| {
+        Dispatch::new(tracing_subscriber::registry().with(log_to(log)).with(Some(a)).with(Some(b)))
+    }),
+    ("in one vector", |a, b, log| {
+        Dispatch::new(tracing_subscriber::registry().with(log_to(log)).with(vec![a, b]))
+    }),
+    ("boxed in a vector with the log", |a, b, log| {
+        let layers = vec![boxed(a), log_to(log).boxed(), boxed(b)];
+        Dispatch::new(tracing_subscriber::registry().with(layers))
+    }),
+    ("as one layer", |a, b, log| {
+        Dispatch::new(tracing_subscriber::registry().with(log_to(log)).with(a.and_then(b)))
+    }),
+];
+
+#[test]
+fn a_second_layer_in_one_subscriber_is_inert_and_says_so() {
+    for (stack, install) in STACKS {
+        let collectors =
+            [(), ()].map(|()| tracing_feedback::collector::Collector::start().unwrap());
+        let [(a, to_a), (b, to_b)] = [0, 1].map(|n| build(&collectors[n], |builder| builder));
+        let log = Log::default();
+        dispatcher::with_default(&install(a, b, log.clone()), || {
+            let outer = info_span!("outer").entered();
+            let again = outer.enter();
+            info_span!("inner").in_scope(|| {
+                info!("event");
+                assert!(enrich_span!(feedback = { "rating": true }).is_ok(), "{stack}");
+            });
+            drop(again);
+            assert!(Context::current().has_active_span(), "{stack}");
+            info_span!("more").in_scope(|| ());
+        });
+        to_a.flush().unwrap();
+        to_b.flush().unwrap();
+        let trees = collectors.each_ref().map(|collector| collector.tree());
+        let (captured, nothing) = if trees[0].is_empty() { (1, 0) } else { (0, 1) };
+        assert_eq!(
+            trees[captured], "outer\n  inner\n      feedback.rating = true\n  more\n",
+            "{stack}"
+        );
+        assert_eq!(trees[nothing], "", "{stack}");
+        let span = one(&collectors[captured], "outer");
+        assert!(span.events.is_empty(), "the warning is not about the service: {stack}");
+        assert_eq!(log.count("stays inert"), 1, "{stack}: {}", log.text());
+    }
+}
+
+#[test]
+fn layers_that_share_nothing_but_a_thread_can_be_dropped_in_any_order() {
+    let collector = Arc::new(tracing_feedback::collector::Collector::start().unwrap());
+    for _ in 0..20 {
+        let (layer, telemetry) = build(&collector, |builder| builder);
+        let dispatch = Dispatch::new(tracing_subscriber::registry().with(layer));
+        dispatcher::with_default(&dispatch, || {
+            let outcome = enrich_span!(feedback = { "rating": 1 }).into_result();
+            assert_eq!(outcome, Err(tracing_feedback::EnrichError::NoActiveSpan));
+            info_span!("span").in_scope(|| ());
+        });
+        drop(dispatch);
+        telemetry.shutdown().unwrap();
+    }
+    assert_eq!(collector.spans().len(), 20);
+    dispatcher::with_default(&Dispatch::new(tracing_subscriber::registry()), || {
+        let outcome = enrich_span!(feedback = { "rating": 1 }).into_result();
+        assert_eq!(outcome, Err(tracing_feedback::EnrichError::NotInstalled));
+    });
+}

@@ -1,0 +1,502 @@
+//! Beside the OpenTelemetry API: its active context, its SDK's parts, and `SpanExt`.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::trace::{
+    Link, Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
+    TraceState, Tracer, TracerProvider,
+};
+use opentelemetry::{Context, InstrumentationScope, KeyValue};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{
+    IdGenerator, Sampler, SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample,
+};
+use tracing::field::Empty;
+use tracing::{info, info_span};
+use tracing_feedback::collector::Collector;
+use tracing_feedback::{EnrichError, SpanError, SpanExt, enrich_session, enrich_span, propagation};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::prelude::*;
+
+use crate::show::{attributes, events, is_child, one, status, watched};
+use crate::{Rig, build};
+
+fn remote() -> SpanContext {
+    let state = TraceState::from_key_value([("vendor", "x")]).unwrap();
+    SpanContext::new(TraceId::from(0xabc), SpanId::from(0xdef), TraceFlags::SAMPLED, true, state)
+}
+
+fn provider(rig: &Rig) -> SdkTracerProvider {
+    SdkTracerProvider::builder().with_span_processor(rig.telemetry.span_processor()).build()
+}
+
+// ---- the active context ------------------------------------------------------------------------
+
+#[test]
+fn the_active_span_is_ours_and_live() {
+    let rig = Rig::new();
+    let kept = rig.run(|| {
+        let _span = info_span!("span", field = 1).entered();
+        let context = Context::current();
+        let active = context.span();
+        assert_eq!(active.span_context(), &tracing::Span::current().span_context().unwrap());
+        assert!(active.is_recording());
+        active.set_attribute(KeyValue::new("field", 2));
+        active.set_attribute(KeyValue::new("feedback.rating", 3));
+        active.set_attributes([KeyValue::new("model", "small")]);
+        active.add_event("happened", vec![KeyValue::new("n", 1)]);
+        active.add_link(remote(), vec![]);
+        active.set_status(Status::error("no luck"));
+        active.update_name("renamed");
+        context
+    });
+    let span = one(&rig.collector, "renamed");
+    assert_eq!(attributes(&span), "feedback.rating=3 field=2 model=\"small\"");
+    assert_eq!(events(&span), "happened: n=1\n");
+    assert_eq!(status(&span), "error: no luck");
+    assert_eq!((span.links[0].span_id, span.links[0].flags), (remote().span_id(), 0x301));
+    assert_eq!(span.links[0].trace_state, "vendor=x");
+    assert!(!kept.span().is_recording());
+    kept.span().set_attribute(KeyValue::new("too", "late"));
+    kept.span().end();
+    rig.telemetry.flush().unwrap();
+    assert_eq!(rig.collector.spans().len(), 1);
+}
+
+#[test]
+fn an_end_by_the_api_counts() {
+    let rig = Rig::new();
+    let end = SystemTime::now() + Duration::from_secs(60);
+    rig.run(|| {
+        let _span = info_span!("span").entered();
+        Context::current().span().end_with_timestamp(end);
+    });
+    let nanos = end.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+    assert_eq!(u128::from(one(&rig.collector, "span").end_time_unix_nano), nanos);
+}
+
+#[test]
+fn without_activation_the_context_stays_as_it_is() {
+    let rig = Rig::with(|builder| builder.with_context_activation(false));
+    rig.run(|| {
+        let _parent = info_span!("parent").entered();
+        assert!(!Context::current().has_active_span());
+        let _child = info_span!("child").entered();
+        let mut headers = HashMap::new();
+        propagation::inject(&mut headers);
+        let context = tracing::Span::current().span_context().unwrap();
+        assert!(headers["traceparent"].contains(&context.span_id().to_string()));
+    });
+    assert_eq!(rig.collector.tree(), "parent\n  child\n");
+}
+
+#[test]
+fn a_suppressed_context_creates_nothing() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let before = info_span!("before");
+        let _around = info_span!("around").entered();
+        {
+            let _suppressed = Context::enter_telemetry_suppressed_scope();
+            info!("unheard");
+            let unseen = info_span!("unseen").entered();
+            info_span!("unseen either").in_scope(|| ());
+            assert_eq!(unseen.span_context(), Err(SpanError::SpanDisabled));
+            // A span from before doesn't lift it.
+            before.in_scope(|| {
+                assert!(Context::is_current_telemetry_suppressed());
+                info_span!("unseen as well").in_scope(|| ());
+            });
+        }
+        assert!(!Context::is_current_telemetry_suppressed());
+        info_span!("after").in_scope(|| ());
+    });
+    assert_eq!(rig.collector.tree(), "before\naround\n  after\n");
+    assert_eq!(events(&one(&rig.collector, "around")), "");
+}
+
+// ---- spans made with the API -------------------------------------------------------------------
+
+#[test]
+fn spans_of_an_sdk_provider_arrive_in_the_same_trace() {
+    let rig = Rig::with(|builder| builder.with_session_propagation(true));
+    let provider = provider(&rig);
+    let tracer = provider.tracer("library");
+    rig.run(|| {
+        let _ours = info_span!("ours", session.id = "s").entered();
+        let mut theirs = tracer
+            .span_builder("theirs")
+            .with_kind(SpanKind::Client)
+            .with_attributes([KeyValue::new("key", 1), KeyValue::new("key", 2)])
+            .with_links(vec![Link::with_context(remote())])
+            .start(&tracer);
+        theirs.add_event("sent", vec![KeyValue::new("bytes", 3)]);
+        theirs.set_status(Status::error("refused"));
+        let _theirs = Context::current_with_span(theirs).attach();
+        info_span!("ours again").in_scope(|| {
+            assert!(enrich_span!(feedback = { "rating": 1 }).is_ok());
+            tracer.in_span("theirs again", |_| ());
+        });
+    });
+    assert_eq!(
+        rig.collector.tree(),
+        "ours\n  theirs\n    ours again\n        feedback.rating = 1\n      theirs again\n"
+    );
+    let theirs = one(&rig.collector, "theirs");
+    assert_eq!(attributes(&theirs), "key=2 session.id=\"s\"");
+    assert_eq!(events(&theirs), "sent: bytes=3\n");
+    assert_eq!((theirs.kind.clone(), status(&theirs)), (SpanKind::Client, "error: refused".into()));
+    assert_eq!(theirs.links[0].span_id, remote().span_id());
+    assert_eq!(theirs.scope.name, "library");
+    assert!(rig.collector.spans().iter().all(|span| span.attributes["session.id"] == "s"));
+    provider.shutdown().unwrap();
+    rig.run(|| info_span!("the layer goes on").in_scope(|| ()));
+    one(&rig.collector, "the layer goes on");
+}
+
+#[test]
+fn a_root_below_which_we_are_keeps_its_sampling_decision() {
+    let rig = Rig::new();
+    let provider = SdkTracerProvider::builder()
+        .with_span_processor(rig.telemetry.span_processor())
+        .with_sampler(Sampler::AlwaysOff)
+        .build();
+    rig.run(|| {
+        provider.tracer("library").in_span("unsampled", |_| {
+            info_span!("ours").in_scope(|| ());
+            info_span!(parent: None, "root").in_scope(|| ());
+        });
+    });
+    assert_eq!(rig.collector.tree(), "root\n");
+}
+
+// ---- the SDK's parts ---------------------------------------------------------------------------
+
+/// Writes down what it is asked, and is as talkative as a sampler may be.
+#[derive(Clone, Debug, Default)]
+struct Asked(Arc<Mutex<Vec<String>>>);
+
+impl ShouldSample for Asked {
+    fn should_sample(
+        &self,
+        parent: Option<&Context>,
+        trace_id: TraceId,
+        name: &str,
+        kind: &SpanKind,
+        attributes: &[KeyValue],
+        links: &[Link],
+    ) -> SamplingResult {
+        info!("asked");
+        let _span = info_span!("asked").entered();
+        let _ = enrich_span!(feedback = { "asked": true });
+        let _ = enrich_session!(feedback = { "asked": true });
+        let _ = tracing::Span::current().context();
+        propagation::inject(&mut HashMap::new());
+        assert_ne!(trace_id, TraceId::INVALID);
+
+        let of = parent.map(|context| context.span().span_context().clone());
+        let of = of.filter(SpanContext::is_valid);
+        let mut shown: Vec<_> = attributes
+            .iter()
+            .map(|attribute| format!("{}={}", attribute.key, attribute.value))
+            .collect();
+        shown.sort();
+        self.0.lock().unwrap().push(format!(
+            "{name} {kind:?} below {} with {} and {} links",
+            of.as_ref()
+                .map_or("none".to_owned(), |parent| parent.trace_flags().to_u8().to_string()),
+            shown.join(","),
+            links.len()
+        ));
+        let trace_state = of.map_or_else(TraceState::default, |of| of.trace_state().clone());
+        SamplingResult {
+            decision: match name {
+                "drop" => SamplingDecision::Drop,
+                "record" => SamplingDecision::RecordOnly,
+                _ => SamplingDecision::RecordAndSample,
+            },
+            attributes: vec![KeyValue::new("sampler.ratio", 0.5)],
+            trace_state: trace_state.insert("sampler", name.replace(' ', "_")).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn a_sampler_sees_the_span_and_adds_to_it() {
+    let (rig, asked) = watched(|| {
+        let asked = Asked::default();
+        let rig = Rig::with(|builder| builder.with_sampler(asked.clone()));
+        rig.run(|| {
+            let span = info_span!(
+                "static",
+                a = 1,
+                session.id = "s",
+                otel.name = Empty,
+                b = Empty,
+                metadata.tenant = "t"
+            );
+            span.record("otel.name", "dynamic");
+            span.record("b", 2);
+            span.add_link(remote()).unwrap();
+            let _span = span.entered();
+            info_span!("child", otel.kind = "client").in_scope(|| ());
+            info_span!("drop").in_scope(|| info_span!("below drop").in_scope(|| ()));
+            info_span!("record").in_scope(|| ());
+        });
+        (rig, asked)
+    });
+    let asked = asked.0.lock().unwrap().clone();
+    assert_eq!(
+        asked,
+        [
+            "dynamic Internal below none with a=1,b=2,metadata.tenant=t,session.id=s and 1 links",
+            "child Client below 1 with session.id=s and 0 links",
+            "drop Internal below 1 with session.id=s and 0 links",
+            "below drop Internal below 0 with session.id=s and 0 links",
+            "record Internal below 1 with session.id=s and 0 links",
+        ]
+    );
+    assert_eq!(rig.collector.tree(), "dynamic\n    metadata.tenant = \"t\"\n  child\nbelow drop\n");
+    let span = one(&rig.collector, "dynamic");
+    assert_eq!(span.attributes["sampler.ratio"], 0.5);
+    assert_eq!(span.trace_state, "sampler=dynamic");
+    assert!(span.events.is_empty());
+    assert_eq!(one(&rig.collector, "child").trace_state, "sampler=child");
+}
+
+#[test]
+fn ratio_samplers_decide_by_trace() {
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(0.5)));
+    let rig = Rig::with(|builder| builder.with_sampler(sampler));
+    rig.run(|| {
+        for _ in 0..200 {
+            info_span!("root").in_scope(|| info_span!("child").in_scope(|| ()));
+        }
+    });
+    let spans = rig.collector.spans();
+    let roots: Vec<_> = spans.iter().filter(|span| span.name == "root").collect();
+    assert!((40..160).contains(&roots.len()), "{}", roots.len());
+    assert_eq!(spans.len(), 2 * roots.len());
+    let is_below_half =
+        |id: TraceId| u64::from_be_bytes(id.to_bytes()[8..].try_into().unwrap()) >> 63 == 0;
+    assert!(roots.iter().all(|root| is_below_half(root.trace_id)));
+    assert_eq!(rig.telemetry.stats().unsampled as usize, 400 - spans.len());
+}
+
+/// Counts.
+#[derive(Debug, Default)]
+struct Counting(AtomicU64);
+
+impl IdGenerator for Counting {
+    fn new_trace_id(&self) -> TraceId {
+        let _span = info_span!("counting").entered();
+        TraceId::from(0xffff_0000 + u128::from(self.0.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    fn new_span_id(&self) -> SpanId {
+        SpanId::from(1 + self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+#[test]
+fn ids_resource_and_scope_of_ones_own() {
+    let rig = Rig::with(|builder| {
+        builder
+            .with_id_generator(Counting::default())
+            .with_resource(
+                Resource::builder_empty()
+                    .with_attributes([
+                        KeyValue::new("service.name", "from the resource"),
+                        KeyValue::new("region", "eu"),
+                    ])
+                    .build(),
+            )
+            .with_service_name("from the name")
+            .with_instrumentation_scope(
+                InstrumentationScope::builder("mine").with_version("7").build(),
+            )
+    });
+    rig.run(|| info_span!("root").in_scope(|| info_span!("child").in_scope(|| ())));
+    let (root, child) = (one(&rig.collector, "root"), one(&rig.collector, "child"));
+    assert_eq!((root.span_id, root.trace_id), (SpanId::from(1), TraceId::from(0xffff_0001)));
+    assert_eq!((child.span_id, child.trace_id), (SpanId::from(3), root.trace_id));
+    assert_eq!(root.resource["service.name"], "from the name");
+    assert_eq!(root.resource["region"], "eu");
+    assert_eq!(root.resource["telemetry.sdk.language"], "rust");
+    assert_eq!((root.scope.name.as_str(), root.scope.version.as_str()), ("mine", "7"));
+    assert_eq!(rig.collector.spans().len(), 2);
+}
+
+// ---- SpanExt -----------------------------------------------------------------------------------
+
+#[test]
+fn every_method_of_the_extension_reaches_the_span() {
+    let rig = Rig::new();
+    let then = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
+    let context = rig.run(|| {
+        let span = info_span!("span");
+        span.set_parent(Context::new().with_remote_span_context(remote())).unwrap();
+        span.set_session(&tracing_feedback::Session::with_id("s").unwrap()).unwrap();
+        span.set_attribute("a", 1).unwrap();
+        span.set_attribute("a", "last").unwrap();
+        span.set_attribute("feedback.rating", true).unwrap();
+        span.set_attribute("tracing_feedback.scope", "forged").unwrap();
+        span.add_link(remote()).unwrap();
+        span.add_link_with_attributes(remote(), vec![KeyValue::new("why", "because")]).unwrap();
+        span.add_event("now", vec![KeyValue::new("n", 1)]).unwrap();
+        span.add_event_with_timestamp("then", then, vec![]).unwrap();
+        span.set_status(Status::error("first")).unwrap();
+        span.set_status(Status::Unset).unwrap();
+        span.set_status(Status::error("second")).unwrap();
+        let context = span.context().unwrap();
+        assert_eq!(context.span().span_context(), &span.span_context().unwrap());
+        let done = info_span!("done");
+        done.set_status(Status::Ok).unwrap();
+        done.set_status(Status::error("no more")).unwrap();
+        span.span_context().unwrap()
+    });
+    let span = one(&rig.collector, "span");
+    assert_eq!((span.trace_id, span.span_id), (context.trace_id(), context.span_id()));
+    assert_eq!((span.trace_id, span.parent_span_id), (remote().trace_id(), remote().span_id()));
+    assert_eq!(span.trace_state, "vendor=x");
+    assert_eq!(attributes(&span), "a=\"last\" feedback.rating=true session.id=\"s\"");
+    assert_eq!(span.dropped_attributes_count, 1, "the forged one");
+    assert_eq!(events(&span), "now: n=1\nthen: \n");
+    assert_eq!(span.events[1].time_unix_nano, 7_000_000_000);
+    assert_eq!(span.links.len(), 2);
+    assert_eq!(span.links[1].attributes["why"], "because");
+    assert_eq!(status(&span), "error: second");
+    assert_eq!(status(&one(&rig.collector, "done")), "ok");
+}
+
+/// What every method says of a span.
+fn outcomes(span: &tracing::Span) -> Vec<Result<(), SpanError>> {
+    vec![
+        span.set_parent(Context::new()),
+        span.context().map(drop),
+        span.span_context().map(drop),
+        span.set_session(&tracing_feedback::Session::new()),
+        span.add_link(remote()),
+        span.add_link_with_attributes(remote(), vec![]),
+        span.set_attribute("a", 1),
+        span.set_status(Status::Ok),
+        span.add_event("e", vec![]),
+        span.add_event_with_timestamp("e", SystemTime::now(), vec![]),
+    ]
+}
+
+#[test]
+fn every_method_says_where_it_has_no_effect() {
+    // No subscriber at all, one without the layer, and one that isn't based on a registry.
+    assert_eq!(outcomes(&tracing::Span::none()), vec![Err(SpanError::SpanDisabled); 10]);
+    tracing::subscriber::with_default(tracing_subscriber::registry(), || {
+        assert_eq!(outcomes(&info_span!("span")), vec![Err(SpanError::NotInstalled); 10]);
+    });
+
+    let collector = Collector::start().unwrap();
+    let (layer, _telemetry) = build(&collector, |builder| builder);
+    let filtered = layer.with_filter(filter_fn(|metadata| metadata.name() != "hidden"));
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+    let subscriber = tracing_subscriber::registry().with(log).with(filtered);
+    tracing::subscriber::with_default(subscriber, || {
+        assert_eq!(outcomes(&info_span!("hidden")), vec![Err(SpanError::SpanDisabled); 10]);
+        assert_eq!(outcomes(&tracing::Span::none()), vec![Err(SpanError::SpanDisabled); 10]);
+        assert_eq!(outcomes(&info_span!("seen")), vec![Ok(()); 10]);
+        let span = info_span!("linked");
+        assert_eq!(span.add_link(SpanContext::NONE), Err(SpanError::InvalidTarget));
+        // A child of a hidden span is below the captured one around.
+        let top = info_span!("top").entered();
+        let hidden = info_span!("hidden").entered();
+        let hidden_outcome = enrich_span!(span = &hidden, feedback = { "rating": 1 });
+        assert_eq!(hidden_outcome.into_result(), Err(EnrichError::SpanDisabled));
+        let mut headers = HashMap::new();
+        propagation::inject(&mut headers);
+        let id = top.span_context().unwrap().span_id().to_string();
+        assert!(headers["traceparent"].contains(&id));
+    });
+}
+
+#[test]
+fn a_parent_is_fixed_once_the_span_has_started() {
+    let rig = Rig::new();
+    let other = || Context::new().with_remote_span_context(remote());
+    rig.run(|| {
+        let entered = info_span!("entered");
+        entered.in_scope(|| ());
+        assert_eq!(entered.set_parent(other()), Err(SpanError::AlreadyStarted));
+
+        let parent = info_span!("parent");
+        let child = info_span!(parent: &parent, "child");
+        assert_eq!(parent.set_parent(other()), Err(SpanError::AlreadyStarted));
+
+        let asked = info_span!("asked");
+        asked.context().unwrap();
+        assert_eq!(asked.set_parent(other()), Err(SpanError::AlreadyStarted));
+
+        let told = info_span!("told");
+        told.set_parent(Context::new()).unwrap();
+        told.set_parent(other()).unwrap();
+        told.in_scope(|| info_span!("below told").in_scope(|| ()));
+        drop(child);
+    });
+    assert_eq!(rig.collector.tree(), "entered\nparent\n  child\nasked\ntold\n  below told\n");
+    let told = one(&rig.collector, "told");
+    assert_eq!((told.trace_id, told.parent_span_id), (remote().trace_id(), remote().span_id()));
+    assert!(is_child(&one(&rig.collector, "below told"), &told));
+}
+
+#[test]
+fn a_parent_that_is_one_of_ours() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let request = info_span!("request", session.id = "s");
+        let context = request.context().unwrap();
+        // A worker that got nothing but the context.
+        let job = info_span!(parent: None, "job");
+        job.set_parent(context).unwrap();
+        job.in_scope(|| info_span!("step").in_scope(|| ()));
+    });
+    assert_eq!(rig.collector.tree(), "request\n  job\n    step\n");
+    assert!(rig.collector.spans().iter().all(|span| span.attributes["session.id"] == "s"));
+}
+
+#[test]
+fn trace_state_is_kept_and_passed_on() {
+    let rig = Rig::new();
+    let headers = HashMap::from([
+        (
+            "traceparent".to_owned(),
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+        ),
+        ("tracestate".to_owned(), "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7".to_owned()),
+    ]);
+    let mut onwards = HashMap::new();
+    rig.run(|| {
+        let span = info_span!("server");
+        span.set_parent(propagation::extract(&headers)).unwrap();
+        span.in_scope(|| info_span!("client").in_scope(|| propagation::inject(&mut onwards)));
+    });
+    assert_eq!(onwards["tracestate"], headers["tracestate"]);
+    let client = one(&rig.collector, "client");
+    assert_eq!(client.trace_state, headers["tracestate"]);
+    assert_eq!(onwards["traceparent"], format!("00-{}-{}-01", client.trace_id, client.span_id));
+}
+
+#[test]
+fn what_is_injected_is_the_innermost_span_whoever_made_it() {
+    let rig = Rig::new();
+    let provider = provider(&rig);
+    rig.run(|| {
+        let _ours = info_span!("ours").entered();
+        provider.tracer("library").in_span("theirs", |context| {
+            let mut headers = HashMap::new();
+            propagation::inject(&mut headers);
+            let id = context.span().span_context().span_id().to_string();
+            assert!(headers["traceparent"].contains(&id), "{headers:?}");
+        });
+    });
+    assert_eq!(rig.collector.tree(), "ours\n  theirs\n");
+}
