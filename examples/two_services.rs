@@ -154,8 +154,8 @@ async fn look_up(question: &str) -> &'static str {
     if question.contains("Moon") { "384,400 km" } else { "I don't know" }
 }
 
-/// Takes what the user said about the front end's work: what a span of another process deserves is
-/// said by its ids, which came in the headers.
+/// Takes what the user said about the front end's work. The span it is about is in another process;
+/// its ids came in the headers.
 async fn opinion(headers: HeaderMap, comment: String) {
     let caller = propagation::extract(&headers).span().span_context().clone();
     let span = request_span("POST /opinion", &headers);

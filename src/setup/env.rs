@@ -144,9 +144,11 @@ pub(crate) fn redact_endpoint(endpoint: &str) -> String {
 }
 
 /// Headers in the order given, names in lower case. Values are secrets: `Debug` hides them.
+#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Headers(pub(crate) Vec<(String, String)>);
 
+#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(name, _)| (name, HIDDEN))).finish()
@@ -154,6 +156,7 @@ impl fmt::Debug for Headers {
 }
 
 /// A value that is judged later, and the variable it came from.
+#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) variable: &'static str,
@@ -162,6 +165,7 @@ pub(crate) struct Candidate {
     pub(crate) of_signal: bool,
 }
 
+#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 impl fmt::Debug for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={:?}", self.variable, redact_endpoint(&self.value))
