@@ -1,7 +1,7 @@
 //! The clock: nanoseconds since the Unix epoch.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) fn now() -> u64 {
     unix_nanos(SystemTime::now())
@@ -15,6 +15,12 @@ pub(crate) fn unix_nanos(time: SystemTime) -> u64 {
 
 pub(crate) fn system_time(unix_nanos: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(unix_nanos)
+}
+
+/// The instant after `limit`; a limit that no clock can count to ends in a year.
+pub(crate) fn after(limit: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    Instant::now() + limit.min(YEAR)
 }
 
 /// The time of an enrichment: never the same twice in a process, and never earlier than the one

@@ -104,7 +104,7 @@ mod clock;
 #[cfg(feature = "collector")]
 pub mod collector;
 mod document;
-#[allow(dead_code)]
+#[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
 mod encode;
 pub mod enrich;
 pub mod fold;
@@ -118,6 +118,8 @@ mod settings;
 mod setup;
 mod sink;
 mod state;
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+mod transport;
 
 pub use capture::{FeedbackLayer, FeedbackSpanProcessor, SpanError, SpanExt};
 pub use document::Document;

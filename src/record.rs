@@ -6,6 +6,7 @@
 //! has, and a sink can walk them without building a tree.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
 
 use opentelemetry::trace::{
@@ -86,34 +87,63 @@ pub(crate) struct Link {
 }
 
 impl SpanRecord {
-    /// A record of a span that starts now, with room for `capacity` attributes.
+    /// A record of a span that starts now.
     pub(crate) fn begin(
         name: impl Into<Cow<'static, str>>,
         start: u64,
-        capacity: usize,
         scope: Arc<InstrumentationScope>,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        let (name, status) = (name.into(), Status::Unset);
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+        if let Some(mut record) = spare {
+            (record.name, record.start, record.end, record.scope) = (name, start, start, scope);
+            return record;
+        }
+        Box::new(Self {
             trace_id: TraceId::INVALID,
             span_id: SpanId::INVALID,
             parent: Parent::NONE,
             flags: TraceFlags::default(),
             trace_state: TraceState::default(),
-            name: name.into(),
+            name,
             kind: SpanKind::Internal,
             start,
             end: start,
-            attributes: Attributes::with_capacity(capacity),
+            attributes: Attributes::with_capacity(16),
             enrichments: Enrichments::default(),
             dropped_attributes: 0,
             events: Vec::new(),
             dropped_events: 0,
             links: Vec::new(),
             dropped_links: 0,
-            status: Status::Unset,
+            status,
             scope,
             feedback: false,
+        })
+    }
+
+    /// Keeps the record's memory for the next span of this thread.
+    pub(crate) fn recycle(mut self: Box<Self>) {
+        // A large span is an exception: its memory is better given back.
+        if self.attributes.entries.capacity() > 64 || self.attributes.arena.capacity() > 4096 {
+            return;
         }
+        self.attributes.clear();
+        self.parent = Parent::NONE;
+        self.trace_state = TraceState::default();
+        self.kind = SpanKind::Internal;
+        self.enrichments = Enrichments::default();
+        (self.dropped_attributes, self.dropped_events, self.dropped_links) = (0, 0, 0);
+        self.events.clear();
+        self.links.clear();
+        self.status = Status::Unset;
+        self.feedback = false;
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < MOST_SPARE {
+                spare.push(self);
+            }
+        });
     }
 
     /// Sets an attribute unless that would make more than `most` of them.
@@ -167,6 +197,14 @@ impl SpanRecord {
         let links: usize = self.links.iter().map(|link| 96 + link.attributes.size()).sum();
         256 + self.name.len() + self.attributes.size() + enrichments + events + links
     }
+}
+
+/// How many records a thread keeps for its next spans.
+const MOST_SPARE: usize = 64;
+
+thread_local! {
+    #[allow(clippy::vec_box)] // what is kept is the memory of the box
+    static SPARE: RefCell<Vec<Box<SpanRecord>>> = const { RefCell::new(Vec::new()) };
 }
 
 fn value_size(value: &Value) -> usize {
@@ -282,6 +320,12 @@ impl Attributes {
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.arena.clear();
+        self.garbage = 0;
     }
 
     /// Sets `key` to `value`, in its place if the key is there already.

@@ -121,10 +121,9 @@ impl FeedbackLayer {
     fn begin(&self, attributes: &Attributes<'_>, parent: Option<&Arc<SpanState>>) -> Live {
         let settings = &self.installation.settings;
         let metadata = attributes.metadata();
-        let capacity = attributes.fields().len() + visit::CONSTANTS + 3;
         let scope = self.installation.scope.clone();
-        let record = SpanRecord::begin(metadata.name(), clock::now(), capacity, scope);
-        let mut live = Live::new(Box::new(record));
+        let record = SpanRecord::begin(metadata.name(), clock::now(), scope);
+        let mut live = Live::new(record);
         // The OpenTelemetry context counts where this layer keeps it up to date, and where nothing
         // of ours is around.
         if attributes.is_contextual() && (settings.switches.context_activation || parent.is_none())

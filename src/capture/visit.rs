@@ -118,9 +118,6 @@ fn shortened(value: ValueRef<'_>, most: Option<usize>) -> ValueRef<'_> {
     }
 }
 
-/// How many attributes [`push_constants`] pushes at the most.
-pub(super) const CONSTANTS: usize = 7;
-
 /// The part of a span that is the same each time: where its call site is, and on which thread it
 /// was made.
 pub(super) fn push_constants(

@@ -14,5 +14,4 @@ mod span;
 mod tests;
 mod wire;
 
-#[allow(unused_imports)]
-pub(crate) use span::append_span;
+pub(crate) use span::{append_span, end_of_span};

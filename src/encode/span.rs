@@ -60,6 +60,16 @@ pub(crate) fn append_span(out: &mut Vec<u8>, record: &SpanRecord) {
     });
 }
 
+/// Where span number `spans` of those in `encoded` ends. `None` if there are fewer.
+pub(crate) fn end_of_span(encoded: &[u8], spans: usize) -> Option<usize> {
+    let mut end = 0;
+    for _ in 0..spans {
+        let (length, size) = wire::read_varint(encoded.get(end + 1..)?)?;
+        end += 1 + size + usize::try_from(length).ok()?;
+    }
+    (end <= encoded.len()).then_some(end)
+}
+
 /// `SpanKind`.
 fn kind(kind: &SpanKind) -> u32 {
     match kind {

@@ -101,7 +101,7 @@ fn record() -> impl Strategy<Value = SpanRecord> {
     (what, held, parent, 0..u64::MAX / 4, 0..u64::MAX / 4).prop_map(
         |((context, name, kind, status, dropped, dropped_links), held, parent, start, length)| {
             let (attributes, leaves, events, links) = held;
-            let mut record = SpanRecord::begin(name, start, 0, scope("test"));
+            let mut record = SpanRecord::begin(name, start, scope("test"));
             record.trace_id = context.trace_id();
             record.span_id = context.span_id();
             record.parent = Parent { span_id: SpanId::from(parent.0), is_remote: parent.1 };
@@ -134,7 +134,7 @@ fn record() -> impl Strategy<Value = SpanRecord> {
                     dropped_attributes,
                 })
                 .collect();
-            record
+            *record
         },
     )
 }

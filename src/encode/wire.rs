@@ -24,10 +24,22 @@ pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// A varint at the beginning of `bytes`, and how many of them it takes.
+pub(super) fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut value = 0;
+    for (at, byte) in bytes.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Some((value, at + 1));
+        }
+    }
+    None
+}
+
 /// How many bytes `value` takes as a varint.
 pub(super) const fn varint_size(value: u64) -> usize {
     // Seven bits a byte, and one byte for zero.
-    (((64 - (value | 1).leading_zeros()) as usize) + 6) / 7
+    ((64 - (value | 1).leading_zeros()) as usize).div_ceil(7)
 }
 
 /// How many bytes a field of `length` bytes takes, with a tag of one byte and its length.
@@ -127,6 +139,7 @@ mod tests {
                 let mut out = Vec::new();
                 varint(&mut out, value);
                 assert_eq!(out.len(), varint_size(value), "{value}");
+                assert_eq!(read_varint(&out), Some((value, out.len())));
             }
         }
     }

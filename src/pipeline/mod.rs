@@ -1,38 +1,46 @@
 //! The pipeline: from finished records to the sink.
 //!
-//! Callers push records into a bounded [queue](queue); one export thread takes them out in batches,
-//! by size or after a delay, and gives them to the [sink](crate::sink). Nothing a caller does here
-//! waits for I/O. What is lost on the way is counted by reason, and reported by the next `flush`.
+//! Each thread packs its records into parcels on a [lane](lane) of its own; full ones go to a bounded
+//! [queue](queue). One export thread takes them out in batches, by size or after a delay, and gives
+//! them to the [sink](crate::sink). Nothing a caller does here waits for I/O. What is lost on the way
+//! is counted by reason, and reported by the next `flush`.
 
 mod error;
+mod lane;
 mod queue;
 pub(crate) mod stats;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use opentelemetry::InstrumentationScope;
 
 pub use error::FlushError;
-use queue::Queue;
+use lane::{Closed, Lanes};
+use queue::{Next, Queue};
 use stats::{Counters, Drop, Stats};
 
+use crate::clock;
 use crate::quiet;
 use crate::record::SpanRecord;
-use crate::sink::Sink;
+use crate::sink::{Delivery, Packing, Sink};
 
 /// When batches are made, and how much may wait.
 #[derive(Clone, Debug)]
 pub(crate) struct Batching {
-    /// The longest a record waits before it is exported.
+    /// The longest a span waits before it is exported.
     pub(crate) delay: Duration,
-    /// Records in one batch at the most.
-    pub(crate) batch_spans: usize,
+    /// Spans in one batch at the most, if told; otherwise as the sink's packing has it.
+    pub(crate) batch_spans: Option<usize>,
     /// Bytes in one batch at the most, about: below the 4 MiB that gRPC receivers take.
     pub(crate) batch_bytes: usize,
-    /// Records that may wait, if there is a limit by count.
+    /// Bytes that are exported without delay.
+    pub(crate) wake_bytes: usize,
+    /// Spans that may wait in the queue, if there is a limit by number.
     pub(crate) queue_spans: Option<usize>,
-    /// Bytes that may wait, about.
+    /// Bytes that may wait in the queue, about.
     pub(crate) queue_bytes: usize,
 }
 
@@ -40,16 +48,42 @@ impl Default for Batching {
     fn default() -> Self {
         Self {
             delay: Duration::from_secs(5),
-            batch_spans: 512,
+            batch_spans: None,
             batch_bytes: 2 * 1024 * 1024,
+            wake_bytes: 256 * 1024,
             queue_spans: None,
             queue_bytes: 32 * 1024 * 1024,
         }
     }
 }
 
+impl Batching {
+    /// Bytes of a parcel that a thread hands over.
+    const PARCEL_BYTES: usize = 60 * 1024;
+
+    /// Spans in one batch. Encoded ones are only limited by their bytes, unless told otherwise.
+    fn batch_spans(&self, packing: Packing) -> usize {
+        let spans = self.batch_spans.unwrap_or(match packing {
+            Packing::Records => 512,
+            Packing::Encoded => usize::MAX,
+        });
+        spans.min(self.queue_spans.unwrap_or(usize::MAX)).max(1)
+    }
+
+    /// Spans of a parcel: few enough that a batch and the queue can be filled to their limit.
+    fn parcel_spans(&self, packing: Packing) -> usize {
+        let by_queue = self.queue_spans.map_or(usize::MAX, |spans| spans / 8);
+        let by_batch = match packing {
+            Packing::Records => (self.batch_spans(packing) / 8).min(64),
+            Packing::Encoded => self.batch_spans(packing) / 8,
+        };
+        by_queue.min(by_batch).max(1)
+    }
+}
+
 /// The handle that records are pushed into. One per layer.
 pub(crate) struct Pipeline {
+    lanes: Arc<Lanes>,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -64,20 +98,24 @@ impl Pipeline {
     /// What `make_sink` answers, or that no thread could be started.
     pub(crate) fn start<Error: From<std::io::Error> + Send + 'static>(
         batching: Batching,
+        scope: Arc<InstrumentationScope>,
         counters: Arc<Counters>,
         make_sink: impl FnOnce() -> Result<Box<dyn Sink>, Error> + Send + 'static,
     ) -> Result<Self, Error> {
-        let queue = Arc::new(Queue::new(batching, counters.clone()));
         let (made, is_made) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("tracing-feedback".to_owned()).spawn({
-            let (queue, counters) = (queue.clone(), counters.clone());
+            let counters = counters.clone();
             move || {
                 quiet::mark_this_thread();
                 let _suppressed = opentelemetry::Context::enter_telemetry_suppressed_scope();
                 match make_sink() {
                     Ok(sink) => {
-                        let _ = made.send(Ok(()));
-                        run(&queue, &counters, sink);
+                        let packing = sink.packing();
+                        let delay = batching.delay;
+                        let lanes = Arc::new(Lanes::new(packing, scope, &batching));
+                        let queue = Arc::new(Queue::new(packing, batching, counters.clone()));
+                        let _ = made.send(Ok((lanes.clone(), queue.clone())));
+                        run(&lanes, &queue, &counters, delay, sink);
                     }
                     Err(error) => {
                         let _ = made.send(Err(error));
@@ -85,8 +123,9 @@ impl Pipeline {
                 }
             }
         })?;
+        let thread = Mutex::new(Some(thread));
         match is_made.recv() {
-            Ok(Ok(())) => Ok(Self { queue, counters, thread: Mutex::new(Some(thread)) }),
+            Ok(Ok((lanes, queue))) => Ok(Self { lanes, queue, counters, thread }),
             Ok(Err(error)) => Err(error),
             Err(_) => {
                 Err(std::io::Error::other("the export thread panicked while it started").into())
@@ -96,7 +135,9 @@ impl Pipeline {
 
     /// Hands over one record. Never waits: what doesn't fit is dropped and counted.
     pub(crate) fn push(&self, record: Box<SpanRecord>) {
-        self.queue.push(record);
+        if let Err(Closed(record)) = self.lanes.push(record, &self.queue) {
+            self.counters.dropped(Drop::AfterShutdown, 1, record.feedback.into());
+        }
     }
 
     /// Waits until every record pushed so far has arrived, or is known not to, or `limit` is over.
@@ -105,12 +146,14 @@ impl Pipeline {
     ///
     /// How many records did not arrive since the last report, and why.
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
-        self.queue.flush(Instant::now() + limit)
+        self.lanes.sweep(&self.queue);
+        self.queue.flush(clock::after(limit))
     }
 
     /// As [`flush`](Self::flush); what is pushed afterwards is dropped, and the export thread ends.
     pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
-        let deadline = Instant::now() + limit;
+        let deadline = clock::after(limit);
+        self.lanes.close(&self.queue);
         let result = self.queue.close(deadline);
         let thread = crate::lock(&self.thread).take();
         if let Some(thread) = thread
@@ -122,7 +165,7 @@ impl Pipeline {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.counters.read(self.queue.len() as u64)
+        self.counters.read((self.queue.waiting() + self.lanes.waiting()) as u64)
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -137,23 +180,53 @@ impl std::fmt::Debug for Pipeline {
 }
 
 /// The export thread: one batch after the other, until the queue is closed and empty.
-fn run(queue: &Queue, counters: &Counters, mut sink: Box<dyn Sink>) {
+fn run(
+    lanes: &Lanes,
+    queue: &Queue,
+    counters: &Counters,
+    delay: Duration,
+    mut sink: Box<dyn Sink>,
+) {
     let _ended = queue.announce_end();
-    while let Some(batch) = queue.next_batch() {
-        let spans = batch.len() as u64;
-        let feedback = batch.iter().filter(|record| record.feedback).count() as u64;
-        let export = catch_unwind(AssertUnwindSafe(|| sink.export(batch)));
-        match export.unwrap_or_else(|_| Err("the exporter panicked".to_owned())) {
-            Ok(()) => counters.exported(spans),
-            Err(reason) => {
-                counters.dropped(Drop::ExportFailed, spans, feedback);
-                queue.lost(Drop::ExportFailed, spans, reason);
+    let mut due = clock::after(delay);
+    loop {
+        let parcels = match queue.next(due) {
+            Next::Export(parcels) => parcels,
+            Next::Sweep => {
+                lanes.sweep(queue);
+                queue.hurry();
+                due = clock::after(delay);
+                continue;
             }
-        }
-        queue.settle();
+            Next::End => break,
+        };
+        let spans = parcels.iter().map(|parcel| parcel.spans as u64).sum();
+        let feedback = parcels.iter().map(|parcel| parcel.feedback as u64).sum();
+        let export = catch_unwind(AssertUnwindSafe(|| sink.export(parcels)));
+        let delivery = export.unwrap_or_else(|_| {
+            let mut delivery = Delivery::default();
+            delivery.fail(spans, feedback, "the exporter panicked".to_owned());
+            delivery
+        });
+        settle(queue, counters, delivery);
     }
     let shutdown = catch_unwind(AssertUnwindSafe(|| sink.shutdown(Duration::from_secs(5))));
     if let Err(reason) = shutdown.unwrap_or_else(|_| Err("the exporter panicked".to_owned())) {
         tracing::warn!(target: "tracing_feedback", reason, "the exporter could not be shut down");
     }
+}
+
+/// Counts what became of a batch, and lets those who wait for it know.
+fn settle(queue: &Queue, counters: &Counters, delivery: Delivery) {
+    counters.exported(delivery.exported);
+    counters.retried(delivery.retried);
+    if let Some((spans, feedback, message)) = delivery.failed {
+        counters.dropped(Drop::ExportFailed, spans, feedback);
+        queue.lost(Drop::ExportFailed, spans, message);
+    }
+    if let Some((spans, message)) = delivery.rejected {
+        counters.dropped(Drop::Rejected, spans, 0);
+        queue.lost(Drop::Rejected, spans, message);
+    }
+    queue.settle();
 }

@@ -2,9 +2,9 @@
 //!
 //! # Invariants
 //!
-//! - Records leave in the order they came, but for those evicted to make room for feedback.
-//! - `settled` is the number of the first record whose fate is not known yet.
-//! - A record that was pushed is exported, or counted as dropped once.
+//! - Parcels leave in the order they came, but for those evicted to make room for feedback.
+//! - `settled` is the number of the first span whose fate is not known yet.
+//! - A span that was pushed is exported, or counted as dropped once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -14,10 +14,11 @@ use super::Batching;
 use super::error::FlushError;
 use super::stats::{Counters, Drop};
 use crate::quiet;
-use crate::record::{Batch, SpanRecord};
+use crate::sink::{Packing, Parcel};
 
 pub(crate) struct Queue {
     batching: Batching,
+    batch_spans: usize,
     counters: Arc<Counters>,
     state: Mutex<State>,
     /// For the export thread: there is something to do.
@@ -28,9 +29,11 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Waiting>,
+    /// Each with its number.
+    waiting: VecDeque<(u64, Parcel)>,
+    spans: usize,
     bytes: usize,
-    /// Numbers given to records so far.
+    /// Spans pushed so far; a parcel has the number of its first.
     pushed: u64,
     settled: u64,
     /// Export without delay until this number is settled.
@@ -40,13 +43,15 @@ struct State {
     losses: BTreeMap<Drop, Loss>,
 }
 
-struct Waiting {
-    number: u64,
-    bytes: usize,
-    record: Box<SpanRecord>,
+/// What the export thread is to do next.
+pub(super) enum Next {
+    Export(Vec<Parcel>),
+    /// The delay is over: what threads have gathered is due.
+    Sweep,
+    End,
 }
 
-/// Records lost for one reason since the last report.
+/// Spans lost for one reason since the last report.
 #[derive(Default)]
 pub(crate) struct Loss {
     pub(crate) spans: u64,
@@ -54,94 +59,101 @@ pub(crate) struct Loss {
 }
 
 impl Queue {
-    pub(crate) fn new(batching: Batching, counters: Arc<Counters>) -> Self {
-        let state = Mutex::default();
-        Self { batching, counters, state, work: Condvar::new(), progress: Condvar::new() }
+    pub(crate) fn new(packing: Packing, batching: Batching, counters: Arc<Counters>) -> Self {
+        let batch_spans = batching.batch_spans(packing);
+        let (work, progress) = (Condvar::new(), Condvar::new());
+        Self { batching, batch_spans, counters, state: Mutex::default(), work, progress }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.lock().waiting.len()
+    /// Spans that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().spans
     }
 
-    pub(crate) fn push(&self, record: Box<SpanRecord>) {
-        let bytes = record.size();
-        let feedback = record.feedback;
+    pub(crate) fn push(&self, parcel: Parcel) {
         let mut state = self.lock();
         if state.closed {
             drop(state);
-            self.counters.dropped(Drop::AfterShutdown, 1, feedback.into());
+            self.count(Drop::AfterShutdown, parcel.spans, parcel.feedback);
             return;
         }
         let mut evicted = 0;
-        while !self.has_room(&state, bytes) {
+        while !self.has_room(&state, &parcel) {
             // Feedback is precious and rare; what doesn't carry it makes room.
-            let victim = state.waiting.iter().position(|waiting| !waiting.record.feedback);
-            match victim.filter(|_| feedback).and_then(|at| state.waiting.remove(at)) {
-                Some(victim) => {
+            let victim = state.waiting.iter().position(|(_, waiting)| waiting.feedback == 0);
+            match victim.filter(|_| parcel.feedback > 0).and_then(|at| state.waiting.remove(at)) {
+                Some((_, victim)) => {
+                    state.spans -= victim.spans;
                     state.bytes -= victim.bytes;
-                    evicted += 1;
+                    evicted += victim.spans;
                 }
                 None => {
-                    state.lose(Drop::QueueFull, evicted + 1, None);
+                    state.lose(Drop::QueueFull, (evicted + parcel.spans) as u64, None);
                     drop(state);
-                    self.counters.dropped(Drop::QueueFull, evicted + 1, feedback.into());
+                    self.count(Drop::QueueFull, evicted + parcel.spans, parcel.feedback);
                     return;
                 }
             }
         }
-        state.lose(Drop::QueueFull, evicted, None);
+        state.lose(Drop::QueueFull, evicted as u64, None);
+        let before = (state.spans, state.bytes);
         let number = state.pushed;
-        state.pushed += 1;
-        state.bytes += bytes;
-        state.waiting.push_back(Waiting { number, bytes, record });
-        // Wake the export thread once a batch, not once a span.
-        let is_batch = state.waiting.len().is_multiple_of(self.batching.batch_spans)
-            || state.bytes / self.batching.batch_bytes
-                != (state.bytes - bytes) / self.batching.batch_bytes;
+        state.pushed += parcel.spans as u64;
+        state.spans += parcel.spans;
+        state.bytes += parcel.bytes;
+        state.waiting.push_back((number, parcel));
+        // Wake the export thread once a batch, not once a parcel.
+        let (spans, bytes) = (self.batch_spans, self.batching.wake_bytes);
+        let is_batch =
+            state.spans / spans != before.0 / spans || state.bytes / bytes != before.1 / bytes;
         drop(state);
         if is_batch {
             self.work.notify_one();
         }
-        if evicted > 0 {
-            self.counters.dropped(Drop::QueueFull, evicted, 0);
-        }
+        self.count(Drop::QueueFull, evicted, 0);
     }
 
-    /// The next batch, after waiting for it; `None` once the queue is closed and empty.
-    pub(crate) fn next_batch(&self) -> Option<Batch> {
+    /// What there is to do, after waiting for it until `due`.
+    pub(super) fn next(&self, due: Instant) -> Next {
         let mut state = self.lock();
-        let due = Instant::now() + self.batching.delay;
         loop {
-            let is_full = state.waiting.len() >= self.batching.batch_spans
-                || state.bytes >= self.batching.batch_bytes;
+            let is_full =
+                state.spans >= self.batch_spans || state.bytes >= self.batching.wake_bytes;
             let is_urgent = state.closed || state.flush_to > state.settled;
             let left = due.saturating_duration_since(Instant::now());
-            if !state.waiting.is_empty() && (is_full || is_urgent || left.is_zero()) {
-                return Some(self.take_batch(&mut state));
+            if !state.waiting.is_empty() && (is_full || is_urgent) {
+                return Next::Export(self.take_batch(&mut state));
             }
             if state.closed {
-                return None;
+                return Next::End;
             }
-            // An empty queue has nothing that could become due.
-            let wait = if state.waiting.is_empty() { self.batching.delay } else { left };
-            state = wait_timeout(&self.work, state, wait);
+            if left.is_zero() {
+                return Next::Sweep;
+            }
+            state = wait_timeout(&self.work, state, left);
         }
     }
 
-    fn take_batch(&self, state: &mut State) -> Batch {
-        let mut batch = Vec::with_capacity(self.batching.batch_spans.min(state.waiting.len()));
-        let mut bytes = 0;
-        while let Some(next) = state.waiting.front() {
-            let is_full = batch.len() >= self.batching.batch_spans
+    /// Everything that waits is due.
+    pub(super) fn hurry(&self) {
+        let mut state = self.lock();
+        state.flush_to = state.pushed;
+    }
+
+    fn take_batch(&self, state: &mut State) -> Vec<Parcel> {
+        let mut batch = Vec::new();
+        let (mut spans, mut bytes) = (0, 0);
+        while let Some((_, next)) = state.waiting.front() {
+            let is_full = spans + next.spans > self.batch_spans
                 || bytes + next.bytes > self.batching.batch_bytes;
             if is_full && !batch.is_empty() {
                 break;
             }
-            if let Some(next) = state.waiting.pop_front() {
-                bytes += next.bytes;
-                batch.push(next.record);
-            }
+            spans += next.spans;
+            bytes += next.bytes;
+            batch.extend(state.waiting.pop_front().map(|(_, next)| next));
         }
+        state.spans -= spans;
         state.bytes -= bytes;
         batch
     }
@@ -149,7 +161,7 @@ impl Queue {
     /// The last batch is settled, whatever became of it.
     pub(crate) fn settle(&self) {
         let mut state = self.lock();
-        state.settled = state.waiting.front().map_or(state.pushed, |next| next.number);
+        state.settled = state.waiting.front().map_or(state.pushed, |(number, _)| *number);
         drop(state);
         self.progress.notify_all();
     }
@@ -183,10 +195,11 @@ impl Queue {
         if state.settled < state.pushed {
             // Out of time. What is in the exporter's hands may still arrive; the rest will not.
             let abandoned = std::mem::take(&mut state.waiting);
-            state.bytes = 0;
+            (state.spans, state.bytes) = (0, 0);
             drop(state);
-            let feedback = abandoned.iter().filter(|waiting| waiting.record.feedback).count();
-            self.counters.dropped(Drop::TimedOut, abandoned.len() as u64, feedback as u64);
+            let spans = abandoned.iter().map(|(_, parcel)| parcel.spans).sum();
+            let feedback = abandoned.iter().map(|(_, parcel)| parcel.feedback).sum();
+            self.count(Drop::TimedOut, spans, feedback);
         }
         result
     }
@@ -216,10 +229,17 @@ impl Queue {
         state.ended
     }
 
-    fn has_room(&self, state: &State, bytes: usize) -> bool {
-        let spans = state.waiting.len();
-        self.batching.queue_spans.is_none_or(|most| spans < most)
-            && (spans == 0 || state.bytes + bytes <= self.batching.queue_bytes)
+    fn has_room(&self, state: &State, parcel: &Parcel) -> bool {
+        let has_spans =
+            self.batching.queue_spans.is_none_or(|most| state.spans + parcel.spans <= most);
+        let has_bytes = state.bytes + parcel.bytes <= self.batching.queue_bytes;
+        state.waiting.is_empty() || (has_spans && has_bytes)
+    }
+
+    fn count(&self, why: Drop, spans: usize, feedback: usize) {
+        if spans > 0 {
+            self.counters.dropped(why, spans as u64, feedback as u64);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -9,18 +9,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) enum Drop {
     QueueFull,
     ExportFailed,
+    Rejected,
     AfterShutdown,
     TimedOut,
 }
 
 impl Drop {
-    const ALL: [Self; 4] =
-        [Self::QueueFull, Self::ExportFailed, Self::AfterShutdown, Self::TimedOut];
+    const ALL: [Self; 5] =
+        [Self::QueueFull, Self::ExportFailed, Self::Rejected, Self::AfterShutdown, Self::TimedOut];
 
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
             Self::ExportFailed => "export_failed",
+            Self::Rejected => "rejected",
             Self::AfterShutdown => "after_shutdown",
             Self::TimedOut => "timed_out",
         }
@@ -34,6 +36,7 @@ pub(crate) struct Counters {
     dropped_feedback: AtomicU64,
     dropped_attributes: AtomicU64,
     unsampled: AtomicU64,
+    retried: AtomicU64,
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -49,6 +52,10 @@ impl Counters {
 
     pub(crate) fn dropped_attributes(&self, attributes: u64) {
         self.dropped_attributes.fetch_add(attributes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn retried(&self, spans: u64) {
+        self.retried.fetch_add(spans, Ordering::Relaxed);
     }
 
     pub(crate) fn unsampled(&self) {
@@ -74,7 +81,7 @@ impl Counters {
             dropped_feedback: load(&self.dropped_feedback),
             dropped_attributes: load(&self.dropped_attributes),
             unsampled: load(&self.unsampled),
-            retried: 0,
+            retried: load(&self.retried),
             spooled: 0,
             refused: crate::lock(&self.refused).clone(),
         }
@@ -109,7 +116,8 @@ pub struct Stats {
     pub queued: u64,
     /// Spans that were dropped, for whatever reason.
     pub dropped: u64,
-    /// The same by reason: `queue_full`, `export_failed`, `after_shutdown`, `timed_out`.
+    /// The same by reason: `queue_full`, `export_failed`, `rejected`, `after_shutdown`,
+    /// `timed_out`.
     pub dropped_by_reason: BTreeMap<&'static str, u64>,
     /// How many of the dropped spans carried feedback.
     pub dropped_feedback: u64,

@@ -76,7 +76,8 @@ type MakeSink = Box<dyn FnOnce(&Resource, Duration) -> Result<Box<dyn Sink>, Bui
 /// | sampler | parent-based, every root |
 /// | span limits | 128 attributes, events, links, and attributes of each |
 /// | string leaf, one enrichment | 256 KiB, 1 MiB |
-/// | schedule delay, batch | 5 s, 512 spans |
+/// | schedule delay | 5 s |
+/// | batch | 2 MiB; 512 spans through an SDK exporter |
 /// | queue | 32 MiB |
 /// | export timeout | 30 s |
 #[must_use = "a builder does nothing before `build`"]
@@ -137,9 +138,8 @@ impl Builder {
     /// It is used on the export thread, within a Tokio runtime, and may block. What a partial success
     /// rejected it can't tell.
     pub fn with_exporter<E: SpanExporter + 'static>(mut self, exporter: E) -> Self {
-        self.exporter = Some(Box::new(move |resource, timeout| {
-            exporter_sink(resource, timeout, move || Ok(exporter))
-        }));
+        self.exporter =
+            Some(Box::new(move |resource, timeout| exporter_sink(resource, timeout, exporter)));
         self
     }
 
@@ -442,7 +442,8 @@ impl Builder {
         self
     }
 
-    /// How many spans one batch may hold. Default: `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`, then 512.
+    /// How many spans one batch may hold. Default: `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`, then as many as
+    /// fit into 2 MiB, and 512 through an SDK exporter.
     pub fn with_max_export_batch_size(mut self, spans: usize) -> Self {
         self.batch_spans = Some(spans.max(1));
         self
@@ -502,20 +503,21 @@ impl Builder {
             Some(sampler) => Sampling::Custom(Box::new(sampler)),
             None => Sampling::default(),
         });
+        let scope = self.scope.take().unwrap_or_else(|| {
+            InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
+                .with_version(env!("CARGO_PKG_VERSION"))
+                .build()
+        });
+        let scope = Arc::new(scope);
         let pipeline = match environment.sdk_disabled {
             Some(true) => None,
-            _ => Some(self.start_pipeline(&mut environment, resource)?),
+            _ => Some(self.start_pipeline(&mut environment, resource, scope.clone())?),
         };
         let issues = std::mem::take(&mut environment.issues);
         if let Some(issue) = issues.first().filter(|_| self.strict_env) {
             let EnvIssue { variable, value, reason } = issue.clone();
             return Err(BuildError::Environment { variable, value, reason });
         }
-        let scope = self.scope.unwrap_or_else(|| {
-            InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
-                .with_version(env!("CARGO_PKG_VERSION"))
-                .build()
-        });
         let installation =
             Arc::new(Installation::new(self.settings, sampling, self.ids, scope, pipeline));
         Ok((FeedbackLayer::new(installation.clone()), Telemetry::new(installation), issues))
@@ -572,14 +574,11 @@ impl Builder {
         &mut self,
         environment: &mut Environment,
         resource: Resource,
+        scope: Arc<InstrumentationScope>,
     ) -> Result<Pipeline, BuildError> {
         let mut batching = self.batching.clone();
         batching.queue_spans = self.queue_spans.or(environment.bsp_max_queue_size);
-        batching.batch_spans = self
-            .batch_spans
-            .or(environment.bsp_max_export_batch_size)
-            .unwrap_or(batching.batch_spans)
-            .min(batching.queue_spans.unwrap_or(usize::MAX));
+        batching.batch_spans = self.batch_spans.or(environment.bsp_max_export_batch_size);
         batching.delay =
             self.schedule_delay.or(environment.bsp_schedule_delay).unwrap_or(batching.delay);
         let timeout = self
@@ -587,7 +586,7 @@ impl Builder {
             .or(environment.bsp_export_timeout)
             .unwrap_or(Duration::from_secs(30));
         let make_sink = self.make_sink(environment)?;
-        Pipeline::start(batching, Arc::new(Counters::default()), move || {
+        Pipeline::start(batching, scope, Arc::new(Counters::default()), move || {
             make_sink(&resource, timeout)
         })
     }
@@ -601,7 +600,7 @@ impl Builder {
             #[cfg(feature = "console")]
             Some(TracesExporter::Console) => Ok(Box::new(|resource, timeout| {
                 let exporter = opentelemetry_stdout::SpanExporter::default();
-                exporter_sink(resource, timeout, move || Ok(exporter))
+                exporter_sink(resource, timeout, exporter)
             })),
             _ => self.otlp_sink(environment),
         }
@@ -610,9 +609,7 @@ impl Builder {
     #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
     fn otlp_sink(&mut self, environment: &mut Environment) -> Result<MakeSink, BuildError> {
         let config = OtlpConfig::resolve(&self.otlp, environment)?;
-        Ok(Box::new(move |resource, timeout| {
-            exporter_sink(resource, timeout, move || Ok(config.build()?))
-        }))
+        Ok(Box::new(move |resource, timeout| Ok(config.sink(runtime()?, resource, timeout)?)))
     }
 
     #[cfg(not(any(feature = "grpc", feature = "http-proto", feature = "http-json")))]
@@ -641,13 +638,18 @@ pub(super) fn warn(issues: &[EnvIssue]) {
 fn exporter_sink<E: SpanExporter + 'static>(
     resource: &Resource,
     timeout: Duration,
-    make: impl FnOnce() -> Result<E, BuildError>,
+    exporter: E,
 ) -> Result<Box<dyn Sink>, BuildError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let make = || Ok::<_, BuildError>(exporter);
+    Ok(Box::new(ExporterSink::new(runtime()?, resource, timeout, make)?))
+}
+
+/// What drives connections and timers for the export thread.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("tracing-feedback-io")
         .on_thread_start(quiet::mark_this_thread)
         .enable_all()
-        .build()?;
-    Ok(Box::new(ExporterSink::new(runtime, resource, timeout, make)?))
+        .build()
 }

@@ -1,20 +1,31 @@
-//! The configuration of the `opentelemetry-otlp` exporter.
+//! The configuration of OTLP export.
 //!
 //! What the code says counts before the variable of the signal, that before the general variable,
-//! and that before the default. The exporter has its own idea of this: it reads the environment
-//! too, whenever it isn't told, and lets the headers of the environment win over those it is
-//! given. So it is told everything here, and what it would send as headers is replaced on the way
-//! out.
+//! and that before the default. gRPC and http/protobuf take the [wire path](crate::sink::wire);
+//! http/json takes the `opentelemetry-otlp` exporter, which has its own idea of precedence: it reads
+//! the environment too, whenever it isn't told, and lets the headers of the environment win over
+//! those it is given. So it is told everything here, and what it would send as headers is replaced
+//! on the way out.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use tokio::runtime::Runtime;
 
 use crate::setup::env::{Candidate, EnvIssue, Environment, check_header, needs, redact_endpoint};
 use crate::setup::error::ConfigError;
+use crate::sink::Sink;
+#[cfg(feature = "http-json")]
+use crate::sink::exporter::ExporterSink;
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+use crate::sink::wire::WireSink;
+#[cfg(feature = "grpc")]
+use crate::transport::grpc::GrpcTransport;
+#[cfg(feature = "http-proto")]
+use crate::transport::http::HttpTransport;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const TRACES_PATH: &str = "/v1/traces";
@@ -137,6 +148,16 @@ impl Compression {
         }
     }
 
+    #[cfg(any(feature = "grpc", feature = "http-proto"))]
+    #[allow(dead_code, reason = "not needed where both are on")]
+    fn feature_off(self) -> ConfigError {
+        ConfigError::FeatureOff {
+            setting: format!("the compression `{self}`"),
+            feature: self.feature(),
+        }
+    }
+
+    #[cfg(feature = "http-json")]
     fn of_exporter(self) -> opentelemetry_otlp::Compression {
         match self {
             Self::Gzip => opentelemetry_otlp::Compression::Gzip,
@@ -349,18 +370,29 @@ impl OtlpConfig {
         })
     }
 
-    /// Makes the exporter. Must be called inside the Tokio runtime that will drive it.
-    pub(crate) fn build(self) -> Result<SpanExporter, ConfigError> {
+    /// Makes the sink, on `runtime`. An exporter may take `export_timeout` for a batch.
+    pub(crate) fn sink(
+        self,
+        runtime: Runtime,
+        resource: &Resource,
+        export_timeout: Duration,
+    ) -> Result<Box<dyn Sink>, ConfigError> {
+        let _ = export_timeout; // the wire path has one limit, that of OTLP
         match self.protocol {
             #[cfg(feature = "grpc")]
-            Protocol::Grpc => self.build_grpc(),
+            Protocol::Grpc => {
+                let timeout = self.timeout;
+                Ok(Box::new(WireSink::new(runtime, resource, timeout, || self.grpc())?))
+            }
             #[cfg(feature = "http-proto")]
             Protocol::HttpProtobuf => {
-                self.build_http(opentelemetry_otlp::Protocol::HttpBinary, "application/x-protobuf")
+                let timeout = self.timeout;
+                Ok(Box::new(WireSink::new(runtime, resource, timeout, || self.http())?))
             }
             #[cfg(feature = "http-json")]
             Protocol::HttpJson => {
-                self.build_http(opentelemetry_otlp::Protocol::HttpJson, "application/json")
+                let make = || self.json_exporter();
+                Ok(Box::new(ExporterSink::new(runtime, resource, export_timeout, make)?))
             }
             #[allow(unreachable_patterns, reason = "reachable unless all protocols are on")]
             protocol => Err(ConfigError::FeatureOff {
@@ -396,13 +428,13 @@ impl OtlpConfig {
     }
 
     #[cfg(feature = "grpc")]
-    fn build_grpc(self) -> Result<SpanExporter, ConfigError> {
-        use opentelemetry_otlp::WithTonicConfig;
-        use tonic::metadata::MetadataMap;
-
-        // The channel is made here and not by the exporter: its own has no limit on the time to
-        // connect, takes certificates from no variable, and reads `…_INSECURE` by itself.
+    fn grpc(self) -> Result<GrpcTransport, ConfigError> {
+        let mut headers = self.header_map()?;
+        let product = HeaderValue::from_static(PRODUCT);
+        let agent = headers.remove(http::header::USER_AGENT).unwrap_or(product);
         let channel = tonic::transport::Endpoint::from_shared(self.endpoint.0.clone())
+            .map_err(|error| self.refused(error))?
+            .user_agent(agent)
             .map_err(|error| self.refused(error))?
             .timeout(self.timeout)
             .connect_timeout(self.timeout);
@@ -412,35 +444,38 @@ impl OtlpConfig {
         } else {
             channel
         };
-        let headers = self.header_map()?;
-        let mut exporter = SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(self.endpoint.0.as_str())
-            .with_protocol(opentelemetry_otlp::Protocol::Grpc)
-            .with_timeout(self.timeout)
-            .with_retry_policy(RetryPolicy::recommended())
-            .with_channel(channel.connect_lazy())
-            .with_interceptor(move |mut request: tonic::Request<()>| {
-                // What stands here is the exporter's user agent and the headers it has read from
-                // the environment; those we want are in ours.
-                let metadata = std::mem::take(request.metadata_mut()).into_headers();
-                *request.metadata_mut() = MetadataMap::from_headers(outgoing(&metadata, &headers));
-                Ok(request)
-            });
-        if let Some(compression) = self.compression {
-            exporter = exporter.with_compression(compression.of_exporter());
-        }
-        exporter.build().map_err(|error| self.refused(error))
+        let metadata = tonic::metadata::MetadataMap::from_headers(headers);
+        let compression = match self.compression {
+            None => None,
+            #[cfg(feature = "gzip")]
+            Some(Compression::Gzip) => Some(tonic::codec::CompressionEncoding::Gzip),
+            #[cfg(feature = "zstd")]
+            Some(Compression::Zstd) => Some(tonic::codec::CompressionEncoding::Zstd),
+            #[allow(unreachable_patterns, reason = "reachable unless both are on")]
+            Some(compression) => return Err(compression.feature_off()),
+        };
+        Ok(GrpcTransport::new(channel.connect_lazy(), metadata, compression))
+    }
+
+    #[cfg(feature = "http-proto")]
+    fn http(self) -> Result<HttpTransport, ConfigError> {
+        use crate::transport::http::Compression as Encoding;
+
+        let encoding = match self.compression {
+            None => None,
+            #[cfg(feature = "gzip")]
+            Some(Compression::Gzip) => Some(Encoding::Gzip),
+            #[cfg(feature = "zstd")]
+            Some(Compression::Zstd) => Some(Encoding::Zstd),
+            #[allow(unreachable_patterns, reason = "reachable unless both are on")]
+            Some(compression) => return Err(compression.feature_off()),
+        };
+        let headers = outgoing(&HeaderMap::new(), &self.header_map()?);
+        Ok(HttpTransport::new(self.http_client()?, self.endpoint.0, headers, encoding))
     }
 
     #[cfg(any(feature = "http-proto", feature = "http-json"))]
-    fn build_http(
-        self,
-        protocol: opentelemetry_otlp::Protocol,
-        content_type: &'static str,
-    ) -> Result<SpanExporter, ConfigError> {
-        use opentelemetry_otlp::WithHttpConfig;
-
+    fn http_client(&self) -> Result<reqwest::Client, ConfigError> {
         let mut client = reqwest::Client::builder()
             .timeout(self.timeout)
             .connect_timeout(self.timeout)
@@ -456,15 +491,22 @@ impl OtlpConfig {
             // crypto provider, and panics where there is none.
             client = client.tls_backend_preconfigured(self.tls.for_reqwest(&self.endpoint)?);
         }
+        client.build().map_err(|error| self.refused(error))
+    }
+
+    #[cfg(feature = "http-json")]
+    fn json_exporter(self) -> Result<opentelemetry_otlp::SpanExporter, ConfigError> {
+        use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig};
+
         let client = http_client::Client {
-            inner: client.build().map_err(|error| self.refused(error))?,
-            content_type: HeaderValue::from_static(content_type),
+            inner: self.http_client()?,
+            content_type: HeaderValue::from_static("application/json"),
             headers: self.header_map()?,
         };
         let mut exporter = SpanExporter::builder()
             .with_http()
             .with_endpoint(self.endpoint.0.as_str())
-            .with_protocol(protocol)
+            .with_protocol(opentelemetry_otlp::Protocol::HttpJson)
             .with_timeout(self.timeout)
             .with_retry_policy(RetryPolicy::recommended())
             .with_http_client(client);
@@ -475,8 +517,10 @@ impl OtlpConfig {
     }
 }
 
-/// The headers of a request: ours, and before the exporter's user agent that of this crate.
-/// Whatever else `theirs` holds comes from the environment and has been looked through already.
+/// The headers of a request over HTTP: ours, and before the exporter's user agent, if there is one,
+/// that of this crate. Whatever else `theirs` holds comes from the environment and has been looked
+/// through already.
+#[cfg(any(feature = "http-proto", feature = "http-json"))]
 fn outgoing(theirs: &HeaderMap, ours: &HeaderMap) -> HeaderMap {
     let mut headers = ours.clone();
     if !headers.contains_key(http::header::USER_AGENT) {
@@ -619,7 +663,7 @@ fn with_path(uri: &Uri, by: GivenBy) -> String {
     format!("{scheme}://{authority}{path}{query}")
 }
 
-#[cfg(any(feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "http-json")]
 mod http_client {
     use async_trait::async_trait;
     use http::HeaderMap;

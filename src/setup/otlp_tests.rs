@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use opentelemetry::InstrumentationScope;
-use opentelemetry::trace::{
-    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
-};
-use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks};
+use opentelemetry::trace::{SpanId, TraceId};
 use proptest::prelude::*;
 
 use super::*;
+use crate::record::SpanRecord;
+use crate::sink::Parcel;
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
     let variables: HashMap<_, _> = variables.iter().copied().collect();
@@ -305,30 +305,12 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-fn span() -> SpanData {
-    let now = std::time::SystemTime::now();
-    SpanData {
-        span_context: SpanContext::new(
-            TraceId::from(1),
-            SpanId::from(2),
-            TraceFlags::SAMPLED,
-            false,
-            TraceState::NONE,
-        ),
-        parent_span_id: SpanId::INVALID,
-        parent_span_is_remote: false,
-        span_kind: SpanKind::Internal,
-        // Long enough to be worth compressing.
-        name: "answer ".repeat(100).into(),
-        start_time: now,
-        end_time: now,
-        attributes: Vec::new(),
-        dropped_attributes_count: 0,
-        events: SpanEvents::default(),
-        links: SpanLinks::default(),
-        status: Status::Unset,
-        instrumentation_scope: InstrumentationScope::builder("test").build(),
-    }
+fn span() -> Box<SpanRecord> {
+    let scope = Arc::new(InstrumentationScope::builder("test").build());
+    // Long enough to be worth compressing.
+    let mut span = SpanRecord::begin("answer ".repeat(100), 1, scope);
+    (span.trace_id, span.span_id) = (TraceId::from(1), SpanId::from(2));
+    span
 }
 
 /// What arrived: the headers (of several of one name all), and what the body said.
@@ -349,17 +331,23 @@ impl Arrived {
 
 /// Builds and exports as the export thread does.
 fn export(config: OtlpConfig) -> Result<(), String> {
-    runtime().block_on(async {
-        let exporter = config.build().map_err(|error| error.to_string())?;
-        exporter.export(vec![span()]).await.map_err(|error| error.to_string())
-    })
+    let resource = Resource::builder_empty().build();
+    let sink = config.sink(runtime(), &resource, Duration::from_secs(5));
+    let mut sink = sink.map_err(|error| error.to_string())?;
+    let span = span();
+    let mut parcel = Parcel::new(sink.packing(), &span.scope);
+    parcel.add(span);
+    match sink.export(vec![parcel]).failed {
+        Some((1, 0, message)) => Err(message),
+        Some(failed) => panic!("{failed:?}"),
+        None => Ok(()),
+    }
 }
 
-/// Ours with the exporter's and, for gRPC, the transport's.
+/// Ours with the exporter's or, for gRPC, the transport's.
 fn assert_user_agent(arrived: &Arrived) {
     let [agent] = arrived.header("user-agent")[..] else { panic!("{arrived:?}") };
-    let expected = format!("{PRODUCT} OTel-OTLP-Exporter-Rust/");
-    assert!(agent.starts_with(&expected), "{agent}");
+    assert!(agent.starts_with(PRODUCT), "{agent}");
 }
 
 /// Tells a test that it has a process of its own.
@@ -761,7 +749,7 @@ mod grpc {
         let socket = std::env::temp_dir().join(format!("nobody-{}", std::process::id()));
         let options = options(format!("unix://{}", socket.display()));
         let error = export(resolve(options, &[]).0.unwrap()).unwrap_err();
-        assert!(error.contains("export failed"), "{error}");
+        assert!(error.contains("No such file"), "{error}");
     }
 
     #[cfg(feature = "tls")]

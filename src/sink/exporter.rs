@@ -10,9 +10,9 @@ use opentelemetry::{Key, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter, SpanLinks};
 
-use super::Sink;
+use super::{Contents, Delivery, Packing, Parcel, Sink};
 use crate::clock;
-use crate::record::{Attributes, Batch, KeyRef, SpanRecord};
+use crate::record::{Attributes, KeyRef, SpanRecord};
 
 /// Exports through `E`, on a runtime of its own.
 ///
@@ -42,15 +42,36 @@ impl<E: SpanExporter> ExporterSink<E> {
     }
 }
 
-impl<E: SpanExporter> Sink for ExporterSink<E> {
-    fn export(&mut self, batch: Batch) -> Result<(), String> {
-        let batch = batch.into_iter().map(|record| span_data(*record)).collect();
+impl<E: SpanExporter> ExporterSink<E> {
+    fn send(&self, batch: Vec<SpanData>) -> Result<(), String> {
         let _context = self.runtime.enter();
         let export = tokio::time::timeout(self.timeout, self.exporter.export(batch));
         match futures_executor::block_on(export) {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(_) => Err(format!("the exporter took longer than {:?}", self.timeout)),
         }
+    }
+}
+
+impl<E: SpanExporter> Sink for ExporterSink<E> {
+    fn packing(&self) -> Packing {
+        Packing::Records
+    }
+
+    fn export(&mut self, parcels: Vec<Parcel>) -> Delivery {
+        let spans = parcels.iter().map(|parcel| parcel.spans as u64).sum();
+        let feedback = parcels.iter().map(|parcel| parcel.feedback as u64).sum();
+        let records = parcels.into_iter().flat_map(|parcel| match parcel.contents {
+            Contents::Records(records) => records,
+            Contents::Encoded { .. } => Vec::new(), // never made for this sink
+        });
+        let batch = records.map(|record| span_data(*record)).collect();
+        let mut delivery = Delivery::default();
+        match self.send(batch) {
+            Ok(()) => delivery.exported = spans,
+            Err(message) => delivery.fail(spans, feedback, message),
+        }
+        delivery
     }
 
     fn shutdown(&mut self, timeout: Duration) -> Result<(), String> {

@@ -1,25 +1,58 @@
 //! Sinks: where records go in the end.
 //!
-//! A sink takes batches of records on the export thread and answers when the receiver has
-//! them, or why it has not. [`exporter`] hands them to any `SpanExporter` of the OpenTelemetry SDK.
+//! A sink takes [parcels](parcel) of spans on the export thread and answers what became of them.
+//! There are two, of one anatomy: [`wire`] sends spans that are encoded already through a
+//! [transport](crate::transport), [`exporter`] hands records to any `SpanExporter` of the
+//! OpenTelemetry SDK.
 
 pub(crate) mod exporter;
+mod parcel;
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+pub(crate) mod wire;
 
 use std::time::Duration;
 
-use crate::record::Batch;
+pub(crate) use parcel::{Contents, Packing, Parcel};
 
-/// Takes batches of records to their receiver. Lives on the export thread, where it may block.
+/// Takes parcels to their receiver. Lives on the export thread, where it may block.
 pub(crate) trait Sink {
-    /// Exports one batch.
-    ///
-    /// # Errors
-    ///
-    /// Why none of the batch arrived.
-    fn export(&mut self, batch: Batch) -> Result<(), String>;
+    /// How it wants its records.
+    fn packing(&self) -> Packing;
+
+    /// Exports some parcels together.
+    fn export(&mut self, parcels: Vec<Parcel>) -> Delivery;
 
     /// Gives back what the sink holds; nothing is exported afterwards.
     fn shutdown(&mut self, timeout: Duration) -> Result<(), String>;
+}
+
+/// What became of the spans of an export: each is counted once.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    /// Spans the receiver has taken.
+    pub(crate) exported: u64,
+    /// Spans that never arrived, how many of them carried feedback, and what was said last.
+    pub(crate) failed: Option<(u64, u64, String)>,
+    /// Spans the receiver has rejected, and why.
+    pub(crate) rejected: Option<(u64, String)>,
+    /// Spans that were sent again.
+    pub(crate) retried: u64,
+}
+
+impl Delivery {
+    pub(crate) fn fail(&mut self, spans: u64, feedback: u64, message: String) {
+        let (failed, with_feedback, last) = self.failed.get_or_insert_default();
+        *failed += spans;
+        *with_feedback += feedback;
+        *last = message;
+    }
+
+    #[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
+    pub(crate) fn reject(&mut self, spans: u64, message: String) {
+        let (rejected, last) = self.rejected.get_or_insert_default();
+        *rejected += spans;
+        *last = message;
+    }
 }
 
 /// Drops everything: `OTEL_TRACES_EXPORTER=none`.
@@ -27,8 +60,13 @@ pub(crate) trait Sink {
 pub(crate) struct Nowhere;
 
 impl Sink for Nowhere {
-    fn export(&mut self, _: Batch) -> Result<(), String> {
-        Ok(())
+    fn packing(&self) -> Packing {
+        Packing::Records
+    }
+
+    fn export(&mut self, parcels: Vec<Parcel>) -> Delivery {
+        let exported = parcels.iter().map(|parcel| parcel.spans as u64).sum();
+        Delivery { exported, ..Delivery::default() }
     }
 
     fn shutdown(&mut self, _: Duration) -> Result<(), String> {

@@ -51,7 +51,7 @@ impl Carrier {
         let most = settings.span_limits.max_attributes_per_span as usize;
         let ids = Ids::of(&self, installation);
         let scope = installation.scope.clone();
-        let mut record = SpanRecord::begin(NAME, self.time, CARRIER_ATTRIBUTES, scope);
+        let mut record = SpanRecord::begin(NAME, self.time, scope);
         record.trace_id = ids.trace_id;
         record.span_id = ids.span_id;
         record.parent = ids.parent;
@@ -73,7 +73,7 @@ impl Carrier {
             prefix: settings.convention.prefix(),
         };
         reserved.put_first(leaves, &mut record, most);
-        installation.push(Box::new(record));
+        installation.push(record);
     }
 }
 

@@ -66,14 +66,14 @@ impl Installation {
         settings: Settings,
         sampling: Sampling,
         ids: Ids,
-        scope: InstrumentationScope,
+        scope: Arc<InstrumentationScope>,
         pipeline: Option<Pipeline>,
     ) -> Self {
         Self {
             settings,
             sampling,
             ids,
-            scope: Arc::new(scope),
+            scope,
             pipeline,
             shut_down: AtomicBool::new(false),
             enriched: Mutex::default(),

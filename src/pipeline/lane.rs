@@ -1,0 +1,148 @@
+//! Lanes: each thread gathers its own spans, so that threads don't wait for each other.
+//!
+//! # Invariants
+//!
+//! - A lane hands its parcel to the queue while it is locked, so that a sweep never misses one that
+//!   is on its way.
+//! - After [`Lanes::close`] no lane takes anything more.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use opentelemetry::InstrumentationScope;
+
+use super::Batching;
+use super::queue::Queue;
+use crate::record::SpanRecord;
+use crate::sink::{Packing, Parcel};
+
+/// All lanes of one pipeline.
+pub(crate) struct Lanes {
+    /// Which pipeline's lanes these are, among those a thread may know.
+    id: u64,
+    packing: Packing,
+    scope: Arc<InstrumentationScope>,
+    /// Spans and bytes of a parcel that is handed over.
+    full: (usize, usize),
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    lanes: Vec<Arc<Lane>>,
+    closed: bool,
+}
+
+struct Lane(Mutex<Gathering>);
+
+struct Gathering {
+    parcel: Parcel,
+    closed: bool,
+}
+
+/// A span that came after the end.
+pub(super) struct Closed(pub(super) Box<SpanRecord>);
+
+thread_local! {
+    /// The lanes of this thread. There is rarely more than one pipeline in a process.
+    static MINE: RefCell<Vec<(u64, Arc<Lane>)>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Lanes {
+    /// Lanes for spans of `scope`.
+    pub(super) fn new(
+        packing: Packing,
+        scope: Arc<InstrumentationScope>,
+        batching: &Batching,
+    ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let full = (batching.parcel_spans(packing), Batching::PARCEL_BYTES);
+        Self { id, packing, scope, full, known: Mutex::default() }
+    }
+
+    pub(super) fn push(&self, record: Box<SpanRecord>, queue: &Queue) -> Result<(), Closed> {
+        if !record.feedback
+            && (self.packing == Packing::Records || Arc::ptr_eq(&record.scope, &self.scope))
+        {
+            return self.gather(&self.mine(), record, queue);
+        }
+        // Feedback doesn't wait among spans that may be dropped, and spans of other scopes would
+        // have to be told apart.
+        let mut parcel = Parcel::new(self.packing, &record.scope);
+        parcel.add(record);
+        queue.push(parcel);
+        Ok(())
+    }
+
+    fn gather(&self, lane: &Lane, record: Box<SpanRecord>, queue: &Queue) -> Result<(), Closed> {
+        let mut gathering = crate::lock(&lane.0);
+        if gathering.closed {
+            return Err(Closed(record));
+        }
+        debug_assert!(gathering.parcel.takes(&record.scope));
+        gathering.parcel.add(record);
+        if gathering.parcel.spans >= self.full.0 || gathering.parcel.bytes >= self.full.1 {
+            queue.push(gathering.parcel.take());
+        }
+        Ok(())
+    }
+
+    /// Hands over what all threads have gathered.
+    pub(super) fn sweep(&self, queue: &Queue) {
+        let mut known = crate::lock(&self.known);
+        known.lanes.retain(|lane| {
+            let mut gathering = crate::lock(&lane.0);
+            if gathering.parcel.spans > 0 {
+                queue.push(gathering.parcel.take());
+            }
+            Arc::strong_count(lane) > 1 // or its thread has ended
+        });
+    }
+
+    /// The last sweep.
+    pub(super) fn close(&self, queue: &Queue) {
+        self.sweep(queue);
+        let mut known = crate::lock(&self.known);
+        known.closed = true;
+        for lane in known.lanes.drain(..) {
+            let mut gathering = crate::lock(&lane.0);
+            gathering.closed = true;
+            if gathering.parcel.spans > 0 {
+                queue.push(gathering.parcel.take());
+            }
+        }
+    }
+
+    /// Spans that wait in lanes.
+    pub(super) fn waiting(&self) -> usize {
+        let known = crate::lock(&self.known);
+        known.lanes.iter().map(|lane| crate::lock(&lane.0).parcel.spans).sum()
+    }
+
+    /// This thread's lane. A thread that is being torn down gets one for a single span.
+    fn mine(&self) -> Arc<Lane> {
+        let mine = MINE.try_with(|mine| {
+            let mut mine = mine.borrow_mut();
+            if let Some((_, lane)) = mine.iter().find(|(id, _)| *id == self.id) {
+                return lane.clone();
+            }
+            mine.retain(|(_, lane)| !crate::lock(&lane.0).closed);
+            let lane = self.open();
+            mine.push((self.id, lane.clone()));
+            lane
+        });
+        mine.unwrap_or_else(|_| self.open())
+    }
+
+    fn open(&self) -> Arc<Lane> {
+        let mut known = crate::lock(&self.known);
+        let parcel = Parcel::new(self.packing, &self.scope);
+        let lane = Arc::new(Lane(Mutex::new(Gathering { parcel, closed: known.closed })));
+        if !known.closed {
+            known.lanes.push(lane.clone());
+        }
+        lane
+    }
+}

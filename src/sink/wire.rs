@@ -1,0 +1,130 @@
+//! The sink for spans that are encoded already: OTLP bytes to a collector.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use opentelemetry::InstrumentationScope;
+use opentelemetry_sdk::Resource;
+
+use super::{Contents, Delivery, Packing, Parcel, Sink};
+use crate::clock;
+use crate::encode;
+use crate::encode::request::Envelope;
+use crate::transport::retry::{Backoff, deliver};
+use crate::transport::{Failure, Transport};
+
+/// Sends parcels through `T`, on a runtime of its own.
+pub(crate) struct WireSink<T> {
+    transport: T,
+    envelope: Envelope,
+    runtime: tokio::runtime::Runtime,
+    /// How long one request may take, its retries included.
+    timeout: Duration,
+}
+
+impl<T: Transport> WireSink<T> {
+    /// Makes the transport with `make`, which runs where the transport will: in the runtime.
+    pub(crate) fn new<Error>(
+        runtime: tokio::runtime::Runtime,
+        resource: &Resource,
+        timeout: Duration,
+        make: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<Self, Error> {
+        let transport = {
+            let _context = runtime.enter();
+            make()?
+        };
+        Ok(Self { transport, envelope: Envelope::new(resource), runtime, timeout })
+    }
+
+    /// Sends one request and says what became of its spans; `None` if it is too large.
+    fn send(&mut self, parcels: &[Parcel], delivery: &mut Delivery) -> Option<()> {
+        let request = self.request(parcels);
+        let spans: usize = parcels.iter().map(|parcel| parcel.spans).sum();
+        let feedback: usize = parcels.iter().map(|parcel| parcel.feedback).sum();
+        let mut retried = 0;
+        let Self { transport, runtime, timeout, .. } = self;
+        let result = runtime.block_on(async {
+            let deadline = clock::after(*timeout).into();
+            deliver(transport, request, Backoff::default(), deadline, || retried += 1).await
+        });
+        delivery.retried += retried * spans as u64;
+        match result {
+            Ok(reply) => {
+                let rejected = reply.rejected.min(spans as u64);
+                delivery.exported += spans as u64 - rejected;
+                if rejected > 0 {
+                    delivery.reject(rejected, reply.message);
+                } else if !reply.message.is_empty() {
+                    let message = reply.message;
+                    tracing::warn!(target: "tracing_feedback", "the collector says: {message}");
+                }
+            }
+            Err(Failure::TooLarge { .. }) if spans > 1 => return None,
+            Err(
+                Failure::Passing { message, .. }
+                | Failure::TooLarge { message }
+                | Failure::Final { message },
+            ) => delivery.fail(spans as u64, feedback as u64, message),
+        }
+        Some(())
+    }
+
+    /// The request for `parcels`, their spans grouped by scope.
+    fn request(&self, parcels: &[Parcel]) -> Bytes {
+        let mut scopes: Vec<(&Arc<InstrumentationScope>, Vec<&[u8]>)> = Vec::new();
+        for parcel in parcels {
+            let Contents::Encoded { scope, spans } = &parcel.contents else { continue };
+            match scopes.iter_mut().find(|(known, _)| known == &scope) {
+                Some((_, of_scope)) => of_scope.push(spans),
+                None => scopes.push((scope, vec![spans])),
+            }
+        }
+        let scopes = scopes.into_iter().map(|(scope, spans)| (&**scope, spans));
+        Bytes::from(self.envelope.request(scopes))
+    }
+}
+
+impl<T: Transport> Sink for WireSink<T> {
+    fn packing(&self) -> Packing {
+        Packing::Encoded
+    }
+
+    fn export(&mut self, parcels: Vec<Parcel>) -> Delivery {
+        let mut delivery = Delivery::default();
+        let mut requests = VecDeque::from([parcels]);
+        while let Some(mut parcels) = requests.pop_front() {
+            if self.send(&parcels, &mut delivery).is_some() {
+                continue;
+            }
+            // Too large for the collector: in two halves, until single spans are.
+            let half = if parcels.len() > 1 {
+                parcels.split_off(parcels.len() / 2)
+            } else {
+                parcels.iter_mut().filter_map(halve).collect()
+            };
+            requests.push_front(half);
+            requests.push_front(parcels);
+        }
+        delivery
+    }
+
+    fn shutdown(&mut self, _: Duration) -> Result<(), String> {
+        Ok(()) // nothing is held back
+    }
+}
+
+/// Cuts a parcel between two of its spans, and returns the second half.
+fn halve(parcel: &mut Parcel) -> Option<Parcel> {
+    let Contents::Encoded { scope, spans } = &mut parcel.contents else { return None };
+    let first = parcel.spans / 2;
+    let second = spans.split_off(encode::end_of_span(spans, first)?);
+    let contents = Contents::Encoded { scope: scope.clone(), spans: second };
+    // Which of the halves has the feedback isn't known any more: both are handled with care.
+    let half =
+        Parcel { spans: parcel.spans - first, feedback: parcel.feedback, bytes: 0, contents };
+    parcel.spans = first;
+    Some(half)
+}

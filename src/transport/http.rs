@@ -1,0 +1,152 @@
+//! OTLP over HTTP with protobuf bodies, for requests that are encoded already.
+
+use std::io::Write;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::{Failure, Reply, Transport, causes, response};
+
+/// A client and where it sends to.
+#[derive(Debug)]
+pub(crate) struct HttpTransport {
+    client: reqwest::Client,
+    url: String,
+    headers: HeaderMap,
+    compression: Option<Compression>,
+}
+
+/// How bodies are compressed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Compression {
+    #[cfg(feature = "gzip")]
+    Gzip,
+    #[cfg(feature = "zstd")]
+    Zstd,
+}
+
+impl HttpTransport {
+    pub(crate) fn new(
+        client: reqwest::Client,
+        url: String,
+        mut headers: HeaderMap,
+        compression: Option<Compression>,
+    ) -> Self {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+        if let Some(compression) = compression {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(compression.name()));
+        }
+        Self { client, url, headers, compression }
+    }
+}
+
+impl Transport for HttpTransport {
+    async fn send(&mut self, request: Bytes) -> Result<Reply, Failure> {
+        let body = match self.compression {
+            None => request,
+            Some(compression) => compression.of(&request).map_err(|error| Failure::Final {
+                message: format!("the request could not be compressed: {error}"),
+            })?,
+        };
+        let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);
+        let answer = request.send().await.map_err(|error| passing(&error))?;
+        let status = answer.status();
+        let wait = retry_after(answer.headers(), SystemTime::now());
+        let body = answer.bytes().await;
+        if status.is_success() {
+            // The status decides; a body that was cut off says nothing more.
+            return Ok(response::reply(&body.unwrap_or_default()));
+        }
+        let said = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
+        Err(failure(status, wait, &said))
+    }
+}
+
+/// By the specification: <https://opentelemetry.io/docs/specs/otlp/#otlphttp-response>.
+fn failure(status: StatusCode, wait: Option<Duration>, said: &str) -> Failure {
+    let said: String = said.chars().filter(|c| !c.is_control()).take(200).collect();
+    let message = format!("{status}: {said}");
+    match status {
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Failure::Passing { message, wait },
+        StatusCode::PAYLOAD_TOO_LARGE => Failure::TooLarge { message },
+        // The official Collector answers so to a body beyond its limit.
+        StatusCode::BAD_REQUEST if said.contains("request body too large") => {
+            Failure::TooLarge { message }
+        }
+        _ => Failure::Final { message },
+    }
+}
+
+/// A connection that failed may not fail again.
+fn passing(error: &reqwest::Error) -> Failure {
+    let message = format!("the collector can't be reached: {error}{}", causes(error));
+    if error.is_builder() {
+        Failure::Final { message }
+    } else {
+        Failure::Passing { message, wait: None }
+    }
+}
+
+/// `Retry-After`, in seconds or as a date.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+impl Compression {
+    fn name(self) -> &'static str {
+        match self {
+            #[cfg(feature = "gzip")]
+            Self::Gzip => "gzip",
+            #[cfg(feature = "zstd")]
+            Self::Zstd => "zstd",
+        }
+    }
+
+    fn of(self, body: &[u8]) -> std::io::Result<Bytes> {
+        match self {
+            #[cfg(feature = "gzip")]
+            Self::Gzip => {
+                let mut encoder =
+                    flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+                encoder.write_all(body)?;
+                encoder.finish().map(Bytes::from)
+            }
+            #[cfg(feature = "zstd")]
+            Self::Zstd => {
+                let mut encoder = zstd::Encoder::new(Vec::new(), 0)?;
+                encoder.write_all(body)?;
+                encoder.finish().map(Bytes::from)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_both_its_forms() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_770);
+        let wait = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_str(value).unwrap());
+            retry_after(&headers, now)
+        };
+        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("soon"), None);
+        assert_eq!(wait("-1"), None);
+    }
+}

@@ -1,0 +1,62 @@
+//! Transport: encoded requests to a collector, by gRPC or HTTP.
+//!
+//! Both transports have one anatomy: [`Transport::send`] makes one attempt and says what the
+//! collector made of it, in the terms of the
+//! [OTLP specification](https://opentelemetry.io/docs/specs/otlp/): taken, taken in part, a passing
+//! failure, too large, or a failure that would only repeat itself. [`retry`] makes of that a delivery
+//! with patience.
+
+#[cfg(feature = "grpc")]
+pub(crate) mod grpc;
+#[cfg(feature = "http-proto")]
+pub(crate) mod http;
+mod response;
+pub(crate) mod retry;
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// One attempt at a time to hand an `ExportTraceServiceRequest` to a collector.
+pub(crate) trait Transport: Send {
+    /// Sends one request.
+    fn send(&mut self, request: Bytes) -> impl Future<Output = Result<Reply, Failure>> + Send;
+}
+
+/// What a collector said to a request it has taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    /// How many of the spans it has rejected all the same.
+    pub(crate) rejected: u64,
+    /// Why, or a warning about what it has taken.
+    pub(crate) message: String,
+}
+
+/// Why a request was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// It may be taken later, and not before `wait` if the collector said so.
+    Passing { message: String, wait: Option<Duration> },
+    /// Parts of it may be taken.
+    TooLarge { message: String },
+    /// It never will.
+    Final { message: String },
+}
+
+/// What caused an error, as an addition to its own text. Libraries repeat themselves here: a cause
+/// is told once.
+fn causes(error: &dyn std::error::Error) -> String {
+    let (mut text, mut last) = (String::new(), error.to_string());
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let next = cause.to_string();
+        if !last.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+            last = next;
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,93 @@
+//! Delivery with patience: as the specification asks, exponential backoff with jitter, and what the
+//! collector says of when to come back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{Failure, Reply, Transport};
+
+/// The pauses between attempts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backoff {
+    /// The first pause.
+    pub(crate) first: Duration,
+    /// The longest.
+    pub(crate) most: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(100), most: Duration::from_secs(5) }
+    }
+}
+
+impl Backoff {
+    /// The pause before attempt `attempt` (the first has none and is not asked for): it doubles each
+    /// time, and `random`, in 0..1, puts it anywhere between its half and its whole. A collector
+    /// that says when to come back is believed, but for that jitter on top.
+    fn pause(self, attempt: u32, told: Option<Duration>, random: f64) -> Duration {
+        let doubled = self.first.saturating_mul(1 << attempt.saturating_sub(1).min(16));
+        let own = doubled.min(self.most).mul_f64(0.5 + random / 2.0);
+        match told {
+            Some(told) => told.saturating_add(self.first.mul_f64(random)),
+            None => own,
+        }
+    }
+}
+
+/// Sends `request` until it is taken, or fails for good, or `deadline` is near. `on_retry` is called
+/// before every attempt but the first.
+pub(crate) async fn deliver(
+    transport: &mut impl Transport,
+    request: Bytes,
+    backoff: Backoff,
+    deadline: Instant,
+    mut on_retry: impl FnMut(),
+) -> Result<Reply, Failure> {
+    let mut attempt = 0;
+    loop {
+        let failure = match timeout_at(deadline, transport.send(request.clone())).await {
+            Ok(Err(Failure::Passing { message, wait })) => (message, wait),
+            Ok(result) => return result,
+            Err(_) => {
+                let message = "the collector did not answer in time".to_owned();
+                return Err(Failure::Passing { message, wait: None });
+            }
+        };
+        let (message, wait) = failure;
+        attempt += 1;
+        let pause = backoff.pause(attempt, wait, jitter());
+        if pause >= deadline.saturating_duration_since(Instant::now()) {
+            return Err(Failure::Passing { message, wait });
+        }
+        sleep(pause).await;
+        on_retry();
+    }
+}
+
+/// A number in 0..1, different for every process and call: that is all that jitter needs.
+fn jitter() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    (RandomState::new().hash_one(0) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_vary_by_half() {
+        let backoff = Backoff::default();
+        let millis = |attempt, random| backoff.pause(attempt, None, random).as_millis();
+        assert_eq!([millis(1, 1.0), millis(2, 1.0), millis(3, 1.0)], [100, 200, 400]);
+        assert_eq!([millis(1, 0.0), millis(40, 0.0), millis(40, 1.0)], [50, 2500, 5000]);
+    }
+
+    #[test]
+    fn a_collector_that_says_when_to_come_back_is_believed() {
+        let pause = Backoff::default().pause(1, Some(Duration::from_secs(30)), 0.5);
+        assert_eq!(pause, Duration::from_millis(30_050));
+    }
+}
