@@ -221,13 +221,14 @@ impl Flattener {
         }
         let place = self.place;
         let path = self.path.len();
-        let json = self.json.is_some();
+        let json = self.json.as_ref().map(String::len);
         if let Err(Failure(message)) = value.serialize(ValueSerializer(self)) {
             // The value may have left containers open: return to where it began.
             self.place = place;
             self.path.truncate(path);
-            if !json {
-                self.json = None;
+            match (json, &mut self.json) {
+                (Some(start), Some(text)) => text.truncate(start),
+                _ => self.json = None,
             }
             let key = self.key_name();
             self.outcome.push(EnrichError::Serialize { key, message });
