@@ -22,6 +22,8 @@ const MOST_OBJECTS: usize = 5;
 const MOST_ARRAYS: usize = 2;
 /// Containers along a path that are read at all. `serde_json` reads as deep.
 const MOST_LEVELS: usize = 128;
+/// Options and newtypes along a path. They are no containers, but recursion all the same.
+const MOST_WRAPPERS: usize = 512;
 /// Removed keys of one enrichment.
 const MOST_CLEARED: usize = 1024;
 
@@ -124,6 +126,8 @@ struct Place {
     /// Nested objects, the top one not counted.
     objects: usize,
     arrays: usize,
+    /// Options and newtypes.
+    wrappers: usize,
     /// Inside something that was refused: nothing is written.
     muted: bool,
 }
@@ -210,6 +214,7 @@ impl Flattener {
             level: position.level(),
             objects: position.objects,
             arrays: position.arrays,
+            wrappers: 0,
             muted: false,
         };
     }
@@ -221,13 +226,14 @@ impl Flattener {
         }
         let place = self.place;
         let path = self.path.len();
-        let json = self.json.is_some();
+        let json = self.json.as_ref().map(String::len);
         if let Err(Failure(message)) = value.serialize(ValueSerializer(self)) {
             // The value may have left containers open: return to where it began.
             self.place = place;
             self.path.truncate(path);
-            if !json {
-                self.json = None;
+            match (json, &mut self.json) {
+                (Some(start), Some(text)) => text.truncate(start),
+                _ => self.json = None,
             }
             let key = self.key_name();
             self.outcome.push(EnrichError::Serialize { key, message });
@@ -668,6 +674,21 @@ impl<'f> ValueSerializer<'f> {
         Container::new(self.0, frame, None)
     }
 
+    /// The value in an option or a newtype.
+    fn wrapped<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Failure> {
+        let flattener = self.0;
+        if flattener.place.wrappers >= MOST_WRAPPERS {
+            let key = flattener.key_name();
+            let limit = "512 options and newtypes";
+            flattener.outcome.push(EnrichError::TooDeepToKeep { key, limit });
+            return Ok(());
+        }
+        flattener.place.wrappers += 1;
+        let result = value.serialize(ValueSerializer(flattener));
+        flattener.place.wrappers -= 1;
+        result
+    }
+
     /// `{variant: …}`, as `serde_json` writes variants.
     fn variant(self, variant: &'static str, kind: Kind) -> Container<'f> {
         let outer = self.0.begin_object();
@@ -767,7 +788,7 @@ impl<'f> ser::Serializer for ValueSerializer<'f> {
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Failure> {
-        value.serialize(self)
+        self.wrapped(value)
     }
 
     fn serialize_unit(self) -> Result<(), Failure> {
@@ -793,7 +814,7 @@ impl<'f> ser::Serializer for ValueSerializer<'f> {
         _: &'static str,
         value: &T,
     ) -> Result<(), Failure> {
-        value.serialize(self)
+        self.wrapped(value)
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -890,7 +911,7 @@ impl<'f> Container<'f> {
     ) -> Result<(), Failure> {
         let mut text = String::new();
         value
-            .serialize(KeySerializer(&mut text))
+            .serialize(KeySerializer::new(&mut text))
             .map_err(|NotAKey(reason)| Failure(reason.to_owned()))?;
         if name == JSON_NUMBER {
             match (text.parse::<i128>(), text.parse::<u128>(), text.parse::<f64>()) {
@@ -977,7 +998,7 @@ impl ser::SerializeMap for Container<'_> {
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failure> {
         self.key.clear();
-        let written = key.serialize(KeySerializer(&mut self.key));
+        let written = key.serialize(KeySerializer::new(&mut self.key));
         self.key_is_refused = written.is_err();
         if let Err(NotAKey(reason)) = written
             && !self.flattener.place.muted
@@ -1045,7 +1066,17 @@ impl ser::SerializeStructVariant for Container<'_> {
 }
 
 /// Writes a map key as text: strings, and what `serde_json` takes as keys beside them.
-struct KeySerializer<'k>(&'k mut String);
+struct KeySerializer<'k> {
+    text: &'k mut String,
+    /// Newtypes around the key.
+    wrappers: usize,
+}
+
+impl<'k> KeySerializer<'k> {
+    fn new(text: &'k mut String) -> Self {
+        Self { text, wrappers: 0 }
+    }
+}
 
 /// Why something can't be a key.
 #[derive(Debug)]
@@ -1070,7 +1101,7 @@ const NOT_A_STRING: NotAKey = NotAKey("is not a string");
 macro_rules! displayed_keys {
     ($($method:ident: $type:ty,)*) => {$(
         fn $method(self, value: $type) -> Result<(), NotAKey> {
-            write_display(self.0, value);
+            write_display(self.text, value);
             Ok(())
         }
     )*};
@@ -1145,7 +1176,10 @@ impl ser::Serializer for KeySerializer<'_> {
         _: &'static str,
         value: &T,
     ) -> Result<(), NotAKey> {
-        value.serialize(self)
+        if self.wrappers >= MOST_WRAPPERS {
+            return Err(NotAKey("nests too deep"));
+        }
+        value.serialize(KeySerializer { wrappers: self.wrappers + 1, ..self })
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(

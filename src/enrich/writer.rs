@@ -14,7 +14,7 @@ use super::request::{BeginError, Refused};
 use crate::clock;
 use crate::document::Document;
 use crate::session::Session;
-use crate::state::carrier::{CARRIER_ATTRIBUTES, Carrier};
+use crate::state::carrier::Carrier;
 use crate::state::{DocumentKind, Installation, Scope, SpanState};
 
 /// Where an enrichment lands.
@@ -166,16 +166,11 @@ fn put(
                     DocumentKind::Scoped(scope) => Some(scope),
                 };
                 let target = Some(state.start().context.clone());
-                let dropped =
-                    document.len().saturating_sub(limit.saturating_sub(CARRIER_ATTRIBUTES));
-                Carrier { target, session, scope, document, time, id: None }.send(installation);
-                dropped
+                Carrier { target, session, scope, document, time, id: None }.send(installation)
             }
         },
         Place::Late { target, session, scope, id } => {
-            let dropped = patch.len().saturating_sub(limit.saturating_sub(CARRIER_ATTRIBUTES));
-            Carrier { target, session, scope, document: patch, time, id }.send(installation);
-            dropped
+            Carrier { target, session, scope, document: patch, time, id }.send(installation)
         }
     };
     if dropped > 0 {

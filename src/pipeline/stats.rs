@@ -121,7 +121,7 @@ pub struct Stats {
     pub dropped_by_reason: BTreeMap<&'static str, u64>,
     /// How many of the dropped spans carried feedback.
     pub dropped_feedback: u64,
-    /// Attributes past a limit, or lost to a redaction that panicked.
+    /// Attributes past a limit.
     pub dropped_attributes: u64,
     /// Spans the sampler left out, and which carried no feedback.
     pub unsampled: u64,
@@ -130,6 +130,7 @@ pub struct Stats {
     pub retried: u64,
     /// Spans that wait on disk.
     pub spooled: u64,
-    /// Enrichments that were refused or changed, by [reason](crate::EnrichError::reason).
+    /// Enrichments that were refused or changed, by [reason](crate::EnrichError::reason). Fields that
+    /// were lost to a redaction that panicked count as `redaction_panicked` too.
     pub refused: BTreeMap<&'static str, u64>,
 }

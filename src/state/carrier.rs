@@ -20,8 +20,8 @@ const NAME: &str = "feedback";
 
 /// How many attributes say what a scoped document is about: scope, time, cleared keys.
 pub(crate) const SCOPED_ATTRIBUTES: usize = 3;
-/// The same for a carrier: with the session, and that it is late.
-pub(crate) const CARRIER_ATTRIBUTES: usize = SCOPED_ATTRIBUTES + 2;
+/// The same for a carrier, at most: with the session, and that it is late.
+const CARRIER_ATTRIBUTES: usize = SCOPED_ATTRIBUTES + 2;
 
 const SCOPE: &str = "tracing_feedback.scope";
 const TIME: &str = "tracing_feedback.time_unix_nano";
@@ -45,8 +45,8 @@ pub(crate) struct Carrier {
 }
 
 impl Carrier {
-    /// Hands the carrier to the pipeline.
-    pub(crate) fn send(self, installation: &Installation) {
+    /// Hands the carrier to the pipeline. Returns how many leaves found no room.
+    pub(crate) fn send(self, installation: &Installation) -> usize {
         let settings = &installation.settings;
         let most = settings.span_limits.max_attributes_per_span as usize;
         let ids = Ids::of(&self, installation);
@@ -73,7 +73,9 @@ impl Carrier {
             prefix: settings.convention.prefix(),
         };
         reserved.put_first(leaves, &mut record, most);
+        let dropped = record.dropped_attributes as usize;
         installation.push(record);
+        dropped
     }
 }
 

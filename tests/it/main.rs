@@ -1,7 +1,10 @@
 //! What users of the crate can rely on, a module per behaviour. Everything is asserted from what a
 //! real OTLP receiver got.
 
+mod bad_input;
 mod layer;
+mod macros;
+mod merging;
 mod otel;
 mod show;
 mod smoke;
