@@ -4,7 +4,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry::{Array, KeyValue, StringValue, Value};
@@ -208,7 +208,12 @@ impl Fields {
                 Ok(session) => self.session = Some(session),
                 Err(error) => {
                     installation.count_refused("invalid_session_id");
-                    warn_once(&error);
+                    // Once: the field is likely recorded for every request.
+                    if !installation.has_warned_of_session_id.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(
+                            target: "tracing_feedback", %error, "the field session.id was refused"
+                        );
+                    }
                 }
             },
             // Only this crate speaks for itself.
@@ -312,14 +317,6 @@ fn status_code(code: &str) -> Option<Status> {
         Some(Status::Ok)
     } else {
         code.eq_ignore_ascii_case("error").then(|| Status::error(""))
-    }
-}
-
-/// Refused session ids are warned about once: the field is likely recorded for every request.
-fn warn_once(error: &dyn Error) {
-    static WARNED: AtomicBool = AtomicBool::new(false);
-    if !WARNED.swap(true, Ordering::Relaxed) {
-        tracing::warn!(target: "tracing_feedback", %error, "the field session.id was refused");
     }
 }
 
