@@ -33,7 +33,7 @@
 //! ```
 
 use opentelemetry::Context;
-use opentelemetry::baggage::{Baggage, BaggageExt};
+use opentelemetry::baggage::{Baggage, BaggageExt, BaggageMetadata};
 use opentelemetry::propagation::text_map_propagator::FieldIter;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
@@ -192,6 +192,7 @@ impl TextMapPropagator for FeedbackPropagator {
 
     fn extract_with_context(&self, context: &Context, extractor: &dyn Extractor) -> Context {
         let mut context = context.clone();
+        let extractor = &Joined::new(extractor);
         if self.formats.trace_context {
             context = TraceContextPropagator::new().extract_with_context(&context, extractor);
         }
@@ -219,10 +220,41 @@ static FIELDS: std::sync::LazyLock<[String; 3]> = std::sync::LazyLock::new(|| {
     ["traceparent".to_owned(), "tracestate".to_owned(), "baggage".to_owned()]
 });
 
+/// Headers with those of one name joined into one list: a sender, or a proxy, may split them.
+struct Joined<'a> {
+    headers: &'a dyn Extractor,
+    lists: [(&'static str, Option<String>); 2],
+}
+
+impl<'a> Joined<'a> {
+    fn new(headers: &'a dyn Extractor) -> Self {
+        let lists = ["tracestate", "baggage"].map(|name| {
+            let several = headers.get_all(name).filter(|values| values.len() > 1);
+            (name, several.map(|values| values.join(",")))
+        });
+        Self { headers, lists }
+    }
+}
+
+impl Extractor for Joined<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        let joined = self.lists.iter().find(|(name, _)| *name == key);
+        joined.and_then(|(_, list)| list.as_deref()).or_else(|| self.headers.get(key))
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.headers.keys()
+    }
+}
+
+/// The members but for the session's. Properties that no header could carry are left out, since
+/// they would take the whole header with them, or be read as another one.
 fn without_session(baggage: &Baggage) -> Baggage {
     let mut others = Baggage::new();
     for (key, (value, metadata)) in baggage.iter().filter(|(key, _)| key.as_str() != SESSION_ID) {
-        others.insert_with_metadata(key.clone(), value.clone(), metadata.clone());
+        let is_plain = metadata.as_str().chars().all(|c| c == ' ' || c.is_ascii_graphic());
+        let metadata = if is_plain { metadata.clone() } else { BaggageMetadata::default() };
+        others.insert_with_metadata(key.clone(), value.clone(), metadata);
     }
     others
 }
