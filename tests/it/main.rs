@@ -3,6 +3,7 @@
 
 mod layer;
 mod otel;
+mod sessions;
 mod show;
 mod smoke;
 
