@@ -477,6 +477,8 @@ impl Builder {
             .or(environment.bsp_max_export_batch_size)
             .unwrap_or(batching.batch_spans)
             .min(batching.queue_spans.unwrap_or(usize::MAX));
+        // A small queue is emptied before it is full.
+        batching.batch_bytes = batching.batch_bytes.min(batching.queue_bytes / 2).max(1);
         batching.delay =
             self.schedule_delay.or(environment.bsp_schedule_delay).unwrap_or(batching.delay);
         let timeout = self
