@@ -3,6 +3,7 @@
 
 mod layer;
 mod otel;
+mod pipeline;
 mod sessions;
 mod show;
 mod smoke;
