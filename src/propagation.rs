@@ -220,7 +220,8 @@ static FIELDS: std::sync::LazyLock<[String; 3]> = std::sync::LazyLock::new(|| {
     ["traceparent".to_owned(), "tracestate".to_owned(), "baggage".to_owned()]
 });
 
-/// Headers with those of one name joined into one list: a sender, or a proxy, may split them.
+/// Headers with those of one name joined into one list: a sender, or a proxy, may split them. Those
+/// that aren't plain text are as none, also from a map that isn't one of HTTP headers.
 struct Joined<'a> {
     headers: &'a dyn Extractor,
     lists: [(&'static str, Option<String>); 2],
@@ -239,7 +240,8 @@ impl<'a> Joined<'a> {
 impl Extractor for Joined<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         let joined = self.lists.iter().find(|(name, _)| *name == key);
-        joined.and_then(|(_, list)| list.as_deref()).or_else(|| self.headers.get(key))
+        let value = joined.and_then(|(_, list)| list.as_deref()).or_else(|| self.headers.get(key));
+        value.filter(|value| is_plain(value))
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -252,9 +254,14 @@ impl Extractor for Joined<'_> {
 fn without_session(baggage: &Baggage) -> Baggage {
     let mut others = Baggage::new();
     for (key, (value, metadata)) in baggage.iter().filter(|(key, _)| key.as_str() != SESSION_ID) {
-        let is_plain = metadata.as_str().chars().all(|c| c == ' ' || c.is_ascii_graphic());
+        let is_plain = is_plain(metadata.as_str());
         let metadata = if is_plain { metadata.clone() } else { BaggageMetadata::default() };
         others.insert_with_metadata(key.clone(), value.clone(), metadata);
     }
     others
+}
+
+/// Whether any header could carry this text.
+fn is_plain(text: &str) -> bool {
+    text.chars().all(|c| matches!(c, ' ' | '\t') || c.is_ascii_graphic())
 }
