@@ -11,6 +11,7 @@ use opentelemetry_sdk::trace::SamplingDecision;
 
 use super::carrier::{self, Carrier};
 use super::{Installation, Sampling};
+use crate::clock;
 use crate::document::Document;
 use crate::quiet;
 use crate::record::{Attributes, Enrichments, Event, KeyRef, Link, Parent, SpanRecord, ValueRef};
@@ -506,6 +507,17 @@ impl SpanState {
         let mut closed = Live::new("", 0, 0);
         closed.closed = true;
         Some(std::mem::replace(&mut *live, closed))
+    }
+}
+
+/// A span ends at the latest when the registry forgets it: its layer may have been taken out by
+/// `reload` and never hear that it closed.
+impl Drop for SpanState {
+    fn drop(&mut self) {
+        let is_closed = self.live.get_mut().is_ok_and(|live| live.closed);
+        if !is_closed {
+            self.close(clock::now());
+        }
     }
 }
 
