@@ -376,6 +376,9 @@ impl SpanState {
         if !was_enriched {
             self.installation.remember(self);
         }
+        if self.installation.is_shut_down() {
+            self.leave_while_open(); // shutdown came in between, and may not have met it
+        }
         Ok(left_out)
     }
 
