@@ -894,6 +894,26 @@ fn wrapped_in_whatever_way() {
 }
 
 #[test]
+fn a_layer_taken_out_while_spans_are_open() {
+    let collector = tracing_feedback::collector::Collector::start().unwrap();
+    let (layer, telemetry) = build(&collector, |builder| builder);
+    let (reload, handle) = reload::Layer::new(Some(layer));
+    let dispatch = Dispatch::new(tracing_subscriber::registry().with(reload));
+    dispatcher::with_default(&dispatch, || {
+        let outer = info_span!("outer").entered();
+        let inner = info_span!("inner").entered();
+        assert!(enrich_span!(feedback = { "rating": 1 }).is_ok());
+        handle.reload(None).unwrap();
+        info_span!("unseen").in_scope(|| ());
+        drop((inner, outer));
+        let outcome = enrich_span!(feedback = { "rating": 2 }).into_result();
+        assert_eq!(outcome, Err(tracing_feedback::EnrichError::NotInstalled));
+    });
+    telemetry.flush().unwrap();
+    assert_eq!(collector.tree(), "outer\n  inner\n      feedback.rating = 1\n");
+}
+
+#[test]
 fn two_subscribers_with_a_layer_each() {
     let (one, other) = (Rig::new(), Rig::new());
     one.run(|| {

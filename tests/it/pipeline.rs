@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{TraceContextExt, Tracer, TracerProvider};
 use opentelemetry_otlp::{WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{SpanData, SpanExporter, SpanProcessor};
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter, SpanProcessor};
 use tracing::{Dispatch, dispatcher, info, info_span};
 use tracing_feedback::collector::{Answer, Collector, Outcome, Protocol as Received};
 use tracing_feedback::{Builder, Compression, Protocol, Telemetry, enrich_span};
@@ -276,15 +278,22 @@ fn spans_with_feedback_take_the_place_of_others() {
     });
     let stats = telemetry.stats();
     assert_eq!((stats.queued, stats.dropped, stats.dropped_feedback), (8, 17, 0));
+    // Whoever made the span.
+    let provider =
+        SdkTracerProvider::builder().with_span_processor(telemetry.span_processor()).build();
+    provider.tracer("library").in_span("theirs", |context| {
+        context.span().set_attribute(KeyValue::new("feedback.rating", 1));
+    });
+    assert_eq!(telemetry.stats().dropped_feedback, 0);
     // Where there is nothing else, feedback doesn't push out feedback.
     dispatcher::with_default(&dispatch, || rate(5));
     let stats = telemetry.stats();
-    assert_eq!((stats.queued, stats.dropped, stats.dropped_feedback), (8, 22, 2));
+    assert_eq!((stats.queued, stats.dropped, stats.dropped_feedback), (8, 23, 3));
     drop(gate);
-    assert_eq!(telemetry.flush().unwrap_err().lost(), 22);
+    assert_eq!(telemetry.flush().unwrap_err().lost(), 23);
     let kept = kept.lock().unwrap();
     let names: Vec<_> = kept.iter().map(|span| span.name.as_ref()).collect();
-    assert_eq!(names, [&["first"], &["rated"; 8][..]].concat());
+    assert_eq!(names, [&["first"], &["rated"; 5][..], &["theirs"], &["rated"; 2]].concat());
 }
 
 #[test]
