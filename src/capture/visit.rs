@@ -84,8 +84,9 @@ pub(super) fn put(
     most: usize,
 ) -> u32 {
     redacted(installation, key, value, |value| {
-        let value = shortened(value, installation.settings.value_characters);
-        u32::from(!attributes.set_within(key, value, most))
+        shortened(value, installation.settings.value_characters, |value| {
+            u32::from(!attributes.set_within(key, value, most))
+        })
     })
     .unwrap_or(0)
 }
@@ -107,15 +108,26 @@ pub(super) fn redacted<T>(
     }
 }
 
-/// A text of at most `most` characters; other values as they are.
-fn shortened(value: ValueRef<'_>, most: Option<usize>) -> ValueRef<'_> {
-    let Some(most) = most else { return value };
-    let cut = |text: &str| text.char_indices().nth(most).map(|(end, _)| end);
+/// Gives the value to `then`, its texts of at most `most` characters each.
+fn shortened<T>(
+    value: ValueRef<'_>,
+    most: Option<usize>,
+    then: impl FnOnce(ValueRef<'_>) -> T,
+) -> T {
+    let Some(most) = most else { return then(value) };
     match value {
-        ValueRef::Str(text) => ValueRef::Str(cut(text).map_or(text, |end| &text[..end])),
-        ValueRef::Static(text) => ValueRef::Static(cut(text).map_or(text, |end| &text[..end])),
-        other => other,
+        ValueRef::Str(text) => then(ValueRef::Str(cut(text, most))),
+        ValueRef::Static(text) => then(ValueRef::Static(cut(text, most))),
+        ValueRef::Array(Array::String(texts)) => {
+            let texts = texts.iter().map(|text| cut(text.as_str(), most).to_owned().into());
+            then(ValueRef::Array(&Array::String(texts.collect())))
+        }
+        other => then(other),
     }
+}
+
+fn cut(text: &str, most: usize) -> &str {
+    text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end])
 }
 
 /// The part of a span that is the same each time: where its call site is, and on which thread it
@@ -218,8 +230,7 @@ impl Fields {
             },
             // Only this crate speaks for itself.
             name if name.starts_with(OWN_PREFIX) => self.dropped += 1,
-            name => {
-                let value = shortened(value, settings.value_characters);
+            name => shortened(value, settings.value_characters, |value| {
                 match namespaced(name, settings.convention) {
                     Some(bare) => self.leaf(installation, key, bare, value),
                     None => {
@@ -227,7 +238,7 @@ impl Fields {
                         self.dropped += u32::from(!self.attributes.set_within(key, value, most));
                     }
                 }
-            }
+            }),
         }
     }
 
