@@ -79,11 +79,17 @@ fn service() {
         let _span = span.entered();
         info!(first = 1, second = 2, "told");
         info!("told again");
+        let _ = tracing::Span::current().set_attribute("list", long_list()); // it may be filtered out
         let _hidden = debug_span!("details").entered();
         println!("outcome: {:?}", enrich_span!(feedback = { "rating": 5 }).into_result());
     }
     telemetry.flush().unwrap();
     println!("stats: {:?}", telemetry.stats());
+}
+
+fn long_list() -> opentelemetry::Value {
+    let texts = ["12345678", "äöüßäöüß", "1"].map(opentelemetry::StringValue::from);
+    opentelemetry::Value::Array(texts.to_vec().into())
 }
 
 const TREE: &str = "answer\n    feedback.rating = 5\n";
@@ -192,6 +198,7 @@ fn limits_of_the_environment() {
     let (collector, _) = serve(&[("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "4")]);
     let span = one(&collector, "answer");
     assert_eq!(span.attributes["long"], "0123");
+    assert_eq!(span.attributes["list"], ["1234", "äöüß", "1"]);
     assert_eq!(span.attributes["session.id"], "conversation-42");
 }
 
