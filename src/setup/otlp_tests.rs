@@ -374,7 +374,7 @@ fn in_own_process() -> bool {
 /// own: the exporter looks at the real one.
 fn in_environment(test: &str, variables: &[(&str, &str)]) {
     let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--ignored", "--nocapture", &format!("sink::otlp::tests::{test}")])
+        .args(["--exact", "--ignored", "--nocapture", &format!("setup::otlp::tests::{test}")])
         .envs(variables.iter().copied())
         .env(OWN_PROCESS, "1")
         .output()
