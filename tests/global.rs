@@ -387,7 +387,7 @@ impl fmt::Debug for Talkative {
         info!("formatting");
         let _ = enrich_span!(feedback = { "talks": true });
         let _ = enrich_session!(feedback = { "talks": true });
-        let _ = propagation::inject(&mut HashMap::new());
+        propagation::inject(&mut HashMap::new());
         f.write_str("talkative")
     }
 }
