@@ -33,7 +33,7 @@
 //! ```
 
 use opentelemetry::Context;
-use opentelemetry::baggage::{Baggage, BaggageExt};
+use opentelemetry::baggage::{Baggage, BaggageExt, BaggageMetadata};
 use opentelemetry::propagation::text_map_propagator::FieldIter;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
@@ -236,6 +236,7 @@ impl TextMapPropagator for FeedbackPropagator {
 
     fn extract_with_context(&self, context: &Context, extractor: &dyn Extractor) -> Context {
         let mut context = context.clone();
+        let extractor = &Joined::new(extractor);
         if self.formats.trace_context {
             context = TraceContextPropagator::new().extract_with_context(&context, extractor);
         }
@@ -263,10 +264,48 @@ static FIELDS: std::sync::LazyLock<[String; 3]> = std::sync::LazyLock::new(|| {
     ["traceparent".to_owned(), "tracestate".to_owned(), "baggage".to_owned()]
 });
 
+/// Headers with those of one name joined into one list: a sender, or a proxy, may split them. Those
+/// that aren't plain text are as none, also from a map that isn't one of HTTP headers.
+struct Joined<'a> {
+    headers: &'a dyn Extractor,
+    lists: [(&'static str, Option<String>); 2],
+}
+
+impl<'a> Joined<'a> {
+    fn new(headers: &'a dyn Extractor) -> Self {
+        let lists = ["tracestate", "baggage"].map(|name| {
+            let several = headers.get_all(name).filter(|values| values.len() > 1);
+            (name, several.map(|values| values.join(",")))
+        });
+        Self { headers, lists }
+    }
+}
+
+impl Extractor for Joined<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        let joined = self.lists.iter().find(|(name, _)| *name == key);
+        let value = joined.and_then(|(_, list)| list.as_deref()).or_else(|| self.headers.get(key));
+        value.filter(|value| is_plain(value))
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.headers.keys()
+    }
+}
+
+/// The members but for the session's. Properties that no header could carry are left out, since
+/// they would take the whole header with them, or be read as another one.
 fn without_session(baggage: &Baggage) -> Baggage {
     let mut others = Baggage::new();
     for (key, (value, metadata)) in baggage.iter().filter(|(key, _)| key.as_str() != SESSION_ID) {
-        others.insert_with_metadata(key.clone(), value.clone(), metadata.clone());
+        let is_plain = is_plain(metadata.as_str());
+        let metadata = if is_plain { metadata.clone() } else { BaggageMetadata::default() };
+        others.insert_with_metadata(key.clone(), value.clone(), metadata);
     }
     others
+}
+
+/// Whether any header could carry this text.
+fn is_plain(text: &str) -> bool {
+    text.chars().all(|c| matches!(c, ' ' | '\t') || c.is_ascii_graphic())
 }

@@ -176,6 +176,9 @@ where
             return;
         }
         let Some(span) = ctx.span(id) else { return };
+        if Self::state(&span).is_some() {
+            return self.become_inert();
+        }
         let parent = Self::nearest(span.parent());
         if let Some(parent) = &parent {
             parent.start(); // it has a child: its place is fixed
@@ -191,13 +194,7 @@ where
         if is_feedback {
             state.remember_fields();
         }
-        let mut extensions = span.extensions_mut();
-        if extensions.get_mut::<Arc<SpanState>>().is_some() {
-            drop(extensions);
-            self.become_inert();
-        } else {
-            extensions.insert(state);
-        }
+        span.extensions_mut().replace(state);
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {

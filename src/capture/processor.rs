@@ -11,6 +11,7 @@ use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 use crate::clock;
 use crate::record::{Attributes, Enrichments, Event, KeyRef, Link, Parent, SpanRecord, ValueRef};
 use crate::session::{SESSION_ID, Session};
+use crate::settings::namespaced;
 use crate::state::Installation;
 
 /// A `SpanProcessor` for an `SdkTracerProvider`: its spans go where those of the layer go.
@@ -91,6 +92,11 @@ fn record(span: SpanData, installation: &Installation) -> Box<SpanRecord> {
         attributes: attributes(link.attributes, installation),
         dropped_attributes: link.dropped_attributes_count,
     });
+    let own = attributes(span.attributes, installation);
+    let convention = installation.settings.convention;
+    let is_feedback =
+        |key| namespaced(key, convention).is_some_and(|key| key.starts_with("feedback."));
+    let feedback = own.iter().any(|(key, _)| is_feedback(key));
     Box::new(SpanRecord {
         trace_id: context.trace_id(),
         span_id: context.span_id(),
@@ -101,7 +107,7 @@ fn record(span: SpanData, installation: &Installation) -> Box<SpanRecord> {
         kind: span.span_kind,
         start: clock::unix_nanos(span.start_time),
         end: clock::unix_nanos(span.end_time).max(clock::unix_nanos(span.start_time)),
-        attributes: attributes(span.attributes, installation),
+        attributes: own,
         enrichments: Enrichments::default(),
         dropped_attributes: span.dropped_attributes_count,
         events: events.collect(),
@@ -110,7 +116,7 @@ fn record(span: SpanData, installation: &Installation) -> Box<SpanRecord> {
         dropped_links: span.links.dropped_count,
         status: span.status,
         scope: Arc::new(span.instrumentation_scope),
-        feedback: false,
+        feedback,
     })
 }
 

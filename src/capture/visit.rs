@@ -4,7 +4,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry::{Array, KeyValue, StringValue, Value};
@@ -84,8 +84,9 @@ pub(super) fn put(
     most: usize,
 ) -> u32 {
     redacted(installation, key, value, |value| {
-        let value = shortened(value, installation.settings.value_characters);
-        u32::from(!attributes.set_within(key, value, most))
+        shortened(value, installation.settings.value_characters, |value| {
+            u32::from(!attributes.set_within(key, value, most))
+        })
     })
     .unwrap_or(0)
 }
@@ -107,15 +108,26 @@ pub(super) fn redacted<T>(
     }
 }
 
-/// A text of at most `most` characters; other values as they are.
-fn shortened(value: ValueRef<'_>, most: Option<usize>) -> ValueRef<'_> {
-    let Some(most) = most else { return value };
-    let cut = |text: &str| text.char_indices().nth(most).map(|(end, _)| end);
+/// Gives the value to `then`, its texts of at most `most` characters each.
+fn shortened<T>(
+    value: ValueRef<'_>,
+    most: Option<usize>,
+    then: impl FnOnce(ValueRef<'_>) -> T,
+) -> T {
+    let Some(most) = most else { return then(value) };
     match value {
-        ValueRef::Str(text) => ValueRef::Str(cut(text).map_or(text, |end| &text[..end])),
-        ValueRef::Static(text) => ValueRef::Static(cut(text).map_or(text, |end| &text[..end])),
-        other => other,
+        ValueRef::Str(text) => then(ValueRef::Str(cut(text, most))),
+        ValueRef::Static(text) => then(ValueRef::Static(cut(text, most))),
+        ValueRef::Array(Array::String(texts)) => {
+            let texts = texts.iter().map(|text| cut(text.as_str(), most).to_owned().into());
+            then(ValueRef::Array(&Array::String(texts.collect())))
+        }
+        other => then(other),
     }
+}
+
+fn cut(text: &str, most: usize) -> &str {
+    text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end])
 }
 
 /// The part of a span that is the same each time: where its call site is, and on which thread it
@@ -208,13 +220,17 @@ impl Fields {
                 Ok(session) => self.session = Some(session),
                 Err(error) => {
                     installation.count_refused("invalid_session_id");
-                    warn_once(&error);
+                    // Once: the field is likely recorded for every request.
+                    if !installation.has_warned_of_session_id.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(
+                            target: "tracing_feedback", %error, "the field session.id was refused"
+                        );
+                    }
                 }
             },
             // Only this crate speaks for itself.
             name if name.starts_with(OWN_PREFIX) => self.dropped += 1,
-            name => {
-                let value = shortened(value, settings.value_characters);
+            name => shortened(value, settings.value_characters, |value| {
                 match namespaced(name, settings.convention) {
                     Some(bare) => self.leaf(installation, key, bare, value),
                     None => {
@@ -222,7 +238,7 @@ impl Fields {
                         self.dropped += u32::from(!self.attributes.set_within(key, value, most));
                     }
                 }
-            }
+            }),
         }
     }
 
@@ -312,14 +328,6 @@ fn status_code(code: &str) -> Option<Status> {
         Some(Status::Ok)
     } else {
         code.eq_ignore_ascii_case("error").then(|| Status::error(""))
-    }
-}
-
-/// Refused session ids are warned about once: the field is likely recorded for every request.
-fn warn_once(error: &dyn Error) {
-    static WARNED: AtomicBool = AtomicBool::new(false);
-    if !WARNED.swap(true, Ordering::Relaxed) {
-        tracing::warn!(target: "tracing_feedback", %error, "the field session.id was refused");
     }
 }
 

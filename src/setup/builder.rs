@@ -579,6 +579,10 @@ impl Builder {
         let mut batching = self.batching.clone();
         batching.queue_spans = self.queue_spans.or(environment.bsp_max_queue_size);
         batching.batch_spans = self.batch_spans.or(environment.bsp_max_export_batch_size);
+        // A small queue is emptied before it is full.
+        let half = (batching.queue_bytes / 2).max(1);
+        batching.batch_bytes = batching.batch_bytes.min(half);
+        batching.wake_bytes = batching.wake_bytes.min(half);
         batching.delay =
             self.schedule_delay.or(environment.bsp_schedule_delay).unwrap_or(batching.delay);
         let timeout = self

@@ -6,7 +6,7 @@
 //! asks. Nothing here touches the process environment but [`Environment::read`].
 //!
 //! What can only be judged together with what the code says (endpoints, for which the protocol
-//! matters, and certificate files) is kept as candidates; `setup::otlp` judges them and adds its
+//! matters, and certificate files) is kept as candidates; `otlp` judges them and adds its
 //! issues to ours.
 
 use std::ffi::OsString;

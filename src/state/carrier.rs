@@ -20,8 +20,6 @@ const NAME: &str = "feedback";
 
 /// How many attributes say what a scoped document is about: scope, time, cleared keys.
 pub(crate) const SCOPED_ATTRIBUTES: usize = 3;
-/// The same for a carrier, at most: with the session, and that it is late.
-const CARRIER_ATTRIBUTES: usize = SCOPED_ATTRIBUTES + 2;
 
 const SCOPE: &str = "tracing_feedback.scope";
 const TIME: &str = "tracing_feedback.time_unix_nano";

@@ -24,6 +24,7 @@ pub(crate) struct Installation {
     /// Absent when the environment has switched telemetry off.
     pipeline: Option<Pipeline>,
     shut_down: AtomicBool,
+    pub(crate) has_warned_of_session_id: AtomicBool,
     /// Open spans that carry feedback, by address: what has to leave at shutdown.
     enriched: Mutex<HashMap<usize, Weak<SpanState>>>,
 }
@@ -76,6 +77,7 @@ impl Installation {
             scope,
             pipeline,
             shut_down: AtomicBool::new(false),
+            has_warned_of_session_id: AtomicBool::new(false),
             enriched: Mutex::default(),
         }
     }

@@ -8,6 +8,7 @@ use opentelemetry_sdk::trace::SamplingDecision;
 
 use super::carrier::{self, Carrier};
 use super::{Installation, Sampling};
+use crate::clock;
 use crate::document::Document;
 use crate::quiet;
 use crate::record::{KeyRef, Parent, SpanRecord, ValueRef};
@@ -324,6 +325,9 @@ impl SpanState {
         if !was_enriched {
             self.installation.remember(self);
         }
+        if self.installation.is_shut_down() {
+            self.leave_while_open(); // shutdown came in between, and may not have met it
+        }
         Ok(left_out)
     }
 
@@ -423,5 +427,16 @@ impl SpanState {
             id: None,
         };
         carrier.send(&self.installation);
+    }
+}
+
+/// A span ends at the latest when the registry forgets it: its layer may have been taken out by
+/// `reload` and never hear that it closed.
+impl Drop for SpanState {
+    fn drop(&mut self) {
+        let is_open = self.live.get_mut().is_ok_and(|live| live.is_some());
+        if is_open {
+            self.close(clock::now);
+        }
     }
 }

@@ -727,12 +727,13 @@ fn values_that_make_spans_while_they_are_recorded() {
 
 #[test]
 fn limits_and_what_they_dropped() {
-    let mut limits = SpanLimits::default();
-    limits.max_attributes_per_span = 3;
-    limits.max_events_per_span = 2;
-    limits.max_links_per_span = 1;
-    limits.max_attributes_per_event = 4;
-    limits.max_attributes_per_link = 1;
+    let limits = SpanLimits {
+        max_attributes_per_span: 3,
+        max_events_per_span: 2,
+        max_links_per_span: 1,
+        max_attributes_per_event: 4,
+        max_attributes_per_link: 1,
+    };
     let rig = Rig::with(|builder| builder.with_span_limits(limits));
     rig.run(|| {
         let other = info_span!("other");
@@ -762,8 +763,7 @@ fn limits_and_what_they_dropped() {
 
 #[test]
 fn limits_never_push_out_feedback_or_the_session() {
-    let mut limits = SpanLimits::default();
-    limits.max_attributes_per_span = 3;
+    let limits = SpanLimits { max_attributes_per_span: 3, ..SpanLimits::default() };
     let rig = Rig::with(|builder| builder.with_span_limits(limits));
     rig.run(|| {
         let _span = info_span!("span", a = 1, b = 2, c = 3, session.id = "s").entered();
@@ -891,6 +891,26 @@ fn wrapped_in_whatever_way() {
         );
         assert_eq!(one(&collector, "inner").events.len(), 1, "{wrapper}");
     }
+}
+
+#[test]
+fn a_layer_taken_out_while_spans_are_open() {
+    let collector = tracing_feedback::collector::Collector::start().unwrap();
+    let (layer, telemetry) = build(&collector, |builder| builder);
+    let (reload, handle) = reload::Layer::new(Some(layer));
+    let dispatch = Dispatch::new(tracing_subscriber::registry().with(reload));
+    dispatcher::with_default(&dispatch, || {
+        let outer = info_span!("outer").entered();
+        let inner = info_span!("inner").entered();
+        assert!(enrich_span!(feedback = { "rating": 1 }).is_ok());
+        handle.reload(None).unwrap();
+        info_span!("unseen").in_scope(|| ());
+        drop((inner, outer));
+        let outcome = enrich_span!(feedback = { "rating": 2 }).into_result();
+        assert_eq!(outcome, Err(tracing_feedback::EnrichError::NotInstalled));
+    });
+    telemetry.flush().unwrap();
+    assert_eq!(collector.tree(), "outer\n  inner\n      feedback.rating = 1\n");
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod layer;
 mod macros;
 mod merging;
 mod otel;
+mod pipeline;
+mod sessions;
 mod show;
 mod smoke;
 

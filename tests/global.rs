@@ -1,0 +1,446 @@
+//! What belongs to a whole process, in processes of their own: the global subscriber and propagator,
+//! `init`, and the environment. The tests start this very binary again, with the variables they are
+//! about, and look at what a collector got and at what was printed.
+
+use std::collections::HashMap;
+use std::env;
+use std::fmt;
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use opentelemetry::trace::{Status, TraceContextExt};
+use tracing::field::Empty;
+use tracing::{debug_span, info, info_span};
+use tracing_feedback::collector::{Collector, ReceivedSpan};
+use tracing_feedback::{
+    BuildError, EnrichError, Session, SpanExt, Telemetry, enrich_session, enrich_span, propagation,
+};
+use tracing_subscriber::prelude::*;
+
+/// Says which part a process plays.
+const PART: &str = "TRACING_FEEDBACK_TEST_PART";
+
+/// The way into the processes that the other tests start; by itself it does nothing.
+#[test]
+fn part() {
+    match env::var(PART).as_deref() {
+        Ok("service") => service(),
+        Ok("disabled") => disabled(),
+        Ok("strict") => strict(),
+        Ok("everything") => everything(),
+        Ok("talkative") => talkative(),
+        Ok("two layers") => two_layers(),
+        Ok("init twice") => init_twice(),
+        Ok(other) => panic!("no such part: {other}"),
+        Err(_) => {}
+    }
+}
+
+/// Plays a part in a process with these variables and no others. Returns what it printed.
+fn play(part: &str, variables: &[(&str, &str)]) -> String {
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "part", "--nocapture", "--test-threads=1"])
+        .env_clear()
+        .env(PART, part)
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+    assert!(output.status.success(), "{part} with {variables:?}:\n{text}");
+    text
+}
+
+/// A collector, and what a service with these variables sends there and prints.
+fn serve(variables: &[(&str, &str)]) -> (Collector, String) {
+    let collector = Collector::start().unwrap();
+    let mut all = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())];
+    all.extend(variables);
+    let text = play("service", &all);
+    (collector, text)
+}
+
+fn one(collector: &Collector, name: &str) -> ReceivedSpan {
+    let spans = collector.spans();
+    let mut named = spans.iter().filter(|span| span.name == name);
+    let span = named.next().unwrap_or_else(|| panic!("no {name} in\n{}", collector.tree()));
+    assert!(named.next().is_none(), "several {name} in\n{}", collector.tree());
+    span.clone()
+}
+
+// ---- the service that most tests look at -------------------------------------------------------
+
+/// All from the environment.
+fn service() {
+    let telemetry = tracing_feedback::init().unwrap();
+    {
+        let span = info_span!("answer", session.id = "conversation-42", long = "0123456789", n = 1);
+        let _span = span.entered();
+        info!(first = 1, second = 2, "told");
+        info!("told again");
+        let _ = tracing::Span::current().set_attribute("list", long_list()); // it may be filtered out
+        let _hidden = debug_span!("details").entered();
+        println!("outcome: {:?}", enrich_span!(feedback = { "rating": 5 }).into_result());
+    }
+    telemetry.flush().unwrap();
+    println!("stats: {:?}", telemetry.stats());
+}
+
+fn long_list() -> opentelemetry::Value {
+    let texts = ["12345678", "äöüßäöüß", "1"].map(opentelemetry::StringValue::from);
+    opentelemetry::Value::Array(texts.to_vec().into())
+}
+
+const TREE: &str = "answer\n    feedback.rating = 5\n";
+
+#[test]
+fn init_takes_all_from_the_environment() {
+    let (collector, text) = serve(&[
+        ("OTEL_SERVICE_NAME", "chat"),
+        (
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "deployment.environment=test,region=eu%20west,service.name=no",
+        ),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=secret"),
+    ]);
+    assert_eq!(collector.tree(), TREE);
+    let span = one(&collector, "answer");
+    assert_eq!(span.attributes["session.id"], "conversation-42");
+    assert_eq!(span.events.len(), 2);
+    assert_eq!(span.resource["service.name"], "chat");
+    assert_eq!(span.resource["deployment.environment"], "test");
+    assert_eq!(span.resource["region"], "eu west");
+    assert_eq!(collector.requests()[0].headers["x-api-key"], "secret");
+    // The logs are there too.
+    assert!(text.contains("told again"), "{text}");
+    assert!(!text.contains("WARN"), "{text}");
+}
+
+#[test]
+fn turning_logs_down_never_turns_feedback_off() {
+    for quiet in ["off", "error", "none_of_ours=trace"] {
+        let (collector, text) = serve(&[("RUST_LOG", quiet)]);
+        assert_eq!(collector.tree(), TREE, "{quiet}");
+        assert_eq!(one(&collector, "answer").events.len(), 2, "{quiet}");
+        assert!(!text.contains("told"), "{quiet}: {text}");
+    }
+}
+
+#[test]
+fn what_is_captured_has_a_filter_of_its_own() {
+    let (collector, text) = serve(&[("FEEDBACK_TRACE_FILTER", "debug"), ("RUST_LOG", "warn")]);
+    assert_eq!(collector.tree(), "answer\n  details\n      feedback.rating = 5\n");
+    assert!(!text.contains("told"), "{text}");
+
+    let (collector, text) = serve(&[("FEEDBACK_TRACE_FILTER", "off")]);
+    assert_eq!(collector.tree(), "");
+    assert!(text.contains("told again"), "{text}");
+    assert!(text.contains("outcome: Err(NoActiveSpan)"), "{text}");
+
+    let (collector, text) = serve(&[("FEEDBACK_TRACE_FILTER", "!!=??"), ("RUST_LOG", "warn,=")]);
+    assert_eq!(collector.tree(), TREE, "the default");
+    assert!(text.contains("FEEDBACK_TRACE_FILTER"), "{text}");
+    assert!(text.contains("RUST_LOG"), "{text}");
+}
+
+#[test]
+fn protocols_of_the_environment() {
+    for protocol in ["http/protobuf", "http/json"] {
+        let collector = Collector::start().unwrap();
+        play(
+            "service",
+            &[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.http_endpoint()),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+            ],
+        );
+        assert_eq!(collector.tree(), TREE, "{protocol}");
+        assert_eq!(collector.requests()[0].compression.as_deref(), Some("gzip"), "{protocol}");
+    }
+}
+
+#[test]
+fn a_sampler_of_the_environment() {
+    let (collector, text) = serve(&[("OTEL_TRACES_SAMPLER", "always_off")]);
+    assert_eq!(collector.tree(), TREE, "feedback is kept whatever the sampler says");
+    let span = one(&collector, "answer");
+    assert_eq!(span.flags & 1, 0);
+    assert_eq!(span.attributes["tracing_feedback.sampled"], false);
+    assert!(text.contains("exported: 1"), "{text}");
+
+    let variables =
+        [("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "1")];
+    let (collector, _) = serve(&variables);
+    assert_eq!(one(&collector, "answer").flags & 1, 1);
+}
+
+#[test]
+fn limits_of_the_environment() {
+    let (collector, text) = serve(&[
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "3"),
+        ("OTEL_SPAN_EVENT_COUNT_LIMIT", "1"),
+        ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "2"),
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "4"),
+    ]);
+    let span = one(&collector, "answer");
+    assert_eq!(span.attributes.len(), 3);
+    assert!(span.dropped_attributes_count > 0);
+    // Whatever the limits: the session whole, and the feedback.
+    assert_eq!(span.attributes["session.id"], "conversation-42");
+    assert_eq!(span.attributes["feedback.rating"], 5);
+    assert_eq!((span.events.len(), span.dropped_events_count), (1, 1));
+    assert_eq!(span.events[0].attributes.len(), 2);
+    assert_eq!(span.events[0].attributes["target"], "glob");
+    assert!(text.contains("Ok(())"), "{text}");
+
+    let (collector, _) = serve(&[("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "4")]);
+    let span = one(&collector, "answer");
+    assert_eq!(span.attributes["long"], "0123");
+    assert_eq!(span.attributes["list"], ["1234", "äöüß", "1"]);
+    assert_eq!(span.attributes["session.id"], "conversation-42");
+}
+
+#[test]
+fn no_exporter() {
+    let (collector, text) = serve(&[("OTEL_TRACES_EXPORTER", "none")]);
+    assert!(collector.requests().is_empty());
+    assert!(text.contains("outcome: Ok(())"), "{text}");
+}
+
+#[test]
+fn spans_on_standard_output() {
+    let (collector, text) = serve(&[("OTEL_TRACES_EXPORTER", "console"), ("RUST_LOG", "off")]);
+    assert!(collector.requests().is_empty());
+    assert!(text.contains("answer") && text.contains("feedback.rating"), "{text}");
+}
+
+const MALFORMED: &[(&str, &str)] = &[
+    ("OTEL_TRACES_SAMPLER", "sometimes"),
+    ("OTEL_BSP_SCHEDULE_DELAY", "soon"),
+    ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+    ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1"),
+    ("OTEL_RESOURCE_ATTRIBUTES", "no equals sign"),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier pigeon"),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", "long"),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "tight"),
+    ("OTEL_PROPAGATORS", "pigeon"),
+    ("OTEL_TRACES_EXPORTER", "fax"),
+    ("OTEL_SDK_DISABLED", "perhaps"),
+];
+
+#[test]
+fn what_is_malformed_is_ignored_with_a_warning_that_names_it() {
+    let (collector, text) = serve(MALFORMED);
+    assert_eq!(collector.tree(), TREE, "{text}");
+    for (variable, value) in MALFORMED {
+        let warnings = text.lines().filter(|line| line.contains("WARN") && line.contains(variable));
+        assert_eq!(warnings.count(), 1, "{variable}={value}:\n{text}");
+    }
+}
+
+#[test]
+fn what_is_malformed_is_an_error_where_asked() {
+    for (variable, value) in MALFORMED {
+        let text = play("strict", &[(variable, value)]);
+        assert!(text.contains(&format!("refused: the environment variable {variable}")), "{text}");
+    }
+}
+
+fn strict() {
+    match tracing_feedback::builder().with_strict_env(true).build() {
+        Err(error @ BuildError::Environment { .. }) => println!("refused: {error}"),
+        other => panic!("{other:?}"),
+    }
+    // Without it the same is only warned about.
+    assert!(tracing_feedback::builder().build().is_ok());
+}
+
+// ---- switched off ------------------------------------------------------------------------------
+
+#[test]
+fn the_sdk_switched_off() {
+    let collector = Collector::start().unwrap();
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
+    play("disabled", &[endpoint, ("OTEL_SDK_DISABLED", "true")]);
+    assert!(collector.requests().is_empty());
+}
+
+fn disabled() {
+    let telemetry = tracing_feedback::init().unwrap();
+    let refused = |outcome: tracing_feedback::Enrichment| {
+        assert_eq!(outcome.into_result(), Err(EnrichError::SdkDisabled));
+    };
+    refused(enrich_span!(feedback = { "rating": 1 }));
+    let span = info_span!("span", session.id = "s").entered();
+    refused(enrich_span!(feedback = { "rating": 1 }));
+    refused(enrich_span!(span = &span, feedback = { "rating": 1 }));
+    refused(enrich_session!(feedback = { "rating": 1 }));
+    refused(enrich_session!(session_id = "s", feedback = { "rating": 1 }));
+    assert!(span.span_context().is_err());
+    assert_eq!(Session::current(), None);
+
+    // What came from elsewhere is passed on.
+    let id = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let headers = HashMap::from([
+        ("traceparent".to_owned(), id.to_owned()),
+        ("baggage".to_owned(), "tenant=acme".to_owned()),
+    ]);
+    let context = propagation::extract(&headers);
+    assert!(context.has_active_span());
+    let _context = context.attach();
+    let mut onwards = HashMap::new();
+    propagation::inject(&mut onwards);
+    assert_eq!((onwards["traceparent"].as_str(), onwards["baggage"].as_str()), (id, "tenant=acme"));
+    let mut by_api = HashMap::new();
+    opentelemetry::global::get_text_map_propagator(|propagator| propagator.inject(&mut by_api));
+    assert_eq!(by_api["traceparent"], id);
+
+    telemetry.flush().unwrap();
+    assert_eq!(telemetry.stats(), tracing_feedback::Stats::default());
+    telemetry.shutdown().unwrap();
+}
+
+#[test]
+fn a_second_init() {
+    let collector = Collector::start().unwrap();
+    play("init twice", &[("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())]);
+    assert_eq!(collector.tree(), "of the first\n");
+}
+
+fn init_twice() {
+    let telemetry = tracing_feedback::init().unwrap();
+    assert!(matches!(tracing_feedback::init(), Err(BuildError::SubscriberSet)));
+    let mut headers = HashMap::new();
+    info_span!("of the first").in_scope(|| {
+        opentelemetry::global::get_text_map_propagator(|propagator| {
+            propagator.inject(&mut headers)
+        });
+    });
+    assert!(headers.contains_key("traceparent"));
+    telemetry.shutdown().unwrap();
+}
+
+// ---- a global subscriber that sees everything --------------------------------------------------
+
+#[test]
+fn what_happens_on_the_export_thread_is_never_traced() {
+    for protocol in ["grpc", "http/protobuf", "http/json"] {
+        play("everything", &[("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)]);
+    }
+}
+
+/// The layer, and the collector with it, under a global subscriber without any filter.
+fn everything() {
+    let collector = Collector::start().unwrap();
+    let endpoint = match env::var("OTEL_EXPORTER_OTLP_PROTOCOL").as_deref() {
+        Ok("grpc") => collector.endpoint(),
+        _ => collector.http_endpoint(),
+    };
+    let (layer, telemetry) = tracing_feedback::builder()
+        .with_endpoint(endpoint)
+        .with_schedule_delay(Duration::from_millis(5))
+        .build()
+        .unwrap();
+    // How much there is to see: without it the test could not fail.
+    let (seen, sight) = mpsc::channel();
+    let watch = tracing_subscriber::filter::filter_fn(move |metadata| {
+        let _ = seen.send(metadata.target().to_owned());
+        true
+    });
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+    tracing_subscriber::registry().with(log.with_filter(watch)).with(layer).init();
+
+    let around = info_span!("around").entered();
+    for n in 0..10 {
+        info_span!("ours", n).in_scope(|| tracing::trace!("event"));
+        telemetry.flush().unwrap();
+    }
+    drop(around);
+    telemetry.flush().unwrap();
+    let stats = telemetry.stats();
+    // Once more, with what the last flush may have stirred up.
+    telemetry.shutdown().unwrap();
+    assert_eq!(stats.exported, 11, "{}", collector.tree());
+    assert_eq!(collector.tree(), format!("around\n{}", "  ours\n".repeat(10)));
+    assert!(one(&collector, "around").events.is_empty());
+    let foreign: Vec<_> = sight.try_iter().filter(|target| !target.starts_with("global")).collect();
+    assert!(foreign.iter().any(|target| target.starts_with("h")), "{foreign:?}"); // h2, hyper
+}
+
+fn global(layer: tracing_feedback::FeedbackLayer, telemetry: Telemetry) -> Telemetry {
+    tracing_subscriber::registry().with(layer).init();
+    telemetry
+}
+
+fn build(collector: &Collector) -> (tracing_feedback::FeedbackLayer, Telemetry) {
+    tracing_feedback::builder().with_endpoint(collector.endpoint()).build().unwrap()
+}
+
+/// Talks while it is formatted.
+struct Talkative;
+
+impl fmt::Debug for Talkative {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let _span = info_span!("formatting").entered();
+        info!("formatting");
+        let _ = enrich_span!(feedback = { "talks": true });
+        let _ = enrich_session!(feedback = { "talks": true });
+        propagation::inject(&mut HashMap::new());
+        f.write_str("talkative")
+    }
+}
+
+#[test]
+fn values_that_make_spans_while_they_are_recorded() {
+    play("talkative", &[]);
+}
+
+fn talkative() {
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || {
+        let collector = Collector::start().unwrap();
+        let (layer, telemetry) = build(&collector);
+        let telemetry = global(layer, telemetry);
+        let span = info_span!("span", field = ?Talkative, later = Empty);
+        let entered = span.enter();
+        span.record("later", tracing::field::debug(Talkative));
+        info!(value = ?Talkative, "event");
+        let _ = enrich_span!(feedback = { "rating": format!("{Talkative:?}") });
+        span.set_status(Status::error(format!("{Talkative:?}"))).unwrap();
+        drop(entered);
+        drop(span);
+        telemetry.shutdown().unwrap();
+        let span = one(&collector, "span");
+        assert_eq!(span.attributes["field"], "talkative");
+        assert_eq!(span.attributes["later"], "talkative");
+        assert_eq!(span.events[0].attributes["value"], "talkative");
+        let spans = collector.spans();
+        let formatting: Vec<_> = spans.iter().filter(|span| span.name == "formatting").collect();
+        assert_eq!(formatting.len(), 5);
+        assert!(formatting.iter().all(|span| span.attributes["feedback.talks"] == true));
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(Duration::from_secs(20)).expect("a deadlock, or a panic");
+}
+
+#[test]
+fn a_second_layer_says_that_it_is_inert() {
+    let text = play("two layers", &[]);
+    assert_eq!(text.matches("stays inert").count(), 1, "{text}");
+}
+
+fn two_layers() {
+    let collector = Collector::start().unwrap();
+    let ((first, to_first), (second, to_second)) = (build(&collector), build(&collector));
+    let log = tracing_subscriber::fmt::layer();
+    tracing_subscriber::registry().with(log).with(first).with(second).init();
+    for _ in 0..3 {
+        info_span!("span").in_scope(|| info!("event"));
+    }
+    to_first.shutdown().unwrap();
+    assert_eq!(to_second.stats().exported, 0);
+    to_second.shutdown().unwrap();
+    assert_eq!(collector.tree(), "span\n".repeat(3));
+}
