@@ -58,7 +58,7 @@ impl Lanes {
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let full = (batching.parcel_spans(packing), Batching::PARCEL_BYTES);
+        let full = (batching.parcel_spans(packing), batching.parcel_bytes());
         Self { id, packing, scope, full, known: Mutex::default() }
     }
 

@@ -58,8 +58,10 @@ impl Default for Batching {
 }
 
 impl Batching {
-    /// Bytes of a parcel that a thread hands over.
-    const PARCEL_BYTES: usize = 60 * 1024;
+    /// Bytes of a parcel that a thread hands over: little beside what the queue holds.
+    fn parcel_bytes(&self) -> usize {
+        (self.queue_bytes / 16).clamp(1, 60 * 1024)
+    }
 
     /// Spans in one batch. Encoded ones are only limited by their bytes, unless told otherwise.
     fn batch_spans(&self, packing: Packing) -> usize {

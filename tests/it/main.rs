@@ -14,7 +14,7 @@ mod smoke;
 use std::time::Duration;
 
 use tracing_feedback::collector::Collector;
-use tracing_feedback::{Builder, FeedbackLayer, Telemetry};
+use tracing_feedback::{Builder, FeedbackLayer, Protocol, Telemetry};
 use tracing_subscriber::prelude::*;
 
 /// A collector, and a subscriber whose only layer sends there.
@@ -30,7 +30,20 @@ impl Rig {
     }
 
     fn with(told: impl FnOnce(Builder) -> Builder) -> Self {
+        Self::of(Collector::start().unwrap(), told)
+    }
+
+    /// The same by another protocol than gRPC.
+    fn over(protocol: Protocol) -> Self {
         let collector = Collector::start().unwrap();
+        let endpoint = match protocol {
+            Protocol::Grpc => collector.endpoint().to_owned(),
+            _ => collector.http_endpoint().to_owned(),
+        };
+        Self::of(collector, |builder| builder.with_protocol(protocol).with_endpoint(endpoint))
+    }
+
+    fn of(collector: Collector, told: impl FnOnce(Builder) -> Builder) -> Self {
         let (layer, telemetry) = build(&collector, told);
         let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(layer));
         Self { collector, telemetry, dispatch }

@@ -160,8 +160,26 @@ fn flush_says_what_is_pending_when_its_time_is_over() {
 }
 
 #[test]
+fn a_partial_success_is_told_with_its_message() {
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let rig = Rig::over(protocol);
+        let partial = |rejected| Answer::PartialSuccess { rejected, message: "too old".into() };
+        rig.collector.answer_next(partial(2));
+        in_subscriber(&rig, || spans(3));
+        let error = rig.telemetry.flush().unwrap_err();
+        assert_eq!((error.lost(), error.pending()), (2, 0));
+        assert!(error.to_string().contains("2 rejected (too old)"), "{error}");
+        let stats = rig.telemetry.stats();
+        assert_eq!((stats.exported, stats.dropped_by_reason["rejected"]), (1, 2));
+        // A warning rejects nothing.
+        rig.collector.answer_next(partial(0));
+        rig.run(|| spans(1));
+    }
+}
+
+#[test]
 fn a_partial_success_looks_like_success_to_an_sdk_exporter() {
-    let rig = Rig::new();
+    let rig = Rig::over(Protocol::HttpJson);
     rig.collector.answer_next(Answer::PartialSuccess { rejected: 2, message: "too old".into() });
     rig.run(|| spans(3));
     assert_eq!(rig.collector.spans().len(), 1);
