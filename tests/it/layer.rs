@@ -977,6 +977,13 @@ const STACKS: &[(&str, InstallTwo)] = &[
         let layers = vec![boxed(a), log_to(log).boxed(), boxed(b)];
         Dispatch::new(tracing_subscriber::registry().with(layers))
     }),
+    ("the second put in later", |a, b, log| {
+        let (later, handle) = reload::Layer::new(None::<FeedbackLayer>);
+        let subscriber = tracing_subscriber::registry().with(log_to(log)).with(a).with(later);
+        let dispatch = Dispatch::new(subscriber);
+        handle.modify(|empty| *empty = Some(b)).unwrap();
+        dispatch
+    }),
     ("as one layer", |a, b, log| {
         Dispatch::new(tracing_subscriber::registry().with(log_to(log)).with(a.and_then(b)))
     }),
