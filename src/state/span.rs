@@ -346,7 +346,7 @@ impl SpanState {
     ///
     /// # Errors
     ///
-    /// The patch, if the span has closed meanwhile.
+    /// The patch, if the span has closed or telemetry was shut down meanwhile.
     pub(crate) fn enrich(
         self: &Arc<Self>,
         kind: DocumentKind,
@@ -357,7 +357,10 @@ impl SpanState {
         if live.closed {
             return Err(patch);
         }
-        let was_enriched = live.is_enriched();
+        // Shutdown meets every span that is remembered, and waits here until this is done.
+        if !live.is_enriched() && !self.installation.remember(self) {
+            return Err(patch);
+        }
         let most = self.installation.settings.span_limits.max_attributes_per_span as usize;
         let reserved = usize::from(live.session.is_some());
         let (enriched, reserved) = match kind {
@@ -372,13 +375,6 @@ impl SpanState {
         enriched.time = enriched.time.max(time);
         enriched.is_feedback = true;
         let left_out = enriched.document.apply_within(patch, most.saturating_sub(reserved));
-        drop(live);
-        if !was_enriched {
-            self.installation.remember(self);
-        }
-        if self.installation.is_shut_down() {
-            self.leave_while_open(); // shutdown came in between, and may not have met it
-        }
         Ok(left_out)
     }
 
@@ -509,6 +505,7 @@ impl SpanState {
         }
         let mut closed = Live::new("", 0, 0);
         closed.closed = true;
+        closed.session.clone_from(&live.session); // for feedback that comes too late
         Some(std::mem::replace(&mut *live, closed))
     }
 }
