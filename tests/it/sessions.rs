@@ -305,6 +305,25 @@ fn feedback_on_open_spans_leaves_at_shutdown() {
 }
 
 #[test]
+fn a_span_that_closes_while_its_feedback_is_put_together() {
+    let rig = Rig::new();
+    let rating_after = |span: tracing::span::EnteredSpan| {
+        drop(span);
+        1
+    };
+    rig.run(|| {
+        let span = info_span!("span", session.id = "s").entered();
+        let outcome = enrich_session!(feedback = { "rating": rating_after(span) });
+        assert!(outcome.is_ok(), "{outcome:?}");
+    });
+    assert_eq!(
+        rig.collector.tree(),
+        "span\n  feedback (late, session)\n      feedback.rating = 1\n"
+    );
+    assert_eq!(rig.collector.session_feedback("s")["feedback.rating"], 1);
+}
+
+#[test]
 fn feedback_given_before_shutdown_leaves_however_busy_its_spans_are() {
     let collector = Collector::start().unwrap();
     let (layer, telemetry) = build(&collector, |builder| builder);
