@@ -2,7 +2,7 @@
 //! `init`, and the environment. The tests start this very binary again, with the variables they are
 //! about, and look at what a collector got and at what was printed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::env;
 use std::fmt;
 use std::process::Command;
@@ -10,7 +10,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use opentelemetry::Context;
+use opentelemetry::baggage::BaggageExt;
 use opentelemetry::trace::{Status, TraceContextExt};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use tracing::field::Empty;
 use tracing::{debug_span, info, info_span};
 use tracing_feedback::collector::{Collector, ReceivedSpan};
@@ -28,6 +32,7 @@ fn part() {
     match env::var(PART).as_deref() {
         Ok("service") => service(),
         Ok("disabled") => disabled(),
+        Ok("propagate") => propagate(),
         Ok("strict") => strict(),
         Ok("everything") => everything(),
         Ok("talkative") => talkative(),
@@ -203,6 +208,44 @@ fn limits_of_the_environment() {
 }
 
 #[test]
+fn batches_of_the_environment() {
+    let (collector, _) =
+        serve(&[("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1"), ("FEEDBACK_TRACE_FILTER", "debug")]);
+    let sizes: Vec<_> = collector.requests().iter().map(|request| request.spans).collect();
+    assert_eq!(sizes, [1, 1]);
+    let (collector, _) = serve(&[("OTEL_BSP_MAX_QUEUE_SIZE", "1")]);
+    assert_eq!(collector.tree(), TREE);
+}
+
+#[test]
+fn propagators_of_the_environment() {
+    for (value, names) in [
+        ("tracecontext", "{\"traceparent\"}"),
+        ("baggage", "{\"baggage\"}"),
+        ("baggage,tracecontext", "{\"baggage\", \"traceparent\"}"),
+        ("none", "{}"),
+    ] {
+        let text = play("propagate", &[("OTEL_PROPAGATORS", value)]);
+        assert_eq!(text.matches(&format!("names: {names}")).count(), 2, "{value}: {text}");
+    }
+}
+
+/// What is written into headers, by this crate and by the global propagator.
+fn propagate() {
+    let _telemetry = tracing_feedback::init().unwrap();
+    let _span = info_span!("span").entered();
+    let baggage = [opentelemetry::KeyValue::new("tenant", "acme")];
+    let _baggage = Context::current().with_baggage(baggage).attach();
+    let (mut ours, mut by_api) = (HashMap::<String, String>::new(), HashMap::new());
+    propagation::inject(&mut ours);
+    opentelemetry::global::get_text_map_propagator(|propagator| propagator.inject(&mut by_api));
+    for headers in [ours, by_api] {
+        let headers = headers.into_iter().filter(|(_, value)| !value.is_empty());
+        println!("names: {:?}", headers.map(|(name, _)| name).collect::<BTreeSet<_>>());
+    }
+}
+
+#[test]
 fn no_exporter() {
     let (collector, text) = serve(&[("OTEL_TRACES_EXPORTER", "none")]);
     assert!(collector.requests().is_empty());
@@ -248,11 +291,27 @@ fn what_is_malformed_is_an_error_where_asked() {
     }
 }
 
+/// An exporter whose end can be waited for.
+#[derive(Debug)]
+struct Alive(#[allow(dead_code)] mpsc::Sender<()>);
+
+impl SpanExporter for Alive {
+    async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
 fn strict() {
     match tracing_feedback::builder().with_strict_env(true).build() {
         Err(error @ BuildError::Environment { .. }) => println!("refused: {error}"),
         other => panic!("{other:?}"),
     }
+    // What was started for it has ended.
+    let (alive, is_over) = mpsc::channel();
+    let builder = tracing_feedback::builder().with_exporter(Alive(alive)).with_strict_env(true);
+    builder.build().unwrap_err();
+    let ended = is_over.recv_timeout(Duration::from_secs(10));
+    assert_eq!(ended, Err(mpsc::RecvTimeoutError::Disconnected));
     // Without it the same is only warned about.
     assert!(tracing_feedback::builder().build().is_ok());
 }

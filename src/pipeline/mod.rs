@@ -175,6 +175,13 @@ impl Pipeline {
     }
 }
 
+impl std::ops::Drop for Pipeline {
+    /// Lets the export thread end, also where no one has shut the pipeline down.
+    fn drop(&mut self) {
+        self.queue.take_no_more();
+    }
+}
+
 impl std::fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pipeline").field("stats", &self.stats()).finish_non_exhaustive()

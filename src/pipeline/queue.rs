@@ -187,9 +187,15 @@ impl Queue {
         FlushError::of(std::mem::take(&mut state.losses), pending)
     }
 
+    /// Takes nothing more; what is here is still exported.
+    pub(crate) fn take_no_more(&self) {
+        self.lock().closed = true;
+        self.work.notify_one();
+    }
+
     /// Takes nothing more, and flushes what is here.
     pub(crate) fn close(&self, deadline: Instant) -> Result<(), FlushError> {
-        self.lock().closed = true;
+        self.take_no_more();
         let result = self.flush(deadline);
         let mut state = self.lock();
         if state.settled < state.pushed {

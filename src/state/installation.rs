@@ -116,9 +116,15 @@ impl Installation {
         }
     }
 
-    /// Remembers that an open span carries feedback.
-    pub(super) fn remember(&self, span: &Arc<SpanState>) {
-        crate::lock(&self.enriched).insert(Arc::as_ptr(span).addr(), Arc::downgrade(span));
+    /// Remembers that an open span carries feedback. `false` after shutdown, which has looked by
+    /// then.
+    pub(super) fn remember(&self, span: &Arc<SpanState>) -> bool {
+        let mut enriched = crate::lock(&self.enriched);
+        if self.is_shut_down() {
+            return false;
+        }
+        enriched.insert(Arc::as_ptr(span).addr(), Arc::downgrade(span));
+        true
     }
 
     pub(super) fn forget(&self, span: &SpanState) {
@@ -131,11 +137,13 @@ impl Installation {
 
     /// Lets the feedback on spans that are still open leave as carriers, and ends the pipeline.
     pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
-        if !self.shut_down.swap(true, Ordering::AcqRel) {
-            let open = std::mem::take(&mut *crate::lock(&self.enriched));
-            for span in open.into_values().filter_map(|span| span.upgrade()) {
-                span.leave_while_open();
-            }
+        let open = {
+            let mut enriched = crate::lock(&self.enriched);
+            self.shut_down.store(true, Ordering::Release);
+            std::mem::take(&mut *enriched)
+        };
+        for span in open.into_values().filter_map(|span| span.upgrade()) {
+            span.leave_while_open();
         }
         self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.shutdown(limit))
     }

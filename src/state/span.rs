@@ -22,8 +22,15 @@ pub(crate) struct SpanState {
     local_parent: Option<Arc<SpanState>>,
     /// Decided when the span starts: when it is first entered, has a child, or is asked for it.
     started: OnceLock<Started>,
-    /// `None` once the span has closed.
-    live: Mutex<Option<Live>>,
+    phase: Mutex<Phase>,
+}
+
+/// Whether a span is open.
+#[derive(Debug)]
+enum Phase {
+    Open(Live),
+    /// The session is kept for feedback that comes too late.
+    Closed(Option<Session>),
 }
 
 /// What no longer changes once a span has started.
@@ -145,7 +152,12 @@ impl SpanState {
         local_parent: Option<Arc<SpanState>>,
         live: Live,
     ) -> Self {
-        Self { installation, local_parent, started: OnceLock::new(), live: Mutex::new(Some(live)) }
+        Self {
+            installation,
+            local_parent,
+            started: OnceLock::new(),
+            phase: Mutex::new(Phase::Open(live)),
+        }
     }
 
     pub(crate) fn installation(&self) -> &Arc<Installation> {
@@ -153,7 +165,10 @@ impl SpanState {
     }
 
     pub(crate) fn session(&self) -> Option<Session> {
-        self.change(|live| live.session.clone()).flatten()
+        match &*crate::lock(&self.phase) {
+            Phase::Open(live) => live.session.clone(),
+            Phase::Closed(session) => session.clone(),
+        }
     }
 
     pub(crate) fn is_started(&self) -> bool {
@@ -163,7 +178,10 @@ impl SpanState {
     /// Changes what may still change. The change must not call foreign code: a lock is held.
     /// `None` if the span has closed.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Live) -> T) -> Option<T> {
-        crate::lock(&self.live).as_mut().map(change)
+        match &mut *crate::lock(&self.phase) {
+            Phase::Open(live) => Some(change(live)),
+            Phase::Closed(_) => None,
+        }
     }
 
     /// Starts the span if it hasn't started: from here on its place in a trace is fixed.
@@ -297,16 +315,19 @@ impl SpanState {
     ///
     /// # Errors
     ///
-    /// The patch, if the span has closed meanwhile.
+    /// The patch, if the span has closed or telemetry was shut down meanwhile.
     pub(crate) fn enrich(
         self: &Arc<Self>,
         kind: DocumentKind,
         patch: Document<Value>,
         time: u64,
     ) -> Result<usize, Document<Value>> {
-        let mut state = crate::lock(&self.live);
-        let Some(live) = state.as_mut() else { return Err(patch) };
-        let was_enriched = live.is_enriched();
+        let mut phase = crate::lock(&self.phase);
+        let Phase::Open(live) = &mut *phase else { return Err(patch) };
+        // Shutdown meets every span that is remembered, and waits here until this is done.
+        if !live.is_enriched() && !self.installation.remember(self) {
+            return Err(patch);
+        }
         let most = self.installation.settings.span_limits.max_attributes_per_span as usize;
         let reserved = usize::from(live.session.is_some());
         let (enriched, reserved) = match kind {
@@ -321,13 +342,6 @@ impl SpanState {
         enriched.time = enriched.time.max(time);
         enriched.is_feedback = true;
         let left_out = enriched.document.apply_within(patch, most.saturating_sub(reserved));
-        drop(state);
-        if !was_enriched {
-            self.installation.remember(self);
-        }
-        if self.installation.is_shut_down() {
-            self.leave_while_open(); // shutdown came in between, and may not have met it
-        }
         Ok(left_out)
     }
 
@@ -341,7 +355,7 @@ impl SpanState {
     /// The span has ended: hands its record to the pipeline, and its session's document with it.
     pub(crate) fn close(&self, now: impl FnOnce() -> u64) {
         let started = self.start();
-        let Some(live) = crate::lock(&self.live).take() else { return };
+        let Some(live) = self.take() else { return };
         if live.is_enriched() {
             self.installation.forget(self);
         }
@@ -411,6 +425,17 @@ impl SpanState {
         }
     }
 
+    /// Ends what may change.
+    fn take(&self) -> Option<Live> {
+        let mut phase = crate::lock(&self.phase);
+        let Phase::Open(live) = &*phase else { return None };
+        let closed = Phase::Closed(live.session.clone());
+        match std::mem::replace(&mut *phase, closed) {
+            Phase::Open(live) => Some(live),
+            Phase::Closed(_) => None,
+        }
+    }
+
     fn carry(
         &self,
         session: &Option<Session>,
@@ -434,7 +459,7 @@ impl SpanState {
 /// `reload` and never hear that it closed.
 impl Drop for SpanState {
     fn drop(&mut self) {
-        let is_open = self.live.get_mut().is_ok_and(|live| live.is_some());
+        let is_open = self.phase.get_mut().is_ok_and(|phase| matches!(phase, Phase::Open(_)));
         if is_open {
             self.close(clock::now);
         }

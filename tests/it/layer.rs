@@ -802,7 +802,8 @@ fn what_is_not_sampled_leaves_only_with_feedback() {
 
 // ---- wrappers ----------------------------------------------------------------------------------
 
-/// Puts a layer into a subscriber.
+/// Puts a layer into a subscriber. Where `reload` changes it later, that happens inside of it:
+/// `tracing` asks only the current subscriber what it wants to see where there is no other.
 type Install = fn(FeedbackLayer) -> Dispatch;
 
 fn boxed(layer: FeedbackLayer) -> Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync> {
@@ -850,14 +851,16 @@ const WRAPPERS: &[(&str, Install)] = &[
     ("reload, put in later", |layer| {
         let (reload, handle) = reload::Layer::new(None::<FeedbackLayer>);
         let dispatch = Dispatch::new(tracing_subscriber::registry().with(reload));
-        dispatcher::with_default(&dispatch, || info_span!("too early").in_scope(|| ()));
-        handle.modify(|empty| *empty = Some(layer)).unwrap();
+        dispatcher::with_default(&dispatch, || {
+            info_span!("too early").in_scope(|| ());
+            handle.modify(|empty| *empty = Some(layer)).unwrap();
+        });
         dispatch
     }),
     ("reload Vec, put in later", |layer| {
         let (reload, handle) = reload::Layer::new(Vec::<FeedbackLayer>::new());
         let dispatch = Dispatch::new(tracing_subscriber::registry().with(reload));
-        handle.modify(|layers| layers.push(layer)).unwrap();
+        dispatcher::with_default(&dispatch, || handle.modify(|layers| layers.push(layer)).unwrap());
         dispatch
     }),
 ];
@@ -977,6 +980,13 @@ const STACKS: &[(&str, InstallTwo)] = &[
         let layers = vec![boxed(a), log_to(log).boxed(), boxed(b)];
         Dispatch::new(tracing_subscriber::registry().with(layers))
     }),
+    ("the second put in later", |a, b, log| {
+        let (later, handle) = reload::Layer::new(None::<FeedbackLayer>);
+        let subscriber = tracing_subscriber::registry().with(log_to(log)).with(a).with(later);
+        let dispatch = Dispatch::new(subscriber);
+        dispatcher::with_default(&dispatch, || handle.modify(|empty| *empty = Some(b)).unwrap());
+        dispatch
+    }),
     ("as one layer", |a, b, log| {
         Dispatch::new(tracing_subscriber::registry().with(log_to(log)).with(a.and_then(b)))
     }),
@@ -994,7 +1004,8 @@ fn a_second_layer_in_one_subscriber_is_inert_and_says_so() {
             let again = outer.enter();
             info_span!("inner").in_scope(|| {
                 info!("event");
-                assert!(enrich_span!(feedback = { "rating": true }).is_ok(), "{stack}");
+                let outcome = enrich_span!(feedback = { "rating": true });
+                assert!(outcome.is_ok(), "{stack}: {outcome:?} {}", log.text());
             });
             drop(again);
             assert!(Context::current().has_active_span(), "{stack}");

@@ -1,6 +1,7 @@
 //! Sessions: where they begin, who inherits them, how they cross services, and their feedback.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 
 use http::HeaderMap;
@@ -301,6 +302,62 @@ fn feedback_on_open_spans_leaves_at_shutdown() {
         drop(open);
     });
     assert_eq!(collector.spans().len(), 4);
+}
+
+#[test]
+fn a_span_that_closes_while_its_feedback_is_put_together() {
+    let rig = Rig::new();
+    let rating_after = |span: tracing::span::EnteredSpan| {
+        drop(span);
+        1
+    };
+    rig.run(|| {
+        let span = info_span!("span", session.id = "s").entered();
+        let outcome = enrich_session!(feedback = { "rating": rating_after(span) });
+        assert!(outcome.is_ok(), "{outcome:?}");
+    });
+    assert_eq!(
+        rig.collector.tree(),
+        "span\n  feedback (late, session)\n      feedback.rating = 1\n"
+    );
+    assert_eq!(rig.collector.session_feedback("s")["feedback.rating"], 1);
+}
+
+#[test]
+fn feedback_given_before_shutdown_leaves_however_busy_its_spans_are() {
+    let collector = Collector::start().unwrap();
+    let (layer, telemetry) = build(&collector, |builder| builder);
+    let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(layer));
+    let given = [const { AtomicI64::new(-1) }; 4];
+    let span = dispatcher::with_default(&dispatch, || info_span!("open"));
+    let context = span.span_context().unwrap();
+    let before = thread::scope(|threads| {
+        for (thread, given) in given.iter().enumerate() {
+            let (span, dispatch) = (&span, &dispatch);
+            threads.spawn(move || {
+                let _default = dispatcher::set_default(dispatch);
+                for n in 0.. {
+                    let key = format!("thread{thread}");
+                    let outcome = enrich_span!(span = span, feedback = { key: n });
+                    match outcome.into_result() {
+                        Ok(()) => given.store(n, Ordering::Release),
+                        Err(error) => return assert_eq!(error, EnrichError::ShutDown),
+                    }
+                }
+            });
+        }
+        while given.iter().any(|given| given.load(Ordering::Acquire) < 20) {
+            thread::yield_now();
+        }
+        let before = given.each_ref().map(|given| given.load(Ordering::Acquire));
+        telemetry.shutdown().unwrap();
+        before
+    });
+    let feedback = collector.feedback(context.trace_id(), context.span_id());
+    for (thread, before) in before.into_iter().enumerate() {
+        let arrived = feedback[&format!("feedback.thread{thread}")].as_i64().unwrap();
+        assert!(arrived >= before, "{arrived} < {before}");
+    }
 }
 
 // ---- across services ---------------------------------------------------------------------------
