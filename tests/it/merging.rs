@@ -1,0 +1,741 @@
+//! Merging: enriching an open span, folding what arrived late, and a naive reading of the rules give
+//! the same attributes; so does RFC 7396, wherever the two departures from it don't come in.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use opentelemetry::trace::{SpanId, TraceId};
+use opentelemetry_sdk::trace::SpanLimits;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::strategy::Union;
+use proptest::test_runner::Config;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use tracing_feedback::collector::Value;
+use tracing_feedback::fold::{Submission, fold};
+use tracing_feedback::{Document, SpanExt, enrich};
+
+use crate::Rig;
+
+/// JSON whose objects keep the order of their keys, and may hold one twice.
+#[derive(Clone, Debug, PartialEq)]
+enum Json {
+    Null,
+    Leaf(Leaf),
+    Array(Vec<Json>),
+    Object(Vec<(String, Json)>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Leaf {
+    Bool(bool),
+    Int(i64),
+    /// Beyond `i64`.
+    Big(u64),
+    Double(f64),
+    Text(String),
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Leaf(Leaf::Bool(value)) => serializer.serialize_bool(*value),
+            Self::Leaf(Leaf::Int(value)) => serializer.serialize_i64(*value),
+            Self::Leaf(Leaf::Big(value)) => serializer.serialize_u64(*value),
+            Self::Leaf(Leaf::Double(value)) => serializer.serialize_f64(*value),
+            Self::Leaf(Leaf::Text(value)) => serializer.serialize_str(value),
+            Self::Array(values) => serializer.collect_seq(values),
+            Self::Object(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                for (key, value) in entries {
+                    map.serialize_entry(key, value)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+impl Leaf {
+    /// The attribute it becomes.
+    fn value(&self) -> Value {
+        match self {
+            Self::Bool(value) => Value::Bool(*value),
+            Self::Int(value) => Value::Int(*value),
+            Self::Big(value) => Value::String(value.to_string()),
+            Self::Double(value) => Value::Double(*value),
+            Self::Text(value) => Value::String(value.clone()),
+        }
+    }
+}
+
+// ---- the rules, read naively -----------------------------------------------------------------------
+
+type Path = Vec<String>;
+
+/// What one enrichment clears, and what it sets after that.
+#[derive(Clone, Debug, Default)]
+struct Patch {
+    cleared: Vec<Path>,
+    set: BTreeMap<Path, Value>,
+}
+
+impl Patch {
+    fn of(document: &Json) -> Self {
+        let mut patch = Self::default();
+        patch.walk(&vec!["feedback".to_owned()], document);
+        patch
+    }
+
+    fn walk(&mut self, path: &Path, json: &Json) {
+        match json {
+            Json::Null => self.remove(path),
+            Json::Leaf(leaf) => {
+                for way in proper_prefixes(path) {
+                    if self.set.contains_key(&way) {
+                        self.cleared.push(way);
+                    }
+                }
+                set(&mut self.set, path, leaf.value());
+            }
+            Json::Array(values) => {
+                self.remove(path);
+                for (at, value) in values.iter().enumerate() {
+                    self.walk(&under(path, &at.to_string()), value);
+                }
+            }
+            Json::Object(entries) => {
+                for (key, value) in entries {
+                    self.walk(&under(path, key), value);
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, path: &Path) {
+        remove(&mut self.set, path);
+        self.cleared.push(path.clone());
+    }
+}
+
+fn under(path: &Path, key: &str) -> Path {
+    path.iter().cloned().chain(key.split('.').map(str::to_owned)).collect()
+}
+
+fn proper_prefixes(path: &Path) -> Vec<Path> {
+    (1..path.len()).map(|length| path[..length].to_vec()).collect()
+}
+
+fn remove(attributes: &mut BTreeMap<Path, Value>, path: &Path) {
+    attributes.retain(|key, _| !key.starts_with(path));
+}
+
+fn set(attributes: &mut BTreeMap<Path, Value>, path: &Path, value: Value) {
+    attributes.retain(|key, _| !key.starts_with(path) && !path.starts_with(key));
+    attributes.insert(path.clone(), value);
+}
+
+fn apply(attributes: &mut BTreeMap<Path, Value>, patch: &Patch) {
+    for path in &patch.cleared {
+        remove(attributes, path);
+    }
+    for (path, value) in &patch.set {
+        set(attributes, path, value.clone());
+    }
+}
+
+fn dotted(attributes: BTreeMap<Path, Value>) -> BTreeMap<String, Value> {
+    attributes.into_iter().map(|(path, value)| (path.join("."), value)).collect()
+}
+
+/// What a sequence of enrichments amounts to.
+fn naive(documents: &[Json]) -> BTreeMap<String, Value> {
+    let mut attributes = BTreeMap::new();
+    for document in documents {
+        apply(&mut attributes, &Patch::of(document));
+    }
+    dotted(attributes)
+}
+
+// ---- the crate's own rule book, without a collector -------------------------------------------------
+
+fn patch(document: &Json) -> Document<Value> {
+    fn walk(patch: &mut Document<Value>, key: String, json: &Json) {
+        match json {
+            Json::Null => patch.remove(key),
+            Json::Leaf(leaf) => patch.set(key, leaf.value()),
+            Json::Array(values) => {
+                patch.remove(key.clone());
+                for (at, value) in values.iter().enumerate() {
+                    walk(patch, format!("{key}.{at}"), value);
+                }
+            }
+            Json::Object(entries) => {
+                for (name, value) in entries {
+                    walk(patch, format!("{key}.{name}"), value);
+                }
+            }
+        }
+    }
+    let mut patch = Document::default();
+    walk(&mut patch, "feedback".to_owned(), document);
+    patch
+}
+
+fn leaves(document: &Document<Value>) -> BTreeMap<String, Value> {
+    document.leaves().map(|(key, value)| (key.to_owned(), value.clone())).collect()
+}
+
+fn submission(span_id: u64, time_unix_nano: u64, patch: &Document<Value>) -> Submission<Value> {
+    Submission {
+        span_id: SpanId::from(span_id),
+        time_unix_nano,
+        cleared: patch.cleared().map(str::to_owned).collect(),
+        attributes: leaves(patch).into_iter().collect(),
+    }
+}
+
+// ---- RFC 7396 ------------------------------------------------------------------------------------
+
+type Tree = serde_json::Value;
+
+/// The RFC's pseudo code, line by line.
+fn merge_patch(target: Tree, patch: &Tree) -> Tree {
+    let Tree::Object(entries) = patch else { return patch.clone() };
+    let mut target = match target {
+        Tree::Object(target) => target,
+        _ => serde_json::Map::new(),
+    };
+    for (name, value) in entries {
+        if value.is_null() {
+            target.remove(name);
+        } else {
+            let old = target.remove(name).unwrap_or(Tree::Null);
+            target.insert(name.clone(), merge_patch(old, value));
+        }
+    }
+    Tree::Object(target)
+}
+
+fn flatten(key: &str, tree: &Tree, into: &mut BTreeMap<String, Value>) {
+    match tree {
+        Tree::Null => None,
+        Tree::Bool(value) => into.insert(key.to_owned(), Value::Bool(*value)),
+        Tree::String(text) => into.insert(key.to_owned(), Value::String(text.clone())),
+        Tree::Number(number) => {
+            let value = if let Some(int) = number.as_i64() {
+                Value::Int(int)
+            } else if number.is_u64() {
+                Value::String(number.to_string())
+            } else {
+                Value::Double(number.as_f64().unwrap())
+            };
+            into.insert(key.to_owned(), value)
+        }
+        Tree::Array(values) => {
+            for (at, value) in values.iter().enumerate() {
+                flatten(&format!("{key}.{at}"), value, into);
+            }
+            None
+        }
+        Tree::Object(entries) => {
+            for (name, value) in entries {
+                flatten(&format!("{key}.{name}"), value, into);
+            }
+            None
+        }
+    };
+}
+
+fn has_leaf(tree: &Tree) -> bool {
+    let mut attributes = BTreeMap::new();
+    flatten("", tree, &mut attributes);
+    !attributes.is_empty()
+}
+
+/// Whether one of the two departures comes in: an object without a leaf over something, or an object
+/// over an array.
+fn departs(target: &Tree, patch: &Tree) -> bool {
+    let (Tree::Object(target), Tree::Object(entries)) = (target, patch) else { return false };
+    entries.iter().filter(|(_, value)| value.is_object()).any(|(name, value)| {
+        match target.get(name) {
+            Some(Tree::Array(_)) => has_leaf(&target[name]),
+            Some(Tree::Object(_)) => departs(&target[name], value),
+            Some(_) => !has_leaf(value),
+            None => false,
+        }
+    })
+}
+
+/// The documents that keep to the RFC, and what it makes of them.
+fn by_the_rfc(documents: &[Json]) -> (Vec<Json>, BTreeMap<String, Value>) {
+    let mut target = Tree::Object(serde_json::Map::new());
+    let mut kept = Vec::new();
+    for document in documents {
+        let tree = serde_json::to_value(document).unwrap(); // of keys that stand twice, one is left
+        if !tree.is_object() || departs(&target, &tree) {
+            continue;
+        }
+        target = merge_patch(target, &tree);
+        kept.push(from_tree(&tree));
+    }
+    let mut attributes = BTreeMap::new();
+    flatten("feedback", &target, &mut attributes);
+    (kept, attributes)
+}
+
+fn from_tree(tree: &Tree) -> Json {
+    match tree {
+        Tree::Null => Json::Null,
+        Tree::Bool(value) => Json::Leaf(Leaf::Bool(*value)),
+        Tree::String(text) => Json::Leaf(Leaf::Text(text.clone())),
+        Tree::Number(number) => Json::Leaf(match (number.as_i64(), number.as_u64()) {
+            (Some(int), _) => Leaf::Int(int),
+            (None, Some(big)) => Leaf::Big(big),
+            (None, None) => Leaf::Double(number.as_f64().unwrap()),
+        }),
+        Tree::Array(values) => Json::Array(values.iter().map(from_tree).collect()),
+        Tree::Object(entries) => Json::Object(
+            entries.iter().map(|(key, value)| (key.clone(), from_tree(value))).collect(),
+        ),
+    }
+}
+
+// ---- documents -----------------------------------------------------------------------------------
+
+/// Few keys, so that they meet often; some of them sort around the dot.
+const PLAIN: [&str; 6] = ["a", "b", "ab", "a-b", "0", "1"];
+const DOTTED: [&str; 5] = ["a.b", "b.a", "a.0", "a.a-b", "b.1"];
+
+fn leaf() -> BoxedStrategy<Json> {
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Leaf::Bool),
+        (-2_i64..3).prop_map(Leaf::Int),
+        any::<i64>().prop_map(Leaf::Int),
+        (i64::MAX as u64 + 1..=u64::MAX).prop_map(Leaf::Big),
+        (-2_i32..3).prop_map(|value| Leaf::Double(value.into())),
+        (-1e300..1e300_f64).prop_map(Leaf::Double),
+        "[a-c0-9.é\u{1F600}]{0,4}".prop_map(Leaf::Text),
+    ];
+    leaf.prop_map(Json::Leaf).boxed()
+}
+
+/// Documents within the limits: at most 5 nested objects, where a dot in a key counts as one, and at
+/// most 2 arrays along any path.
+fn document(with_dots: bool) -> BoxedStrategy<Json> {
+    // `values[arrays][objects]`: with so much of either left.
+    let mut values: Vec<Vec<BoxedStrategy<Json>>> = Vec::new();
+    for arrays in 0..=2_usize {
+        let mut row: Vec<BoxedStrategy<Json>> = Vec::new();
+        for objects in 0..=5_usize {
+            let mut choices = vec![(6, leaf()), (2, Just(Json::Null).boxed())];
+            if arrays > 0 {
+                let elements = vec(values[arrays - 1][objects].clone(), 0..4);
+                choices.push((3, elements.prop_map(Json::Array).boxed()));
+            }
+            if objects > 0 {
+                choices.push((5, object(&row[..objects], with_dots)));
+            }
+            row.push(Union::new_weighted(choices).boxed());
+        }
+        values.push(row);
+    }
+    // The top object doesn't count.
+    let top = object(&values[2], with_dots);
+    prop_oneof![30 => top, 1 => Just(Json::Null)].boxed()
+}
+
+/// An object whose values may nest as deeply as the last of `values`.
+fn object(values: &[BoxedStrategy<Json>], with_dots: bool) -> BoxedStrategy<Json> {
+    let (value, outer) = values.split_last().unwrap();
+    let plain = (proptest::sample::select(&PLAIN[..]), value.clone()).boxed();
+    let entry = match outer.last() {
+        Some(value) if with_dots => {
+            let dotted = (proptest::sample::select(&DOTTED[..]), value.clone());
+            prop_oneof![3 => plain, 1 => dotted].boxed()
+        }
+        _ => plain,
+    };
+    vec(entry.prop_map(|(key, value)| (key.to_owned(), value)), 0..4).prop_map(Json::Object).boxed()
+}
+
+fn history(with_dots: bool) -> BoxedStrategy<Vec<Json>> {
+    vec(document(with_dots), 1..7).boxed()
+}
+
+fn config(cases: u32) -> Config {
+    Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() }
+}
+
+proptest! {
+    #![proptest_config(config(2000))]
+
+    #[test]
+    fn documents_merge_by_the_rules(history in history(true)) {
+        let mut merged = Document::default();
+        let mut submissions = Vec::new();
+        for (at, document) in history.iter().enumerate() {
+            let patch = patch(document);
+            submissions.push(submission(100 - at as u64, at as u64, &patch));
+            merged.apply(patch);
+        }
+        let expected = naive(&history);
+        prop_assert_eq!(&leaves(&merged), &expected);
+        // The first on the span itself, which says nothing of what it cleared.
+        let own = submissions.remove(0).attributes;
+        prop_assert_eq!(&fold(own, submissions), &expected);
+        // And all of it as one submission.
+        prop_assert_eq!(&fold([], [submission(1, 1, &merged)]), &expected);
+    }
+
+    #[test]
+    fn documents_merge_by_rfc_7396(history in history(false)) {
+        let (history, expected) = by_the_rfc(&history);
+        let mut merged = Document::default();
+        for document in &history {
+            merged.apply(patch(document));
+        }
+        prop_assert_eq!(&leaves(&merged), &expected);
+        prop_assert_eq!(&naive(&history), &expected);
+    }
+
+    #[test]
+    fn no_key_lies_under_another_and_none_is_cleared_twice(history in history(true)) {
+        let mut merged = Document::default();
+        for document in &history {
+            merged.apply(patch(document));
+        }
+        let under = |key: &str, root: &str| key == root || key.starts_with(&format!("{root}."));
+        for keys in [
+            merged.leaves().map(|(key, _)| key).collect::<Vec<_>>(),
+            merged.cleared().collect(),
+        ] {
+            for (at, key) in keys.iter().enumerate() {
+                for (other_at, other) in keys.iter().enumerate() {
+                    prop_assert!(at == other_at || !under(key, other), "{key} under {other}");
+                }
+            }
+        }
+        let keys: Vec<_> = merged.leaves().map(|(key, _)| key).collect();
+        prop_assert!(keys.is_sorted());
+    }
+
+    /// Time decides, then the span id; of several with one id, the earliest counts.
+    #[test]
+    fn folding_depends_neither_on_order_nor_on_repetition(
+        own in document(true),
+        said in vec((1_u64..5, 0_u64..4, document(true)), 0..8),
+        order in any::<u64>(),
+    ) {
+        let mut once: BTreeMap<(u64, u64), Json> = BTreeMap::new(); // by id and time
+        for (id, time, document) in said {
+            once.entry((id, time)).or_insert(document);
+        }
+        let own: Vec<_> = leaves(&patch(&own)).into_iter().collect();
+
+        let mut earliest: BTreeMap<u64, (u64, &Json)> = BTreeMap::new();
+        for ((id, time), document) in &once {
+            earliest.entry(*id).or_insert((*time, document)); // sorted by time within an id
+        }
+        let mut in_order: Vec<_> =
+            earliest.into_iter().map(|(id, (time, document))| (time, id, document)).collect();
+        in_order.sort_by_key(|(time, id, _)| (*time, *id));
+        let mut expected = BTreeMap::new();
+        for (key, value) in &own {
+            set(&mut expected, &key.split('.').map(str::to_owned).collect(), value.clone());
+        }
+        for (_, _, document) in in_order {
+            apply(&mut expected, &Patch::of(document));
+        }
+
+        let mut arrived: Vec<_> =
+            once.iter().map(|((id, time), said)| submission(*id, *time, &patch(said))).collect();
+        arrived.extend(arrived.clone());
+        // A shuffle by a seed.
+        let mut seed = order | 1;
+        for at in (1..arrived.len()).rev() {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            arrived.swap(at, (seed >> 33) as usize % (at + 1));
+        }
+        prop_assert_eq!(fold(own, arrived), dotted(expected));
+    }
+}
+
+// ---- through the layer, the exporter and a collector --------------------------------------------------
+
+/// One rig for all cases of a property: what a case sends is forgotten before the next.
+fn rig(cell: &'static OnceLock<Rig>) -> &'static Rig {
+    let rig = cell.get_or_init(|| {
+        // What happens past the limit is not the subject here.
+        let limits = SpanLimits { max_attributes_per_span: 10_000, ..SpanLimits::default() };
+        Rig::with(|builder| builder.with_span_limits(limits))
+    });
+    rig.collector.clear();
+    rig
+}
+
+fn enrich_open(span: &tracing::Span, document: &Json) {
+    let outcome = enrich::span(span).feedback(document).apply();
+    assert!(outcome.is_ok(), "{outcome:?}");
+}
+
+fn enrich_late(target: &opentelemetry::trace::SpanContext, document: &Json) {
+    let outcome = enrich::current_span().target(target).feedback(document).apply();
+    assert!(outcome.is_ok(), "{outcome:?}");
+}
+
+/// Documents on an open span up to the first number, and as carriers from there on.
+fn span_with_late(history: &[Json], open: usize) -> (TraceId, SpanId) {
+    let span = tracing::info_span!("answer");
+    for document in &history[..open] {
+        enrich_open(&span, document);
+    }
+    let context = span.span_context().unwrap();
+    drop(span);
+    for document in &history[open..] {
+        enrich_late(&context, document);
+    }
+    (context.trace_id(), context.span_id())
+}
+
+fn assert_no_duplicates(rig: &Rig) {
+    for span in rig.collector.spans() {
+        assert!(span.duplicate_keys.is_empty(), "{:?}", span.duplicate_keys);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(24))]
+
+    #[test]
+    fn a_span_in_the_process_equals_its_carriers(
+        histories in vec((history(true), any::<prop::sample::Index>()), 1..24),
+    ) {
+        static RIG: OnceLock<Rig> = OnceLock::new();
+        let rig = rig(&RIG);
+        let mut cases = Vec::new();
+        rig.run(|| {
+            for (history, split) in &histories {
+                let targets = [
+                    span_with_late(history, history.len()),
+                    span_with_late(history, 1),
+                    span_with_late(history, 0),
+                    span_with_late(history, split.index(history.len())),
+                ];
+                cases.push((history, targets));
+            }
+        });
+        assert_no_duplicates(rig);
+        for (history, targets) in cases {
+            let expected = naive(history);
+            for (trace_id, span_id) in targets {
+                prop_assert_eq!(&rig.collector.feedback(trace_id, span_id), &expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_span_follows_rfc_7396(histories in vec(history(false), 1..24)) {
+        static RIG: OnceLock<Rig> = OnceLock::new();
+        let rig = rig(&RIG);
+        let mut cases = Vec::new();
+        rig.run(|| {
+            for history in &histories {
+                let (history, expected) = by_the_rfc(history);
+                if !history.is_empty() {
+                    let targets =
+                        [span_with_late(&history, history.len()), span_with_late(&history, 1)];
+                    cases.push((targets, expected));
+                }
+            }
+        });
+        for (targets, expected) in cases {
+            for (trace_id, span_id) in targets {
+                prop_assert_eq!(&rig.collector.feedback(trace_id, span_id), &expected);
+            }
+        }
+    }
+
+    /// Also where the span that speaks for its session or trace has feedback of its own, and where
+    /// the session goes on after the span has ended.
+    #[test]
+    fn a_session_in_the_process_equals_its_carriers(
+        histories in vec((history(true), prop_oneof![Just(vec![]), history(true)], any::<prop::sample::Index>()), 1..16),
+    ) {
+        static RIG: OnceLock<Rig> = OnceLock::new();
+        let rig = rig(&RIG);
+        let mut spans = Vec::new();
+        rig.run(|| {
+            for (at, (session, own, split)) in histories.iter().enumerate() {
+                let open = format!("open-{at}");
+                let root = tracing::info_span!("turn", session.id = open);
+                let context = root.span_context().unwrap();
+                for at in 0..session.len().max(own.len()) {
+                    if let Some(document) = own.get(at) {
+                        enrich_open(&root, document);
+                    }
+                    if let Some(document) = session.get(at) {
+                        // From within: it lands on the outermost span of the session.
+                        let outcome = root.in_scope(|| {
+                            let inner = tracing::info_span!("inner");
+                            inner.in_scope(|| enrich::session().feedback(document).apply())
+                        });
+                        assert!(outcome.is_ok(), "{outcome:?}");
+                    }
+                }
+                drop(root);
+
+                let late = |id: &str, documents: &[Json]| for document in documents {
+                    let outcome = enrich::session().session_id(id).feedback(document).apply();
+                    assert!(outcome.is_ok(), "{outcome:?}");
+                };
+                late(&format!("late-{at}"), session);
+
+                let both = format!("both-{at}");
+                let (first, rest) = session.split_at(split.index(session.len() + 1));
+                let root = tracing::info_span!("turn", session.id = both);
+                for document in first {
+                    root.in_scope(|| enrich::session().feedback(document).apply());
+                }
+                drop(root);
+                late(&both, rest);
+
+                // Without a session: the trace.
+                let root = tracing::info_span!("turn");
+                let trace = root.span_context().unwrap();
+                for document in own {
+                    enrich_open(&root, document);
+                }
+                for document in first {
+                    root.in_scope(|| enrich::session().feedback(document).apply());
+                }
+                drop(root);
+                for document in rest {
+                    let outcome = enrich::session().target(&trace).feedback(document).apply();
+                    assert!(outcome.is_ok(), "{outcome:?}");
+                }
+                spans.push((context, trace));
+            }
+        });
+        assert_no_duplicates(rig);
+        for (at, ((session, own, _), (span, trace))) in histories.iter().zip(&spans).enumerate() {
+            let expected = naive(session);
+            for kind in ["open", "late", "both"] {
+                let got = rig.collector.session_feedback(&format!("{kind}-{at}"));
+                prop_assert_eq!(&got, &expected, "{}", kind);
+            }
+            prop_assert_eq!(&rig.collector.trace_feedback(trace.trace_id()), &expected);
+            for context in [span, trace] {
+                let got = rig.collector.feedback(context.trace_id(), context.span_id());
+                prop_assert_eq!(&got, &naive(own), "the span's own");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(config(16))]
+
+    /// What is on spans that are still open at shutdown leaves as carriers.
+    #[test]
+    fn feedback_on_open_spans_leaves_at_shutdown(
+        own in history(true), session in history(true), ancestors in 0..3_usize,
+    ) {
+        let Rig { collector, telemetry, dispatch } = Rig::new();
+        let context = tracing::dispatcher::with_default(&dispatch, || {
+            let root = tracing::info_span!("turn", session.id = "s");
+            let mut span = root.clone();
+            for _ in 0..ancestors {
+                span = tracing::info_span!(parent: &span, "inner");
+            }
+            for document in &own {
+                enrich_open(&span, document);
+            }
+            for document in &session {
+                span.in_scope(|| enrich::session().feedback(document).apply());
+            }
+            telemetry.shutdown().unwrap();
+            span.span_context().unwrap()
+        });
+        let got = collector.feedback(context.trace_id(), context.span_id());
+        prop_assert_eq!(got, naive(&own));
+        prop_assert_eq!(collector.session_feedback("s"), naive(&session));
+    }
+}
+
+#[test]
+fn the_type_of_each_leaf_is_kept() {
+    let document = serde_json::json!({
+        "bool": true, "int": 1, "double": 1.0, "string": "1", "text": "true",
+        "least": i64::MIN, "most": i64::MAX, "more": u64::MAX, "zero": -0.0, "large": 1e300,
+    });
+    let rig = Rig::new();
+    let contexts = rig.run(|| {
+        let span = tracing::info_span!("answer");
+        let context = span.span_context().unwrap();
+        assert!(enrich::span(&span).feedback(&document).apply().is_ok());
+        drop(span);
+        let other = tracing::info_span!("answer").span_context().unwrap();
+        assert!(enrich::current_span().target(&other).feedback(&document).apply().is_ok());
+        [context, other]
+    });
+    for context in contexts {
+        let got = rig.collector.feedback(context.trace_id(), context.span_id());
+        let expected: [(&str, Value); 10] = [
+            ("bool", true.into()),
+            ("double", 1.0.into()),
+            ("int", 1.into()),
+            ("large", 1e300.into()),
+            ("least", i64::MIN.into()),
+            ("more", "18446744073709551615".into()),
+            ("most", i64::MAX.into()),
+            ("string", "1".into()),
+            ("text", "true".into()),
+            ("zero", (-0.0).into()),
+        ];
+        let expected: BTreeMap<_, _> =
+            expected.into_iter().map(|(key, value)| (format!("feedback.{key}"), value)).collect();
+        assert_eq!(got, expected);
+        assert!(matches!(got["feedback.zero"], Value::Double(zero) if zero.is_sign_negative()));
+    }
+}
+
+/// The two departures from the RFC, one by one.
+#[test]
+fn empty_objects_replace_nothing_and_objects_merge_with_arrays_by_position() {
+    let parse = |text: &str| from_tree(&serde_json::from_str(text).unwrap());
+    let after =
+        |documents: &[&str]| naive(&documents.iter().map(|text| parse(text)).collect::<Vec<_>>());
+    let rig = Rig::new();
+    for (documents, expected) in [
+        (&[r#"{"a": 1}"#, r#"{"a": {}}"#][..], r#"{"a": 1}"#),
+        (&[r#"{"a": 1}"#, r#"{"a": {"b": null}}"#], r#"{"a": 1}"#),
+        (&[r#"{"a": 1}"#, r#"{"a": {"b": []}}"#], r#"{"a": 1}"#),
+        (&[r#"{"a": [1, 2]}"#, r#"{"a": {}}"#], r#"{"a": [1, 2]}"#),
+        (&[r#"{"a": [1, 2]}"#, r#"{"a": []}"#], "{}"),
+        (&[r#"{"a": 1}"#, r#"{"a": []}"#], "{}"),
+        (&[r#"{"a": [1, 2, 3]}"#, r#"{"a": [4]}"#], r#"{"a": [4]}"#),
+        (
+            &[r#"{"a": [{"b": 1, "c": 2}, 3]}"#, r#"{"a": {"0": {"b": "x"}}}"#],
+            r#"{"a": [{"b": "x", "c": 2}, 3]}"#,
+        ),
+        (&[r#"{"a": 1}"#, r#"{"a.b": 2}"#], r#"{"a": {"b": 2}}"#),
+        (
+            &[r#"{"a": {"b": 1}, "a-b": 1, "ab": 1}"#, r#"{"a": 2}"#],
+            r#"{"a": 2, "a-b": 1, "ab": 1}"#,
+        ),
+        (&[r#"{"a": {"b": 1}, "a-b": 1, "ab": 1}"#, r#"{"a": null}"#], r#"{"a-b": 1, "ab": 1}"#),
+    ] {
+        let context = rig.run(|| {
+            let span = tracing::info_span!("answer");
+            for text in documents {
+                enrich_open(&span, &parse(text));
+            }
+            span.span_context().unwrap()
+        });
+        let got = rig.collector.feedback(context.trace_id(), context.span_id());
+        assert_eq!(got, after(&[expected]), "{documents:?}");
+        assert_eq!(got, after(documents), "{documents:?}");
+    }
+}
