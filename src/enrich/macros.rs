@@ -119,7 +119,11 @@ macro_rules! __enrich {
         let begun = $crate::__private::Begin::begin($request);
         match begun {
             ::core::result::Result::Ok(mut writer) => {
-                $crate::__enrich!(@documents writer $($documents)+);
+                {
+                    // By reference, so that no trait of the caller's is asked for a method first.
+                    let writer = &mut writer;
+                    $crate::__enrich!(@documents writer $($documents)+);
+                }
                 writer.finish()
             }
             ::core::result::Result::Err(refused) => refused.outcome(),
