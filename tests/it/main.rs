@@ -2,6 +2,7 @@
 //! real OTLP receiver got.
 
 mod bad_input;
+mod macros;
 mod merging;
 mod smoke;
 

@@ -1,0 +1,5 @@
+struct Opinion;
+
+fn main() {
+    tracing_feedback::enrich_span!(feedback = { "rating": Opinion });
+}
