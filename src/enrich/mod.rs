@@ -22,7 +22,10 @@
 //!
 //! A key is a path, so a dotted key is nesting. Along any path there are at most 5 nested objects
 //! (the top one not counted) and 2 arrays; what lies deeper is kept as one JSON string at the deepest
-//! key allowed, and the outcome says so.
+//! key allowed, and the outcome says so. A dotted key that is itself too long a path is refused.
+//!
+//! A value whose own `Serialize` fails costs no more than its key, and the outcome says what it said.
+//! One that panics takes its enrichment with it: the panic goes on to the caller.
 //!
 //! ```
 //! use tracing_feedback::enrich;

@@ -989,9 +989,7 @@ fn enrichments_come_before_fields_and_what_is_dropped_is_counted() {
 #[test]
 fn a_full_span_can_still_be_corrected() {
     let rig = Rig::with(|builder| {
-        let mut limits = SpanLimits::default();
-        limits.max_attributes_per_span = 4;
-        builder.with_span_limits(limits)
+        builder.with_span_limits(SpanLimits { max_attributes_per_span: 4, ..SpanLimits::default() })
     });
     rig.run(|| {
         let _span = tracing::info_span!("answer", field = 1).entered();

@@ -123,12 +123,12 @@ fn values_are_any_expressions() {
             "length": [1, 2].len(),
             "sum": 1 + 2 * 3,
             "negative": -scores.len().try_into().unwrap_or(0_i64),
-            "cast": 3_u8 as f64,
-            "not": !true,
+            "cast": user.len() as f64,
+            "not": !user.is_empty(),
             "if": if scores.len() > 1 { "many" } else { "one" },
-            "match": match some { Some(value) => value, None => 0 },
+            "match": match some { Some(value) => value * 2, None => 0 },
             "block": ({ let x = 2; x * 2 }),
-            "closure": (|x: i32| x + 1)(1),
+            "closure": some.map(|x| x - 1),
             "macro": format!("{}-{}", 1, 2),
             "some": some,
             "none": none,
@@ -153,9 +153,9 @@ fn values_are_any_expressions() {
         ("sum", 7.into()),
         ("negative", (-2).into()),
         ("cast", 3.0.into()),
-        ("not", false.into()),
+        ("not", true.into()),
         ("if", "many".into()),
-        ("match", 3.into()),
+        ("match", 6.into()),
         ("block", 4.into()),
         ("closure", 2.into()),
         ("macro", "1-2".into()),
@@ -458,7 +458,7 @@ fn options_come_in_any_order() {
             enrich_span!(target = &target, span = &span, feedback = { "n": 5 }),
             enrich_session!(session_id = "s", feedback = { "n": 6 }),
             enrich_session!(id = "x", session_id = String::from("s"), feedback = { "n": 7 }),
-            enrich_session!(target = &target, session_id = &*"s", id = "y", feedback = { "n": 8 }),
+            enrich_session!(target = &target, session_id = &String::from("s"), id = "y", feedback = { "n": 8 }),
             enrich_session!(session_id = "s", id = "z", target = &target, feedback = { "n": 9 },),
             enrich_session!(target = &target, feedback = { "n": 10 }),
         ];
@@ -779,6 +779,77 @@ fn a_session_leaves_as_a_carrier_where_the_span_has_feedback_of_its_own() {
     assert_eq!(root.attributes, attributes(expected));
 }
 
+/// Several places speak for one session: their documents order as wholes, by their last enrichment.
+#[test]
+fn documents_of_several_places_order_as_wholes() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let first = tracing::info_span!(parent: None, "first", session.id = "s");
+        let second = tracing::info_span!(parent: None, "second", session.id = "s");
+        let _ = first.in_scope(|| enrich_session!(feedback = { "a": 1, "x": 1 }));
+        let _ = second.in_scope(|| enrich_session!(feedback = { "a": 2, "y": 2 }));
+        let _ = first.in_scope(|| enrich_session!(feedback = { "b": 3, "y": null }));
+        drop(first); // the later document arrives first
+        rig.telemetry.flush().unwrap();
+    });
+    let expected = [("feedback.a", 1.into()), ("feedback.b", 3.into()), ("feedback.x", 1.into())];
+    assert_eq!(rig.collector.session_feedback("s"), attributes(expected));
+}
+
+#[test]
+fn many_threads_enrich_one_span() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let span = tracing::info_span!("answer");
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let (span, dispatch) = (&span, &rig.dispatch);
+                scope.spawn(move || {
+                    tracing::dispatcher::with_default(dispatch, || {
+                        for at in 0..10 {
+                            let key = format!("t{thread}.{at}");
+                            let _ = enrich_span!(span = span, feedback = { "last": at, (key): at });
+                        }
+                    });
+                });
+            }
+        });
+    });
+    let span = &rig.collector.spans()[0];
+    assert_eq!(span.attributes.len(), 81);
+    assert_eq!(span.duplicate_keys, Vec::<String>::new());
+    for thread in 0..8 {
+        assert_eq!(span.attributes[&format!("feedback.t{thread}.9")], 9);
+    }
+}
+
+/// Feedback is kept whatever the sampler said of its trace.
+#[test]
+fn unsampled_spans_with_feedback_are_exported() {
+    let rig =
+        Rig::with(|builder| builder.with_sampler(opentelemetry_sdk::trace::Sampler::AlwaysOff));
+    rig.run(|| {
+        let root = tracing::info_span!("root", session.id = "s");
+        let _root = root.enter();
+        let _ = enrich_session!(feedback = { "of": "session" });
+        tracing::info_span!("silent").in_scope(|| ());
+        let _rated = tracing::info_span!("rated").entered();
+        let _ = enrich_span!(feedback = { "a": 1 });
+        let _ = enrich_span!(target = root.span_context().unwrap(), feedback = { "late": 1 });
+    });
+    let spans = rig.collector.spans();
+    let mut names: Vec<_> = spans.iter().map(|span| &*span.name).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["feedback", "rated", "root"]);
+    for span in &spans {
+        let is_late = span.is_carrier();
+        assert_eq!(span.flags & 1, u32::from(is_late), "{}", span.name);
+        let sampled = span.attribute("tracing_feedback.sampled");
+        assert_eq!(sampled, (!is_late).then_some(&Value::Bool(false)), "{}", span.name);
+    }
+    assert_eq!(rig.telemetry.stats().unsampled, 1);
+}
+
 // ---- carriers --------------------------------------------------------------------------------------------
 
 #[test]
@@ -880,13 +951,15 @@ fn one_name_is_one_submission() {
         let _ = enrich_session!(session_id = "s", id = "x", feedback = { "a": 7 });
         let _ = enrich_session!(session_id = "t", id = "x", feedback = { "a": 8 });
         let _ = enrich_session!(session_id = "s", id = "y", feedback = { "a": 9 });
+        let _ = enrich_session!(session_id = "sx", id = "y", feedback = { "a": 10 });
+        let _ = enrich_session!(session_id = "s", id = "xy", feedback = { "a": 11 });
     };
     let ids = sent(|builder| builder, send);
-    assert_eq!(ids.len(), 9);
+    assert_eq!(ids.len(), 11);
     assert_eq!(ids[0], ids[1]);
     assert_eq!(ids[5], ids[6], "its trace too");
     let different: BTreeSet<_> = ids.iter().map(|(_, span)| span.to_bytes()).collect();
-    assert_eq!(different.len(), 7);
+    assert_eq!(different.len(), 9);
     // Whoever sends it.
     let again = sent(|builder| builder, send);
     for (at, (ours, theirs)) in ids.iter().zip(&again).enumerate() {

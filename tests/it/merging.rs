@@ -220,7 +220,7 @@ fn merge_patch(target: Tree, patch: &Tree) -> Tree {
 
 fn flatten(key: &str, tree: &Tree, into: &mut BTreeMap<String, Value>) {
     match tree {
-        Tree::Null => return,
+        Tree::Null => None,
         Tree::Bool(value) => into.insert(key.to_owned(), Value::Bool(*value)),
         Tree::String(text) => into.insert(key.to_owned(), Value::String(text.clone())),
         Tree::Number(number) => {
@@ -237,13 +237,13 @@ fn flatten(key: &str, tree: &Tree, into: &mut BTreeMap<String, Value>) {
             for (at, value) in values.iter().enumerate() {
                 flatten(&format!("{key}.{at}"), value, into);
             }
-            return;
+            None
         }
         Tree::Object(entries) => {
             for (name, value) in entries {
                 flatten(&format!("{key}.{name}"), value, into);
             }
-            return;
+            None
         }
     };
 }
@@ -467,8 +467,8 @@ proptest! {
 /// One rig for all cases of a property: what a case sends is forgotten before the next.
 fn rig(cell: &'static OnceLock<Rig>) -> &'static Rig {
     let rig = cell.get_or_init(|| {
-        let mut limits = SpanLimits::default();
-        limits.max_attributes_per_span = 10_000; // what happens past the limit is not the subject here
+        // What happens past the limit is not the subject here.
+        let limits = SpanLimits { max_attributes_per_span: 10_000, ..SpanLimits::default() };
         Rig::with(|builder| builder.with_span_limits(limits))
     });
     rig.collector.clear();
