@@ -2,7 +2,9 @@
 //!
 //! A document is a set of leaves by their full key (`feedback.step1.retry`) together with the keys
 //! that were removed before those leaves were set. Read that way it is also a *patch*: something
-//! that can be applied to another document, and [`Document::apply`] composes two patches into one.
+//! that can be applied to another document, and [`Document::apply`] composes two patches into one. (On
+//! a document that was empty, or that the two have enriched alone, the composition is exact. A leaf
+//! that stood in the way of one which was set and removed again, both in between, it can't know of.)
 //! That makes a single rule book serve the merge inside the process, the carriers on the wire
 //! (`tracing_feedback.cleared` plus attributes) and the [fold](crate::fold) on the reading side.
 //!
@@ -26,6 +28,9 @@ use std::ops::Range;
 
 /// A full attribute key: path segments joined by dots, the namespace first.
 pub(crate) type Key = Cow<'static, str>;
+
+/// Removed keys that a document remembers.
+pub(crate) const MOST_CLEARED: usize = 1024;
 
 /// Leaves by full key, and the keys that are removed before the leaves are set.
 ///
@@ -175,8 +180,12 @@ impl<V> Document<V> {
         }
     }
 
+    /// Remembers a removed key. What a document that is enriched for ever has removed is bounded; the
+    /// removal itself has been done.
     fn clear(&mut self, key: Key) {
-        if self.cleared.iter().any(|cleared| is_at_or_under(&key, cleared)) {
+        if self.cleared.len() >= MOST_CLEARED
+            || self.cleared.iter().any(|cleared| is_at_or_under(&key, cleared))
+        {
             return;
         }
         self.cleared.retain(|cleared| !is_at_or_under(cleared, &key));

@@ -79,20 +79,20 @@
 //!
 //! # Features
 //!
-//! With the crates each adds to the 92 of `default`, this one included.
+//! With the crates each adds to the 88 of `default`, this one included.
 //!
 //! | feature | | crates |
 //! | --- | --- | --- |
 //! | `grpc` *(default)* | OTLP over gRPC; without it and `tracing-log` there are 53 crates | |
 //! | `tracing-log` *(default)* | records of the `log` crate keep their target and location | |
-//! | `http-proto` | OTLP over HTTP, protobuf | 34 |
-//! | `http-json` | OTLP over HTTP, JSON | 37 |
+//! | `http-proto` | OTLP over HTTP, protobuf | 33 |
+//! | `http-json` | OTLP over HTTP, JSON, by `opentelemetry-otlp` | 40 |
 //! | `gzip`, `zstd` | compressed requests | 5 each |
 //! | `tls` | `https://` endpoints, by rustls with ring | 12 |
 //! | `console` | `OTEL_TRACES_EXPORTER=console` | 3 |
 //! | `env-filter` | the full grammar of `EnvFilter` in `FEEDBACK_TRACE_FILTER` and `RUST_LOG` | 3 |
 //! | `http` | `http::HeaderMap` in [`propagation`]; part of every protocol | 0 |
-//! | `collector` | [`collector`](https://docs.rs/tracing-feedback/latest/tracing_feedback/collector/): an OTLP receiver in-process, for tests | 16 |
+//! | `collector` | [`collector`](https://docs.rs/tracing-feedback/latest/tracing_feedback/collector/): an OTLP receiver in-process, for tests | 19 |
 //!
 //! The README has the table of environment variables, what lands where, and how to move here from
 //! `tracing-opentelemetry`.

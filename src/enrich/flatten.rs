@@ -13,7 +13,7 @@ use opentelemetry::Value;
 use serde::ser::{self, Serialize};
 
 use super::error::{EnrichError, Enrichment};
-use crate::document::{Document, Key};
+use crate::document::{Document, Key, MOST_CLEARED};
 use crate::redaction::Redaction;
 
 /// Nested objects along a path, the top one not counted.
@@ -24,8 +24,6 @@ const MOST_ARRAYS: usize = 2;
 const MOST_LEVELS: usize = 128;
 /// Options and newtypes along a path. They are no containers, but recursion all the same.
 const MOST_WRAPPERS: usize = 512;
-/// Removed keys of one enrichment.
-const MOST_CLEARED: usize = 1024;
 
 /// What one enrichment may hold.
 #[derive(Clone, Debug)]

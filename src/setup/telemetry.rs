@@ -54,8 +54,9 @@ impl Telemetry {
     /// It blocks the thread, though not the export: in asynchronous code call it where blocking is
     /// allowed, for example in `tokio::task::spawn_blocking`.
     ///
-    /// An SDK exporter can't tell a partial success (`opentelemetry-otlp` answers `Ok`): spans which
-    /// the collector rejected that way count as arrived.
+    /// What the collector rejects of a request it has taken counts as lost. An SDK exporter, and with
+    /// it http/json, can't tell that (`opentelemetry-otlp` answers `Ok`): there such spans count as
+    /// arrived.
     ///
     /// # Errors
     ///

@@ -342,6 +342,8 @@ impl SpanState {
         enriched.time = enriched.time.max(time);
         enriched.is_feedback = true;
         let left_out = enriched.document.apply_within(patch, most.saturating_sub(reserved));
+        let dropped = u32::try_from(left_out).unwrap_or(u32::MAX);
+        live.record.dropped_attributes = live.record.dropped_attributes.saturating_add(dropped);
         Ok(left_out)
     }
 
