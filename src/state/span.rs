@@ -16,6 +16,7 @@ use crate::document::Document;
 use crate::quiet;
 use crate::record::{Attributes, Enrichments, Event, KeyRef, Link, Parent, SpanRecord, ValueRef};
 use crate::session::{SESSION_ID, Session};
+use crate::settings::namespaced;
 
 /// One captured span, from its creation until it closes.
 #[derive(Debug)]
@@ -295,7 +296,11 @@ impl SpanState {
             let mut live = crate::lock(&self.live);
             for attribute in &result.attributes {
                 let key = KeyRef::Borrowed(attribute.key.as_str());
-                if !live.attributes.set_within(key, ValueRef::from(&attribute.value), most) {
+                if let Some(key) = namespaced(key.as_str(), self.installation.settings.convention) {
+                    let mut patch = Document::default();
+                    patch.set(key.to_owned(), attribute.value.clone());
+                    live.dropped_attributes += live.own.document.apply_within(patch, most) as u32;
+                } else if !live.attributes.set_within(key, ValueRef::from(&attribute.value), most) {
                     live.dropped_attributes += 1;
                 }
             }
