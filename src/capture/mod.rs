@@ -177,7 +177,11 @@ where
         }
         let Some(span) = ctx.span(id) else { return };
         if Self::state(&span).is_some() {
-            return self.become_inert();
+            // Captured by another layer. Which one stays is the registry's to say, if it knows.
+            if !self.has_claim.load(Ordering::Relaxed) {
+                self.become_inert();
+            }
+            return;
         }
         let parent = Self::nearest(span.parent());
         if let Some(parent) = &parent {

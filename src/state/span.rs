@@ -13,6 +13,7 @@ use crate::document::Document;
 use crate::quiet;
 use crate::record::{KeyRef, Parent, SpanRecord, ValueRef};
 use crate::session::{SESSION_ID, Session};
+use crate::settings::namespaced;
 
 /// One captured span, from its creation until it closes.
 #[derive(Debug)]
@@ -262,10 +263,18 @@ impl SpanState {
             sampler.should_sample(Some(parent), trace_id, &name, &kind, &attributes, &links);
         if !result.attributes.is_empty() {
             let most = self.installation.settings.span_limits.max_attributes_per_span as usize;
+            let convention = self.installation.settings.convention;
             self.change(|live| {
-                for attribute in &result.attributes {
-                    let key = KeyRef::Borrowed(attribute.key.as_str());
-                    live.record.set_attribute(key, ValueRef::from(&attribute.value), most);
+                for KeyValue { key, value, .. } in &result.attributes {
+                    if let Some(key) = namespaced(key.as_str(), convention) {
+                        let mut patch = Document::default();
+                        patch.set(key.to_owned(), value.clone());
+                        let dropped = live.own.document.apply_within(patch, most) as u32;
+                        live.record.dropped_attributes += dropped;
+                    } else {
+                        let key = KeyRef::Borrowed(key.as_str());
+                        live.record.set_attribute(key, ValueRef::from(value), most);
+                    }
                 }
             });
         }

@@ -1027,6 +1027,28 @@ fn a_second_layer_in_one_subscriber_is_inert_and_says_so() {
 }
 
 #[test]
+fn a_second_layer_put_in_later_below_the_first() {
+    let collectors = [(), ()].map(|()| tracing_feedback::collector::Collector::start().unwrap());
+    let [(a, to_a), (b, to_b)] = [0, 1].map(|n| build(&collectors[n], |builder| builder));
+    let log = Log::default();
+    let (later, handle) = reload::Layer::new(None::<FeedbackLayer>);
+    let subscriber = tracing_subscriber::registry().with(log_to(log.clone())).with(later).with(b);
+    tracing::subscriber::with_default(subscriber, || {
+        info_span!("before").in_scope(|| ());
+        handle.modify(|empty| *empty = Some(a)).unwrap();
+        for _ in 0..3 {
+            info_span!("after").in_scope(|| ());
+        }
+    });
+    to_a.flush().unwrap();
+    to_b.flush().unwrap();
+    // It meets the first span before it knows that it isn't alone. Nothing arrives twice.
+    assert_eq!(collectors[0].tree(), "after\n");
+    assert_eq!(collectors[1].tree(), "before\nafter\nafter\n");
+    assert_eq!(log.count("stays inert"), 1, "{}", log.text());
+}
+
+#[test]
 fn layers_that_share_nothing_but_a_thread_can_be_dropped_in_any_order() {
     let collector = Arc::new(tracing_feedback::collector::Collector::start().unwrap());
     for _ in 0..20 {

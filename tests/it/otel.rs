@@ -218,7 +218,10 @@ impl ShouldSample for Asked {
                 "record" => SamplingDecision::RecordOnly,
                 _ => SamplingDecision::RecordAndSample,
             },
-            attributes: vec![KeyValue::new("sampler.ratio", 0.5)],
+            attributes: vec![
+                KeyValue::new("sampler.ratio", 0.5),
+                KeyValue::new("metadata.tenant", "of the sampler"),
+            ],
             trace_state: trace_state.insert("sampler", name.replace(' ', "_")).unwrap(),
         }
     }
@@ -242,6 +245,7 @@ fn a_sampler_sees_the_span_and_adds_to_it() {
             span.record("b", 2);
             span.add_link(remote()).unwrap();
             let _span = span.entered();
+            assert!(enrich_span!(metadata = { "plan": "free" }).is_ok());
             info_span!("child", otel.kind = "client").in_scope(|| ());
             info_span!("drop").in_scope(|| info_span!("below drop").in_scope(|| ()));
             info_span!("record").in_scope(|| ());
@@ -259,7 +263,15 @@ fn a_sampler_sees_the_span_and_adds_to_it() {
             "record Internal below 1 with session.id=s and 0 links",
         ]
     );
-    assert_eq!(rig.collector.tree(), "dynamic\n    metadata.tenant = \"t\"\n  child\nbelow drop\n");
+    // What a sampler says of a namespace belongs to the same document as a field.
+    let tenant = "metadata.tenant = \"of the sampler\"";
+    assert_eq!(
+        rig.collector.tree(),
+        format!(
+            "dynamic\n    metadata.plan = \"free\"\n    {tenant}\n  child\n      {tenant}\nbelow \
+             drop\n    {tenant}\n"
+        )
+    );
     let span = one(&rig.collector, "dynamic");
     assert_eq!(span.attributes["sampler.ratio"], 0.5);
     assert_eq!(span.trace_state, "sampler=dynamic");
