@@ -109,7 +109,7 @@ impl Telemetry {
     /// assert_eq!(outcome.into_result(), Err(EnrichError::ShutDown));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn shutdown(self) -> Result<(), FlushError> {
+    pub fn shutdown(&self) -> Result<(), FlushError> {
         self.shutdown_within(LIMIT)
     }
 
@@ -118,7 +118,7 @@ impl Telemetry {
     /// # Errors
     ///
     /// As [`flush_within`](Self::flush_within).
-    pub fn shutdown_within(self, limit: Duration) -> Result<(), FlushError> {
+    pub fn shutdown_within(&self, limit: Duration) -> Result<(), FlushError> {
         self.installation.shutdown(limit)
     }
 

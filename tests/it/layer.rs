@@ -772,7 +772,7 @@ fn limits_never_push_out_feedback_or_the_session() {
     });
     let span = one(&rig.collector, "span");
     let shown = "feedback.many=2 feedback.rating=true session.id=\"s\"";
-    assert_eq!((attributes(&span).as_str(), span.dropped_attributes_count), (shown, 3));
+    assert_eq!((attributes(&span).as_str(), span.dropped_attributes_count), (shown, 4));
 }
 
 // ---- sampling ----------------------------------------------------------------------------------
