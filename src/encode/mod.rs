@@ -14,4 +14,6 @@ mod span;
 mod tests;
 mod wire;
 
-pub(crate) use span::{append_span, end_of_span};
+pub(crate) use span::append_span;
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+pub(crate) use span::end_of_span;

@@ -266,12 +266,13 @@ fn names(headers: &[(String, String)]) -> Vec<&str> {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint(String);
 
-#[cfg_attr(not(feature = "tls"), allow(dead_code))] // which names it where it speaks of TLS
 impl Endpoint {
+    #[cfg(all(feature = "tls", any(feature = "http-proto", feature = "http-json")))]
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
+    #[cfg(feature = "tls")]
     fn is_https(&self) -> bool {
         self.0.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"))
     }
@@ -459,14 +460,12 @@ impl OtlpConfig {
 
     #[cfg(feature = "http-proto")]
     fn http(self) -> Result<HttpTransport, ConfigError> {
-        use crate::transport::http::Compression as Encoding;
-
         let encoding = match self.compression {
             None => None,
             #[cfg(feature = "gzip")]
-            Some(Compression::Gzip) => Some(Encoding::Gzip),
+            Some(Compression::Gzip) => Some(crate::transport::http::Encoding::GZIP),
             #[cfg(feature = "zstd")]
-            Some(Compression::Zstd) => Some(Encoding::Zstd),
+            Some(Compression::Zstd) => Some(crate::transport::http::Encoding::ZSTD),
             #[allow(unreachable_patterns, reason = "reachable unless both are on")]
             Some(compression) => return Err(compression.feature_off()),
         };
@@ -847,6 +846,7 @@ mod tls {
         }
     }
 
+    #[cfg(any(feature = "http-proto", feature = "http-json"))]
     fn system_roots() -> Result<RootCertStore, String> {
         let mut roots = RootCertStore::empty();
         let found = rustls_native_certs::load_native_certs();

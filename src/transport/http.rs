@@ -1,6 +1,5 @@
 //! OTLP over HTTP with protobuf bodies, for requests that are encoded already.
 
-use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -15,16 +14,15 @@ pub(crate) struct HttpTransport {
     client: reqwest::Client,
     url: String,
     headers: HeaderMap,
-    compression: Option<Compression>,
+    encoding: Option<Encoding>,
 }
 
-/// How bodies are compressed.
+/// A way to compress bodies.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Compression {
-    #[cfg(feature = "gzip")]
-    Gzip,
-    #[cfg(feature = "zstd")]
-    Zstd,
+pub(crate) struct Encoding {
+    /// As `Content-Encoding` has it.
+    name: &'static str,
+    compress: fn(&[u8]) -> std::io::Result<Vec<u8>>,
 }
 
 impl HttpTransport {
@@ -32,23 +30,27 @@ impl HttpTransport {
         client: reqwest::Client,
         url: String,
         mut headers: HeaderMap,
-        compression: Option<Compression>,
+        encoding: Option<Encoding>,
     ) -> Self {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-        if let Some(compression) = compression {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(compression.name()));
+        if let Some(encoding) = encoding {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name));
         }
-        Self { client, url, headers, compression }
+        Self { client, url, headers, encoding }
     }
 }
 
 impl Transport for HttpTransport {
     async fn send(&mut self, request: Bytes) -> Result<Reply, Failure> {
-        let body = match self.compression {
+        let body = match self.encoding {
             None => request,
-            Some(compression) => compression.of(&request).map_err(|error| Failure::Final {
-                message: format!("the request could not be compressed: {error}"),
-            })?,
+            Some(encoding) => match (encoding.compress)(&request) {
+                Ok(body) => Bytes::from(body),
+                Err(error) => {
+                    let message = format!("the request could not be compressed: {error}");
+                    return Err(Failure::Final { message });
+                }
+            },
         };
         let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);
         let answer = request.send().await.map_err(|error| passing(&error))?;
@@ -102,33 +104,24 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-impl Compression {
-    fn name(self) -> &'static str {
-        match self {
-            #[cfg(feature = "gzip")]
-            Self::Gzip => "gzip",
-            #[cfg(feature = "zstd")]
-            Self::Zstd => "zstd",
-        }
-    }
+impl Encoding {
+    #[cfg(feature = "gzip")]
+    pub(crate) const GZIP: Self = Self {
+        name: "gzip",
+        compress: |body| {
+            use std::io::Write;
+            let level = flate2::Compression::default();
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+            encoder.write_all(body)?;
+            encoder.finish()
+        },
+    };
 
-    fn of(self, body: &[u8]) -> std::io::Result<Bytes> {
-        match self {
-            #[cfg(feature = "gzip")]
-            Self::Gzip => {
-                let mut encoder =
-                    flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-                encoder.write_all(body)?;
-                encoder.finish().map(Bytes::from)
-            }
-            #[cfg(feature = "zstd")]
-            Self::Zstd => {
-                let mut encoder = zstd::Encoder::new(Vec::new(), 0)?;
-                encoder.write_all(body)?;
-                encoder.finish().map(Bytes::from)
-            }
-        }
-    }
+    #[cfg(feature = "zstd")]
+    pub(crate) const ZSTD: Self = Self {
+        name: "zstd",
+        compress: |body| zstd::encode_all(body, zstd::DEFAULT_COMPRESSION_LEVEL),
+    };
 }
 
 #[cfg(test)]
