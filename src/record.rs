@@ -13,7 +13,7 @@ use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
 };
 use opentelemetry::{Array, InstrumentationScope, StringValue, Value};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::document::Key;
 
@@ -31,6 +31,11 @@ pub(crate) struct SpanRecord {
     pub(crate) start: u64,
     /// Nanoseconds since the Unix epoch, never before `start`.
     pub(crate) end: u64,
+    /// What the span has in common with others of its call site.
+    pub(crate) callsite: Option<&'static Common>,
+    /// What it has in common with others of the thread that made it.
+    pub(crate) thread: Option<Arc<Common>>,
+    /// The attributes of its own. None has the key of a common one.
     pub(crate) attributes: Attributes,
     /// The leaves of the feedback document, beside the other attributes.
     pub(crate) enrichments: Enrichments,
@@ -43,6 +48,34 @@ pub(crate) struct SpanRecord {
     pub(crate) scope: Arc<InstrumentationScope>,
     /// Whether the span carries feedback: such records are the last to be dropped.
     pub(crate) feedback: bool,
+}
+
+/// Attributes that many spans have in common, with room for their encoded form.
+#[derive(Debug, Default)]
+pub(crate) struct Common {
+    attributes: Attributes,
+    encoded: OnceLock<Vec<u8>>,
+}
+
+impl Common {
+    pub(crate) fn new(attributes: Attributes) -> Self {
+        Self { attributes, encoded: OnceLock::new() }
+    }
+
+    /// The encoded form, made by `encode` the first time.
+    pub(crate) fn encoded(&self, encode: impl FnOnce(&Attributes) -> Vec<u8>) -> &[u8] {
+        self.encoded.get_or_init(|| encode(&self.attributes))
+    }
+
+    /// Whether an attribute named `key` may be a common one: where it was made, its target and level.
+    pub(crate) fn may_have(key: &str) -> bool {
+        match key.as_bytes() {
+            [b'c', b'o', b'd', b'e', b'.', ..] | [b't', b'h', b'r', b'e', b'a', b'd', b'.', ..] => {
+                true
+            }
+            key => key == b"target" || key == b"level",
+        }
+    }
 }
 
 /// Records that are exported together. Boxed, so that a record is never copied between the thread
@@ -109,6 +142,8 @@ impl SpanRecord {
             kind: SpanKind::Internal,
             start,
             end: start,
+            callsite: None,
+            thread: None,
             attributes: Attributes::with_capacity(16),
             enrichments: Enrichments::default(),
             dropped_attributes: 0,
@@ -129,6 +164,7 @@ impl SpanRecord {
             return;
         }
         self.attributes.clear();
+        (self.callsite, self.thread) = (None, None);
         self.parent = Parent::NONE;
         self.trace_state = TraceState::default();
         self.kind = SpanKind::Internal;
@@ -146,8 +182,39 @@ impl SpanRecord {
         });
     }
 
+    fn common(&self) -> impl Iterator<Item = &Common> {
+        self.callsite.into_iter().chain(self.thread.as_deref())
+    }
+
+    /// How many attributes the span has in common with others.
+    pub(crate) fn common_len(&self) -> usize {
+        self.common().map(|common| common.attributes.len()).sum()
+    }
+
+    /// All attributes but the enrichments, the common ones first.
+    pub(crate) fn all_attributes(&self) -> impl Iterator<Item = (KeyRef<'_>, ValueRef<'_>)> {
+        let common = self.common().flat_map(|common| common.attributes.iter_keys());
+        common.chain(self.attributes.iter_keys())
+    }
+
+    /// Makes the common attributes the span's own, so that they can be changed or dropped.
+    pub(crate) fn own_common(&mut self) {
+        if self.callsite.is_some() || self.thread.is_some() {
+            let mut attributes =
+                Attributes::with_capacity(self.common_len() + self.attributes.len());
+            for (key, value) in self.all_attributes() {
+                attributes.set(key, value);
+            }
+            (self.callsite, self.thread, self.attributes) = (None, None, attributes);
+        }
+    }
+
     /// Sets an attribute unless that would make more than `most` of them.
     pub(crate) fn set_attribute(&mut self, key: KeyRef<'_>, value: ValueRef<'_>, most: usize) {
+        if Common::may_have(key.as_str()) {
+            self.own_common();
+        }
+        let most = most.saturating_sub(self.common_len());
         if !self.attributes.set_within(key, value, most) {
             self.dropped_attributes = self.dropped_attributes.saturating_add(1);
         }
@@ -195,7 +262,8 @@ impl SpanRecord {
         let events: usize =
             self.events.iter().map(|event| 48 + event.name.len() + event.attributes.size()).sum();
         let links: usize = self.links.iter().map(|link| 96 + link.attributes.size()).sum();
-        256 + self.name.len() + self.attributes.size() + enrichments + events + links
+        let common: usize = self.common().map(|common| common.attributes.size()).sum();
+        256 + self.name.len() + common + self.attributes.size() + enrichments + events + links
     }
 }
 

@@ -6,6 +6,7 @@
 //! active one of the OpenTelemetry API, [`span_ext`] is what users call on a `tracing::Span`, and
 //! [`processor`] takes the spans that others make with the OpenTelemetry API.
 
+mod common;
 mod context;
 mod event;
 mod processor;
@@ -131,7 +132,10 @@ impl FeedbackLayer {
             live.parent_context = Some(OtelContext::current());
         }
         live.session = self.inherited_session(live.parent_context.as_ref(), parent);
-        visit::push_constants(&mut live.record.attributes, metadata, &settings.switches);
+        live.record.callsite = common::of_callsite(metadata, &settings.switches);
+        if settings.switches.threads {
+            live.record.thread = common::of_thread();
+        }
         live
     }
 
@@ -188,8 +192,8 @@ where
             parent.start(); // it has a child: its place is fixed
         }
         let mut live = self.begin(attributes, parent.as_ref());
-        let constants = std::mem::take(&mut live.record.attributes);
-        let fields = visit::fields(&self.installation, constants, |visitor| {
+        let table = std::mem::take(&mut live.record.attributes);
+        let fields = visit::fields(&self.installation, table, |visitor| {
             attributes.record(visitor);
         });
         let is_feedback = fields.is_feedback;

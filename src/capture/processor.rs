@@ -107,6 +107,8 @@ fn record(span: SpanData, installation: &Installation) -> Box<SpanRecord> {
         kind: span.span_kind,
         start: clock::unix_nanos(span.start_time),
         end: clock::unix_nanos(span.end_time).max(clock::unix_nanos(span.start_time)),
+        callsite: None,
+        thread: None,
         attributes: own,
         enrichments: Enrichments::default(),
         dropped_attributes: span.dropped_attributes_count,

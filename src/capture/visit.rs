@@ -8,14 +8,13 @@ use std::sync::atomic::Ordering;
 
 use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry::{Array, KeyValue, StringValue, Value};
-use tracing::Metadata;
 use tracing::field::{Field, Visit};
 
 use crate::clock;
 use crate::document::Key;
-use crate::record::{Attributes, KeyRef, ValueRef};
+use crate::record::{Attributes, Common, KeyRef, ValueRef};
 use crate::session::{SESSION_ID, Session};
-use crate::settings::{Switches, namespaced};
+use crate::settings::namespaced;
 use crate::state::carrier::OWN_PREFIX;
 use crate::state::{Installation, Live};
 
@@ -30,11 +29,13 @@ pub(super) struct Fields {
     session: Option<Session>,
     /// Leaves of the feedback document.
     leaves: Vec<(Key, Value)>,
+    /// Whether one of the attributes may have the key of one that spans have in common.
+    may_be_common: bool,
     /// Whether one of the leaves lies in the namespace `feedback`.
     pub(super) is_feedback: bool,
 }
 
-/// Visits the fields of a span with `record`, beginning with `attributes`.
+/// Visits the fields of a span with `record`. `attributes` is an empty table to use.
 pub(super) fn fields(
     installation: &Installation,
     attributes: Attributes,
@@ -130,65 +131,6 @@ fn cut(text: &str, most: usize) -> &str {
     text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end])
 }
 
-/// The part of a span that is the same each time: where its call site is, and on which thread it
-/// was made.
-pub(super) fn push_constants(
-    attributes: &mut Attributes,
-    metadata: &'static Metadata<'static>,
-    switches: &Switches,
-) {
-    if switches.location {
-        push_location(attributes, metadata.file(), metadata.module_path(), metadata.line());
-    }
-    if switches.threads {
-        THREAD.with(|thread| {
-            attributes.push("thread.id".into(), ValueRef::I64(thread.id));
-            if let Some(name) = &thread.name {
-                attributes.push("thread.name".into(), ValueRef::Str(name));
-            }
-        });
-    }
-    if switches.level {
-        attributes.push("level".into(), ValueRef::Static(metadata.level().as_str()));
-    }
-    if switches.target {
-        attributes.push("target".into(), ValueRef::Static(metadata.target()));
-    }
-}
-
-fn push_location(
-    attributes: &mut Attributes,
-    file: Option<&'static str>,
-    module: Option<&'static str>,
-    line: Option<u32>,
-) {
-    if let Some(file) = file {
-        attributes.push("code.file.path".into(), ValueRef::Static(file));
-    }
-    if let Some(module) = module {
-        attributes.push("code.module.name".into(), ValueRef::Static(module));
-    }
-    if let Some(line) = line {
-        attributes.push("code.line.number".into(), ValueRef::I64(line.into()));
-    }
-}
-
-/// The current thread as the semantic conventions describe it.
-struct Thread {
-    id: i64,
-    name: Option<String>,
-}
-
-thread_local! {
-    static THREAD: Thread = {
-        let thread = std::thread::current();
-        // The number is only to be had from the `Debug` form, `ThreadId(7)`.
-        let id = format!("{:?}", thread.id());
-        let digits = id.trim_matches(|c: char| !c.is_ascii_digit());
-        Thread { id: digits.parse().unwrap_or(0), name: thread.name().map(str::to_owned) }
-    };
-}
-
 impl Fields {
     fn new(attributes: Attributes) -> Self {
         Self {
@@ -200,6 +142,7 @@ impl Fields {
             status_description: None,
             session: None,
             leaves: Vec::new(),
+            may_be_common: false,
             is_feedback: false,
         }
     }
@@ -234,6 +177,7 @@ impl Fields {
                 match namespaced(name, settings.convention) {
                     Some(bare) => self.leaf(installation, key, bare, value),
                     None => {
+                        self.may_be_common |= Common::may_have(name);
                         let most = settings.span_limits.max_attributes_per_span as usize;
                         self.dropped += u32::from(!self.attributes.set_within(key, value, most));
                     }
@@ -266,11 +210,16 @@ impl Fields {
         let limits = &installation.settings.span_limits;
         let most = limits.max_attributes_per_span as usize;
         let mut dropped = self.dropped;
+        if self.may_be_common {
+            live.record.own_common();
+        }
         if live.record.attributes.len() == 0 {
+            let room = most.saturating_sub(live.record.common_len());
             live.record.attributes = self.attributes;
+            dropped += live.record.attributes.truncate(room) as u32;
         } else {
             for (key, value) in self.attributes.iter_keys() {
-                dropped += u32::from(!live.record.attributes.set_within(key, value, most));
+                live.record.set_attribute(key, value, most);
             }
         }
         if let Some(name) = self.name {

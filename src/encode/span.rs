@@ -3,7 +3,7 @@
 use opentelemetry::trace::{SpanId, SpanKind, Status};
 
 use super::{attribute, wire};
-use crate::record::{Event, Link, SpanRecord, ValueRef};
+use crate::record::{Attributes, Event, Link, SpanRecord, ValueRef};
 
 /// `ScopeSpans`.
 pub(super) const SPANS: u32 = 2;
@@ -44,6 +44,12 @@ pub(crate) fn append_span(out: &mut Vec<u8>, record: &SpanRecord) {
         wire::uint32(out, KIND, kind(&record.kind));
         wire::fixed64(out, START_TIME_UNIX_NANO, record.start);
         wire::fixed64(out, END_TIME_UNIX_NANO, record.end);
+        if let Some(callsite) = record.callsite {
+            out.extend_from_slice(callsite.encoded(common));
+        }
+        if let Some(thread) = &record.thread {
+            out.extend_from_slice(thread.encoded(common));
+        }
         attribute::append_all(out, ATTRIBUTES, &record.attributes);
         for (key, value) in &record.enrichments.leaves {
             let prefix = record.enrichments.prefix;
@@ -58,6 +64,13 @@ pub(crate) fn append_span(out: &mut Vec<u8>, record: &SpanRecord) {
         let flags = flags(record.flags.to_u8(), record.parent.is_remote);
         wire::fixed32(out, FLAGS, flags);
     });
+}
+
+/// Attributes that many spans have in common, as each of them has them.
+fn common(attributes: &Attributes) -> Vec<u8> {
+    let mut out = Vec::new();
+    attribute::append_all(&mut out, ATTRIBUTES, attributes);
+    out
 }
 
 /// Where span number `spans` of those in `encoded` ends. `None` if there are fewer.

@@ -16,7 +16,9 @@ use prost::Message;
 
 use super::append_span;
 use super::request::Envelope;
-use crate::record::{Attributes, Enrichments, Event, KeyRef, Link, Parent, SpanRecord, ValueRef};
+use crate::record::{
+    Attributes, Common, Enrichments, Event, KeyRef, Link, Parent, SpanRecord, ValueRef,
+};
 use crate::sink::exporter::span_data;
 
 fn text() -> impl Strategy<Value = String> {
@@ -111,6 +113,11 @@ fn record() -> impl Strategy<Value = SpanRecord> {
             record.end = start + length;
             record.status = status;
             record.attributes = attributes;
+            if dropped % 2 == 0 {
+                let mut common = Attributes::default();
+                common.set("code.line.number".into(), ValueRef::I64(dropped_links.into()));
+                record.thread = Some(Arc::new(Common::new(common)));
+            }
             record.dropped_attributes = dropped;
             record.dropped_links = dropped_links;
             record.enrichments = Enrichments {

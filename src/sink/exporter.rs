@@ -12,7 +12,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter, SpanLinks};
 
 use super::{Contents, Delivery, Packing, Parcel, Sink};
 use crate::clock;
-use crate::record::{Attributes, KeyRef, SpanRecord};
+use crate::record::{KeyRef, SpanRecord, ValueRef};
 
 /// Exports through `E`, on a runtime of its own.
 ///
@@ -82,10 +82,10 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
 
 /// The record as the SDK's exporters take it.
 pub(crate) fn span_data(record: SpanRecord) -> SpanData {
+    let prefix = record.enrichments.prefix;
+    let mut attributes: Vec<_> = key_values(record.all_attributes()).collect();
     let context =
         SpanContext::new(record.trace_id, record.span_id, record.flags, false, record.trace_state);
-    let prefix = record.enrichments.prefix;
-    let mut attributes = key_values(&record.attributes);
     attributes.extend(record.enrichments.leaves.into_iter().map(|(key, value)| {
         let key =
             if prefix.is_empty() { Key::from(key) } else { Key::from(format!("{prefix}{key}")) };
@@ -100,7 +100,7 @@ pub(crate) fn span_data(record: SpanRecord) -> SpanData {
             trace::Event::new(
                 event.name,
                 clock::system_time(event.time),
-                key_values(&event.attributes),
+                key_values(event.attributes.iter_keys()).collect(),
                 event.dropped_attributes,
             )
         })
@@ -111,7 +111,11 @@ pub(crate) fn span_data(record: SpanRecord) -> SpanData {
         .links
         .into_iter()
         .map(|link| {
-            trace::Link::new(link.context, key_values(&link.attributes), link.dropped_attributes)
+            trace::Link::new(
+                link.context,
+                key_values(link.attributes.iter_keys()).collect(),
+                link.dropped_attributes,
+            )
         })
         .collect();
     SpanData {
@@ -131,15 +135,14 @@ pub(crate) fn span_data(record: SpanRecord) -> SpanData {
     }
 }
 
-fn key_values(attributes: &Attributes) -> Vec<KeyValue> {
-    attributes
-        .iter_keys()
-        .map(|(key, value)| {
-            let key = match key {
-                KeyRef::Static(key) => Key::from_static_str(key),
-                KeyRef::Borrowed(key) => Key::from(key.to_owned()),
-            };
-            KeyValue::new(key, value.to_value())
-        })
-        .collect()
+fn key_values<'a>(
+    attributes: impl Iterator<Item = (KeyRef<'a>, ValueRef<'a>)>,
+) -> impl Iterator<Item = KeyValue> {
+    attributes.map(|(key, value)| {
+        let key = match key {
+            KeyRef::Static(key) => Key::from_static_str(key),
+            KeyRef::Borrowed(key) => Key::from(key.to_owned()),
+        };
+        KeyValue::new(key, value.to_value())
+    })
 }

@@ -170,7 +170,11 @@ impl Reserved<'_> {
         let mut dropped = leaves.len().saturating_sub(room);
         record.enrichments = Enrichments { prefix: self.prefix, leaves };
         record.enrichments.leaves.truncate(room);
-        dropped += record.attributes.truncate(room - record.enrichments.leaves.len());
+        let room = room - record.enrichments.leaves.len();
+        if record.common_len() + record.attributes.len() > room {
+            record.own_common();
+            dropped += record.attributes.truncate(room);
+        }
         for (key, value) in values.into_iter().flatten() {
             record.attributes.set(KeyRef::Static(key), value);
         }

@@ -244,8 +244,9 @@ impl SpanState {
             let prefix = self.installation.settings.convention.prefix();
             let session = live.session.as_ref();
             let session = session.map(|session| KeyValue::new(SESSION_ID, session.id().to_owned()));
-            let fields = record.attributes.iter();
-            let fields = fields.map(|(key, value)| KeyValue::new(key.to_owned(), value.to_value()));
+            let fields = record.all_attributes();
+            let fields =
+                fields.map(|(key, value)| KeyValue::new(key.as_str().to_owned(), value.to_value()));
             let leaves = live.own.document.leaves();
             let leaves =
                 leaves.map(|(key, value)| KeyValue::new(format!("{prefix}{key}"), value.clone()));
