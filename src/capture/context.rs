@@ -16,14 +16,17 @@ use crate::session::Session;
 use crate::state::{self, Installation, SpanState};
 
 thread_local! {
-    /// The contexts that entered spans have attached on this thread. Spans need not be exited in
-    /// the reverse order, so each guard is kept with the span it belongs to.
-    static ATTACHED: RefCell<Vec<(Key, ContextGuard)>> = const { RefCell::new(Vec::new()) };
+    /// The spans that are entered on this thread, with the contexts they have attached. Spans need
+    /// not be exited in the reverse order, so each guard is kept with the span it belongs to.
+    static ENTERED: RefCell<Vec<Entered>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Whose guard it is: the layer, since every registry has ids of its own, and the span.
-#[derive(PartialEq)]
-struct Key(*const Installation, Id);
+/// A span that is entered.
+struct Entered {
+    id: Id,
+    state: Arc<SpanState>,
+    guard: ContextGuard,
+}
 
 /// Makes `span` the active one on this thread.
 pub(super) fn attach(id: &Id, span: &Arc<SpanState>) {
@@ -31,39 +34,47 @@ pub(super) fn attach(id: &Id, span: &Arc<SpanState>) {
     if Context::is_current_telemetry_suppressed() {
         context = context.with_telemetry_suppressed();
     }
-    let guard = context.attach();
-    let key = Key(Arc::as_ptr(span.installation()), id.clone());
+    let entered = Entered { id: id.clone(), state: span.clone(), guard: context.attach() };
     // A thread that is being torn down has no place for the guard, which then detaches at once.
-    let _ = ATTACHED.try_with(|attached| attached.borrow_mut().push((key, guard)));
+    let _ = ENTERED.try_with(|spans| spans.borrow_mut().push(entered));
 }
 
-/// Makes the span that was active before the active one again.
-pub(super) fn detach(id: &Id, installation: &Arc<Installation>) {
-    let key = Key(Arc::as_ptr(installation), id.clone());
-    let guard = ATTACHED.try_with(|attached| {
-        let mut attached = attached.borrow_mut();
-        let at = attached.iter().rposition(|(attached, _)| *attached == key)?;
-        Some(attached.remove(at))
+/// Makes the span that was active before the active one again. Returns the state of the span that is
+/// exited, if it was attached.
+pub(super) fn detach(id: &Id, installation: &Arc<Installation>) -> Option<Arc<SpanState>> {
+    let entered = ENTERED.try_with(|spans| {
+        let mut spans = spans.borrow_mut();
+        // Every registry has ids of its own: the layer tells them apart.
+        let is_it = |entered: &Entered| {
+            entered.id == *id && Arc::ptr_eq(entered.state.installation(), installation)
+        };
+        let at = spans.iter().rposition(is_it)?;
+        Some(spans.remove(at))
     });
+    let Entered { state, guard, .. } = entered.ok().flatten()?;
     drop(guard); // only now: dropping a context may run foreign code
+    Some(state)
 }
 
 /// The context in which `span` is active. `None` if it has closed.
 pub(super) fn of(span: &Arc<SpanState>) -> Option<Context> {
     let started = span.start();
-    let (made, parent, session) = span
-        .change(|live| (live.context.clone(), live.parent_context.clone(), live.session.clone()))?;
-    if made.is_some() {
-        return made;
-    }
-    let live_span = LiveSpan { context: started.context.clone(), state: Arc::downgrade(span) };
-    let mut context = parent.unwrap_or_default().with_span(live_span);
-    if span.installation().settings.session_propagation
-        && let Some(session) = session
-    {
-        context = context.with_value(session);
-    }
-    span.change(|live| live.context.get_or_insert(context).clone())
+    let is_told = span.installation().settings.session_propagation;
+    span.change(|live| {
+        let made = live.context.get_or_insert_with(|| {
+            let (context, state) = (started.context.clone(), Arc::downgrade(span));
+            let live_span = LiveSpan { context, state };
+            let context = match &live.parent_context {
+                Some(parent) => parent.with_span(live_span),
+                None => Context::new().with_span(live_span),
+            };
+            match &live.session {
+                Some(session) if is_told => context.with_value(session.clone()),
+                _ => context,
+            }
+        });
+        made.clone()
+    })
 }
 
 /// The context around the caller: the active one, or where this layer doesn't keep that up to date,

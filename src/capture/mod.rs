@@ -254,10 +254,11 @@ where
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
-        if self.installation.settings.switches.context_activation {
-            context::detach(id, &self.installation);
-        }
-        if let Some(state) = self.find(id, &ctx) {
+        let attached = match self.installation.settings.switches.context_activation {
+            true => context::detach(id, &self.installation),
+            false => None,
+        };
+        if let Some(state) = attached.or_else(|| self.find(id, &ctx)) {
             let now = clock::now();
             state.change(|live| live.timings.exit(now));
         }
@@ -265,14 +266,15 @@ where
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
         let Some(span) = ctx.span(&id) else { return };
-        let is_ours = span
-            .extensions()
-            .get::<Arc<SpanState>>()
-            .is_some_and(|state| Arc::ptr_eq(state.installation(), &self.installation));
-        if !is_ours {
-            return;
-        }
-        let state = span.extensions_mut().remove::<Arc<SpanState>>();
+        let state = {
+            let mut extensions = span.extensions_mut();
+            match extensions.get_mut::<Arc<SpanState>>() {
+                Some(state) if Arc::ptr_eq(state.installation(), &self.installation) => {
+                    extensions.remove::<Arc<SpanState>>()
+                }
+                _ => None,
+            }
+        };
         if let Some(state) = state {
             state.close(clock::now);
         }

@@ -4,7 +4,7 @@
 
 use opentelemetry::Array;
 
-use super::wire;
+use super::wire::{self, Head};
 use crate::record::{Attributes, ValueRef};
 
 /// `KeyValue`.
@@ -32,12 +32,15 @@ pub(super) fn append_all(out: &mut Vec<u8>, field: u32, attributes: &Attributes)
 pub(super) fn append(out: &mut Vec<u8>, field: u32, prefix: &str, key: &str, value: ValueRef<'_>) {
     let key_length = prefix.len() + key.len();
     let value_length = any_value_size(value);
-    wire::length_of(out, field, wire::field_size(key_length) + wire::field_size(value_length));
-    wire::length_of(out, KEY, key_length);
+    let mut head = Head::default();
+    head.length_of(field, wire::field_size(key_length) + wire::field_size(value_length));
+    head.length_of(KEY, key_length);
+    out.extend_from_slice(head.written());
     out.extend_from_slice(prefix.as_bytes());
     out.extend_from_slice(key.as_bytes());
-    wire::length_of(out, VALUE, value_length);
-    append_any_value(out, value);
+    let mut head = Head::default();
+    head.length_of(VALUE, value_length);
+    append_any_value(out, head, value);
 }
 
 fn any_value_size(value: ValueRef<'_>) -> usize {
@@ -51,21 +54,42 @@ fn any_value_size(value: ValueRef<'_>) -> usize {
     }
 }
 
-fn append_any_value(out: &mut Vec<u8>, value: ValueRef<'_>) {
-    match value {
-        ValueRef::Bool(value) => wire::varint_always(out, BOOL_VALUE, value.into()),
-        ValueRef::I64(value) => wire::varint_always(out, INT_VALUE, value as u64),
-        ValueRef::F64(value) => wire::double_always(out, DOUBLE_VALUE, value),
-        ValueRef::Str(text) => wire::bytes_always(out, STRING_VALUE, text.as_bytes()),
-        ValueRef::Static(text) => wire::bytes_always(out, STRING_VALUE, text.as_bytes()),
-        ValueRef::Array(array) => {
-            wire::length_of(out, ARRAY_VALUE, array_size(array));
-            for_each(array, |value| {
-                wire::length_of(out, VALUES, any_value_size(value));
-                append_any_value(out, value);
-            });
+/// Writes `head`, and `value` after it.
+fn append_any_value(out: &mut Vec<u8>, mut head: Head, value: ValueRef<'_>) {
+    let text = match value {
+        ValueRef::Bool(value) => {
+            head.varint_of(BOOL_VALUE, value.into());
+            ""
         }
-    }
+        ValueRef::I64(value) => {
+            head.varint_of(INT_VALUE, value as u64);
+            ""
+        }
+        ValueRef::F64(value) => {
+            head.double_of(DOUBLE_VALUE, value);
+            ""
+        }
+        ValueRef::Str(text) => {
+            head.length_of(STRING_VALUE, text.len());
+            text
+        }
+        ValueRef::Static(text) => {
+            head.length_of(STRING_VALUE, text.len());
+            text
+        }
+        ValueRef::Array(array) => {
+            head.length_of(ARRAY_VALUE, array_size(array));
+            out.extend_from_slice(head.written());
+            for_each(array, |value| {
+                let mut head = Head::default();
+                head.length_of(VALUES, any_value_size(value));
+                append_any_value(out, head, value);
+            });
+            return;
+        }
+    };
+    out.extend_from_slice(head.written());
+    out.extend_from_slice(text.as_bytes());
 }
 
 fn array_size(array: &Array) -> usize {

@@ -16,7 +16,7 @@ fn tag(out: &mut Vec<u8>, field: u32, wire_type: Type) {
     varint(out, u64::from(field << 3 | wire_type as u32));
 }
 
-pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
+fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -53,7 +53,7 @@ pub(super) fn uint32(out: &mut Vec<u8>, field: u32, value: u32) {
     }
 }
 
-pub(super) fn varint_always(out: &mut Vec<u8>, field: u32, value: u64) {
+fn varint_always(out: &mut Vec<u8>, field: u32, value: u64) {
     tag(out, field, Type::Varint);
     varint(out, value);
 }
@@ -72,18 +72,13 @@ pub(super) fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
     }
 }
 
-pub(super) fn double_always(out: &mut Vec<u8>, field: u32, value: f64) {
-    tag(out, field, Type::Fixed64);
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
 pub(super) fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
     if !value.is_empty() {
         bytes_always(out, field, value);
     }
 }
 
-pub(super) fn bytes_always(out: &mut Vec<u8>, field: u32, value: &[u8]) {
+fn bytes_always(out: &mut Vec<u8>, field: u32, value: &[u8]) {
     length_of(out, field, value.len());
     out.extend_from_slice(value);
 }
@@ -92,8 +87,58 @@ pub(super) fn string(out: &mut Vec<u8>, field: u32, value: &str) {
     bytes(out, field, value.as_bytes());
 }
 
+/// Tags, lengths and numbers that stand together, gathered so that they are appended at once: two
+/// pairs of a tag and a length or number, at the most.
+#[derive(Default)]
+pub(super) struct Head {
+    bytes: [u8; 24],
+    length: usize,
+}
+
+impl Head {
+    pub(super) fn written(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    /// The tag and length of a field whose `length` bytes are written next.
+    pub(super) fn length_of(&mut self, field: u32, length: usize) {
+        self.tag(field, Type::Length);
+        self.varint(length as u64);
+    }
+
+    pub(super) fn varint_of(&mut self, field: u32, value: u64) {
+        self.tag(field, Type::Varint);
+        self.varint(value);
+    }
+
+    pub(super) fn double_of(&mut self, field: u32, value: f64) {
+        self.tag(field, Type::Fixed64);
+        self.bytes[self.length..self.length + 8].copy_from_slice(&value.to_le_bytes());
+        self.length += 8;
+    }
+
+    /// A tag of one byte, as all fields up to 15 have.
+    fn tag(&mut self, field: u32, wire_type: Type) {
+        debug_assert!(field < 16);
+        self.push((field << 3) as u8 | wire_type as u8);
+    }
+
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.push(value as u8);
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.bytes[self.length] = byte;
+        self.length += 1;
+    }
+}
+
 /// The tag and length of a field whose `length` bytes are written next.
-pub(super) fn length_of(out: &mut Vec<u8>, field: u32, length: usize) {
+fn length_of(out: &mut Vec<u8>, field: u32, length: usize) {
     tag(out, field, Type::Length);
     varint(out, length as u64);
 }

@@ -28,7 +28,8 @@ impl GrpcTransport {
     ) -> Self {
         let mut client = Grpc::new(channel);
         if let Some(encoding) = compression {
-            client = client.send_compressed(encoding);
+            // The official Collector answers in the encoding it was asked in.
+            client = client.send_compressed(encoding).accept_compressed(encoding);
         }
         Self { client, metadata }
     }
