@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request as HttpRequest, State};
 use axum::response::{IntoResponse, Response as HttpResponse};
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -37,7 +37,7 @@ pub(super) fn router(inbox: Arc<Inbox>) -> Router {
 async fn serve(
     State(inbox): State<Arc<Inbox>>,
     ConnectInfo(connection): ConnectInfo<Connection>,
-    request: HttpRequest,
+    mut request: HttpRequest,
 ) -> HttpResponse {
     let path = request.uri().path();
     let content_type = request.headers().get(CONTENT_TYPE);
@@ -57,7 +57,14 @@ async fn serve(
     let mut service = TraceServiceServer::from_arc(Arc::clone(&intake))
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
+        .send_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(MAX_MESSAGE);
+    // Answers come in the compression of the request, whether the sender says that it takes it or
+    // not: so the official Collector does it.
+    let encoding = request.headers().get("grpc-encoding").cloned();
+    let identity = HeaderValue::from_static("identity");
+    request.headers_mut().insert("grpc-accept-encoding", encoding.unwrap_or(identity));
     let Ok(response) = service.call(request).await; // its error type is `Infallible`
     if intake.head.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
         return response.map(axum::body::Body::new).into_response();
@@ -99,7 +106,10 @@ impl Intake {
             return Err(Status::internal("one message a request"));
         };
         match self.inbox.receive(head, decoded).map_err(status)? {
-            Answer::Accept => Ok(ExportTraceServiceResponse::default()),
+            // As the official Collector does: its presence is no rejection.
+            Answer::Accept => Ok(ExportTraceServiceResponse {
+                partial_success: Some(ExportTracePartialSuccess::default()),
+            }),
             Answer::PartialSuccess { rejected, message } => Ok(ExportTraceServiceResponse {
                 partial_success: Some(ExportTracePartialSuccess {
                     rejected_spans: rejected,

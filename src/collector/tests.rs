@@ -121,7 +121,7 @@ async fn export(
 ) -> Result<ExportTraceServiceResponse, tonic::Status> {
     let mut client = TraceServiceClient::new(channel(collector).await);
     if let Some(compression) = compression {
-        client = client.send_compressed(compression);
+        client = client.send_compressed(compression).accept_compressed(compression);
     }
     tokio::time::timeout(LONG, client.export(request))
         .await

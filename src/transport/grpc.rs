@@ -66,6 +66,10 @@ fn failure(status: &Status) -> Failure {
         // The collector recovers if it says when; otherwise the request is too large for it.
         Code::ResourceExhausted if wait.is_some() => Failure::Passing { message, wait },
         Code::ResourceExhausted => Failure::TooLarge { message },
+        // A status with a cause wasn't sent by the collector: the connection failed.
+        _ if std::error::Error::source(status).is_some() => {
+            Failure::Passing { message, wait: None }
+        }
         _ => Failure::Final { message },
     }
 }

@@ -2,6 +2,7 @@
 //! real OTLP receiver got.
 
 mod bad_input;
+mod delivery;
 mod layer;
 mod macros;
 mod merging;
