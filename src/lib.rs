@@ -118,10 +118,11 @@ mod settings;
 mod setup;
 mod sink;
 mod state;
+mod sync;
 #[cfg(any(feature = "grpc", feature = "http-proto"))]
 mod transport;
 
-pub use capture::{FeedbackLayer, FeedbackSpanProcessor, SpanError, SpanExt};
+pub use capture::{FeedbackSpanProcessor, SpanError, SpanExt};
 pub use document::Document;
 pub use enrich::{EnrichError, Enrichment};
 pub use pipeline::FlushError;
@@ -131,6 +132,7 @@ pub use settings::{Convention, LateTraces};
 pub use setup::{BuildError, Builder, ConfigError, Telemetry, builder, init};
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 pub use setup::{Compression, Protocol};
+pub use state::FeedbackLayer;
 
 /// What the macros expand to. No part of the API: it may change in any release.
 #[doc(hidden)]
@@ -143,11 +145,3 @@ pub mod __private {
 #[cfg(all(doctest, feature = "grpc"))]
 #[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Locks, also after a panic elsewhere: what the locks of this crate guard is never left half done
-/// by a panic, since nothing foreign is called while they are held.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}

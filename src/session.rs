@@ -72,27 +72,6 @@ impl Session {
         }
     }
 
-    /// The session of the span around the caller, if it belongs to one.
-    ///
-    /// ```
-    /// # use tracing_subscriber::prelude::*;
-    /// # let (layer, _telemetry) = tracing_feedback::builder().build()?;
-    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
-    /// use tracing_feedback::Session;
-    ///
-    /// let turn = tracing::info_span!("turn", session.id = "conversation-42");
-    /// turn.in_scope(|| {
-    ///     tracing::info_span!("answer").in_scope(|| {
-    ///         assert_eq!(Session::current().unwrap().id(), "conversation-42");
-    ///     });
-    /// });
-    /// assert_eq!(Session::current(), None);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn current() -> Option<Self> {
-        crate::state::current().and_then(|span| span.session())
-    }
-
     /// The id.
     ///
     /// ```

@@ -43,7 +43,7 @@ pub(super) fn of_callsite(
 }
 
 fn known(key: Key, metadata: &'static Metadata<'static>, switches: &Switches) -> &'static Common {
-    let mut known = crate::lock(&KNOWN);
+    let mut known = crate::sync::lock(&KNOWN);
     known
         .get_or_insert_default()
         .entry(key)

@@ -23,8 +23,10 @@ thread_local! {
 
 /// A span that is entered.
 struct Entered {
-    id: Id,
-    state: Arc<SpanState>,
+    /// The layer, since every registry has ids of its own, and the span.
+    key: (*const Installation, Id),
+    /// Weak, since a layer that is taken out never hears that the span is exited.
+    state: Weak<SpanState>,
     guard: ContextGuard,
 }
 
@@ -34,7 +36,8 @@ pub(super) fn attach(id: &Id, span: &Arc<SpanState>) {
     if Context::is_current_telemetry_suppressed() {
         context = context.with_telemetry_suppressed();
     }
-    let entered = Entered { id: id.clone(), state: span.clone(), guard: context.attach() };
+    let key = (Arc::as_ptr(span.installation()), id.clone());
+    let entered = Entered { key, state: Arc::downgrade(span), guard: context.attach() };
     // A thread that is being torn down has no place for the guard, which then detaches at once.
     let _ = ENTERED.try_with(|spans| spans.borrow_mut().push(entered));
 }
@@ -44,16 +47,14 @@ pub(super) fn attach(id: &Id, span: &Arc<SpanState>) {
 pub(super) fn detach(id: &Id, installation: &Arc<Installation>) -> Option<Arc<SpanState>> {
     let entered = ENTERED.try_with(|spans| {
         let mut spans = spans.borrow_mut();
-        // Every registry has ids of its own: the layer tells them apart.
-        let is_it = |entered: &Entered| {
-            entered.id == *id && Arc::ptr_eq(entered.state.installation(), installation)
-        };
-        let at = spans.iter().rposition(is_it)?;
+        let layer = Arc::as_ptr(installation);
+        let at =
+            spans.iter().rposition(|entered| entered.key.1 == *id && entered.key.0 == layer)?;
         Some(spans.remove(at))
     });
     let Entered { state, guard, .. } = entered.ok().flatten()?;
     drop(guard); // only now: dropping a context may run foreign code
-    Some(state)
+    state.upgrade()
 }
 
 /// The context in which `span` is active. `None` if it has closed.

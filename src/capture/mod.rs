@@ -1,6 +1,6 @@
 //! Capture: the layer that turns what `tracing` says of a span into its [state](crate::state).
 //!
-//! [`FeedbackLayer`] is the whole of it. Every callback finds the span or returns, and changes one
+//! [`FeedbackLayer`]'s callbacks are the whole of it. Each finds the span or returns, and changes one
 //! thing. Values are visited before any lock is taken ([`visit`]), since their `Debug` and `Display`
 //! are foreign code that may itself make spans and events. [`context`] makes a captured span the
 //! active one of the OpenTelemetry API, [`span_ext`] is what users call on a `tracing::Span`, and
@@ -13,9 +13,7 @@ mod processor;
 mod span_ext;
 mod visit;
 
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use opentelemetry::Context as OtelContext;
 use opentelemetry::trace::TraceContextExt;
@@ -29,81 +27,20 @@ use crate::clock;
 use crate::quiet;
 use crate::record::{Attributes as Recorded, Link, SpanRecord};
 use crate::session::Session;
-use crate::state::{Claim, Installation, Live, SpanState};
+use crate::state::{Claim, FeedbackLayer, Live, SpanState};
 
 pub use processor::FeedbackSpanProcessor;
 pub use span_ext::{SpanError, SpanExt};
 
 pub(crate) use context::current as current_context;
 
-/// The layer that captures `#[instrument]` spans, with the feedback on them, for export.
-///
-/// Made by [`Builder::build`](crate::Builder::build), and put into a subscriber that is based on
-/// [`tracing_subscriber::Registry`]. It works under `reload`, `Filtered`, `Option`, `Box` and `Vec`.
-/// Of several in one stack the first captures; the others are inert and say so once.
-///
-/// ```
-/// use tracing_subscriber::prelude::*;
-///
-/// let (layer, telemetry) = tracing_feedback::builder().build()?;
-/// let subscriber = tracing_subscriber::registry().with(layer);
-/// tracing::subscriber::with_default(subscriber, || {
-///     assert!(tracing_feedback::enrich_session!(feedback = { "rating": 5 }).is_ok() == false);
-///     let _span = tracing::info_span!("answer").entered();
-///     assert!(tracing_feedback::enrich_session!(feedback = { "rating": 5 }).is_ok());
-/// });
-/// # Ok::<(), tracing_feedback::BuildError>(())
-/// ```
-pub struct FeedbackLayer {
-    installation: Arc<Installation>,
-    /// Another layer of ours was there first.
-    is_inert: AtomicBool,
-    /// Whether it was said that the layer is inert.
-    has_said_so: AtomicBool,
-    /// Whether the layer knows its registry.
-    has_claim: AtomicBool,
-}
-
 impl FeedbackLayer {
-    pub(crate) fn new(installation: Arc<Installation>) -> Self {
-        let [is_inert, has_said_so, has_claim] = [const { AtomicBool::new(false) }; 3];
-        Self { installation, is_inert, has_said_so, has_claim }
-    }
-
-    pub(crate) fn installation(&self) -> &Arc<Installation> {
-        &self.installation
-    }
-
     /// Whether nothing is captured on this thread now.
     fn is_off(&self) -> bool {
         quiet::is_this_thread()
-            || self.is_inert.load(Ordering::Relaxed)
-            || self.installation.is_disabled()
+            || self.is_inert()
+            || self.installation().is_disabled()
             || OtelContext::is_current_telemetry_suppressed()
-    }
-
-    fn become_inert(&self) {
-        self.is_inert.store(true, Ordering::Relaxed);
-    }
-
-    /// Says that the layer is inert: when a span is entered, since no one hears it while the
-    /// subscriber is being put together, nor while it is asked for a new span.
-    fn say_if_inert(&self) {
-        if self.is_inert.load(Ordering::Relaxed) && !self.has_said_so.swap(true, Ordering::Relaxed)
-        {
-            tracing::warn!(
-                target: "tracing_feedback",
-                "a second layer in one subscriber stays inert: the first one captures its spans"
-            );
-        }
-    }
-
-    fn claim(&self, claim: Claim) {
-        match claim {
-            Claim::First => self.has_claim.store(true, Ordering::Relaxed),
-            Claim::Taken => self.become_inert(),
-            Claim::NoRegistry => {}
-        }
     }
 
     /// The state of a span and of those around it. `None` if it isn't captured.
@@ -120,9 +57,9 @@ impl FeedbackLayer {
 
     /// What is known of a span before its fields: times, parents, session, and where it was made.
     fn begin(&self, attributes: &Attributes<'_>, parent: Option<&Arc<SpanState>>) -> Live {
-        let settings = &self.installation.settings;
+        let settings = &self.installation().settings;
         let metadata = attributes.metadata();
-        let scope = self.installation.scope.clone();
+        let scope = self.installation().scope.clone();
         let record = SpanRecord::begin(metadata.name(), clock::now(), scope);
         let mut live = Live::new(record);
         // The OpenTelemetry context counts where this layer keeps it up to date, and where nothing
@@ -149,7 +86,7 @@ impl FeedbackLayer {
             .and_then(|context| context.get::<Session>().cloned());
         of_context
             .or_else(|| parent.and_then(|parent| parent.session()))
-            .or_else(|| self.installation.settings.session.clone())
+            .or_else(|| self.installation().settings.session.clone())
     }
 }
 
@@ -170,8 +107,8 @@ where
     }
 
     fn on_register_dispatch(&self, dispatch: &Dispatch) {
-        if !self.is_inert.load(Ordering::Relaxed) {
-            self.claim(Claim::make(dispatch, &self.installation));
+        if !self.is_inert() {
+            self.claim(Claim::make(dispatch, self.installation()));
         }
     }
 
@@ -182,7 +119,7 @@ where
         let Some(span) = ctx.span(id) else { return };
         if Self::state(&span).is_some() {
             // Captured by another layer. Which one stays is the registry's to say, if it knows.
-            if !self.has_claim.load(Ordering::Relaxed) {
+            if !self.has_claim() {
                 self.become_inert();
             }
             return;
@@ -193,12 +130,12 @@ where
         }
         let mut live = self.begin(attributes, parent.as_ref());
         let table = std::mem::take(&mut live.record.attributes);
-        let fields = visit::fields(&self.installation, table, |visitor| {
+        let fields = visit::fields(self.installation(), table, |visitor| {
             attributes.record(visitor);
         });
         let is_feedback = fields.is_feedback;
-        fields.write_to(&mut live, &self.installation);
-        let state = Arc::new(SpanState::new(self.installation.clone(), parent, live));
+        fields.write_to(&mut live, self.installation());
+        let state = Arc::new(SpanState::new(self.installation().clone(), parent, live));
         if is_feedback {
             state.remember_fields();
         }
@@ -207,11 +144,11 @@ where
 
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
         let Some(state) = self.find(id, &ctx) else { return };
-        let fields = visit::fields(&self.installation, Recorded::default(), |visitor| {
+        let fields = visit::fields(self.installation(), Recorded::default(), |visitor| {
             values.record(visitor);
         });
         let is_feedback = fields.is_feedback;
-        state.change(|live| fields.write_to(live, &self.installation));
+        state.change(|live| fields.write_to(live, self.installation()));
         if is_feedback {
             state.remember_fields();
         }
@@ -221,7 +158,7 @@ where
         let (Some(state), Some(follows)) = (self.find(id, &ctx), self.find(follows, &ctx)) else {
             return;
         };
-        let most = self.installation.settings.span_limits.max_links_per_span;
+        let most = self.installation().settings.span_limits.max_links_per_span;
         let context = follows.start().context.clone();
         let link = Link { context, attributes: Recorded::default(), dropped_attributes: 0 };
         state.change(|live| live.record.add_link(link, most));
@@ -232,15 +169,15 @@ where
             return;
         }
         if let Some(state) = Self::nearest(ctx.event_span(event)) {
-            event::record(event, &state, &self.installation);
+            event::record(event, &state, self.installation());
         }
     }
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        let switches = &self.installation.settings.switches;
+        let switches = &self.installation().settings.switches;
         let Some(state) = self.find(id, &ctx) else { return self.say_if_inert() };
         state.start();
-        if !self.has_claim.load(Ordering::Relaxed) {
+        if !self.has_claim() {
             // It was put into its subscriber later, or by a wrapper that doesn't tell.
             dispatcher::get_default(|dispatch| self.claim(Claim::of_span(dispatch, id, &state)));
         }
@@ -254,8 +191,8 @@ where
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
-        let attached = match self.installation.settings.switches.context_activation {
-            true => context::detach(id, &self.installation),
+        let attached = match self.installation().settings.switches.context_activation {
+            true => context::detach(id, self.installation()),
             false => None,
         };
         if let Some(state) = attached.or_else(|| self.find(id, &ctx)) {
@@ -269,7 +206,7 @@ where
         let state = {
             let mut extensions = span.extensions_mut();
             match extensions.get_mut::<Arc<SpanState>>() {
-                Some(state) if Arc::ptr_eq(state.installation(), &self.installation) => {
+                Some(state) if Arc::ptr_eq(state.installation(), self.installation()) => {
                     extensions.remove::<Arc<SpanState>>()
                 }
                 _ => None,
@@ -288,21 +225,6 @@ impl FeedbackLayer {
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
         let state = Self::state(&ctx.span(id)?)?;
-        Arc::ptr_eq(state.installation(), &self.installation).then_some(state)
-    }
-}
-
-impl Drop for FeedbackLayer {
-    fn drop(&mut self) {
-        Claim::release(&self.installation);
-    }
-}
-
-impl fmt::Debug for FeedbackLayer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FeedbackLayer")
-            .field("is_inert", &self.is_inert)
-            .field("settings", &self.installation.settings)
-            .finish_non_exhaustive()
+        Arc::ptr_eq(state.installation(), self.installation()).then_some(state)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::error::EnrichError;
 use super::target::{Resolved, Target};
-use super::writer::{Enricher, Place, Writer};
+use super::writer::{BeginError, Enricher, Place, Writer};
 use crate::session::Session;
 use crate::state::{DocumentKind, Installation, Located, Scope, locate_current, locate_span};
 
@@ -159,13 +159,13 @@ impl<'a> SpanRequest<'a> {
         self
     }
 
-    pub(crate) fn place(self) -> Result<(Arc<Installation>, Place), Refused> {
+    pub(crate) fn place(self) -> Result<(Arc<Installation>, Place), BeginError> {
         let located = match (self.span, &self.target) {
             (Some(span), None) => locate_span(span),
             _ => locate_current(),
         };
         let installation = usable(&located)?;
-        let refuse = |error| Err(Refused { installation: Some(installation.clone()), error });
+        let refuse = |error| Err(BeginError { installation: Some(installation.clone()), error });
         if let Some(target) = self.target {
             if !target.span.is_valid() {
                 return refuse(EnrichError::InvalidTarget);
@@ -203,10 +203,10 @@ impl SessionRequest {
         self
     }
 
-    pub(crate) fn place(self) -> Result<(Arc<Installation>, Place), Refused> {
+    pub(crate) fn place(self) -> Result<(Arc<Installation>, Place), BeginError> {
         let located = locate_current();
         let installation = usable(&located)?;
-        let refuse = |error| Err(Refused { installation: Some(installation.clone()), error });
+        let refuse = |error| Err(BeginError { installation: Some(installation.clone()), error });
         let caller = match located {
             Located::Span(state) => Some(state),
             _ => None,
@@ -256,19 +256,13 @@ impl SessionRequest {
     }
 }
 
-/// An enrichment that has no place.
-pub(crate) struct Refused {
-    pub(crate) installation: Option<Arc<Installation>>,
-    pub(crate) error: EnrichError,
-}
-
 /// The layer, if it takes anything at all.
-fn usable(located: &Located) -> Result<Arc<Installation>, Refused> {
+fn usable(located: &Located) -> Result<Arc<Installation>, BeginError> {
     let installation = match located {
         Located::Span(state) => state.installation(),
         Located::Layer(installation) | Located::Disabled(installation) => installation,
         Located::Nothing => {
-            return Err(Refused { installation: None, error: EnrichError::NotInstalled });
+            return Err(BeginError { installation: None, error: EnrichError::NotInstalled });
         }
     };
     let error = if installation.is_disabled() {
@@ -278,7 +272,7 @@ fn usable(located: &Located) -> Result<Arc<Installation>, Refused> {
     } else {
         return Ok(installation.clone());
     };
-    Err(Refused { installation: Some(installation.clone()), error })
+    Err(BeginError { installation: Some(installation.clone()), error })
 }
 
 /// Gives both requests the methods that begin with a value.
@@ -330,10 +324,6 @@ pub trait Begin {
     /// Finds the place.
     fn begin(self) -> Result<Writer, BeginError>;
 }
-
-/// Why a macro's values aren't even looked at.
-#[derive(Debug)]
-pub struct BeginError(pub(crate) Option<Arc<Installation>>, pub(crate) EnrichError);
 
 impl Begin for SpanRequest<'_> {
     fn begin(self) -> Result<Writer, BeginError> {

@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use super::error::{EnrichError, Enrichment};
 use super::flatten::{Checkpoint, Flattener, Frame, Limits, Position};
-use super::request::{BeginError, Refused};
 use crate::clock;
 use crate::document::Document;
 use crate::session::Session;
@@ -40,10 +39,9 @@ pub struct Writer {
 
 impl Writer {
     pub(crate) fn begin(
-        place: Result<(Arc<Installation>, Place), Refused>,
+        place: Result<(Arc<Installation>, Place), BeginError>,
     ) -> Result<Self, BeginError> {
-        let (installation, place) =
-            place.map_err(|refused| BeginError(refused.installation, refused.error))?;
+        let (installation, place) = place?;
         let settings = &installation.settings;
         let limits = Limits {
             string: settings.string_bytes.0,
@@ -193,7 +191,7 @@ fn report(
         && tracing::enabled!(target: "tracing_feedback", tracing::Level::WARN)
     {
         static WARNED: Mutex<Option<HashSet<&'static Location<'static>>>> = Mutex::new(None);
-        let is_first = crate::lock(&WARNED).get_or_insert_default().insert(caller);
+        let is_first = crate::sync::lock(&WARNED).get_or_insert_default().insert(caller);
         if is_first {
             tracing::warn!(
                 target: "tracing_feedback",
@@ -205,11 +203,18 @@ fn report(
     }
 }
 
+/// An enrichment that has no place: its values aren't even looked at.
+#[derive(Debug)]
+pub struct BeginError {
+    pub(super) installation: Option<Arc<Installation>>,
+    pub(super) error: EnrichError,
+}
+
 impl BeginError {
     /// The outcome of an enrichment that has no place.
     #[track_caller]
     pub fn outcome(self) -> Enrichment {
-        let Self(installation, error) = self;
+        let Self { installation, error } = self;
         let outcome = Enrichment::from(error);
         report(installation.as_ref(), &outcome, Location::caller());
         outcome
@@ -258,7 +263,7 @@ pub struct Enricher {
 }
 
 impl Enricher {
-    pub(crate) fn begin(place: Result<(Arc<Installation>, Place), Refused>) -> Self {
+    pub(crate) fn begin(place: Result<(Arc<Installation>, Place), BeginError>) -> Self {
         Self { begun: Writer::begin(place) }
     }
 

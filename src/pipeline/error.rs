@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::queue::Loss;
 use super::stats::Drop;
 
 /// Some spans did not arrive: how many, and why.
@@ -83,3 +82,10 @@ impl fmt::Display for FlushError {
 }
 
 impl std::error::Error for FlushError {}
+
+/// Spans lost for one reason since the last report.
+#[derive(Default)]
+pub(super) struct Loss {
+    pub(super) spans: u64,
+    pub(super) message: Option<String>,
+}

@@ -77,7 +77,7 @@ impl Lanes {
     }
 
     fn gather(&self, lane: &Lane, record: Box<SpanRecord>, queue: &Queue) -> Result<(), Closed> {
-        let mut gathering = crate::lock(&lane.0);
+        let mut gathering = crate::sync::lock(&lane.0);
         if gathering.closed {
             return Err(Closed(record));
         }
@@ -91,9 +91,9 @@ impl Lanes {
 
     /// Hands over what all threads have gathered.
     pub(super) fn sweep(&self, queue: &Queue) {
-        let mut known = crate::lock(&self.known);
+        let mut known = crate::sync::lock(&self.known);
         known.lanes.retain(|lane| {
-            let mut gathering = crate::lock(&lane.0);
+            let mut gathering = crate::sync::lock(&lane.0);
             if gathering.parcel.spans > 0 {
                 queue.push(gathering.parcel.take());
             }
@@ -104,10 +104,10 @@ impl Lanes {
     /// The last sweep.
     pub(super) fn close(&self, queue: &Queue) {
         self.sweep(queue);
-        let mut known = crate::lock(&self.known);
+        let mut known = crate::sync::lock(&self.known);
         known.closed = true;
         for lane in known.lanes.drain(..) {
-            let mut gathering = crate::lock(&lane.0);
+            let mut gathering = crate::sync::lock(&lane.0);
             gathering.closed = true;
             if gathering.parcel.spans > 0 {
                 queue.push(gathering.parcel.take());
@@ -117,8 +117,8 @@ impl Lanes {
 
     /// Spans that wait in lanes.
     pub(super) fn waiting(&self) -> usize {
-        let known = crate::lock(&self.known);
-        known.lanes.iter().map(|lane| crate::lock(&lane.0).parcel.spans).sum()
+        let known = crate::sync::lock(&self.known);
+        known.lanes.iter().map(|lane| crate::sync::lock(&lane.0).parcel.spans).sum()
     }
 
     /// This thread's lane. A thread that is being torn down gets one for a single span.
@@ -128,7 +128,7 @@ impl Lanes {
             if let Some((_, lane)) = mine.iter().find(|(id, _)| *id == self.id) {
                 return lane.clone();
             }
-            mine.retain(|(_, lane)| !crate::lock(&lane.0).closed);
+            mine.retain(|(_, lane)| !crate::sync::lock(&lane.0).closed);
             let lane = self.open();
             mine.push((self.id, lane.clone()));
             lane
@@ -137,7 +137,7 @@ impl Lanes {
     }
 
     fn open(&self) -> Arc<Lane> {
-        let mut known = crate::lock(&self.known);
+        let mut known = crate::sync::lock(&self.known);
         let parcel = Parcel::new(self.packing, &self.scope);
         let lane = Arc::new(Lane(Mutex::new(Gathering { parcel, closed: known.closed })));
         if !known.closed {

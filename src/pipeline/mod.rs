@@ -157,7 +157,7 @@ impl Pipeline {
         let deadline = clock::after(limit);
         self.lanes.close(&self.queue);
         let result = self.queue.close(deadline);
-        let thread = crate::lock(&self.thread).take();
+        let thread = crate::sync::lock(&self.thread).take();
         if let Some(thread) = thread
             && self.queue.wait_until_ended(deadline)
         {

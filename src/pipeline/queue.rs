@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::Batching;
-use super::error::FlushError;
+use super::error::{FlushError, Loss};
 use super::stats::{Counters, Drop};
 use crate::quiet;
 use crate::sink::{Packing, Parcel};
@@ -49,13 +49,6 @@ pub(super) enum Next {
     /// The delay is over: what threads have gathered is due.
     Sweep,
     End,
-}
-
-/// Spans lost for one reason since the last report.
-#[derive(Default)]
-pub(crate) struct Loss {
-    pub(crate) spans: u64,
-    pub(crate) message: Option<String>,
 }
 
 impl Queue {
@@ -249,7 +242,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        crate::lock(&self.state)
+        crate::sync::lock(&self.state)
     }
 }
 

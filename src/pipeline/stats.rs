@@ -63,7 +63,7 @@ impl Counters {
     }
 
     pub(crate) fn refused(&self, reason: &'static str) {
-        *crate::lock(&self.refused).entry(reason).or_default() += 1;
+        *crate::sync::lock(&self.refused).entry(reason).or_default() += 1;
     }
 
     pub(crate) fn read(&self, queued: u64) -> Stats {
@@ -83,7 +83,7 @@ impl Counters {
             unsampled: load(&self.unsampled),
             retried: load(&self.retried),
             spooled: 0,
-            refused: crate::lock(&self.refused).clone(),
+            refused: crate::sync::lock(&self.refused).clone(),
         }
     }
 }

@@ -12,9 +12,10 @@ use opentelemetry_sdk::trace::{IdGenerator, ShouldSample, SpanExporter, SpanLimi
 use super::env::{EnvIssue, Environment, Propagator, TracesExporter};
 use super::error::BuildError;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
-use super::otlp::{Compression, OtlpConfig, OtlpOptions, Pem, Protocol};
+use super::otlp::{OtlpConfig, OtlpOptions, Pem};
+#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+use super::protocol::{Compression, Protocol};
 use super::telemetry::Telemetry;
-use crate::capture::FeedbackLayer;
 use crate::pipeline::stats::Counters;
 use crate::pipeline::{Batching, Pipeline};
 use crate::quiet;
@@ -23,7 +24,7 @@ use crate::session::Session;
 use crate::settings::{Convention, Formats, LateTraces, Settings};
 use crate::sink::exporter::ExporterSink;
 use crate::sink::{Nowhere, Sink};
-use crate::state::{Ids, Installation, Sampling};
+use crate::state::{FeedbackLayer, Ids, Installation, Sampling};
 
 /// Begins to build a layer.
 ///

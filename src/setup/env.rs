@@ -17,7 +17,7 @@ use opentelemetry::KeyValue;
 use opentelemetry_sdk::trace::Sampler;
 
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
-use crate::setup::otlp::{Compression, Protocol};
+use crate::setup::protocol::{Compression, Protocol};
 
 /// What the environment says. `None` where it says nothing usable.
 #[derive(Debug, Default)]

@@ -9,11 +9,13 @@ mod error;
 mod global;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 mod otlp;
+#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+mod protocol;
 mod telemetry;
 
 pub use builder::{Builder, builder};
 pub use error::{BuildError, ConfigError};
 pub use global::init;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
-pub use otlp::{Compression, Protocol};
+pub use protocol::{Compression, Protocol};
 pub use telemetry::Telemetry;

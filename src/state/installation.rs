@@ -119,7 +119,7 @@ impl Installation {
     /// Remembers that an open span carries feedback. `false` after shutdown, which has looked by
     /// then.
     pub(super) fn remember(&self, span: &Arc<SpanState>) -> bool {
-        let mut enriched = crate::lock(&self.enriched);
+        let mut enriched = crate::sync::lock(&self.enriched);
         if self.is_shut_down() {
             return false;
         }
@@ -128,7 +128,7 @@ impl Installation {
     }
 
     pub(super) fn forget(&self, span: &SpanState) {
-        crate::lock(&self.enriched).remove(&std::ptr::from_ref(span).addr());
+        crate::sync::lock(&self.enriched).remove(&std::ptr::from_ref(span).addr());
     }
 
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
@@ -138,7 +138,7 @@ impl Installation {
     /// Lets the feedback on spans that are still open leave as carriers, and ends the pipeline.
     pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
         let open = {
-            let mut enriched = crate::lock(&self.enriched);
+            let mut enriched = crate::sync::lock(&self.enriched);
             self.shut_down.store(true, Ordering::Release);
             std::mem::take(&mut *enriched)
         };

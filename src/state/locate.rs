@@ -13,9 +13,9 @@ use tracing::span::Id;
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::{Installation, SpanState};
-use crate::capture::FeedbackLayer;
+use super::{FeedbackLayer, Installation, SpanState};
 use crate::quiet;
+use crate::session::Session;
 
 /// What was found around a caller.
 pub(crate) enum Located {
@@ -34,6 +34,29 @@ pub(crate) fn current() -> Option<Arc<SpanState>> {
     match locate_current() {
         Located::Span(span) => Some(span),
         _ => None,
+    }
+}
+
+impl Session {
+    /// The session of the span around the caller, if it belongs to one.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # let (layer, _telemetry) = tracing_feedback::builder().build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use tracing_feedback::Session;
+    ///
+    /// let turn = tracing::info_span!("turn", session.id = "conversation-42");
+    /// turn.in_scope(|| {
+    ///     tracing::info_span!("answer").in_scope(|| {
+    ///         assert_eq!(Session::current().unwrap().id(), "conversation-42");
+    ///     });
+    /// });
+    /// assert_eq!(Session::current(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn current() -> Option<Self> {
+        current().and_then(|span| span.session())
     }
 }
 

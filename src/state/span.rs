@@ -166,7 +166,7 @@ impl SpanState {
     }
 
     pub(crate) fn session(&self) -> Option<Session> {
-        match &*crate::lock(&self.phase) {
+        match &*crate::sync::lock(&self.phase) {
             Phase::Open(live) => live.session.clone(),
             Phase::Closed(session) => session.clone(),
         }
@@ -179,7 +179,7 @@ impl SpanState {
     /// Changes what may still change. The change must not call foreign code: a lock is held.
     /// `None` if the span has closed.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Live) -> T) -> Option<T> {
-        match &mut *crate::lock(&self.phase) {
+        match &mut *crate::sync::lock(&self.phase) {
             Phase::Open(live) => Some(change(live)),
             Phase::Closed(_) => None,
         }
@@ -332,7 +332,7 @@ impl SpanState {
         patch: Document<Value>,
         time: u64,
     ) -> Result<usize, Document<Value>> {
-        let mut phase = crate::lock(&self.phase);
+        let mut phase = crate::sync::lock(&self.phase);
         let Phase::Open(live) = &mut *phase else { return Err(patch) };
         // Shutdown meets every span that is remembered, and waits here until this is done.
         if !live.is_enriched() && !self.installation.remember(self) {
@@ -439,7 +439,7 @@ impl SpanState {
 
     /// Ends what may change.
     fn take(&self) -> Option<Live> {
-        let mut phase = crate::lock(&self.phase);
+        let mut phase = crate::sync::lock(&self.phase);
         let Phase::Open(live) = &*phase else { return None };
         let closed = Phase::Closed(live.session.clone());
         match std::mem::replace(&mut *phase, closed) {

@@ -1,0 +1,96 @@
+//! The layer as a place in a subscriber: what it feeds, and whether it is the one that captures.
+//!
+//! Its callbacks are in [`capture`](crate::capture). It stands here because others look for it by its
+//! type ([`locate`](super::locate)).
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Claim, Installation};
+
+/// The layer that captures `#[instrument]` spans, with the feedback on them, for export.
+///
+/// Made by [`Builder::build`](crate::Builder::build), and put into a subscriber that is based on
+/// [`tracing_subscriber::Registry`]. It works under `reload`, `Filtered`, `Option`, `Box` and `Vec`.
+/// Of several in one stack the first captures; the others are inert and say so once.
+///
+/// ```
+/// use tracing_subscriber::prelude::*;
+///
+/// let (layer, telemetry) = tracing_feedback::builder().build()?;
+/// let subscriber = tracing_subscriber::registry().with(layer);
+/// tracing::subscriber::with_default(subscriber, || {
+///     assert!(tracing_feedback::enrich_session!(feedback = { "rating": 5 }).is_ok() == false);
+///     let _span = tracing::info_span!("answer").entered();
+///     assert!(tracing_feedback::enrich_session!(feedback = { "rating": 5 }).is_ok());
+/// });
+/// # Ok::<(), tracing_feedback::BuildError>(())
+/// ```
+pub struct FeedbackLayer {
+    installation: Arc<Installation>,
+    /// Another layer of ours was there first.
+    is_inert: AtomicBool,
+    /// Whether it was said that the layer is inert.
+    has_said_so: AtomicBool,
+    /// Whether the layer knows its registry.
+    has_claim: AtomicBool,
+}
+
+impl FeedbackLayer {
+    pub(crate) fn new(installation: Arc<Installation>) -> Self {
+        let [is_inert, has_said_so, has_claim] = [const { AtomicBool::new(false) }; 3];
+        Self { installation, is_inert, has_said_so, has_claim }
+    }
+
+    pub(crate) fn installation(&self) -> &Arc<Installation> {
+        &self.installation
+    }
+
+    pub(crate) fn is_inert(&self) -> bool {
+        self.is_inert.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn has_claim(&self) -> bool {
+        self.has_claim.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn become_inert(&self) {
+        self.is_inert.store(true, Ordering::Relaxed);
+    }
+
+    /// Says that the layer is inert: when a span is entered, since no one hears it while the
+    /// subscriber is being put together, nor while it is asked for a new span.
+    pub(crate) fn say_if_inert(&self) {
+        if self.is_inert.load(Ordering::Relaxed) && !self.has_said_so.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                target: "tracing_feedback",
+                "a second layer in one subscriber stays inert: the first one captures its spans"
+            );
+        }
+    }
+
+    pub(crate) fn claim(&self, claim: Claim) {
+        match claim {
+            Claim::First => self.has_claim.store(true, Ordering::Relaxed),
+            Claim::Taken => self.become_inert(),
+            Claim::NoRegistry => {}
+        }
+    }
+}
+
+impl Drop for FeedbackLayer {
+    fn drop(&mut self) {
+        Claim::release(&self.installation);
+    }
+}
+
+impl fmt::Debug for FeedbackLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FeedbackLayer")
+            .field("is_inert", &self.is_inert)
+            .field("settings", &self.installation.settings)
+            .finish_non_exhaustive()
+    }
+}
