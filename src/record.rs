@@ -163,6 +163,7 @@ impl SpanRecord {
         if self.attributes.entries.capacity() > 64 || self.attributes.arena.capacity() > 4096 {
             return;
         }
+        self.name = Cow::Borrowed("");
         self.attributes.clear();
         (self.callsite, self.thread) = (None, None);
         self.parent = Parent::NONE;

@@ -170,8 +170,10 @@ impl<'a> SpanRequest<'a> {
             if !target.span.is_valid() {
                 return refuse(EnrichError::InvalidTarget);
             }
-            let (target, session) = (Some(target.span), target.session);
-            return Ok((installation, Place::Late { target, session, scope: None, id: self.id }));
+            let session = session_of(&target, &located);
+            let place =
+                Place::Late { target: Some(target.span), session, scope: None, id: self.id };
+            return Ok((installation, place));
         }
         if self.id.is_some() {
             return refuse(EnrichError::IdWithoutTarget);
@@ -207,10 +209,6 @@ impl SessionRequest {
         let located = locate_current();
         let installation = usable(&located)?;
         let refuse = |error| Err(BeginError { installation: Some(installation.clone()), error });
-        let caller = match located {
-            Located::Span(state) => Some(state),
-            _ => None,
-        };
         let given = match self.session_id.map(Session::with_id).transpose() {
             Ok(given) => given,
             Err(error) => return refuse(error.into()),
@@ -219,11 +217,15 @@ impl SessionRequest {
             if !target.span.is_valid() {
                 return refuse(EnrichError::InvalidTarget);
             }
-            let session = given.or(target.session);
+            let session = given.or_else(|| session_of(&target, &located));
             let scope = Some(if session.is_some() { Scope::Session } else { Scope::Trace });
             let place = Place::Late { target: Some(target.span), session, scope, id: self.id };
             return Ok((installation, place));
         }
+        let caller = match located {
+            Located::Span(state) => Some(state),
+            _ => None,
+        };
         let of_caller = match &caller {
             Some(state) => state.session(),
             None => installation.settings.session.clone(),
@@ -254,6 +256,17 @@ impl SessionRequest {
         };
         Ok((installation, place))
     }
+}
+
+/// The session of a target: as it says itself, or the caller's where both are in one trace.
+fn session_of(target: &Resolved, located: &Located) -> Option<Session> {
+    let of_trace = || match located {
+        Located::Span(caller) if caller.start().context.trace_id() == target.span.trace_id() => {
+            caller.session()
+        }
+        _ => None,
+    };
+    target.session.clone().or_else(of_trace)
 }
 
 /// The layer, if it takes anything at all.

@@ -605,3 +605,30 @@ fn no_header_makes_it_panic() {
         outcome.unwrap();
     });
 }
+
+#[test]
+fn late_feedback_from_the_same_trace_belongs_to_its_session() {
+    use tracing_feedback::SpanExt;
+
+    let rig = Rig::new();
+    rig.run(|| {
+        let root = info_span!("root", session.id = "s").entered();
+        let answer = info_span!("answer");
+        let target = answer.span_context().unwrap();
+        drop(answer);
+        assert!(enrich_span!(target = &target, feedback = { "rating": 1 }).is_ok());
+        assert!(enrich_session!(target = &target, feedback = { "resolved": true }).is_ok());
+        drop(root);
+        // From elsewhere nothing is known of it.
+        let _other = info_span!("other", session.id = "t").entered();
+        assert!(enrich_span!(target = &target, feedback = { "rating": 2 }).is_ok());
+    });
+    let spans = rig.collector.spans();
+    let sessions: Vec<_> = spans
+        .iter()
+        .filter(|span| span.is_carrier())
+        .map(|span| span.attribute("session.id").map(ToString::to_string))
+        .collect();
+    assert_eq!(sessions, [Some("\"s\"".into()), Some("\"s\"".into()), None]);
+    assert_eq!(rig.collector.session_feedback("s")["feedback.resolved"], true);
+}
