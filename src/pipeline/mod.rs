@@ -25,7 +25,7 @@ use stats::{Counters, Drop, Stats};
 use crate::clock;
 use crate::quiet;
 use crate::record::SpanRecord;
-use crate::sink::{Delivery, Packing, Sink};
+use crate::sink::{Delivery, Packing, Parcel, Sink};
 
 /// When batches are made, and how much may wait.
 #[derive(Clone, Debug)]
@@ -209,8 +209,7 @@ fn run(
             }
             Next::End => break,
         };
-        let spans = parcels.iter().map(|parcel| parcel.spans as u64).sum();
-        let feedback = parcels.iter().map(|parcel| parcel.feedback as u64).sum();
+        let (spans, feedback) = Parcel::totals(&parcels);
         let export = catch_unwind(AssertUnwindSafe(|| sink.export(parcels)));
         let delivery = export.unwrap_or_else(|_| {
             let mut delivery = Delivery::default();

@@ -59,8 +59,7 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
     }
 
     fn export(&mut self, parcels: Vec<Parcel>) -> Delivery {
-        let spans = parcels.iter().map(|parcel| parcel.spans as u64).sum();
-        let feedback = parcels.iter().map(|parcel| parcel.feedback as u64).sum();
+        let (spans, feedback) = Parcel::totals(&parcels);
         let records = parcels.into_iter().flat_map(|parcel| match parcel.contents {
             Contents::Records(records) => records,
             Contents::Encoded { .. } => Vec::new(), // never made for this sink

@@ -49,6 +49,13 @@ impl Parcel {
         Self { contents, spans: 0, feedback: 0, bytes: 0 }
     }
 
+    /// Spans of all `parcels`, and how many of them carry feedback.
+    pub(crate) fn totals(parcels: &[Self]) -> (u64, u64) {
+        parcels.iter().fold((0, 0), |(spans, feedback), parcel| {
+            (spans + parcel.spans as u64, feedback + parcel.feedback as u64)
+        })
+    }
+
     /// Whether a span of `scope` can be added.
     pub(crate) fn takes(&self, scope: &Arc<InstrumentationScope>) -> bool {
         match &self.contents {

@@ -42,19 +42,18 @@ impl<T: Transport> WireSink<T> {
     /// Sends one request and says what became of its spans; `None` if it is too large.
     fn send(&mut self, parcels: &[Parcel], delivery: &mut Delivery) -> Option<()> {
         let request = self.request(parcels);
-        let spans: usize = parcels.iter().map(|parcel| parcel.spans).sum();
-        let feedback: usize = parcels.iter().map(|parcel| parcel.feedback).sum();
+        let (spans, feedback) = Parcel::totals(parcels);
         let mut retried = 0;
         let Self { transport, runtime, timeout, .. } = self;
         let result = runtime.block_on(async {
             let deadline = clock::after(*timeout).into();
             deliver(transport, request, Backoff::default(), deadline, || retried += 1).await
         });
-        delivery.retried += retried * spans as u64;
+        delivery.retried += retried * spans;
         match result {
             Ok(reply) => {
-                let rejected = reply.rejected.min(spans as u64);
-                delivery.exported += spans as u64 - rejected;
+                let rejected = reply.rejected.min(spans);
+                delivery.exported += spans - rejected;
                 if rejected > 0 {
                     delivery.reject(rejected, reply.message);
                 } else if !reply.message.is_empty() {
@@ -67,7 +66,7 @@ impl<T: Transport> WireSink<T> {
                 Failure::Passing { message, .. }
                 | Failure::TooLarge { message }
                 | Failure::Final { message },
-            ) => delivery.fail(spans as u64, feedback as u64, message),
+            ) => delivery.fail(spans, feedback, message),
         }
         Some(())
     }
@@ -100,11 +99,16 @@ impl<T: Transport> Sink for WireSink<T> {
                 continue;
             }
             // Too large for the collector: in two halves, until single spans are.
-            let half = if parcels.len() > 1 {
+            let half: Vec<_> = if parcels.len() > 1 {
                 parcels.split_off(parcels.len() / 2)
             } else {
                 parcels.iter_mut().filter_map(halve).collect()
             };
+            if half.is_empty() {
+                let (spans, feedback) = Parcel::totals(&parcels);
+                delivery.fail(spans, feedback, "a request is too large to be sent".to_owned());
+                continue;
+            }
             requests.push_front(half);
             requests.push_front(parcels);
         }
@@ -122,9 +126,8 @@ fn halve(parcel: &mut Parcel) -> Option<Parcel> {
     let first = parcel.spans / 2;
     let second = spans.split_off(encode::end_of_span(spans, first)?);
     let contents = Contents::Encoded { scope: scope.clone(), spans: second };
-    // Which of the halves has the feedback isn't known any more: both are handled with care.
-    let half =
-        Parcel { spans: parcel.spans - first, feedback: parcel.feedback, bytes: 0, contents };
+    // A span with feedback has a parcel to itself, which is never cut.
+    let half = Parcel { spans: parcel.spans - first, feedback: 0, bytes: 0, contents };
     parcel.spans = first;
     Some(half)
 }

@@ -7,10 +7,10 @@ mod layer;
 mod macros;
 mod merging;
 mod otel;
+mod payloads;
 mod pipeline;
 mod sessions;
 mod show;
-mod smoke;
 
 use std::time::Duration;
 
