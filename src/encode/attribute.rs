@@ -31,6 +31,9 @@ pub(super) fn append_all(out: &mut Vec<u8>, field: u32, attributes: &Attributes)
 /// Writes one attribute, whose key is `prefix` and `key` together, as field `field`.
 pub(super) fn append(out: &mut Vec<u8>, field: u32, prefix: &str, key: &str, value: ValueRef<'_>) {
     let key_length = prefix.len() + key.len();
+    if key_length < SHORT && short(out, field, prefix, key, value) {
+        return;
+    }
     let value_length = any_value_size(value);
     let mut head = Head::default();
     head.length_of(field, wire::field_size(key_length) + wire::field_size(value_length));
@@ -41,6 +44,52 @@ pub(super) fn append(out: &mut Vec<u8>, field: u32, prefix: &str, key: &str, val
     let mut head = Head::default();
     head.length_of(VALUE, value_length);
     append_any_value(out, head, value);
+}
+
+/// Keys and texts shorter than this make attributes whose every length takes one byte.
+const SHORT: usize = 56;
+
+/// Writes an attribute whose key is short, if its value is short too: nearly all are. The same bytes
+/// as in general, with less arithmetic.
+fn short(out: &mut Vec<u8>, field: u32, prefix: &str, key: &str, value: ValueRef<'_>) -> bool {
+    let (mut number, mut text) = ([0; 10], "");
+    let (tag, bytes): (u8, &[u8]) = match value {
+        ValueRef::Bool(value) => (wire::VARINT | (BOOL_VALUE << 3) as u8, &[u8::from(value)][..]),
+        ValueRef::I64(value) => {
+            (wire::VARINT | (INT_VALUE << 3) as u8, wire::varint_in(&mut number, value as u64))
+        }
+        ValueRef::F64(value) => {
+            number[..8].copy_from_slice(&value.to_le_bytes());
+            (wire::FIXED64 | (DOUBLE_VALUE << 3) as u8, &number[..8])
+        }
+        ValueRef::Str(value) if value.len() < SHORT => {
+            text = value;
+            (wire::LENGTH | (STRING_VALUE << 3) as u8, &[value.len() as u8][..])
+        }
+        ValueRef::Static(value) if value.len() < SHORT => {
+            text = value;
+            (wire::LENGTH | (STRING_VALUE << 3) as u8, &[value.len() as u8][..])
+        }
+        _ => return false,
+    };
+    let key_length = prefix.len() + key.len();
+    let value_length = 1 + bytes.len() + text.len();
+    let length = 4 + key_length + value_length;
+    out.reserve(2 + length);
+    out.extend_from_slice(&[
+        wire::LENGTH | (field << 3) as u8,
+        length as u8,
+        wire::LENGTH | (KEY << 3) as u8,
+        key_length as u8,
+    ]);
+    if !prefix.is_empty() {
+        out.extend_from_slice(prefix.as_bytes());
+    }
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(&[wire::LENGTH | (VALUE << 3) as u8, value_length as u8, tag]);
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(text.as_bytes());
+    true
 }
 
 fn any_value_size(value: ValueRef<'_>) -> usize {

@@ -22,9 +22,10 @@ use crate::record::{
 use crate::sink::exporter::span_data;
 
 fn text() -> impl Strategy<Value = String> {
-    // Lengths around those at which a length takes one more byte.
+    // Lengths around those at which an attribute is no longer short, and a length takes more bytes.
     prop_oneof![
         ".{0,12}",
+        (50_usize..60).prop_map(|length| "z".repeat(length)),
         (120_usize..140).prop_map(|length| "x".repeat(length)),
         (16_370_usize..16_400).prop_map(|length| "y".repeat(length)),
     ]
@@ -45,8 +46,12 @@ fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![4 => "[a-z.]{1,10}", 1 => (50_usize..60).prop_map(|length| "k".repeat(length))]
+}
+
 fn attributes() -> impl Strategy<Value = Attributes> {
-    vec(("[a-z.]{1,10}", value()), 0..6).prop_map(|given| {
+    vec((key(), value()), 0..6).prop_map(|given| {
         let mut attributes = Attributes::default();
         for (key, value) in &given {
             attributes.set(KeyRef::Borrowed(key), ValueRef::from(value));

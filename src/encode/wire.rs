@@ -12,6 +12,11 @@ enum Type {
     Fixed32 = 5,
 }
 
+/// The types by themselves, for tags of one byte that are put together elsewhere.
+pub(super) const VARINT: u8 = Type::Varint as u8;
+pub(super) const FIXED64: u8 = Type::Fixed64 as u8;
+pub(super) const LENGTH: u8 = Type::Length as u8;
+
 fn tag(out: &mut Vec<u8>, field: u32, wire_type: Type) {
     varint(out, u64::from(field << 3 | wire_type as u32));
 }
@@ -22,6 +27,21 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
         value >>= 7;
     }
     out.push(value as u8);
+}
+
+/// `value` as a varint in `room`.
+pub(super) fn varint_in(room: &mut [u8; 10], mut value: u64) -> &[u8] {
+    let mut length = 0;
+    for byte in room.iter_mut() {
+        length += 1;
+        if value < 0x80 {
+            *byte = value as u8;
+            break;
+        }
+        *byte = value as u8 | 0x80;
+        value >>= 7;
+    }
+    &room[..length]
 }
 
 /// A varint at the beginning of `bytes`, and how many of them it takes.
@@ -185,6 +205,7 @@ mod tests {
                 varint(&mut out, value);
                 assert_eq!(out.len(), varint_size(value), "{value}");
                 assert_eq!(read_varint(&out), Some((value, out.len())));
+                assert_eq!(varint_in(&mut [0; 10], value), out);
             }
         }
     }
