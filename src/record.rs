@@ -129,7 +129,7 @@ impl SpanRecord {
         let (name, status) = (name.into(), Status::Unset);
         let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
         if let Some(mut record) = spare {
-            (record.name, record.start, record.end, record.scope) = (name, start, start, scope);
+            record.restart(name, start, scope);
             return record;
         }
         Box::new(Self {
@@ -155,6 +155,16 @@ impl SpanRecord {
             scope,
             feedback: false,
         })
+    }
+
+    /// Makes a blank record that of a span that starts now.
+    pub(crate) fn restart(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        start: u64,
+        scope: Arc<InstrumentationScope>,
+    ) {
+        (self.name, self.start, self.end, self.scope) = (name.into(), start, start, scope);
     }
 
     /// Keeps the record's memory for the next span of this thread.

@@ -25,7 +25,7 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::clock;
 use crate::quiet;
-use crate::record::{Attributes as Recorded, Link, SpanRecord};
+use crate::record::{Attributes as Recorded, Link};
 use crate::session::Session;
 use crate::state::{Claim, FeedbackLayer, Live, SpanState};
 
@@ -56,12 +56,11 @@ impl FeedbackLayer {
     }
 
     /// What is known of a span before its fields: times, parents, session, and where it was made.
-    fn begin(&self, attributes: &Attributes<'_>, parent: Option<&Arc<SpanState>>) -> Live {
+    fn begin(&self, attributes: &Attributes<'_>, parent: Option<&Arc<SpanState>>) -> Box<Live> {
         let settings = &self.installation().settings;
         let metadata = attributes.metadata();
         let scope = self.installation().scope.clone();
-        let record = SpanRecord::begin(metadata.name(), clock::now(), scope);
-        let mut live = Live::new(record);
+        let mut live = Live::begin(metadata.name(), clock::now(), scope);
         // The OpenTelemetry context counts where this layer keeps it up to date, and where nothing
         // of ours is around.
         if attributes.is_contextual() && (settings.switches.context_activation || parent.is_none())

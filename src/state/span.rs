@@ -1,9 +1,10 @@
 //! The state of one open span.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceId, TraceState};
-use opentelemetry::{Context, KeyValue, Value};
+use opentelemetry::{Context, InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::SamplingDecision;
 
 use super::carrier::{self, Carrier};
@@ -29,7 +30,7 @@ pub(crate) struct SpanState {
 /// Whether a span is open.
 #[derive(Debug)]
 enum Phase {
-    Open(Live),
+    Open(Box<Live>),
     /// The session is kept for feedback that comes too late.
     Closed(Option<Session>),
 }
@@ -128,18 +129,50 @@ impl Timings {
     }
 }
 
+/// How many of them a thread keeps for its next spans.
+const MOST_SPARE: usize = 64;
+
+thread_local! {
+    #[allow(clippy::vec_box)] // what is kept is the memory of the box
+    static SPARE: RefCell<Vec<Box<Live>>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Live {
-    pub(crate) fn new(record: Box<SpanRecord>) -> Self {
-        Self {
-            timings: Timings::created(record.start),
-            record,
+    /// What is known of a span that starts now.
+    pub(crate) fn begin(
+        name: &'static str,
+        start: u64,
+        scope: Arc<InstrumentationScope>,
+    ) -> Box<Self> {
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+        if let Some(mut live) = spare {
+            live.record.restart(name, start, scope);
+            live.timings = Timings::created(start);
+            return live;
+        }
+        Box::new(Self {
+            record: SpanRecord::begin(name, start, scope),
             parent_context: None,
             context: None,
             session: None,
             session_is_own: false,
+            timings: Timings::created(start),
             own: Enriched::default(),
             scoped: None,
-        }
+        })
+    }
+
+    /// Keeps the memory for the next span of this thread.
+    fn recycle(mut self: Box<Self>) {
+        (self.parent_context, self.context) = (None, None);
+        (self.session, self.session_is_own) = (None, false);
+        (self.own, self.scoped) = (Enriched::default(), None);
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < MOST_SPARE {
+                spare.push(self);
+            }
+        });
     }
 
     fn is_enriched(&self) -> bool {
@@ -151,7 +184,7 @@ impl SpanState {
     pub(crate) fn new(
         installation: Arc<Installation>,
         local_parent: Option<Arc<SpanState>>,
-        live: Live,
+        live: Box<Live>,
     ) -> Self {
         Self {
             installation,
@@ -367,15 +400,21 @@ impl SpanState {
     /// The span has ended: hands its record to the pipeline, and its session's document with it.
     pub(crate) fn close(&self, now: impl FnOnce() -> u64) {
         let started = self.start();
-        let Some(live) = self.take() else { return };
-        if live.is_enriched() {
+        let Some(mut live) = self.take() else { return };
+        let is_enriched = live.is_enriched();
+        if is_enriched {
             self.installation.forget(self);
         }
-        let Live { mut record, session, timings, own, scoped, .. } = live;
+        let next = SpanRecord::begin("", 0, self.installation.scope.clone());
+        let mut record = std::mem::replace(&mut live.record, next);
+        let (own, scoped) = (std::mem::take(&mut live.own), live.scoped.take());
+        let (session, timings) = (live.session.take(), std::mem::take(&mut live.timings));
+        live.recycle();
         let is_sampled = started.context.is_sampled();
-        record.feedback = own.is_feedback || scoped.is_some();
-        if !is_sampled && !record.feedback {
+        record.feedback = is_enriched;
+        if !is_sampled && !is_enriched {
             self.installation.count_unsampled();
+            record.recycle();
             return;
         }
         let settings = &self.installation.settings;
@@ -438,7 +477,7 @@ impl SpanState {
     }
 
     /// Ends what may change.
-    fn take(&self) -> Option<Live> {
+    fn take(&self) -> Option<Box<Live>> {
         let mut phase = crate::sync::lock(&self.phase);
         let Phase::Open(live) = &*phase else { return None };
         let closed = Phase::Closed(live.session.clone());
