@@ -930,64 +930,31 @@ impl<'f> Container<'f> {
     }
 }
 
-impl ser::SerializeSeq for Container<'_> {
-    type Ok = ();
-    type Error = Failure;
+/// What holds elements by position: serde tells apart what is one to us.
+macro_rules! elements {
+    ($($container:ident: $method:ident,)*) => {$(
+        impl ser::$container for Container<'_> {
+            type Ok = ();
+            type Error = Failure;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
-        self.element(value);
-        Ok(())
-    }
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
+                self.element(value);
+                Ok(())
+            }
 
-    fn end(self) -> Result<(), Failure> {
-        self.close();
-        Ok(())
-    }
+            fn end(self) -> Result<(), Failure> {
+                self.close();
+                Ok(())
+            }
+        }
+    )*};
 }
 
-impl ser::SerializeTuple for Container<'_> {
-    type Ok = ();
-    type Error = Failure;
-
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
-        self.element(value);
-        Ok(())
-    }
-
-    fn end(self) -> Result<(), Failure> {
-        self.close();
-        Ok(())
-    }
-}
-
-impl ser::SerializeTupleStruct for Container<'_> {
-    type Ok = ();
-    type Error = Failure;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
-        self.element(value);
-        Ok(())
-    }
-
-    fn end(self) -> Result<(), Failure> {
-        self.close();
-        Ok(())
-    }
-}
-
-impl ser::SerializeTupleVariant for Container<'_> {
-    type Ok = ();
-    type Error = Failure;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
-        self.element(value);
-        Ok(())
-    }
-
-    fn end(self) -> Result<(), Failure> {
-        self.close();
-        Ok(())
-    }
+elements! {
+    SerializeSeq: serialize_element,
+    SerializeTuple: serialize_element,
+    SerializeTupleStruct: serialize_field,
+    SerializeTupleVariant: serialize_field,
 }
 
 impl ser::SerializeMap for Container<'_> {
