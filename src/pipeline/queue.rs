@@ -84,6 +84,7 @@ impl Queue {
                     state.lose(Drop::QueueFull, (evicted + parcel.spans) as u64, None);
                     drop(state);
                     self.count(Drop::QueueFull, evicted + parcel.spans, parcel.feedback);
+                    parcel.discard();
                     return;
                 }
             }

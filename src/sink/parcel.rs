@@ -80,6 +80,13 @@ impl Parcel {
         }
     }
 
+    /// Gives the parcel up, and its memory to the next spans of this thread.
+    pub(crate) fn discard(self) {
+        if let Contents::Records(records) = self.contents {
+            records.into_iter().for_each(SpanRecord::recycle);
+        }
+    }
+
     /// Takes the parcel away and leaves an empty one of the same kind.
     pub(crate) fn take(&mut self) -> Self {
         let contents = match &mut self.contents {
