@@ -81,7 +81,6 @@ impl Lanes {
         if gathering.closed {
             return Err(Closed(record));
         }
-        debug_assert!(gathering.parcel.takes(&record.scope));
         gathering.parcel.add(record);
         if gathering.parcel.spans >= self.full.0 || gathering.parcel.bytes >= self.full.1 {
             queue.push(gathering.parcel.take());

@@ -56,14 +56,7 @@ impl Parcel {
         })
     }
 
-    /// Whether a span of `scope` can be added.
-    pub(crate) fn takes(&self, scope: &Arc<InstrumentationScope>) -> bool {
-        match &self.contents {
-            Contents::Records(_) => true,
-            Contents::Encoded { scope: own, .. } => Arc::ptr_eq(own, scope),
-        }
-    }
-
+    /// Adds a span, which must be of the parcel's scope where that is encoded once for all.
     pub(crate) fn add(&mut self, record: Box<SpanRecord>) {
         self.spans += 1;
         self.feedback += usize::from(record.feedback);

@@ -1068,3 +1068,19 @@ fn layers_that_share_nothing_but_a_thread_can_be_dropped_in_any_order() {
         assert_eq!(outcome, Err(tracing_feedback::EnrichError::NotInstalled));
     });
 }
+
+/// What is put together once for a call site is so for each choice of switches.
+#[test]
+fn one_call_site_tells_each_layer_what_it_asked_for() {
+    for chosen in 0..8_u8 {
+        let [location, level, target] = [1, 2, 4].map(|bit| chosen & bit != 0);
+        let rig = Rig::with(|builder| {
+            builder.with_location(location).with_level(level).with_target(target)
+        });
+        rig.run(|| info_span!("span").in_scope(|| ()));
+        let span = one(&rig.collector, "span");
+        let told = ["code.file.path", "code.line.number", "code.module.name", "level", "target"]
+            .map(|key| span.attribute(key).is_some());
+        assert_eq!(told, [location, location, location, level, target]);
+    }
+}
