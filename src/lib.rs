@@ -99,6 +99,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod attributes;
 mod capture;
 mod clock;
 #[cfg(feature = "collector")]
@@ -110,6 +111,7 @@ pub mod enrich;
 pub mod fold;
 mod pipeline;
 pub mod propagation;
+mod protobuf;
 mod quiet;
 mod record;
 mod redaction;

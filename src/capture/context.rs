@@ -1,81 +1,63 @@
 //! The captured span as the active span of the OpenTelemetry API, live.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use opentelemetry::trace::{Span, SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, ContextGuard, KeyValue};
-use tracing::span::Id;
 
 use super::{is_active, visit};
 use crate::clock;
 use crate::record::{Event, Link};
 use crate::session::Session;
-use crate::state::{self, Installation, SpanState};
+use crate::state::{self, Live, SpanState};
 
-thread_local! {
-    /// The spans that are entered on this thread, with the contexts they have attached. Spans need
-    /// not be exited in the reverse order, so each guard is kept with the span it belongs to.
-    static ENTERED: RefCell<Vec<Entered>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A span that is entered.
-struct Entered {
-    /// The layer, since every registry has ids of its own, and the span.
-    key: (*const Installation, Id),
-    /// Weak, since a layer that is taken out never hears that the span is exited.
-    state: Weak<SpanState>,
-    guard: ContextGuard,
-}
-
-/// Makes `span` the active one on this thread.
-pub(super) fn attach(id: &Id, span: &Arc<SpanState>) {
-    let Some(mut context) = of(span) else { return };
-    if Context::is_current_telemetry_suppressed() {
-        context = context.with_telemetry_suppressed();
-    }
-    let key = (Arc::as_ptr(span.installation()), id.clone());
-    let entered = Entered { key, state: Arc::downgrade(span), guard: context.attach() };
-    // A thread that is being torn down has no place for the guard, which then detaches at once.
-    let _ = ENTERED.try_with(|spans| spans.borrow_mut().push(entered));
-}
-
-/// Makes the span that was active before the active one again. Returns the state of the span that is
-/// exited, if it was attached.
-pub(super) fn detach(id: &Id, installation: &Arc<Installation>) -> Option<Arc<SpanState>> {
-    let entered = ENTERED.try_with(|spans| {
-        let mut spans = spans.borrow_mut();
-        let layer = Arc::as_ptr(installation);
-        let at =
-            spans.iter().rposition(|entered| entered.key.1 == *id && entered.key.0 == layer)?;
-        Some(spans.remove(at))
-    });
-    let Entered { state, guard, .. } = entered.ok().flatten()?;
-    drop(guard); // only now: dropping a context may run foreign code
-    state.upgrade()
+/// Makes `span` the active one on this thread until the guard is dropped.
+pub(super) fn attach(span: &Arc<SpanState>) -> Option<ContextGuard> {
+    let context = span.change(|live| match &live.context {
+        Some(context) => context.clone(),
+        None => {
+            let context = make(span, live);
+            // A span that is entered once, as most are, needs it no more.
+            if span.timings.was_entered() {
+                live.context = Some(context.clone());
+            }
+            context
+        }
+    })?;
+    Some(match Context::is_current_telemetry_suppressed() {
+        true => context.with_telemetry_suppressed().attach(),
+        false => context.attach(),
+    })
 }
 
 /// The context in which `span` is active. `None` if it has closed.
 pub(super) fn of(span: &Arc<SpanState>) -> Option<Context> {
-    let started = span.start();
-    let is_told = span.installation().settings.session_propagation;
-    span.change(|live| {
-        let made = live.context.get_or_insert_with(|| {
-            let (context, state) = (started.context.clone(), Arc::downgrade(span));
-            let live_span = LiveSpan { context, state };
-            let context = match &live.parent_context {
-                Some(parent) => parent.with_span(live_span),
-                None => Context::new().with_span(live_span),
-            };
-            match &live.session {
-                Some(session) if is_told => context.with_value(session.clone()),
-                _ => context,
-            }
-        });
-        made.clone()
+    span.start();
+    span.change(|live| match &live.context {
+        Some(context) => context.clone(),
+        None => {
+            let context = make(span, live);
+            live.context = Some(context.clone());
+            context
+        }
     })
+}
+
+/// Of a span that has started. Calls nothing foreign.
+fn make(span: &Arc<SpanState>, live: &Live) -> Context {
+    let live_span = LiveSpan { context: span.start().context.clone(), state: Arc::downgrade(span) };
+    let context = match &live.parent_context {
+        Some(parent) => parent.with_span(live_span),
+        None => Context::new().with_span(live_span),
+    };
+    match &live.session {
+        Some(session) if span.installation().settings.session_propagation => {
+            context.with_value(session.clone())
+        }
+        _ => context,
+    }
 }
 
 /// The context around the caller: the active one, or where this layer doesn't keep that up to date,
@@ -136,7 +118,7 @@ impl Span for LiveSpan {
         T: Into<Cow<'static, str>>,
     {
         let Some(state) = self.state.upgrade() else { return };
-        state.change(|live| live.record.name = new_name.into());
+        state.change(|live| live.record.name = Some(new_name.into()));
     }
 
     fn add_link(&mut self, span_context: SpanContext, attributes: Vec<KeyValue>) {
@@ -146,9 +128,7 @@ impl Span for LiveSpan {
 
     fn end_with_timestamp(&mut self, timestamp: SystemTime) {
         let Some(state) = self.state.upgrade() else { return };
-        state.change(|live| {
-            live.timings.ended.get_or_insert(clock::unix_nanos(timestamp)).to_owned()
-        });
+        state.change(|live| live.ended.get_or_insert(clock::unix_nanos(timestamp)).to_owned());
     }
 }
 

@@ -1,14 +1,16 @@
 //! Events: what happens during a span.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use opentelemetry::trace::Status;
 use tracing::field::Field;
 use tracing::{Event, Level, Metadata};
 
 use super::visit::{self, ErrorText, Values, visit_values};
+use crate::attributes::{Attributes, ValueRef};
 use crate::clock;
-use crate::record::{self, Attributes, KeyRef, ValueRef};
+use crate::record;
 use crate::state::{Installation, SpanState};
 
 /// Warnings of this crate are about the service's telemetry, not part of it.
@@ -37,8 +39,8 @@ pub(super) fn record(event: &Event<'_>, span: &SpanState, installation: &Install
         exception: None,
         is_log: normalized.is_some(),
     };
-    visitor.put("level".into(), ValueRef::Static(metadata.level().as_str()));
-    visitor.put("target".into(), ValueRef::Str(metadata.target()));
+    visitor.put("level", ValueRef::Str(metadata.level().as_str()));
+    visitor.put("target", ValueRef::Str(metadata.target()));
     event.record(&mut visitor);
     if switches.location {
         visitor.put_location(metadata);
@@ -94,12 +96,12 @@ impl Values for EventVisitor<'_> {
             }
             // Handled as the event's own metadata.
             name if self.is_log && name.starts_with("log.") => {}
-            name => self.put(KeyRef::Static(name), value),
+            name => self.put(name, value),
         }
     }
 
-    fn formatted(&mut self, field: &Field, value: &str) {
-        self.value(field, ValueRef::Str(value));
+    fn formatted(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.value(field, ValueRef::Str(&format!("{value:?}")));
     }
 
     fn error(&mut self, field: &Field, error: &ErrorText) {
@@ -109,12 +111,12 @@ impl Values for EventVisitor<'_> {
         }
         if switches.error_fields_to_exceptions {
             for (key, value) in visit::exception(error) {
-                self.put(KeyRef::Static(key), value);
+                self.put(key, value);
             }
         }
-        self.put(KeyRef::Static(field.name()), ValueRef::Str(&error.message));
+        self.put(field.name(), ValueRef::Str(&error.message));
         let chain = format!("{}.chain", field.name());
-        self.put(KeyRef::Borrowed(&chain), ValueRef::Array(&error.chain));
+        self.put(&chain, ValueRef::Array(&error.chain));
         self.exception = Some(ErrorText {
             message: error.message.clone(),
             chain: error.chain.clone(),
@@ -124,13 +126,13 @@ impl Values for EventVisitor<'_> {
 }
 
 impl EventVisitor<'_> {
-    fn put(&mut self, key: KeyRef<'_>, value: ValueRef<'_>) {
+    fn put(&mut self, key: &str, value: ValueRef<'_>) {
         self.dropped += visit::put(self.installation, &mut self.attributes, key, value, self.most);
     }
 
     /// The message names the event.
     fn name_it(&mut self, message: String) {
-        let key = KeyRef::Static("message");
+        let key = "message";
         let installation = self.installation;
         let kept = visit::redacted(installation, key, ValueRef::Str(&message), visit::text);
         self.name = Some(kept.map_or(Cow::Borrowed("event"), Cow::Owned));
@@ -139,14 +141,14 @@ impl EventVisitor<'_> {
     /// The event tells an error, by the semantic conventions for exceptions.
     fn failed(&mut self, message: &str) {
         let installation = self.installation;
-        let key = KeyRef::Static("error");
+        let key = "error";
         let kept = visit::redacted(installation, key, ValueRef::Str(message), visit::text);
         let Some(message) = kept else { return };
         if installation.settings.switches.error_events_to_exceptions {
             self.name = Some(Cow::Borrowed("exception"));
-            self.put(KeyRef::Static("exception.message"), ValueRef::Str(&message));
+            self.put("exception.message", ValueRef::Str(&message));
         } else {
-            self.put(KeyRef::Static("error"), ValueRef::Str(&message));
+            self.put("error", ValueRef::Str(&message));
         }
         self.status = Some(message);
     }
@@ -156,11 +158,11 @@ impl EventVisitor<'_> {
             [("code.file.path", metadata.file()), ("code.module.name", metadata.module_path())];
         for (key, text) in parts {
             if let Some(text) = text {
-                self.put(KeyRef::Static(key), ValueRef::Str(text));
+                self.put(key, ValueRef::Str(text));
             }
         }
         if let Some(line) = metadata.line() {
-            self.put("code.line.number".into(), ValueRef::I64(line.into()));
+            self.put("code.line.number", ValueRef::I64(line.into()));
         }
     }
 }

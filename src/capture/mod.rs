@@ -6,7 +6,7 @@
 //! active one of the OpenTelemetry API, [`span_ext`] is what users call on a `tracing::Span`, and
 //! [`processor`] takes the spans that others make with the OpenTelemetry API.
 
-mod common;
+mod callsite;
 mod context;
 mod event;
 mod processor;
@@ -25,9 +25,10 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::clock;
 use crate::quiet;
-use crate::record::{Attributes as Recorded, Link};
+use crate::record::Link;
 use crate::session::Session;
-use crate::state::{Claim, FeedbackLayer, Live, SpanState};
+use crate::state::{Captured, Claim, FeedbackLayer, Live, SpanState, local};
+use callsite::Callsite;
 
 pub use processor::FeedbackSpanProcessor;
 pub use span_ext::{SpanError, SpanExt};
@@ -45,7 +46,7 @@ impl FeedbackLayer {
 
     /// The state of a span and of those around it. `None` if it isn't captured.
     fn state<S: for<'span> LookupSpan<'span>>(span: &SpanRef<'_, S>) -> Option<Arc<SpanState>> {
-        span.extensions().get::<Arc<SpanState>>().cloned()
+        Captured::of(&span.extensions()).cloned()
     }
 
     /// The state of the nearest captured span, beginning with `span`.
@@ -55,24 +56,34 @@ impl FeedbackLayer {
         std::iter::successors(span, SpanRef::parent).find_map(|span| Self::state(&span))
     }
 
-    /// What is known of a span before its fields: times, parents, session, and where it was made.
-    fn begin(&self, attributes: &Attributes<'_>, parent: Option<&Arc<SpanState>>) -> Box<Live> {
-        let settings = &self.installation().settings;
-        let metadata = attributes.metadata();
-        let scope = self.installation().scope.clone();
-        let mut live = Live::begin(metadata.name(), clock::now(), scope);
+    /// The captured span around one that is being made.
+    fn parent_of<S: for<'span> LookupSpan<'span>>(
+        &self,
+        span: &SpanRef<'_, S>,
+    ) -> Option<Arc<SpanState>> {
+        let parent = span.parent()?;
+        local::innermost(&parent.id(), self.installation()).or_else(|| Self::nearest(Some(parent)))
+    }
+
+    /// Says what is known of a span before its fields: parents, session, and where it was made.
+    fn describe(
+        &self,
+        live: &mut Live,
+        callsite: &'static Callsite,
+        is_contextual: bool,
+        parent: Option<&Arc<SpanState>>,
+    ) {
+        let switches = &self.installation().settings.switches;
         // The OpenTelemetry context counts where this layer keeps it up to date, and where nothing
         // of ours is around.
-        if attributes.is_contextual() && (settings.switches.context_activation || parent.is_none())
-        {
+        if is_contextual && (switches.context_activation || parent.is_none()) {
             live.parent_context = Some(OtelContext::current());
         }
         live.session = self.inherited_session(live.parent_context.as_ref(), parent);
-        live.record.callsite = common::of_callsite(metadata, &settings.switches);
-        if settings.switches.threads {
-            live.record.thread = common::of_thread();
+        live.record.callsite = Some(&callsite.common);
+        if switches.threads {
+            callsite::append_thread(&mut live.record.attributes);
         }
-        live
     }
 
     fn inherited_session(
@@ -123,29 +134,27 @@ where
             }
             return;
         }
-        let parent = Self::nearest(span.parent());
+        let parent = self.parent_of(&span);
         if let Some(parent) = &parent {
             parent.start(); // it has a child: its place is fixed
         }
-        let mut live = self.begin(attributes, parent.as_ref());
-        let table = std::mem::take(&mut live.record.attributes);
-        let fields = visit::fields(self.installation(), table, |visitor| {
-            attributes.record(visitor);
+        let installation = self.installation();
+        let callsite = callsite::of(attributes.metadata(), &installation.settings);
+        let begun = SpanState::begin(installation, parent, clock::now(), |live, parent| {
+            self.describe(live, callsite, attributes.is_contextual(), parent);
+            visit::new_span(installation, callsite, live, |visitor| attributes.record(visitor))
         });
-        let is_feedback = fields.is_feedback;
-        fields.write_to(&mut live, self.installation());
-        let state = Arc::new(SpanState::new(self.installation().clone(), parent, live));
+        let Some((state, is_feedback)) = begun else { return };
         if is_feedback {
             state.remember_fields();
         }
-        span.extensions_mut().replace(state);
+        span.extensions_mut().replace(Captured::new(state.clone()));
+        local::meet(id, state);
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
         let Some(state) = self.find(id, &ctx) else { return };
-        let fields = visit::fields(self.installation(), Recorded::default(), |visitor| {
-            values.record(visitor);
-        });
+        let fields = visit::fields(self.installation(), |visitor| values.record(visitor));
         let is_feedback = fields.is_feedback;
         state.change(|live| fields.write_to(live, self.installation()));
         if is_feedback {
@@ -159,7 +168,7 @@ where
         };
         let most = self.installation().settings.span_limits.max_links_per_span;
         let context = follows.start().context.clone();
-        let link = Link { context, attributes: Recorded::default(), dropped_attributes: 0 };
+        let link = Link { context, attributes: Default::default(), dropped_attributes: 0 };
         state.change(|live| live.record.add_link(link, most));
     }
 
@@ -174,44 +183,33 @@ where
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
         let switches = &self.installation().settings.switches;
-        let Some(state) = self.find(id, &ctx) else { return self.say_if_inert() };
+        let Some(state) = self.take(id, &ctx) else { return self.say_if_inert() };
         state.start();
         if !self.has_claim() {
             // It was put into its subscriber later, or by a wrapper that doesn't tell.
             dispatcher::get_default(|dispatch| self.claim(Claim::of_span(dispatch, id, &state)));
         }
         if switches.tracked_inactivity {
-            let now = clock::now();
-            state.change(|live| live.timings.enter(now));
+            state.timings.enter(clock::now());
         }
-        if switches.context_activation {
-            context::attach(id, &state);
-        }
+        let guard = match switches.context_activation {
+            true => context::attach(&state),
+            false => None,
+        };
+        local::enter(id, state, guard);
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
-        let attached = match self.installation().settings.switches.context_activation {
-            true => context::detach(id, self.installation()),
-            false => None,
-        };
-        if let Some(state) = attached.or_else(|| self.find(id, &ctx)) {
-            let now = clock::now();
-            state.change(|live| live.timings.exit(now));
-        }
+        let exited = local::exit(id, self.installation());
+        let exited = exited.or_else(|| self.find(id, &ctx).map(|state| (state, None)));
+        let Some((state, guard)) = exited else { return };
+        drop(guard);
+        state.timings.exit(clock::now());
+        local::meet(id, state);
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
-        let Some(span) = ctx.span(&id) else { return };
-        let state = {
-            let mut extensions = span.extensions_mut();
-            match extensions.get_mut::<Arc<SpanState>>() {
-                Some(state) if Arc::ptr_eq(state.installation(), self.installation()) => {
-                    extensions.remove::<Arc<SpanState>>()
-                }
-                _ => None,
-            }
-        };
-        if let Some(state) = state {
+        if let Some(state) = self.take(&id, &ctx) {
             state.close(clock::now);
         }
     }
@@ -225,5 +223,13 @@ impl FeedbackLayer {
     {
         let state = Self::state(&ctx.span(id)?)?;
         Arc::ptr_eq(state.installation(), self.installation()).then_some(state)
+    }
+
+    /// The same, for one who knows what to do with it next: it isn't kept at hand.
+    fn take<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<Arc<SpanState>>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        local::take(id, self.installation()).or_else(|| self.find(id, ctx))
     }
 }

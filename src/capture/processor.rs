@@ -8,8 +8,9 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 
+use crate::attributes::{Attributes, ValueRef};
 use crate::clock;
-use crate::record::{Attributes, Enrichments, Event, KeyRef, Link, Parent, SpanRecord, ValueRef};
+use crate::record::{Enrichments, Event, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::namespaced;
 use crate::state::Installation;
@@ -60,7 +61,7 @@ impl SpanProcessor for FeedbackSpanProcessor {
 
     fn on_end(&self, span: SpanData) {
         if span.span_context.is_sampled() {
-            self.installation.push(record(span, &self.installation));
+            self.installation.push(&mut record(span, &self.installation));
         }
     }
 
@@ -79,7 +80,7 @@ impl SpanProcessor for FeedbackSpanProcessor {
     }
 }
 
-fn record(span: SpanData, installation: &Installation) -> Box<SpanRecord> {
+fn record(span: SpanData, installation: &Installation) -> SpanRecord {
     let context = span.span_context;
     let events = span.events.events.into_iter().map(|event| Event {
         name: event.name,
@@ -97,18 +98,17 @@ fn record(span: SpanData, installation: &Installation) -> Box<SpanRecord> {
     let is_feedback =
         |key| namespaced(key, convention).is_some_and(|key| key.starts_with("feedback."));
     let feedback = own.iter().any(|(key, _)| is_feedback(key));
-    Box::new(SpanRecord {
+    SpanRecord {
         trace_id: context.trace_id(),
         span_id: context.span_id(),
         parent: Parent { span_id: span.parent_span_id, is_remote: span.parent_span_is_remote },
         flags: context.trace_flags(),
         trace_state: context.trace_state().clone(),
-        name: span.name,
+        name: Some(span.name),
         kind: span.span_kind,
         start: clock::unix_nanos(span.start_time),
         end: clock::unix_nanos(span.end_time).max(clock::unix_nanos(span.start_time)),
         callsite: None,
-        thread: None,
         attributes: own,
         enrichments: Enrichments::default(),
         dropped_attributes: span.dropped_attributes_count,
@@ -117,16 +117,16 @@ fn record(span: SpanData, installation: &Installation) -> Box<SpanRecord> {
         links: links.collect(),
         dropped_links: span.links.dropped_count,
         status: span.status,
-        scope: Arc::new(span.instrumentation_scope),
+        scope: Some(Arc::new(span.instrumentation_scope)),
         feedback,
-    })
+    }
 }
 
 /// Redacted, each key once.
 fn attributes(given: Vec<KeyValue>, installation: &Installation) -> Attributes {
     let mut attributes = Attributes::with_capacity(given.len());
     for attribute in given {
-        let key = KeyRef::Borrowed(attribute.key.as_str());
+        let key = attribute.key.as_str();
         let value = ValueRef::from(&attribute.value);
         super::visit::put(installation, &mut attributes, key, value, usize::MAX);
     }

@@ -3,22 +3,77 @@
 //! Every value passes through [`Fields::set`]: redaction first, then to where its key belongs.
 
 use std::error::Error;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::atomic::Ordering;
 
 use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry::{Array, KeyValue, StringValue, Value};
 use tracing::field::{Field, Visit};
 
+use super::callsite::Callsite;
+use crate::attributes::{Attributes, PreparedKey, ValueRef};
 use crate::clock;
 use crate::document::Key;
-use crate::record::{Attributes, Common, KeyRef, ValueRef};
+use crate::record::Common;
 use crate::session::{SESSION_ID, Session};
-use crate::settings::namespaced;
+use crate::settings::{Convention, namespaced};
 use crate::state::carrier::OWN_PREFIX;
-use crate::state::{Installation, Live};
+use crate::state::{BUSY, IDLE, Installation, Live};
+
+/// A key as it is given: a static one is not copied into a document.
+#[derive(Clone, Copy)]
+pub(super) enum KeyRef<'a> {
+    Static(&'static str),
+    Borrowed(&'a str),
+}
+
+impl KeyRef<'_> {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Static(key) => key,
+            Self::Borrowed(key) => key,
+        }
+    }
+}
+
+/// Where what a field says belongs.
+enum Place<'k> {
+    Name,
+    Kind,
+    StatusCode,
+    StatusDescription,
+    Session,
+    /// The feedback document, under this key.
+    Document(&'k str),
+    /// How long the span was entered, which the layer knows best.
+    Timing,
+    /// Nowhere: only this crate speaks for itself.
+    Nowhere,
+    Attribute,
+}
+
+impl<'k> Place<'k> {
+    fn of(key: &'k str, convention: Convention) -> Self {
+        match key {
+            "otel.name" => Self::Name,
+            "otel.kind" => Self::Kind,
+            "otel.status_code" => Self::StatusCode,
+            "otel.status_description" => Self::StatusDescription,
+            SESSION_ID => Self::Session,
+            BUSY | IDLE => Self::Timing,
+            key if key.starts_with(OWN_PREFIX) => Self::Nowhere,
+            key => namespaced(key, convention).map_or(Self::Attribute, Self::Document),
+        }
+    }
+}
+
+/// Whether a field named `key` is an attribute and nothing else.
+pub(super) fn is_plain(key: &str, convention: Convention) -> bool {
+    matches!(Place::of(key, convention), Place::Attribute)
+}
 
 /// What the fields of a span say, sorted by where it belongs.
+#[derive(Default)]
 pub(super) struct Fields {
     attributes: Attributes,
     dropped: u32,
@@ -35,13 +90,30 @@ pub(super) struct Fields {
     pub(super) is_feedback: bool,
 }
 
-/// Visits the fields of a span with `record`. `attributes` is an empty table to use.
-pub(super) fn fields(
+/// Visits the fields of a new span with `record`, and writes them into its state, which no one else
+/// knows yet. Returns whether one of them gives feedback.
+pub(super) fn new_span(
     installation: &Installation,
-    attributes: Attributes,
+    callsite: &Callsite,
+    live: &mut Live,
     record: impl FnOnce(&mut dyn Visit),
-) -> Fields {
-    let mut visitor = SpanVisitor { installation, fields: Fields::new(attributes) };
+) -> bool {
+    let settings = &installation.settings;
+    let most = settings.span_limits.max_attributes_per_span as usize;
+    let room = most.saturating_sub(live.record.common_len());
+    let is_direct = settings.redaction.is_none() && settings.value_characters.is_none();
+    let mut visitor =
+        NewSpanVisitor { installation, callsite, live, room, is_direct, others: None };
+    record(&mut visitor);
+    let NewSpanVisitor { live, others: Some(others), .. } = visitor else { return false };
+    let is_feedback = others.is_feedback;
+    others.write_to(live, installation);
+    is_feedback
+}
+
+/// Visits the fields of a span with `record`.
+pub(super) fn fields(installation: &Installation, record: impl FnOnce(&mut dyn Visit)) -> Fields {
+    let mut visitor = SpanVisitor { installation, fields: Fields::default() };
     record(&mut visitor);
     visitor.fields
 }
@@ -51,7 +123,7 @@ pub(super) fn given_fields(
     installation: &Installation,
     attributes: impl IntoIterator<Item = KeyValue>,
 ) -> Fields {
-    let mut fields = Fields::new(Attributes::default());
+    let mut fields = Fields::default();
     for attribute in attributes {
         let key = KeyRef::Borrowed(attribute.key.as_str());
         fields.set(installation, key, ValueRef::from(&attribute.value));
@@ -69,7 +141,7 @@ pub(super) fn given(
     let mut attributes = Attributes::with_capacity(given.len().min(most as usize));
     let mut dropped = 0;
     for attribute in given {
-        let key = KeyRef::Borrowed(attribute.key.as_str());
+        let key = attribute.key.as_str();
         let value = ValueRef::from(&attribute.value);
         dropped += put(installation, &mut attributes, key, value, most as usize);
     }
@@ -80,7 +152,7 @@ pub(super) fn given(
 pub(super) fn put(
     installation: &Installation,
     attributes: &mut Attributes,
-    key: KeyRef<'_>,
+    key: &str,
     value: ValueRef<'_>,
     most: usize,
 ) -> u32 {
@@ -95,12 +167,12 @@ pub(super) fn put(
 /// Gives what redaction leaves of a value to `then`. A panic drops the value, and is counted.
 pub(super) fn redacted<T>(
     installation: &Installation,
-    key: KeyRef<'_>,
+    key: &str,
     value: ValueRef<'_>,
     then: impl FnOnce(ValueRef<'_>) -> T,
 ) -> Option<T> {
     let Some(redaction) = &installation.settings.redaction else { return Some(then(value)) };
-    match redaction.apply(key.as_str(), value.to_value()) {
+    match redaction.apply(key, value.to_value()) {
         Ok(value) => value.map(|value| then(ValueRef::from(&value))),
         Err(_) => {
             installation.count_refused("redaction_panicked");
@@ -118,7 +190,6 @@ fn shortened<T>(
     let Some(most) = most else { return then(value) };
     match value {
         ValueRef::Str(text) => then(ValueRef::Str(cut(text, most))),
-        ValueRef::Static(text) => then(ValueRef::Static(cut(text, most))),
         ValueRef::Array(Array::String(texts)) => {
             let texts = texts.iter().map(|text| cut(text.as_str(), most).to_owned().into());
             then(ValueRef::Array(&Array::String(texts.collect())))
@@ -132,34 +203,19 @@ fn cut(text: &str, most: usize) -> &str {
 }
 
 impl Fields {
-    fn new(attributes: Attributes) -> Self {
-        Self {
-            attributes,
-            dropped: 0,
-            name: None,
-            kind: None,
-            status_code: None,
-            status_description: None,
-            session: None,
-            leaves: Vec::new(),
-            may_be_common: false,
-            is_feedback: false,
-        }
-    }
-
     /// One value on its way to where its key belongs.
     fn set(&mut self, installation: &Installation, key: KeyRef<'_>, value: ValueRef<'_>) {
-        redacted(installation, key, value, |value| self.route(installation, key, value));
+        redacted(installation, key.as_str(), value, |value| self.route(installation, key, value));
     }
 
     fn route(&mut self, installation: &Installation, key: KeyRef<'_>, value: ValueRef<'_>) {
         let settings = &installation.settings;
-        match key.as_str() {
-            "otel.name" => self.name = Some(text(value)),
-            "otel.kind" => self.kind = span_kind(&text(value)).or(self.kind.take()),
-            "otel.status_code" => self.status_code = status_code(&text(value)),
-            "otel.status_description" => self.status_description = Some(text(value)),
-            SESSION_ID => match Session::with_id(text(value)) {
+        match Place::of(key.as_str(), settings.convention) {
+            Place::Name => self.name = Some(text(value)),
+            Place::Kind => self.kind = span_kind(&text(value)).or(self.kind.take()),
+            Place::StatusCode => self.status_code = status_code(&text(value)),
+            Place::StatusDescription => self.status_description = Some(text(value)),
+            Place::Session => match Session::with_id(text(value)) {
                 Ok(session) => self.session = Some(session),
                 Err(error) => {
                     installation.count_refused("invalid_session_id");
@@ -171,18 +227,19 @@ impl Fields {
                     }
                 }
             },
-            // Only this crate speaks for itself.
-            name if name.starts_with(OWN_PREFIX) => self.dropped += 1,
-            name => shortened(value, settings.value_characters, |value| {
-                match namespaced(name, settings.convention) {
-                    Some(bare) => self.leaf(installation, key, bare, value),
-                    None => {
-                        self.may_be_common |= Common::may_have(name);
-                        let most = settings.span_limits.max_attributes_per_span as usize;
-                        self.dropped += u32::from(!self.attributes.set_within(key, value, most));
-                    }
-                }
+            Place::Document(bare) => shortened(value, settings.value_characters, |value| {
+                self.leaf(installation, key, bare, value);
             }),
+            Place::Timing if settings.switches.tracked_inactivity => {}
+            Place::Nowhere => self.dropped += 1,
+            Place::Timing | Place::Attribute => {
+                let most = settings.span_limits.max_attributes_per_span as usize;
+                let key = key.as_str();
+                self.may_be_common |= Common::may_have(key);
+                shortened(value, settings.value_characters, |value| {
+                    self.dropped += u32::from(!self.attributes.set_within(key, value, most));
+                });
+            }
         }
     }
 
@@ -213,17 +270,10 @@ impl Fields {
         if self.may_be_common {
             live.record.own_common();
         }
-        if live.record.attributes.len() == 0 {
-            let room = most.saturating_sub(live.record.common_len());
-            live.record.attributes = self.attributes;
-            dropped += live.record.attributes.truncate(room) as u32;
-        } else {
-            for (key, value) in self.attributes.iter_keys() {
-                live.record.set_attribute(key, value, most);
-            }
-        }
+        let room = most.saturating_sub(live.record.common_len());
+        dropped += live.record.attributes.merge_within(&self.attributes, room) as u32;
         if let Some(name) = self.name {
-            live.record.name = name.into();
+            live.record.name = Some(name.into());
         }
         if let Some(kind) = self.kind {
             live.record.kind = kind;
@@ -256,7 +306,6 @@ impl Fields {
 pub(super) fn text(value: ValueRef<'_>) -> String {
     match value {
         ValueRef::Str(text) => text.to_owned(),
-        ValueRef::Static(text) => text.to_owned(),
         other => other.to_value().to_string(),
     }
 }
@@ -284,7 +333,7 @@ fn status_code(code: &str) -> Option<Status> {
 pub(super) trait Values {
     fn value(&mut self, field: &Field, value: ValueRef<'_>);
     /// Of `Debug` and `Display` values.
-    fn formatted(&mut self, field: &Field, value: &str);
+    fn formatted(&mut self, field: &Field, value: &dyn fmt::Debug);
     fn error(&mut self, field: &Field, error: &ErrorText);
 }
 
@@ -367,12 +416,64 @@ macro_rules! visit_values {
             }
 
             fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.formatted(field, &format!("{value:?}"));
+                self.formatted(field, value);
             }
         }
     };
 }
 pub(super) use visit_values;
+
+/// Of a span that is being made: what is an attribute and nothing else is written where it stays.
+struct NewSpanVisitor<'a> {
+    installation: &'a Installation,
+    callsite: &'a Callsite,
+    live: &'a mut Live,
+    /// How many attributes of its own the span may have.
+    room: usize,
+    /// Whether values stay as they are.
+    is_direct: bool,
+    others: Option<Box<Fields>>,
+}
+
+visit_values!(NewSpanVisitor<'_>);
+
+impl<'a> NewSpanVisitor<'a> {
+    /// The table for a field that goes straight there, and its key.
+    #[inline]
+    fn direct(&mut self, field: &Field) -> Option<(&mut Attributes, &'a PreparedKey)> {
+        let key = self.callsite.plain(field.index()).filter(|_| self.is_direct)?;
+        let attributes = &mut self.live.record.attributes;
+        (attributes.len() < self.room).then_some((attributes, key))
+    }
+
+    #[cold]
+    fn other(&mut self, then: impl FnOnce(&mut SpanVisitor<'_>)) {
+        let fields = self.others.take().map_or_else(Fields::default, |others| *others);
+        let mut visitor = SpanVisitor { installation: self.installation, fields };
+        then(&mut visitor);
+        self.others = Some(Box::new(visitor.fields));
+    }
+}
+
+impl Values for NewSpanVisitor<'_> {
+    fn value(&mut self, field: &Field, value: ValueRef<'_>) {
+        match self.direct(field) {
+            Some((attributes, key)) => attributes.push_prepared(key, value),
+            None => self.other(|visitor| visitor.value(field, value)),
+        }
+    }
+
+    fn formatted(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match self.direct(field) {
+            Some((attributes, key)) => attributes.push_formatted(key, value),
+            None => self.other(|visitor| visitor.formatted(field, value)),
+        }
+    }
+
+    fn error(&mut self, field: &Field, error: &ErrorText) {
+        self.other(|visitor| visitor.error(field, error));
+    }
+}
 
 struct SpanVisitor<'a> {
     installation: &'a Installation,
@@ -386,8 +487,8 @@ impl Values for SpanVisitor<'_> {
         self.fields.set(self.installation, KeyRef::Static(field.name()), value);
     }
 
-    fn formatted(&mut self, field: &Field, value: &str) {
-        self.value(field, ValueRef::Str(value));
+    fn formatted(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.value(field, ValueRef::Str(&format!("{value:?}")));
     }
 
     fn error(&mut self, field: &Field, error: &ErrorText) {
@@ -405,7 +506,7 @@ impl Values for SpanVisitor<'_> {
 
 /// The same as fields of a span.
 pub(super) fn exceptions(installation: &Installation, error: &ErrorText) -> Fields {
-    let mut fields = Fields::new(Attributes::default());
+    let mut fields = Fields::default();
     for (key, value) in exception(error) {
         fields.set(installation, KeyRef::Static(key), value);
     }

@@ -4,8 +4,8 @@
 use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::Resource;
 
-use super::{attribute, wire};
-use crate::record::ValueRef;
+use crate::attributes::{self, ValueRef};
+use crate::protobuf as wire;
 
 /// `ExportTraceServiceRequest`.
 const RESOURCE_SPANS: u32 = 1;
@@ -32,7 +32,7 @@ impl Envelope {
         let mut out = Vec::new();
         wire::message(&mut out, RESOURCE, 2, |out| {
             for (key, value) in resource.iter() {
-                attribute::append(out, ATTRIBUTES, "", key.as_str(), ValueRef::from(value));
+                attributes::append(out, ATTRIBUTES, "", key.as_str(), ValueRef::from(value));
             }
         });
         wire::string(&mut out, RESOURCE_SCHEMA_URL, resource.schema_url().unwrap_or_default());
@@ -68,7 +68,7 @@ fn append_scope(out: &mut Vec<u8>, scope: &InstrumentationScope) {
         wire::string(out, VERSION, scope.version().unwrap_or_default());
         for attribute in scope.attributes() {
             let value = ValueRef::from(&attribute.value);
-            attribute::append(out, ATTRIBUTES, "", attribute.key.as_str(), value);
+            attributes::append(out, ATTRIBUTES, "", attribute.key.as_str(), value);
         }
     });
 }

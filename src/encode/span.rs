@@ -2,8 +2,9 @@
 
 use opentelemetry::trace::{SpanId, SpanKind, Status};
 
-use super::{attribute, wire};
-use crate::record::{Attributes, Event, Link, SpanRecord, ValueRef};
+use crate::attributes::{self, ValueRef};
+use crate::protobuf as wire;
+use crate::record::{Common, Event, Link, SpanRecord};
 
 /// `ScopeSpans`.
 pub(super) const SPANS: u32 = 2;
@@ -17,7 +18,7 @@ const NAME: u32 = 5;
 const KIND: u32 = 6;
 const START_TIME_UNIX_NANO: u32 = 7;
 const END_TIME_UNIX_NANO: u32 = 8;
-const ATTRIBUTES: u32 = 9;
+const ATTRIBUTES: u32 = attributes::FIELD; // 9
 const DROPPED_ATTRIBUTES_COUNT: u32 = 10;
 const EVENTS: u32 = 11;
 const DROPPED_EVENTS_COUNT: u32 = 12;
@@ -30,30 +31,46 @@ const FLAGS: u32 = 16;
 const CONTEXT_HAS_IS_REMOTE: u32 = 0x100;
 const CONTEXT_IS_REMOTE: u32 = 0x200;
 
+/// The fields that every span has, one behind the other: tags and lengths, and room for the rest.
+/// The parent stands last, so that a root is the same without it.
+const FIXED: [u8; 64] = {
+    let mut fixed = [0; 64];
+    fixed[0] = wire::tag_of(TRACE_ID, wire::LENGTH);
+    fixed[1] = 16;
+    fixed[18] = wire::tag_of(SPAN_ID, wire::LENGTH);
+    fixed[19] = 8;
+    fixed[28] = wire::tag_of(START_TIME_UNIX_NANO, wire::FIXED64);
+    fixed[37] = wire::tag_of(END_TIME_UNIX_NANO, wire::FIXED64);
+    fixed[46] = wire::tag_of(KIND, wire::VARINT);
+    // A tag of two bytes: field numbers from 16 on.
+    fixed[48] = (FLAGS << 3) as u8 & 0x7f | wire::FIXED32 | 0x80;
+    fixed[49] = (FLAGS >> 4) as u8;
+    fixed[54] = wire::tag_of(PARENT_SPAN_ID, wire::LENGTH);
+    fixed[55] = 8;
+    fixed
+};
+
+/// How much of [`FIXED`] is a root's.
+const FIXED_OF_ROOT: usize = 54;
+
 /// Appends `record` to the spans of a `ScopeSpans`.
 pub(crate) fn append_span(out: &mut Vec<u8>, record: &SpanRecord) {
     // Most spans take between 128 bytes and 16 KiB: two bytes for their length.
     wire::message(out, SPANS, 2, |out| {
-        wire::bytes(out, TRACE_ID, &record.trace_id.to_bytes());
-        wire::bytes(out, SPAN_ID, &record.span_id.to_bytes());
+        append_fixed(out, record);
         append_trace_state(out, TRACE_STATE, &record.trace_state);
-        if record.parent.span_id != SpanId::INVALID {
-            wire::bytes(out, PARENT_SPAN_ID, &record.parent.span_id.to_bytes());
+        match (&record.name, record.callsite) {
+            (None, Some(callsite)) => out.extend_from_slice(callsite.encoded(common)),
+            (_, callsite) => {
+                wire::string(out, NAME, record.name());
+                let common = callsite.map_or(&[][..], |callsite| callsite.attributes().as_bytes());
+                out.extend_from_slice(common);
+            }
         }
-        wire::string(out, NAME, &record.name);
-        wire::uint32(out, KIND, kind(&record.kind));
-        wire::fixed64(out, START_TIME_UNIX_NANO, record.start);
-        wire::fixed64(out, END_TIME_UNIX_NANO, record.end);
-        if let Some(callsite) = record.callsite {
-            out.extend_from_slice(callsite.encoded(common));
-        }
-        if let Some(thread) = &record.thread {
-            out.extend_from_slice(thread.encoded(common));
-        }
-        attribute::append_all(out, ATTRIBUTES, &record.attributes);
+        out.extend_from_slice(record.attributes.as_bytes());
         for (key, value) in &record.enrichments.leaves {
             let prefix = record.enrichments.prefix;
-            attribute::append(out, ATTRIBUTES, prefix, key, ValueRef::from(value));
+            attributes::append(out, ATTRIBUTES, prefix, key, ValueRef::from(value));
         }
         wire::uint32(out, DROPPED_ATTRIBUTES_COUNT, record.dropped_attributes);
         record.events.iter().for_each(|event| append_event(out, event));
@@ -61,15 +78,29 @@ pub(crate) fn append_span(out: &mut Vec<u8>, record: &SpanRecord) {
         record.links.iter().for_each(|link| append_link(out, link));
         wire::uint32(out, DROPPED_LINKS_COUNT, record.dropped_links);
         append_status(out, &record.status);
-        let flags = flags(record.flags.to_u8(), record.parent.is_remote);
-        wire::fixed32(out, FLAGS, flags);
     });
 }
 
-/// Attributes that many spans have in common, as each of them has them.
-fn common(attributes: &Attributes) -> Vec<u8> {
+#[inline]
+fn append_fixed(out: &mut Vec<u8>, record: &SpanRecord) {
+    let mut fixed = FIXED;
+    fixed[2..18].copy_from_slice(&record.trace_id.to_bytes());
+    fixed[20..28].copy_from_slice(&record.span_id.to_bytes());
+    fixed[29..37].copy_from_slice(&record.start.to_le_bytes());
+    fixed[38..46].copy_from_slice(&record.end.to_le_bytes());
+    fixed[47] = kind(&record.kind);
+    let flags = flags(record.flags.to_u8(), record.parent.is_remote);
+    fixed[50..54].copy_from_slice(&flags.to_le_bytes());
+    fixed[56..64].copy_from_slice(&record.parent.span_id.to_bytes());
+    let is_root = record.parent.span_id == SpanId::INVALID;
+    out.extend_from_slice(if is_root { &fixed[..FIXED_OF_ROOT] } else { &fixed });
+}
+
+/// What all spans of a call site have in common, as each of them has it.
+fn common(common: &Common) -> Vec<u8> {
     let mut out = Vec::new();
-    attribute::append_all(&mut out, ATTRIBUTES, attributes);
+    wire::string(&mut out, NAME, common.name());
+    out.extend_from_slice(common.attributes().as_bytes());
     out
 }
 
@@ -84,7 +115,7 @@ pub(crate) fn end_of_span(encoded: &[u8], spans: usize) -> Option<usize> {
 }
 
 /// `SpanKind`.
-fn kind(kind: &SpanKind) -> u32 {
+fn kind(kind: &SpanKind) -> u8 {
     match kind {
         SpanKind::Internal => 1,
         SpanKind::Server => 2,
@@ -118,7 +149,7 @@ fn append_event(out: &mut Vec<u8>, event: &Event) {
     wire::message(out, EVENTS, 2, |out| {
         wire::fixed64(out, TIME_UNIX_NANO, event.time);
         wire::string(out, NAME, &event.name);
-        attribute::append_all(out, ATTRIBUTES, &event.attributes);
+        event.attributes.append_as(out, ATTRIBUTES);
         wire::uint32(out, DROPPED_ATTRIBUTES_COUNT, event.dropped_attributes);
     });
 }
@@ -134,7 +165,7 @@ fn append_link(out: &mut Vec<u8>, link: &Link) {
         wire::bytes(out, TRACE_ID, &link.context.trace_id().to_bytes());
         wire::bytes(out, SPAN_ID, &link.context.span_id().to_bytes());
         append_trace_state(out, TRACE_STATE, link.context.trace_state());
-        attribute::append_all(out, ATTRIBUTES, &link.attributes);
+        link.attributes.append_as(out, ATTRIBUTES);
         wire::uint32(out, DROPPED_ATTRIBUTES_COUNT, link.dropped_attributes);
         let flags = flags(link.context.trace_flags().to_u8(), link.context.is_remote());
         wire::fixed32(out, FLAGS, flags);

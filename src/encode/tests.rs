@@ -16,9 +16,8 @@ use prost::Message;
 
 use super::append_span;
 use super::request::Envelope;
-use crate::record::{
-    Attributes, Common, Enrichments, Event, KeyRef, Link, Parent, SpanRecord, ValueRef,
-};
+use crate::attributes::{Attributes, ValueRef};
+use crate::record::{Common, Enrichments, Event, Link, Parent, SpanRecord};
 use crate::sink::exporter::span_data;
 
 fn text() -> impl Strategy<Value = String> {
@@ -54,7 +53,7 @@ fn attributes() -> impl Strategy<Value = Attributes> {
     vec((key(), value()), 0..6).prop_map(|given| {
         let mut attributes = Attributes::default();
         for (key, value) in &given {
-            attributes.set(KeyRef::Borrowed(key), ValueRef::from(value));
+            attributes.set(key, ValueRef::from(value));
         }
         attributes
     })
@@ -108,7 +107,7 @@ fn record() -> impl Strategy<Value = SpanRecord> {
     (what, held, parent, 0..u64::MAX / 4, 0..u64::MAX / 4).prop_map(
         |((context, name, kind, status, dropped, dropped_links), held, parent, start, length)| {
             let (attributes, leaves, events, links) = held;
-            let mut record = SpanRecord::begin(name, start, scope("test"));
+            let mut record = SpanRecord { start, ..SpanRecord::default() };
             record.trace_id = context.trace_id();
             record.span_id = context.span_id();
             record.parent = Parent { span_id: SpanId::from(parent.0), is_remote: parent.1 };
@@ -120,8 +119,12 @@ fn record() -> impl Strategy<Value = SpanRecord> {
             record.attributes = attributes;
             if dropped % 2 == 0 {
                 let mut common = Attributes::default();
-                common.set("code.line.number".into(), ValueRef::I64(dropped_links.into()));
-                record.thread = Some(Arc::new(Common::new(common)));
+                common.set("code.line.number", ValueRef::I64(dropped_links.into()));
+                record.callsite =
+                    Some(Box::leak(Box::new(Common::new("of the call site", common))));
+            }
+            if dropped % 2 == 1 || dropped % 3 == 0 {
+                record.name = Some(name.into());
             }
             record.dropped_attributes = dropped;
             record.dropped_links = dropped_links;
@@ -146,7 +149,7 @@ fn record() -> impl Strategy<Value = SpanRecord> {
                     dropped_attributes,
                 })
                 .collect();
-            *record
+            record
         },
     )
 }
@@ -171,7 +174,7 @@ proptest! {
         let request = Envelope::new(&resource).request(groups);
 
         let with_schema = ResourceAttributesWithSchema::from(&resource);
-        let expected = records.into_iter().map(span_data).collect();
+        let expected = records.into_iter().map(|record| span_data(record, &scope)).collect();
         let expected = group_spans_by_resource_and_scope(expected, &with_schema);
         let mut received = ExportTraceServiceRequest::decode(request.as_slice()).unwrap();
         // A resource is a map: its order means nothing.

@@ -41,8 +41,8 @@ struct Gathering {
     closed: bool,
 }
 
-/// A span that came after the end.
-pub(super) struct Closed(pub(super) Box<SpanRecord>);
+/// The span came after the end.
+pub(super) struct Closed;
 
 thread_local! {
     /// The lanes of this thread. There is rarely more than one pipeline in a process.
@@ -62,24 +62,22 @@ impl Lanes {
         Self { id, packing, scope, full, known: Mutex::default() }
     }
 
-    pub(super) fn push(&self, record: Box<SpanRecord>, queue: &Queue) -> Result<(), Closed> {
-        if !record.feedback
-            && (self.packing == Packing::Records || Arc::ptr_eq(&record.scope, &self.scope))
-        {
-            return self.gather(&self.mine(), record, queue);
+    pub(super) fn push(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), Closed> {
+        if !record.feedback && (self.packing == Packing::Records || record.scope.is_none()) {
+            return self.with_mine(|lane| self.gather(lane, record, queue));
         }
         // Feedback doesn't wait among spans that may be dropped, and spans of other scopes would
         // have to be told apart.
-        let mut parcel = Parcel::new(self.packing, &record.scope);
+        let mut parcel = Parcel::new(self.packing, record.scope.as_ref().unwrap_or(&self.scope));
         parcel.add(record);
         queue.push(parcel);
         Ok(())
     }
 
-    fn gather(&self, lane: &Lane, record: Box<SpanRecord>, queue: &Queue) -> Result<(), Closed> {
+    fn gather(&self, lane: &Lane, record: &mut SpanRecord, queue: &Queue) -> Result<(), Closed> {
         let mut gathering = crate::sync::lock(&lane.0);
         if gathering.closed {
-            return Err(Closed(record));
+            return Err(Closed);
         }
         gathering.parcel.add(record);
         if gathering.parcel.spans >= self.full.0 || gathering.parcel.bytes >= self.full.1 {
@@ -120,19 +118,20 @@ impl Lanes {
         known.lanes.iter().map(|lane| crate::sync::lock(&lane.0).parcel.spans).sum()
     }
 
-    /// This thread's lane. A thread that is being torn down gets one for a single span.
-    fn mine(&self) -> Arc<Lane> {
-        let mine = MINE.try_with(|mine| {
+    /// Does something with this thread's lane. A thread that is being torn down gets one for a
+    /// single span.
+    fn with_mine<T>(&self, mut then: impl FnMut(&Lane) -> T) -> T {
+        let done = MINE.try_with(|mine| {
             let mut mine = mine.borrow_mut();
-            if let Some((_, lane)) = mine.iter().find(|(id, _)| *id == self.id) {
-                return lane.clone();
-            }
-            mine.retain(|(_, lane)| !crate::sync::lock(&lane.0).closed);
-            let lane = self.open();
-            mine.push((self.id, lane.clone()));
-            lane
+            let known = mine.iter().position(|(id, _)| *id == self.id);
+            let at = known.unwrap_or_else(|| {
+                mine.retain(|(_, lane)| !crate::sync::lock(&lane.0).closed);
+                mine.push((self.id, self.open()));
+                mine.len() - 1
+            });
+            then(&mine[at].1)
         });
-        mine.unwrap_or_else(|_| self.open())
+        done.unwrap_or_else(|_| then(&self.open()))
     }
 
     fn open(&self) -> Arc<Lane> {

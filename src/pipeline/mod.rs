@@ -135,9 +135,10 @@ impl Pipeline {
         }
     }
 
-    /// Hands over one record. Never waits: what doesn't fit is dropped and counted.
-    pub(crate) fn push(&self, record: Box<SpanRecord>) {
-        if let Err(Closed(record)) = self.lanes.push(record, &self.queue) {
+    /// Hands over one record. Never waits: what doesn't fit is dropped and counted. What is left in
+    /// `record` is of no more use than its memory.
+    pub(crate) fn push(&self, record: &mut SpanRecord) {
+        if let Err(Closed) = self.lanes.push(record, &self.queue) {
             self.counters.dropped(Drop::AfterShutdown, 1, record.feedback.into());
         }
     }

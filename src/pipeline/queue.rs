@@ -84,7 +84,6 @@ impl Queue {
                     state.lose(Drop::QueueFull, (evicted + parcel.spans) as u64, None);
                     drop(state);
                     self.count(Drop::QueueFull, evicted + parcel.spans, parcel.feedback);
-                    parcel.discard();
                     return;
                 }
             }

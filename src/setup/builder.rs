@@ -512,15 +512,14 @@ impl Builder {
         let scope = Arc::new(scope);
         let pipeline = match environment.sdk_disabled {
             Some(true) => None,
-            _ => Some(self.start_pipeline(&mut environment, resource, scope.clone())?),
+            _ => Some(self.start_pipeline(&mut environment, resource, scope)?),
         };
         let issues = std::mem::take(&mut environment.issues);
         if let Some(issue) = issues.first().filter(|_| self.strict_env) {
             let EnvIssue { variable, value, reason } = issue.clone();
             return Err(BuildError::Environment { variable, value, reason });
         }
-        let installation =
-            Arc::new(Installation::new(self.settings, sampling, self.ids, scope, pipeline));
+        let installation = Arc::new(Installation::new(self.settings, sampling, self.ids, pipeline));
         Ok((FeedbackLayer::new(installation.clone()), Telemetry::new(installation), issues))
     }
 

@@ -305,12 +305,14 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-fn span() -> Box<SpanRecord> {
-    let scope = Arc::new(InstrumentationScope::builder("test").build());
-    // Long enough to be worth compressing.
-    let mut span = SpanRecord::begin("answer ".repeat(100), 1, scope);
-    (span.trace_id, span.span_id) = (TraceId::from(1), SpanId::from(2));
-    span
+fn span() -> SpanRecord {
+    SpanRecord {
+        trace_id: TraceId::from(1),
+        span_id: SpanId::from(2),
+        // Long enough to be worth compressing.
+        name: Some("answer ".repeat(100).into()),
+        ..SpanRecord::default()
+    }
 }
 
 /// What arrived: the headers (of several of one name all), and what the body said.
@@ -334,9 +336,9 @@ fn export(config: OtlpConfig) -> Result<(), String> {
     let resource = Resource::builder_empty().build();
     let sink = config.sink(runtime(), &resource, Duration::from_secs(5));
     let mut sink = sink.map_err(|error| error.to_string())?;
-    let span = span();
-    let mut parcel = Parcel::new(sink.packing(), &span.scope);
-    parcel.add(span);
+    let scope = Arc::new(InstrumentationScope::builder("test").build());
+    let mut parcel = Parcel::new(sink.packing(), &scope);
+    parcel.add(&mut span());
     match sink.export(vec![parcel]).failed {
         Some((1, 0, message)) => Err(message),
         Some(failed) => panic!("{failed:?}"),
@@ -671,7 +673,7 @@ mod grpc {
             let options = OtlpOptions { compression, ..options(format!("http://{address}")) };
             export(resolve(options, &[]).0.unwrap()).unwrap();
             let arrived = receiver.blocking_recv().unwrap();
-            assert_eq!(arrived.span, span().name);
+            assert_eq!(arrived.span, span().name());
             assert_eq!(arrived.header("x-ours"), ["ours"]);
             assert_eq!(arrived.header("authorization"), ["Bearer s3cret"]);
             let encoding: Vec<_> = compression.iter().map(Compression::to_string).collect();
@@ -909,7 +911,7 @@ mod http_server {
                 export(resolve(options, &[]).0.unwrap()).unwrap();
                 let arrived = receiver.recv().unwrap();
                 assert_eq!(arrived.path, "/base/v1/traces");
-                assert_eq!(arrived.span, span().name);
+                assert_eq!(arrived.span, span().name());
                 assert_eq!(arrived.header("x-ours"), ["ours"]);
                 assert_eq!(arrived.header("authorization"), ["Bearer s3cret"]);
                 let json = protocol == Protocol::HttpJson;
@@ -973,7 +975,7 @@ mod http_server {
             assert_eq!(arrived.header("x-ours"), ["ours"]);
             assert_eq!(arrived.header("x-theirs"), [""; 0]);
             assert_eq!(arrived.header("host"), [address.to_string()]);
-            assert_eq!(arrived.span, span().name);
+            assert_eq!(arrived.span, span().name());
         }
     }
 

@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use opentelemetry::trace::{self, SpanContext};
-use opentelemetry::{Key, KeyValue};
+use opentelemetry::{InstrumentationScope, Key, KeyValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter, SpanLinks};
 
 use super::{Contents, Delivery, Packing, Parcel, Sink};
 use crate::clock;
-use crate::record::{KeyRef, SpanRecord, ValueRef};
+use crate::record::SpanRecord;
 
 /// Exports through `E`, on a runtime of its own.
 ///
@@ -60,11 +60,15 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
 
     fn export(&mut self, parcels: Vec<Parcel>) -> Delivery {
         let (spans, feedback) = Parcel::totals(&parcels);
-        let records = parcels.into_iter().flat_map(|parcel| match parcel.contents {
-            Contents::Records(records) => records,
-            Contents::Encoded { .. } => Vec::new(), // never made for this sink
-        });
-        let batch = records.map(|record| span_data(*record)).collect();
+        let mut batch = Vec::with_capacity(spans as usize);
+        for parcel in parcels {
+            match parcel.contents {
+                Contents::Records { scope, records } => {
+                    batch.extend(records.into_iter().map(|record| span_data(record, &scope)));
+                }
+                Contents::Encoded { .. } => {} // never made for this sink
+            }
+        }
         let mut delivery = Delivery::default();
         match self.send(batch) {
             Ok(()) => delivery.exported = spans,
@@ -79,9 +83,10 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
     }
 }
 
-/// The record as the SDK's exporters take it.
-pub(crate) fn span_data(record: SpanRecord) -> SpanData {
+/// The record as the SDK's exporters take it. Its scope is `scope` unless it names another.
+pub(crate) fn span_data(record: SpanRecord, scope: &InstrumentationScope) -> SpanData {
     let prefix = record.enrichments.prefix;
+    let name = record.name.clone().unwrap_or_else(|| record.name().to_owned().into());
     let mut attributes: Vec<_> = key_values(record.all_attributes()).collect();
     let context =
         SpanContext::new(record.trace_id, record.span_id, record.flags, false, record.trace_state);
@@ -99,7 +104,7 @@ pub(crate) fn span_data(record: SpanRecord) -> SpanData {
             trace::Event::new(
                 event.name,
                 clock::system_time(event.time),
-                key_values(event.attributes.iter_keys()).collect(),
+                key_values(event.attributes.iter()).collect(),
                 event.dropped_attributes,
             )
         })
@@ -112,7 +117,7 @@ pub(crate) fn span_data(record: SpanRecord) -> SpanData {
         .map(|link| {
             trace::Link::new(
                 link.context,
-                key_values(link.attributes.iter_keys()).collect(),
+                key_values(link.attributes.iter()).collect(),
                 link.dropped_attributes,
             )
         })
@@ -122,7 +127,7 @@ pub(crate) fn span_data(record: SpanRecord) -> SpanData {
         parent_span_id: record.parent.span_id,
         parent_span_is_remote: record.parent.is_remote,
         span_kind: record.kind,
-        name: record.name,
+        name,
         start_time: clock::system_time(record.start),
         end_time: clock::system_time(record.end),
         attributes,
@@ -130,18 +135,12 @@ pub(crate) fn span_data(record: SpanRecord) -> SpanData {
         events,
         links,
         status: record.status,
-        instrumentation_scope: (*record.scope).clone(),
+        instrumentation_scope: record.scope.as_deref().unwrap_or(scope).clone(),
     }
 }
 
 fn key_values<'a>(
-    attributes: impl Iterator<Item = (KeyRef<'a>, ValueRef<'a>)>,
+    attributes: impl Iterator<Item = (&'a str, Value)>,
 ) -> impl Iterator<Item = KeyValue> {
-    attributes.map(|(key, value)| {
-        let key = match key {
-            KeyRef::Static(key) => Key::from_static_str(key),
-            KeyRef::Borrowed(key) => Key::from(key.to_owned()),
-        };
-        KeyValue::new(key, value.to_value())
-    })
+    attributes.map(|(key, value)| KeyValue::new(key.to_owned(), value))
 }

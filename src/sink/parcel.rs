@@ -31,20 +31,22 @@ pub(crate) struct Parcel {
 /// The spans of a parcel.
 #[derive(Debug)]
 pub(crate) enum Contents {
-    Records(Batch),
-    /// Spans as they stand in the `ScopeSpans` of their scope.
-    Encoded {
+    Records {
+        /// The scope of those that name no other.
         scope: Arc<InstrumentationScope>,
-        spans: Vec<u8>,
+        records: Batch,
     },
+    /// Spans as they stand in the `ScopeSpans` of their scope.
+    Encoded { scope: Arc<InstrumentationScope>, spans: Vec<u8> },
 }
 
 impl Parcel {
     /// An empty parcel, for spans of `scope`.
     pub(crate) fn new(packing: Packing, scope: &Arc<InstrumentationScope>) -> Self {
+        let scope = scope.clone();
         let contents = match packing {
-            Packing::Records => Contents::Records(Vec::new()),
-            Packing::Encoded => Contents::Encoded { scope: scope.clone(), spans: Vec::new() },
+            Packing::Records => Contents::Records { scope, records: Vec::new() },
+            Packing::Encoded => Contents::Encoded { scope, spans: Vec::new() },
         };
         Self { contents, spans: 0, feedback: 0, bytes: 0 }
     }
@@ -56,34 +58,29 @@ impl Parcel {
         })
     }
 
-    /// Adds a span, which must be of the parcel's scope where that is encoded once for all.
-    pub(crate) fn add(&mut self, record: Box<SpanRecord>) {
+    /// Adds a span, which must be of the parcel's scope where that is encoded once for all. What is
+    /// left in `record` is of no more use than its memory.
+    pub(crate) fn add(&mut self, record: &mut SpanRecord) {
         self.spans += 1;
         self.feedback += usize::from(record.feedback);
         match &mut self.contents {
-            Contents::Records(records) => {
+            Contents::Records { records, .. } => {
                 self.bytes += record.size();
-                records.push(record);
+                records.push(std::mem::take(record));
             }
             Contents::Encoded { spans, .. } => {
-                encode::append_span(spans, &record);
+                encode::append_span(spans, record);
                 self.bytes = spans.len();
-                record.recycle();
             }
-        }
-    }
-
-    /// Gives the parcel up, and its memory to the next spans of this thread.
-    pub(crate) fn discard(self) {
-        if let Contents::Records(records) = self.contents {
-            records.into_iter().for_each(SpanRecord::recycle);
         }
     }
 
     /// Takes the parcel away and leaves an empty one of the same kind.
     pub(crate) fn take(&mut self) -> Self {
         let contents = match &mut self.contents {
-            Contents::Records(records) => Contents::Records(std::mem::take(records)),
+            Contents::Records { scope, records } => {
+                Contents::Records { scope: scope.clone(), records: std::mem::take(records) }
+            }
             Contents::Encoded { scope, spans } => {
                 // As much again will be needed soon.
                 let room = Vec::with_capacity(spans.len() + spans.len() / 8);

@@ -9,9 +9,10 @@ use opentelemetry::{Array, StringValue, Value};
 use sha2::{Digest, Sha256};
 
 use super::{Installation, Scope};
+use crate::attributes::{Attributes, ValueRef};
 use crate::document::{Document, Key};
 use crate::quiet;
-use crate::record::{Attributes, Enrichments, KeyRef, Link, Parent, SpanRecord, ValueRef};
+use crate::record::{Enrichments, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::LateTraces;
 
@@ -48,13 +49,17 @@ impl Carrier {
         let settings = &installation.settings;
         let most = settings.span_limits.max_attributes_per_span as usize;
         let ids = Ids::of(&self, installation);
-        let scope = installation.scope.clone();
-        let mut record = SpanRecord::begin(NAME, self.time, scope);
-        record.trace_id = ids.trace_id;
-        record.span_id = ids.span_id;
-        record.parent = ids.parent;
-        record.flags = TraceFlags::SAMPLED;
-        record.feedback = true;
+        let mut record = SpanRecord {
+            trace_id: ids.trace_id,
+            span_id: ids.span_id,
+            parent: ids.parent,
+            flags: TraceFlags::SAMPLED,
+            name: Some(NAME.into()),
+            start: self.time,
+            end: self.time,
+            feedback: true,
+            ..SpanRecord::default()
+        };
         if let Some(target) = &self.target {
             record.trace_state = target.trace_state().clone();
             let (attributes, dropped_attributes) = (Attributes::default(), 0);
@@ -72,7 +77,7 @@ impl Carrier {
         };
         reserved.put_first(leaves, &mut record, most);
         let dropped = record.dropped_attributes as usize;
-        installation.push(record);
+        installation.push(&mut record);
         dropped
     }
 }
@@ -169,7 +174,7 @@ impl Reserved<'_> {
         });
         let values = [
             self.session.map(|session| (SESSION_ID, ValueRef::Str(session.id()))),
-            self.scope.map(|scope| (SCOPE, ValueRef::Static(scope.as_str()))),
+            self.scope.map(|scope| (SCOPE, ValueRef::Str(scope.as_str()))),
             self.is_late.then_some((LATE, ValueRef::Bool(true))),
             self.is_unsampled.then_some((SAMPLED, ValueRef::Bool(false))),
             self.time.map(|time| (TIME, ValueRef::I64(i64::try_from(time).unwrap_or(i64::MAX)))),
@@ -185,7 +190,7 @@ impl Reserved<'_> {
             dropped += record.attributes.truncate(room);
         }
         for (key, value) in values.into_iter().flatten() {
-            record.attributes.set(KeyRef::Static(key), value);
+            record.attributes.set(key, value);
         }
         let dropped = u32::try_from(dropped).unwrap_or(u32::MAX);
         record.dropped_attributes = record.dropped_attributes.saturating_add(dropped);

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::{SpanId, TraceId};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, ShouldSample};
 
@@ -20,7 +19,6 @@ pub(crate) struct Installation {
     pub(crate) settings: Settings,
     pub(crate) sampling: Sampling,
     pub(crate) ids: Ids,
-    pub(crate) scope: Arc<InstrumentationScope>,
     /// Absent when the environment has switched telemetry off.
     pipeline: Option<Pipeline>,
     shut_down: AtomicBool,
@@ -67,14 +65,12 @@ impl Installation {
         settings: Settings,
         sampling: Sampling,
         ids: Ids,
-        scope: Arc<InstrumentationScope>,
         pipeline: Option<Pipeline>,
     ) -> Self {
         Self {
             settings,
             sampling,
             ids,
-            scope,
             pipeline,
             shut_down: AtomicBool::new(false),
             has_warned_of_session_id: AtomicBool::new(false),
@@ -95,7 +91,7 @@ impl Installation {
         self.pipeline.as_ref()
     }
 
-    pub(crate) fn push(&self, record: Box<SpanRecord>) {
+    pub(crate) fn push(&self, record: &mut SpanRecord) {
         if let Some(pipeline) = &self.pipeline {
             if record.dropped_attributes > 0 {
                 pipeline.counters().dropped_attributes(record.dropped_attributes.into());

@@ -13,7 +13,7 @@ use tracing::span::Id;
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::{FeedbackLayer, Installation, SpanState};
+use super::{Captured, FeedbackLayer, Installation, SpanState};
 use crate::quiet;
 use crate::session::Session;
 
@@ -79,7 +79,7 @@ pub(crate) fn locate_current() -> Located {
         let id = dispatch.current_span().into_inner().map(|(id, _)| id);
         let mut span = id.and_then(|id| registry.span(&id));
         while let Some(this) = span {
-            if let Some(state) = this.extensions().get::<Arc<SpanState>>() {
+            if let Some(state) = Captured::of(&this.extensions()) {
                 return Located::Span(state.clone());
             }
             span = this.parent();
@@ -105,7 +105,7 @@ pub(crate) fn locate_span(span: &tracing::Span) -> Located {
 }
 
 fn state_of(registry: &Registry, id: &Id) -> Option<Arc<SpanState>> {
-    registry.span(id)?.extensions().get::<Arc<SpanState>>().cloned()
+    Captured::of(&registry.span(id)?.extensions()).cloned()
 }
 
 fn installation_of(dispatch: &Dispatch, registry: &Registry) -> Option<Arc<Installation>> {

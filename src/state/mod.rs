@@ -9,10 +9,11 @@
 pub(crate) mod carrier;
 mod installation;
 mod layer;
+pub(crate) mod local;
 mod locate;
 mod span;
 
 pub(crate) use installation::{Ids, Installation, Sampling};
 pub use layer::FeedbackLayer;
 pub(crate) use locate::{Claim, Located, current, installation_here, locate_current, locate_span};
-pub(crate) use span::{DocumentKind, Live, Scope, SpanState};
+pub(crate) use span::{BUSY, Captured, DocumentKind, IDLE, Live, Scope, SpanState};

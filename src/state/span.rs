@@ -1,20 +1,27 @@
 //! The state of one open span.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceId, TraceState};
-use opentelemetry::{Context, InstrumentationScope, KeyValue, Value};
+use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SamplingDecision;
+use tracing_subscriber::registry::Extensions;
 
 use super::carrier::{self, Carrier};
 use super::{Installation, Sampling};
+use crate::attributes::{Attributes, PreparedKey, ValueRef, prepare};
 use crate::clock;
 use crate::document::Document;
 use crate::quiet;
-use crate::record::{KeyRef, Parent, SpanRecord, ValueRef};
+use crate::record::{Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::namespaced;
+
+/// The attributes that tell how long a span was entered, and how long not.
+pub(crate) const BUSY: &str = "busy_ns";
+pub(crate) const IDLE: &str = "idle_ns";
 
 /// One captured span, from its creation until it closes.
 #[derive(Debug)]
@@ -24,15 +31,38 @@ pub(crate) struct SpanState {
     local_parent: Option<Arc<SpanState>>,
     /// Decided when the span starts: when it is first entered, has a child, or is asked for it.
     started: OnceLock<Started>,
-    phase: Mutex<Phase>,
+    is_closed: AtomicBool,
+    pub(crate) timings: Timings,
+    live: Mutex<Live>,
 }
 
-/// Whether a span is open.
+/// What the registry keeps of a captured span.
+///
+/// A span ends at the latest when the registry forgets it: its layer may have been taken out by
+/// `reload` and never hear that it closed.
 #[derive(Debug)]
-enum Phase {
-    Open(Box<Live>),
-    /// The session is kept for feedback that comes too late.
-    Closed(Option<Session>),
+pub(crate) struct Captured(Option<Arc<SpanState>>);
+
+impl Captured {
+    pub(crate) fn new(state: Arc<SpanState>) -> Self {
+        Self(Some(state))
+    }
+
+    /// What the registry keeps of the span with these extensions.
+    pub(crate) fn of<'e>(extensions: &'e Extensions<'_>) -> Option<&'e Arc<SpanState>> {
+        extensions.get::<Self>()?.0.as_ref()
+    }
+}
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        if let Some(state) = self.0.take() {
+            if state.is_open() {
+                state.close(clock::now);
+            }
+            SpanState::recycle(state);
+        }
+    }
 }
 
 /// What no longer changes once a span has started.
@@ -43,18 +73,21 @@ pub(crate) struct Started {
 }
 
 /// What may change until the span closes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Live {
+    is_open: bool,
     /// What leaves in the end, made in place. Its ids are set when the span closes.
-    pub(crate) record: Box<SpanRecord>,
+    pub(crate) record: SpanRecord,
     /// The OpenTelemetry context the span was created in, if it was created in one.
     pub(crate) parent_context: Option<Context>,
-    /// The context in which this span is active, once it was needed.
+    /// The context in which this span is active, once it was needed again.
     pub(crate) context: Option<Context>,
+    /// Kept when the span has closed, for feedback that comes too late.
     pub(crate) session: Option<Session>,
     /// Whether the session was given to this very span rather than inherited.
     pub(crate) session_is_own: bool,
-    pub(crate) timings: Timings,
+    /// When the OpenTelemetry API said that it ended.
+    pub(crate) ended: Option<u64>,
     /// The feedback document of the span itself.
     pub(crate) own: Enriched,
     /// The document of the session or trace that this span speaks for.
@@ -94,104 +127,141 @@ pub(crate) enum DocumentKind {
 }
 
 /// How long a span was entered, and when it last was.
+///
+/// Changed without a lock: what two threads that enter one span in the same instant do to each
+/// other's sums is a few nanoseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Timings {
-    entered: u32,
-    changed: u64,
-    busy: u64,
-    idle: u64,
+    entered: AtomicI32,
+    changed: AtomicU64,
+    busy: AtomicU64,
+    idle: AtomicU64,
     /// When it was last exited, 0 if it never was.
-    exited: u64,
-    /// When the OpenTelemetry API said that it ended.
-    pub(crate) ended: Option<u64>,
+    exited: AtomicU64,
 }
 
 impl Timings {
-    pub(crate) fn created(now: u64) -> Self {
-        Self { changed: now, ..Self::default() }
+    fn created(now: u64) -> Self {
+        Self { changed: AtomicU64::new(now), ..Self::default() }
     }
 
-    pub(crate) fn enter(&mut self, now: u64) {
-        if self.entered == 0 {
-            self.idle += now.saturating_sub(self.changed);
-            self.changed = now;
+    pub(crate) fn enter(&self, now: u64) {
+        if self.entered.fetch_add(1, Ordering::Relaxed) <= 0 {
+            self.add_to(&self.idle, now);
         }
-        self.entered += 1;
     }
 
-    pub(crate) fn exit(&mut self, now: u64) {
-        self.exited = now;
-        self.entered = self.entered.saturating_sub(1);
-        if self.entered == 0 {
-            self.busy += now.saturating_sub(self.changed);
-            self.changed = now;
+    pub(crate) fn exit(&self, now: u64) {
+        self.exited.store(now, Ordering::Relaxed);
+        if self.entered.fetch_sub(1, Ordering::Relaxed) <= 1 {
+            self.add_to(&self.busy, now);
         }
+    }
+
+    /// Adds how long the span was entered, and how long not, to the attributes of its record.
+    fn tell(&self, attributes: &mut Attributes) {
+        static KEYS: LazyLock<[PreparedKey; 2]> = LazyLock::new(|| [BUSY, IDLE].map(prepare));
+        for (key, nanos) in KEYS.iter().zip([&self.busy, &self.idle]) {
+            let nanos = i64::try_from(nanos.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+            attributes.push_prepared(key, ValueRef::I64(nanos));
+        }
+    }
+
+    /// Whether it was entered before, and exited.
+    pub(crate) fn was_entered(&self) -> bool {
+        self.exited.load(Ordering::Relaxed) != 0
+    }
+
+    /// Adds the time since the last change.
+    fn add_to(&self, sum: &AtomicU64, now: u64) {
+        let since = now.saturating_sub(self.changed.load(Ordering::Relaxed));
+        sum.store(sum.load(Ordering::Relaxed) + since, Ordering::Relaxed);
+        self.changed.store(now, Ordering::Relaxed);
     }
 }
 
-/// How many of them a thread keeps for its next spans.
+/// How many states a thread keeps for its next spans.
 const MOST_SPARE: usize = 64;
 
 thread_local! {
-    #[allow(clippy::vec_box)] // what is kept is the memory of the box
-    static SPARE: RefCell<Vec<Box<Live>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<Arc<SpanState>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Live {
-    /// What is known of a span that starts now.
-    pub(crate) fn begin(
-        name: &'static str,
-        start: u64,
-        scope: Arc<InstrumentationScope>,
-    ) -> Box<Self> {
-        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
-        if let Some(mut live) = spare {
-            live.record.restart(name, start, scope);
-            live.timings = Timings::created(start);
-            return live;
-        }
-        Box::new(Self {
-            record: SpanRecord::begin(name, start, scope),
-            parent_context: None,
-            context: None,
-            session: None,
-            session_is_own: false,
-            timings: Timings::created(start),
-            own: Enriched::default(),
-            scoped: None,
-        })
-    }
-
-    /// Keeps the memory for the next span of this thread.
-    fn recycle(mut self: Box<Self>) {
-        (self.parent_context, self.context) = (None, None);
-        (self.session, self.session_is_own) = (None, false);
-        (self.own, self.scoped) = (Enriched::default(), None);
-        let _ = SPARE.try_with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < MOST_SPARE {
-                spare.push(self);
-            }
-        });
-    }
-
     fn is_enriched(&self) -> bool {
         self.own.is_feedback || self.scoped.is_some()
+    }
+
+    /// Forgets everything but the session, and gives back what foreign code may live in.
+    fn clear(&mut self) -> [Option<Context>; 2] {
+        let Self {
+            is_open,
+            record,
+            parent_context,
+            context,
+            session: _,
+            session_is_own,
+            ended,
+            own,
+            scoped,
+        } = self;
+        record.clear();
+        (*is_open, *session_is_own, *ended) = (false, false, None);
+        (*own, *scoped) = (Enriched::default(), None);
+        [parent_context.take(), context.take()]
     }
 }
 
 impl SpanState {
-    pub(crate) fn new(
-        installation: Arc<Installation>,
+    /// The state of a new span, which no one else knows while `fill` says what it is.
+    pub(crate) fn begin<T>(
+        installation: &Arc<Installation>,
         local_parent: Option<Arc<SpanState>>,
-        live: Box<Live>,
-    ) -> Self {
-        Self {
-            installation,
-            local_parent,
-            started: OnceLock::new(),
-            phase: Mutex::new(Phase::Open(live)),
+        start: u64,
+        fill: impl FnOnce(&mut Live, Option<&Arc<SpanState>>) -> T,
+    ) -> Option<(Arc<Self>, T)> {
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+        let mut state = spare.unwrap_or_else(|| {
+            Arc::new(Self {
+                installation: installation.clone(),
+                local_parent: None,
+                started: OnceLock::new(),
+                is_closed: AtomicBool::new(false),
+                timings: Timings::default(),
+                live: Mutex::default(),
+            })
+        });
+        let this = Arc::get_mut(&mut state)?; // spare ones are no one else's
+        if !Arc::ptr_eq(&this.installation, installation) {
+            this.installation = installation.clone();
         }
+        this.local_parent = local_parent;
+        this.timings = Timings::created(start);
+        *this.is_closed.get_mut() = false;
+        let live = this.live.get_mut().unwrap_or_else(PoisonError::into_inner);
+        live.is_open = true;
+        live.record.start = start;
+        let filled = fill(live, this.local_parent.as_ref());
+        Some((state, filled))
+    }
+
+    /// Keeps the memory of a closed span that no one knows any more for the next of this thread.
+    fn recycle(mut state: Arc<Self>) {
+        let Some(this) = Arc::get_mut(&mut state) else { return };
+        this.started = OnceLock::new();
+        let live = this.live.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let of_the_past = (this.local_parent.take(), live.session.take());
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < MOST_SPARE {
+                spare.push(state);
+            }
+        });
+        drop(of_the_past);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        !self.is_closed.load(Ordering::Acquire)
     }
 
     pub(crate) fn installation(&self) -> &Arc<Installation> {
@@ -199,10 +269,7 @@ impl SpanState {
     }
 
     pub(crate) fn session(&self) -> Option<Session> {
-        match &*crate::sync::lock(&self.phase) {
-            Phase::Open(live) => live.session.clone(),
-            Phase::Closed(session) => session.clone(),
-        }
+        crate::sync::lock(&self.live).session.clone()
     }
 
     pub(crate) fn is_started(&self) -> bool {
@@ -212,10 +279,8 @@ impl SpanState {
     /// Changes what may still change. The change must not call foreign code: a lock is held.
     /// `None` if the span has closed.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Live) -> T) -> Option<T> {
-        match &mut *crate::sync::lock(&self.phase) {
-            Phase::Open(live) => Some(change(live)),
-            Phase::Closed(_) => None,
-        }
+        let mut live = crate::sync::lock(&self.live);
+        live.is_open.then(|| change(&mut live))
     }
 
     /// Starts the span if it hasn't started: from here on its place in a trace is fixed.
@@ -227,13 +292,14 @@ impl SpanState {
     }
 
     fn decide(&self) -> Started {
-        let parent_context = self.change(|live| live.parent_context.clone()).flatten();
-        let (parent, context) = match (&parent_context, &self.local_parent) {
-            (Some(context), _) if context.span().span_context().is_valid() => {
-                (context.span().span_context().clone(), Some(context))
-            }
-            (context, Some(parent)) => (parent.start().context.clone(), context.as_ref()),
-            (context, None) => (SpanContext::NONE, context.as_ref()),
+        let in_context = self.change(|live| {
+            let context = live.parent_context.as_ref()?;
+            context.has_active_span().then(|| context.span().span_context().clone())
+        });
+        let parent = match (in_context.flatten(), &self.local_parent) {
+            (Some(parent), _) if parent.is_valid() => parent,
+            (_, Some(parent)) => parent.start().context.clone(),
+            (_, None) => SpanContext::NONE,
         };
         let ids = &self.installation.ids;
         let span_id = ids.span_id();
@@ -243,10 +309,8 @@ impl SpanState {
                 (!parent.is_valid() || parent.is_sampled(), parent.trace_state().clone())
             }
             Sampling::Custom(sampler) => {
-                let base = match context {
-                    Some(context) => context.clone(),
-                    None => Context::new(),
-                };
+                let base = self.change(|live| live.parent_context.clone()).flatten();
+                let base = base.unwrap_or_default();
                 let base = if parent.is_valid() && !base.span().span_context().is_valid() {
                     base.with_remote_span_context(parent.clone())
                 } else {
@@ -278,8 +342,7 @@ impl SpanState {
             let session = live.session.as_ref();
             let session = session.map(|session| KeyValue::new(SESSION_ID, session.id().to_owned()));
             let fields = record.all_attributes();
-            let fields =
-                fields.map(|(key, value)| KeyValue::new(key.as_str().to_owned(), value.to_value()));
+            let fields = fields.map(|(key, value)| KeyValue::new(key.to_owned(), value));
             let leaves = live.own.document.leaves();
             let leaves =
                 leaves.map(|(key, value)| KeyValue::new(format!("{prefix}{key}"), value.clone()));
@@ -288,7 +351,7 @@ impl SpanState {
             let links: Vec<_> = links
                 .map(|link| opentelemetry::trace::Link::with_context(link.context.clone()))
                 .collect();
-            (record.name.clone(), record.kind.clone(), attributes, links)
+            (record.name().to_owned(), record.kind.clone(), attributes, links)
         });
         let Some((name, kind, attributes, links)) = known else {
             return (false, TraceState::default()); // closed: no one will see what is decided
@@ -305,9 +368,8 @@ impl SpanState {
                         patch.set(key.to_owned(), value.clone());
                         let dropped = live.own.document.apply_within(patch, most) as u32;
                         live.record.dropped_attributes += dropped;
-                    } else {
-                        let key = KeyRef::Borrowed(key.as_str());
-                        live.record.set_attribute(key, ValueRef::from(value), most);
+                    } else if ![BUSY, IDLE].contains(&key.as_str()) {
+                        live.record.set_attribute(key.as_str(), ValueRef::from(value), most);
                     }
                 }
             });
@@ -365,8 +427,10 @@ impl SpanState {
         patch: Document<Value>,
         time: u64,
     ) -> Result<usize, Document<Value>> {
-        let mut phase = crate::sync::lock(&self.phase);
-        let Phase::Open(live) = &mut *phase else { return Err(patch) };
+        let live = &mut *crate::sync::lock(&self.live);
+        if !live.is_open {
+            return Err(patch);
+        }
         // Shutdown meets every span that is remembered, and waits here until this is done.
         if !live.is_enriched() && !self.installation.remember(self) {
             return Err(patch);
@@ -400,65 +464,78 @@ impl SpanState {
     /// The span has ended: hands its record to the pipeline, and its session's document with it.
     pub(crate) fn close(&self, now: impl FnOnce() -> u64) {
         let started = self.start();
-        let Some(mut live) = self.take() else { return };
-        let is_enriched = live.is_enriched();
-        if is_enriched {
-            self.installation.forget(self);
-        }
-        let next = SpanRecord::begin("", 0, self.installation.scope.clone());
-        let mut record = std::mem::replace(&mut live.record, next);
-        let (own, scoped) = (std::mem::take(&mut live.own), live.scoped.take());
-        let (session, timings) = (live.session.take(), std::mem::take(&mut live.timings));
-        live.recycle();
-        let is_sampled = started.context.is_sampled();
-        record.feedback = is_enriched;
-        if !is_sampled && !is_enriched {
-            self.installation.count_unsampled();
-            record.recycle();
+        let mut guard = crate::sync::lock(&self.live);
+        let live = &mut *guard;
+        if !std::mem::take(&mut live.is_open) {
             return;
         }
+        self.is_closed.store(true, Ordering::Release);
+        if live.is_enriched() {
+            self.installation.forget(self);
+            live.record.feedback = true;
+        }
+        let mut apart = None;
+        if started.context.is_sampled() || live.record.feedback {
+            apart = self.complete(live, started, now);
+            self.installation.push(&mut live.record);
+        } else {
+            self.installation.count_unsampled();
+        }
+        let contexts = live.clear();
+        drop(guard);
+        // Only now, since foreign code may run: of id generators, and where a context is dropped.
+        if let Some((session, scope, scoped)) = apart {
+            self.carry(&session, started, Some(scope), scoped);
+        }
+        drop(contexts);
+    }
+
+    /// Says in the record what is known only now. Returns the session's document, and the session,
+    /// if it has to travel apart.
+    fn complete(
+        &self,
+        live: &mut Live,
+        started: &Started,
+        now: impl FnOnce() -> u64,
+    ) -> Option<(Option<Session>, Scope, Enriched)> {
         let settings = &self.installation.settings;
         let most = settings.span_limits.max_attributes_per_span as usize;
+        let record = &mut live.record;
         if settings.switches.tracked_inactivity {
-            for (key, nanos) in [("busy_ns", timings.busy), ("idle_ns", timings.idle)] {
-                let value = ValueRef::I64(i64::try_from(nanos).unwrap_or(i64::MAX));
-                record.set_attribute(KeyRef::Static(key), value, most);
-            }
+            self.timings.tell(&mut record.attributes);
         }
-
-        // A session's feedback travels on the span unless that has feedback of its own.
-        let (document, scope) = match scoped.map(|scoped| *scoped) {
-            Some((scope, scoped)) if own.document.leaves().len() == 0 => (scoped, Some(scope)),
-            Some((scope, scoped)) => {
-                self.carry(&session, started, Some(scope), scoped);
-                (own, None)
-            }
-            None => (own, None),
-        };
-        let (leaves, cleared) = document.document.into_parts();
-        let reserved = carrier::Reserved {
-            session: session.as_ref(),
-            scope,
-            is_late: false,
-            is_unsampled: !is_sampled,
-            time: scope.map(|_| document.time),
-            cleared: if scope.is_some() { cleared } else { Vec::new() },
-            prefix: settings.convention.prefix(),
-        };
-        reserved.put_first(leaves, &mut record, most);
-
         record.trace_id = started.context.trace_id();
         record.span_id = started.context.span_id();
         record.parent = started.parent;
         record.flags = started.context.trace_flags();
-        record.trace_state = started.context.trace_state().clone();
-        record.end = match timings {
-            Timings { ended: Some(ended), .. } => ended,
-            Timings { exited: 0, .. } => now(),
-            Timings { exited, .. } => exited,
+        if *started.context.trace_state() != TraceState::NONE {
+            record.trace_state = started.context.trace_state().clone();
+        }
+        let exited = self.timings.exited.load(Ordering::Relaxed);
+        let end = live.ended.unwrap_or_else(|| if exited == 0 { now() } else { exited });
+        record.end = end.max(record.start);
+
+        // A session's feedback travels on the span unless that has feedback of its own.
+        let (own, scoped) = (std::mem::take(&mut live.own), live.scoped.take());
+        let (document, scope, apart) = match scoped.map(|scoped| *scoped) {
+            Some((scope, scoped)) if own.document.leaves().len() == 0 => {
+                (scoped, Some(scope), None)
+            }
+            Some((scope, scoped)) => (own, None, Some((live.session.clone(), scope, scoped))),
+            None => (own, None, None),
         };
-        record.end = record.end.max(record.start);
-        self.installation.push(record);
+        let (leaves, cleared) = document.document.into_parts();
+        let reserved = carrier::Reserved {
+            session: live.session.as_ref(),
+            scope,
+            is_late: false,
+            is_unsampled: !started.context.is_sampled(),
+            time: scope.map(|_| document.time),
+            cleared: if scope.is_some() { cleared } else { Vec::new() },
+            prefix: settings.convention.prefix(),
+        };
+        reserved.put_first(leaves, record, most);
+        apart
     }
 
     /// The pipeline is about to end and the span is still open: its documents leave without it.
@@ -473,17 +550,6 @@ impl SpanState {
         }
         if let Some((scope, scoped)) = scoped.map(|scoped| *scoped) {
             self.carry(&session, started, Some(scope), scoped);
-        }
-    }
-
-    /// Ends what may change.
-    fn take(&self) -> Option<Box<Live>> {
-        let mut phase = crate::sync::lock(&self.phase);
-        let Phase::Open(live) = &*phase else { return None };
-        let closed = Phase::Closed(live.session.clone());
-        match std::mem::replace(&mut *phase, closed) {
-            Phase::Open(live) => Some(live),
-            Phase::Closed(_) => None,
         }
     }
 
@@ -503,16 +569,5 @@ impl SpanState {
             id: None,
         };
         carrier.send(&self.installation);
-    }
-}
-
-/// A span ends at the latest when the registry forgets it: its layer may have been taken out by
-/// `reload` and never hear that it closed.
-impl Drop for SpanState {
-    fn drop(&mut self) {
-        let is_open = self.phase.get_mut().is_ok_and(|phase| matches!(phase, Phase::Open(_)));
-        if is_open {
-            self.close(clock::now);
-        }
     }
 }

@@ -13,9 +13,16 @@ enum Type {
 }
 
 /// The types by themselves, for tags of one byte that are put together elsewhere.
-pub(super) const VARINT: u8 = Type::Varint as u8;
-pub(super) const FIXED64: u8 = Type::Fixed64 as u8;
-pub(super) const LENGTH: u8 = Type::Length as u8;
+pub(crate) const VARINT: u8 = Type::Varint as u8;
+pub(crate) const FIXED64: u8 = Type::Fixed64 as u8;
+pub(crate) const LENGTH: u8 = Type::Length as u8;
+pub(crate) const FIXED32: u8 = Type::Fixed32 as u8;
+
+/// A tag of one byte: field numbers up to 15.
+pub(crate) const fn tag_of(field: u32, wire_type: u8) -> u8 {
+    assert!(field < 16);
+    (field << 3) as u8 | wire_type
+}
 
 fn tag(out: &mut Vec<u8>, field: u32, wire_type: Type) {
     varint(out, u64::from(field << 3 | wire_type as u32));
@@ -30,7 +37,7 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// `value` as a varint in `room`.
-pub(super) fn varint_in(room: &mut [u8; 10], mut value: u64) -> &[u8] {
+pub(crate) fn varint_in(room: &mut [u8; 10], mut value: u64) -> &[u8] {
     let mut length = 0;
     for byte in room.iter_mut() {
         length += 1;
@@ -45,7 +52,7 @@ pub(super) fn varint_in(room: &mut [u8; 10], mut value: u64) -> &[u8] {
 }
 
 /// A varint at the beginning of `bytes`, and how many of them it takes.
-pub(super) fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+pub(crate) fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0;
     for (at, byte) in bytes.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * at);
@@ -57,17 +64,17 @@ pub(super) fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
 }
 
 /// How many bytes `value` takes as a varint.
-pub(super) const fn varint_size(value: u64) -> usize {
+pub(crate) const fn varint_size(value: u64) -> usize {
     // Seven bits a byte, and one byte for zero.
     ((64 - (value | 1).leading_zeros()) as usize).div_ceil(7)
 }
 
 /// How many bytes a field of `length` bytes takes, with a tag of one byte and its length.
-pub(super) const fn field_size(length: usize) -> usize {
+pub(crate) const fn field_size(length: usize) -> usize {
     1 + varint_size(length as u64) + length
 }
 
-pub(super) fn uint32(out: &mut Vec<u8>, field: u32, value: u32) {
+pub(crate) fn uint32(out: &mut Vec<u8>, field: u32, value: u32) {
     if value != 0 {
         varint_always(out, field, value.into());
     }
@@ -78,21 +85,21 @@ fn varint_always(out: &mut Vec<u8>, field: u32, value: u64) {
     varint(out, value);
 }
 
-pub(super) fn fixed32(out: &mut Vec<u8>, field: u32, value: u32) {
+pub(crate) fn fixed32(out: &mut Vec<u8>, field: u32, value: u32) {
     if value != 0 {
         tag(out, field, Type::Fixed32);
         out.extend_from_slice(&value.to_le_bytes());
     }
 }
 
-pub(super) fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
+pub(crate) fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
     if value != 0 {
         tag(out, field, Type::Fixed64);
         out.extend_from_slice(&value.to_le_bytes());
     }
 }
 
-pub(super) fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
+pub(crate) fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
     if !value.is_empty() {
         bytes_always(out, field, value);
     }
@@ -103,35 +110,35 @@ fn bytes_always(out: &mut Vec<u8>, field: u32, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
-pub(super) fn string(out: &mut Vec<u8>, field: u32, value: &str) {
+pub(crate) fn string(out: &mut Vec<u8>, field: u32, value: &str) {
     bytes(out, field, value.as_bytes());
 }
 
 /// Tags, lengths and numbers that stand together, gathered so that they are appended at once: two
 /// pairs of a tag and a length or number, at the most.
 #[derive(Default)]
-pub(super) struct Head {
+pub(crate) struct Head {
     bytes: [u8; 24],
     length: usize,
 }
 
 impl Head {
-    pub(super) fn written(&self) -> &[u8] {
+    pub(crate) fn written(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
 
     /// The tag and length of a field whose `length` bytes are written next.
-    pub(super) fn length_of(&mut self, field: u32, length: usize) {
+    pub(crate) fn length_of(&mut self, field: u32, length: usize) {
         self.tag(field, Type::Length);
         self.varint(length as u64);
     }
 
-    pub(super) fn varint_of(&mut self, field: u32, value: u64) {
+    pub(crate) fn varint_of(&mut self, field: u32, value: u64) {
         self.tag(field, Type::Varint);
         self.varint(value);
     }
 
-    pub(super) fn double_of(&mut self, field: u32, value: f64) {
+    pub(crate) fn double_of(&mut self, field: u32, value: f64) {
         self.tag(field, Type::Fixed64);
         self.bytes[self.length..self.length + 8].copy_from_slice(&value.to_le_bytes());
         self.length += 8;
@@ -165,7 +172,7 @@ fn length_of(out: &mut Vec<u8>, field: u32, length: usize) {
 
 /// A message whose length is known only when it is written: its place is kept, and moved if the
 /// guess of `reserved` bytes for the length was wrong.
-pub(super) fn message(
+pub(crate) fn message(
     out: &mut Vec<u8>,
     field: u32,
     reserved: usize,

@@ -1,0 +1,268 @@
+//! Attributes, kept in the form in which they leave.
+//!
+//! A value is written once, when it is recorded: as a `KeyValue` message behind those that came
+//! before it. What ends a span then copies bytes. The few places that need values back, redaction
+//! aside, which sees them before they come here, are samplers and the exporters of the OpenTelemetry
+//! SDK: they [read](Attributes::iter) them.
+
+mod key_value;
+
+use std::fmt;
+use std::ops::Range;
+
+use opentelemetry::{Array, StringValue, Value};
+
+pub(crate) use key_value::{PreparedKey, append};
+
+use crate::protobuf;
+
+/// `opentelemetry.proto.trace.v1.Span`: the field that attributes are written for.
+pub(crate) const FIELD: u32 = 9;
+
+/// Attributes in no particular order, each key once.
+#[derive(Clone, Default)]
+pub(crate) struct Attributes {
+    /// `KeyValue` messages, each preceded by its tag and length as field [`FIELD`].
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+/// One attribute value, borrowed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum ValueRef<'a> {
+    Bool(bool),
+    I64(i64),
+    F64(f64),
+    Str(&'a str),
+    Array(&'a Array),
+}
+
+impl ValueRef<'_> {
+    pub(crate) fn to_value(self) -> Value {
+        match self {
+            Self::Bool(value) => Value::Bool(value),
+            Self::I64(value) => Value::I64(value),
+            Self::F64(value) => Value::F64(value),
+            Self::Str(value) => Value::String(StringValue::from(value.to_owned())),
+            Self::Array(value) => Value::Array(value.clone()),
+        }
+    }
+}
+
+impl<'a> From<&'a Value> for ValueRef<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Bool(value) => Self::Bool(*value),
+            Value::I64(value) => Self::I64(*value),
+            Value::F64(value) => Self::F64(*value),
+            Value::String(value) => Self::Str(value.as_str()),
+            Value::Array(value) => Self::Array(value),
+            _ => Self::Str("(unsupported value)"), // `Value` is non-exhaustive
+        }
+    }
+}
+
+impl Attributes {
+    /// Room for about `attributes` of them.
+    pub(crate) fn with_capacity(attributes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(attributes * 32), count: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// As they stand in a span.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many bytes they could take without another allocation.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+    }
+
+    /// Sets `key` to `value`, whatever it was.
+    pub(crate) fn set(&mut self, key: &str, value: ValueRef<'_>) {
+        self.set_within(key, value, usize::MAX);
+    }
+
+    /// As [`set`](Self::set), unless that would make more than `most` attributes. Returns whether
+    /// the value was kept.
+    pub(crate) fn set_within(&mut self, key: &str, value: ValueRef<'_>, most: usize) -> bool {
+        let is_kept = self.remove(key) || self.count < most;
+        if is_kept {
+            self.push(key, value);
+        }
+        is_kept
+    }
+
+    /// As [`set_within`](Self::set_within) for all of `other`. Returns how many were not kept.
+    pub(crate) fn merge_within(&mut self, other: &Self, most: usize) -> usize {
+        let mut dropped = 0;
+        for (field, key, _) in other.messages() {
+            if self.remove(key) || self.count < most {
+                self.bytes.extend_from_slice(field);
+                self.count += 1;
+            } else {
+                dropped += 1;
+            }
+        }
+        dropped
+    }
+
+    /// Appends without looking whether the key is there: for keys known to be new.
+    pub(crate) fn push(&mut self, key: &str, value: ValueRef<'_>) {
+        append(&mut self.bytes, FIELD, "", key, value);
+        self.count += 1;
+    }
+
+    /// As [`push`](Self::push), for a key that is written often.
+    #[inline]
+    pub(crate) fn push_prepared(&mut self, key: &PreparedKey, value: ValueRef<'_>) {
+        key_value::append_prepared(&mut self.bytes, FIELD, key, value);
+        self.count += 1;
+    }
+
+    /// As [`push_prepared`](Self::push_prepared), for the `Debug` form of `value`.
+    pub(crate) fn push_formatted(&mut self, key: &PreparedKey, value: &dyn fmt::Debug) {
+        key_value::append_formatted(&mut self.bytes, FIELD, key, value);
+        self.count += 1;
+    }
+
+    /// As [`push`](Self::push), for all of `other`.
+    pub(crate) fn extend(&mut self, other: &Self) {
+        self.bytes.extend_from_slice(&other.bytes);
+        self.count += other.count;
+    }
+
+    /// Keeps the first `most` attributes and returns how many were cut off.
+    pub(crate) fn truncate(&mut self, most: usize) -> usize {
+        let cut = self.count.saturating_sub(most);
+        if cut > 0 {
+            let kept = self.messages().take(most).map(|(field, _, _)| field.len()).sum();
+            self.bytes.truncate(kept);
+            self.count = most;
+        }
+        cut
+    }
+
+    /// Keys and values, read back.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Value)> {
+        self.messages().filter_map(|(_, key, value)| Some((key, key_value::read_any_value(value)?)))
+    }
+
+    /// Appends them as field `field` of another message than a span.
+    pub(crate) fn append_as(&self, out: &mut Vec<u8>, field: u32) {
+        for (attribute, ..) in self.messages() {
+            out.push(protobuf::tag_of(field, protobuf::LENGTH));
+            out.extend_from_slice(&attribute[1..]);
+        }
+    }
+
+    /// Each attribute with its tag and length, its key, and its value as it is written.
+    fn messages(&self) -> impl Iterator<Item = (&[u8], &str, &[u8])> {
+        let mut bytes = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (message, rest) = key_value::read_field(bytes)?;
+            let field = &bytes[..bytes.len() - rest.len()];
+            bytes = rest;
+            let (key, value) = key_value::read(message)?;
+            Some((field, key, value))
+        })
+    }
+
+    fn remove(&mut self, key: &str) -> bool {
+        let Some(range) = self.position(key) else { return false };
+        self.bytes.drain(range);
+        self.count -= 1;
+        true
+    }
+
+    fn position(&self, key: &str) -> Option<Range<usize>> {
+        let mut end = 0;
+        self.messages().find_map(|(field, this, _)| {
+            let start = end;
+            end += field.len();
+            (this == key).then_some(start..end)
+        })
+    }
+}
+
+/// A key prepared for [`Attributes::push_prepared`].
+pub(crate) fn prepare(key: &'static str) -> PreparedKey {
+    PreparedKey::new(FIELD, key)
+}
+
+impl fmt::Debug for Attributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_set_twice_is_kept_once_with_its_last_value() {
+        let mut attributes = Attributes::default();
+        attributes.set("a", ValueRef::Str("first"));
+        attributes.set("b", ValueRef::I64(1));
+        attributes.set("a", ValueRef::Str("second"));
+        let all: Vec<_> = attributes.iter().collect();
+        assert_eq!(all, [("b", Value::I64(1)), ("a", Value::from("second"))]);
+        assert_eq!(attributes.len(), 2);
+    }
+
+    #[test]
+    fn a_value_replaced_for_ever_takes_constant_space() {
+        let mut attributes = Attributes::default();
+        attributes.set("kept", ValueRef::Str("untouched"));
+        for n in 0..100_000 {
+            attributes.set("progress", ValueRef::Str(&format!("{n} of many")));
+        }
+        assert!(attributes.capacity() < 8192, "{}", attributes.capacity());
+        let all: Vec<_> = attributes.iter().collect();
+        assert_eq!(
+            all,
+            [("kept", Value::from("untouched")), ("progress", Value::from("99999 of many"))]
+        );
+    }
+
+    #[test]
+    fn a_full_table_takes_new_values_of_keys_it_has() {
+        let mut attributes = Attributes::default();
+        attributes.set("a", ValueRef::Bool(true));
+        attributes.set("b", ValueRef::F64(0.5));
+        assert!(attributes.set_within("a", ValueRef::Bool(false), 2));
+        assert!(!attributes.set_within("c", ValueRef::I64(1), 2));
+        let mut more = Attributes::default();
+        more.set("b", ValueRef::F64(-1.0));
+        more.set("d", ValueRef::Bool(true));
+        assert_eq!(attributes.merge_within(&more, 2), 1);
+        let all: Vec<_> = attributes.iter().collect();
+        assert_eq!(all, [("a", Value::Bool(false)), ("b", Value::F64(-1.0))]);
+        assert_eq!(attributes.truncate(1), 1);
+        assert_eq!(attributes.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_debug_form_of_any_length_is_one_string() {
+        for (key, length) in [("short", 3), ("short", 55), ("short", 56), ("short", 20_000)] {
+            let text = "x".repeat(length);
+            let mut attributes = Attributes::default();
+            attributes.push("before", ValueRef::Bool(true));
+            attributes.push_formatted(&prepare(key), &format_args!("{text}"));
+            attributes.push("after", ValueRef::Bool(true));
+            let all: Vec<_> = attributes.iter().collect();
+            assert_eq!(all[1], (key, Value::from(text)));
+            assert_eq!(all[2].0, "after");
+        }
+    }
+}

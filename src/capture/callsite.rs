@@ -1,0 +1,175 @@
+//! What spans have in common: where their call site is, which fields it has and where each of them
+//! belongs, and the thread that made them. Put together once for each call site and thread.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Mutex;
+
+use tracing::Metadata;
+
+use super::visit;
+use crate::attributes::{self, Attributes, PreparedKey, ValueRef};
+use crate::record::Common;
+use crate::settings::{Convention, Settings};
+
+/// What the spans of a call site have in common.
+#[derive(Debug)]
+pub(super) struct Callsite {
+    pub(super) common: Common,
+    /// By the field's place in the call site's field set.
+    fields: Box<[Option<PreparedKey>]>,
+}
+
+impl Callsite {
+    fn new(metadata: &'static Metadata<'static>, told: Told) -> Self {
+        let names = || metadata.fields().iter().map(|field| field.name());
+        let fields = names().enumerate().map(|(at, name)| {
+            let is_first = names().take(at).all(|other| other != name);
+            let is_plain = is_first
+                && !Common::may_have(name)
+                && !name.starts_with("thread.")
+                && visit::is_plain(name, told.convention);
+            is_plain.then(|| attributes::prepare(name))
+        });
+        let fields = fields.collect();
+        Self { common: Common::new(metadata.name(), told.of(metadata)), fields }
+    }
+
+    /// The prepared key of a field that is an attribute as it is: no other of its call site or
+    /// thread has its name, and the name says nothing about where it belongs.
+    #[inline]
+    pub(super) fn plain(&self, field: usize) -> Option<&PreparedKey> {
+        self.fields.get(field)?.as_ref()
+    }
+}
+
+/// What decides how a call site is told.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    location: bool,
+    level: bool,
+    target: bool,
+    convention: Convention,
+}
+
+impl Told {
+    fn by(settings: &Settings) -> Self {
+        let switches = &settings.switches;
+        Self {
+            location: switches.location,
+            level: switches.level,
+            target: switches.target,
+            convention: settings.convention,
+        }
+    }
+
+    /// A call site and what is told of it, in one number each.
+    fn key(self, metadata: &'static Metadata<'static>) -> Key {
+        let told = u8::from(self.location)
+            | u8::from(self.level) << 1
+            | u8::from(self.target) << 2
+            | (self.convention as u8) << 3;
+        (std::ptr::from_ref(metadata).addr(), told)
+    }
+
+    fn of(self, metadata: &'static Metadata<'static>) -> Attributes {
+        let mut attributes = Attributes::default();
+        if self.location {
+            if let Some(file) = metadata.file() {
+                attributes.push("code.file.path", ValueRef::Str(file));
+            }
+            if let Some(module) = metadata.module_path() {
+                attributes.push("code.module.name", ValueRef::Str(module));
+            }
+            if let Some(line) = metadata.line() {
+                attributes.push("code.line.number", ValueRef::I64(line.into()));
+            }
+        }
+        if self.level {
+            attributes.push("level", ValueRef::Str(metadata.level().as_str()));
+        }
+        if self.target {
+            attributes.push("target", ValueRef::Str(metadata.target()));
+        }
+        attributes
+    }
+}
+
+type Key = (usize, u8);
+
+/// Every call site met so far. What is leaked is bounded: a call site is a static of the program.
+static KNOWN: Mutex<Option<HashMap<Key, &'static Callsite>>> = Mutex::new(None);
+
+thread_local! {
+    /// What this thread knows of it.
+    static MINE: RefCell<HashMap<Key, &'static Callsite, BuildHasherDefault<Mixed>>> =
+        RefCell::default();
+    static THREAD: OnceCell<Attributes> = const { OnceCell::new() };
+}
+
+/// What is known of the call site of `metadata`.
+pub(super) fn of(metadata: &'static Metadata<'static>, settings: &Settings) -> &'static Callsite {
+    let told = Told::by(settings);
+    let key = told.key(metadata);
+    let mine = MINE.try_with(|mine| {
+        *mine.borrow_mut().entry(key).or_insert_with(|| known(key, metadata, told))
+    });
+    mine.unwrap_or_else(|_| known(key, metadata, told))
+}
+
+fn known(key: Key, metadata: &'static Metadata<'static>, told: Told) -> &'static Callsite {
+    let mut known = crate::sync::lock(&KNOWN);
+    known
+        .get_or_insert_default()
+        .entry(key)
+        .or_insert_with(|| Box::leak(Box::new(Callsite::new(metadata, told))))
+}
+
+/// Appends the attributes of every span that this thread makes.
+pub(super) fn append_thread(to: &mut Attributes) {
+    // A thread that is being torn down isn't told.
+    let _ = THREAD.try_with(|thread| to.extend(thread.get_or_init(this_thread)));
+}
+
+fn this_thread() -> Attributes {
+    let thread = std::thread::current();
+    // The number is only to be had from the `Debug` form, `ThreadId(7)`.
+    let id = format!("{:?}", thread.id());
+    let digits = id.trim_matches(|c: char| !c.is_ascii_digit());
+    let mut attributes = Attributes::default();
+    attributes.push("thread.id", ValueRef::I64(digits.parse().unwrap_or(0)));
+    if let Some(name) = thread.name() {
+        attributes.push("thread.name", ValueRef::Str(name));
+    }
+    attributes
+}
+
+/// Hashes addresses, which no stranger chooses, by a multiplication.
+#[derive(Default)]
+struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(value.into());
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // Both ends of the product are used: the table takes its buckets from one, its tags from
+        // the other.
+        let product = u128::from(self.0.rotate_left(5) ^ value) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+}
