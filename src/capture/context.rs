@@ -1,7 +1,7 @@
 //! The captured span as the active span of the OpenTelemetry API, live.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use opentelemetry::trace::{Span, SpanContext, Status, TraceContextExt};
@@ -47,7 +47,7 @@ pub(super) fn of(span: &Arc<SpanState>) -> Option<Context> {
 
 /// Of a span that has started. Calls nothing foreign.
 fn make(span: &Arc<SpanState>, live: &Live) -> Context {
-    let live_span = LiveSpan { context: span.start().context.clone(), state: Arc::downgrade(span) };
+    let live_span = LiveSpan(span.clone());
     let context = match &live.parent_context {
         Some(parent) => parent.with_span(live_span),
         None => Context::new().with_span(live_span),
@@ -79,56 +79,48 @@ pub(crate) fn current() -> Context {
 }
 
 /// A captured span as the OpenTelemetry API sees it. Changes reach the span as long as it is open.
+///
+/// The span's state keeps the context that holds this, until it closes.
 #[derive(Debug)]
-struct LiveSpan {
-    context: SpanContext,
-    /// Weak, since the span's state keeps the context that holds this.
-    state: Weak<SpanState>,
-}
+struct LiveSpan(Arc<SpanState>);
 
 impl Span for LiveSpan {
     fn add_event_with_timestamp<T>(&mut self, name: T, time: SystemTime, attributes: Vec<KeyValue>)
     where
         T: Into<Cow<'static, str>>,
     {
-        let Some(state) = self.state.upgrade() else { return };
-        add_event(&state, name.into(), time, attributes);
+        add_event(&self.0, name.into(), time, attributes);
     }
 
     fn span_context(&self) -> &SpanContext {
-        &self.context
+        &self.0.start().context
     }
 
     fn is_recording(&self) -> bool {
-        self.state.upgrade().is_some_and(|state| state.change(|_| ()).is_some())
+        self.0.is_open()
     }
 
     fn set_attribute(&mut self, attribute: KeyValue) {
-        let Some(state) = self.state.upgrade() else { return };
-        set_attributes(&state, [attribute]);
+        set_attributes(&self.0, [attribute]);
     }
 
     fn set_status(&mut self, status: Status) {
-        let Some(state) = self.state.upgrade() else { return };
-        state.change(|live| live.record.set_status(status));
+        self.0.change(|live| live.record.set_status(status));
     }
 
     fn update_name<T>(&mut self, new_name: T)
     where
         T: Into<Cow<'static, str>>,
     {
-        let Some(state) = self.state.upgrade() else { return };
-        state.change(|live| live.record.name = Some(new_name.into()));
+        self.0.change(|live| live.record.name = Some(new_name.into()));
     }
 
     fn add_link(&mut self, span_context: SpanContext, attributes: Vec<KeyValue>) {
-        let Some(state) = self.state.upgrade() else { return };
-        add_link(&state, span_context, attributes);
+        add_link(&self.0, span_context, attributes);
     }
 
     fn end_with_timestamp(&mut self, timestamp: SystemTime) {
-        let Some(state) = self.state.upgrade() else { return };
-        state.change(|live| live.ended.get_or_insert(clock::unix_nanos(timestamp)).to_owned());
+        self.0.change(|live| live.ended.get_or_insert(clock::unix_nanos(timestamp)).to_owned());
     }
 }
 

@@ -332,6 +332,17 @@ fn status_code(code: &str) -> Option<Status> {
 /// A [`Visit`] of which only the typed core differs: everything becomes one of three calls.
 pub(super) trait Values {
     fn value(&mut self, field: &Field, value: ValueRef<'_>);
+    /// One that doesn't fit becomes a text: exact beats chartable.
+    fn integer<T>(&mut self, field: &Field, value: T)
+    where
+        T: Copy + fmt::Display,
+        i64: TryFrom<T>,
+    {
+        match i64::try_from(value) {
+            Ok(value) => self.value(field, ValueRef::I64(value)),
+            Err(_) => self.value(field, ValueRef::Str(&value.to_string())),
+        }
+    }
     /// Of `Debug` and `Display` values.
     fn formatted(&mut self, field: &Field, value: &dyn fmt::Debug);
     fn error(&mut self, field: &Field, error: &ErrorText);
@@ -364,14 +375,6 @@ impl ErrorText {
     }
 }
 
-/// An integer as an attribute: exact beats chartable.
-pub(super) fn integer(value: i128, then: impl FnOnce(ValueRef<'_>)) {
-    match i64::try_from(value) {
-        Ok(value) => then(ValueRef::I64(value)),
-        Err(_) => then(ValueRef::Str(&value.to_string())),
-    }
-}
-
 /// Implements [`Visit`] by [`Values`].
 macro_rules! visit_values {
     ($visitor:ty) => {
@@ -385,18 +388,15 @@ macro_rules! visit_values {
             }
 
             fn record_u64(&mut self, field: &tracing::field::Field, value: u64) {
-                $crate::capture::visit::integer(value.into(), |value| self.value(field, value));
+                self.integer(field, value);
             }
 
             fn record_i128(&mut self, field: &tracing::field::Field, value: i128) {
-                $crate::capture::visit::integer(value, |value| self.value(field, value));
+                self.integer(field, value);
             }
 
             fn record_u128(&mut self, field: &tracing::field::Field, value: u128) {
-                match i128::try_from(value) {
-                    Ok(value) => self.record_i128(field, value),
-                    Err(_) => self.value(field, ValueRef::Str(&value.to_string())),
-                }
+                self.integer(field, value);
             }
 
             fn record_f64(&mut self, field: &tracing::field::Field, value: f64) {

@@ -1,6 +1,6 @@
 //! `opentelemetry.proto.trace.v1.Span`, as it stands in `ScopeSpans`.
 
-use opentelemetry::trace::{SpanId, SpanKind, Status};
+use opentelemetry::trace::{SpanId, SpanKind, Status, TraceState};
 
 use crate::attributes::{self, ValueRef};
 use crate::protobuf as wire;
@@ -31,69 +31,108 @@ const FLAGS: u32 = 16;
 const CONTEXT_HAS_IS_REMOTE: u32 = 0x100;
 const CONTEXT_IS_REMOTE: u32 = 0x200;
 
-/// The fields that every span has, one behind the other: tags and lengths, and room for the rest.
-/// The parent stands last, so that a root is the same without it.
-const FIXED: [u8; 64] = {
-    let mut fixed = [0; 64];
-    fixed[0] = wire::tag_of(TRACE_ID, wire::LENGTH);
-    fixed[1] = 16;
-    fixed[18] = wire::tag_of(SPAN_ID, wire::LENGTH);
-    fixed[19] = 8;
-    fixed[28] = wire::tag_of(START_TIME_UNIX_NANO, wire::FIXED64);
-    fixed[37] = wire::tag_of(END_TIME_UNIX_NANO, wire::FIXED64);
-    fixed[46] = wire::tag_of(KIND, wire::VARINT);
+/// A span's tag and length, and the fields that every span has: room for what differs, and the rest.
+/// What a span may have otherwise, or not at all, stands at the ends: an unset status, which is sent
+/// as `opentelemetry-otlp` does it, and the parent.
+const HEAD: [u8; 69] = {
+    let mut head = [0; 69];
+    head[0] = wire::tag_of(SPANS, wire::LENGTH);
+    head[3] = wire::tag_of(STATUS, wire::LENGTH);
+    head[5] = wire::tag_of(TRACE_ID, wire::LENGTH);
+    head[6] = 16;
+    head[23] = wire::tag_of(SPAN_ID, wire::LENGTH);
+    head[24] = 8;
+    head[33] = wire::tag_of(START_TIME_UNIX_NANO, wire::FIXED64);
+    head[42] = wire::tag_of(END_TIME_UNIX_NANO, wire::FIXED64);
+    head[51] = wire::tag_of(KIND, wire::VARINT);
     // A tag of two bytes: field numbers from 16 on.
-    fixed[48] = (FLAGS << 3) as u8 & 0x7f | wire::FIXED32 | 0x80;
-    fixed[49] = (FLAGS >> 4) as u8;
-    fixed[54] = wire::tag_of(PARENT_SPAN_ID, wire::LENGTH);
-    fixed[55] = 8;
-    fixed
+    head[53] = (FLAGS << 3) as u8 & 0x7f | wire::FIXED32 | 0x80;
+    head[54] = (FLAGS >> 4) as u8;
+    head[59] = wire::tag_of(PARENT_SPAN_ID, wire::LENGTH);
+    head[60] = 8;
+    head
 };
 
-/// How much of [`FIXED`] is a root's.
-const FIXED_OF_ROOT: usize = 54;
+/// Where in [`HEAD`] the message begins: behind a length of two bytes, and if a status is set, behind
+/// the unset one.
+const MESSAGE: usize = 3;
+const MESSAGE_WITH_STATUS: usize = 5;
+
+/// Where [`HEAD`] ends for a root.
+const END_OF_ROOT: usize = 59;
 
 /// Appends `record` to the spans of a `ScopeSpans`.
 pub(crate) fn append_span(out: &mut Vec<u8>, record: &SpanRecord) {
-    // Most spans take between 128 bytes and 16 KiB: two bytes for their length.
+    let mut head = head(record);
+    let end = if record.parent.span_id == SpanId::INVALID { END_OF_ROOT } else { HEAD.len() };
+    let callsite = match (&record.name, record.callsite) {
+        (None, Some(callsite)) => callsite.encoded(common),
+        (Some(_), Some(callsite)) => callsite.attributes().as_bytes(),
+        (_, None) => &[],
+    };
+    let attributes = record.attributes.as_bytes();
+    let length = end - MESSAGE + callsite.len() + attributes.len();
+    if is_plain(record) && (0x80..0x4000).contains(&length) {
+        // Most spans: their length takes two bytes.
+        (head[1], head[2]) = (length as u8 | 0x80, (length >> 7) as u8);
+        out.reserve(MESSAGE + length);
+        out.extend_from_slice(&head[..end]);
+        out.extend_from_slice(callsite);
+        out.extend_from_slice(attributes);
+        return;
+    }
+    let start = if record.status == Status::Unset { MESSAGE } else { MESSAGE_WITH_STATUS };
     wire::message(out, SPANS, 2, |out| {
-        append_fixed(out, record);
-        append_trace_state(out, TRACE_STATE, &record.trace_state);
-        match (&record.name, record.callsite) {
-            (None, Some(callsite)) => out.extend_from_slice(callsite.encoded(common)),
-            (_, callsite) => {
-                wire::string(out, NAME, record.name());
-                let common = callsite.map_or(&[][..], |callsite| callsite.attributes().as_bytes());
-                out.extend_from_slice(common);
-            }
-        }
-        out.extend_from_slice(record.attributes.as_bytes());
-        for (key, value) in &record.enrichments.leaves {
-            let prefix = record.enrichments.prefix;
-            attributes::append(out, ATTRIBUTES, prefix, key, ValueRef::from(value));
-        }
-        wire::uint32(out, DROPPED_ATTRIBUTES_COUNT, record.dropped_attributes);
-        record.events.iter().for_each(|event| append_event(out, event));
-        wire::uint32(out, DROPPED_EVENTS_COUNT, record.dropped_events);
-        record.links.iter().for_each(|link| append_link(out, link));
-        wire::uint32(out, DROPPED_LINKS_COUNT, record.dropped_links);
-        append_status(out, &record.status);
+        out.extend_from_slice(&head[start..end]);
+        out.extend_from_slice(callsite);
+        out.extend_from_slice(attributes);
+        append_rest(out, record);
     });
 }
 
+/// Whether a record has nothing but a head, a call site and attributes.
+fn is_plain(record: &SpanRecord) -> bool {
+    let counts = record.dropped_attributes | record.dropped_events | record.dropped_links;
+    record.name.is_none()
+        && record.callsite.is_some()
+        && record.trace_state == TraceState::NONE
+        && record.enrichments.leaves.is_empty()
+        && record.events.is_empty()
+        && record.links.is_empty()
+        && record.status == Status::Unset
+        && counts == 0
+}
+
 #[inline]
-fn append_fixed(out: &mut Vec<u8>, record: &SpanRecord) {
-    let mut fixed = FIXED;
-    fixed[2..18].copy_from_slice(&record.trace_id.to_bytes());
-    fixed[20..28].copy_from_slice(&record.span_id.to_bytes());
-    fixed[29..37].copy_from_slice(&record.start.to_le_bytes());
-    fixed[38..46].copy_from_slice(&record.end.to_le_bytes());
-    fixed[47] = kind(&record.kind);
+fn head(record: &SpanRecord) -> [u8; HEAD.len()] {
+    let mut head = HEAD;
+    head[7..23].copy_from_slice(&record.trace_id.to_bytes());
+    head[25..33].copy_from_slice(&record.span_id.to_bytes());
+    head[34..42].copy_from_slice(&record.start.to_le_bytes());
+    head[43..51].copy_from_slice(&record.end.to_le_bytes());
+    head[52] = kind(&record.kind);
     let flags = flags(record.flags.to_u8(), record.parent.is_remote);
-    fixed[50..54].copy_from_slice(&flags.to_le_bytes());
-    fixed[56..64].copy_from_slice(&record.parent.span_id.to_bytes());
-    let is_root = record.parent.span_id == SpanId::INVALID;
-    out.extend_from_slice(if is_root { &fixed[..FIXED_OF_ROOT] } else { &fixed });
+    head[55..59].copy_from_slice(&flags.to_le_bytes());
+    head[61..69].copy_from_slice(&record.parent.span_id.to_bytes());
+    head
+}
+
+/// What few spans have.
+fn append_rest(out: &mut Vec<u8>, record: &SpanRecord) {
+    append_trace_state(out, TRACE_STATE, &record.trace_state);
+    if record.name.is_some() || record.callsite.is_none() {
+        wire::string(out, NAME, record.name());
+    }
+    for (key, value) in &record.enrichments.leaves {
+        let prefix = record.enrichments.prefix;
+        attributes::append(out, ATTRIBUTES, prefix, key, ValueRef::from(value));
+    }
+    wire::uint32(out, DROPPED_ATTRIBUTES_COUNT, record.dropped_attributes);
+    record.events.iter().for_each(|event| append_event(out, event));
+    wire::uint32(out, DROPPED_EVENTS_COUNT, record.dropped_events);
+    record.links.iter().for_each(|link| append_link(out, link));
+    wire::uint32(out, DROPPED_LINKS_COUNT, record.dropped_links);
+    append_status(out, &record.status);
 }
 
 /// What all spans of a call site have in common, as each of them has it.
@@ -131,12 +170,8 @@ fn flags(trace_flags: u8, is_remote: bool) -> u32 {
 }
 
 /// The W3C form; empty for nearly every span, which then costs nothing.
-fn append_trace_state(
-    out: &mut Vec<u8>,
-    field: u32,
-    trace_state: &opentelemetry::trace::TraceState,
-) {
-    if *trace_state != opentelemetry::trace::TraceState::NONE {
+fn append_trace_state(out: &mut Vec<u8>, field: u32, trace_state: &TraceState) {
+    if *trace_state != TraceState::NONE {
         wire::string(out, field, &trace_state.header());
     }
 }
@@ -172,12 +207,12 @@ fn append_link(out: &mut Vec<u8>, link: &Link) {
     });
 }
 
-/// `Status`, also where nothing is set, as `opentelemetry-otlp` sends it.
+/// `Status`, if it is set.
 fn append_status(out: &mut Vec<u8>, status: &Status) {
     const MESSAGE: u32 = 2;
     const CODE: u32 = 3;
     let (code, message) = match status {
-        Status::Unset => (0, ""),
+        Status::Unset => return,
         Status::Ok => (1, ""),
         Status::Error { description } => (2, description.as_ref()),
     };

@@ -71,8 +71,8 @@ pub(crate) fn meet(id: &Id, state: Arc<SpanState>) {
 pub(crate) fn take(id: &Id, installation: &Arc<Installation>) -> Option<Arc<SpanState>> {
     let met = SPANS.try_with(|spans| {
         let met = &mut spans.borrow_mut().met;
-        let at = met.iter().rposition(|met| met.is(id, installation))?;
-        Some(met.remove(at).state)
+        let found = pop_if(met, |met| met.is(id, installation));
+        found.map(|met| met.state)
     });
     met.ok().flatten().filter(|state| state.is_open())
 }
@@ -93,9 +93,8 @@ pub(crate) fn exit(
 ) -> Option<(Arc<SpanState>, Option<ContextGuard>)> {
     let exited = SPANS.try_with(|spans| {
         let entered = &mut spans.borrow_mut().entered;
-        let at = entered.iter().rposition(|entered| entered.span.is(id, installation))?;
-        let Entered { span, guard } = entered.remove(at);
-        Some((span.state, guard))
+        let exited = pop_if(entered, |entered| entered.span.is(id, installation))?;
+        Some((exited.span.state, exited.guard))
     });
     exited.ok().flatten()
 }
@@ -109,4 +108,13 @@ pub(crate) fn innermost(id: &Id, installation: &Arc<Installation>) -> Option<Arc
         (last.span.id == *id && last.span.state.is_open()).then(|| last.span.state.clone())
     });
     innermost.ok().flatten()
+}
+
+/// Takes away the last of `all` that `is` the one, most likely the very last.
+#[inline]
+fn pop_if<T>(all: &mut Vec<T>, is: impl Fn(&T) -> bool) -> Option<T> {
+    match all.last() {
+        Some(last) if is(last) => all.pop(),
+        _ => all.iter().rposition(is).map(|at| all.remove(at)),
+    }
 }

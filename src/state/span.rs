@@ -207,7 +207,10 @@ impl Live {
         } = self;
         record.clear();
         (*is_open, *session_is_own, *ended) = (false, false, None);
-        (*own, *scoped) = (Enriched::default(), None);
+        if !own.document.is_empty() || own.is_feedback {
+            *own = Enriched::default();
+        }
+        *scoped = None;
         [parent_context.take(), context.take()]
     }
 }
