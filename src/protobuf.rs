@@ -36,19 +36,20 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// `value` as a varint in `room`.
-pub(crate) fn varint_in(room: &mut [u8; 10], mut value: u64) -> &[u8] {
+/// Writes `value` as a varint into `room`, and returns how many bytes it takes.
+#[inline]
+pub(crate) fn varint_in(room: &mut [u8; 10], mut value: u64) -> usize {
     let mut length = 0;
     for byte in room.iter_mut() {
         length += 1;
-        if value < 0x80 {
-            *byte = value as u8;
-            break;
-        }
         *byte = value as u8 | 0x80;
         value >>= 7;
+        if value == 0 {
+            *byte &= 0x7f;
+            break;
+        }
     }
-    &room[..length]
+    length
 }
 
 /// A varint at the beginning of `bytes`, and how many of them it takes.
@@ -212,7 +213,9 @@ mod tests {
                 varint(&mut out, value);
                 assert_eq!(out.len(), varint_size(value), "{value}");
                 assert_eq!(read_varint(&out), Some((value, out.len())));
-                assert_eq!(varint_in(&mut [0; 10], value), out);
+                let mut room = [0; 10];
+                let length = varint_in(&mut room, value);
+                assert_eq!(room[..length], out);
             }
         }
     }

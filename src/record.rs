@@ -147,6 +147,7 @@ impl Default for SpanRecord {
 
 impl SpanRecord {
     /// Makes the record blank, and keeps its memory for another span.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         // A large span is an exception: its memory is better given back.
         if self.attributes.capacity() > 4096 || self.events.capacity() > 64 {

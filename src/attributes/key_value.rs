@@ -118,6 +118,7 @@ pub(super) fn append_formatted(
     out[start + 1] = (out.len() - start - 2) as u8;
 }
 
+#[inline]
 fn is_short(value: ValueRef<'_>) -> bool {
     match value {
         ValueRef::Bool(_) | ValueRef::I64(_) | ValueRef::F64(_) => true,
@@ -142,10 +143,13 @@ fn short_value(out: &mut Vec<u8>, start: usize, value: ValueRef<'_>) {
             out.extend_from_slice(&[VALUE_TAG, 2, BOOL_TAG, u8::from(value)]);
         }
         ValueRef::I64(value) => {
-            let mut room = [0; 10];
-            let number = wire::varint_in(&mut room, value as u64);
-            out.extend_from_slice(&[VALUE_TAG, 1 + number.len() as u8, INT_TAG]);
-            out.extend_from_slice(number);
+            // All bytes a number may take, and those it doesn't take away again: of one size, they
+            // are copied at once.
+            let mut number = [0; 10];
+            let length = wire::varint_in(&mut number, value as u64);
+            out.extend_from_slice(&[VALUE_TAG, 1 + length as u8, INT_TAG]);
+            out.extend_from_slice(&number);
+            out.truncate(out.len() - (number.len() - length));
         }
         ValueRef::F64(value) => {
             out.extend_from_slice(&[VALUE_TAG, 9, DOUBLE_TAG]);

@@ -73,6 +73,7 @@ impl Told {
         (std::ptr::from_ref(metadata).addr(), told)
     }
 
+    #[inline]
     fn of(self, metadata: &'static Metadata<'static>) -> Attributes {
         let mut attributes = Attributes::default();
         if self.location {
@@ -127,6 +128,7 @@ fn known(key: Key, metadata: &'static Metadata<'static>, told: Told) -> &'static
 }
 
 /// Appends the attributes of every span that this thread makes.
+#[inline]
 pub(super) fn append_thread(to: &mut Attributes) {
     // A thread that is being torn down isn't told.
     let _ = THREAD.try_with(|thread| to.extend(thread.get_or_init(this_thread)));

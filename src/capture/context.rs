@@ -14,6 +14,7 @@ use crate::session::Session;
 use crate::state::{self, Live, SpanState};
 
 /// Makes `span` the active one on this thread until the guard is dropped.
+#[inline]
 pub(super) fn attach(span: &Arc<SpanState>) -> Option<ContextGuard> {
     let context = span.change(|live| match &live.context {
         Some(context) => context.clone(),
@@ -46,6 +47,7 @@ pub(super) fn of(span: &Arc<SpanState>) -> Option<Context> {
 }
 
 /// Of a span that has started. Calls nothing foreign.
+#[inline]
 fn make(span: &Arc<SpanState>, live: &Live) -> Context {
     let live_span = LiveSpan(span.clone());
     let context = match &live.parent_context {

@@ -37,6 +37,7 @@ pub(crate) use context::current as current_context;
 
 impl FeedbackLayer {
     /// Whether nothing is captured on this thread now.
+    #[inline]
     fn is_off(&self) -> bool {
         quiet::is_this_thread()
             || self.is_inert()
@@ -57,15 +58,17 @@ impl FeedbackLayer {
     }
 
     /// The captured span around one that is being made.
+    #[inline]
     fn parent_of<S: for<'span> LookupSpan<'span>>(
         &self,
         span: &SpanRef<'_, S>,
     ) -> Option<Arc<SpanState>> {
         let parent = span.parent()?;
-        local::innermost(&parent.id(), self.installation()).or_else(|| Self::nearest(Some(parent)))
+        local::get(&parent.id(), self.installation()).or_else(|| Self::nearest(Some(parent)))
     }
 
     /// Says what is known of a span before its fields: parents, session, and where it was made.
+    #[inline]
     fn describe(
         &self,
         live: &mut Live,
@@ -86,15 +89,17 @@ impl FeedbackLayer {
         }
     }
 
+    #[inline]
     fn inherited_session(
         &self,
         context: Option<&OtelContext>,
         parent: Option<&Arc<SpanState>>,
     ) -> Option<Session> {
         let of_context = context
-            .filter(|context| !parent.is_some_and(|parent| is_active(parent, context)))
-            .and_then(|context| context.get::<Session>().cloned());
+            .and_then(|context| Some((context, context.get::<Session>()?)))
+            .filter(|(context, _)| !parent.is_some_and(|parent| is_active(parent, context)));
         of_context
+            .map(|(_, session)| session.clone())
             .or_else(|| parent.and_then(|parent| parent.session()))
             .or_else(|| self.installation().settings.session.clone())
     }
@@ -127,13 +132,6 @@ where
             return;
         }
         let Some(span) = ctx.span(id) else { return };
-        if Self::state(&span).is_some() {
-            // Captured by another layer. Which one stays is the registry's to say, if it knows.
-            if !self.has_claim() {
-                self.become_inert();
-            }
-            return;
-        }
         let parent = self.parent_of(&span);
         if let Some(parent) = &parent {
             parent.start(); // it has a child: its place is fixed
@@ -148,8 +146,17 @@ where
         if is_feedback {
             state.remember_fields();
         }
-        span.extensions_mut().replace(Captured::new(state.clone()));
-        local::meet(id, state);
+        let others = span.extensions_mut().replace(Captured::new(state.clone()));
+        if let Some(others) = others {
+            // Another layer captures it. Which one stays is the registry's to say, if it knows.
+            state.abandon();
+            span.extensions_mut().replace(others);
+            if !self.has_claim() {
+                self.become_inert();
+            }
+            return;
+        }
+        local::add(id, state);
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
@@ -183,7 +190,7 @@ where
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
         let switches = &self.installation().settings.switches;
-        let Some(state) = self.take(id, &ctx) else { return self.say_if_inert() };
+        let Some(state) = self.find(id, &ctx) else { return self.say_if_inert() };
         state.start();
         if !self.has_claim() {
             // It was put into its subscriber later, or by a wrapper that doesn't tell.
@@ -205,11 +212,11 @@ where
         let Some((state, guard)) = exited else { return };
         drop(guard);
         state.timings.exit(clock::now());
-        local::meet(id, state);
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
-        if let Some(state) = self.take(&id, &ctx) {
+        let state = local::take(&id, self.installation());
+        if let Some(state) = state.or_else(|| self.find(&id, &ctx)) {
             state.close(clock::now);
         }
     }
@@ -221,15 +228,9 @@ impl FeedbackLayer {
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        let state = Self::state(&ctx.span(id)?)?;
-        Arc::ptr_eq(state.installation(), self.installation()).then_some(state)
-    }
-
-    /// The same, for one who knows what to do with it next: it isn't kept at hand.
-    fn take<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<Arc<SpanState>>
-    where
-        S: Subscriber + for<'span> LookupSpan<'span>,
-    {
-        local::take(id, self.installation()).or_else(|| self.find(id, ctx))
+        local::get(id, self.installation()).or_else(|| {
+            let state = Self::state(&ctx.span(id)?)?;
+            Arc::ptr_eq(state.installation(), self.installation()).then_some(state)
+        })
     }
 }

@@ -92,6 +92,7 @@ pub(super) struct Fields {
 
 /// Visits the fields of a new span with `record`, and writes them into its state, which no one else
 /// knows yet. Returns whether one of them gives feedback.
+#[inline]
 pub(super) fn new_span(
     installation: &Installation,
     callsite: &Callsite,

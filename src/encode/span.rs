@@ -62,6 +62,7 @@ const MESSAGE_WITH_STATUS: usize = 5;
 const END_OF_ROOT: usize = 59;
 
 /// Appends `record` to the spans of a `ScopeSpans`.
+#[inline]
 pub(crate) fn append_span(out: &mut Vec<u8>, record: &SpanRecord) {
     let mut head = head(record);
     let end = if record.parent.span_id == SpanId::INVALID { END_OF_ROOT } else { HEAD.len() };
@@ -91,6 +92,7 @@ pub(crate) fn append_span(out: &mut Vec<u8>, record: &SpanRecord) {
 }
 
 /// Whether a record has nothing but a head, a call site and attributes.
+#[inline]
 fn is_plain(record: &SpanRecord) -> bool {
     let counts = record.dropped_attributes | record.dropped_events | record.dropped_links;
     record.name.is_none()

@@ -62,6 +62,7 @@ impl Lanes {
         Self { id, packing, scope, full, known: Mutex::default() }
     }
 
+    #[inline]
     pub(super) fn push(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), Closed> {
         if !record.feedback && (self.packing == Packing::Records || record.scope.is_none()) {
             return self.with_mine(|lane| self.gather(lane, record, queue));
@@ -74,6 +75,7 @@ impl Lanes {
         Ok(())
     }
 
+    #[inline]
     fn gather(&self, lane: &Lane, record: &mut SpanRecord, queue: &Queue) -> Result<(), Closed> {
         let mut gathering = crate::sync::lock(&lane.0);
         if gathering.closed {

@@ -137,6 +137,7 @@ impl Pipeline {
 
     /// Hands over one record. Never waits: what doesn't fit is dropped and counted. What is left in
     /// `record` is of no more use than its memory.
+    #[inline]
     pub(crate) fn push(&self, record: &mut SpanRecord) {
         if let Err(Closed) = self.lanes.push(record, &self.queue) {
             self.counters.dropped(Drop::AfterShutdown, 1, record.feedback.into());

@@ -60,6 +60,7 @@ impl Parcel {
 
     /// Adds a span, which must be of the parcel's scope where that is encoded once for all. What is
     /// left in `record` is of no more use than its memory.
+    #[inline]
     pub(crate) fn add(&mut self, record: &mut SpanRecord) {
         self.spans += 1;
         self.feedback += usize::from(record.feedback);

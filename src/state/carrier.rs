@@ -155,18 +155,9 @@ pub(super) struct Reserved<'a> {
 }
 
 impl Reserved<'_> {
-    fn is_empty(&self) -> bool {
-        let is_about = self.session.is_some() || self.scope.is_some() || self.time.is_some();
-        !is_about && !self.is_late && !self.is_unsampled && self.cleared.is_empty()
-    }
-
     /// Puts the reserved attributes and then the enrichments' leaves into `record`, before what is
     /// there already. Of more than `most` the last are dropped.
     pub(super) fn put_first(self, leaves: Vec<(Key, Value)>, record: &mut SpanRecord, most: usize) {
-        let fits = record.common_len() + record.attributes.len() <= most;
-        if leaves.is_empty() && self.is_empty() && fits {
-            return; // nearly every span
-        }
         let cleared = (!self.cleared.is_empty()).then(|| {
             let keys = self.cleared.iter();
             let keys = keys.map(|key| StringValue::from(format!("{}{key}", self.prefix)));

@@ -91,6 +91,7 @@ impl Installation {
         self.pipeline.as_ref()
     }
 
+    #[inline]
     pub(crate) fn push(&self, record: &mut SpanRecord) {
         if let Some(pipeline) = &self.pipeline {
             if record.dropped_attributes > 0 {

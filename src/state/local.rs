@@ -1,4 +1,4 @@
-//! The spans that a thread has to do with, at hand without asking the registry.
+//! The spans that a thread has at hand, without asking the registry.
 //!
 //! Most spans live on one thread: made, entered, exited and closed there, the innermost first. What
 //! a thread needs of them lies on top here; a span that came from elsewhere is looked up in the
@@ -8,7 +8,7 @@
 //!
 //! - A span that is here and open is the one that its registry knows by that id: ids are given anew
 //!   only after a span has closed, and closing goes through its state.
-//! - Nothing foreign runs while a list is borrowed. What is dropped is dropped by the caller, since
+//! - Nothing foreign runs while the list is borrowed. What is dropped is dropped by the caller, since
 //!   dropping a context or a state may run anything.
 
 use std::cell::RefCell;
@@ -19,102 +19,109 @@ use tracing::span::Id;
 
 use super::{Installation, SpanState};
 
-/// How many spans that aren't entered a thread keeps at hand.
-const MOST_MET: usize = 16;
+/// How many spans a thread keeps at hand, those that are entered not counted.
+const MOST: usize = 32;
 
 thread_local! {
-    static SPANS: RefCell<Spans> = const { RefCell::new(Spans { met: Vec::new(), entered: Vec::new() }) };
+    static SPANS: RefCell<Vec<AtHand>> = const { RefCell::new(Vec::new()) };
 }
 
-struct Spans {
-    /// Made or exited here lately, the last one at the end.
-    met: Vec<Met>,
-    /// Entered now. They need not be exited in the reverse order, so each keeps its own guard.
-    entered: Vec<Entered>,
-}
-
-struct Met {
+/// A span that was made, or entered, on this thread. One that is entered twice is here twice.
+struct AtHand {
     id: Id,
     state: Arc<SpanState>,
+    /// Whether it is entered here now, and what keeps its context active.
+    entered: Option<Option<ContextGuard>>,
 }
 
-impl Met {
-    fn is(&self, id: &Id, installation: &Arc<Installation>) -> bool {
-        self.id == *id && self.is_of(installation)
-    }
-
+impl AtHand {
     /// Every registry has ids of its own, and a layer has one registry.
-    fn is_of(&self, installation: &Arc<Installation>) -> bool {
-        Arc::ptr_eq(self.state.installation(), installation)
+    #[inline]
+    fn is(&self, id: &Id, installation: &Arc<Installation>) -> bool {
+        self.id == *id && Arc::ptr_eq(self.state.installation(), installation)
     }
 }
 
-struct Entered {
-    span: Met,
-    guard: Option<ContextGuard>,
+/// The span was made on this thread.
+#[inline]
+pub(crate) fn add(id: &Id, state: Arc<SpanState>) {
+    let _outlived = push(AtHand { id: id.clone(), state, entered: None });
 }
 
-/// A span was made or exited on this thread.
+/// Adds a span, and returns the one that made room for it.
 #[inline]
-pub(crate) fn meet(id: &Id, state: Arc<SpanState>) {
-    let met = Met { id: id.clone(), state };
-    let _outlived = SPANS.try_with(|spans| {
-        let met_now = &mut spans.borrow_mut().met;
-        let oldest = (met_now.len() >= MOST_MET).then(|| met_now.remove(0));
-        met_now.push(met);
-        oldest
+fn push(span: AtHand) -> Option<AtHand> {
+    let outlived = SPANS.try_with(|spans| {
+        let mut spans = spans.borrow_mut();
+        let outlived = match spans.len() >= MOST {
+            true => spans.iter().position(|span| span.entered.is_none()),
+            false => None,
+        };
+        let outlived = outlived.map(|at| spans.remove(at));
+        spans.push(span);
+        outlived
     });
+    outlived.ok().flatten()
 }
 
-/// Takes away what is known of a span that isn't entered.
+/// A span that is at hand.
 #[inline]
-pub(crate) fn take(id: &Id, installation: &Arc<Installation>) -> Option<Arc<SpanState>> {
-    let met = SPANS.try_with(|spans| {
-        let met = &mut spans.borrow_mut().met;
-        let found = pop_if(met, |met| met.is(id, installation));
-        found.map(|met| met.state)
+pub(crate) fn get(id: &Id, installation: &Arc<Installation>) -> Option<Arc<SpanState>> {
+    let found = SPANS.try_with(|spans| {
+        let spans = spans.borrow();
+        let span = spans.iter().rev().find(|span| span.is(id, installation))?;
+        Some(span.state.clone())
     });
-    met.ok().flatten().filter(|state| state.is_open())
+    found.ok().flatten().filter(|state| state.is_open())
 }
 
 /// The span is entered on this thread. `guard` keeps its context active until it is exited.
 #[inline]
 pub(crate) fn enter(id: &Id, state: Arc<SpanState>, guard: Option<ContextGuard>) {
-    let entered = Entered { span: Met { id: id.clone(), state }, guard };
     // A thread that is being torn down has no place for the guard, which then detaches at once.
-    let _ = SPANS.try_with(|spans| spans.borrow_mut().entered.push(entered));
+    let _of_no_use = SPANS.try_with(|spans| {
+        let mut spans = spans.borrow_mut();
+        let known = spans.iter_mut().rev().find(|span| Arc::ptr_eq(&span.state, &state));
+        match known.filter(|span| span.entered.is_none()) {
+            Some(span) => {
+                span.entered = Some(guard);
+                Some(state)
+            }
+            None => {
+                spans.push(AtHand { id: id.clone(), state, entered: Some(guard) });
+                None
+            }
+        }
+    });
 }
 
-/// The span is exited on this thread.
+/// The span is exited on this thread. Returns its state, and the guard that it was entered with.
 #[inline]
 pub(crate) fn exit(
     id: &Id,
     installation: &Arc<Installation>,
 ) -> Option<(Arc<SpanState>, Option<ContextGuard>)> {
     let exited = SPANS.try_with(|spans| {
-        let entered = &mut spans.borrow_mut().entered;
-        let exited = pop_if(entered, |entered| entered.span.is(id, installation))?;
-        Some((exited.span.state, exited.guard))
+        let mut spans = spans.borrow_mut();
+        let mut all = spans.iter_mut().rev();
+        let span = all.find(|span| span.entered.is_some() && span.is(id, installation))?;
+        Some((span.state.clone(), span.entered.take()?))
     });
     exited.ok().flatten()
 }
 
-/// The innermost span of a layer that is entered on this thread, if it is the one given.
+/// The span has closed, or is about to: takes away what is known of it.
 #[inline]
-pub(crate) fn innermost(id: &Id, installation: &Arc<Installation>) -> Option<Arc<SpanState>> {
-    let innermost = SPANS.try_with(|spans| {
-        let entered = &spans.borrow().entered;
-        let last = entered.iter().rev().find(|entered| entered.span.is_of(installation))?;
-        (last.span.id == *id && last.span.state.is_open()).then(|| last.span.state.clone())
+pub(crate) fn take(id: &Id, installation: &Arc<Installation>) -> Option<Arc<SpanState>> {
+    let taken = SPANS.try_with(|spans| {
+        let mut spans = spans.borrow_mut();
+        match spans.last() {
+            Some(last) if last.is(id, installation) => spans.pop(),
+            _ => {
+                let at = spans.iter().rposition(|span| span.is(id, installation))?;
+                Some(spans.remove(at))
+            }
+        }
     });
-    innermost.ok().flatten()
-}
-
-/// Takes away the last of `all` that `is` the one, most likely the very last.
-#[inline]
-fn pop_if<T>(all: &mut Vec<T>, is: impl Fn(&T) -> bool) -> Option<T> {
-    match all.last() {
-        Some(last) if is(last) => all.pop(),
-        _ => all.iter().rposition(is).map(|at| all.remove(at)),
-    }
+    taken.ok().flatten().map(|span| span.state).filter(|state| state.is_open())
 }

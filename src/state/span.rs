@@ -1,7 +1,7 @@
 //! The state of one open span.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceId, TraceState};
@@ -10,7 +10,7 @@ use opentelemetry_sdk::trace::SamplingDecision;
 use tracing_subscriber::registry::Extensions;
 
 use super::carrier::{self, Carrier};
-use super::{Installation, Sampling};
+use super::{Ids, Installation, Sampling};
 use crate::attributes::{Attributes, PreparedKey, ValueRef, prepare};
 use crate::clock;
 use crate::document::Document;
@@ -29,8 +29,7 @@ pub(crate) struct SpanState {
     installation: Arc<Installation>,
     /// The captured span around this one in the registry, which stays open as long as this one.
     local_parent: Option<Arc<SpanState>>,
-    /// Decided when the span starts: when it is first entered, has a child, or is asked for it.
-    started: OnceLock<Started>,
+    place: Place,
     is_closed: AtomicBool,
     pub(crate) timings: Timings,
     live: Mutex<Live>,
@@ -72,6 +71,112 @@ pub(crate) struct Started {
     pub(crate) parent: Parent,
 }
 
+impl Started {
+    /// Below `parent`, which may be invalid: a root then.
+    fn new(
+        installation: &Installation,
+        parent: &SpanContext,
+        trace_id: TraceId,
+        (is_sampled, trace_state): (bool, TraceState),
+    ) -> Self {
+        let span_id = installation.ids.span_id();
+        let (flags, of_parent) = match parent.is_valid() {
+            true => {
+                let (span_id, is_remote) = (parent.span_id(), parent.is_remote());
+                (parent.trace_flags(), Parent { span_id, is_remote })
+            }
+            false => (TraceFlags::default(), Parent::NONE),
+        };
+        let flags = flags.with_sampled(is_sampled);
+        let context = SpanContext::new(trace_id, span_id, flags, false, trace_state);
+        Self { context, parent: of_parent }
+    }
+}
+
+/// Gives the span that one made in `context`, below `local_parent`, is a child of to `then`.
+#[inline]
+fn with_parent<T>(
+    context: Option<&Context>,
+    local_parent: Option<&Arc<SpanState>>,
+    then: impl FnOnce(&SpanContext) -> T,
+) -> T {
+    let span = context.map(|context| context.span());
+    match (span.as_ref().map(|span| span.span_context()), local_parent) {
+        (Some(parent), _) if parent.is_valid() => then(parent),
+        (_, Some(parent)) => then(&parent.start().context),
+        (_, None) => then(&SpanContext::NONE),
+    }
+}
+
+#[inline]
+fn trace_id(installation: &Installation, parent: &SpanContext) -> TraceId {
+    if parent.is_valid() { parent.trace_id() } else { installation.ids.trace_id() }
+}
+
+/// Whether a child is sampled, and its trace state, where no one else is asked.
+#[inline]
+fn as_parent_says(parent: &SpanContext) -> (bool, TraceState) {
+    (!parent.is_valid() || parent.is_sampled(), parent.trace_state().clone())
+}
+
+/// A span's place in a trace. It is fixed when the span starts: when it is first entered, has a
+/// child, or is asked for it.
+///
+/// Where no foreign code has a say, it is planned when the span is made, since few spans are given
+/// another parent afterwards.
+#[derive(Debug, Default)]
+struct Place {
+    planned: Option<Started>,
+    plan: AtomicU8,
+    decided: OnceLock<Started>,
+}
+
+/// What [`Place`] says of its plan.
+const VOID: u8 = 0;
+const STANDS: u8 = 1;
+const FIXED: u8 = 2;
+
+impl Place {
+    #[inline]
+    fn planned(
+        installation: &Installation,
+        live: &Live,
+        local_parent: Option<&Arc<SpanState>>,
+    ) -> Self {
+        let (Sampling::ParentBasedAlwaysOn, Ids::Random) =
+            (&installation.sampling, &installation.ids)
+        else {
+            return Self::default();
+        };
+        let planned = with_parent(live.parent_context.as_ref(), local_parent, |parent| {
+            let trace_id = trace_id(installation, parent);
+            Started::new(installation, parent, trace_id, as_parent_says(parent))
+        });
+        Self { planned: Some(planned), plan: AtomicU8::new(STANDS), decided: OnceLock::new() }
+    }
+
+    #[inline]
+    fn fix(&self, decide: impl FnOnce() -> Started) -> &Started {
+        let is_fixed = self.plan.load(Ordering::Acquire) == FIXED || self.replace(STANDS, FIXED);
+        match &self.planned {
+            Some(planned) if is_fixed => planned,
+            _ => self.decided.get_or_init(decide),
+        }
+    }
+
+    /// Lets the place be decided anew. `false` if it is fixed.
+    fn plan_anew(&self) -> bool {
+        (self.replace(STANDS, VOID) || self.plan.load(Ordering::Acquire) == VOID)
+            && self.decided.get().is_none()
+    }
+
+    /// Whether the plan is now `new`, because it was `old` or another thread was as quick.
+    fn replace(&self, old: u8, new: u8) -> bool {
+        let replaced = self.plan.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire);
+        replaced.is_ok() || replaced == Err(new)
+    }
+}
+
 /// What may change until the span closes.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
@@ -101,6 +206,12 @@ pub(crate) struct Enriched {
     pub(crate) time: u64,
     /// Whether anyone has said anything, as opposed to plain fields that lie in a namespace.
     pub(crate) is_feedback: bool,
+}
+
+impl Enriched {
+    fn is_blank(&self) -> bool {
+        self.document.is_empty() && !self.is_feedback
+    }
 }
 
 /// What a document is about, if not the span that carries it.
@@ -145,12 +256,14 @@ impl Timings {
         Self { changed: AtomicU64::new(now), ..Self::default() }
     }
 
+    #[inline]
     pub(crate) fn enter(&self, now: u64) {
         if self.entered.fetch_add(1, Ordering::Relaxed) <= 0 {
             self.add_to(&self.idle, now);
         }
     }
 
+    #[inline]
     pub(crate) fn exit(&self, now: u64) {
         self.exited.store(now, Ordering::Relaxed);
         if self.entered.fetch_sub(1, Ordering::Relaxed) <= 1 {
@@ -159,12 +272,13 @@ impl Timings {
     }
 
     /// Adds how long the span was entered, and how long not, to the attributes of its record.
+    #[inline]
     fn tell(&self, attributes: &mut Attributes) {
         static KEYS: LazyLock<[PreparedKey; 2]> = LazyLock::new(|| [BUSY, IDLE].map(prepare));
-        for (key, nanos) in KEYS.iter().zip([&self.busy, &self.idle]) {
-            let nanos = i64::try_from(nanos.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
-            attributes.push_prepared(key, ValueRef::I64(nanos));
-        }
+        let [busy, idle] = &*KEYS;
+        let nanos = |sum: &AtomicU64| ValueRef::I64(sum.load(Ordering::Relaxed) as i64);
+        attributes.push_prepared(busy, nanos(&self.busy));
+        attributes.push_prepared(idle, nanos(&self.idle));
     }
 
     /// Whether it was entered before, and exited.
@@ -173,6 +287,7 @@ impl Timings {
     }
 
     /// Adds the time since the last change.
+    #[inline]
     fn add_to(&self, sum: &AtomicU64, now: u64) {
         let since = now.saturating_sub(self.changed.load(Ordering::Relaxed));
         sum.store(sum.load(Ordering::Relaxed) + since, Ordering::Relaxed);
@@ -193,6 +308,7 @@ impl Live {
     }
 
     /// Forgets everything but the session, and gives back what foreign code may live in.
+    #[inline]
     fn clear(&mut self) -> [Option<Context>; 2] {
         let Self {
             is_open,
@@ -207,7 +323,7 @@ impl Live {
         } = self;
         record.clear();
         (*is_open, *session_is_own, *ended) = (false, false, None);
-        if !own.document.is_empty() || own.is_feedback {
+        if !own.is_blank() {
             *own = Enriched::default();
         }
         *scoped = None;
@@ -217,6 +333,7 @@ impl Live {
 
 impl SpanState {
     /// The state of a new span, which no one else knows while `fill` says what it is.
+    #[inline]
     pub(crate) fn begin<T>(
         installation: &Arc<Installation>,
         local_parent: Option<Arc<SpanState>>,
@@ -228,7 +345,7 @@ impl SpanState {
             Arc::new(Self {
                 installation: installation.clone(),
                 local_parent: None,
-                started: OnceLock::new(),
+                place: Place::default(),
                 is_closed: AtomicBool::new(false),
                 timings: Timings::default(),
                 live: Mutex::default(),
@@ -245,13 +362,14 @@ impl SpanState {
         live.is_open = true;
         live.record.start = start;
         let filled = fill(live, this.local_parent.as_ref());
+        this.place = Place::planned(installation, live, this.local_parent.as_ref());
         Some((state, filled))
     }
 
     /// Keeps the memory of a closed span that no one knows any more for the next of this thread.
+    #[inline]
     fn recycle(mut state: Arc<Self>) {
         let Some(this) = Arc::get_mut(&mut state) else { return };
-        this.started = OnceLock::new();
         let live = this.live.get_mut().unwrap_or_else(PoisonError::into_inner);
         let of_the_past = (this.local_parent.take(), live.session.take());
         let _ = SPARE.try_with(|spare| {
@@ -275,61 +393,41 @@ impl SpanState {
         crate::sync::lock(&self.live).session.clone()
     }
 
-    pub(crate) fn is_started(&self) -> bool {
-        self.started.get().is_some()
-    }
-
     /// Changes what may still change. The change must not call foreign code: a lock is held.
     /// `None` if the span has closed.
+    #[inline]
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Live) -> T) -> Option<T> {
         let mut live = crate::sync::lock(&self.live);
         live.is_open.then(|| change(&mut live))
     }
 
     /// Starts the span if it hasn't started: from here on its place in a trace is fixed.
+    #[inline]
     pub(crate) fn start(&self) -> &Started {
-        self.started.get_or_init(|| {
+        self.place.fix(|| {
             let _quiet = quiet::scope(); // samplers and id generators are foreign code
             self.decide()
         })
     }
 
     fn decide(&self) -> Started {
-        let in_context = self.change(|live| {
-            let context = live.parent_context.as_ref()?;
-            context.has_active_span().then(|| context.span().span_context().clone())
-        });
-        let parent = match (in_context.flatten(), &self.local_parent) {
-            (Some(parent), _) if parent.is_valid() => parent,
-            (_, Some(parent)) => parent.start().context.clone(),
-            (_, None) => SpanContext::NONE,
-        };
-        let ids = &self.installation.ids;
-        let span_id = ids.span_id();
-        let trace_id = if parent.is_valid() { parent.trace_id() } else { ids.trace_id() };
-        let (is_sampled, trace_state) = match &self.installation.sampling {
-            Sampling::ParentBasedAlwaysOn => {
-                (!parent.is_valid() || parent.is_sampled(), parent.trace_state().clone())
-            }
-            Sampling::Custom(sampler) => {
-                let base = self.change(|live| live.parent_context.clone()).flatten();
-                let base = base.unwrap_or_default();
-                let base = if parent.is_valid() && !base.span().span_context().is_valid() {
-                    base.with_remote_span_context(parent.clone())
-                } else {
-                    base
-                };
-                self.ask(sampler.as_ref(), &base, trace_id)
-            }
-        };
-        let flags = if parent.is_valid() { parent.trace_flags() } else { TraceFlags::default() };
-        let context =
-            SpanContext::new(trace_id, span_id, flags.with_sampled(is_sampled), false, trace_state);
-        let parent = match parent.is_valid() {
-            true => Parent { span_id: parent.span_id(), is_remote: parent.is_remote() },
-            false => Parent::NONE,
-        };
-        Started { context, parent }
+        let of_context = self.change(|live| live.parent_context.clone()).flatten();
+        with_parent(of_context.as_ref(), self.local_parent.as_ref(), |parent| {
+            let trace_id = trace_id(&self.installation, parent);
+            let sampling = match &self.installation.sampling {
+                Sampling::ParentBasedAlwaysOn => as_parent_says(parent),
+                Sampling::Custom(sampler) => {
+                    let base = of_context.clone().unwrap_or_default();
+                    let base = if parent.is_valid() && !base.span().span_context().is_valid() {
+                        base.with_remote_span_context(parent.clone())
+                    } else {
+                        base
+                    };
+                    self.ask(sampler.as_ref(), &base, trace_id)
+                }
+            };
+            Started::new(&self.installation, parent, trace_id, sampling)
+        })
     }
 
     /// Asks a sampler, which may add attributes.
@@ -382,17 +480,17 @@ impl SpanState {
 
     /// Moves the span under another parent. `None` if it has closed, `Some(false)` if it has started.
     pub(crate) fn set_parent(&self, context: Context) -> Option<bool> {
-        if self.is_started() {
-            return Some(false);
-        }
         self.change(|live| {
+            if !self.place.plan_anew() {
+                return false;
+            }
             if !live.session_is_own
                 && let Some(session) = context.get::<Session>()
             {
                 live.session = Some(session.clone());
             }
             live.parent_context = Some(context);
-            !self.is_started()
+            true
         })
     }
 
@@ -465,6 +563,7 @@ impl SpanState {
     }
 
     /// The span has ended: hands its record to the pipeline, and its session's document with it.
+    #[inline]
     pub(crate) fn close(&self, now: impl FnOnce() -> u64) {
         let started = self.start();
         let mut guard = crate::sync::lock(&self.live);
@@ -493,8 +592,20 @@ impl SpanState {
         drop(contexts);
     }
 
+    /// The span is another's to tell of.
+    pub(crate) fn abandon(&self) {
+        self.installation.forget(self);
+        let contexts = {
+            let mut live = crate::sync::lock(&self.live);
+            self.is_closed.store(true, Ordering::Release);
+            live.clear()
+        };
+        drop(contexts);
+    }
+
     /// Says in the record what is known only now. Returns the session's document, and the session,
     /// if it has to travel apart.
+    #[inline]
     fn complete(
         &self,
         live: &mut Live,
@@ -518,6 +629,12 @@ impl SpanState {
         let end = live.ended.unwrap_or_else(|| if exited == 0 { now() } else { exited });
         record.end = end.max(record.start);
 
+        let is_sampled = started.context.is_sampled();
+        let is_alone = live.session.is_none() && live.scoped.is_none() && live.own.is_blank();
+        if is_alone && is_sampled && record.common_len() + record.attributes.len() <= most {
+            return None; // most spans
+        }
+
         // A session's feedback travels on the span unless that has feedback of its own.
         let (own, scoped) = (std::mem::take(&mut live.own), live.scoped.take());
         let (document, scope, apart) = match scoped.map(|scoped| *scoped) {
@@ -532,7 +649,7 @@ impl SpanState {
             session: live.session.as_ref(),
             scope,
             is_late: false,
-            is_unsampled: !started.context.is_sampled(),
+            is_unsampled: !is_sampled,
             time: scope.map(|_| document.time),
             cleared: if scope.is_some() { cleared } else { Vec::new() },
             prefix: settings.convention.prefix(),
