@@ -64,3 +64,26 @@ pub(crate) fn enrichment_time() -> u64 {
     LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1)))
         .map_or(now, |last| now.max(last + 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_counted_on_is_that_of_the_system() {
+        // Long enough that a thread looks at the system's clock again and again.
+        let until = Instant::now() + 3 * Duration::from_nanos(TRUSTED);
+        let mut last = now();
+        while Instant::now() < until {
+            let (before, time, after) =
+                (unix_nanos(SystemTime::now()), now(), unix_nanos(SystemTime::now()));
+            let tolerance = 1_000_000; // of a counter that is told to drift by a millionth
+            assert!(
+                before < time + tolerance && time < after + tolerance,
+                "{before} {time} {after}"
+            );
+            assert!(last < time + tolerance);
+            last = time;
+        }
+    }
+}

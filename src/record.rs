@@ -287,3 +287,48 @@ fn value_size(value: &Value) -> usize {
         _ => 8,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_made_blank_tells_nothing_of_its_span() {
+        let common: &Common = Box::leak(Box::new(Common::new("call site", Attributes::default())));
+        let mut attributes = Attributes::default();
+        attributes.set("user", ValueRef::Str("u-17"));
+        let context = SpanContext::NONE;
+        let mut record = SpanRecord {
+            trace_id: TraceId::from(1),
+            span_id: SpanId::from(2),
+            parent: Parent { span_id: SpanId::from(3), is_remote: true },
+            flags: TraceFlags::SAMPLED,
+            trace_state: TraceState::from_key_value([("a", "b")]).unwrap(),
+            name: Some("renamed".into()),
+            kind: SpanKind::Server,
+            start: 4,
+            end: 5,
+            callsite: Some(common),
+            attributes: attributes.clone(),
+            enrichments: Enrichments {
+                prefix: "honeyhive_",
+                leaves: vec![("feedback.rating".into(), Value::from(1))],
+            },
+            dropped_attributes: 6,
+            events: vec![Event {
+                name: "event".into(),
+                time: 7,
+                attributes: attributes.clone(),
+                dropped_attributes: 8,
+            }],
+            dropped_events: 9,
+            links: vec![Link { context, attributes, dropped_attributes: 10 }],
+            dropped_links: 11,
+            status: Status::Ok,
+            scope: Some(Arc::new(InstrumentationScope::builder("scope").build())),
+            feedback: true,
+        };
+        record.clear();
+        assert_eq!(format!("{record:?}"), format!("{:?}", SpanRecord::default()));
+    }
+}

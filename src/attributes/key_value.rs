@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Write as _};
 
-use opentelemetry::{Array, StringValue, Value};
+use opentelemetry::{Array, Value};
 
 use super::ValueRef;
 use crate::protobuf::{self as wire, Head};
@@ -281,7 +281,7 @@ fn read_array(mut bytes: &[u8]) -> Option<Array> {
             _ => None,
         })),
         _ => Array::String(all(values, |value| match value {
-            Value::String(value) => Some(StringValue::from(value)),
+            Value::String(value) => Some(value),
             _ => None,
         })),
     })

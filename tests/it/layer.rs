@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 
 use opentelemetry::trace::{
@@ -438,6 +438,46 @@ fn a_span_that_closes_on_another_thread() {
     let names: Vec<_> = span.events.iter().map(|event| event.name.as_str()).collect();
     // A thread without a subscriber has no events, but the span it enters is the same.
     assert_eq!(names, ["here"]);
+}
+
+/// A thread keeps spans at hand by id, and ids are given anew once a span has closed.
+#[test]
+fn a_span_with_the_id_of_one_that_closed_elsewhere() {
+    let rig = Rig::with(|builder| builder.with_tracked_inactivity(true));
+    let _default = dispatcher::set_default(&rig.dispatch);
+    let (give, given) = mpsc::channel::<tracing::Span>();
+    let (done, is_done) = mpsc::channel::<()>();
+    let other = thread::spawn(move || {
+        for span in given {
+            span.in_scope(|| span.record("entered", true));
+            drop(span);
+            done.send(()).unwrap();
+        }
+    });
+    let make = || info_span!("made here", entered = Empty);
+    let (first, mut others) = (make(), 0);
+    let id = first.id();
+    give.send(first.clone()).unwrap();
+    is_done.recv().unwrap();
+    drop(first); // closes here; the other thread doesn't hear of it
+    let again = loop {
+        let span = make();
+        if span.id() == id {
+            break span;
+        }
+        others += 1;
+        assert!(others < 1_000_000, "the registry gives no id anew");
+    };
+    give.send(again.clone()).unwrap();
+    is_done.recv().unwrap();
+    drop((again, give));
+    other.join().unwrap();
+    rig.telemetry.flush().unwrap();
+    let spans = rig.collector.spans();
+    let entered = spans.iter().filter(|span| span.attributes.contains_key("entered"));
+    let busy: Vec<_> = entered.map(|span| span.attributes["busy_ns"].clone()).collect();
+    assert_eq!(busy.len(), 2);
+    assert!(busy.iter().all(|busy| *busy != 0), "{busy:?}");
 }
 
 #[test]
