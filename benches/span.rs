@@ -9,6 +9,7 @@
 //! them first, and what it takes it exports.
 
 mod nowhere;
+mod work;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -20,16 +21,7 @@ use tracing::Dispatch;
 use tracing_subscriber::prelude::*;
 
 use nowhere::Nowhere;
-
-const SPANS: u64 = 10;
-
-fn request(user: u64) {
-    let _request = tracing::info_span!("request", user, path = "/answer").entered();
-    for step in 0..SPANS - 1 {
-        let _leaf = tracing::info_span!("leaf", step, query = "capital of New York").entered();
-        black_box(step);
-    }
-}
+use work::{SPANS, request};
 
 /// Our layer, as it is or with everything switched off that the peer can switch off too.
 fn ours(minimal: bool) -> (Dispatch, tracing_feedback::Telemetry) {

@@ -36,8 +36,6 @@ pub(crate) struct Batching {
     pub(crate) batch_spans: Option<usize>,
     /// Bytes in one batch at the most, about: below the 4 MiB that gRPC receivers take.
     pub(crate) batch_bytes: usize,
-    /// Bytes that are exported without delay.
-    pub(crate) wake_bytes: usize,
     /// Spans that may wait in the queue, if there is a limit by number.
     pub(crate) queue_spans: Option<usize>,
     /// Bytes that may wait in the queue, about.
@@ -50,7 +48,6 @@ impl Default for Batching {
             delay: Duration::from_secs(5),
             batch_spans: None,
             batch_bytes: 2 * 1024 * 1024,
-            wake_bytes: 256 * 1024,
             queue_spans: None,
             queue_bytes: 32 * 1024 * 1024,
         }

@@ -96,7 +96,7 @@ impl Queue {
         state.bytes += parcel.bytes;
         state.waiting.push_back((number, parcel));
         // Wake the export thread once a batch, not once a parcel.
-        let (spans, bytes) = (self.batch_spans, self.batching.wake_bytes);
+        let (spans, bytes) = (self.batch_spans, self.batching.batch_bytes);
         let is_batch =
             state.spans / spans != before.0 / spans || state.bytes / bytes != before.1 / bytes;
         drop(state);
@@ -111,7 +111,7 @@ impl Queue {
         let mut state = self.lock();
         loop {
             let is_full =
-                state.spans >= self.batch_spans || state.bytes >= self.batching.wake_bytes;
+                state.spans >= self.batch_spans || state.bytes >= self.batching.batch_bytes;
             let is_urgent = state.closed || state.flush_to > state.settled;
             let left = due.saturating_duration_since(Instant::now());
             if !state.waiting.is_empty() && (is_full || is_urgent) {

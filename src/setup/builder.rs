@@ -582,7 +582,6 @@ impl Builder {
         // A small queue is emptied before it is full.
         let half = (batching.queue_bytes / 2).max(1);
         batching.batch_bytes = batching.batch_bytes.min(half);
-        batching.wake_bytes = batching.wake_bytes.min(half);
         batching.delay =
             self.schedule_delay.or(environment.bsp_schedule_delay).unwrap_or(batching.delay);
         let timeout = self

@@ -1,13 +1,21 @@
 //! OTLP over gRPC, for requests that are encoded already.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
+use http_body::Frame;
+use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
+use tonic::transport::channel::ResponseFuture;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
+use tower_service::Service;
 
 use super::{Failure, Reply, Transport, causes, response};
 
@@ -16,8 +24,9 @@ const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Expor
 /// A channel to a collector.
 #[derive(Debug)]
 pub(crate) struct GrpcTransport {
-    client: Grpc<Channel>,
+    client: Grpc<Shortcut>,
     metadata: MetadataMap,
+    is_compressed: bool,
 }
 
 impl GrpcTransport {
@@ -26,12 +35,12 @@ impl GrpcTransport {
         metadata: MetadataMap,
         compression: Option<CompressionEncoding>,
     ) -> Self {
-        let mut client = Grpc::new(channel);
+        let mut client = Grpc::new(Shortcut(channel));
         if let Some(encoding) = compression {
             // The official Collector answers in the encoding it was asked in.
             client = client.send_compressed(encoding).accept_compressed(encoding);
         }
-        Self { client, metadata }
+        Self { client, metadata, is_compressed: compression.is_some() }
     }
 }
 
@@ -41,7 +50,7 @@ impl Transport for GrpcTransport {
             message: format!("the collector can't be reached: {error}{}", causes(&error)),
             wait: None,
         })?;
-        let mut request = Request::new(request);
+        let mut request = if self.is_compressed { Request::new(request) } else { whole(request)? };
         *request.metadata_mut() = self.metadata.clone();
         let path = PathAndQuery::from_static(EXPORT);
         match self.client.unary(request, path, EncodedCodec).await {
@@ -71,6 +80,67 @@ fn failure(status: &Status) -> Failure {
             Failure::Passing { message, wait: None }
         }
         _ => Failure::Final { message },
+    }
+}
+
+/// A request whose message takes the [`Shortcut`].
+fn whole(message: Bytes) -> Result<Request<Bytes>, Failure> {
+    let whole = Whole::new(message).ok_or_else(|| Failure::TooLarge {
+        message: "a message of gRPC has at most 4 GiB".to_owned(),
+    })?;
+    let mut request = Request::new(Bytes::new());
+    request.extensions_mut().insert(whole);
+    Ok(request)
+}
+
+/// A channel that takes a message as it is from the request's extensions, if there is one: tonic
+/// copies what it encodes into a buffer of its own, which grows with it.
+#[derive(Clone, Debug)]
+struct Shortcut(Channel);
+
+impl Service<http::Request<Body>> for Shortcut {
+    type Response = http::Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> ResponseFuture {
+        match request.extensions_mut().remove::<Whole>() {
+            Some(message) => self.0.call(request.map(|_| Body::new(message))),
+            None => self.0.call(request),
+        }
+    }
+}
+
+/// The body with one message that isn't compressed: its prefix, then its bytes.
+#[derive(Clone, Debug)]
+struct Whole(std::array::IntoIter<Bytes, 2>);
+
+impl Whole {
+    /// `None` if its length can't be told.
+    fn new(message: Bytes) -> Option<Self> {
+        let mut prefix = vec![0]; // not compressed
+        prefix.extend_from_slice(&u32::try_from(message.len()).ok()?.to_be_bytes());
+        Some(Self([prefix.into(), message].into_iter()))
+    }
+}
+
+impl http_body::Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.next().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.len() == 0
     }
 }
 

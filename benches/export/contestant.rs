@@ -1,0 +1,178 @@
+//! The contestants: how each is set up, works and is shut down, all with their default settings.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::hint::black_box;
+
+use fastrace::prelude::{LocalSpan, Span, SpanContext};
+use fastrace_opentelemetry::OpenTelemetryReporter;
+use opentelemetry::InstrumentationScope;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+use tracing_feedback::Telemetry;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::Identity;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{Layer, Registry};
+
+use crate::work::{SPANS, request};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Contestant {
+    /// The bare registry, which exports nothing: what `tracing` itself costs.
+    Registry,
+    /// This layer.
+    Ours,
+    /// `tracing-opentelemetry` with `opentelemetry-otlp`.
+    OpenTelemetry,
+    /// `fastrace` with `fastrace-opentelemetry` and `opentelemetry-otlp`, by its own API.
+    Fastrace,
+}
+
+/// A contestant that is set up.
+pub(crate) struct Ready {
+    /// Makes the spans of one request.
+    pub(crate) request: fn(u64),
+    pub(crate) export: Box<dyn Export>,
+}
+
+/// What takes the spans to the receiver.
+pub(crate) trait Export {
+    /// Returns when every span has arrived, or never will.
+    fn flush(&self);
+
+    /// The same at the end.
+    fn shutdown(&self);
+}
+
+impl Contestant {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Registry, Self::Ours, Self::OpenTelemetry, Self::Fastrace];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Registry => "registry",
+            Self::Ours => "tracing-feedback",
+            Self::OpenTelemetry => "tracing-opentelemetry",
+            Self::Fastrace => "fastrace",
+        }
+    }
+
+    pub(crate) fn set_up(self, endpoint: &str) -> Ready {
+        match self {
+            Self::Registry => registry(),
+            Self::Ours => ours(endpoint),
+            Self::OpenTelemetry => opentelemetry(endpoint),
+            Self::Fastrace => fastrace(endpoint),
+        }
+    }
+}
+
+fn registry() -> Ready {
+    install(Identity::new());
+    Ready { request, export: Box::new(()) }
+}
+
+fn ours(endpoint: &str) -> Ready {
+    let (layer, telemetry) =
+        tracing_feedback::builder().with_endpoint(endpoint).build().expect("a layer");
+    install(layer);
+    Ready { request, export: Box::new(telemetry) }
+}
+
+/// As the documentation of `opentelemetry-otlp` has it for a `main` that isn't asynchronous.
+fn opentelemetry(endpoint: &str) -> Ready {
+    let (runtime, exporter) = otlp(endpoint);
+    let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).build();
+    install(tracing_opentelemetry::layer().with_tracer(provider.tracer("bench")));
+    Ready { request, export: Box::new((provider, runtime)) }
+}
+
+/// As the documentation of `fastrace-opentelemetry` has it.
+fn fastrace(endpoint: &str) -> Ready {
+    let (runtime, exporter) = otlp(endpoint);
+    let resource = Cow::Owned(Resource::builder().build());
+    let scope = InstrumentationScope::builder("bench").build();
+    let reporter = OpenTelemetryReporter::new(exporter, resource, scope);
+    fastrace::set_reporter(reporter, fastrace::collector::Config::default());
+    Ready { request: fastrace_request, export: Box::new(runtime) }
+}
+
+/// The same work as [`request`].
+fn fastrace_request(user: u64) {
+    let request = Span::root("request", SpanContext::random())
+        .with_properties(|| [("user", number(user)), ("path", "/answer".into())]);
+    let _request = request.set_local_parent();
+    for step in 0..SPANS - 1 {
+        let _leaf = LocalSpan::enter_with_local_parent("leaf")
+            .with_properties(|| [("step", number(step)), ("query", "capital of New York".into())]);
+        black_box(step);
+    }
+}
+
+/// Properties are text.
+fn number(number: u64) -> Cow<'static, str> {
+    number.to_string().into()
+}
+
+/// The exporter of both peers, and the runtime that its connection lives on.
+fn otlp(endpoint: &str) -> (Runtime, SpanExporter) {
+    let runtime = Runtime::new().expect("a runtime");
+    let exporter = runtime.block_on(async {
+        SpanExporter::builder().with_tonic().with_endpoint(endpoint).build().expect("an exporter")
+    });
+    (runtime, exporter)
+}
+
+/// For the whole process, as services do it. The filter keeps out what gRPC clients trace.
+fn install(layer: impl Layer<Registry> + Send + Sync) {
+    tracing_subscriber::registry().with(layer).with(LevelFilter::INFO).init();
+}
+
+impl Export for () {
+    fn flush(&self) {}
+
+    fn shutdown(&self) {}
+}
+
+impl Export for Telemetry {
+    fn flush(&self) {
+        complain(Telemetry::flush(self));
+    }
+
+    fn shutdown(&self) {
+        complain(Telemetry::shutdown(self));
+    }
+}
+
+impl Export for (SdkTracerProvider, Runtime) {
+    fn flush(&self) {
+        complain(self.0.force_flush());
+    }
+
+    fn shutdown(&self) {
+        complain(self.0.shutdown());
+    }
+}
+
+/// There is but one `fastrace` in a process, and no end to it.
+impl Export for Runtime {
+    fn flush(&self) {
+        fastrace::flush();
+    }
+
+    fn shutdown(&self) {
+        fastrace::flush();
+    }
+}
+
+/// What is missing is seen at the receiver; why, a contestant says in its own words.
+fn complain<Error: Display>(result: Result<(), Error>) {
+    if let Err(error) = result {
+        eprintln!("{error}");
+    }
+}
