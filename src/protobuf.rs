@@ -166,7 +166,7 @@ impl Head {
 }
 
 /// The tag and length of a field whose `length` bytes are written next.
-fn length_of(out: &mut Vec<u8>, field: u32, length: usize) {
+pub(crate) fn length_of(out: &mut Vec<u8>, field: u32, length: usize) {
     tag(out, field, Type::Length);
     varint(out, length as u64);
 }

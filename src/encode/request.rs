@@ -39,24 +39,34 @@ impl Envelope {
         Self { resource: out }
     }
 
-    /// A request with the spans of each scope, as [`append_span`](super::append_span) wrote them.
-    pub(crate) fn request<'a, S: IntoIterator<Item = &'a [u8]>>(
+    /// A request with the spans of each scope, as [`append_span`](super::append_span) wrote them, in
+    /// pieces that follow one another: the spans stay where they are.
+    pub(crate) fn request<'a, Piece: AsRef<[u8]> + From<Vec<u8>>>(
         &self,
-        scopes: impl IntoIterator<Item = (&'a InstrumentationScope, S)>,
-    ) -> Vec<u8> {
-        let mut out = Vec::new();
-        wire::message(&mut out, RESOURCE_SPANS, 4, |out| {
-            out.extend_from_slice(&self.resource);
-            for (scope, spans) in scopes {
-                wire::message(out, SCOPE_SPANS, 4, |out| {
-                    append_scope(out, scope);
-                    spans.into_iter().for_each(|spans| out.extend_from_slice(spans));
-                    wire::string(out, SCOPE_SCHEMA_URL, scope.schema_url().unwrap_or_default());
-                });
-            }
-        });
-        out
+        scopes: impl IntoIterator<Item = (&'a InstrumentationScope, Vec<Piece>)>,
+    ) -> Vec<Piece> {
+        let mut pieces = vec![self.resource.clone().into()];
+        for (scope, spans) in scopes {
+            let mut head = Vec::new();
+            append_scope(&mut head, scope);
+            wire::string(&mut head, SCOPE_SCHEMA_URL, scope.schema_url().unwrap_or_default());
+            pieces.push(tag_and_length(SCOPE_SPANS, head.len() + length(&spans)).into());
+            pieces.push(head.into());
+            pieces.extend(spans);
+        }
+        pieces.insert(0, tag_and_length(RESOURCE_SPANS, length(&pieces)).into());
+        pieces
     }
+}
+
+fn length(pieces: &[impl AsRef<[u8]>]) -> usize {
+    pieces.iter().map(|piece| piece.as_ref().len()).sum()
+}
+
+fn tag_and_length(field: u32, length: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    wire::length_of(&mut out, field, length);
+    out
 }
 
 fn append_scope(out: &mut Vec<u8>, scope: &InstrumentationScope) {

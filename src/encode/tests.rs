@@ -170,8 +170,8 @@ proptest! {
         for record in &records {
             append_span(&mut spans, record);
         }
-        let groups = (!records.is_empty()).then_some((&*scope, [spans.as_slice()]));
-        let request = Envelope::new(&resource).request(groups);
+        let groups = (!records.is_empty()).then(|| (&*scope, vec![spans]));
+        let request = Envelope::new(&resource).request(groups).concat();
 
         let with_schema = ResourceAttributesWithSchema::from(&resource);
         let expected = records.into_iter().map(|record| span_data(record, &scope)).collect();

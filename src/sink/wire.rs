@@ -13,7 +13,7 @@ use crate::clock;
 use crate::encode;
 use crate::encode::request::Envelope;
 use crate::transport::retry::{Backoff, deliver};
-use crate::transport::{Failure, Transport};
+use crate::transport::{Failure, Pieces, Transport};
 
 /// Sends parcels through `T`, on a runtime of its own.
 pub(crate) struct WireSink<T> {
@@ -40,9 +40,9 @@ impl<T: Transport> WireSink<T> {
     }
 
     /// Sends one request and says what became of its spans; `None` if it is too large.
-    fn send(&mut self, parcels: &[Parcel], delivery: &mut Delivery) -> Option<()> {
+    fn send(&mut self, parcels: &[Sealed], delivery: &mut Delivery) -> Option<()> {
         let request = self.request(parcels);
-        let (spans, feedback) = Parcel::totals(parcels);
+        let (spans, feedback) = totals(parcels);
         let mut retried = 0;
         let Self { transport, runtime, timeout, .. } = self;
         let result = runtime.block_on(async {
@@ -72,17 +72,15 @@ impl<T: Transport> WireSink<T> {
     }
 
     /// The request for `parcels`, their spans grouped by scope.
-    fn request(&self, parcels: &[Parcel]) -> Bytes {
-        let mut scopes: Vec<(&Arc<InstrumentationScope>, Vec<&[u8]>)> = Vec::new();
-        for parcel in parcels {
-            let Contents::Encoded { scope, spans } = &parcel.contents else { continue };
-            match scopes.iter_mut().find(|(known, _)| known == &scope) {
-                Some((_, of_scope)) => of_scope.push(spans),
-                None => scopes.push((scope, vec![spans])),
+    fn request(&self, parcels: &[Sealed]) -> Pieces {
+        let mut scopes: Vec<(&InstrumentationScope, Pieces)> = Vec::new();
+        for Sealed { scope, encoded, .. } in parcels {
+            match scopes.iter_mut().find(|(known, _)| *known == &**scope) {
+                Some((_, of_scope)) => of_scope.push(encoded.clone()),
+                None => scopes.push((scope, vec![encoded.clone()])),
             }
         }
-        let scopes = scopes.into_iter().map(|(scope, spans)| (&**scope, spans));
-        Bytes::from(self.envelope.request(scopes))
+        self.envelope.request(scopes)
     }
 }
 
@@ -93,6 +91,7 @@ impl<T: Transport> Sink for WireSink<T> {
 
     fn export(&mut self, parcels: Vec<Parcel>) -> Delivery {
         let mut delivery = Delivery::default();
+        let parcels: Vec<_> = parcels.into_iter().filter_map(Sealed::new).collect();
         let mut requests = VecDeque::from([parcels]);
         while let Some(mut parcels) = requests.pop_front() {
             if self.send(&parcels, &mut delivery).is_some() {
@@ -102,10 +101,10 @@ impl<T: Transport> Sink for WireSink<T> {
             let half: Vec<_> = if parcels.len() > 1 {
                 parcels.split_off(parcels.len() / 2)
             } else {
-                parcels.iter_mut().filter_map(halve).collect()
+                parcels.iter_mut().filter_map(Sealed::halve).collect()
             };
             if half.is_empty() {
-                let (spans, feedback) = Parcel::totals(&parcels);
+                let (spans, feedback) = totals(&parcels);
                 delivery.fail(spans, feedback, "a request is too large to be sent".to_owned());
                 continue;
             }
@@ -120,14 +119,36 @@ impl<T: Transport> Sink for WireSink<T> {
     }
 }
 
-/// Cuts a parcel between two of its spans, and returns the second half.
-fn halve(parcel: &mut Parcel) -> Option<Parcel> {
-    let Contents::Encoded { scope, spans } = &mut parcel.contents else { return None };
-    let first = parcel.spans / 2;
-    let second = spans.split_off(encode::end_of_span(spans, first)?);
-    let contents = Contents::Encoded { scope: scope.clone(), spans: second };
-    // A span with feedback has a parcel to itself, which is never cut.
-    let half = Parcel { spans: parcel.spans - first, feedback: 0, bytes: 0, contents };
-    parcel.spans = first;
-    Some(half)
+/// A parcel whose bytes can be sent, and sent again.
+struct Sealed {
+    scope: Arc<InstrumentationScope>,
+    encoded: Bytes,
+    spans: usize,
+    feedback: usize,
+}
+
+impl Sealed {
+    fn new(parcel: Parcel) -> Option<Self> {
+        let Parcel { contents, spans, feedback, .. } = parcel;
+        let Contents::Encoded { scope, spans: encoded } = contents else { return None };
+        Some(Self { scope, encoded: encoded.into(), spans, feedback })
+    }
+
+    /// Cuts it between two of its spans, and returns the second half.
+    fn halve(&mut self) -> Option<Self> {
+        let first = self.spans / 2;
+        let encoded = self.encoded.split_off(encode::end_of_span(&self.encoded, first)?);
+        // A span with feedback has a parcel to itself, which is never cut.
+        let half =
+            Self { scope: self.scope.clone(), encoded, spans: self.spans - first, feedback: 0 };
+        self.spans = first;
+        Some(half)
+    }
+}
+
+/// Spans of all `parcels`, and how many of them carry feedback.
+fn totals(parcels: &[Sealed]) -> (u64, u64) {
+    parcels.iter().fold((0, 0), |(spans, feedback), parcel| {
+        (spans + parcel.spans as u64, feedback + parcel.feedback as u64)
+    })
 }

@@ -17,7 +17,7 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 use tower_service::Service;
 
-use super::{Failure, Reply, Transport, causes, response};
+use super::{Failure, Pieces, Reply, Transport, causes, response};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
@@ -45,12 +45,16 @@ impl GrpcTransport {
 }
 
 impl Transport for GrpcTransport {
-    async fn send(&mut self, request: Bytes) -> Result<Reply, Failure> {
+    async fn send(&mut self, request: Pieces) -> Result<Reply, Failure> {
         self.client.ready().await.map_err(|error| Failure::Passing {
             message: format!("the collector can't be reached: {error}{}", causes(&error)),
             wait: None,
         })?;
-        let mut request = if self.is_compressed { Request::new(request) } else { whole(request)? };
+        let mut request = if self.is_compressed {
+            Request::new(request.concat().into())
+        } else {
+            whole(request)?
+        };
         *request.metadata_mut() = self.metadata.clone();
         let path = PathAndQuery::from_static(EXPORT);
         match self.client.unary(request, path, EncodedCodec).await {
@@ -84,7 +88,7 @@ fn failure(status: &Status) -> Failure {
 }
 
 /// A request whose message takes the [`Shortcut`].
-fn whole(message: Bytes) -> Result<Request<Bytes>, Failure> {
+fn whole(message: Pieces) -> Result<Request<Bytes>, Failure> {
     let whole = Whole::new(message).ok_or_else(|| Failure::TooLarge {
         message: "a message of gRPC has at most 4 GiB".to_owned(),
     })?;
@@ -117,14 +121,16 @@ impl Service<http::Request<Body>> for Shortcut {
 
 /// The body with one message that isn't compressed: its prefix, then its bytes.
 #[derive(Clone, Debug)]
-struct Whole(std::array::IntoIter<Bytes, 2>);
+struct Whole(std::vec::IntoIter<Bytes>);
 
 impl Whole {
     /// `None` if its length can't be told.
-    fn new(message: Bytes) -> Option<Self> {
+    fn new(mut message: Pieces) -> Option<Self> {
+        let length = message.iter().map(Bytes::len).sum::<usize>();
         let mut prefix = vec![0]; // not compressed
-        prefix.extend_from_slice(&u32::try_from(message.len()).ok()?.to_be_bytes());
-        Some(Self([prefix.into(), message].into_iter()))
+        prefix.extend_from_slice(&u32::try_from(length).ok()?.to_be_bytes());
+        message.insert(0, prefix.into());
+        Some(Self(message.into_iter()))
     }
 }
 

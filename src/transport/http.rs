@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{Failure, Reply, Transport, causes, response};
+use super::{Failure, Pieces, Reply, Transport, causes, response};
 
 /// A client and where it sends to.
 #[derive(Debug)]
@@ -41,7 +41,8 @@ impl HttpTransport {
 }
 
 impl Transport for HttpTransport {
-    async fn send(&mut self, request: Bytes) -> Result<Reply, Failure> {
+    async fn send(&mut self, request: Pieces) -> Result<Reply, Failure> {
+        let request = Bytes::from(request.concat());
         let body = match self.encoding {
             None => request,
             Some(encoding) => match (encoding.compress)(&request) {

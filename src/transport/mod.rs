@@ -18,10 +18,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-/// One attempt at a time to hand an `ExportTraceServiceRequest` to a collector.
+/// An encoded `ExportTraceServiceRequest`, in pieces that follow one another.
+pub(crate) type Pieces = Vec<Bytes>;
+
+/// One attempt at a time to hand a request to a collector.
 pub(crate) trait Transport: Send {
     /// Sends one request.
-    fn send(&mut self, request: Bytes) -> impl Future<Output = Result<Reply, Failure>> + Send;
+    fn send(&mut self, request: Pieces) -> impl Future<Output = Result<Reply, Failure>> + Send;
 }
 
 /// What a collector said to a request it has taken.

@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Failure, Reply, Transport};
+use super::{Failure, Pieces, Reply, Transport};
 
 /// The pauses between attempts.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +40,7 @@ impl Backoff {
 /// before every attempt but the first.
 pub(crate) async fn deliver(
     transport: &mut impl Transport,
-    request: Bytes,
+    request: Pieces,
     backoff: Backoff,
     deadline: Instant,
     mut on_retry: impl FnMut(),
