@@ -49,7 +49,7 @@ impl Default for Batching {
             batch_spans: None,
             batch_bytes: 2 * 1024 * 1024,
             queue_spans: None,
-            queue_bytes: 32 * 1024 * 1024,
+            queue_bytes: 44 * 1024 * 1024,
         }
     }
 }

@@ -79,7 +79,7 @@ type MakeSink = Box<dyn FnOnce(&Resource, Duration) -> Result<Box<dyn Sink>, Bui
 /// | string leaf, one enrichment | 256 KiB, 1 MiB |
 /// | schedule delay | 5 s |
 /// | batch | 2 MiB; 512 spans through an SDK exporter |
-/// | queue | 32 MiB |
+/// | queue | 44 MiB |
 /// | export timeout | 30 s |
 #[must_use = "a builder does nothing before `build`"]
 pub struct Builder {
@@ -456,7 +456,7 @@ impl Builder {
         self
     }
 
-    /// How many bytes may wait, about. Default: 32 MiB. What doesn't fit is dropped and counted,
+    /// How many bytes may wait, about. Default: 44 MiB. What doesn't fit is dropped and counted,
     /// spans without feedback first.
     pub fn with_max_queue_bytes(mut self, bytes: usize) -> Self {
         self.batching.queue_bytes = bytes.max(1);
