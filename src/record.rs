@@ -11,7 +11,7 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Array, InstrumentationScope, Value};
 
-use crate::attributes::{Attributes, ValueRef};
+use crate::attributes::{self, Attributes, ValueRef};
 use crate::document::Key;
 
 /// A finished span.
@@ -31,6 +31,9 @@ pub(crate) struct SpanRecord {
     pub(crate) end: u64,
     /// What the span has in common with others of its call site.
     pub(crate) callsite: Option<&'static Common>,
+    /// What it has in common with others of the thread that made it.
+    pub(crate) thread: Option<Arc<Attributes>>,
+    pub(crate) timings: Option<Timings>,
     /// The attributes of its own. None has the key of a common one.
     pub(crate) attributes: Attributes,
     /// The leaves of the feedback document, beside the other attributes.
@@ -75,7 +78,36 @@ impl Common {
 
     /// Whether an attribute named `key` may be a common one: where it was made, its target and level.
     pub(crate) fn may_have(key: &str) -> bool {
-        key.starts_with("code.") || key == "target" || key == "level"
+        ["code.", "thread."].iter().any(|prefix| key.starts_with(prefix))
+            || key == "target"
+            || key == "level"
+    }
+}
+
+/// How long a span was entered, and how long not, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timings {
+    pub(crate) busy: u64,
+    pub(crate) idle: u64,
+}
+
+impl Timings {
+    pub(crate) const BUSY: &str = "busy_ns";
+    pub(crate) const IDLE: &str = "idle_ns";
+
+    /// How many bytes both attributes take in a span, at the most.
+    pub(crate) const MOST_BYTES: usize = 64;
+
+    fn attributes(self) -> [(&'static str, Value); 2] {
+        [(Self::BUSY, self.busy), (Self::IDLE, self.idle)]
+            .map(|(key, nanos)| (key, Value::I64(i64::try_from(nanos).unwrap_or(i64::MAX))))
+    }
+
+    /// Appends both attributes to a span.
+    pub(crate) fn append(self, out: &mut Vec<u8>) {
+        for (key, value) in self.attributes() {
+            attributes::append(out, attributes::FIELD, "", key, ValueRef::from(&value));
+        }
     }
 }
 
@@ -131,6 +163,8 @@ impl Default for SpanRecord {
             start: 0,
             end: 0,
             callsite: None,
+            thread: None,
+            timings: None,
             attributes: Attributes::default(),
             enrichments: Enrichments::default(),
             dropped_attributes: 0,
@@ -146,7 +180,7 @@ impl Default for SpanRecord {
 }
 
 impl SpanRecord {
-    /// Makes the record blank, and keeps its memory for another span.
+    /// Makes the record blank, and keeps its memory for another span of the same thread.
     #[inline]
     pub(crate) fn clear(&mut self) {
         // A large span is an exception: its memory is better given back.
@@ -165,6 +199,8 @@ impl SpanRecord {
             start,
             end,
             callsite,
+            thread: _, // most likely the next span's too
+            timings,
             attributes,
             enrichments,
             dropped_attributes,
@@ -179,6 +215,7 @@ impl SpanRecord {
         (*trace_id, *span_id, *parent) = (TraceId::INVALID, SpanId::INVALID, Parent::NONE);
         (*flags, *trace_state) = (TraceFlags::default(), TraceState::default());
         (*name, *kind, *callsite, *scope) = (None, SpanKind::Internal, None, None);
+        *timings = None;
         (*start, *end, *status, *feedback) = (0, 0, Status::Unset, false);
         attributes.clear();
         *enrichments = Enrichments::default();
@@ -195,22 +232,39 @@ impl SpanRecord {
         }
     }
 
-    /// How many attributes the span has in common with others.
+    /// How many attributes the span has that aren't its own.
+    #[inline]
     pub(crate) fn common_len(&self) -> usize {
-        self.callsite.map_or(0, |callsite| callsite.attributes.len())
+        let thread = self.thread.as_ref().map_or(0, |thread| thread.len());
+        let timings = self.timings.map_or(0, |_| 2);
+        self.callsite.map_or(0, |callsite| callsite.attributes.len()) + thread + timings
     }
 
     /// All attributes but the enrichments, the common ones first.
     pub(crate) fn all_attributes(&self) -> impl Iterator<Item = (&str, Value)> {
-        let common = self.callsite.into_iter().flat_map(|callsite| callsite.attributes.iter());
-        common.chain(self.attributes.iter())
+        let callsite = self.callsite.into_iter().flat_map(|callsite| callsite.attributes.iter());
+        let thread = self.thread.iter().flat_map(|thread| thread.iter());
+        let timings = self.timings.into_iter().flat_map(Timings::attributes);
+        let timings = timings.map(|(key, value): (&str, _)| (key, value));
+        callsite.chain(thread).chain(timings).chain(self.attributes.iter())
     }
 
     /// Makes the common attributes the span's own, so that they can be changed or dropped.
     pub(crate) fn own_common(&mut self) {
+        let mut attributes = Attributes::default();
         if let Some(callsite) = self.callsite.take() {
             self.name.get_or_insert(Cow::Borrowed(callsite.name));
-            let mut attributes = callsite.attributes.clone();
+            attributes.extend(&callsite.attributes);
+        }
+        if let Some(thread) = self.thread.take() {
+            attributes.extend(&thread);
+        }
+        if let Some(timings) = self.timings.take() {
+            for (key, value) in timings.attributes() {
+                attributes.push(key, ValueRef::from(&value));
+            }
+        }
+        if attributes.len() > 0 {
             attributes.merge_within(&self.attributes, usize::MAX);
             self.attributes = attributes;
         }
@@ -309,6 +363,8 @@ mod tests {
             start: 4,
             end: 5,
             callsite: Some(common),
+            thread: None,
+            timings: Some(Timings { busy: 12, idle: 13 }),
             attributes: attributes.clone(),
             enrichments: Enrichments {
                 prefix: "honeyhive_",

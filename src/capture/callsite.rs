@@ -4,7 +4,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use tracing::Metadata;
 
@@ -26,10 +26,8 @@ impl Callsite {
         let names = || metadata.fields().iter().map(|field| field.name());
         let fields = names().enumerate().map(|(at, name)| {
             let is_first = names().take(at).all(|other| other != name);
-            let is_plain = is_first
-                && !Common::may_have(name)
-                && !name.starts_with("thread.")
-                && visit::is_plain(name, told.convention);
+            let is_plain =
+                is_first && !Common::may_have(name) && visit::is_plain(name, told.convention);
             is_plain.then(|| attributes::prepare(name))
         });
         let fields = fields.collect();
@@ -106,7 +104,7 @@ thread_local! {
     /// What this thread knows of it.
     static MINE: RefCell<HashMap<Key, &'static Callsite, BuildHasherDefault<Mixed>>> =
         RefCell::default();
-    static THREAD: OnceCell<Attributes> = const { OnceCell::new() };
+    static THREAD: OnceCell<Arc<Attributes>> = const { OnceCell::new() };
 }
 
 /// What is known of the call site of `metadata`.
@@ -127,11 +125,16 @@ fn known(key: Key, metadata: &'static Metadata<'static>, told: Told) -> &'static
         .or_insert_with(|| Box::leak(Box::new(Callsite::new(metadata, told))))
 }
 
-/// Appends the attributes of every span that this thread makes.
+/// Sets `known` to the attributes of every span that this thread makes.
 #[inline]
-pub(super) fn append_thread(to: &mut Attributes) {
+pub(super) fn tell_thread(known: &mut Option<Arc<Attributes>>) {
     // A thread that is being torn down isn't told.
-    let _ = THREAD.try_with(|thread| to.extend(thread.get_or_init(this_thread)));
+    let _ = THREAD.try_with(|thread| {
+        let thread = thread.get_or_init(|| Arc::new(this_thread()));
+        if !known.as_ref().is_some_and(|known| Arc::ptr_eq(known, thread)) {
+            *known = Some(thread.clone());
+        }
+    });
 }
 
 fn this_thread() -> Attributes {

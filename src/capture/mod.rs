@@ -84,8 +84,9 @@ impl FeedbackLayer {
         }
         live.session = self.inherited_session(live.parent_context.as_ref(), parent);
         live.record.callsite = Some(&callsite.common);
-        if switches.threads {
-            callsite::append_thread(&mut live.record.attributes);
+        match switches.threads {
+            true => callsite::tell_thread(&mut live.record.thread),
+            false => live.record.thread = None,
         }
     }
 

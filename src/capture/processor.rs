@@ -109,6 +109,8 @@ fn record(span: SpanData, installation: &Installation) -> SpanRecord {
         start: clock::unix_nanos(span.start_time),
         end: clock::unix_nanos(span.end_time).max(clock::unix_nanos(span.start_time)),
         callsite: None,
+        thread: None,
+        timings: None,
         attributes: own,
         enrichments: Enrichments::default(),
         dropped_attributes: span.dropped_attributes_count,

@@ -14,11 +14,11 @@ use super::callsite::Callsite;
 use crate::attributes::{Attributes, PreparedKey, ValueRef};
 use crate::clock;
 use crate::document::Key;
-use crate::record::Common;
+use crate::record::{Common, Timings};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::{Convention, namespaced};
 use crate::state::carrier::OWN_PREFIX;
-use crate::state::{BUSY, IDLE, Installation, Live};
+use crate::state::{Installation, Live};
 
 /// A key as it is given: a static one is not copied into a document.
 #[derive(Clone, Copy)]
@@ -60,7 +60,7 @@ impl<'k> Place<'k> {
             "otel.status_code" => Self::StatusCode,
             "otel.status_description" => Self::StatusDescription,
             SESSION_ID => Self::Session,
-            BUSY | IDLE => Self::Timing,
+            Timings::BUSY | Timings::IDLE => Self::Timing,
             key if key.starts_with(OWN_PREFIX) => Self::Nowhere,
             key => namespaced(key, convention).map_or(Self::Attribute, Self::Document),
         }

@@ -1,10 +1,10 @@
 //! `opentelemetry.proto.trace.v1.Span`, as it stands in `ScopeSpans`.
 
-use opentelemetry::trace::{SpanId, SpanKind, Status, TraceState};
+use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId, TraceState};
 
-use crate::attributes::{self, ValueRef};
+use crate::attributes::{self, Attributes, ValueRef};
 use crate::protobuf as wire;
-use crate::record::{Common, Event, Link, SpanRecord};
+use crate::record::{Common, Event, Link, SpanRecord, Timings};
 
 /// `ScopeSpans`.
 pub(super) const SPANS: u32 = 2;
@@ -31,69 +31,128 @@ const FLAGS: u32 = 16;
 const CONTEXT_HAS_IS_REMOTE: u32 = 0x100;
 const CONTEXT_IS_REMOTE: u32 = 0x200;
 
-/// A span's tag and length, and the fields that every span has: room for what differs, and the rest.
-/// What a span may have otherwise, or not at all, stands at the ends: an unset status, which is sent
-/// as `opentelemetry-otlp` does it, and the parent.
-const HEAD: [u8; 69] = {
-    let mut head = [0; 69];
-    head[0] = wire::tag_of(SPANS, wire::LENGTH);
-    head[3] = wire::tag_of(STATUS, wire::LENGTH);
-    head[5] = wire::tag_of(TRACE_ID, wire::LENGTH);
-    head[6] = 16;
-    head[23] = wire::tag_of(SPAN_ID, wire::LENGTH);
-    head[24] = 8;
-    head[33] = wire::tag_of(START_TIME_UNIX_NANO, wire::FIXED64);
-    head[42] = wire::tag_of(END_TIME_UNIX_NANO, wire::FIXED64);
-    head[51] = wire::tag_of(KIND, wire::VARINT);
-    // A tag of two bytes: field numbers from 16 on.
-    head[53] = (FLAGS << 3) as u8 & 0x7f | wire::FIXED32 | 0x80;
-    head[54] = (FLAGS >> 4) as u8;
-    head[59] = wire::tag_of(PARENT_SPAN_ID, wire::LENGTH);
-    head[60] = 8;
-    head
-};
-
-/// Where in [`HEAD`] the message begins: behind a length of two bytes, and if a status is set, behind
-/// the unset one.
-const MESSAGE: usize = 3;
-const MESSAGE_WITH_STATUS: usize = 5;
-
-/// Where [`HEAD`] ends for a root.
-const END_OF_ROOT: usize = 59;
-
-/// Appends `record` to the spans of a `ScopeSpans`.
-#[inline]
-pub(crate) fn append_span(out: &mut Vec<u8>, record: &SpanRecord) {
-    let mut head = head(record);
-    let end = if record.parent.span_id == SpanId::INVALID { END_OF_ROOT } else { HEAD.len() };
-    let callsite = match (&record.name, record.callsite) {
-        (None, Some(callsite)) => callsite.encoded(common),
-        (Some(_), Some(callsite)) => callsite.attributes().as_bytes(),
-        (_, None) => &[],
-    };
-    let attributes = record.attributes.as_bytes();
-    let length = end - MESSAGE + callsite.len() + attributes.len();
-    if is_plain(record) && (0x80..0x4000).contains(&length) {
-        // Most spans: their length takes two bytes.
-        (head[1], head[2]) = (length as u8 | 0x80, (length >> 7) as u8);
-        out.reserve(MESSAGE + length);
-        out.extend_from_slice(&head[..end]);
-        out.extend_from_slice(callsite);
-        out.extend_from_slice(attributes);
-        return;
-    }
-    let start = if record.status == Status::Unset { MESSAGE } else { MESSAGE_WITH_STATUS };
-    wire::message(out, SPANS, 2, |out| {
-        out.extend_from_slice(&head[start..end]);
-        out.extend_from_slice(callsite);
-        out.extend_from_slice(attributes);
-        append_rest(out, record);
-    });
+/// The fields that every span has, or nearly every one, and where the rest of it is.
+#[derive(Debug)]
+pub(super) struct Head {
+    trace_id: TraceId,
+    span_id: SpanId,
+    parent: SpanId,
+    start: u64,
+    end: u64,
+    timings: Option<Timings>,
+    callsite: Option<&'static Common>,
+    flags: u32,
+    kind: u8,
+    /// Whether the attributes of the thread belong to it.
+    is_of_thread: bool,
+    /// Whether its own bytes say how it is called, and its status.
+    has_name: bool,
+    has_status: bool,
+    /// How many bytes the span has of its own.
+    pub(super) own: usize,
 }
 
-/// Whether a record has nothing but a head, a call site and attributes.
+impl Head {
+    #[inline]
+    pub(super) fn new(record: &SpanRecord, is_of_thread: bool, own: usize) -> Self {
+        Self {
+            trace_id: record.trace_id,
+            span_id: record.span_id,
+            parent: record.parent.span_id,
+            start: record.start,
+            end: record.end,
+            timings: record.timings,
+            callsite: record.callsite,
+            flags: flags(record.flags.to_u8(), record.parent.is_remote),
+            kind: kind(&record.kind),
+            is_of_thread,
+            has_name: record.name.is_some(),
+            has_status: record.status != Status::Unset,
+            own,
+        }
+    }
+
+    /// How many bytes the span takes encoded, at the most.
+    #[inline]
+    pub(super) fn encoded_size(&self, thread: Option<&Attributes>) -> usize {
+        let callsite = self.callsite.map_or(0, |callsite| {
+            2 * MOST_LENGTH + callsite.name().len() + callsite.attributes().as_bytes().len()
+        });
+        let thread = thread.map_or(0, |thread| thread.as_bytes().len());
+        2 * MOST_LENGTH + FIXED.len() + Timings::MOST_BYTES + callsite + thread + self.own
+    }
+
+    /// Appends the span, of which `own` is what the head doesn't say, to those of a `ScopeSpans`.
+    pub(super) fn append(&self, out: &mut Vec<u8>, thread: Option<&Attributes>, own: &[u8]) {
+        // Most spans take between 128 bytes and 16 KiB: two bytes for their length.
+        wire::message(out, SPANS, 2, |out| {
+            self.append_fixed(out);
+            if let Some(callsite) = self.callsite {
+                out.extend_from_slice(match self.has_name {
+                    true => callsite.attributes().as_bytes(),
+                    false => callsite.encoded(common),
+                });
+            }
+            if let Some(thread) = thread.filter(|_| self.is_of_thread) {
+                out.extend_from_slice(thread.as_bytes());
+            }
+            if let Some(timings) = self.timings {
+                timings.append(out);
+            }
+            out.extend_from_slice(own);
+        });
+    }
+
+    fn append_fixed(&self, out: &mut Vec<u8>) {
+        let mut fixed = FIXED;
+        fixed[4..20].copy_from_slice(&self.trace_id.to_bytes());
+        fixed[22..30].copy_from_slice(&self.span_id.to_bytes());
+        fixed[31..39].copy_from_slice(&self.start.to_le_bytes());
+        fixed[40..48].copy_from_slice(&self.end.to_le_bytes());
+        fixed[49] = self.kind;
+        fixed[52..56].copy_from_slice(&self.flags.to_le_bytes());
+        fixed[58..66].copy_from_slice(&self.parent.to_bytes());
+        let start = if self.has_status { 2 } else { 0 };
+        let end = if self.parent == SpanId::INVALID { 56 } else { 66 };
+        out.extend_from_slice(&fixed[start..end]);
+    }
+}
+
+/// The most bytes that a length takes with its tag.
+const MOST_LENGTH: usize = 6;
+
+/// The fields of [`Head`], one behind the other: tags and lengths, and room for the rest. At the ends
+/// stands what not every span has: an unset status, which is sent as `opentelemetry-otlp` does it,
+/// and the parent.
+const FIXED: [u8; 66] = {
+    let mut fixed = [0; 66];
+    fixed[0] = wire::tag_of(STATUS, wire::LENGTH);
+    fixed[2] = wire::tag_of(TRACE_ID, wire::LENGTH);
+    fixed[3] = 16;
+    fixed[20] = wire::tag_of(SPAN_ID, wire::LENGTH);
+    fixed[21] = 8;
+    fixed[30] = wire::tag_of(START_TIME_UNIX_NANO, wire::FIXED64);
+    fixed[39] = wire::tag_of(END_TIME_UNIX_NANO, wire::FIXED64);
+    fixed[48] = wire::tag_of(KIND, wire::VARINT);
+    // A tag of two bytes: field numbers from 16 on.
+    fixed[50] = (FLAGS << 3) as u8 & 0x7f | wire::FIXED32 | 0x80;
+    fixed[51] = (FLAGS >> 4) as u8;
+    fixed[56] = wire::tag_of(PARENT_SPAN_ID, wire::LENGTH);
+    fixed[57] = 8;
+    fixed
+};
+
+/// What all spans of a call site have in common, as each of them has it.
+fn common(common: &Common) -> Vec<u8> {
+    let mut out = Vec::new();
+    wire::string(&mut out, NAME, common.name());
+    out.extend_from_slice(common.attributes().as_bytes());
+    out
+}
+
+/// Whether the head says all of a record, but its own attributes.
 #[inline]
-fn is_plain(record: &SpanRecord) -> bool {
+pub(super) fn is_plain(record: &SpanRecord) -> bool {
     let counts = record.dropped_attributes | record.dropped_events | record.dropped_links;
     record.name.is_none()
         && record.callsite.is_some()
@@ -105,22 +164,8 @@ fn is_plain(record: &SpanRecord) -> bool {
         && counts == 0
 }
 
-#[inline]
-fn head(record: &SpanRecord) -> [u8; HEAD.len()] {
-    let mut head = HEAD;
-    head[7..23].copy_from_slice(&record.trace_id.to_bytes());
-    head[25..33].copy_from_slice(&record.span_id.to_bytes());
-    head[34..42].copy_from_slice(&record.start.to_le_bytes());
-    head[43..51].copy_from_slice(&record.end.to_le_bytes());
-    head[52] = kind(&record.kind);
-    let flags = flags(record.flags.to_u8(), record.parent.is_remote);
-    head[55..59].copy_from_slice(&flags.to_le_bytes());
-    head[61..69].copy_from_slice(&record.parent.span_id.to_bytes());
-    head
-}
-
-/// What few spans have.
-fn append_rest(out: &mut Vec<u8>, record: &SpanRecord) {
+/// Appends what few spans have.
+pub(super) fn append_rest(out: &mut Vec<u8>, record: &SpanRecord) {
     append_trace_state(out, TRACE_STATE, &record.trace_state);
     if record.name.is_some() || record.callsite.is_none() {
         wire::string(out, NAME, record.name());
@@ -135,14 +180,6 @@ fn append_rest(out: &mut Vec<u8>, record: &SpanRecord) {
     record.links.iter().for_each(|link| append_link(out, link));
     wire::uint32(out, DROPPED_LINKS_COUNT, record.dropped_links);
     append_status(out, &record.status);
-}
-
-/// What all spans of a call site have in common, as each of them has it.
-fn common(common: &Common) -> Vec<u8> {
-    let mut out = Vec::new();
-    wire::string(&mut out, NAME, common.name());
-    out.extend_from_slice(common.attributes().as_bytes());
-    out
 }
 
 /// Where span number `spans` of those in `encoded` ends. `None` if there are fewer.

@@ -1,6 +1,6 @@
 //! What is encoded here decodes to what the SDK's exporters send for the same record.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
@@ -14,10 +14,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
 
-use super::append_span;
+use super::Packed;
 use super::request::Envelope;
 use crate::attributes::{Attributes, ValueRef};
-use crate::record::{Common, Enrichments, Event, Link, Parent, SpanRecord};
+use crate::record::{Common, Enrichments, Event, Link, Parent, SpanRecord, Timings};
 use crate::sink::exporter::span_data;
 
 fn text() -> impl Strategy<Value = String> {
@@ -95,6 +95,15 @@ fn scope(name: &str) -> Arc<InstrumentationScope> {
     Arc::new(scope.build())
 }
 
+/// The attributes of two threads.
+static THREADS: LazyLock<[Arc<Attributes>; 2]> = LazyLock::new(|| {
+    [1, 2].map(|id| {
+        let mut attributes = Attributes::default();
+        attributes.set("thread.id", ValueRef::I64(id));
+        Arc::new(attributes)
+    })
+});
+
 fn record() -> impl Strategy<Value = SpanRecord> {
     let what = (context(), text(), kind(), status(), any::<u32>(), any::<u32>());
     let held = (
@@ -126,6 +135,9 @@ fn record() -> impl Strategy<Value = SpanRecord> {
             if dropped % 2 == 1 || dropped % 3 == 0 {
                 record.name = Some(name.into());
             }
+            record.thread = THREADS.get(dropped as usize % 3).cloned();
+            record.timings = (dropped_links % 2 == 0)
+                .then_some(Timings { busy: dropped_links.into(), idle: u64::from(dropped) << 20 });
             record.dropped_attributes = dropped;
             record.dropped_links = dropped_links;
             record.enrichments = Enrichments {
@@ -166,10 +178,12 @@ proptest! {
             )
             .build();
         let scope = scope("test");
-        let mut spans = Vec::new();
+        let mut packed = Packed::default();
         for record in &records {
-            append_span(&mut spans, record);
+            packed.add(record);
         }
+        let spans = packed.encode();
+        prop_assert!(spans.len() <= packed.encoded_size());
         let groups = (!records.is_empty()).then(|| (&*scope, vec![spans]));
         let request = Envelope::new(&resource).request(groups).concat();
 
@@ -187,6 +201,13 @@ proptest! {
         let mut expected = expected;
         by_key(&mut expected);
         by_key(&mut received.resource_spans);
+        // Nor does that of a span's attributes, each of which has a key of its own.
+        for spans in [&mut expected, &mut received.resource_spans] {
+            let scopes = spans.iter_mut().flat_map(|spans| &mut spans.scope_spans);
+            for span in scopes.flat_map(|scope| &mut scope.spans) {
+                span.attributes.sort_by(|a, b| a.key.cmp(&b.key));
+            }
+        }
         prop_assert_eq!(received.resource_spans, expected);
     }
 }

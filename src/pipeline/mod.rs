@@ -60,11 +60,11 @@ impl Batching {
         (self.queue_bytes / 16).clamp(1, 60 * 1024)
     }
 
-    /// Spans in one batch. Encoded ones are only limited by their bytes, unless told otherwise.
+    /// Spans in one batch. Packed ones are only limited by their bytes, unless told otherwise.
     fn batch_spans(&self, packing: Packing) -> usize {
         let spans = self.batch_spans.unwrap_or(match packing {
             Packing::Records => 512,
-            Packing::Encoded => usize::MAX,
+            Packing::Packed => usize::MAX,
         });
         spans.min(self.queue_spans.unwrap_or(usize::MAX)).max(1)
     }
@@ -74,7 +74,7 @@ impl Batching {
         let by_queue = self.queue_spans.map_or(usize::MAX, |spans| spans / 8);
         let by_batch = match packing {
             Packing::Records => (self.batch_spans(packing) / 8).min(64),
-            Packing::Encoded => self.batch_spans(packing) / 8,
+            Packing::Packed => self.batch_spans(packing) / 8,
         };
         by_queue.min(by_batch).max(1)
     }

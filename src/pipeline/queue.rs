@@ -32,7 +32,9 @@ struct State {
     /// Each with its number.
     waiting: VecDeque<(u64, Parcel)>,
     spans: usize,
+    /// In memory, and on the wire.
     bytes: usize,
+    encoded: usize,
     /// Spans pushed so far; a parcel has the number of its first.
     pushed: u64,
     settled: u64,
@@ -76,8 +78,7 @@ impl Queue {
             let victim = state.waiting.iter().position(|(_, waiting)| waiting.feedback == 0);
             match victim.filter(|_| parcel.feedback > 0).and_then(|at| state.waiting.remove(at)) {
                 Some((_, victim)) => {
-                    state.spans -= victim.spans;
-                    state.bytes -= victim.bytes;
+                    state.leave(&victim);
                     evicted += victim.spans;
                 }
                 None => {
@@ -89,16 +90,18 @@ impl Queue {
             }
         }
         state.lose(Drop::QueueFull, evicted as u64, None);
-        let before = (state.spans, state.bytes);
+        let batches = |state: &State| {
+            (state.spans / self.batch_spans, state.encoded / self.batching.batch_bytes)
+        };
+        let before = batches(&state);
         let number = state.pushed;
         state.pushed += parcel.spans as u64;
         state.spans += parcel.spans;
         state.bytes += parcel.bytes;
+        state.encoded += parcel.encoded;
         state.waiting.push_back((number, parcel));
         // Wake the export thread once a batch, not once a parcel.
-        let (spans, bytes) = (self.batch_spans, self.batching.batch_bytes);
-        let is_batch =
-            state.spans / spans != before.0 / spans || state.bytes / bytes != before.1 / bytes;
+        let is_batch = batches(&state) != before;
         drop(state);
         if is_batch {
             self.work.notify_one();
@@ -111,7 +114,7 @@ impl Queue {
         let mut state = self.lock();
         loop {
             let is_full =
-                state.spans >= self.batch_spans || state.bytes >= self.batching.batch_bytes;
+                state.spans >= self.batch_spans || state.encoded >= self.batching.batch_bytes;
             let is_urgent = state.closed || state.flush_to > state.settled;
             let left = due.saturating_duration_since(Instant::now());
             if !state.waiting.is_empty() && (is_full || is_urgent) {
@@ -135,19 +138,20 @@ impl Queue {
 
     fn take_batch(&self, state: &mut State) -> Vec<Parcel> {
         let mut batch = Vec::new();
-        let (mut spans, mut bytes) = (0, 0);
+        let (mut spans, mut encoded) = (0, 0);
         while let Some((_, next)) = state.waiting.front() {
             let is_full = spans + next.spans > self.batch_spans
-                || bytes + next.bytes > self.batching.batch_bytes;
+                || encoded + next.encoded > self.batching.batch_bytes;
             if is_full && !batch.is_empty() {
                 break;
             }
-            spans += next.spans;
-            bytes += next.bytes;
-            batch.extend(state.waiting.pop_front().map(|(_, next)| next));
+            if let Some((_, next)) = state.waiting.pop_front() {
+                spans += next.spans;
+                encoded += next.encoded;
+                state.leave(&next);
+                batch.push(next);
+            }
         }
-        state.spans -= spans;
-        state.bytes -= bytes;
         batch
     }
 
@@ -194,7 +198,7 @@ impl Queue {
         if state.settled < state.pushed {
             // Out of time. What is in the exporter's hands may still arrive; the rest will not.
             let abandoned = std::mem::take(&mut state.waiting);
-            (state.spans, state.bytes) = (0, 0);
+            (state.spans, state.bytes, state.encoded) = (0, 0, 0);
             drop(state);
             let spans = abandoned.iter().map(|(_, parcel)| parcel.spans).sum();
             let feedback = abandoned.iter().map(|(_, parcel)| parcel.feedback).sum();
@@ -247,6 +251,13 @@ impl Queue {
 }
 
 impl State {
+    /// `parcel` waits no longer.
+    fn leave(&mut self, parcel: &Parcel) {
+        self.spans -= parcel.spans;
+        self.bytes -= parcel.bytes;
+        self.encoded -= parcel.encoded;
+    }
+
     fn lose(&mut self, why: Drop, spans: u64, message: Option<String>) {
         if spans > 0 {
             let loss = self.losses.entry(why).or_default();

@@ -66,7 +66,7 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
                 Contents::Records { scope, records } => {
                     batch.extend(records.into_iter().map(|record| span_data(record, &scope)));
                 }
-                Contents::Encoded { .. } => {} // never made for this sink
+                Contents::Packed { .. } => {} // never made for this sink
             }
         }
         let mut delivery = Delivery::default();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use opentelemetry::InstrumentationScope;
 
-use crate::encode;
+use crate::encode::Packed;
 use crate::record::{Batch, SpanRecord};
 
 /// How a sink wants its records.
@@ -12,9 +12,9 @@ use crate::record::{Batch, SpanRecord};
 pub(crate) enum Packing {
     /// As they are, for exporters that take them apart.
     Records,
-    /// Encoded as OTLP by the thread that ends the span, whose memory is then free for the next one.
+    /// Ready to be encoded. The memory of each is then free for the next span of its thread.
     #[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
-    Encoded,
+    Packed,
 }
 
 /// Some spans on their way.
@@ -24,8 +24,10 @@ pub(crate) struct Parcel {
     pub(crate) spans: usize,
     /// How many of the spans carry feedback: such parcels are the last to be dropped.
     pub(crate) feedback: usize,
-    /// Bytes, exact if encoded.
+    /// Bytes in memory, about.
     pub(crate) bytes: usize,
+    /// Bytes on the wire, about.
+    pub(crate) encoded: usize,
 }
 
 /// The spans of a parcel.
@@ -36,8 +38,10 @@ pub(crate) enum Contents {
         scope: Arc<InstrumentationScope>,
         records: Batch,
     },
-    /// Spans as they stand in the `ScopeSpans` of their scope.
-    Encoded { scope: Arc<InstrumentationScope>, spans: Vec<u8> },
+    Packed {
+        scope: Arc<InstrumentationScope>,
+        spans: Packed,
+    },
 }
 
 impl Parcel {
@@ -46,9 +50,9 @@ impl Parcel {
         let scope = scope.clone();
         let contents = match packing {
             Packing::Records => Contents::Records { scope, records: Vec::new() },
-            Packing::Encoded => Contents::Encoded { scope, spans: Vec::new() },
+            Packing::Packed => Contents::Packed { scope, spans: Packed::default() },
         };
-        Self { contents, spans: 0, feedback: 0, bytes: 0 }
+        Self { contents, spans: 0, feedback: 0, bytes: 0, encoded: 0 }
     }
 
     /// Spans of all `parcels`, and how many of them carry feedback.
@@ -67,11 +71,12 @@ impl Parcel {
         match &mut self.contents {
             Contents::Records { records, .. } => {
                 self.bytes += record.size();
+                self.encoded = self.bytes;
                 records.push(std::mem::take(record));
             }
-            Contents::Encoded { spans, .. } => {
-                encode::append_span(spans, record);
-                self.bytes = spans.len();
+            Contents::Packed { spans, .. } => {
+                spans.add(record);
+                (self.bytes, self.encoded) = (spans.size(), spans.encoded_size());
             }
         }
     }
@@ -82,14 +87,14 @@ impl Parcel {
             Contents::Records { scope, records } => {
                 Contents::Records { scope: scope.clone(), records: std::mem::take(records) }
             }
-            Contents::Encoded { scope, spans } => {
+            Contents::Packed { scope, spans } => {
                 // As much again will be needed soon.
-                let room = Vec::with_capacity(spans.len() + spans.len() / 8);
-                Contents::Encoded { scope: scope.clone(), spans: std::mem::replace(spans, room) }
+                let room = spans.room_for_as_many();
+                Contents::Packed { scope: scope.clone(), spans: std::mem::replace(spans, room) }
             }
         };
-        let Self { spans, feedback, bytes, .. } = *self;
-        (self.spans, self.feedback, self.bytes) = (0, 0, 0);
-        Self { contents, spans, feedback, bytes }
+        let Self { spans, feedback, bytes, encoded, .. } = *self;
+        (self.spans, self.feedback, self.bytes, self.encoded) = (0, 0, 0, 0);
+        Self { contents, spans, feedback, bytes, encoded }
     }
 }

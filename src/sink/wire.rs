@@ -1,4 +1,4 @@
-//! The sink for spans that are encoded already: OTLP bytes to a collector.
+//! The sink for spans as OTLP bytes, to a collector.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ impl<T: Transport> WireSink<T> {
 
 impl<T: Transport> Sink for WireSink<T> {
     fn packing(&self) -> Packing {
-        Packing::Encoded
+        Packing::Packed
     }
 
     fn export(&mut self, parcels: Vec<Parcel>) -> Delivery {
@@ -119,7 +119,7 @@ impl<T: Transport> Sink for WireSink<T> {
     }
 }
 
-/// A parcel whose bytes can be sent, and sent again.
+/// An encoded parcel, which can be sent, and sent again.
 struct Sealed {
     scope: Arc<InstrumentationScope>,
     encoded: Bytes,
@@ -130,8 +130,8 @@ struct Sealed {
 impl Sealed {
     fn new(parcel: Parcel) -> Option<Self> {
         let Parcel { contents, spans, feedback, .. } = parcel;
-        let Contents::Encoded { scope, spans: encoded } = contents else { return None };
-        Some(Self { scope, encoded: encoded.into(), spans, feedback })
+        let Contents::Packed { scope, spans: packed } = contents else { return None };
+        Some(Self { scope, encoded: packed.encode().into(), spans, feedback })
     }
 
     /// Cuts it between two of its spans, and returns the second half.

@@ -16,4 +16,4 @@ mod span;
 pub(crate) use installation::{Ids, Installation, Sampling};
 pub use layer::FeedbackLayer;
 pub(crate) use locate::{Claim, Located, current, installation_here, locate_current, locate_span};
-pub(crate) use span::{BUSY, Captured, DocumentKind, IDLE, Live, Scope, SpanState};
+pub(crate) use span::{Captured, DocumentKind, Live, Scope, SpanState};

@@ -2,26 +2,22 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SamplingDecision;
 use tracing_subscriber::registry::Extensions;
 
 use super::carrier::{self, Carrier};
 use super::{Ids, Installation, Sampling};
-use crate::attributes::{Attributes, PreparedKey, ValueRef, prepare};
+use crate::attributes::ValueRef;
 use crate::clock;
 use crate::document::Document;
 use crate::quiet;
-use crate::record::{Parent, SpanRecord};
+use crate::record::{self, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::namespaced;
-
-/// The attributes that tell how long a span was entered, and how long not.
-pub(crate) const BUSY: &str = "busy_ns";
-pub(crate) const IDLE: &str = "idle_ns";
 
 /// One captured span, from its creation until it closes.
 #[derive(Debug)]
@@ -74,12 +70,10 @@ pub(crate) struct Started {
 impl Started {
     /// Below `parent`, which may be invalid: a root then.
     fn new(
-        installation: &Installation,
         parent: &SpanContext,
-        trace_id: TraceId,
+        (span_id, trace_id): (SpanId, TraceId),
         (is_sampled, trace_state): (bool, TraceState),
     ) -> Self {
-        let span_id = installation.ids.span_id();
         let (flags, of_parent) = match parent.is_valid() {
             true => {
                 let (span_id, is_remote) = (parent.span_id(), parent.is_remote());
@@ -109,8 +103,10 @@ fn with_parent<T>(
 }
 
 #[inline]
-fn trace_id(installation: &Installation, parent: &SpanContext) -> TraceId {
-    if parent.is_valid() { parent.trace_id() } else { installation.ids.trace_id() }
+fn ids(installation: &Installation, parent: &SpanContext) -> (SpanId, TraceId) {
+    let span_id = installation.ids.span_id();
+    let is_root = !parent.is_valid();
+    (span_id, if is_root { installation.ids.trace_id() } else { parent.trace_id() })
 }
 
 /// Whether a child is sampled, and its trace state, where no one else is asked.
@@ -149,8 +145,7 @@ impl Place {
             return Self::default();
         };
         let planned = with_parent(live.parent_context.as_ref(), local_parent, |parent| {
-            let trace_id = trace_id(installation, parent);
-            Started::new(installation, parent, trace_id, as_parent_says(parent))
+            Started::new(parent, ids(installation, parent), as_parent_says(parent))
         });
         Self { planned: Some(planned), plan: AtomicU8::new(STANDS), decided: OnceLock::new() }
     }
@@ -271,14 +266,9 @@ impl Timings {
         }
     }
 
-    /// Adds how long the span was entered, and how long not, to the attributes of its record.
-    #[inline]
-    fn tell(&self, attributes: &mut Attributes) {
-        static KEYS: LazyLock<[PreparedKey; 2]> = LazyLock::new(|| [BUSY, IDLE].map(prepare));
-        let [busy, idle] = &*KEYS;
-        let nanos = |sum: &AtomicU64| ValueRef::I64(sum.load(Ordering::Relaxed) as i64);
-        attributes.push_prepared(busy, nanos(&self.busy));
-        attributes.push_prepared(idle, nanos(&self.idle));
+    fn read(&self) -> record::Timings {
+        let [busy, idle] = [&self.busy, &self.idle].map(|sum| sum.load(Ordering::Relaxed));
+        record::Timings { busy, idle }
     }
 
     /// Whether it was entered before, and exited.
@@ -413,7 +403,7 @@ impl SpanState {
     fn decide(&self) -> Started {
         let of_context = self.change(|live| live.parent_context.clone()).flatten();
         with_parent(of_context.as_ref(), self.local_parent.as_ref(), |parent| {
-            let trace_id = trace_id(&self.installation, parent);
+            let ids = ids(&self.installation, parent);
             let sampling = match &self.installation.sampling {
                 Sampling::ParentBasedAlwaysOn => as_parent_says(parent),
                 Sampling::Custom(sampler) => {
@@ -423,10 +413,10 @@ impl SpanState {
                     } else {
                         base
                     };
-                    self.ask(sampler.as_ref(), &base, trace_id)
+                    self.ask(sampler.as_ref(), &base, ids.1)
                 }
             };
-            Started::new(&self.installation, parent, trace_id, sampling)
+            Started::new(parent, ids, sampling)
         })
     }
 
@@ -469,7 +459,9 @@ impl SpanState {
                         patch.set(key.to_owned(), value.clone());
                         let dropped = live.own.document.apply_within(patch, most) as u32;
                         live.record.dropped_attributes += dropped;
-                    } else if ![BUSY, IDLE].contains(&key.as_str()) {
+                    } else if ![record::Timings::BUSY, record::Timings::IDLE]
+                        .contains(&key.as_str())
+                    {
                         live.record.set_attribute(key.as_str(), ValueRef::from(value), most);
                     }
                 }
@@ -616,7 +608,7 @@ impl SpanState {
         let most = settings.span_limits.max_attributes_per_span as usize;
         let record = &mut live.record;
         if settings.switches.tracked_inactivity {
-            self.timings.tell(&mut record.attributes);
+            record.timings = Some(self.timings.read());
         }
         record.trace_id = started.context.trace_id();
         record.span_id = started.context.span_id();
