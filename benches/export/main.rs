@@ -25,24 +25,24 @@
 //! not run by `cargo bench`, there is one tiny round.
 
 mod contestant;
-mod helper;
 mod job;
 mod plan;
-mod receiver;
+#[path = "../process/mod.rs"]
+mod process;
 mod table;
 #[path = "../work/mod.rs"]
 mod work;
 
 use contestant::Contestant;
-use helper::Helper;
 use job::{Cost, Job, Load};
 use plan::Plan;
+use process::Helper;
 use table::Outcome;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match &arguments[..] {
-        [role] if role == "receiver" => receiver::serve(),
+        [role] if role == "receiver" => process::serve(),
         [role, job] if role == "contestant" => {
             serde_json::from_str::<Job>(job).expect("a job").run();
         }

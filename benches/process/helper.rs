@@ -31,6 +31,7 @@ impl Helper {
     }
 
     /// Its answer to an empty line.
+    #[allow(dead_code)] // not every benchmark asks
     pub(crate) fn ask(&mut self) -> String {
         self.to.write_all(b"\n").expect("it listens");
         self.hear()

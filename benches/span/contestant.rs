@@ -1,0 +1,123 @@
+//! The contestants, and what each does with a request.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::hint::black_box;
+
+use fastrace::collector::{Config, Reporter, SpanRecord};
+use fastrace::prelude::{LocalSpan, Span, SpanContext};
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
+use tracing::Dispatch;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::prelude::*;
+
+use crate::work::{SPANS, request};
+
+pub(crate) struct Contestant {
+    pub(crate) name: &'static str,
+    pub(crate) dispatch: Dispatch,
+    pub(crate) request: fn(u64),
+    /// What lives as long as it does.
+    _export: Box<dyn Any + Sync>,
+}
+
+pub(crate) fn all(endpoint: &str) -> Vec<Contestant> {
+    let registry = tracing_subscriber::registry;
+    let filtered = || registry().with(LevelFilter::WARN);
+    let (ours_filtered, telemetry) = ours(endpoint, true);
+    vec![
+        tracing("nothing", Dispatch::none(), ()),
+        tracing("registry", Dispatch::new(registry()), ()),
+        with_ours("tracing-feedback, default", endpoint, true),
+        with_peer("tracing-opentelemetry, default", true),
+        with_ours("tracing-feedback, minimal", endpoint, false),
+        with_peer("tracing-opentelemetry, minimal", false),
+        fastrace(),
+        tracing("filtered out, registry", Dispatch::new(filtered()), ()),
+        tracing(
+            "filtered out, tracing-feedback",
+            Dispatch::new(filtered().with(ours_filtered)),
+            telemetry,
+        ),
+    ]
+}
+
+fn tracing(name: &'static str, dispatch: Dispatch, export: impl Any + Sync) -> Contestant {
+    Contestant { name, dispatch, request, _export: Box::new(export) }
+}
+
+fn ours(
+    endpoint: &str,
+    on: bool,
+) -> (tracing_feedback::FeedbackLayer, tracing_feedback::Telemetry) {
+    tracing_feedback::builder()
+        .with_endpoint(endpoint)
+        .with_location(on)
+        .with_threads(on)
+        .with_target(on)
+        .with_tracked_inactivity(on)
+        .with_context_activation(on)
+        .build()
+        .expect("a layer")
+}
+
+fn with_ours(name: &'static str, endpoint: &str, on: bool) -> Contestant {
+    let (layer, telemetry) = ours(endpoint, on);
+    tracing(name, Dispatch::new(tracing_subscriber::registry().with(layer)), telemetry)
+}
+
+fn with_peer(name: &'static str, on: bool) -> Contestant {
+    let provider = SdkTracerProvider::builder().with_batch_exporter(Nowhere).build();
+    let layer = tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer("bench"))
+        .with_location(on)
+        .with_threads(on)
+        .with_target(on)
+        .with_tracked_inactivity(on)
+        .with_context_activation(on);
+    tracing(name, Dispatch::new(tracing_subscriber::registry().with(layer)), provider)
+}
+
+/// By its own API; its properties are text.
+fn fastrace() -> Contestant {
+    fastrace::set_reporter(Nowhere, Config::default());
+    Contestant {
+        name: "fastrace",
+        dispatch: Dispatch::none(),
+        request: |user| {
+            let request = Span::root("request", SpanContext::random())
+                .with_properties(|| [("user", number(user)), ("path", "/answer".into())]);
+            let _request = request.set_local_parent();
+            for step in 0..SPANS - 1 {
+                let _leaf = LocalSpan::enter_with_local_parent("leaf").with_properties(|| {
+                    [("step", number(step)), ("query", "capital of New York".into())]
+                });
+                black_box(step);
+            }
+        },
+        _export: Box::new(()),
+    }
+}
+
+fn number(number: u64) -> Cow<'static, str> {
+    number.to_string().into()
+}
+
+/// Drops everything.
+#[derive(Debug)]
+struct Nowhere;
+
+impl SpanExporter for Nowhere {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        black_box(batch);
+        Ok(())
+    }
+}
+
+impl Reporter for Nowhere {
+    fn report(&mut self, spans: Vec<SpanRecord>) {
+        black_box(spans);
+    }
+}
