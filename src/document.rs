@@ -24,6 +24,7 @@
 //! - No cleared key lies under another cleared key, and none stands twice.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::ops::Range;
 
 /// A full attribute key: path segments joined by dots, the namespace first.
@@ -31,6 +32,9 @@ pub(crate) type Key = Cow<'static, str>;
 
 /// Removed keys that a document remembers.
 pub(crate) const MOST_CLEARED: usize = 1024;
+
+/// Leaves that a document has room for from the first one on.
+const FIRST_LEAVES: usize = 8;
 
 /// Leaves by full key, and the keys that are removed before the leaves are set.
 ///
@@ -87,18 +91,24 @@ impl<V> Document<V> {
 
     /// Sets one leaf: removes what stood under `key` and any leaf on the way to it.
     pub fn set(&mut self, key: impl Into<Cow<'static, str>>, value: V) {
-        let key = key.into();
-        self.clear_way_to(&key);
-        match self.position(&key) {
+        self.set_in_place(key.into(), value);
+    }
+
+    /// As [`set`](Self::set). Returns the value where it stands, for it is cheaper to write one there
+    /// than to move it there.
+    pub(crate) fn set_in_place(&mut self, key: impl AsRef<str> + Into<Key>, value: V) -> &mut V {
+        let at = match self.position(key.as_ref()) {
             Ok(at) => {
-                self.leaves[at] = (key, value);
+                self.leaves[at].1 = value;
+                at
             }
-            Err(at) => {
-                let under = self.under(&key);
-                self.leaves.drain(under);
-                self.leaves.insert(at, (key, value));
+            Err(gap) => {
+                let at = self.make_way(gap, key.as_ref());
+                self.leaves.insert(at, (key.into(), value));
+                at
             }
-        }
+        };
+        &mut self.leaves[at].1
     }
 
     /// Removes `key` and all that stands under it, and remembers that it did.
@@ -115,13 +125,15 @@ impl<V> Document<V> {
     /// ```
     pub fn remove(&mut self, key: impl Into<Cow<'static, str>>) {
         let key = key.into();
-        if let Ok(at) = self.position(&key) {
-            self.leaves.remove(at);
-        } else {
-            let under = self.under(&key);
-            self.leaves.drain(under);
+        match self.position(&key) {
+            Ok(at) => {
+                self.leaves.remove(at);
+            }
+            Err(gap) => {
+                self.leaves.drain(self.under(gap, &key));
+            }
         }
-        self.clear(key);
+        self.note_cleared(key);
     }
 
     /// Merges `patch` into this document: what it cleared goes first, then its leaves are set.
@@ -144,45 +156,73 @@ impl<V> Document<V> {
 
     /// As [`apply`](Self::apply), but never holds more than `most` leaves: what would be one too
     /// many is left out. Returns how many were.
-    pub(crate) fn apply_within(&mut self, patch: Document<V>, most: usize) -> usize {
+    pub(crate) fn apply_within(&mut self, mut patch: Document<V>, most: usize) -> usize {
+        self.absorb(&mut patch, most)
+    }
+
+    /// As [`apply_within`](Self::apply_within), and leaves an empty patch that keeps its memory.
+    pub(crate) fn absorb(&mut self, patch: &mut Document<V>, most: usize) -> usize {
         if self.is_empty() && patch.len() <= most {
-            *self = patch;
+            std::mem::swap(self, patch);
             return 0;
         }
-        for key in patch.cleared {
+        for key in patch.cleared.drain(..) {
             self.remove(key);
         }
         let mut left_out = 0;
-        for (key, value) in patch.leaves {
-            if self.leaves.len() >= most && !self.makes_room(&key) {
-                left_out += 1;
-            } else {
-                self.set(key, value);
+        let mut after = 0; // the leaves before this one sort before all that are still to come
+        for (key, value) in patch.leaves.drain(..) {
+            let position = match self.leaves.get(after) {
+                Some((leaf, _)) if *leaf == key => Ok(after), // as when the same is said again
+                _ => self.position_from(after, &key),
+            };
+            match position {
+                Ok(at) => {
+                    self.leaves[at].1 = value;
+                    after = at + 1;
+                }
+                Err(gap) if self.leaves.len() < most || !self.is_free(gap, &key) => {
+                    let at = self.make_way(gap, &key);
+                    self.leaves.insert(at, (key, value));
+                    after = at + 1;
+                }
+                Err(_) => left_out += 1,
             }
         }
         left_out
     }
 
-    /// Whether setting `key` removes at least one leaf, so that the number of leaves doesn't grow.
-    fn makes_room(&self, key: &str) -> bool {
-        self.position(key).is_ok()
-            || !self.under(key).is_empty()
-            || ancestors(key).any(|ancestor| self.position(ancestor).is_ok())
+    /// Forgets everything but its memory.
+    pub(crate) fn clear(&mut self) {
+        self.leaves.clear();
+        self.cleared.clear();
     }
 
-    fn clear_way_to(&mut self, key: &str) {
-        for ancestor in ancestors(key) {
-            if let Ok(at) = self.position(ancestor) {
-                let (replaced, _) = self.leaves.remove(at);
-                self.clear(replaced);
-                return; // no leaf lies under another, so there is at most one on the way
-            }
+    /// Removes what is in the way of a leaf. Returns where it goes then.
+    fn make_way(&mut self, gap: Gap, key: &str) -> usize {
+        if self.leaves.capacity() == 0 {
+            self.leaves.reserve(FIRST_LEAVES);
         }
+        if let Some(leaf) = self.on_the_way_to(gap, key) {
+            let (replaced, _) = self.leaves.remove(leaf);
+            self.note_cleared(replaced);
+            return gap.at - 1;
+        }
+        let under = self.under(gap, key);
+        if !under.is_empty() {
+            self.leaves.drain(under);
+        }
+        gap.at
+    }
+
+    /// Whether nothing is in the way of a leaf, so that there is one more with it.
+    fn is_free(&self, gap: Gap, key: &str) -> bool {
+        self.on_the_way_to(gap, key).is_none() && self.under(gap, key).is_empty()
     }
 
     /// Remembers a removed key. What a document that is enriched for ever has removed is bounded; the
     /// removal itself has been done.
-    fn clear(&mut self, key: Key) {
+    fn note_cleared(&mut self, key: Key) {
         if self.cleared.len() >= MOST_CLEARED
             || self.cleared.iter().any(|cleared| is_at_or_under(&key, cleared))
         {
@@ -192,22 +232,74 @@ impl<V> Document<V> {
         self.cleared.push(key);
     }
 
-    fn position(&self, key: &str) -> Result<usize, usize> {
-        self.leaves.binary_search_by(|(leaf, _)| leaf.as_ref().cmp(key))
+    fn position(&self, key: &str) -> Result<usize, Gap> {
+        self.position_from(0, key)
+    }
+
+    /// The position of a key that sorts at or after the leaf at `from`.
+    fn position_from(&self, from: usize, key: &str) -> Result<usize, Gap> {
+        let (mut low, mut high) = (from, self.leaves.len());
+        let (mut before, mut after) = (0, 0);
+        if let Some(last) = from.checked_sub(1) {
+            before = common(&self.leaves[last].0, key);
+        }
+        while low < high {
+            let middle = low.midpoint(high);
+            let leaf = &self.leaves[middle].0;
+            let common = common(leaf, key);
+            match leaf.as_bytes().get(common).cmp(&key.as_bytes().get(common)) {
+                Ordering::Less => (low, before) = (middle + 1, common),
+                Ordering::Equal => return Ok(middle),
+                Ordering::Greater => (high, after) = (middle, common),
+            }
+        }
+        Err(Gap { at: low, before, after })
+    }
+
+    /// The leaf on the way to `key`. There is at most one, since no leaf lies under another.
+    fn on_the_way_to(&self, gap: Gap, key: &str) -> Option<usize> {
+        // Whatever sorts between a leaf and a key under it begins like that leaf, and then differs
+        // from the key in the very next byte.
+        if key.as_bytes().get(gap.before) != Some(&b'.') {
+            return None;
+        }
+        let ancestor = &key[..gap.before];
+        let is_namespace = !ancestor.contains('.');
+        if is_namespace { None } else { self.position(ancestor).ok() }
     }
 
     /// The run of leaves that lie under `key`, `key` itself not included.
-    fn under(&self, key: &str) -> Range<usize> {
-        let start = self.leaves.partition_point(|(leaf, _)| is_before_children(leaf, key));
+    fn under(&self, gap: Gap, key: &str) -> Range<usize> {
+        // Whatever sorts between a key and what lies under it begins like that key.
+        if gap.after < key.len() {
+            return gap.at..gap.at;
+        }
+        let rest = &self.leaves[gap.at..];
+        let start = gap.at + rest.partition_point(|(leaf, _)| is_before_children(leaf, key));
         let length =
             self.leaves[start..].iter().take_while(|(leaf, _)| is_at_or_under(leaf, key)).count();
         start..start + length
     }
 }
 
+/// Between which leaves a key sorts that has none.
+#[derive(Clone, Copy)]
+struct Gap {
+    /// The position of the leaf after it.
+    at: usize,
+    /// How many bytes the key has in common with the leaf before it.
+    before: usize,
+    /// The same of the leaf after it.
+    after: usize,
+}
+
 /// Whether `leaf` sorts before everything of the form `key.…`.
 fn is_before_children(leaf: &str, key: &str) -> bool {
-    leaf.bytes().lt(key.bytes().chain(std::iter::once(b'.')))
+    let (leaf, key) = (leaf.as_bytes(), key.as_bytes());
+    match leaf[..leaf.len().min(key.len())].cmp(key) {
+        Ordering::Equal => leaf.get(key.len()).is_none_or(|next| *next < b'.'),
+        order => order.is_lt(),
+    }
 }
 
 /// Whether `key` is `root` or lies under it.
@@ -215,9 +307,18 @@ pub(crate) fn is_at_or_under(key: &str, root: &str) -> bool {
     key.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// The keys on the way to `key`, outermost first, without the namespace and without `key` itself.
-fn ancestors(key: &str) -> impl Iterator<Item = &str> {
-    key.match_indices('.').skip(1).map(|(dot, _)| &key[..dot])
+/// How many bytes two keys have in common before they differ, eight at a time: most begin alike.
+fn common(a: &str, b: &str) -> usize {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut common = 0;
+    for (a, b) in a.as_chunks().0.iter().zip(b.as_chunks().0) {
+        let differ = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if differ != 0 {
+            return common + differ.trailing_zeros() as usize / 8;
+        }
+        common += 8;
+    }
+    common + a[common..].iter().zip(&b[common..]).take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]

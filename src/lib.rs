@@ -139,6 +139,7 @@ pub use state::FeedbackLayer;
 pub mod __private {
     pub use crate::enrich::flatten::Position;
     pub use crate::enrich::request::Begin;
+    pub use crate::enrich::writer::finish;
 }
 
 /// The code of the README.

@@ -1,7 +1,7 @@
 //! What all spans of one layer share.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -62,7 +62,17 @@ impl Ids {
     }
 }
 
+/// How many installations there are in the process.
+static LIVING: AtomicUsize = AtomicUsize::new(0);
+
 impl Installation {
+    /// Whether there is any installation in the process, as a library's enrichments ask first.
+    #[inline]
+    pub(crate) fn exists() -> bool {
+        // Whoever sees a subscriber that was handed over also sees what was counted before.
+        LIVING.load(Ordering::Relaxed) > 0
+    }
+
     pub(crate) fn new(
         settings: Settings,
         sampling: Sampling,
@@ -70,6 +80,7 @@ impl Installation {
         scope: Arc<InstrumentationScope>,
         pipeline: Option<Pipeline>,
     ) -> Self {
+        LIVING.fetch_add(1, Ordering::Relaxed);
         Self {
             settings,
             sampling,
@@ -146,5 +157,11 @@ impl Installation {
             span.leave_while_open();
         }
         self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.shutdown(limit))
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        LIVING.fetch_sub(1, Ordering::Relaxed);
     }
 }
