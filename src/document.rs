@@ -91,20 +91,26 @@ impl<V> Document<V> {
 
     /// Sets one leaf: removes what stood under `key` and any leaf on the way to it.
     pub fn set(&mut self, key: impl Into<Cow<'static, str>>, value: V) {
-        self.set_in_place(key.into(), value);
+        self.set_with(key.into(), || value);
     }
 
     /// As [`set`](Self::set). Returns the value where it stands, for it is cheaper to write one there
     /// than to move it there.
-    pub(crate) fn set_in_place(&mut self, key: impl AsRef<str> + Into<Key>, value: V) -> &mut V {
+    pub(crate) fn set_with<K>(&mut self, key: K, value: impl FnOnce() -> V) -> &mut V
+    where
+        K: AsRef<str> + Into<Key>,
+    {
         let at = match self.position(key.as_ref()) {
             Ok(at) => {
-                self.leaves[at].1 = value;
+                self.leaves[at].1 = value();
                 at
             }
             Err(gap) => {
+                if self.leaves.capacity() == 0 {
+                    self.leaves.reserve(FIRST_LEAVES);
+                }
                 let at = self.make_way(gap, key.as_ref());
-                self.leaves.insert(at, (key.into(), value));
+                self.leaves.insert(at, (key.into(), value()));
                 at
             }
         };
@@ -173,7 +179,8 @@ impl<V> Document<V> {
         let mut after = 0; // the leaves before this one sort before all that are still to come
         for (key, value) in patch.leaves.drain(..) {
             let position = match self.leaves.get(after) {
-                Some((leaf, _)) if *leaf == key => Ok(after), // as when the same is said again
+                // As when the same is said again, then often by the same literal.
+                Some((leaf, _)) if std::ptr::eq(&**leaf, &*key) || *leaf == key => Ok(after),
                 _ => self.position_from(after, &key),
             };
             match position {
@@ -181,7 +188,7 @@ impl<V> Document<V> {
                     self.leaves[at].1 = value;
                     after = at + 1;
                 }
-                Err(gap) if self.leaves.len() < most || !self.is_free(gap, &key) => {
+                Err(gap) if self.leaves.len() < most || !self.grows(gap, &key) => {
                     let at = self.make_way(gap, &key);
                     self.leaves.insert(at, (key, value));
                     after = at + 1;
@@ -192,31 +199,33 @@ impl<V> Document<V> {
         left_out
     }
 
-    /// Forgets everything but its memory.
+    /// Forgets everything, and keeps memory for as many leaves and cleared keys as are usual.
     pub(crate) fn clear(&mut self) {
+        const USUAL: usize = 64;
         self.leaves.clear();
+        self.leaves.shrink_to(USUAL);
         self.cleared.clear();
+        self.cleared.shrink_to(USUAL);
     }
 
     /// Removes what is in the way of a leaf. Returns where it goes then.
+    #[inline]
     fn make_way(&mut self, gap: Gap, key: &str) -> usize {
-        if self.leaves.capacity() == 0 {
-            self.leaves.reserve(FIRST_LEAVES);
-        }
+        if gap.is_free(key) { gap.at } else { self.clear_way(gap, key) }
+    }
+
+    fn clear_way(&mut self, gap: Gap, key: &str) -> usize {
         if let Some(leaf) = self.on_the_way_to(gap, key) {
             let (replaced, _) = self.leaves.remove(leaf);
             self.note_cleared(replaced);
             return gap.at - 1;
         }
-        let under = self.under(gap, key);
-        if !under.is_empty() {
-            self.leaves.drain(under);
-        }
+        self.leaves.drain(self.under(gap, key));
         gap.at
     }
 
     /// Whether nothing is in the way of a leaf, so that there is one more with it.
-    fn is_free(&self, gap: Gap, key: &str) -> bool {
+    fn grows(&self, gap: Gap, key: &str) -> bool {
         self.on_the_way_to(gap, key).is_none() && self.under(gap, key).is_empty()
     }
 
@@ -258,9 +267,7 @@ impl<V> Document<V> {
 
     /// The leaf on the way to `key`. There is at most one, since no leaf lies under another.
     fn on_the_way_to(&self, gap: Gap, key: &str) -> Option<usize> {
-        // Whatever sorts between a leaf and a key under it begins like that leaf, and then differs
-        // from the key in the very next byte.
-        if key.as_bytes().get(gap.before) != Some(&b'.') {
+        if !gap.may_follow_ancestor(key) {
             return None;
         }
         let ancestor = &key[..gap.before];
@@ -270,8 +277,7 @@ impl<V> Document<V> {
 
     /// The run of leaves that lie under `key`, `key` itself not included.
     fn under(&self, gap: Gap, key: &str) -> Range<usize> {
-        // Whatever sorts between a key and what lies under it begins like that key.
-        if gap.after < key.len() {
+        if !gap.may_precede_children(key) {
             return gap.at..gap.at;
         }
         let rest = &self.leaves[gap.at..];
@@ -291,6 +297,24 @@ struct Gap {
     before: usize,
     /// The same of the leaf after it.
     after: usize,
+}
+
+impl Gap {
+    /// Whatever sorts between a leaf and a key under it begins like that leaf, and then differs from
+    /// the key in the very next byte.
+    fn may_follow_ancestor(self, key: &str) -> bool {
+        key.as_bytes().get(self.before) == Some(&b'.')
+    }
+
+    /// Whatever sorts between a key and what lies under it begins like that key.
+    fn may_precede_children(self, key: &str) -> bool {
+        self.after == key.len()
+    }
+
+    /// Whether neither is the case, as for nearly all keys.
+    fn is_free(self, key: &str) -> bool {
+        !self.may_follow_ancestor(key) && !self.may_precede_children(key)
+    }
 }
 
 /// Whether `leaf` sorts before everything of the form `key.…`.
@@ -360,6 +384,23 @@ mod tests {
         doc.remove("f");
         assert_eq!(keys(&doc), ["g.a"]);
         assert_eq!(doc.cleared().collect::<Vec<_>>(), ["f"]);
+    }
+
+    #[test]
+    fn what_sorts_between_a_leaf_and_a_key_under_it_hides_neither() {
+        let mut doc = document(&[("f.a b", 1), ("f.a-b", 2), ("f.a.b", 3), ("f.a.c", 4)]);
+        doc.set("f.a", 5);
+        assert_eq!(keys(&doc), ["f.a", "f.a b", "f.a-b"]);
+        doc.set("f.a.d", 6);
+        assert_eq!(keys(&doc), ["f.a b", "f.a-b", "f.a.d"]);
+        assert_eq!(doc.cleared().collect::<Vec<_>>(), ["f.a"]);
+    }
+
+    #[test]
+    fn keys_may_differ_within_a_character() {
+        let mut doc = document(&[("f.\u{e9}", 1), ("f.\u{e8}", 2), ("f.\u{e9}.a", 3)]);
+        doc.set("f.\u{ea}", 4);
+        assert_eq!(keys(&doc), ["f.\u{e8}", "f.\u{e9}.a", "f.\u{ea}"]);
     }
 
     #[test]

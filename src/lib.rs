@@ -45,8 +45,8 @@
 //!
 //! # In libraries
 //!
-//! Use the macros and nothing else. Where no layer is installed they cost a look at the current
-//! subscriber, evaluate none of their values, and say so in an outcome that may be ignored.
+//! Use the macros and nothing else. Where no layer is installed they cost a look at one counter,
+//! evaluate none of their values, and say so in an outcome that may be ignored.
 //! `default-features = false` leaves out all of export.
 //!
 //! ```

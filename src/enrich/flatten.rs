@@ -28,9 +28,6 @@ const MOST_WRAPPERS: u32 = 512;
 /// Bytes that a value other than a string counts.
 const NUMBER: usize = 8;
 
-/// A value that is about to be written.
-const BLANK: Value = Value::Bool(false);
-
 /// What one enrichment may hold.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limits {
@@ -199,7 +196,7 @@ impl Scalar<'_> {
     }
 
     fn into_value(self) -> Value {
-        let mut value = BLANK;
+        let mut value = Value::Bool(false);
         self.write_to(&mut value);
         value
     }
@@ -617,8 +614,8 @@ impl Flattener {
             return None;
         }
         Some(match self.path.is_empty() {
-            true => self.patch.set_in_place(self.base, BLANK),
-            false => self.patch.set_in_place(self.path.clone(), BLANK),
+            true => self.patch.set_with(self.base, || Value::Bool(false)),
+            false => self.patch.set_with(self.path.clone(), || Value::Bool(false)),
         })
     }
 

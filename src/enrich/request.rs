@@ -180,8 +180,8 @@ impl<'a> SpanRequest<'a> {
                 return refuse(EnrichError::InvalidTarget);
             }
             let session = session_of(&target, &located);
-            let late = Late { target: Some(target.span), session, scope: None, id };
-            return Ok(Place::Late(installation.clone(), Box::new(late)));
+            let (installation, target, scope) = (installation.clone(), Some(target.span), None);
+            return Ok(Place::Late(Box::new(Late { installation, target, session, scope, id })));
         }
         if id.is_some() {
             return refuse(EnrichError::IdWithoutTarget);
@@ -231,8 +231,8 @@ impl SessionRequest {
             }
             let session = given.or_else(|| session_of(&target, &located));
             let scope = Some(if session.is_some() { Scope::Session } else { Scope::Trace });
-            let late = Late { target: Some(target.span), session, scope, id };
-            return Ok(Place::Late(installation.clone(), Box::new(late)));
+            let (installation, target) = (installation.clone(), Some(target.span));
+            return Ok(Place::Late(Box::new(Late { installation, target, session, scope, id })));
         }
         let caller = match &located {
             Located::Span(state) => Some(state),
@@ -259,9 +259,9 @@ impl SessionRequest {
                 Place::Open(caller.local_root(), DocumentKind::Scoped(Scope::Trace))
             }
             (_, session @ Some(_)) => {
+                let installation = installation.clone();
                 let (target, scope) = (None, Some(Scope::Session));
-                let late = Late { target, session, scope, id };
-                Place::Late(installation.clone(), Box::new(late))
+                Place::Late(Box::new(Late { installation, target, session, scope, id }))
             }
             (None, None) => return refuse(EnrichError::NoActiveSpan),
         })

@@ -24,11 +24,12 @@ pub(crate) enum Place {
     /// In a document of an open span.
     Open(Arc<SpanState>, DocumentKind),
     /// On its own, as a carrier.
-    Late(Arc<Installation>, Box<Late>),
+    Late(Box<Late>),
 }
 
 /// An enrichment that leaves at once.
 pub(crate) struct Late {
+    pub(crate) installation: Arc<Installation>,
     pub(crate) target: Option<SpanContext>,
     pub(crate) session: Option<Session>,
     pub(crate) scope: Option<Scope>,
@@ -39,7 +40,7 @@ impl Place {
     fn installation(&self) -> &Arc<Installation> {
         match self {
             Self::Open(state, _) => state.installation(),
-            Self::Late(installation, _) => installation,
+            Self::Late(late) => &late.installation,
         }
     }
 }
@@ -60,6 +61,7 @@ thread_local! {
 }
 
 impl Writer {
+    #[inline]
     pub(crate) fn begin(place: Place) -> Self {
         let spare = SPARE.try_with(Cell::take).ok().flatten();
         let mut writing = spare.unwrap_or_default();
@@ -156,9 +158,9 @@ impl Writer {
                     enrich(&state, kind, patch, time)
                 });
             }
-            Some(Place::Late(installation, late)) => {
+            Some(Place::Late(late)) => {
+                let Late { installation, target, session, scope, id } = *late;
                 settle(flattener, &installation, caller, |patch, time| {
-                    let Late { target, session, scope, id } = *late;
                     let document = std::mem::take(patch);
                     Carrier { target, session, scope, document, time, id }.send(&installation)
                 });

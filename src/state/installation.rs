@@ -1,6 +1,6 @@
 //! What all spans of one layer share.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(crate) struct Installation {
     shut_down: AtomicBool,
     pub(crate) has_warned_of_session_id: AtomicBool,
     /// Open spans that carry feedback, by address: what has to leave at shutdown.
-    enriched: Mutex<HashMap<usize, Weak<SpanState>>>,
+    enriched: Mutex<BTreeMap<usize, Weak<SpanState>>>,
 }
 
 /// Who decides which traces are sampled.

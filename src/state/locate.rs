@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use tracing::dispatcher::{self, Dispatch};
 use tracing::span::Id;
 use tracing_subscriber::Registry;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, SpanData};
 
 use super::{FeedbackLayer, Installation, SpanState};
 use crate::quiet;
@@ -76,13 +76,12 @@ pub(crate) fn locate_current() -> Located {
     }
     dispatcher::get_default(|dispatch| {
         let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Located::Nothing };
-        let id = dispatch.current_span().into_inner().map(|(id, _)| id);
-        let mut span = id.and_then(|id| registry.span(&id));
-        while let Some(this) = span {
-            if let Some(state) = this.extensions().get::<Arc<SpanState>>() {
+        let mut next = dispatch.current_span().into_inner().map(|(id, _)| id);
+        while let Some(span) = next.and_then(|id| registry.span_data(&id)) {
+            if let Some(state) = span.extensions().get::<Arc<SpanState>>() {
                 return Located::Span(state.clone());
             }
-            span = this.parent();
+            next = span.parent().cloned();
         }
         installation_of(dispatch, registry).map_or(Located::Nothing, Located::Layer)
     })
@@ -105,7 +104,7 @@ pub(crate) fn locate_span(span: &tracing::Span) -> Located {
 }
 
 fn state_of(registry: &Registry, id: &Id) -> Option<Arc<SpanState>> {
-    registry.span(id)?.extensions().get::<Arc<SpanState>>().cloned()
+    registry.span_data(id)?.extensions().get::<Arc<SpanState>>().cloned()
 }
 
 fn installation_of(dispatch: &Dispatch, registry: &Registry) -> Option<Arc<Installation>> {
