@@ -1,7 +1,7 @@
-//! What an enrichment costs the thread that makes it.
+//! What an enrichment costs the thread that makes it: without a layer, on a span that is enriched
+//! already, on a fresh one, on one that a filter hides.
 //!
-//! `cargo bench --bench enrich`. Each iteration enriches a fresh span, whose own cost is measured
-//! first, or a span that is enriched already.
+//! `cargo bench --bench enrich`. A literal's strings are known at run time only, so they are copied.
 
 mod nowhere;
 
@@ -11,6 +11,7 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use serde::Serialize;
 use tracing_feedback::{enrich, enrich_session, enrich_span};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 
 use nowhere::Nowhere;
@@ -37,43 +38,53 @@ const FEEDBACK: Feedback<'static> = Feedback {
     step1: Step { retry: true },
 };
 
-fn literal() -> bool {
-    enrich_span!(feedback = {
-        "rating": true,
-        "comment": black_box(FEEDBACK.comment),
-        "user_id": black_box(FEEDBACK.user_id),
-        "stars": 4,
-        "step1": { "retry": true },
-    })
-    .is_ok()
+/// Five leaves, on the active span or the given one.
+macro_rules! literal {
+    ($($span:tt)*) => {
+        enrich_span!($($span)* feedback = {
+            "rating": true,
+            "comment": black_box(FEEDBACK.comment),
+            "user_id": black_box(FEEDBACK.user_id),
+            "stars": 4,
+            "step1": { "retry": true },
+        })
+        .is_ok()
+    };
 }
 
 fn enrichments(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("enrich");
     group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
 
-    group.bench_function("no layer installed", |bencher| bencher.iter(literal));
+    group.bench_function("no layer installed", |bencher| bencher.iter(|| literal!()));
 
     let (layer, telemetry) = tracing_feedback::builder()
         .with_exporter(Nowhere)
         .build()
         .expect("a layer without a collector always builds");
+    let layer = layer.with_filter(LevelFilter::INFO);
     let subscriber = tracing_subscriber::registry().with(layer);
     let value = serde_json::to_value(&FEEDBACK).expect("the feedback is JSON");
     tracing::subscriber::with_default(subscriber, || {
-        let fresh = || tracing::info_span!("answer").entered();
         group.bench_function("literal, fresh span", |bencher| {
             bencher.iter_batched(
-                fresh,
+                || tracing::info_span!("answer"),
                 |span| {
-                    black_box(literal());
-                    span
+                    black_box(literal!(span = &span,));
+                    span // ends when no one measures
                 },
-                BatchSize::PerIteration,
+                BatchSize::NumIterations(16),
             );
         });
-        let _span = fresh();
-        group.bench_function("literal, merged", |bencher| bencher.iter(literal));
+        let hidden = tracing::debug_span!("hidden");
+        group.bench_function("literal, hidden span", |bencher| {
+            bencher.iter(|| literal!(span = &hidden,));
+        });
+        let _span = tracing::info_span!("answer").entered();
+        group.bench_function("literal, merged", |bencher| bencher.iter(|| literal!()));
+        group.bench_function("one leaf, merged", |bencher| {
+            bencher.iter(|| enrich_span!(feedback = { "rating": 5 }).is_ok());
+        });
         group.bench_function("typed struct, merged", |bencher| {
             bencher.iter(|| enrich_span!(feedback = black_box(&FEEDBACK)).is_ok());
         });

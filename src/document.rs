@@ -24,6 +24,7 @@
 //! - No cleared key lies under another cleared key, and none stands twice.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::ops::Range;
 
 /// A full attribute key: path segments joined by dots, the namespace first.
@@ -31,6 +32,9 @@ pub(crate) type Key = Cow<'static, str>;
 
 /// Removed keys that a document remembers.
 pub(crate) const MOST_CLEARED: usize = 1024;
+
+/// Leaves that a document has room for from the first one on.
+const FIRST_LEAVES: usize = 8;
 
 /// Leaves by full key, and the keys that are removed before the leaves are set.
 ///
@@ -87,18 +91,30 @@ impl<V> Document<V> {
 
     /// Sets one leaf: removes what stood under `key` and any leaf on the way to it.
     pub fn set(&mut self, key: impl Into<Cow<'static, str>>, value: V) {
-        let key = key.into();
-        self.clear_way_to(&key);
-        match self.position(&key) {
+        self.set_with(key.into(), || value);
+    }
+
+    /// As [`set`](Self::set). Returns the value where it stands, for it is cheaper to write one there
+    /// than to move it there.
+    pub(crate) fn set_with<K>(&mut self, key: K, value: impl FnOnce() -> V) -> &mut V
+    where
+        K: AsRef<str> + Into<Key>,
+    {
+        let at = match self.position(key.as_ref()) {
             Ok(at) => {
-                self.leaves[at] = (key, value);
+                self.leaves[at].1 = value();
+                at
             }
-            Err(at) => {
-                let under = self.under(&key);
-                self.leaves.drain(under);
-                self.leaves.insert(at, (key, value));
+            Err(gap) => {
+                if self.leaves.capacity() == 0 {
+                    self.leaves.reserve(FIRST_LEAVES);
+                }
+                let at = self.make_way(gap, key.as_ref());
+                self.leaves.insert(at, (key.into(), value()));
+                at
             }
-        }
+        };
+        &mut self.leaves[at].1
     }
 
     /// Removes `key` and all that stands under it, and remembers that it did.
@@ -115,13 +131,15 @@ impl<V> Document<V> {
     /// ```
     pub fn remove(&mut self, key: impl Into<Cow<'static, str>>) {
         let key = key.into();
-        if let Ok(at) = self.position(&key) {
-            self.leaves.remove(at);
-        } else {
-            let under = self.under(&key);
-            self.leaves.drain(under);
+        match self.position(&key) {
+            Ok(at) => {
+                self.leaves.remove(at);
+            }
+            Err(gap) => {
+                self.leaves.drain(self.under(gap, &key));
+            }
         }
-        self.clear(key);
+        self.note_cleared(key);
     }
 
     /// Merges `patch` into this document: what it cleared goes first, then its leaves are set.
@@ -144,45 +162,76 @@ impl<V> Document<V> {
 
     /// As [`apply`](Self::apply), but never holds more than `most` leaves: what would be one too
     /// many is left out. Returns how many were.
-    pub(crate) fn apply_within(&mut self, patch: Document<V>, most: usize) -> usize {
+    pub(crate) fn apply_within(&mut self, mut patch: Document<V>, most: usize) -> usize {
+        self.absorb(&mut patch, most)
+    }
+
+    /// As [`apply_within`](Self::apply_within), and leaves an empty patch that keeps its memory.
+    pub(crate) fn absorb(&mut self, patch: &mut Document<V>, most: usize) -> usize {
         if self.is_empty() && patch.len() <= most {
-            *self = patch;
+            std::mem::swap(self, patch);
             return 0;
         }
-        for key in patch.cleared {
+        for key in patch.cleared.drain(..) {
             self.remove(key);
         }
         let mut left_out = 0;
-        for (key, value) in patch.leaves {
-            if self.leaves.len() >= most && !self.makes_room(&key) {
-                left_out += 1;
-            } else {
-                self.set(key, value);
+        let mut after = 0; // the leaves before this one sort before all that are still to come
+        for (key, value) in patch.leaves.drain(..) {
+            let position = match self.leaves.get(after) {
+                // As when the same is said again, then often by the same literal.
+                Some((leaf, _)) if std::ptr::eq(&**leaf, &*key) || *leaf == key => Ok(after),
+                _ => self.position_from(after, &key),
+            };
+            match position {
+                Ok(at) => {
+                    self.leaves[at].1 = value;
+                    after = at + 1;
+                }
+                Err(gap) if self.leaves.len() < most || !self.grows(gap, &key) => {
+                    let at = self.make_way(gap, &key);
+                    self.leaves.insert(at, (key, value));
+                    after = at + 1;
+                }
+                Err(_) => left_out += 1,
             }
         }
         left_out
     }
 
-    /// Whether setting `key` removes at least one leaf, so that the number of leaves doesn't grow.
-    fn makes_room(&self, key: &str) -> bool {
-        self.position(key).is_ok()
-            || !self.under(key).is_empty()
-            || ancestors(key).any(|ancestor| self.position(ancestor).is_ok())
+    /// Forgets everything, and keeps memory for as many leaves and cleared keys as are usual.
+    pub(crate) fn clear(&mut self) {
+        const USUAL: usize = 64;
+        self.leaves.clear();
+        self.leaves.shrink_to(USUAL);
+        self.cleared.clear();
+        self.cleared.shrink_to(USUAL);
     }
 
-    fn clear_way_to(&mut self, key: &str) {
-        for ancestor in ancestors(key) {
-            if let Ok(at) = self.position(ancestor) {
-                let (replaced, _) = self.leaves.remove(at);
-                self.clear(replaced);
-                return; // no leaf lies under another, so there is at most one on the way
-            }
+    /// Removes what is in the way of a leaf. Returns where it goes then.
+    #[inline]
+    fn make_way(&mut self, gap: Gap, key: &str) -> usize {
+        if gap.is_free(key) { gap.at } else { self.clear_way(gap, key) }
+    }
+
+    fn clear_way(&mut self, gap: Gap, key: &str) -> usize {
+        if let Some(leaf) = self.on_the_way_to(gap, key) {
+            let (replaced, _) = self.leaves.remove(leaf);
+            self.note_cleared(replaced);
+            return gap.at - 1;
         }
+        self.leaves.drain(self.under(gap, key));
+        gap.at
+    }
+
+    /// Whether nothing is in the way of a leaf, so that there is one more with it.
+    fn grows(&self, gap: Gap, key: &str) -> bool {
+        self.on_the_way_to(gap, key).is_none() && self.under(gap, key).is_empty()
     }
 
     /// Remembers a removed key. What a document that is enriched for ever has removed is bounded; the
     /// removal itself has been done.
-    fn clear(&mut self, key: Key) {
+    fn note_cleared(&mut self, key: Key) {
         if self.cleared.len() >= MOST_CLEARED
             || self.cleared.iter().any(|cleared| is_at_or_under(&key, cleared))
         {
@@ -192,22 +241,89 @@ impl<V> Document<V> {
         self.cleared.push(key);
     }
 
-    fn position(&self, key: &str) -> Result<usize, usize> {
-        self.leaves.binary_search_by(|(leaf, _)| leaf.as_ref().cmp(key))
+    fn position(&self, key: &str) -> Result<usize, Gap> {
+        self.position_from(0, key)
+    }
+
+    /// The position of a key that sorts at or after the leaf at `from`.
+    fn position_from(&self, from: usize, key: &str) -> Result<usize, Gap> {
+        let (mut low, mut high) = (from, self.leaves.len());
+        let (mut before, mut after) = (0, 0);
+        if let Some(last) = from.checked_sub(1) {
+            before = common(&self.leaves[last].0, key);
+        }
+        while low < high {
+            let middle = low.midpoint(high);
+            let leaf = &self.leaves[middle].0;
+            let common = common(leaf, key);
+            match leaf.as_bytes().get(common).cmp(&key.as_bytes().get(common)) {
+                Ordering::Less => (low, before) = (middle + 1, common),
+                Ordering::Equal => return Ok(middle),
+                Ordering::Greater => (high, after) = (middle, common),
+            }
+        }
+        Err(Gap { at: low, before, after })
+    }
+
+    /// The leaf on the way to `key`. There is at most one, since no leaf lies under another.
+    fn on_the_way_to(&self, gap: Gap, key: &str) -> Option<usize> {
+        if !gap.may_follow_ancestor(key) {
+            return None;
+        }
+        let ancestor = &key[..gap.before];
+        let is_namespace = !ancestor.contains('.');
+        if is_namespace { None } else { self.position(ancestor).ok() }
     }
 
     /// The run of leaves that lie under `key`, `key` itself not included.
-    fn under(&self, key: &str) -> Range<usize> {
-        let start = self.leaves.partition_point(|(leaf, _)| is_before_children(leaf, key));
+    fn under(&self, gap: Gap, key: &str) -> Range<usize> {
+        if !gap.may_precede_children(key) {
+            return gap.at..gap.at;
+        }
+        let rest = &self.leaves[gap.at..];
+        let start = gap.at + rest.partition_point(|(leaf, _)| is_before_children(leaf, key));
         let length =
             self.leaves[start..].iter().take_while(|(leaf, _)| is_at_or_under(leaf, key)).count();
         start..start + length
     }
 }
 
+/// Between which leaves a key sorts that has none.
+#[derive(Clone, Copy)]
+struct Gap {
+    /// The position of the leaf after it.
+    at: usize,
+    /// How many bytes the key has in common with the leaf before it.
+    before: usize,
+    /// The same of the leaf after it.
+    after: usize,
+}
+
+impl Gap {
+    /// Whatever sorts between a leaf and a key under it begins like that leaf, and then differs from
+    /// the key in the very next byte.
+    fn may_follow_ancestor(self, key: &str) -> bool {
+        key.as_bytes().get(self.before) == Some(&b'.')
+    }
+
+    /// Whatever sorts between a key and what lies under it begins like that key.
+    fn may_precede_children(self, key: &str) -> bool {
+        self.after == key.len()
+    }
+
+    /// Whether neither is the case, as for nearly all keys.
+    fn is_free(self, key: &str) -> bool {
+        !self.may_follow_ancestor(key) && !self.may_precede_children(key)
+    }
+}
+
 /// Whether `leaf` sorts before everything of the form `key.…`.
 fn is_before_children(leaf: &str, key: &str) -> bool {
-    leaf.bytes().lt(key.bytes().chain(std::iter::once(b'.')))
+    let (leaf, key) = (leaf.as_bytes(), key.as_bytes());
+    match leaf[..leaf.len().min(key.len())].cmp(key) {
+        Ordering::Equal => leaf.get(key.len()).is_none_or(|next| *next < b'.'),
+        order => order.is_lt(),
+    }
 }
 
 /// Whether `key` is `root` or lies under it.
@@ -215,9 +331,18 @@ pub(crate) fn is_at_or_under(key: &str, root: &str) -> bool {
     key.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// The keys on the way to `key`, outermost first, without the namespace and without `key` itself.
-fn ancestors(key: &str) -> impl Iterator<Item = &str> {
-    key.match_indices('.').skip(1).map(|(dot, _)| &key[..dot])
+/// How many bytes two keys have in common before they differ, eight at a time: most begin alike.
+fn common(a: &str, b: &str) -> usize {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut common = 0;
+    for (a, b) in a.as_chunks().0.iter().zip(b.as_chunks().0) {
+        let differ = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if differ != 0 {
+            return common + differ.trailing_zeros() as usize / 8;
+        }
+        common += 8;
+    }
+    common + a[common..].iter().zip(&b[common..]).take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]
@@ -259,6 +384,23 @@ mod tests {
         doc.remove("f");
         assert_eq!(keys(&doc), ["g.a"]);
         assert_eq!(doc.cleared().collect::<Vec<_>>(), ["f"]);
+    }
+
+    #[test]
+    fn what_sorts_between_a_leaf_and_a_key_under_it_hides_neither() {
+        let mut doc = document(&[("f.a b", 1), ("f.a-b", 2), ("f.a.b", 3), ("f.a.c", 4)]);
+        doc.set("f.a", 5);
+        assert_eq!(keys(&doc), ["f.a", "f.a b", "f.a-b"]);
+        doc.set("f.a.d", 6);
+        assert_eq!(keys(&doc), ["f.a b", "f.a-b", "f.a.d"]);
+        assert_eq!(doc.cleared().collect::<Vec<_>>(), ["f.a"]);
+    }
+
+    #[test]
+    fn keys_may_differ_within_a_character() {
+        let mut doc = document(&[("f.\u{e9}", 1), ("f.\u{e8}", 2), ("f.\u{e9}.a", 3)]);
+        doc.set("f.\u{ea}", 4);
+        assert_eq!(keys(&doc), ["f.\u{e8}", "f.\u{e9}.a", "f.\u{ea}"]);
     }
 
     #[test]

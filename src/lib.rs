@@ -45,8 +45,8 @@
 //!
 //! # In libraries
 //!
-//! Use the macros and nothing else. Where no layer is installed they cost a look at the current
-//! subscriber, evaluate none of their values, and say so in an outcome that may be ignored.
+//! Use the macros and nothing else. Where no layer is installed they cost a look at one counter,
+//! evaluate none of their values, and say so in an outcome that may be ignored.
 //! `default-features = false` leaves out all of export.
 //!
 //! ```
@@ -141,6 +141,7 @@ pub use state::FeedbackLayer;
 pub mod __private {
     pub use crate::enrich::flatten::Position;
     pub use crate::enrich::request::Begin;
+    pub use crate::enrich::writer::finish;
 }
 
 /// The code of the README.

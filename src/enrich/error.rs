@@ -214,6 +214,7 @@ impl Enrichment {
     const MOST: usize = 32;
 
     /// Whether everything was taken as it was given.
+    #[inline]
     pub fn is_ok(&self) -> bool {
         self.first.is_none()
     }
@@ -242,6 +243,7 @@ impl Enrichment {
 }
 
 impl From<EnrichError> for Enrichment {
+    #[inline]
     fn from(error: EnrichError) -> Self {
         Self { first: Some(error), more: Vec::new() }
     }

@@ -10,23 +10,26 @@
 use std::fmt::{self, Write as _};
 
 use opentelemetry::Value;
-use serde::ser::{self, Serialize};
+use serde::ser::{self, Serialize, Serializer as _};
 
 use super::error::{EnrichError, Enrichment};
 use crate::document::{Document, Key, MOST_CLEARED};
 use crate::redaction::Redaction;
 
 /// Nested objects along a path, the top one not counted.
-const MOST_OBJECTS: usize = 5;
+const MOST_OBJECTS: u32 = 5;
 /// Arrays along a path.
-const MOST_ARRAYS: usize = 2;
+const MOST_ARRAYS: u32 = 2;
 /// Containers along a path that are read at all. `serde_json` reads as deep.
-const MOST_LEVELS: usize = 128;
+const MOST_LEVELS: u32 = 128;
 /// Options and newtypes along a path. They are no containers, but recursion all the same.
-const MOST_WRAPPERS: usize = 512;
+const MOST_WRAPPERS: u32 = 512;
+
+/// Bytes that a value other than a string counts.
+const NUMBER: usize = 8;
 
 /// What one enrichment may hold.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limits {
     /// Bytes of one string leaf, and of one JSON string.
     pub(crate) string: usize,
@@ -42,68 +45,70 @@ pub(crate) struct Limits {
 #[derive(Clone, Copy, Debug)]
 pub struct Position {
     key: &'static str,
-    objects: usize,
-    arrays: usize,
+    place: Place,
 }
 
 impl Position {
     /// A position inside a literal. Evaluated at compile time, so that a literal which is nested too
     /// deeply, or has an empty key, doesn't compile.
-    pub const fn new(key: &'static str, arrays: usize) -> Self {
-        let objects = count_segments(key).saturating_sub(2 + arrays);
+    pub const fn new(key: &'static str, arrays: u32) -> Self {
+        let Some(dots) = dots(key) else {
+            panic!("a key is a path: no part between its dots may be empty")
+        };
+        let objects = dots.saturating_sub(1 + arrays);
         assert!(objects <= MOST_OBJECTS, "at most 5 nested objects: flatten the literal");
         assert!(arrays <= MOST_ARRAYS, "at most 2 arrays along a path: flatten the literal");
-        Self { key, objects, arrays }
+        let level = if dots == 0 { 0 } else { 1 + objects + arrays };
+        Self { key, place: Place { level, objects, arrays, wrappers: 0, muted: false } }
     }
 
     /// The position of a nested object of a literal.
-    pub const fn object(key: &'static str, arrays: usize) -> Self {
+    pub const fn object(key: &'static str, arrays: u32) -> Self {
         let at = Self::new(key, arrays);
-        let is_nested = count_segments(key) > 1;
+        let is_nested = at.place.level > 0;
         assert!(
-            !is_nested || at.objects < MOST_OBJECTS,
+            !is_nested || at.place.objects < MOST_OBJECTS,
             "at most 5 nested objects: flatten the literal"
         );
         at
     }
 
     /// The position of an array of a literal.
-    pub const fn array(key: &'static str, arrays: usize) -> Self {
+    pub const fn array(key: &'static str, arrays: u32) -> Self {
         assert!(arrays < MOST_ARRAYS, "at most 2 arrays along a path: flatten the literal");
         Self::new(key, arrays)
     }
-
-    /// How many containers are around the value.
-    const fn level(self) -> usize {
-        if count_segments(self.key) == 1 { 0 } else { 1 + self.objects + self.arrays }
-    }
 }
 
-const fn count_segments(key: &str) -> usize {
+/// How many dots a key has, every one of which is an object of its own. `None` if nothing is between
+/// two of them, or before the first or after the last.
+const fn dots(key: &str) -> Option<u32> {
     let bytes = key.as_bytes();
-    let mut segments = 1;
-    let mut length = 0;
+    let mut dots = 0;
+    let mut is_empty = true;
     let mut at = 0;
     while at < bytes.len() {
-        if bytes[at] == b'.' {
-            assert!(length > 0, "a key is a path: no part between its dots may be empty");
-            segments += 1;
-            length = 0;
+        if bytes[at] != b'.' {
+            is_empty = false;
+        } else if is_empty {
+            return None;
         } else {
-            length += 1;
+            dots += 1;
+            is_empty = true;
         }
         at += 1;
     }
-    assert!(length > 0, "a key is a path: no part between its dots may be empty");
-    segments
+    if is_empty { None } else { Some(dots) }
 }
 
 /// Writes values into a patch.
+#[derive(Default)]
 pub(crate) struct Flattener {
     limits: Limits,
     redaction: Option<Redaction>,
-    patch: Document<Value>,
-    outcome: Enrichment,
+    pub(crate) patch: Document<Value>,
+    /// What was wrong on the way to the patch.
+    pub(crate) outcome: Enrichment,
     /// The full key as a static string, while `path` is empty.
     base: &'static str,
     /// The full key, once it has left `base`.
@@ -120,12 +125,12 @@ pub(crate) struct Flattener {
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     /// Containers of every kind.
-    level: usize,
+    level: u32,
     /// Nested objects, the top one not counted.
-    objects: usize,
-    arrays: usize,
+    objects: u32,
+    arrays: u32,
     /// Options and newtypes.
-    wrappers: usize,
+    wrappers: u32,
     /// Inside something that was refused: nothing is written.
     muted: bool,
 }
@@ -161,60 +166,98 @@ enum Kind {
 
 enum Scalar<'a> {
     Bool(bool),
-    Int(i128),
-    BigUint(u128),
+    Int(i64),
+    /// An integer beyond `i64`, in decimal.
+    BigInt(&'a str),
     Float(f64),
     Str(&'a str),
+    Static(&'static str),
 }
 
-impl Flattener {
-    pub(crate) fn new(limits: Limits, redaction: Option<Redaction>) -> Self {
-        Self {
-            limits,
-            redaction,
-            patch: Document::default(),
-            outcome: Enrichment::default(),
-            base: "",
-            path: String::new(),
-            place: Place::default(),
-            json: None,
-            bytes: 0,
-            dropped: 0,
+impl Scalar<'_> {
+    /// Bytes that count.
+    fn size(&self) -> usize {
+        match self {
+            Self::Bool(_) | Self::Int(_) | Self::Float(_) => NUMBER,
+            Self::BigInt(text) | Self::Str(text) | Self::Static(text) => text.len(),
         }
     }
 
-    /// The patch and what was wrong on the way to it.
-    pub(crate) fn finish(mut self) -> (Document<Value>, Enrichment) {
+    /// Writes the value to where it stays. A value that is made elsewhere and moved there costs more
+    /// than all the rest.
+    fn write_to(self, value: &mut Value) {
+        match self {
+            Self::Bool(bool) => *value = Value::Bool(bool),
+            Self::Int(int) => *value = Value::I64(int),
+            Self::Float(float) => *value = Value::F64(float),
+            Self::BigInt(text) | Self::Str(text) => *value = Value::String(text.to_owned().into()),
+            Self::Static(text) => *value = Value::String(text.into()),
+        }
+    }
+
+    fn into_value(self) -> Value {
+        let mut value = Value::Bool(false);
+        self.write_to(&mut value);
+        value
+    }
+}
+
+/// Bytes of a value that count.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.as_str().len(),
+        _ => NUMBER,
+    }
+}
+
+impl Flattener {
+    /// Makes a blank flattener ready for one enrichment.
+    pub(crate) fn start(&mut self, limits: Limits, redaction: Option<Redaction>) {
+        (self.limits, self.redaction) = (limits, redaction);
+    }
+
+    /// Everything is written.
+    pub(crate) fn finish(&mut self) {
         if self.dropped > 0 {
             let (limit, dropped) = (self.limits.leaves, self.dropped);
             self.outcome.push(EnrichError::LimitExceeded { limit, dropped });
         }
-        (self.patch, self.outcome)
+    }
+
+    /// Makes the flattener blank again. What it keeps is memory.
+    pub(crate) fn reset(&mut self) {
+        const MOST_PATH: usize = 4096;
+        self.redaction = None;
+        self.patch.clear();
+        self.path.clear();
+        self.path.shrink_to(MOST_PATH);
+        self.json = None;
+        (self.bytes, self.dropped) = (0, 0);
     }
 
     /// Flattens `value` at `position`.
-    pub(crate) fn value<T: Serialize + ?Sized>(&mut self, position: Position, value: &T) {
+    pub(crate) fn value<T: Serialize + ?Sized>(&mut self, position: &Position, value: &T) {
         self.move_to(position);
         self.serialize(value);
     }
 
+    /// Sets the key of `position` to a string that needs no copy.
+    pub(crate) fn text_at(&mut self, position: &Position, text: &'static str) {
+        self.move_to(position);
+        self.scalar(Scalar::Static(text));
+    }
+
     /// Removes the key of `position` and all that stands under it.
-    pub(crate) fn null_at(&mut self, position: Position) {
+    pub(crate) fn null_at(&mut self, position: &Position) {
         self.move_to(position);
         self.null();
     }
 
-    pub(crate) fn move_to(&mut self, position: Position) {
+    pub(crate) fn move_to(&mut self, position: &Position) {
         self.base = position.key;
         self.path.clear();
         self.json = None;
-        self.place = Place {
-            level: position.level(),
-            objects: position.objects,
-            arrays: position.arrays,
-            wrappers: 0,
-            muted: false,
-        };
+        self.place = position.place;
     }
 
     /// Flattens `value` at the current key. A failure of its own costs no more than this key.
@@ -249,7 +292,7 @@ impl Flattener {
     }
 
     /// Goes back into the array at `position`, whose first elements are written already.
-    pub(crate) fn resume_array(&mut self, position: Position) {
+    pub(crate) fn resume_array(&mut self, position: &Position) {
         self.move_to(position);
         self.place.level += 1;
         self.place.arrays += 1;
@@ -297,7 +340,7 @@ impl Flattener {
             return Frame::JsonRoot(close);
         }
         match kind {
-            Kind::Object => self.place.objects += usize::from(!is_top),
+            Kind::Object => self.place.objects += u32::from(!is_top),
             Kind::Array => {
                 self.place.arrays += 1;
                 self.clear();
@@ -330,14 +373,16 @@ impl Flattener {
             return checkpoint;
         }
         if self.json.is_none() {
-            if let Some(reason) = invalid(key) {
+            let Some(dots) = dots(key) else {
                 let parent = self.key_name();
+                let reason = match key {
+                    "" => "is empty",
+                    _ => "has nothing between two dots, or before the first or after the last one",
+                };
                 self.outcome.push(EnrichError::InvalidKey { parent, reason });
                 self.place.muted = true;
                 return checkpoint;
-            }
-            // A dotted key is nesting: every dot is an object of its own.
-            let dots = key.bytes().filter(|byte| *byte == b'.').count();
+            };
             self.place.objects += dots;
             self.place.level += dots;
             if self.place.objects > MOST_OBJECTS {
@@ -347,7 +392,8 @@ impl Flattener {
                 return checkpoint;
             }
         }
-        self.push_segment(format_args!("{key}"));
+        self.begin_segment();
+        self.path.push_str(key);
         if let Some(text) = &mut self.json {
             let start = text.len();
             separate(text);
@@ -364,7 +410,8 @@ impl Flattener {
         if self.place.muted {
             return checkpoint;
         }
-        self.push_segment(format_args!("{index}"));
+        self.begin_segment();
+        write_display(&mut self.path, index);
         if let Some(text) = &mut self.json {
             let start = text.len();
             separate(text);
@@ -401,12 +448,16 @@ impl Flattener {
         Checkpoint { path: self.path.len(), place: self.place, json: None, is_element }
     }
 
-    fn push_segment(&mut self, segment: fmt::Arguments<'_>) {
+    fn begin_segment(&mut self) {
         if self.path.is_empty() {
+            self.path.reserve(64);
             self.path.push_str(self.base);
         }
-        // Writing to a `String` can't fail.
-        let _ = write!(self.path, ".{segment}");
+        self.path.push('.');
+    }
+
+    fn key_str(&self) -> &str {
+        if self.path.is_empty() { self.base } else { &self.path }
     }
 
     fn key(&self) -> Key {
@@ -416,7 +467,7 @@ impl Flattener {
     /// The current key for an error, shortened if it is absurdly long.
     fn key_name(&self) -> String {
         const MOST: usize = 256;
-        let key = if self.path.is_empty() { self.base } else { &self.path };
+        let key = self.key_str();
         if key.len() <= MOST { key.to_owned() } else { format!("{}…", cut(key, MOST)) }
     }
 
@@ -425,15 +476,15 @@ impl Flattener {
         self.outcome.push(EnrichError::NotAnObject { namespace, found });
     }
 
-    fn scalar(&mut self, scalar: Scalar<'_>) {
+    fn scalar(&mut self, mut scalar: Scalar<'_>) {
         if self.place.muted {
             return;
         }
         if self.place.level == 0 {
             self.not_an_object(match scalar {
                 Scalar::Bool(_) => "a bool",
-                Scalar::Int(_) | Scalar::BigUint(_) | Scalar::Float(_) => "a number",
-                Scalar::Str(_) => "a string",
+                Scalar::Int(_) | Scalar::BigInt(_) | Scalar::Float(_) => "a number",
+                Scalar::Str(_) | Scalar::Static(_) => "a string",
             });
             return;
         }
@@ -444,34 +495,45 @@ impl Flattener {
             self.outcome.push(EnrichError::NotFinite { key });
             return;
         }
-        let value = match scalar {
-            Scalar::Bool(value) => Value::Bool(value),
-            Scalar::Float(value) => Value::F64(value),
-            Scalar::Int(value) => match i64::try_from(value) {
-                Ok(value) => Value::I64(value),
-                Err(_) => Value::String(value.to_string().into()),
-            },
-            Scalar::BigUint(value) => Value::String(value.to_string().into()),
-            Scalar::Str(text) if self.json.is_some() && self.redaction.is_none() => {
-                return self.json_string(text);
+        if self.redaction.is_none() && self.json.is_some() {
+            self.json_scalar(scalar); // JSON text is measured as a whole
+            return;
+        }
+        match &mut scalar {
+            Scalar::Str(text) => *text = self.shortened(text),
+            Scalar::Static(text) => *text = self.shortened(text),
+            _ => {}
+        }
+        if self.redaction.is_none() {
+            if let Some(leaf) = self.room(scalar.size()) {
+                scalar.write_to(leaf);
             }
-            Scalar::Str(text) => Value::String(self.shortened(text).to_owned().into()),
-        };
-        let is_big = matches!(scalar, Scalar::Int(_) | Scalar::BigUint(_));
-        let Some(value) = self.redacted(value) else { return };
-        match &mut self.json {
-            Some(text) => match value {
-                // Exact in JSON, where numbers have no bound.
-                Value::String(number) if is_big && self.redaction.is_none() => {
-                    text.push_str(number.as_str());
-                }
-                Value::String(string) => self.json_string(string.as_str()),
-                Value::Bool(value) => text.push_str(if value { "true" } else { "false" }),
-                Value::I64(value) => write_display(text, value),
-                Value::F64(value) => write_json_number(text, value),
-                other => self.json_string(&other.to_string()),
-            },
-            None => self.leaf(value),
+        } else if let Some(value) = self.redacted(scalar.into_value()) {
+            if self.json.is_some() {
+                self.json_value(value);
+            } else if let Some(leaf) = self.room(size(&value)) {
+                *leaf = value;
+            }
+        }
+    }
+
+    fn json_scalar(&mut self, scalar: Scalar<'_>) {
+        match (scalar, &mut self.json) {
+            // Exact in JSON, where numbers have no bound.
+            (Scalar::BigInt(number), Some(text)) => text.push_str(number),
+            (Scalar::Str(string) | Scalar::Static(string), _) => self.json_string(string),
+            (other, _) => self.json_value(other.into_value()),
+        }
+    }
+
+    fn json_value(&mut self, value: Value) {
+        let Some(text) = &mut self.json else { return };
+        match value {
+            Value::String(string) => self.json_string(string.as_str()),
+            Value::Bool(value) => text.push_str(if value { "true" } else { "false" }),
+            Value::I64(value) => write_display(text, value),
+            Value::F64(value) => write_json_number(text, value),
+            other => self.json_string(&other.to_string()),
         }
     }
 
@@ -500,11 +562,17 @@ impl Flattener {
         }
         let limit = if close == "}" { "5 objects" } else { "2 arrays" };
         self.outcome.push(EnrichError::TooDeep { key, limit });
-        self.leaf(Value::String(text.into()));
+        if let Some(leaf) = self.room(text.len()) {
+            *leaf = Value::String(text.into());
+        }
     }
 
     /// `text` within the limits of one string leaf; the outcome says so if it had to be cut.
+    #[inline]
     fn shortened<'t>(&mut self, text: &'t str) -> &'t str {
+        if text.len() <= self.limits.string && self.limits.characters.is_none() {
+            return text;
+        }
         let mut kept = cut(text, self.limits.string);
         let mut limit = None;
         if kept.len() < text.len() {
@@ -535,20 +603,20 @@ impl Flattener {
         }
     }
 
-    fn leaf(&mut self, value: Value) {
-        let size = match &value {
-            Value::String(text) => text.as_str().len(),
-            _ => 8,
-        };
+    /// A leaf at the current key, for a value of `size` bytes.
+    #[inline]
+    fn room(&mut self, size: usize) -> Option<&mut Value> {
         if !self.fits(size) {
-            return;
+            return None;
         }
-        if self.patch.len() < self.limits.leaves {
-            let key = self.key();
-            self.patch.set(key, value);
-        } else {
+        if self.patch.len() >= self.limits.leaves {
             self.dropped += 1;
+            return None;
         }
+        Some(match self.path.is_empty() {
+            true => self.patch.set_with(self.base, || Value::Bool(false)),
+            false => self.patch.set_with(self.path.clone(), || Value::Bool(false)),
+        })
     }
 
     fn clear(&mut self) {
@@ -564,11 +632,11 @@ impl Flattener {
     }
 
     /// Counts the current key and `size` bytes of value, if the enrichment can still hold them.
+    #[inline]
     fn fits(&mut self, size: usize) -> bool {
-        let key = if self.path.is_empty() { self.base.len() } else { self.path.len() };
         let limit = self.limits.enrichment;
         let was_over = self.bytes > limit;
-        self.bytes = self.bytes.saturating_add(key + size);
+        self.bytes = self.bytes.saturating_add(self.key_str().len() + size);
         if self.bytes <= limit {
             return true;
         }
@@ -584,17 +652,6 @@ impl Flattener {
             let key = self.key_name();
             self.outcome.push(EnrichError::Unsupported { key, found });
         }
-    }
-}
-
-/// Why `key` can't be a path.
-fn invalid(key: &str) -> Option<&'static str> {
-    if key.is_empty() {
-        Some("is empty")
-    } else if key.split('.').any(str::is_empty) {
-        Some("has nothing between two dots, or before the first or after the last one")
-    } else {
-        None
     }
 }
 
@@ -672,6 +729,11 @@ impl<'f> ValueSerializer<'f> {
         Container::new(self.0, frame, None)
     }
 
+    fn big_integer(self, value: impl fmt::Display) -> Result<(), Failure> {
+        self.0.scalar(Scalar::BigInt(&value.to_string()));
+        Ok(())
+    }
+
     /// The value in an option or a newtype.
     fn wrapped<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Failure> {
         let flattener = self.0;
@@ -726,12 +788,15 @@ impl<'f> ser::Serializer for ValueSerializer<'f> {
     }
 
     fn serialize_i64(self, value: i64) -> Result<(), Failure> {
-        self.serialize_i128(value.into())
+        self.0.scalar(Scalar::Int(value));
+        Ok(())
     }
 
     fn serialize_i128(self, value: i128) -> Result<(), Failure> {
-        self.0.scalar(Scalar::Int(value));
-        Ok(())
+        match i64::try_from(value) {
+            Ok(value) => self.serialize_i64(value),
+            Err(_) => self.big_integer(value),
+        }
     }
 
     fn serialize_u8(self, value: u8) -> Result<(), Failure> {
@@ -747,15 +812,17 @@ impl<'f> ser::Serializer for ValueSerializer<'f> {
     }
 
     fn serialize_u64(self, value: u64) -> Result<(), Failure> {
-        self.serialize_i128(value.into())
+        match i64::try_from(value) {
+            Ok(value) => self.serialize_i64(value),
+            Err(_) => self.big_integer(value),
+        }
     }
 
     fn serialize_u128(self, value: u128) -> Result<(), Failure> {
-        self.0.scalar(match i128::try_from(value) {
-            Ok(value) => Scalar::Int(value),
-            Err(_) => Scalar::BigUint(value),
-        });
-        Ok(())
+        match i64::try_from(value) {
+            Ok(value) => self.serialize_i64(value),
+            Err(_) => self.big_integer(value),
+        }
     }
 
     fn serialize_f32(self, value: f32) -> Result<(), Failure> {
@@ -804,7 +871,8 @@ impl<'f> ser::Serializer for ValueSerializer<'f> {
         _: u32,
         variant: &'static str,
     ) -> Result<(), Failure> {
-        self.serialize_str(variant)
+        self.0.scalar(Scalar::Static(variant));
+        Ok(())
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -912,17 +980,17 @@ impl<'f> Container<'f> {
             .serialize(KeySerializer::new(&mut text))
             .map_err(|NotAKey(reason)| Failure(reason.to_owned()))?;
         if name == JSON_NUMBER {
-            match (text.parse::<i128>(), text.parse::<u128>(), text.parse::<f64>()) {
-                (Ok(value), ..) => self.flattener.scalar(Scalar::Int(value)),
-                (_, Ok(value), _) => self.flattener.scalar(Scalar::BigUint(value)),
+            let written = ValueSerializer(self.flattener);
+            return match (text.parse::<i128>(), text.parse::<u128>(), text.parse::<f64>()) {
+                (Ok(value), ..) => written.serialize_i128(value),
+                (_, Ok(value), _) => written.serialize_u128(value),
                 // An integer beyond 128 bits: exact beats chartable.
                 _ if text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) => {
-                    self.flattener.scalar(Scalar::Str(&text));
+                    written.serialize_str(&text)
                 }
-                (_, _, Ok(value)) => self.flattener.scalar(Scalar::Float(value)),
-                _ => return Err(Failure(format!("{text} is not a number"))),
-            }
-            return Ok(());
+                (_, _, Ok(value)) => written.serialize_f64(value),
+                _ => Err(Failure(format!("{text} is not a number"))),
+            };
         }
         let value: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| Failure(error.to_string()))?;
@@ -1034,7 +1102,7 @@ impl ser::SerializeStructVariant for Container<'_> {
 struct KeySerializer<'k> {
     text: &'k mut String,
     /// Newtypes around the key.
-    wrappers: usize,
+    wrappers: u32,
 }
 
 impl<'k> KeySerializer<'k> {

@@ -116,18 +116,11 @@ macro_rules! __enrich {
         ::core::compile_error!("nothing to attach: give a namespace, for example `feedback = { … }`")
     };
     (@options $scope:ident ($request:expr) $($documents:tt)+) => {{
-        let begun = $crate::__private::Begin::begin($request);
-        match begun {
-            ::core::result::Result::Ok(mut writer) => {
-                {
-                    // By reference, so that no trait of the caller's is asked for a method first.
-                    let writer = &mut writer;
-                    $crate::__enrich!(@documents writer $($documents)+);
-                }
-                writer.finish()
-            }
-            ::core::result::Result::Err(refused) => refused.outcome(),
+        let mut begun = $crate::__private::Begin::begin($request);
+        if let ::core::result::Result::Ok(writer) = &mut begun {
+            $crate::__enrich!(@documents writer $($documents)+);
         }
+        $crate::__private::finish(begun)
     }};
 
     // ---- NAMESPACE = VALUE, … ------------------------------------------------------------------
@@ -168,7 +161,7 @@ macro_rules! __enrich {
 
     // A static key, checked by the compiler.
     (@position $kind:ident [$($path:expr),+] ($arrays:expr)) => {
-        const { $crate::__private::Position::$kind(::core::concat!($($path),+), $arrays) }
+        &const { $crate::__private::Position::$kind(::core::concat!($($path),+), $arrays) }
     };
     // The same check where only `cargo check` looks: inline constants are evaluated later.
     (@check $kind:ident [$($path:expr),+] ($arrays:expr)) => {
@@ -192,6 +185,10 @@ macro_rules! __enrich {
             [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31]
             $($array)*);
     };
+    (@value $w:ident [$($path:expr),+] ($arrays:expr) $value:literal) => {
+        $crate::__enrich!(@check new [$($path),+] ($arrays));
+        $w.literal($crate::__enrich!(@position new [$($path),+] ($arrays)), $value);
+    };
     (@value $w:ident [$($path:expr),+] ($arrays:expr) $value:expr) => {
         $crate::__enrich!(@check new [$($path),+] ($arrays));
         $w.value($crate::__enrich!(@position new [$($path),+] ($arrays)), &$value);
@@ -200,18 +197,8 @@ macro_rules! __enrich {
     // ---- key: value, … -------------------------------------------------------------------------
     (@object $w:ident [$($path:expr),+] ($arrays:expr)) => {};
     (@object $w:ident [$($path:expr),+] ($arrays:expr)
-        $key:literal : null $(, $($rest:tt)*)?) => {
-        $crate::__enrich!(@value $w [$($path,)+ ".", $key] ($arrays) null);
-        $crate::__enrich!(@object $w [$($path),+] ($arrays) $($($rest)*)?);
-    };
-    (@object $w:ident [$($path:expr),+] ($arrays:expr)
-        $key:literal : { $($object:tt)* } $(, $($rest:tt)*)?) => {
-        $crate::__enrich!(@value $w [$($path,)+ ".", $key] ($arrays) { $($object)* });
-        $crate::__enrich!(@object $w [$($path),+] ($arrays) $($($rest)*)?);
-    };
-    (@object $w:ident [$($path:expr),+] ($arrays:expr)
-        $key:literal : [ $($array:tt)* ] $(, $($rest:tt)*)?) => {
-        $crate::__enrich!(@value $w [$($path,)+ ".", $key] ($arrays) [ $($array)* ]);
+        $key:literal : $value:tt $(, $($rest:tt)*)?) => {
+        $crate::__enrich!(@value $w [$($path,)+ ".", $key] ($arrays) $value);
         $crate::__enrich!(@object $w [$($path),+] ($arrays) $($($rest)*)?);
     };
     (@object $w:ident [$($path:expr),+] ($arrays:expr)
@@ -225,18 +212,8 @@ macro_rules! __enrich {
 
     // ---- a key that is an expression: tokens up to the colon -----------------------------------
     (@key $w:ident [$($path:expr),+] ($arrays:expr) [$($key:tt)+]
-        : null $(, $($rest:tt)*)?) => {
-        $crate::__enrich!(@entry $w [$($path),+] ($arrays) ($($key)+) null);
-        $crate::__enrich!(@object $w [$($path),+] ($arrays) $($($rest)*)?);
-    };
-    (@key $w:ident [$($path:expr),+] ($arrays:expr) [$($key:tt)+]
-        : { $($object:tt)* } $(, $($rest:tt)*)?) => {
-        $crate::__enrich!(@entry $w [$($path),+] ($arrays) ($($key)+) { $($object)* });
-        $crate::__enrich!(@object $w [$($path),+] ($arrays) $($($rest)*)?);
-    };
-    (@key $w:ident [$($path:expr),+] ($arrays:expr) [$($key:tt)+]
-        : [ $($array:tt)* ] $(, $($rest:tt)*)?) => {
-        $crate::__enrich!(@entry $w [$($path),+] ($arrays) ($($key)+) [ $($array)* ]);
+        : $value:tt $(, $($rest:tt)*)?) => {
+        $crate::__enrich!(@entry $w [$($path),+] ($arrays) ($($key)+) $value);
         $crate::__enrich!(@object $w [$($path),+] ($arrays) $($($rest)*)?);
     };
     (@key $w:ident [$($path:expr),+] ($arrays:expr) [$($key:tt)+]
@@ -270,13 +247,8 @@ macro_rules! __enrich {
         $crate::__enrich!(@elements $w [$($path),+] ($arrays) [$($more)*] $($($rest)*)?);
     };
     (@elements $w:ident [$($path:expr),+] ($arrays:expr) [$at:literal $($more:literal)*]
-        { $($object:tt)* } $(, $($rest:tt)*)?) => {
-        $crate::__enrich!(@value $w [$($path,)+ ".", $at] ($arrays + 1) { $($object)* });
-        $crate::__enrich!(@elements $w [$($path),+] ($arrays) [$($more)*] $($($rest)*)?);
-    };
-    (@elements $w:ident [$($path:expr),+] ($arrays:expr) [$at:literal $($more:literal)*]
-        [ $($array:tt)* ] $(, $($rest:tt)*)?) => {
-        $crate::__enrich!(@value $w [$($path,)+ ".", $at] ($arrays + 1) [ $($array)* ]);
+        $value:tt $(, $($rest:tt)*)?) => {
+        $crate::__enrich!(@value $w [$($path,)+ ".", $at] ($arrays + 1) $value);
         $crate::__enrich!(@elements $w [$($path),+] ($arrays) [$($more)*] $($($rest)*)?);
     };
     (@elements $w:ident [$($path:expr),+] ($arrays:expr) [$at:literal $($more:literal)*]
@@ -319,16 +291,8 @@ macro_rules! __enrich {
     };
 
     (@list $w:ident $index:ident) => {};
-    (@list $w:ident $index:ident null $(, $($rest:tt)*)?) => {
-        $crate::__enrich!(@element $w $index null);
-        $crate::__enrich!(@list $w $index $($($rest)*)?);
-    };
-    (@list $w:ident $index:ident { $($object:tt)* } $(, $($rest:tt)*)?) => {
-        $crate::__enrich!(@element $w $index { $($object)* });
-        $crate::__enrich!(@list $w $index $($($rest)*)?);
-    };
-    (@list $w:ident $index:ident [ $($array:tt)* ] $(, $($rest:tt)*)?) => {
-        $crate::__enrich!(@element $w $index [ $($array)* ]);
+    (@list $w:ident $index:ident $value:tt $(, $($rest:tt)*)?) => {
+        $crate::__enrich!(@element $w $index $value);
         $crate::__enrich!(@list $w $index $($($rest)*)?);
     };
     (@list $w:ident $index:ident $value:expr $(, $($rest:tt)*)?) => {
@@ -343,16 +307,8 @@ macro_rules! __enrich {
     };
 
     (@entries $w:ident []) => {};
-    (@entries $w:ident [$($key:tt)+] : null $(, $($rest:tt)*)?) => {
-        $crate::__enrich!(@pair $w ($($key)+) null);
-        $crate::__enrich!(@entries $w [] $($($rest)*)?);
-    };
-    (@entries $w:ident [$($key:tt)+] : { $($object:tt)* } $(, $($rest:tt)*)?) => {
-        $crate::__enrich!(@pair $w ($($key)+) { $($object)* });
-        $crate::__enrich!(@entries $w [] $($($rest)*)?);
-    };
-    (@entries $w:ident [$($key:tt)+] : [ $($array:tt)* ] $(, $($rest:tt)*)?) => {
-        $crate::__enrich!(@pair $w ($($key)+) [ $($array)* ]);
+    (@entries $w:ident [$($key:tt)+] : $value:tt $(, $($rest:tt)*)?) => {
+        $crate::__enrich!(@pair $w ($($key)+) $value);
         $crate::__enrich!(@entries $w [] $($($rest)*)?);
     };
     (@entries $w:ident [$($key:tt)+] : $value:expr $(, $($rest:tt)*)?) => {

@@ -44,6 +44,7 @@
 
 mod error;
 pub(crate) mod flatten;
+mod literal;
 mod macros;
 pub(crate) mod request;
 mod target;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::error::EnrichError;
 use super::target::{Resolved, Target};
-use super::writer::{BeginError, Enricher, Place, Writer};
+use super::writer::{BeginError, Enricher, Late, Place, Writer};
 use crate::session::Session;
 use crate::state::{DocumentKind, Installation, Located, Scope, locate_current, locate_span};
 
@@ -51,7 +51,7 @@ pub fn span(span: &tracing::Span) -> SpanRequest<'_> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn current_span() -> SpanRequest<'static> {
-    SpanRequest { span: None, target: None, id: None }
+    SpanRequest { span: None, options: None }
 }
 
 /// Enriches the session of the caller, or the trace if there is no session.
@@ -76,7 +76,7 @@ pub fn current_span() -> SpanRequest<'static> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn session() -> SessionRequest {
-    SessionRequest { session_id: None, target: None, id: None }
+    SessionRequest { options: None }
 }
 
 /// An enrichment of a span: options first, then the values of the namespaces, then
@@ -108,8 +108,7 @@ pub fn session() -> SessionRequest {
 #[must_use = "nothing is enriched before `apply`"]
 pub struct SpanRequest<'a> {
     span: Option<&'a tracing::Span>,
-    target: Option<Resolved>,
-    id: Option<String>,
+    options: Option<Box<Options>>,
 }
 
 /// An enrichment of a session: options first, then the values of the namespaces, then
@@ -135,6 +134,12 @@ pub struct SpanRequest<'a> {
 #[derive(Debug)]
 #[must_use = "nothing is enriched before `apply`"]
 pub struct SessionRequest {
+    options: Option<Box<Options>>,
+}
+
+/// What only late enrichments have. Apart, since a request that is large is slow to pass on.
+#[derive(Debug, Default)]
+struct Options {
     session_id: Option<String>,
     target: Option<Resolved>,
     id: Option<String>,
@@ -149,37 +154,40 @@ impl<'a> SpanRequest<'a> {
 
     /// The span that a late enrichment is about. It makes a carrier.
     pub fn target(mut self, target: impl Target) -> Self {
-        self.target = Some(target.resolve());
+        self.options.get_or_insert_default().target = Some(target.resolve());
         self
     }
 
     /// A name for this submission: one that is sent twice under the same name counts once.
     pub fn id(mut self, id: impl Into<String>) -> Self {
-        self.id = Some(id.into());
+        self.options.get_or_insert_default().id = Some(id.into());
         self
     }
 
-    pub(crate) fn place(self) -> Result<(Arc<Installation>, Place), BeginError> {
-        let located = match (self.span, &self.target) {
+    fn place(self) -> Result<Place, BeginError> {
+        let (target, id) = match self.options {
+            Some(options) => (options.target, options.id),
+            None => (None, None),
+        };
+        let located = match (self.span, &target) {
             (Some(span), None) => locate_span(span),
             _ => locate_current(),
         };
         let installation = usable(&located)?;
-        let refuse = |error| Err(BeginError { installation: Some(installation.clone()), error });
-        if let Some(target) = self.target {
+        let refuse = |error| Err(BeginError::refused(installation, error));
+        if let Some(target) = target {
             if !target.span.is_valid() {
                 return refuse(EnrichError::InvalidTarget);
             }
             let session = session_of(&target, &located);
-            let place =
-                Place::Late { target: Some(target.span), session, scope: None, id: self.id };
-            return Ok((installation, place));
+            let (installation, target, scope) = (installation.clone(), Some(target.span), None);
+            return Ok(Place::Late(Box::new(Late { installation, target, session, scope, id })));
         }
-        if self.id.is_some() {
+        if id.is_some() {
             return refuse(EnrichError::IdWithoutTarget);
         }
         match located {
-            Located::Span(state) => Ok((installation, Place::Open(state, DocumentKind::Own))),
+            Located::Span(state) => Ok(Place::Open(state, DocumentKind::Own)),
             Located::Disabled(_) => refuse(EnrichError::SpanDisabled),
             _ => refuse(EnrichError::NoActiveSpan),
         }
@@ -189,72 +197,74 @@ impl<'a> SpanRequest<'a> {
 impl SessionRequest {
     /// The id of the session, instead of the caller's own. Another session's makes a carrier.
     pub fn session_id(mut self, session_id: impl AsRef<str>) -> Self {
-        self.session_id = Some(session_id.as_ref().to_owned());
+        self.options.get_or_insert_default().session_id = Some(session_id.as_ref().to_owned());
         self
     }
 
     /// The span that a late enrichment of its session, or trace, is about. It makes a carrier.
     pub fn target(mut self, target: impl Target) -> Self {
-        self.target = Some(target.resolve());
+        self.options.get_or_insert_default().target = Some(target.resolve());
         self
     }
 
     /// A name for this submission: one that is sent twice under the same name counts once.
     pub fn id(mut self, id: impl Into<String>) -> Self {
-        self.id = Some(id.into());
+        self.options.get_or_insert_default().id = Some(id.into());
         self
     }
 
-    pub(crate) fn place(self) -> Result<(Arc<Installation>, Place), BeginError> {
+    fn place(self) -> Result<Place, BeginError> {
         let located = locate_current();
         let installation = usable(&located)?;
-        let refuse = |error| Err(BeginError { installation: Some(installation.clone()), error });
-        let given = match self.session_id.map(Session::with_id).transpose() {
+        let refuse = |error| Err(BeginError::refused(installation, error));
+        let (session_id, target, id) = match self.options {
+            Some(options) => (options.session_id, options.target, options.id),
+            None => (None, None, None),
+        };
+        let given = match session_id.map(Session::with_id).transpose() {
             Ok(given) => given,
             Err(error) => return refuse(error.into()),
         };
-        if let Some(target) = self.target {
+        if let Some(target) = target {
             if !target.span.is_valid() {
                 return refuse(EnrichError::InvalidTarget);
             }
             let session = given.or_else(|| session_of(&target, &located));
             let scope = Some(if session.is_some() { Scope::Session } else { Scope::Trace });
-            let place = Place::Late { target: Some(target.span), session, scope, id: self.id };
-            return Ok((installation, place));
+            let (installation, target) = (installation.clone(), Some(target.span));
+            return Ok(Place::Late(Box::new(Late { installation, target, session, scope, id })));
         }
-        let caller = match located {
+        let caller = match &located {
             Located::Span(state) => Some(state),
             _ => None,
         };
-        let of_caller = match &caller {
+        let of_caller = match caller {
             Some(state) => state.session(),
             None => installation.settings.session.clone(),
         };
         let is_late = match (&given, &of_caller) {
             // A name makes a submission of its own, also for the caller's session.
-            (Some(given), Some(of_caller)) => given != of_caller || self.id.is_some(),
+            (Some(given), Some(of_caller)) => given != of_caller || id.is_some(),
             (Some(_), None) => true,
             (None, _) => false,
         };
-        if !is_late && self.id.is_some() {
+        if !is_late && id.is_some() {
             return refuse(EnrichError::IdWithoutTarget);
         }
-        let place = match (caller, given.or(of_caller)) {
+        Ok(match (caller, given.or(of_caller)) {
             (Some(caller), Some(session)) if !is_late => {
                 Place::Open(caller.outermost_of(&session), DocumentKind::Scoped(Scope::Session))
             }
             (Some(caller), None) => {
                 Place::Open(caller.local_root(), DocumentKind::Scoped(Scope::Trace))
             }
-            (_, Some(session)) => Place::Late {
-                target: None,
-                session: Some(session),
-                scope: Some(Scope::Session),
-                id: self.id,
-            },
+            (_, session @ Some(_)) => {
+                let installation = installation.clone();
+                let (target, scope) = (None, Some(Scope::Session));
+                Place::Late(Box::new(Late { installation, target, session, scope, id }))
+            }
             (None, None) => return refuse(EnrichError::NoActiveSpan),
-        };
-        Ok((installation, place))
+        })
     }
 }
 
@@ -270,22 +280,19 @@ fn session_of(target: &Resolved, located: &Located) -> Option<Session> {
 }
 
 /// The layer, if it takes anything at all.
-fn usable(located: &Located) -> Result<Arc<Installation>, BeginError> {
+fn usable(located: &Located) -> Result<&Arc<Installation>, BeginError> {
     let installation = match located {
         Located::Span(state) => state.installation(),
         Located::Layer(installation) | Located::Disabled(installation) => installation,
-        Located::Nothing => {
-            return Err(BeginError { installation: None, error: EnrichError::NotInstalled });
-        }
+        Located::Nothing => return Err(BeginError::NotInstalled),
     };
-    let error = if installation.is_disabled() {
-        EnrichError::SdkDisabled
+    if installation.is_disabled() {
+        Err(BeginError::refused(installation, EnrichError::SdkDisabled))
     } else if installation.is_shut_down() {
-        EnrichError::ShutDown
+        Err(BeginError::refused(installation, EnrichError::ShutDown))
     } else {
-        return Ok(installation.clone());
-    };
-    Err(BeginError { installation: Some(installation.clone()), error })
+        Ok(installation)
+    }
 }
 
 /// Gives both requests the methods that begin with a value.
@@ -308,7 +315,7 @@ macro_rules! namespaces {
         impl $request {$(
             $(#[$doc])*
             pub fn $namespace<T: serde::Serialize + ?Sized>(self, value: &T) -> Enricher {
-                Enricher::begin(self.place()).$namespace(value)
+                Enricher::new(self.begin()).$namespace(value)
             }
         )*}
     };
@@ -338,14 +345,25 @@ pub trait Begin {
     fn begin(self) -> Result<Writer, BeginError>;
 }
 
-impl Begin for SpanRequest<'_> {
-    fn begin(self) -> Result<Writer, BeginError> {
-        Writer::begin(self.place())
-    }
+macro_rules! begin {
+    ($($request:ty),*) => {$(
+        impl Begin for $request {
+            // Inlined, so that a library which is used without the layer pays for one load.
+            #[inline]
+            fn begin(self) -> Result<Writer, BeginError> {
+                if !Installation::exists() {
+                    return Err(BeginError::NotInstalled);
+                }
+                self.writer()
+            }
+        }
+
+        impl $request {
+            fn writer(self) -> Result<Writer, BeginError> {
+                Ok(Writer::begin(self.place()?))
+            }
+        }
+    )*};
 }
 
-impl Begin for SessionRequest {
-    fn begin(self) -> Result<Writer, BeginError> {
-        Writer::begin(self.place())
-    }
-}
+begin!(SpanRequest<'_>, SessionRequest);

@@ -1,5 +1,6 @@
 //! Writing the values of one enrichment, and putting them in their place.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::panic::Location;
 use std::sync::{Arc, Mutex};
@@ -7,9 +8,11 @@ use std::sync::{Arc, Mutex};
 use opentelemetry::Value;
 use opentelemetry::trace::SpanContext;
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::error::{EnrichError, Enrichment};
 use super::flatten::{Checkpoint, Flattener, Frame, Limits, Position};
+use super::literal::Literal;
 use crate::clock;
 use crate::document::Document;
 use crate::session::Session;
@@ -21,108 +24,152 @@ pub(crate) enum Place {
     /// In a document of an open span.
     Open(Arc<SpanState>, DocumentKind),
     /// On its own, as a carrier.
-    Late {
-        target: Option<SpanContext>,
-        session: Option<Session>,
-        scope: Option<Scope>,
-        id: Option<String>,
-    },
+    Late(Box<Late>),
+}
+
+/// An enrichment that leaves at once.
+pub(crate) struct Late {
+    pub(crate) installation: Arc<Installation>,
+    pub(crate) target: Option<SpanContext>,
+    pub(crate) session: Option<Session>,
+    pub(crate) scope: Option<Scope>,
+    pub(crate) id: Option<String>,
+}
+
+impl Place {
+    fn installation(&self) -> &Arc<Installation> {
+        match self {
+            Self::Open(state, _) => state.installation(),
+            Self::Late(late) => &late.installation,
+        }
+    }
 }
 
 /// Takes the values of one enrichment. What the macros expand to calls its methods; it holds no lock
 /// and borrows nothing, so values may `await` and enrich in turn.
-pub struct Writer {
-    installation: Arc<Installation>,
-    place: Place,
+pub struct Writer(Box<Writing>);
+
+#[derive(Default)]
+struct Writing {
+    place: Option<Place>,
     flattener: Flattener,
 }
 
+thread_local! {
+    /// What the last enrichment of this thread left for the next one: most of it is as good as new.
+    static SPARE: Cell<Option<Box<Writing>>> = const { Cell::new(None) };
+}
+
 impl Writer {
-    pub(crate) fn begin(
-        place: Result<(Arc<Installation>, Place), BeginError>,
-    ) -> Result<Self, BeginError> {
-        let (installation, place) = place?;
-        let settings = &installation.settings;
+    #[inline]
+    pub(crate) fn begin(place: Place) -> Self {
+        let spare = SPARE.try_with(Cell::take).ok().flatten();
+        let mut writing = spare.unwrap_or_default();
+        let settings = &place.installation().settings;
         let limits = Limits {
             string: settings.string_bytes.0,
             characters: settings.value_characters,
             enrichment: settings.enrichment_bytes.0,
             leaves: settings.span_limits.max_attributes_per_span as usize,
         };
-        let flattener = Flattener::new(limits, settings.redaction.clone());
-        Ok(Self { installation, place, flattener })
+        writing.flattener.start(limits, settings.redaction.clone());
+        writing.place = Some(place);
+        Self(writing)
     }
 
     /// Flattens a value of a literal.
-    pub fn value<T: Serialize + ?Sized>(&mut self, position: Position, value: &T) {
-        self.flattener.value(position, value);
+    pub fn value<T: Serialize + ?Sized>(&mut self, position: &Position, value: &T) {
+        self.0.flattener.value(position, value);
+    }
+
+    /// A value of a literal that is a literal itself.
+    pub fn literal(&mut self, position: &Position, value: impl Literal) {
+        value.write(position, self);
+    }
+
+    pub(super) fn text(&mut self, position: &Position, text: &'static str) {
+        self.0.flattener.text_at(position, text);
     }
 
     /// A `null` in a literal.
-    pub fn null(&mut self, position: Position) {
-        self.flattener.null_at(position);
+    pub fn null(&mut self, position: &Position) {
+        self.0.flattener.null_at(position);
     }
 
     /// Goes to a nested object of a literal, for keys that are expressions.
-    pub fn open_object(&mut self, position: Position) -> Open {
-        self.flattener.move_to(position);
-        Open(self.flattener.begin_object())
+    pub fn open_object(&mut self, position: &Position) -> Open {
+        self.0.flattener.move_to(position);
+        Open(self.0.flattener.begin_object())
     }
 
     /// Goes back into an array of a literal, for positions without a static key.
-    pub fn resume_array(&mut self, position: Position) {
-        self.flattener.resume_array(position);
+    pub fn resume_array(&mut self, position: &Position) {
+        self.0.flattener.resume_array(position);
     }
 
     /// Goes down to a key that is an expression.
     pub fn enter_key(&mut self, key: impl AsRef<str>) -> Entered {
-        Entered(self.flattener.enter_key(key.as_ref()))
+        Entered(self.0.flattener.enter_key(key.as_ref()))
     }
 
     /// Goes down to an array's position.
     pub fn enter_index(&mut self, index: usize) -> Entered {
-        Entered(self.flattener.enter_index(index))
+        Entered(self.0.flattener.enter_index(index))
     }
 
     /// Comes back from a key or position.
     pub fn leave(&mut self, entered: Entered) {
-        self.flattener.leave(entered.0);
+        self.0.flattener.leave(entered.0);
     }
 
     /// Begins an object at the current key.
     pub fn begin_object(&mut self) -> Open {
-        Open(self.flattener.begin_object())
+        Open(self.0.flattener.begin_object())
     }
 
     /// Begins an array at the current key.
     pub fn begin_array(&mut self) -> Open {
-        Open(self.flattener.begin_array())
+        Open(self.0.flattener.begin_array())
     }
 
     /// Ends an object or array.
     pub fn end(&mut self, open: Open) {
-        self.flattener.end(open.0);
+        self.0.flattener.end(open.0);
     }
 
     /// Flattens a value at the current key.
     pub fn here<T: Serialize + ?Sized>(&mut self, value: &T) {
-        self.flattener.serialize(value);
+        self.0.flattener.serialize(value);
     }
 
     /// A `null` at the current key.
     pub fn null_here(&mut self) {
-        self.flattener.null();
+        self.0.flattener.null();
     }
 
-    /// Puts everything in its place.
     #[track_caller]
-    pub fn finish(self) -> Enrichment {
-        let Self { installation, place, flattener } = self;
-        let (patch, mut outcome) = flattener.finish();
-        if !patch.is_empty() {
-            put(&installation, place, patch, &mut outcome);
+    fn finish(self) -> Enrichment {
+        let Self(mut writing) = self;
+        let Writing { place, flattener } = &mut *writing;
+        let caller = Location::caller();
+        match place.take() {
+            Some(Place::Open(state, kind)) => {
+                settle(flattener, state.installation(), caller, |patch, time| {
+                    enrich(&state, kind, patch, time)
+                });
+            }
+            Some(Place::Late(late)) => {
+                let Late { installation, target, session, scope, id } = *late;
+                settle(flattener, &installation, caller, |patch, time| {
+                    let document = std::mem::take(patch);
+                    Carrier { target, session, scope, document, time, id }.send(&installation)
+                });
+            }
+            None => {}
         }
-        report(Some(&installation), &outcome, Location::caller());
+        let outcome = std::mem::take(&mut flattener.outcome);
+        flattener.reset();
+        let _ = SPARE.try_with(|spare| spare.set(Some(writing)));
         outcome
     }
 }
@@ -141,83 +188,121 @@ pub struct Entered(Checkpoint);
 #[derive(Debug)]
 pub struct Open(Frame);
 
-fn put(
-    installation: &Arc<Installation>,
-    place: Place,
-    patch: Document<Value>,
-    outcome: &mut Enrichment,
-) {
-    if installation.is_shut_down() {
-        outcome.push(EnrichError::ShutDown); // while the values were written
-        return;
-    }
-    let limit = installation.settings.span_limits.max_attributes_per_span as usize;
-    let time = clock::enrichment_time();
-    let dropped = match place {
-        Place::Open(state, kind) => match state.enrich(kind, patch, time) {
-            Ok(dropped) => dropped,
-            Err(document) => {
-                // The span has closed while the values were written: its feedback follows it.
-                let session = state.session();
-                let scope = match kind {
-                    DocumentKind::Own => None,
-                    DocumentKind::Scoped(scope) => Some(scope),
-                };
-                let target = Some(state.start().context.clone());
-                Carrier { target, session, scope, document, time, id: None }.send(installation)
-            }
-        },
-        Place::Late { target, session, scope, id } => {
-            Carrier { target, session, scope, document: patch, time, id }.send(installation)
+/// Puts everything in its place.
+#[inline]
+#[track_caller]
+pub fn finish(begun: Result<Writer, BeginError>) -> Enrichment {
+    match begun {
+        Ok(writer) => writer.finish(),
+        // As in a library, used by a program that doesn't trace at all.
+        Err(BeginError::NotInstalled) if LevelFilter::current() == LevelFilter::OFF => {
+            EnrichError::NotInstalled.into()
         }
-    };
-    if dropped > 0 {
-        outcome.push(EnrichError::LimitExceeded { limit, dropped });
+        Err(error) => error.outcome(),
     }
 }
 
-/// Counts what was refused, and warns about it once for each place in the code.
-fn report(
-    installation: Option<&Arc<Installation>>,
-    outcome: &Enrichment,
+/// Puts what was written in its place, which says how many leaves found no room, and reports what was
+/// refused.
+fn settle(
+    flattener: &mut Flattener,
+    installation: &Installation,
     caller: &'static Location<'static>,
+    put: impl FnOnce(&mut Document<Value>, u64) -> usize,
 ) {
-    for error in outcome.errors() {
-        if let Some(installation) = installation {
-            installation.count_refused(error.reason());
+    flattener.finish();
+    let Flattener { patch, outcome, .. } = flattener;
+    if patch.is_empty() {
+        // nothing to put
+    } else if installation.is_shut_down() {
+        outcome.push(EnrichError::ShutDown); // while the values were written
+    } else {
+        let dropped = put(patch, clock::enrichment_time());
+        if dropped > 0 {
+            let limit = installation.settings.span_limits.max_attributes_per_span as usize;
+            outcome.push(EnrichError::LimitExceeded { limit, dropped });
         }
     }
-    if let Some(error) = outcome.errors().next()
-        && tracing::enabled!(target: "tracing_feedback", tracing::Level::WARN)
+    report(outcome, installation, caller);
+}
+
+fn enrich(
+    state: &Arc<SpanState>,
+    kind: DocumentKind,
+    patch: &mut Document<Value>,
+    time: u64,
+) -> usize {
+    state.enrich(kind, patch, time).unwrap_or_else(|| {
+        // The span has closed while the values were written: its feedback follows it.
+        let session = state.session();
+        let scope = match kind {
+            DocumentKind::Own => None,
+            DocumentKind::Scoped(scope) => Some(scope),
+        };
+        let (target, document) = (Some(state.start().context.clone()), std::mem::take(patch));
+        let carrier = Carrier { target, session, scope, document, time, id: None };
+        carrier.send(state.installation())
+    })
+}
+
+/// Counts what was refused, and warns of it.
+fn report(outcome: &Enrichment, installation: &Installation, caller: &'static Location<'static>) {
+    if let Some(first) = outcome.errors().next() {
+        outcome.errors().for_each(|error| installation.count_refused(error.reason()));
+        warn_once(first, caller);
+    }
+}
+
+/// Warns of what was refused, once for each place in the code.
+fn warn_once(error: &EnrichError, caller: &'static Location<'static>) {
+    static WARNED: Mutex<Option<HashSet<&'static Location<'static>>>> = Mutex::new(None);
+    if tracing::enabled!(target: "tracing_feedback", tracing::Level::WARN)
+        && crate::sync::lock(&WARNED).get_or_insert_default().insert(caller)
     {
-        static WARNED: Mutex<Option<HashSet<&'static Location<'static>>>> = Mutex::new(None);
-        let is_first = crate::sync::lock(&WARNED).get_or_insert_default().insert(caller);
-        if is_first {
-            tracing::warn!(
-                target: "tracing_feedback",
-                file = caller.file(),
-                line = caller.line(),
-                "{error}"
-            );
-        }
+        tracing::warn!(
+            target: "tracing_feedback",
+            file = caller.file(),
+            line = caller.line(),
+            "{error}"
+        );
     }
 }
 
 /// An enrichment that has no place: its values aren't even looked at.
 #[derive(Debug)]
-pub struct BeginError {
-    pub(super) installation: Option<Arc<Installation>>,
-    pub(super) error: EnrichError,
+pub enum BeginError {
+    /// There is no layer.
+    NotInstalled,
+    /// The layer refuses it.
+    Refused(Box<Refusal>),
+}
+
+/// Which layer refuses an enrichment, and why.
+#[derive(Debug)]
+pub struct Refusal {
+    installation: Arc<Installation>,
+    error: EnrichError,
 }
 
 impl BeginError {
-    /// The outcome of an enrichment that has no place.
+    pub(super) fn refused(installation: &Arc<Installation>, error: EnrichError) -> Self {
+        Self::Refused(Box::new(Refusal { installation: installation.clone(), error }))
+    }
+
     #[track_caller]
-    pub fn outcome(self) -> Enrichment {
-        let Self { installation, error } = self;
-        let outcome = Enrichment::from(error);
-        report(installation.as_ref(), &outcome, Location::caller());
-        outcome
+    fn outcome(self) -> Enrichment {
+        let caller = Location::caller();
+        match self {
+            Self::NotInstalled => {
+                warn_once(&EnrichError::NotInstalled, caller);
+                EnrichError::NotInstalled.into()
+            }
+            Self::Refused(refusal) => {
+                let outcome = Enrichment::from(refusal.error);
+                report(&outcome, &refusal.installation, caller);
+                outcome
+            }
+        }
     }
 }
 
@@ -263,8 +348,8 @@ pub struct Enricher {
 }
 
 impl Enricher {
-    pub(crate) fn begin(place: Result<(Arc<Installation>, Place), BeginError>) -> Self {
-        Self { begun: Writer::begin(place) }
+    pub(super) fn new(begun: Result<Writer, BeginError>) -> Self {
+        Self { begun }
     }
 
     pub(crate) fn namespace<T: Serialize + ?Sized>(
@@ -273,7 +358,7 @@ impl Enricher {
         value: &T,
     ) -> Self {
         if let Ok(writer) = &mut self.begun {
-            writer.value(Position::new(namespace, 0), value);
+            writer.value(&Position::new(namespace, 0), value);
         }
         self
     }
@@ -288,9 +373,6 @@ impl Enricher {
     /// ```
     #[track_caller]
     pub fn apply(self) -> Enrichment {
-        match self.begun {
-            Ok(writer) => writer.finish(),
-            Err(error) => error.outcome(),
-        }
+        finish(self.begun)
     }
 }

@@ -1,8 +1,8 @@
 //! What all spans of one layer share.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use opentelemetry::trace::{SpanId, TraceId};
@@ -22,9 +22,11 @@ pub(crate) struct Installation {
     /// Absent when the environment has switched telemetry off.
     pipeline: Option<Pipeline>,
     shut_down: AtomicBool,
+    /// The address of the registry whose spans are captured, once it is known.
+    registry: OnceLock<usize>,
     pub(crate) has_warned_of_session_id: AtomicBool,
     /// Open spans that carry feedback, by address: what has to leave at shutdown.
-    enriched: Mutex<HashMap<usize, Weak<SpanState>>>,
+    enriched: Mutex<BTreeMap<usize, Weak<SpanState>>>,
 }
 
 /// Who decides which traces are sampled.
@@ -60,19 +62,31 @@ impl Ids {
     }
 }
 
+/// How many installations there are in the process.
+static LIVING: AtomicUsize = AtomicUsize::new(0);
+
 impl Installation {
+    /// Whether there is any installation in the process, as a library's enrichments ask first.
+    #[inline]
+    pub(crate) fn exists() -> bool {
+        // Whoever sees a subscriber that was handed over also sees what was counted before.
+        LIVING.load(Ordering::Relaxed) > 0
+    }
+
     pub(crate) fn new(
         settings: Settings,
         sampling: Sampling,
         ids: Ids,
         pipeline: Option<Pipeline>,
     ) -> Self {
+        LIVING.fetch_add(1, Ordering::Relaxed);
         Self {
             settings,
             sampling,
             ids,
             pipeline,
             shut_down: AtomicBool::new(false),
+            registry: OnceLock::new(),
             has_warned_of_session_id: AtomicBool::new(false),
             enriched: Mutex::default(),
         }
@@ -85,6 +99,15 @@ impl Installation {
 
     pub(crate) fn is_shut_down(&self) -> bool {
         self.shut_down.load(Ordering::Acquire)
+    }
+
+    pub(super) fn registry(&self) -> Option<usize> {
+        self.registry.get().copied()
+    }
+
+    pub(super) fn set_registry(&self, address: usize) {
+        // A layer has one registry for life.
+        let _ = self.registry.set(address);
     }
 
     pub(crate) fn pipeline(&self) -> Option<&Pipeline> {
@@ -143,5 +166,11 @@ impl Installation {
             span.leave_while_open();
         }
         self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.shutdown(limit))
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        LIVING.fetch_sub(1, Ordering::Relaxed);
     }
 }

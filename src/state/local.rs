@@ -75,6 +75,19 @@ pub(crate) fn get(id: &Id, installation: &Arc<Installation>) -> Option<Arc<SpanS
     found.ok().flatten().filter(|state| state.is_open())
 }
 
+/// A span that is at hand, of the registry at this address.
+#[inline]
+pub(crate) fn in_registry(id: &Id, registry: usize) -> Option<Arc<SpanState>> {
+    let found = SPANS.try_with(|spans| {
+        let spans = spans.borrow();
+        let is_it = |span: &&AtHand| {
+            span.id == *id && span.state.installation().registry() == Some(registry)
+        };
+        Some(spans.iter().rev().find(is_it)?.state.clone())
+    });
+    found.ok().flatten().filter(|state| state.is_open())
+}
+
 /// The span is entered on this thread. `guard` keeps its context active until it is exited.
 #[inline]
 pub(crate) fn enter(id: &Id, state: Arc<SpanState>, guard: Option<ContextGuard>) {

@@ -11,9 +11,9 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use tracing::dispatcher::{self, Dispatch};
 use tracing::span::Id;
 use tracing_subscriber::Registry;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, SpanData};
 
-use super::{Captured, FeedbackLayer, Installation, SpanState};
+use super::{Captured, FeedbackLayer, Installation, SpanState, local};
 use crate::quiet;
 use crate::session::Session;
 
@@ -76,13 +76,16 @@ pub(crate) fn locate_current() -> Located {
     }
     dispatcher::get_default(|dispatch| {
         let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Located::Nothing };
-        let id = dispatch.current_span().into_inner().map(|(id, _)| id);
-        let mut span = id.and_then(|id| registry.span(&id));
-        while let Some(this) = span {
-            if let Some(state) = Captured::of(&this.extensions()) {
+        let mut next = dispatch.current_span().into_inner().map(|(id, _)| id);
+        if let Some(state) = next.as_ref().and_then(|id| local::in_registry(id, address(registry)))
+        {
+            return Located::Span(state);
+        }
+        while let Some(span) = next.and_then(|id| registry.span_data(&id)) {
+            if let Some(state) = Captured::of(&span.extensions()) {
                 return Located::Span(state.clone());
             }
-            span = this.parent();
+            next = span.parent().cloned();
         }
         installation_of(dispatch, registry).map_or(Located::Nothing, Located::Layer)
     })
@@ -105,7 +108,8 @@ pub(crate) fn locate_span(span: &tracing::Span) -> Located {
 }
 
 fn state_of(registry: &Registry, id: &Id) -> Option<Arc<SpanState>> {
-    Captured::of(&registry.span(id)?.extensions()).cloned()
+    local::in_registry(id, address(registry))
+        .or_else(|| Captured::of(&registry.span_data(id)?.extensions()).cloned())
 }
 
 fn installation_of(dispatch: &Dispatch, registry: &Registry) -> Option<Arc<Installation>> {
@@ -138,6 +142,7 @@ impl Claim {
             Some(_) => Self::First,
             None => {
                 claims.push((address, Arc::downgrade(installation)));
+                installation.set_registry(address);
                 Self::First
             }
         }

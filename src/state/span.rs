@@ -509,24 +509,21 @@ impl SpanState {
         std::iter::successors(self.local_parent.as_ref(), |span| span.local_parent.as_ref())
     }
 
-    /// Merges a patch into one of the span's documents. Returns how many leaves found no room.
-    ///
-    /// # Errors
-    ///
-    /// The patch, if the span has closed or telemetry was shut down meanwhile.
+    /// Moves a patch into one of the span's documents. Returns how many leaves found no room. `None`,
+    /// and the patch stays as it is, if the span has closed or telemetry was shut down meanwhile.
     pub(crate) fn enrich(
         self: &Arc<Self>,
         kind: DocumentKind,
-        patch: Document<Value>,
+        patch: &mut Document<Value>,
         time: u64,
-    ) -> Result<usize, Document<Value>> {
+    ) -> Option<usize> {
         let live = &mut *crate::sync::lock(&self.live);
         if !live.is_open {
-            return Err(patch);
+            return None;
         }
         // Shutdown meets every span that is remembered, and waits here until this is done.
         if !live.is_enriched() && !self.installation.remember(self) {
-            return Err(patch);
+            return None;
         }
         let most = self.installation.settings.span_limits.max_attributes_per_span as usize;
         let reserved = usize::from(live.session.is_some());
@@ -541,10 +538,10 @@ impl SpanState {
         };
         enriched.time = enriched.time.max(time);
         enriched.is_feedback = true;
-        let left_out = enriched.document.apply_within(patch, most.saturating_sub(reserved));
+        let left_out = enriched.document.absorb(patch, most.saturating_sub(reserved));
         let dropped = u32::try_from(left_out).unwrap_or(u32::MAX);
         live.record.dropped_attributes = live.record.dropped_attributes.saturating_add(dropped);
-        Ok(left_out)
+        Some(left_out)
     }
 
     /// A field in one of the namespaces gave the span feedback: see that it leaves at shutdown.

@@ -96,6 +96,60 @@ fn literals_are_written_as_in_json() {
 }
 
 #[test]
+fn a_literal_of_any_kind_is_a_value() {
+    const ZERO: u8 = 0;
+    let (five, yes) = (5, true);
+    let got = on_a_span(|| {
+        let outcome = enrich_span!(feedback = {
+            "char": 'c',
+            "byte": b'a',
+            "bytes": b"ab",
+            "suffixed": 7_u64,
+            "beyond_i64": 18446744073709551615_u64,
+            "single": 0.5_f32,
+            "negative": -five,
+            "not": !yes,
+            "sum": 1 + 2,
+            "block": { five }.max(2),
+            "method": "text".len(),
+            "joined": concat!("a", 1, true),
+            "constant": ZERO,
+            "name": five,
+            "list": [-1, -five, "text", b'a', five, 1 + 1],
+        });
+        assert!(outcome.is_ok(), "{outcome:?}");
+        let outcome = enrich_span!(feedback = { "c": c"text", "none": b"" });
+        let found = "bytes";
+        let expected = EnrichError::Unsupported { key: "feedback.c".to_owned(), found };
+        assert_eq!(only(outcome), expected);
+    });
+    let expected = [
+        ("feedback.char", "c".into()),
+        ("feedback.byte", 97.into()),
+        ("feedback.bytes.0", 97.into()),
+        ("feedback.bytes.1", 98.into()),
+        ("feedback.suffixed", 7.into()),
+        ("feedback.beyond_i64", "18446744073709551615".into()),
+        ("feedback.single", 0.5.into()),
+        ("feedback.negative", (-5).into()),
+        ("feedback.not", false.into()),
+        ("feedback.sum", 3.into()),
+        ("feedback.block", 5.into()),
+        ("feedback.method", 4.into()),
+        ("feedback.joined", "a1true".into()),
+        ("feedback.constant", 0.into()),
+        ("feedback.name", 5.into()),
+        ("feedback.list.0", (-1).into()),
+        ("feedback.list.1", (-5).into()),
+        ("feedback.list.2", "text".into()),
+        ("feedback.list.3", 97.into()),
+        ("feedback.list.4", 5.into()),
+        ("feedback.list.5", 2.into()),
+    ];
+    assert_eq!(got, attributes(expected));
+}
+
+#[test]
 fn values_are_any_expressions() {
     #[derive(Serialize)]
     struct Edit {
