@@ -42,6 +42,12 @@ pub enum EnrichError {
     /// Telemetry was shut down before the call.
     #[error("telemetry was shut down: enrich before `Telemetry::shutdown`")]
     ShutDown,
+    /// The queue holds as much feedback as it may, and none of it could be sent on yet.
+    #[error(
+        "the queue is full of feedback that could not be sent yet: try again later, or let it hold \
+         more (`with_max_queue_bytes`)"
+    )]
+    QueueFull,
     /// The target's trace id or span id is zero.
     #[error("the target is not a valid span context: its trace id or span id is zero")]
     InvalidTarget,
@@ -172,6 +178,7 @@ impl EnrichError {
             Self::NoActiveSpan => "no_active_span",
             Self::SpanDisabled => "span_disabled",
             Self::ShutDown => "shut_down",
+            Self::QueueFull => "queue_full",
             Self::InvalidTarget => "invalid_target",
             Self::InvalidSessionId(_) => "invalid_session_id",
             Self::IdWithoutTarget => "id_without_target",

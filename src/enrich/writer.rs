@@ -15,6 +15,7 @@ use super::flatten::{Checkpoint, Flattener, Frame, Limits, Position};
 use super::literal::Literal;
 use crate::clock;
 use crate::document::Document;
+use crate::pipeline::Drop;
 use crate::session::Session;
 use crate::state::carrier::Carrier;
 use crate::state::{DocumentKind, Installation, Scope, SpanState};
@@ -202,13 +203,13 @@ pub fn finish(begun: Result<Writer, BeginError>) -> Enrichment {
     }
 }
 
-/// Puts what was written in its place, which says how many leaves found no room, and reports what was
-/// refused.
+/// Puts what was written in its place, which says how many leaves found no room, or why all of it is
+/// lost, and reports what was refused.
 fn settle(
     flattener: &mut Flattener,
     installation: &Installation,
     caller: &'static Location<'static>,
-    put: impl FnOnce(&mut Document<Value>, u64) -> usize,
+    put: impl FnOnce(&mut Document<Value>, u64) -> Result<usize, Drop>,
 ) {
     flattener.finish();
     let Flattener { patch, outcome, .. } = flattener;
@@ -217,10 +218,14 @@ fn settle(
     } else if installation.is_shut_down() {
         outcome.push(EnrichError::ShutDown); // while the values were written
     } else {
-        let dropped = put(patch, clock::enrichment_time());
-        if dropped > 0 {
-            let limit = installation.settings.span_limits.max_attributes_per_span as usize;
-            outcome.push(EnrichError::LimitExceeded { limit, dropped });
+        match put(patch, clock::enrichment_time()) {
+            Ok(0) => {}
+            Ok(dropped) => {
+                let limit = installation.settings.span_limits.max_attributes_per_span as usize;
+                outcome.push(EnrichError::LimitExceeded { limit, dropped });
+            }
+            Err(Drop::QueueFull) => outcome.push(EnrichError::QueueFull),
+            Err(_) => outcome.push(EnrichError::ShutDown),
         }
     }
     report(outcome, installation, caller);
@@ -231,18 +236,19 @@ fn enrich(
     kind: DocumentKind,
     patch: &mut Document<Value>,
     time: u64,
-) -> usize {
-    state.enrich(kind, patch, time).unwrap_or_else(|| {
-        // The span has closed while the values were written: its feedback follows it.
-        let session = state.session();
-        let scope = match kind {
-            DocumentKind::Own => None,
-            DocumentKind::Scoped(scope) => Some(scope),
-        };
-        let (target, document) = (Some(state.start().context.clone()), std::mem::take(patch));
-        let carrier = Carrier { target, session, scope, document, time, id: None };
-        carrier.send(state.installation())
-    })
+) -> Result<usize, Drop> {
+    if let Some(left_out) = state.enrich(kind, patch, time) {
+        return Ok(left_out);
+    }
+    // The span has closed while the values were written: its feedback follows it.
+    let session = state.session();
+    let scope = match kind {
+        DocumentKind::Own => None,
+        DocumentKind::Scoped(scope) => Some(scope),
+    };
+    let (target, document) = (Some(state.start().context.clone()), std::mem::take(patch));
+    let carrier = Carrier { target, session, scope, document, time, id: None };
+    carrier.send(state.installation())
 }
 
 /// Counts what was refused, and warns of it.

@@ -14,6 +14,7 @@ use opentelemetry::InstrumentationScope;
 
 use super::Batching;
 use super::queue::Queue;
+use super::stats::Drop;
 use crate::record::SpanRecord;
 use crate::sink::{Packing, Parcel};
 
@@ -41,9 +42,6 @@ struct Gathering {
     closed: bool,
 }
 
-/// The span came after the end.
-pub(super) struct Closed;
-
 thread_local! {
     /// The lanes of this thread. There is rarely more than one pipeline in a process.
     static MINE: RefCell<Vec<(u64, Arc<Lane>)>> = const { RefCell::new(Vec::new()) };
@@ -63,7 +61,8 @@ impl Lanes {
     }
 
     #[inline]
-    pub(super) fn push(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), Closed> {
+    /// Takes a span, or says why not. That a span without feedback doesn't fit is only counted.
+    pub(super) fn push(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), Drop> {
         if !record.feedback && (self.packing == Packing::Records || record.scope.is_none()) {
             return self.with_mine(|lane| self.gather(lane, record, queue));
         }
@@ -71,19 +70,19 @@ impl Lanes {
         // have to be told apart.
         let mut parcel = Parcel::new(self.packing, record.scope.as_ref().unwrap_or(&self.scope));
         parcel.add(record);
-        queue.push(parcel);
-        Ok(())
+        queue.push(parcel)
     }
 
     #[inline]
-    fn gather(&self, lane: &Lane, record: &mut SpanRecord, queue: &Queue) -> Result<(), Closed> {
+    fn gather(&self, lane: &Lane, record: &mut SpanRecord, queue: &Queue) -> Result<(), Drop> {
         let mut gathering = crate::sync::lock(&lane.0);
         if gathering.closed {
-            return Err(Closed);
+            queue.count(Drop::AfterShutdown, 1, 0);
+            return Err(Drop::AfterShutdown);
         }
         gathering.parcel.add(record);
         if gathering.parcel.spans >= self.full.0 || gathering.parcel.bytes >= self.full.1 {
-            queue.push(gathering.parcel.take());
+            let _ = queue.push(gathering.parcel.take());
         }
         Ok(())
     }
@@ -94,7 +93,7 @@ impl Lanes {
         known.lanes.retain(|lane| {
             let mut gathering = crate::sync::lock(&lane.0);
             if gathering.parcel.spans > 0 {
-                queue.push(gathering.parcel.take());
+                let _ = queue.push(gathering.parcel.take());
             }
             Arc::strong_count(lane) > 1 // or its thread has ended
         });
@@ -109,7 +108,7 @@ impl Lanes {
             let mut gathering = crate::sync::lock(&lane.0);
             gathering.closed = true;
             if gathering.parcel.spans > 0 {
-                queue.push(gathering.parcel.take());
+                let _ = queue.push(gathering.parcel.take());
             }
         }
     }

@@ -18,9 +18,10 @@ use std::time::Duration;
 use opentelemetry::InstrumentationScope;
 
 pub use error::FlushError;
-use lane::{Closed, Lanes};
+use lane::Lanes;
 use queue::{Next, Queue};
-use stats::{Counters, Drop, Stats};
+pub(crate) use stats::Drop;
+use stats::{Counters, Stats};
 
 use crate::clock;
 use crate::quiet;
@@ -134,11 +135,13 @@ impl Pipeline {
 
     /// Hands over one record. Never waits: what doesn't fit is dropped and counted. What is left in
     /// `record` is of no more use than its memory.
+    ///
+    /// # Errors
+    ///
+    /// That a record with feedback was dropped, and why.
     #[inline]
-    pub(crate) fn push(&self, record: &mut SpanRecord) {
-        if let Err(Closed) = self.lanes.push(record, &self.queue) {
-            self.counters.dropped(Drop::AfterShutdown, 1, record.feedback.into());
-        }
+    pub(crate) fn push(&self, record: &mut SpanRecord) -> Result<(), Drop> {
+        self.lanes.push(record, &self.queue)
     }
 
     /// Waits until every record pushed so far has arrived, or is known not to, or `limit` is over.

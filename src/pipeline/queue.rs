@@ -29,8 +29,7 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct State {
-    /// Each with its number.
-    waiting: VecDeque<(u64, Parcel)>,
+    waiting: Waiting,
     spans: usize,
     /// In memory, and on the wire.
     bytes: usize,
@@ -43,6 +42,41 @@ struct State {
     closed: bool,
     ended: bool,
     losses: BTreeMap<Drop, Loss>,
+}
+
+/// Parcels in the order they came, those that may have to make room apart from those with feedback.
+/// Each has the number of its first span.
+#[derive(Default)]
+struct Waiting {
+    plain: VecDeque<(u64, Parcel)>,
+    feedback: VecDeque<(u64, Parcel)>,
+}
+
+impl Waiting {
+    fn push(&mut self, number: u64, parcel: Parcel) {
+        let line = if parcel.feedback > 0 { &mut self.feedback } else { &mut self.plain };
+        line.push_back((number, parcel));
+    }
+
+    fn first(&self) -> Option<&(u64, Parcel)> {
+        match (self.plain.front(), self.feedback.front()) {
+            (Some(plain), Some(feedback)) => {
+                Some(if plain.0 < feedback.0 { plain } else { feedback })
+            }
+            (plain, feedback) => plain.or(feedback),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Parcel> {
+        let is_plain = self.first().is_some_and(|(_, parcel)| parcel.feedback == 0);
+        let line = if is_plain { &mut self.plain } else { &mut self.feedback };
+        line.pop_front().map(|(_, parcel)| parcel)
+    }
+
+    /// Takes away the oldest parcel without feedback.
+    fn evict(&mut self) -> Option<Parcel> {
+        self.plain.pop_front().map(|(_, parcel)| parcel)
+    }
 }
 
 /// What the export thread is to do next.
@@ -65,19 +99,20 @@ impl Queue {
         self.lock().spans
     }
 
-    pub(crate) fn push(&self, parcel: Parcel) {
+    /// Takes a parcel, or says why not, and counts what is lost.
+    pub(crate) fn push(&self, parcel: Parcel) -> Result<(), Drop> {
         let mut state = self.lock();
         if state.closed {
             drop(state);
             self.count(Drop::AfterShutdown, parcel.spans, parcel.feedback);
-            return;
+            return Err(Drop::AfterShutdown);
         }
         let mut evicted = 0;
         while !self.has_room(&state, &parcel) {
             // Feedback is precious and rare; what doesn't carry it makes room.
-            let victim = state.waiting.iter().position(|(_, waiting)| waiting.feedback == 0);
-            match victim.filter(|_| parcel.feedback > 0).and_then(|at| state.waiting.remove(at)) {
-                Some((_, victim)) => {
+            let victim = if parcel.feedback > 0 { state.waiting.evict() } else { None };
+            match victim {
+                Some(victim) => {
                     state.leave(&victim);
                     evicted += victim.spans;
                 }
@@ -85,7 +120,7 @@ impl Queue {
                     state.lose(Drop::QueueFull, (evicted + parcel.spans) as u64, None);
                     drop(state);
                     self.count(Drop::QueueFull, evicted + parcel.spans, parcel.feedback);
-                    return;
+                    return Err(Drop::QueueFull);
                 }
             }
         }
@@ -99,7 +134,7 @@ impl Queue {
         state.spans += parcel.spans;
         state.bytes += parcel.bytes;
         state.encoded += parcel.encoded;
-        state.waiting.push_back((number, parcel));
+        state.waiting.push(number, parcel);
         // Wake the export thread once a batch, not once a parcel.
         let is_batch = batches(&state) != before;
         drop(state);
@@ -107,6 +142,7 @@ impl Queue {
             self.work.notify_one();
         }
         self.count(Drop::QueueFull, evicted, 0);
+        Ok(())
     }
 
     /// What there is to do, after waiting for it until `due`.
@@ -117,7 +153,7 @@ impl Queue {
                 state.spans >= self.batch_spans || state.encoded >= self.batching.batch_bytes;
             let is_urgent = state.closed || state.flush_to > state.settled;
             let left = due.saturating_duration_since(Instant::now());
-            if !state.waiting.is_empty() && (is_full || is_urgent) {
+            if state.waiting.first().is_some() && (is_full || is_urgent) {
                 return Next::Export(self.take_batch(&mut state));
             }
             if state.closed {
@@ -139,13 +175,13 @@ impl Queue {
     fn take_batch(&self, state: &mut State) -> Vec<Parcel> {
         let mut batch = Vec::new();
         let (mut spans, mut encoded) = (0, 0);
-        while let Some((_, next)) = state.waiting.front() {
+        while let Some((_, next)) = state.waiting.first() {
             let is_full = spans + next.spans > self.batch_spans
                 || encoded + next.encoded > self.batching.batch_bytes;
             if is_full && !batch.is_empty() {
                 break;
             }
-            if let Some((_, next)) = state.waiting.pop_front() {
+            if let Some(next) = state.waiting.pop() {
                 spans += next.spans;
                 encoded += next.encoded;
                 state.leave(&next);
@@ -158,7 +194,7 @@ impl Queue {
     /// The last batch is settled, whatever became of it.
     pub(crate) fn settle(&self) {
         let mut state = self.lock();
-        state.settled = state.waiting.front().map_or(state.pushed, |(number, _)| *number);
+        state.settled = state.waiting.first().map_or(state.pushed, |(number, _)| *number);
         drop(state);
         self.progress.notify_all();
     }
@@ -200,8 +236,9 @@ impl Queue {
             let abandoned = std::mem::take(&mut state.waiting);
             (state.spans, state.bytes, state.encoded) = (0, 0, 0);
             drop(state);
-            let spans = abandoned.iter().map(|(_, parcel)| parcel.spans).sum();
-            let feedback = abandoned.iter().map(|(_, parcel)| parcel.feedback).sum();
+            let abandoned = || abandoned.plain.iter().chain(&abandoned.feedback);
+            let spans = abandoned().map(|(_, parcel)| parcel.spans).sum();
+            let feedback = abandoned().map(|(_, parcel)| parcel.feedback).sum();
             self.count(Drop::TimedOut, spans, feedback);
         }
         result
@@ -236,10 +273,10 @@ impl Queue {
         let has_spans =
             self.batching.queue_spans.is_none_or(|most| state.spans + parcel.spans <= most);
         let has_bytes = state.bytes + parcel.bytes <= self.batching.queue_bytes;
-        state.waiting.is_empty() || (has_spans && has_bytes)
+        state.waiting.first().is_none() || (has_spans && has_bytes)
     }
 
-    fn count(&self, why: Drop, spans: usize, feedback: usize) {
+    pub(super) fn count(&self, why: Drop, spans: usize, feedback: usize) {
         if spans > 0 {
             self.counters.dropped(why, spans as u64, feedback as u64);
         }

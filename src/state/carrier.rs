@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{Installation, Scope};
 use crate::attributes::{Attributes, ValueRef};
 use crate::document::{Document, Key};
+use crate::pipeline::Drop;
 use crate::quiet;
 use crate::record::{Enrichments, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
@@ -45,7 +46,11 @@ pub(crate) struct Carrier {
 
 impl Carrier {
     /// Hands the carrier to the pipeline. Returns how many leaves found no room.
-    pub(crate) fn send(self, installation: &Installation) -> usize {
+    ///
+    /// # Errors
+    ///
+    /// That the carrier was dropped, and why.
+    pub(crate) fn send(self, installation: &Installation) -> Result<usize, Drop> {
         let settings = &installation.settings;
         let most = settings.span_limits.max_attributes_per_span as usize;
         let ids = Ids::of(&self, installation);
@@ -77,8 +82,7 @@ impl Carrier {
         };
         reserved.put_first(leaves, &mut record, most);
         let dropped = record.dropped_attributes as usize;
-        installation.push(&mut record);
-        dropped
+        installation.push(&mut record).map(|()| dropped)
     }
 }
 

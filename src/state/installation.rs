@@ -9,7 +9,7 @@ use opentelemetry::trace::{SpanId, TraceId};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, ShouldSample};
 
 use super::span::SpanState;
-use crate::pipeline::{FlushError, Pipeline};
+use crate::pipeline::{Drop, FlushError, Pipeline};
 use crate::record::SpanRecord;
 use crate::settings::Settings;
 
@@ -114,14 +114,18 @@ impl Installation {
         self.pipeline.as_ref()
     }
 
+    /// Hands a record to the pipeline.
+    ///
+    /// # Errors
+    ///
+    /// That a record with feedback was dropped, and why.
     #[inline]
-    pub(crate) fn push(&self, record: &mut SpanRecord) {
-        if let Some(pipeline) = &self.pipeline {
-            if record.dropped_attributes > 0 {
-                pipeline.counters().dropped_attributes(record.dropped_attributes.into());
-            }
-            pipeline.push(record);
+    pub(crate) fn push(&self, record: &mut SpanRecord) -> Result<(), Drop> {
+        let Some(pipeline) = &self.pipeline else { return Ok(()) };
+        if record.dropped_attributes > 0 {
+            pipeline.counters().dropped_attributes(record.dropped_attributes.into());
         }
+        pipeline.push(record)
     }
 
     pub(crate) fn count_unsampled(&self) {
@@ -169,7 +173,7 @@ impl Installation {
     }
 }
 
-impl Drop for Installation {
+impl std::ops::Drop for Installation {
     fn drop(&mut self) {
         LIVING.fetch_sub(1, Ordering::Relaxed);
     }

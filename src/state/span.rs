@@ -568,7 +568,7 @@ impl SpanState {
         let mut apart = None;
         if started.context.is_sampled() || live.record.feedback {
             apart = self.complete(live, started, now);
-            self.installation.push(&mut live.record);
+            let _ = self.installation.push(&mut live.record); // what is lost is counted
         } else {
             self.installation.count_unsampled();
         }
@@ -677,6 +677,6 @@ impl SpanState {
             time: enriched.time,
             id: None,
         };
-        carrier.send(&self.installation);
+        let _ = carrier.send(&self.installation); // what is lost is counted
     }
 }

@@ -8,14 +8,16 @@ use std::thread;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::trace::{TraceContextExt, Tracer, TracerProvider};
+use opentelemetry::trace::{
+    SpanContext, TraceContextExt, TraceFlags, TraceState, Tracer, TracerProvider,
+};
 use opentelemetry_otlp::{WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter, SpanProcessor};
 use tracing::{Dispatch, dispatcher, info, info_span};
 use tracing_feedback::collector::{Answer, Collector, Outcome, Protocol as Received};
-use tracing_feedback::{Builder, Compression, Protocol, Telemetry, enrich_span};
+use tracing_feedback::{Builder, Compression, EnrichError, Protocol, Telemetry, enrich_span};
 use tracing_subscriber::prelude::*;
 
 use crate::show::{one, watched};
@@ -307,8 +309,14 @@ fn spans_with_feedback_take_the_place_of_others() {
     dispatcher::with_default(&dispatch, || rate(5));
     let stats = telemetry.stats();
     assert_eq!((stats.queued, stats.dropped, stats.dropped_feedback), (8, 23, 3));
+    // Who can still be told, is.
+    let target = SpanContext::new(1.into(), 2.into(), TraceFlags::SAMPLED, true, TraceState::NONE);
+    let late = dispatcher::with_default(&dispatch, || {
+        enrich_span!(target = &target, feedback = { "rating": 1 }).into_result()
+    });
+    assert_eq!(late, Err(EnrichError::QueueFull));
     drop(gate);
-    assert_eq!(telemetry.flush().unwrap_err().lost(), 23);
+    assert_eq!(telemetry.flush().unwrap_err().lost(), 24);
     let kept = kept.lock().unwrap();
     let names: Vec<_> = kept.iter().map(|span| span.name.as_ref()).collect();
     assert_eq!(names, [&["first"], &["rated"; 5][..], &["theirs"], &["rated"; 2]].concat());
