@@ -15,6 +15,7 @@ use serde::ser::{self, Serialize};
 use super::error::{EnrichError, Enrichment};
 use crate::document::{Document, Key, MOST_CLEARED};
 use crate::redaction::Redaction;
+use crate::ticket::Ticket;
 
 /// Nested objects along a path, the top one not counted.
 const MOST_OBJECTS: usize = 5;
@@ -102,6 +103,8 @@ const fn count_segments(key: &str) -> usize {
 pub(crate) struct Flattener {
     limits: Limits,
     redaction: Option<Redaction>,
+    /// What keys have to be allowed by.
+    pub(crate) ticket: Option<Ticket>,
     patch: Document<Value>,
     outcome: Enrichment,
     /// The full key as a static string, while `path` is empty.
@@ -172,6 +175,7 @@ impl Flattener {
         Self {
             limits,
             redaction,
+            ticket: None,
             patch: Document::default(),
             outcome: Enrichment::default(),
             base: "",
@@ -415,9 +419,7 @@ impl Flattener {
 
     /// The current key for an error, shortened if it is absurdly long.
     fn key_name(&self) -> String {
-        const MOST: usize = 256;
-        let key = if self.path.is_empty() { self.base } else { &self.path };
-        if key.len() <= MOST { key.to_owned() } else { format!("{}…", cut(key, MOST)) }
+        shown(if self.path.is_empty() { self.base } else { &self.path })
     }
 
     fn not_an_object(&mut self, found: &'static str) {
@@ -540,7 +542,7 @@ impl Flattener {
             Value::String(text) => text.as_str().len(),
             _ => 8,
         };
-        if !self.fits(size) {
+        if !self.is_allowed() || !self.fits(size) {
             return;
         }
         if self.patch.len() < self.limits.leaves {
@@ -552,7 +554,7 @@ impl Flattener {
     }
 
     fn clear(&mut self) {
-        if !self.fits(0) {
+        if !self.is_allowed() || !self.fits(0) {
             return;
         }
         if self.patch.cleared().len() < MOST_CLEARED {
@@ -561,6 +563,22 @@ impl Flattener {
         } else {
             self.dropped += 1;
         }
+    }
+
+    /// Whether the current key may be set or removed. The outcome says once of each top-level key
+    /// that it may not.
+    fn is_allowed(&mut self) -> bool {
+        let Some(ticket) = &self.ticket else { return true };
+        let key = if self.path.is_empty() { self.base } else { &self.path };
+        if ticket.permits(key) {
+            return true;
+        }
+        let end = key.match_indices('.').nth(1).map_or(key.len(), |(dot, _)| dot);
+        let refused = EnrichError::NotAllowed { key: shown(&key[..end]) };
+        if !self.outcome.errors().any(|error| *error == refused) {
+            self.outcome.push(refused);
+        }
+        false
     }
 
     /// Counts the current key and `size` bytes of value, if the enrichment can still hold them.
@@ -585,6 +603,11 @@ impl Flattener {
             self.outcome.push(EnrichError::Unsupported { key, found });
         }
     }
+}
+
+fn shown(key: &str) -> String {
+    const MOST: usize = 256;
+    if key.len() <= MOST { key.to_owned() } else { format!("{}…", cut(key, MOST)) }
 }
 
 /// Why `key` can't be a path.

@@ -46,7 +46,7 @@ mod error;
 pub(crate) mod flatten;
 mod macros;
 pub(crate) mod request;
-mod target;
+pub(crate) mod target;
 pub(crate) mod writer;
 
 pub use error::{EnrichError, Enrichment};

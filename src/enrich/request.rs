@@ -167,13 +167,22 @@ impl<'a> SpanRequest<'a> {
         let installation = usable(&located)?;
         let refuse = |error| Err(BeginError { installation: Some(installation.clone()), error });
         if let Some(target) = self.target {
-            if !target.span.is_valid() {
-                return refuse(EnrichError::InvalidTarget);
-            }
             let session = session_of(&target, &located);
-            let place =
-                Place::Late { target: Some(target.span), session, scope: None, id: self.id };
-            return Ok((installation, place));
+            let Resolved { span, ticket, .. } = target;
+            return match &span {
+                Some(span) if span.is_valid() => {
+                    let place = Place::Late {
+                        target: Some(span.clone()),
+                        session,
+                        scope: None,
+                        id: self.id,
+                        ticket,
+                    };
+                    Ok((installation, place))
+                }
+                Some(_) => refuse(EnrichError::InvalidTarget),
+                None => refuse(EnrichError::TicketOfSession),
+            };
         }
         if self.id.is_some() {
             return refuse(EnrichError::IdWithoutTarget);
@@ -214,12 +223,16 @@ impl SessionRequest {
             Err(error) => return refuse(error.into()),
         };
         if let Some(target) = self.target {
-            if !target.span.is_valid() {
+            if target.span.as_ref().is_some_and(|span| !span.is_valid()) {
                 return refuse(EnrichError::InvalidTarget);
+            }
+            if target.ticket.is_some() && given.is_some() && given != target.session {
+                return refuse(EnrichError::ForeignSession);
             }
             let session = given.or_else(|| session_of(&target, &located));
             let scope = Some(if session.is_some() { Scope::Session } else { Scope::Trace });
-            let place = Place::Late { target: Some(target.span), session, scope, id: self.id };
+            let Resolved { span: target, ticket, .. } = target;
+            let place = Place::Late { target, session, scope, id: self.id, ticket };
             return Ok((installation, place));
         }
         let caller = match located {
@@ -251,6 +264,7 @@ impl SessionRequest {
                 session: Some(session),
                 scope: Some(Scope::Session),
                 id: self.id,
+                ticket: None,
             },
             (None, None) => return refuse(EnrichError::NoActiveSpan),
         };
@@ -258,15 +272,19 @@ impl SessionRequest {
     }
 }
 
-/// The session of a target: as it says itself, or the caller's where both are in one trace.
+/// The session of a target: as its ticket says, or the caller's where both are in one trace.
 fn session_of(target: &Resolved, located: &Located) -> Option<Session> {
-    let of_trace = || match located {
-        Located::Span(caller) if caller.start().context.trace_id() == target.span.trace_id() => {
+    if target.ticket.is_some() {
+        return target.session.clone();
+    }
+    match (located, &target.span) {
+        (Located::Span(caller), Some(span))
+            if caller.start().context.trace_id() == span.trace_id() =>
+        {
             caller.session()
         }
         _ => None,
-    };
-    target.session.clone().or_else(of_trace)
+    }
 }
 
 /// The layer, if it takes anything at all.

@@ -13,8 +13,9 @@ use super::flatten::{Checkpoint, Flattener, Frame, Limits, Position};
 use crate::clock;
 use crate::document::Document;
 use crate::session::Session;
-use crate::state::carrier::Carrier;
+use crate::state::carrier::{Carrier, Submission};
 use crate::state::{DocumentKind, Installation, Scope, SpanState};
+use crate::ticket::Ticket;
 
 /// Where an enrichment lands.
 pub(crate) enum Place {
@@ -26,6 +27,7 @@ pub(crate) enum Place {
         session: Option<Session>,
         scope: Option<Scope>,
         id: Option<String>,
+        ticket: Option<Ticket>,
     },
 }
 
@@ -49,7 +51,10 @@ impl Writer {
             enrichment: settings.enrichment_bytes.0,
             leaves: settings.span_limits.max_attributes_per_span as usize,
         };
-        let flattener = Flattener::new(limits, settings.redaction.clone());
+        let mut flattener = Flattener::new(limits, settings.redaction.clone());
+        if let Place::Late { ticket, .. } = &place {
+            flattener.ticket = ticket.clone();
+        }
         Ok(Self { installation, place, flattener })
     }
 
@@ -167,7 +172,8 @@ fn put(
                 Carrier { target, session, scope, document, time, id: None }.send(installation)
             }
         },
-        Place::Late { target, session, scope, id } => {
+        Place::Late { target, session, scope, id, ticket } => {
+            let id = id.map(|name| Submission { name, ticket });
             Carrier { target, session, scope, document: patch, time, id }.send(installation)
         }
     };
