@@ -39,6 +39,8 @@
 //! - [`builder()`] makes a [`FeedbackLayer`], which goes into a subscriber and captures its spans,
 //!   and a [`Telemetry`], which stays with you: it flushes, shuts down and counts.
 //! - A [`Session`] is the id that the traces of one conversation share.
+//! - A [`Ticket`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Ticket.html) goes to
+//!   a browser with an answer, and lets it attach feedback to that answer and nothing else.
 //! - [`SpanExt`] is OpenTelemetry's view of a `tracing::Span`: its context, parent, links, status.
 //!   [`propagation`] carries the context, and a session that is trusted, to other services.
 //! - [`fold`](mod@fold) is for those who read spans: it puts feedback that arrived in parts together.
@@ -92,6 +94,7 @@
 //! | `console` | `OTEL_TRACES_EXPORTER=console` | 3 |
 //! | `env-filter` | the full grammar of `EnvFilter` in `FEEDBACK_TRACE_FILTER` and `RUST_LOG` | 3 |
 //! | `http` | `http::HeaderMap` in [`propagation`]; part of every protocol | 0 |
+//! | `tickets` | [`Ticket`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Ticket.html): signed, for feedback that comes back from a browser or another service | 3 |
 //! | `collector` | [`collector`](https://docs.rs/tracing-feedback/latest/tracing_feedback/collector/): an OTLP receiver in-process, for tests | 19 |
 //!
 //! The README has the table of environment variables, what lands where, and how to move here from
@@ -121,6 +124,11 @@ mod setup;
 mod sink;
 mod state;
 mod sync;
+#[cfg(feature = "tickets")]
+mod ticket;
+#[cfg(not(feature = "tickets"))]
+#[path = "ticket/absent.rs"]
+mod ticket;
 #[cfg(any(feature = "grpc", feature = "http-proto"))]
 mod transport;
 
@@ -135,6 +143,11 @@ pub use setup::{BuildError, Builder, ConfigError, Telemetry, builder, init};
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 pub use setup::{Compression, Protocol};
 pub use state::FeedbackLayer;
+#[cfg(feature = "tickets")]
+pub use ticket::{
+    Ticket, TicketError, TicketKeyError, TicketKeys, TicketOptions, TicketVerifier, ticket,
+    ticket_with,
+};
 
 /// What the macros expand to. No part of the API: it may change in any release.
 #[doc(hidden)]

@@ -4,6 +4,7 @@ use opentelemetry_sdk::trace::SpanLimits;
 
 use crate::redaction::Redaction;
 use crate::session::Session;
+use crate::ticket::TicketKeys;
 
 /// Everything capture and enrichment need to know that doesn't change after `build`.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,9 @@ pub(crate) struct Settings {
     /// Whether a session is believed from baggage, and told in it.
     pub(crate) session_propagation: bool,
     pub(crate) formats: Formats,
+    /// What tickets are signed with. It alone may change later, by another handle on it.
+    #[cfg_attr(not(feature = "tickets"), allow(dead_code))]
+    pub(crate) ticket_keys: TicketKeys,
 }
 
 /// Bytes of one string leaf of an enrichment, 256 KiB unless told otherwise.

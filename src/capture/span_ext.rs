@@ -10,6 +10,8 @@ use opentelemetry::{Context, Key, KeyValue, Value};
 use super::context;
 use crate::session::Session;
 use crate::state::{Located, SpanState, locate_span};
+#[cfg(feature = "tickets")]
+use crate::ticket::{Ticket, TicketError, TicketOptions, issue_for_span};
 
 /// OpenTelemetry's view of a `tracing::Span`.
 ///
@@ -101,6 +103,41 @@ pub trait SpanExt: sealed::Sealed {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn span_context(&self) -> Result<SpanContext, SpanError>;
+
+    /// A ticket for feedback on this span, and on its session. Starts the span.
+    ///
+    /// # Errors
+    ///
+    /// The span isn't captured, or there are no keys: see [`TicketError`].
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// use tracing_feedback::{SpanExt, TicketKeys};
+    ///
+    /// let (layer, telemetry) = tracing_feedback::builder()
+    ///     .with_ticket_keys(TicketKeys::new([[7; 32]])?) // a secret, of course
+    ///     .build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// let span = tracing::info_span!("answer");
+    /// let text = span.ticket()?.to_string();
+    ///
+    /// let ticket = telemetry.ticket_verifier().verify(&text)?;
+    /// let about = ticket.span_context().unwrap();
+    /// assert_eq!(about.span_id(), span.span_context()?.span_id());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "tickets")]
+    fn ticket(&self) -> Result<Ticket, TicketError> {
+        self.ticket_with(&TicketOptions::new())
+    }
+
+    /// As [`ticket`](Self::ticket), with what it allows, to whom, and for how long.
+    ///
+    /// # Errors
+    ///
+    /// As [`ticket`](Self::ticket)'s, and what the options ask for can't be: see [`TicketError`].
+    #[cfg(feature = "tickets")]
+    fn ticket_with(&self, options: &TicketOptions) -> Result<Ticket, TicketError>;
 
     /// Lets the span belong to `session`, and with it all that are created under it from now on.
     ///
@@ -314,6 +351,11 @@ impl SpanExt for tracing::Span {
 
     fn span_context(&self) -> Result<SpanContext, SpanError> {
         Ok(state(self)?.start().context.clone())
+    }
+
+    #[cfg(feature = "tickets")]
+    fn ticket_with(&self, options: &TicketOptions) -> Result<Ticket, TicketError> {
+        issue_for_span(self, options)
     }
 
     fn set_session(&self, session: &Session) -> Result<(), SpanError> {

@@ -57,6 +57,22 @@ pub enum EnrichError {
     /// `id` was given for something that isn't a submission of its own.
     #[error("`id` names a late submission: give `target`, or the `session_id` of another session")]
     IdWithoutTarget,
+    /// The target is the ticket of a session, which names no span.
+    #[error("the ticket is of a session and names no span: use `enrich_session!`")]
+    TicketOfSession,
+    /// `session_id` is not the session that the ticket names, or it names none.
+    #[error("the ticket doesn't name the session given by `session_id`: leave that out")]
+    ForeignSession,
+    /// The ticket doesn't allow the namespace, or the top-level key. It is refused with all that
+    /// stands under it, the others are kept.
+    #[error(
+        "the ticket doesn't allow {key}: leave it out, or issue tickets that do \
+         (`TicketOptions::with_namespaces`, `with_keys`)"
+    )]
+    NotAllowed {
+        /// The namespace and the top-level key.
+        key: String,
+    },
     /// The value given for a namespace is neither an object nor null.
     #[error("{namespace} takes an object (or null to retract all of it), not {found}")]
     NotAnObject {
@@ -182,6 +198,9 @@ impl EnrichError {
             Self::InvalidTarget => "invalid_target",
             Self::InvalidSessionId(_) => "invalid_session_id",
             Self::IdWithoutTarget => "id_without_target",
+            Self::TicketOfSession => "ticket_of_session",
+            Self::ForeignSession => "foreign_session",
+            Self::NotAllowed { .. } => "not_allowed",
             Self::NotAnObject { .. } => "not_an_object",
             Self::NotFinite { .. } => "not_finite",
             Self::Unsupported { .. } => "unsupported",

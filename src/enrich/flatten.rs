@@ -15,6 +15,7 @@ use serde::ser::{self, Serialize, Serializer as _};
 use super::error::{EnrichError, Enrichment};
 use crate::document::{Document, Key, MOST_CLEARED};
 use crate::redaction::Redaction;
+use crate::ticket::Ticket;
 
 /// Nested objects along a path, the top one not counted.
 const MOST_OBJECTS: u32 = 5;
@@ -106,6 +107,8 @@ const fn dots(key: &str) -> Option<u32> {
 pub(crate) struct Flattener {
     limits: Limits,
     redaction: Option<Redaction>,
+    /// What keys have to be allowed by.
+    pub(crate) ticket: Option<Ticket>,
     pub(crate) patch: Document<Value>,
     /// What was wrong on the way to the patch.
     pub(crate) outcome: Enrichment,
@@ -227,7 +230,7 @@ impl Flattener {
     /// Makes the flattener blank again. What it keeps is memory.
     pub(crate) fn reset(&mut self) {
         const MOST_PATH: usize = 4096;
-        self.redaction = None;
+        (self.redaction, self.ticket) = (None, None);
         self.patch.clear();
         self.path.clear();
         self.path.shrink_to(MOST_PATH);
@@ -466,9 +469,7 @@ impl Flattener {
 
     /// The current key for an error, shortened if it is absurdly long.
     fn key_name(&self) -> String {
-        const MOST: usize = 256;
-        let key = self.key_str();
-        if key.len() <= MOST { key.to_owned() } else { format!("{}…", cut(key, MOST)) }
+        shown(self.key_str())
     }
 
     fn not_an_object(&mut self, found: &'static str) {
@@ -606,7 +607,7 @@ impl Flattener {
     /// A leaf at the current key, for a value of `size` bytes.
     #[inline]
     fn room(&mut self, size: usize) -> Option<&mut Value> {
-        if !self.fits(size) {
+        if !self.is_allowed() || !self.fits(size) {
             return None;
         }
         if self.patch.len() >= self.limits.leaves {
@@ -620,7 +621,7 @@ impl Flattener {
     }
 
     fn clear(&mut self) {
-        if !self.fits(0) {
+        if !self.is_allowed() || !self.fits(0) {
             return;
         }
         if self.patch.cleared().len() < MOST_CLEARED {
@@ -629,6 +630,22 @@ impl Flattener {
         } else {
             self.dropped += 1;
         }
+    }
+
+    /// Whether the current key may be set or removed. The outcome says once of each top-level key
+    /// that it may not.
+    fn is_allowed(&mut self) -> bool {
+        let Some(ticket) = &self.ticket else { return true };
+        let key = if self.path.is_empty() { self.base } else { &self.path };
+        if ticket.permits(key) {
+            return true;
+        }
+        let end = key.match_indices('.').nth(1).map_or(key.len(), |(dot, _)| dot);
+        let refused = EnrichError::NotAllowed { key: shown(&key[..end]) };
+        if !self.outcome.errors().any(|error| *error == refused) {
+            self.outcome.push(refused);
+        }
+        false
     }
 
     /// Counts the current key and `size` bytes of value, if the enrichment can still hold them.
@@ -653,6 +670,11 @@ impl Flattener {
             self.outcome.push(EnrichError::Unsupported { key, found });
         }
     }
+}
+
+fn shown(key: &str) -> String {
+    const MOST: usize = 256;
+    if key.len() <= MOST { key.to_owned() } else { format!("{}…", cut(key, MOST)) }
 }
 
 /// The longest prefix of `text` of at most `most` bytes that ends between two characters.

@@ -20,7 +20,8 @@
 /// - VALUE is a JSON literal as `serde_json::json!` takes it, with Rust expressions inside, or any
 ///   expression that is `serde::Serialize` and serializes to an object; `null` retracts the whole
 ///   namespace. What becomes of each type is said in [`enrich`](mod@crate::enrich).
-/// - TARGET is an [`opentelemetry::trace::SpanContext`].
+/// - TARGET is an [`opentelemetry::trace::SpanContext`], or with the feature `tickets` a verified
+///   `Ticket`, which says what it allows.
 /// - `id` names one submission, with `target` only: sent twice under one id it counts once.
 ///
 /// Values are evaluated only if there is a place for them. The macro is a statement; it evaluates to

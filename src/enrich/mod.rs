@@ -47,7 +47,7 @@ pub(crate) mod flatten;
 mod literal;
 mod macros;
 pub(crate) mod request;
-mod target;
+pub(crate) mod target;
 pub(crate) mod writer;
 
 pub use error::{EnrichError, Enrichment};

@@ -176,12 +176,17 @@ impl<'a> SpanRequest<'a> {
         let installation = usable(&located)?;
         let refuse = |error| Err(BeginError::refused(installation, error));
         if let Some(target) = target {
-            if !target.span.is_valid() {
-                return refuse(EnrichError::InvalidTarget);
-            }
             let session = session_of(&target, &located);
-            let (installation, target, scope) = (installation.clone(), Some(target.span), None);
-            return Ok(Place::Late(Box::new(Late { installation, target, session, scope, id })));
+            let Resolved { span, ticket, .. } = target;
+            return match &span {
+                Some(span) if !span.is_valid() => refuse(EnrichError::InvalidTarget),
+                Some(_) => {
+                    let (installation, target, scope) = (installation.clone(), span, None);
+                    let late = Late { installation, target, session, scope, id, ticket };
+                    Ok(Place::Late(Box::new(late)))
+                }
+                None => refuse(EnrichError::TicketOfSession),
+            };
         }
         if id.is_some() {
             return refuse(EnrichError::IdWithoutTarget);
@@ -226,13 +231,18 @@ impl SessionRequest {
             Err(error) => return refuse(error.into()),
         };
         if let Some(target) = target {
-            if !target.span.is_valid() {
+            if target.span.as_ref().is_some_and(|span| !span.is_valid()) {
                 return refuse(EnrichError::InvalidTarget);
+            }
+            if target.ticket.is_some() && given.is_some() && given != target.session {
+                return refuse(EnrichError::ForeignSession);
             }
             let session = given.or_else(|| session_of(&target, &located));
             let scope = Some(if session.is_some() { Scope::Session } else { Scope::Trace });
-            let (installation, target) = (installation.clone(), Some(target.span));
-            return Ok(Place::Late(Box::new(Late { installation, target, session, scope, id })));
+            let Resolved { span: target, ticket, .. } = target;
+            let installation = installation.clone();
+            let late = Late { installation, target, session, scope, id, ticket };
+            return Ok(Place::Late(Box::new(late)));
         }
         let caller = match &located {
             Located::Span(state) => Some(state),
@@ -260,23 +270,27 @@ impl SessionRequest {
             }
             (_, session @ Some(_)) => {
                 let installation = installation.clone();
-                let (target, scope) = (None, Some(Scope::Session));
-                Place::Late(Box::new(Late { installation, target, session, scope, id }))
+                let (target, scope, ticket) = (None, Some(Scope::Session), None);
+                Place::Late(Box::new(Late { installation, target, session, scope, id, ticket }))
             }
             (None, None) => return refuse(EnrichError::NoActiveSpan),
         })
     }
 }
 
-/// The session of a target: as it says itself, or the caller's where both are in one trace.
+/// The session of a target: as its ticket says, or the caller's where both are in one trace.
 fn session_of(target: &Resolved, located: &Located) -> Option<Session> {
-    let of_trace = || match located {
-        Located::Span(caller) if caller.start().context.trace_id() == target.span.trace_id() => {
+    if target.ticket.is_some() {
+        return target.session.clone();
+    }
+    match (located, &target.span) {
+        (Located::Span(caller), Some(span))
+            if caller.start().context.trace_id() == span.trace_id() =>
+        {
             caller.session()
         }
         _ => None,
-    };
-    target.session.clone().or_else(of_trace)
+    }
 }
 
 /// The layer, if it takes anything at all.

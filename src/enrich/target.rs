@@ -3,8 +3,10 @@
 use opentelemetry::trace::SpanContext;
 
 use crate::session::Session;
+use crate::ticket::Ticket;
 
-/// Something that names a span, maybe of another service, maybe long ended.
+/// Something that names a span, maybe of another service, maybe long ended: a
+/// [`SpanContext`], or with the feature `tickets` a verified `Ticket`.
 ///
 /// ```
 /// use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
@@ -25,6 +27,12 @@ use crate::session::Session;
 /// # });
 /// # Ok::<(), tracing_feedback::BuildError>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` names no span or session that feedback could be about",
+    label = "not a target",
+    note = "a target is a `SpanContext` or a `Ticket`: give the text of a ticket to \
+            `TicketVerifier::verify` first"
+)]
 pub trait Target: sealed::Sealed {}
 
 impl<T: sealed::Sealed> Target for T {}
@@ -32,8 +40,11 @@ impl<T: sealed::Sealed> Target for T {}
 /// What a target says of itself.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    pub(crate) span: SpanContext,
+    /// Absent for the ticket of a session.
+    pub(crate) span: Option<SpanContext>,
     pub(crate) session: Option<Session>,
+    /// What gives the right to enrich it, where a right is needed.
+    pub(crate) ticket: Option<Ticket>,
 }
 
 pub(crate) mod sealed {
@@ -45,7 +56,7 @@ pub(crate) mod sealed {
 
     impl Sealed for SpanContext {
         fn resolve(self) -> Resolved {
-            Resolved { span: self, session: None }
+            Resolved { span: Some(self), session: None, ticket: None }
         }
     }
 

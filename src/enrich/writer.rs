@@ -17,8 +17,9 @@ use crate::clock;
 use crate::document::Document;
 use crate::pipeline::Drop;
 use crate::session::Session;
-use crate::state::carrier::Carrier;
+use crate::state::carrier::{Carrier, Submission};
 use crate::state::{DocumentKind, Installation, Scope, SpanState};
+use crate::ticket::Ticket;
 
 /// Where an enrichment lands.
 pub(crate) enum Place {
@@ -35,6 +36,7 @@ pub(crate) struct Late {
     pub(crate) session: Option<Session>,
     pub(crate) scope: Option<Scope>,
     pub(crate) id: Option<String>,
+    pub(crate) ticket: Option<Ticket>,
 }
 
 impl Place {
@@ -74,6 +76,9 @@ impl Writer {
             leaves: settings.span_limits.max_attributes_per_span as usize,
         };
         writing.flattener.start(limits, settings.redaction.clone());
+        if let Place::Late(late) = &place {
+            writing.flattener.ticket.clone_from(&late.ticket);
+        }
         writing.place = Some(place);
         Self(writing)
     }
@@ -160,7 +165,8 @@ impl Writer {
                 });
             }
             Some(Place::Late(late)) => {
-                let Late { installation, target, session, scope, id } = *late;
+                let Late { installation, target, session, scope, id, ticket } = *late;
+                let id = id.map(|name| Submission { name, ticket });
                 settle(flattener, &installation, caller, |patch, time| {
                     let document = std::mem::take(patch);
                     Carrier { target, session, scope, document, time, id }.send(&installation)

@@ -25,6 +25,7 @@ use crate::settings::{Convention, Formats, LateTraces, Settings};
 use crate::sink::exporter::ExporterSink;
 use crate::sink::{Nowhere, Sink};
 use crate::state::{FeedbackLayer, Ids, Installation, Sampling};
+use crate::ticket::TicketKeys;
 
 /// Begins to build a layer.
 ///
@@ -59,6 +60,7 @@ pub fn builder() -> Builder {
         batch_spans: None,
         export_timeout: None,
         strict_env: false,
+        ticket_keys: None,
         #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
         otlp: OtlpOptions::default(),
         exporter: None,
@@ -96,6 +98,7 @@ pub struct Builder {
     batch_spans: Option<usize>,
     export_timeout: Option<Duration>,
     strict_env: bool,
+    ticket_keys: Option<TicketKeys>,
     #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
     otlp: OtlpOptions,
     exporter: Option<MakeSink>,
@@ -435,6 +438,30 @@ impl Builder {
     }
 }
 
+/// What feedback that comes back later is believed by.
+#[cfg(feature = "tickets")]
+impl Builder {
+    /// The keys that tickets are signed with, and verified. Default: `FEEDBACK_TICKET_KEYS`, then
+    /// none, and no ticket is issued.
+    ///
+    /// Keep a clone, or ask [`Telemetry::ticket_keys`] for one, to rotate them later.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// use tracing_feedback::{SpanExt, TicketKeys};
+    ///
+    /// let keys = TicketKeys::new([[7; 32]])?; // a secret, of course
+    /// let (layer, _telemetry) = tracing_feedback::builder().with_ticket_keys(keys).build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// assert!(tracing::info_span!("answer").ticket().is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_ticket_keys(mut self, keys: TicketKeys) -> Self {
+        self.ticket_keys = Some(keys);
+        self
+    }
+}
+
 /// How spans travel.
 impl Builder {
     /// The longest a span waits before it is exported. Default: `OTEL_BSP_SCHEDULE_DELAY`, then 5 s.
@@ -499,6 +526,8 @@ impl Builder {
                 baggage: formats.contains(&Propagator::Baggage),
             };
         }
+        let ticket_keys = self.ticket_keys.take().or(environment.ticket_keys.take());
+        self.settings.ticket_keys = ticket_keys.unwrap_or_default();
         let resource = self.resource(&environment);
         let sampling = self.sampling.take().unwrap_or_else(|| match environment.sampler.take() {
             Some(sampler) => Sampling::Custom(Box::new(sampler)),

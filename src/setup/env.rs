@@ -1,4 +1,4 @@
-//! The environment: the variables of the OpenTelemetry specification, and two of our own.
+//! The environment: the variables of the OpenTelemetry specification, and three of our own.
 //!
 //! Reading never fails. What is malformed, unsupported or not Unicode is passed over, so that the
 //! next in precedence counts (the general variable after the one of the signal, then the
@@ -11,6 +11,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -18,6 +19,7 @@ use opentelemetry_sdk::trace::Sampler;
 
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 use crate::setup::protocol::{Compression, Protocol};
+use crate::ticket::TicketKeys;
 
 /// What the environment says. `None` where it says nothing usable.
 #[derive(Debug, Default)]
@@ -62,6 +64,8 @@ pub(crate) struct Environment {
     pub(crate) trace_filter: Option<String>,
     /// `RUST_LOG`.
     pub(crate) rust_log: Option<String>,
+    /// `FEEDBACK_TICKET_KEYS`.
+    pub(crate) ticket_keys: Option<TicketKeys>,
     /// What was passed over, and why.
     pub(crate) issues: Vec<EnvIssue>,
 }
@@ -85,7 +89,7 @@ pub(crate) enum Propagator {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EnvIssue {
     pub(crate) variable: &'static str,
-    /// What was there, shortened; never headers, and no credentials of an endpoint.
+    /// What was there, shortened; never headers or keys, and no credentials of an endpoint.
     pub(crate) value: String,
     /// What is wrong, and what would be right.
     pub(crate) reason: String,
@@ -94,7 +98,7 @@ pub(crate) struct EnvIssue {
 impl EnvIssue {
     /// The one way to make an issue, so that no secret can slip past.
     pub(crate) fn new(variable: &'static str, value: &str, reason: impl Into<String>) -> Self {
-        let value = if variable.ends_with("_HEADERS") {
+        let value = if variable.ends_with("_HEADERS") || variable == TICKET_KEYS {
             HIDDEN.to_owned()
         } else if variable.ends_with("_ENDPOINT") {
             shorten(&redact_endpoint(value))
@@ -112,6 +116,8 @@ impl fmt::Display for EnvIssue {
 }
 
 const HIDDEN: &str = "[hidden]";
+
+const TICKET_KEYS: &str = "FEEDBACK_TICKET_KEYS";
 
 fn shorten(value: &str) -> String {
     const LONGEST: usize = 200;
@@ -224,6 +230,7 @@ impl Environment {
             otlp: reader.otlp(),
             trace_filter: reader.text("FEEDBACK_TRACE_FILTER"),
             rust_log: reader.text("RUST_LOG"),
+            ticket_keys: reader.parse(TICKET_KEYS, ticket_keys),
             issues: Vec::new(),
         };
         // Where only the batch size is set, the queue may be set in code: the builder compares.
@@ -493,6 +500,15 @@ fn ratio(value: &str) -> Result<f64, String> {
     }
 }
 
+fn ticket_keys(value: &str) -> Result<TicketKeys, String> {
+    if !cfg!(feature = "tickets") {
+        return Err(needs("tickets"));
+    }
+    value
+        .parse()
+        .map_err(|error: <TicketKeys as FromStr>::Err| format!("is no list of keys: {error}"))
+}
+
 fn traces_exporter(name: &str) -> Result<TracesExporter, String> {
     match name.to_ascii_lowercase().as_str() {
         "none" => Ok(TracesExporter::None),
@@ -688,7 +704,12 @@ mod tests {
         ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "13", "value_length_limit: Some(13)"),
         ("FEEDBACK_TRACE_FILTER", "a=debug", "trace_filter: Some(\"a=debug\")"),
         ("RUST_LOG", "warn", "rust_log: Some(\"warn\")"),
+        #[cfg(feature = "tickets")]
+        (TICKET_KEYS, KEY, "ticket_keys: Some(TicketKeys { len: 1, .. })"),
     ];
+
+    #[cfg(feature = "tickets")]
+    const KEY: &str = "UjGNnMuuKexd4cZLLhxVsmmmZ-WzgHTBGWHqPO3pXqA";
 
     const MALFORMED: &[(&str, &[&str])] = &[
         ("OTEL_SDK_DISABLED", &["1", "yes"]),
@@ -881,6 +902,30 @@ mod tests {
         ] {
             assert_eq!(redact_endpoint(endpoint), shown);
         }
+    }
+
+    #[test]
+    fn ticket_keys_never_appear_in_issues() {
+        for keys in ["s3cret", "s3cret!", "c3IzY3JldA", "AAAA,s3cret", ","] {
+            let environment = read(&[(TICKET_KEYS, keys)]);
+            let [issue] = environment.issues.as_slice() else { panic!("{:?}", environment.issues) };
+            assert_eq!((issue.variable, issue.value.as_str()), (TICKET_KEYS, HIDDEN));
+            assert!(!format!("{environment:?}{issue}").contains("cret"), "{environment:?}");
+            let remedy = if cfg!(feature = "tickets") { "32 random bytes" } else { "`tickets`" };
+            assert!(issue.reason.contains(remedy), "{issue}");
+            assert_eq!(without_issues(environment), nothing());
+        }
+    }
+
+    #[cfg(feature = "tickets")]
+    #[test]
+    fn of_ticket_keys_with_a_bad_one_none_counts() {
+        let environment = read(&[(TICKET_KEYS, &format!("{KEY},AAAA"))]);
+        assert!(environment.ticket_keys.is_none());
+        assert!(environment.issues[0].reason.contains("key 2 has 3 bytes"));
+        // Nor do those that are right appear where the environment is shown.
+        let environment = read(&[(TICKET_KEYS, &format!("{KEY},{KEY}"))]);
+        assert!(!format!("{environment:?}").contains(KEY), "{environment:?}");
     }
 
     #[test]

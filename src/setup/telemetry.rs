@@ -136,6 +136,42 @@ impl Telemetry {
         self.installation.pipeline().map(|pipeline| pipeline.stats()).unwrap_or_default()
     }
 
+    /// What verifies the tickets that were signed with this layer's keys.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// use tracing_feedback::{SpanExt, TicketKeys};
+    ///
+    /// let keys = TicketKeys::new([[7; 32]])?; // a secret, of course
+    /// let (layer, telemetry) = tracing_feedback::builder().with_ticket_keys(keys).build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// let ticket = tracing::info_span!("answer").ticket()?;
+    ///
+    /// let verifier = telemetry.ticket_verifier(); // cheap to clone, for every handler
+    /// assert_eq!(verifier.verify(ticket.as_str())?, ticket);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "tickets")]
+    pub fn ticket_verifier(&self) -> crate::TicketVerifier {
+        self.installation.settings.ticket_keys.verifier()
+    }
+
+    /// Another handle on this layer's ticket keys, to rotate them.
+    ///
+    /// ```
+    /// use tracing_feedback::TicketKeys;
+    ///
+    /// let (_layer, telemetry) = tracing_feedback::builder().build()?;
+    /// assert!(telemetry.ticket_keys().is_empty());
+    /// telemetry.ticket_keys().set(TicketKeys::new([[7; 32]])?);
+    /// assert_eq!(telemetry.ticket_keys().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "tickets")]
+    pub fn ticket_keys(&self) -> crate::TicketKeys {
+        self.installation.settings.ticket_keys.clone()
+    }
+
     /// Takes spans made with the OpenTelemetry API into the same pipeline.
     ///
     /// ```

@@ -16,6 +16,7 @@ use crate::quiet;
 use crate::record::{Enrichments, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::LateTraces;
+use crate::ticket::Ticket;
 
 /// The name of every carrier.
 const NAME: &str = "feedback";
@@ -40,8 +41,16 @@ pub(crate) struct Carrier {
     pub(crate) document: Document<Value>,
     /// When the document was last enriched: the carrier's start and end.
     pub(crate) time: u64,
-    /// The caller's name for this submission. The same name gives the same span.
-    pub(crate) id: Option<String>,
+    /// The same submission gives the same span.
+    pub(crate) id: Option<Submission>,
+}
+
+/// A submission that has a name.
+pub(crate) struct Submission {
+    /// The caller's name for it, of any length and content.
+    pub(crate) name: String,
+    /// What it was submitted with. A name is its holder's own: no one else can claim it.
+    pub(crate) ticket: Option<Ticket>,
 }
 
 impl Carrier {
@@ -97,7 +106,7 @@ impl Ids {
     fn of(carrier: &Carrier, installation: &Installation) -> Self {
         let _quiet = quiet::scope(); // an id generator is foreign code
         let ids = &installation.ids;
-        let derived = carrier.id.as_deref().map(|id| derived(carrier, id));
+        let derived = carrier.id.as_ref().map(|id| derived(carrier, id));
         let span_id = derived.map_or_else(|| ids.span_id(), |(span_id, _)| span_id);
         match (&carrier.target, installation.settings.late_traces) {
             (Some(target), LateTraces::OfTarget) => Self {
@@ -117,7 +126,7 @@ impl Ids {
 /// The ids of a submission with a name: SHA-256 over what it is about, so that one sent twice, by
 /// whichever process, is the same span. Every part is preceded by its length, so that no two
 /// different submissions read the same.
-fn derived(carrier: &Carrier, id: &str) -> (SpanId, TraceId) {
+fn derived(carrier: &Carrier, id: &Submission) -> (SpanId, TraceId) {
     let mut target = Vec::with_capacity(24);
     match (&carrier.target, &carrier.session) {
         (Some(span), _) => {
@@ -127,10 +136,10 @@ fn derived(carrier: &Carrier, id: &str) -> (SpanId, TraceId) {
         (None, Some(session)) => target.extend(session.id().as_bytes()),
         (None, None) => {}
     }
-    let subject = b""; // only a ticket has one
+    let subject = id.ticket.as_ref().map(Ticket::holder).unwrap_or_default();
     let digest = |version: &[u8]| {
         let mut hash = Sha256::new();
-        for part in [version, &target, subject, id.as_bytes()] {
+        for part in [version, &target, &subject, id.name.as_bytes()] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }

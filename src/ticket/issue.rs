@@ -1,0 +1,208 @@
+//! Issuing.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::Mac;
+use opentelemetry::trace::SpanContext;
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
+
+use super::Ticket;
+use super::binary::{Contents, MOST_CHARACTERS, SIGNATURE_BYTES, SUBJECT_BYTES};
+use super::error::TicketError;
+use super::keys::TicketKeys;
+use super::options::TicketOptions;
+use crate::clock;
+use crate::session::Session;
+use crate::state::{Installation, Located, installation_here, locate_current, locate_span};
+
+/// A ticket for the nearest captured span around the caller, and for its session.
+///
+/// Starts the span: its place in a trace is fixed from then on.
+///
+/// # Errors
+///
+/// There is no such span, or there are no keys: see [`TicketError`].
+///
+/// ```
+/// # #[cfg(feature = "collector")] {
+/// # use tracing_subscriber::prelude::*;
+/// # let collector = tracing_feedback::collector::Collector::start()?;
+/// use tracing_feedback::{Ticket, TicketError, TicketKeys, enrich_span};
+///
+/// #[tracing::instrument]
+/// fn answer(question: &str) -> Result<(&'static str, Ticket), TicketError> {
+///     Ok(("New York City", tracing_feedback::ticket()?))
+/// }
+///
+/// let (layer, telemetry) = tracing_feedback::builder()
+///     .with_endpoint(collector.endpoint())
+///     .with_ticket_keys(TicketKeys::new([[7; 32]])?) // a secret, of course
+///     .build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// let (_, ticket) = answer("What is the capital of New York?")?;
+///
+/// // The browser sends `ticket` back, with what its user thinks.
+/// let ticket = telemetry.ticket_verifier().verify(ticket.as_str())?;
+/// enrich_span!(target = &ticket, id = "vote-1", feedback = { "rating": false }).into_result()?;
+///
+/// telemetry.flush()?;
+/// let spans = collector.spans();
+/// let answer = spans.iter().find(|span| span.name == "answer").unwrap();
+/// let feedback = collector.feedback(answer.trace_id, answer.span_id);
+/// assert_eq!(feedback["feedback.rating"], false);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn ticket() -> Result<Ticket, TicketError> {
+    ticket_with(&TicketOptions::new())
+}
+
+/// As [`ticket`], with what it allows, to whom, and for how long.
+///
+/// # Errors
+///
+/// As [`ticket`]'s, and what the options ask for can't be: see [`TicketError`].
+///
+/// ```
+/// # use tracing_subscriber::prelude::*;
+/// # use tracing_feedback::TicketKeys;
+/// # let keys = TicketKeys::new([[7; 32]])?;
+/// # let (layer, telemetry) = tracing_feedback::builder().with_ticket_keys(keys).build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// use tracing_feedback::{TicketError, TicketOptions, ticket_with};
+///
+/// let _span = tracing::info_span!("answer").entered();
+/// let text = ticket_with(&TicketOptions::new().with_subject("user-17"))?.to_string();
+///
+/// let verifier = telemetry.ticket_verifier();
+/// assert!(verifier.clone().with_subject("user-17").verify(&text).is_ok());
+/// let other = verifier.with_subject("user-18").verify(&text);
+/// assert_eq!(other, Err(TicketError::WrongSubject));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn ticket_with(options: &TicketOptions) -> Result<Ticket, TicketError> {
+    of_span(locate_current(), options)
+}
+
+/// As [`ticket_with`], for the given span.
+pub(crate) fn issue_for_span(
+    span: &tracing::Span,
+    options: &TicketOptions,
+) -> Result<Ticket, TicketError> {
+    of_span(locate_span(span), options)
+}
+
+impl Session {
+    /// A ticket for feedback on this session, about no span in particular: the target of
+    /// [`enrich_session!`](crate::enrich_session). It is signed with the keys of the layer in the
+    /// current subscriber.
+    ///
+    /// # Errors
+    ///
+    /// There is no layer, or there are no keys: see [`TicketError`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// # let keys = tracing_feedback::TicketKeys::new([[7; 32]])?;
+    /// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+    /// # let (layer, telemetry) = builder.with_ticket_keys(keys).build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use tracing_feedback::{Session, enrich_session};
+    ///
+    /// let text = Session::with_id("conversation-42")?.ticket()?.to_string();
+    ///
+    /// let ticket = telemetry.ticket_verifier().verify(&text)?;
+    /// enrich_session!(target = &ticket, feedback = { "resolved": true }).into_result()?;
+    /// telemetry.flush()?;
+    /// assert_eq!(collector.session_feedback("conversation-42")["feedback.resolved"], true);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn ticket(&self) -> Result<Ticket, TicketError> {
+        self.ticket_with(&TicketOptions::new())
+    }
+
+    /// As [`ticket`](Self::ticket), with what it allows, to whom, and for how long.
+    ///
+    /// # Errors
+    ///
+    /// As [`ticket`](Self::ticket), and what the options ask for can't be: see [`TicketError`].
+    pub fn ticket_with(&self, options: &TicketOptions) -> Result<Ticket, TicketError> {
+        let installation = installation_here().ok_or(TicketError::NotInstalled)?;
+        issue(usable(&installation)?, None, Some(self.clone()), options)
+    }
+}
+
+fn of_span(located: Located, options: &TicketOptions) -> Result<Ticket, TicketError> {
+    match located {
+        Located::Span(span) => {
+            let keys = usable(span.installation())?;
+            issue(keys, Some(&span.start().context), span.session(), options)
+        }
+        Located::Layer(installation) => {
+            usable(&installation)?;
+            Err(TicketError::NoActiveSpan)
+        }
+        Located::Disabled(installation) => {
+            usable(&installation)?;
+            Err(TicketError::SpanDisabled)
+        }
+        Located::Nothing => Err(TicketError::NotInstalled),
+    }
+}
+
+fn usable(installation: &Installation) -> Result<&TicketKeys, TicketError> {
+    if installation.is_disabled() {
+        return Err(TicketError::SdkDisabled);
+    }
+    Ok(&installation.settings.ticket_keys)
+}
+
+fn issue(
+    keys: &TicketKeys,
+    span: Option<&SpanContext>,
+    session: Option<Session>,
+    options: &TicketOptions,
+) -> Result<Ticket, TicketError> {
+    issue_at(keys, span, session, options, clock::now() / 1_000_000)
+}
+
+/// Issues a ticket at `now`, in milliseconds since the Unix epoch.
+pub(super) fn issue_at(
+    keys: &TicketKeys,
+    span: Option<&SpanContext>,
+    session: Option<Session>,
+    options: &TicketOptions,
+    now: u64,
+) -> Result<Ticket, TicketError> {
+    let keys = keys.all();
+    let key = keys.first().ok_or(TicketError::NoKeys)?;
+    let subject = options.subject()?;
+    let mut contents = Contents {
+        span: span.map(|span| {
+            let (trace_id, span_id) = (span.trace_id(), span.span_id());
+            SpanContext::new(trace_id, span_id, span.trace_flags(), true, Default::default())
+        }),
+        session,
+        issued: now,
+        expires: now.saturating_add(options.milliseconds()?),
+        nonce: RandomIdGenerator::default().new_span_id().to_bytes(),
+        subject: None,
+        namespaces: options.namespaces()?,
+        keys: options.keys()?,
+    };
+    if let Some(subject) = subject {
+        let hash = key.subject(&contents.target(), subject).finalize().into_bytes();
+        contents.subject = hash.first_chunk::<SUBJECT_BYTES>().copied();
+    }
+    let mut bytes = contents.encode();
+    let length = (4 * (bytes.len() + SIGNATURE_BYTES)).div_ceil(3);
+    if length > MOST_CHARACTERS {
+        return Err(TicketError::TooLong { length });
+    }
+    let signature = key.signature(&bytes).finalize().into_bytes();
+    bytes.extend_from_slice(&signature);
+    Ok(Ticket::new(URL_SAFE_NO_PAD.encode(bytes), contents))
+}

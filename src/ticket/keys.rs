@@ -1,0 +1,200 @@
+//! The keys that sign tickets.
+//!
+//! Of every key two others are derived, each by HMAC-SHA256 over a label: one signs, one hashes
+//! subjects. What one of them says of some bytes is so no use where the other is asked.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use base64::Engine;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::error::TicketKeyError;
+use super::verify::TicketVerifier;
+
+/// The fewest bytes of a key: as many as SHA-256 gives.
+const FEWEST_BYTES: usize = 32;
+
+const SIGNATURE_LABEL: &[u8] = b"tracing-feedback ticket signature 1";
+const SUBJECT_LABEL: &[u8] = b"tracing-feedback ticket subject 1";
+
+/// The keys that sign tickets: the first is the current one, those after it are still accepted.
+///
+/// A clone is another handle on the same keys, so that they can be rotated while the service runs:
+/// put the new key first and keep the older ones for as long as tickets live.
+///
+/// All services that issue and verify the same tickets have the same keys. Whoever knows one can
+/// forge tickets; [`Debug`] shows how many there are, and nothing else.
+///
+/// ```
+/// use tracing_feedback::TicketKeys;
+///
+/// // 32 random bytes each, here as FEEDBACK_TICKET_KEYS has them.
+/// let old = "UjGNnMuuKexd4cZLLhxVsmmmZ-WzgHTBGWHqPO3pXqA";
+/// let new = "b8ZOJZnSOZd1BAsaz4FrxRIAV1ngyGkTTVpGBWi7Sb0";
+/// let keys: TicketKeys = old.parse()?;
+/// let (layer, telemetry) =
+///     tracing_feedback::builder().with_ticket_keys(keys.clone()).build()?;
+///
+/// // Months later:
+/// keys.set(format!("{new},{old}").parse()?);
+/// assert_eq!(telemetry.ticket_keys().len(), 2);
+/// # drop(layer);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct TicketKeys {
+    shared: Arc<RwLock<Arc<[Key]>>>,
+}
+
+/// What is derived of one key.
+#[derive(Clone)]
+pub(super) struct Key {
+    signature: Hmac<Sha256>,
+    subject: Hmac<Sha256>,
+}
+
+impl TicketKeys {
+    /// The given keys, the current one first.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or one has fewer than 32 bytes. They are to be random bytes, not words.
+    ///
+    /// ```
+    /// use tracing_feedback::{TicketKeyError, TicketKeys};
+    ///
+    /// let none: [&[u8]; 0] = [];
+    /// assert_eq!(TicketKeys::new(none).unwrap_err(), TicketKeyError::Empty);
+    /// ```
+    pub fn new<K: AsRef<[u8]>>(keys: impl IntoIterator<Item = K>) -> Result<Self, TicketKeyError> {
+        let keys = keys.into_iter().enumerate();
+        let keys: Arc<[Key]> =
+            keys.map(|(at, key)| Key::new(at + 1, key.as_ref())).collect::<Result<_, _>>()?;
+        if keys.is_empty() {
+            return Err(TicketKeyError::Empty);
+        }
+        Ok(Self { shared: Arc::new(RwLock::new(keys)) })
+    }
+
+    /// Replaces the keys, for every handle on them and from now on, by those of `other`.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// use tracing_feedback::{SpanExt, TicketError, TicketKeys};
+    ///
+    /// let keys = TicketKeys::new([[1; 32]])?;
+    /// let (layer, telemetry) =
+    ///     tracing_feedback::builder().with_ticket_keys(keys.clone()).build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// let ticket = tracing::info_span!("answer").ticket()?;
+    /// let verifier = telemetry.ticket_verifier();
+    ///
+    /// keys.set(TicketKeys::new([[2; 32], [1; 32]])?);
+    /// assert!(verifier.verify(ticket.as_str()).is_ok());
+    /// keys.set(TicketKeys::new([[3; 32], [2; 32]])?);
+    /// assert_eq!(verifier.verify(ticket.as_str()), Err(TicketError::BadSignature));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set(&self, other: Self) {
+        let keys = other.all();
+        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// How many there are, the older ones included.
+    pub fn len(&self) -> usize {
+        self.all().len()
+    }
+
+    /// Whether there is none, so that no ticket can be issued or verified.
+    ///
+    /// ```
+    /// use tracing_feedback::{TicketError, TicketKeys};
+    ///
+    /// let keys = TicketKeys::default();
+    /// assert!(keys.is_empty());
+    /// assert_eq!(keys.verifier().verify("any"), Err(TicketError::NoKeys));
+    /// ```
+    pub fn is_empty(&self) -> bool {
+        self.all().is_empty()
+    }
+
+    /// What verifies tickets that were signed with one of these keys, by whichever service.
+    ///
+    /// ```
+    /// use tracing_feedback::{TicketError, TicketKeys};
+    ///
+    /// let verifier = TicketKeys::new([[7; 32]])?.verifier();
+    /// assert_eq!(verifier.verify("AQ"), Err(TicketError::Malformed));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn verifier(&self) -> TicketVerifier {
+        TicketVerifier::new(self.clone())
+    }
+
+    /// The keys as they are now.
+    pub(super) fn all(&self) -> Arc<[Key]> {
+        self.shared.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// As `FEEDBACK_TICKET_KEYS` has them: comma-separated base64url, with or without padding.
+impl FromStr for TicketKeys {
+    type Err = TicketKeyError;
+
+    fn from_str(text: &str) -> Result<Self, TicketKeyError> {
+        let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+        let decode = |(at, entry)| {
+            LENIENT.decode(entry).map_err(|_| TicketKeyError::NotBase64 { position: at + 1 })
+        };
+        Self::new(entries.enumerate().map(decode).collect::<Result<Vec<_>, _>>()?)
+    }
+}
+
+impl fmt::Debug for TicketKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TicketKeys").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Key {
+    fn new(position: usize, key: &[u8]) -> Result<Self, TicketKeyError> {
+        let length = key.len();
+        if length < FEWEST_BYTES {
+            return Err(TicketKeyError::TooShort { position, length });
+        }
+        let key = mac_of(key);
+        let derived = |label| mac_of(&key.clone().chain_update(label).finalize().into_bytes());
+        Ok(Self { signature: derived(SIGNATURE_LABEL), subject: derived(SUBJECT_LABEL) })
+    }
+
+    /// What a ticket is signed with.
+    pub(super) fn signature(&self, signed: &[u8]) -> Hmac<Sha256> {
+        self.signature.clone().chain_update(signed)
+    }
+
+    /// What a subject is hashed with: not the same for any two targets, so that tickets tell no one
+    /// that they are of one subject.
+    pub(super) fn subject(&self, target: &[u8], subject: &str) -> Hmac<Sha256> {
+        let mut mac = self.subject.clone();
+        for part in [target, subject.as_bytes()] {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac
+    }
+}
+
+fn mac_of(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
+}
+
+/// Base64url as tools write it: some pad, some don't.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);

@@ -1,0 +1,299 @@
+//! Tickets: the right to attach feedback to one span or session, as text that a browser can hold.
+//!
+//! Users judge an answer after they have read it: its span has ended, the request is another one,
+//! and the sender holds no secret. So the service that answers gives a [`Ticket`] with the answer.
+//! Whoever sends its text back can attach feedback to that span (or session), until the ticket
+//! expires, within the namespaces and keys that it allows, and to nothing else.
+//!
+//! A [`Ticket`] is made by issuing ([`ticket`], [`SpanExt::ticket`](crate::SpanExt::ticket),
+//! [`Session::ticket`](crate::Session::ticket)) or by verifying a text ([`TicketVerifier`]), and in
+//! no other way: whoever has one need not check it again. What is in its text is said in
+//! [`binary`]; who may sign it, in [`keys`].
+
+mod binary;
+mod error;
+mod issue;
+mod keys;
+mod options;
+mod verify;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use opentelemetry::trace::SpanContext;
+
+pub use error::{TicketError, TicketKeyError};
+pub(crate) use issue::issue_for_span;
+pub use issue::{ticket, ticket_with};
+pub use keys::TicketKeys;
+pub use options::TicketOptions;
+pub use verify::TicketVerifier;
+
+use crate::enrich::target::{Resolved, sealed};
+use crate::session::Session;
+use binary::Contents;
+
+/// The right to attach feedback to one span or session.
+///
+/// [`ticket`], [`SpanExt::ticket`](crate::SpanExt::ticket) and
+/// [`Session::ticket`](crate::Session::ticket) issue one; its text, of at most 512 characters that
+/// are safe in a URL, goes to the front end with the answer. When it comes back a
+/// [`TicketVerifier`] turns the text into a ticket again, which is then the `target` of
+/// [`enrich_span!`](crate::enrich_span) and [`enrich_session!`](crate::enrich_session).
+///
+/// The text is signed, not encrypted: who holds it can read the ids in it. Cheap to clone.
+///
+/// ```
+/// # use tracing_subscriber::prelude::*;
+/// use tracing_feedback::{EnrichError, TicketKeys, enrich_span};
+///
+/// let (layer, telemetry) = tracing_feedback::builder()
+///     .with_ticket_keys(TicketKeys::new([[7; 32]])?) // a secret, of course
+///     .build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// let text = tracing::info_span!("answer").in_scope(tracing_feedback::ticket)?.to_string();
+///
+/// // Later, with what the browser has sent:
+/// let ticket = telemetry.ticket_verifier().verify(&text)?;
+/// assert!(enrich_span!(target = &ticket, id = "vote-1", feedback = { "rating": true }).is_ok());
+/// let outcome = enrich_span!(target = &ticket, metrics = { "score": 1.0 });
+/// let key = "metrics.score".to_owned();
+/// assert_eq!(outcome.into_result(), Err(EnrichError::NotAllowed { key }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Ticket {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    text: String,
+    contents: Contents,
+}
+
+impl Ticket {
+    fn new(text: String, contents: Contents) -> Self {
+        Self { inner: Arc::new(Inner { text, contents }) }
+    }
+
+    /// The text, for whoever may attach feedback: the characters of base64url, at most 512.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # use tracing_feedback::TicketKeys;
+    /// # let keys = TicketKeys::new([[7; 32]])?;
+    /// # let (layer, telemetry) = tracing_feedback::builder().with_ticket_keys(keys).build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// let ticket = tracing::info_span!("answer").in_scope(tracing_feedback::ticket)?;
+    /// assert_eq!(ticket.as_str(), ticket.to_string());
+    /// assert!(ticket.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn as_str(&self) -> &str {
+        &self.inner.text
+    }
+
+    /// The span it is about, as a remote one; `None` for a ticket of a session.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # use tracing_feedback::TicketKeys;
+    /// # let keys = TicketKeys::new([[7; 32]])?;
+    /// # let (layer, telemetry) = tracing_feedback::builder().with_ticket_keys(keys).build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use tracing_feedback::SpanExt;
+    ///
+    /// let span = tracing::info_span!("answer");
+    /// let ticket = span.ticket()?;
+    /// let about = ticket.span_context().unwrap();
+    /// assert_eq!(about.span_id(), span.span_context()?.span_id());
+    /// assert!(about.is_remote() && about.is_sampled());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn span_context(&self) -> Option<&SpanContext> {
+        self.inner.contents.span.as_ref()
+    }
+
+    /// The session it is about, or that the span belongs to: of a ticket that was verified this is
+    /// no mere claim, and can be joined.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # use tracing_feedback::TicketKeys;
+    /// # let keys = TicketKeys::new([[7; 32]])?;
+    /// # let (layer, telemetry) = tracing_feedback::builder().with_ticket_keys(keys).build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use tracing_feedback::{Session, SpanExt};
+    ///
+    /// let turn = tracing::info_span!("turn", session.id = "conversation-42");
+    /// let text = turn.ticket()?.to_string();
+    ///
+    /// // The next question comes with the ticket of the last answer.
+    /// let ticket = telemetry.ticket_verifier().verify(&text)?;
+    /// let next = tracing::info_span!("turn");
+    /// if let Some(session) = ticket.session() {
+    ///     next.set_session(session)?;
+    /// }
+    /// assert_eq!(next.in_scope(Session::current).unwrap().id(), "conversation-42");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn session(&self) -> Option<&Session> {
+        self.inner.contents.session.as_ref()
+    }
+
+    /// When it was issued, to the millisecond.
+    pub fn issued_at(&self) -> SystemTime {
+        time(self.inner.contents.issued)
+    }
+
+    /// From when on it is refused.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # use tracing_feedback::TicketKeys;
+    /// # let keys = TicketKeys::new([[7; 32]])?;
+    /// # let (layer, telemetry) = tracing_feedback::builder().with_ticket_keys(keys).build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use tracing_feedback::TicketOptions;
+    ///
+    /// let ticket = tracing::info_span!("answer").in_scope(tracing_feedback::ticket)?;
+    /// let lives = ticket.expires_at().duration_since(ticket.issued_at())?;
+    /// assert_eq!(lives, TicketOptions::DEFAULT_TIME_TO_LIVE);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn expires_at(&self) -> SystemTime {
+        time(self.inner.contents.expires)
+    }
+
+    /// The namespaces it allows.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # use tracing_feedback::TicketKeys;
+    /// # let keys = TicketKeys::new([[7; 32]])?;
+    /// # let (layer, telemetry) = tracing_feedback::builder().with_ticket_keys(keys).build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// let ticket = tracing::info_span!("answer").in_scope(tracing_feedback::ticket)?;
+    /// assert_eq!(ticket.namespaces().collect::<Vec<_>>(), ["feedback"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn namespaces(&self) -> impl Iterator<Item = &'static str> {
+        self.inner.contents.namespaces.names()
+    }
+
+    /// The top-level keys that it allows in them; `None` allows all.
+    pub fn keys(&self) -> Option<impl ExactSizeIterator<Item = &str>> {
+        let keys = &self.inner.contents.keys;
+        (!keys.is_empty()).then(|| keys.iter().map(String::as_str))
+    }
+
+    /// Whether it was issued to someone in particular, and to no one else.
+    pub fn has_subject(&self) -> bool {
+        self.inner.contents.subject.is_some()
+    }
+
+    /// Whether it allows to enrich the top-level `key` of `namespace`: what an enrichment is going to
+    /// be asked, for those who want to know before.
+    ///
+    /// # Errors
+    ///
+    /// [`TicketError::NotAllowed`], which names the key.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # use tracing_feedback::TicketKeys;
+    /// # let keys = TicketKeys::new([[7; 32]])?;
+    /// # let (layer, telemetry) = tracing_feedback::builder().with_ticket_keys(keys).build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use tracing_feedback::{SpanExt, TicketError, TicketOptions};
+    ///
+    /// let options = TicketOptions::new().with_keys(["rating", "comment"]);
+    /// let ticket = tracing::info_span!("answer").ticket_with(&options)?;
+    /// assert_eq!(ticket.check("feedback", "rating"), Ok(()));
+    /// let key = "feedback.ground_truth".to_owned();
+    /// assert_eq!(ticket.check("feedback", "ground_truth"), Err(TicketError::NotAllowed { key }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn check(&self, namespace: &str, key: &str) -> Result<(), TicketError> {
+        let key = format!("{namespace}.{key}");
+        if self.permits(&key) { Ok(()) } else { Err(TicketError::NotAllowed { key }) }
+    }
+
+    /// Whether the leaf at the full key, from the bare namespace on, may be set or removed.
+    pub(crate) fn permits(&self, key: &str) -> bool {
+        let Contents { namespaces, keys, .. } = &self.inner.contents;
+        let mut segments = key.split('.');
+        if !segments.next().is_some_and(|namespace| namespaces.contains(namespace)) {
+            return false;
+        }
+        // A namespace as a whole is more than some of its keys.
+        keys.is_empty() || segments.next().is_some_and(|key| keys.iter().any(|kept| kept == key))
+    }
+
+    /// Who submits with it: the subject, or else whoever holds this one ticket.
+    pub(crate) fn holder(&self) -> Vec<u8> {
+        let Contents { subject, nonce, .. } = &self.inner.contents;
+        match subject {
+            Some(subject) => [b"subject ", subject.as_slice()].concat(),
+            None => [b"holder ", nonce.as_slice()].concat(),
+        }
+    }
+}
+
+fn time(milliseconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(milliseconds)
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the ticket says, without the text: that, with its signature, is for its holder.
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket")
+            .field("span_context", &self.span_context())
+            .field("session", &self.session())
+            .field("issued_at", &self.issued_at())
+            .field("expires_at", &self.expires_at())
+            .field("namespaces", &self.namespaces().collect::<Vec<_>>())
+            .field("keys", &self.inner.contents.keys)
+            .field("has_subject", &self.has_subject())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Equal where the texts are.
+impl PartialEq for Ticket {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Ticket {}
+
+/// As its text, for the answer that it goes out with.
+impl serde::Serialize for Ticket {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl sealed::Sealed for Ticket {
+    fn resolve(self) -> Resolved {
+        let Contents { span, session, .. } = &self.inner.contents;
+        Resolved { span: span.clone(), session: session.clone(), ticket: Some(self) }
+    }
+}
+
+impl sealed::Sealed for &Ticket {
+    fn resolve(self) -> Resolved {
+        self.clone().resolve()
+    }
+}
+
+#[cfg(test)]
+mod tests;
