@@ -131,6 +131,8 @@ mod ticket;
 mod ticket;
 #[cfg(any(feature = "grpc", feature = "http-proto"))]
 mod transport;
+#[cfg(feature = "tower")]
+pub mod web;
 
 pub use capture::{FeedbackSpanProcessor, SpanError, SpanExt};
 pub use document::Document;

@@ -15,6 +15,7 @@ use serde::ser::{self, Serialize, Serializer as _};
 use super::error::{EnrichError, Enrichment};
 use crate::document::{Document, Key, MOST_CLEARED};
 use crate::redaction::Redaction;
+use crate::state::carrier;
 use crate::ticket::Ticket;
 
 /// Nested objects along a path, the top one not counted.
@@ -220,6 +221,18 @@ impl Flattener {
     }
 
     /// Everything is written.
+    /// Gives the patch up if it isn't all that was said, or won't find room as a whole.
+    pub(crate) fn keep_whole(&mut self) {
+        let limit = self.limits.leaves;
+        let over = (self.patch.len() + carrier::MOST_RESERVED).saturating_sub(limit);
+        if self.outcome.is_ok() && self.dropped == 0 && over > 0 {
+            self.dropped = over;
+        }
+        if self.dropped > 0 || !self.outcome.is_ok() {
+            self.patch.clear();
+        }
+    }
+
     pub(crate) fn finish(&mut self) {
         if self.dropped > 0 {
             let (limit, dropped) = (self.limits.leaves, self.dropped);

@@ -387,4 +387,29 @@ impl Enricher {
     pub fn apply(self) -> Enrichment {
         finish(self.begun)
     }
+
+    /// Puts everything in its place, or nothing: where [`apply`](Self::apply) would leave something
+    /// out, shorten it or put it down as one JSON string, this attaches nothing at all. For values
+    /// from outside, whose sender is told what to mend and sends them again.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # let (layer, telemetry) = tracing_feedback::builder().build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use serde_json::json;
+    /// use tracing_feedback::enrich;
+    ///
+    /// let span = tracing::info_span!("answer");
+    /// let too_deep = json!({ "rating": 5, "a": [[[1]]] });
+    /// let outcome = enrich::span(&span).feedback(&too_deep).apply_whole();
+    /// assert_eq!(outcome.errors().next().unwrap().reason(), "too_deep");
+    /// # Ok::<(), tracing_feedback::BuildError>(())
+    /// ```
+    #[track_caller]
+    pub fn apply_whole(mut self) -> Enrichment {
+        if let Ok(writer) = &mut self.begun {
+            writer.0.flattener.keep_whole();
+        }
+        finish(self.begun)
+    }
 }

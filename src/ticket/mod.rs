@@ -29,6 +29,8 @@ pub use issue::{ticket, ticket_with};
 pub use keys::TicketKeys;
 pub use options::TicketOptions;
 pub use verify::TicketVerifier;
+#[cfg(feature = "tower")]
+pub(crate) use verify::verify_here;
 
 use crate::enrich::target::{Resolved, sealed};
 use crate::session::Session;

@@ -174,3 +174,15 @@ impl fmt::Debug for TicketVerifier {
             .finish()
     }
 }
+
+/// Verifies with the keys of the current subscriber's layer; `subject` is who sends the ticket.
+#[cfg(feature = "tower")]
+pub(crate) fn verify_here(text: &str, subject: Option<&str>) -> Result<Ticket, TicketError> {
+    let installation = crate::state::installation_here().ok_or(TicketError::NotInstalled)?;
+    let verifier = installation.settings.ticket_keys.verifier();
+    let verified = match subject {
+        Some(subject) => verifier.with_subject(subject).verify(text),
+        None => verifier.verify(text),
+    };
+    verified.inspect_err(|error| installation.count_refused(error.reason()))
+}

@@ -1,0 +1,53 @@
+//! Extractors for handlers of `axum`.
+
+use std::convert::Infallible;
+
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use http::StatusCode;
+use http::request::Parts;
+
+use super::{Problem, TICKET_HEADER};
+use crate::session::Session;
+use crate::ticket::Ticket;
+
+/// The ticket that a request brings in the header [`TICKET_HEADER`], verified.
+///
+/// A handler that asks for one refuses requests without, or with one that isn't valid, as
+/// [`feedback_routes`](super::feedback_routes) does. Behind a
+/// [`FeedbackHttpLayer`](super::FeedbackHttpLayer) a ticket is verified once.
+impl<S: Sync> FromRequestParts<S> for Ticket {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        if let Some(ticket) = parts.extensions.get::<Self>() {
+            return Ok(ticket.clone());
+        }
+        let Some(text) = parts.headers.get(TICKET_HEADER) else {
+            let detail = format!("a ticket is missing: send it in the header {TICKET_HEADER}");
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "no_ticket", detail));
+        };
+        Ok(crate::ticket::verify_here(text.to_str().unwrap_or_default(), None)?)
+    }
+}
+
+/// The session of a request: of the [`FeedbackHttpLayer`](super::FeedbackHttpLayer) around the
+/// handler, or of the span it runs in.
+impl<S: Sync> OptionalFromRequestParts<S> for Session {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned().or_else(Self::current))
+    }
+}
+
+/// As above; a request without a session is refused.
+impl<S: Sync> FromRequestParts<S> for Session {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().or_else(Self::current).ok_or_else(|| {
+            let detail = "the request belongs to no session: send a ticket that does";
+            Problem::new(StatusCode::BAD_REQUEST, "no_session", detail)
+        })
+    }
+}

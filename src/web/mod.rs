@@ -1,0 +1,168 @@
+//! At a service's edge: requests come in, answers go out with a ticket, feedback comes back.
+//!
+//! [`FeedbackHttpLayer`] is a [tower](https://docs.rs/tower-layer) layer around a whole service: it
+//! continues the caller's trace, opens the server span where the service has none, joins or starts
+//! the session, and can put a ticket into the answer. With the feature `axum`, [`feedback_routes`]
+//! takes what browsers send back, and [`Session`](crate::Session) and [`Ticket`](crate::Ticket) are
+//! extractors.
+//!
+//! ```
+//! # #[cfg(feature = "axum")] {
+//! use axum::{Router, routing::get};
+//! use tracing_feedback::web::{FeedbackHttpLayer, FeedbackRoutes, feedback_routes};
+//! use tracing_feedback::TicketOptions;
+//!
+//! let service: Router = Router::new()
+//!     .route("/answer", get(async || "Albany"))
+//!     .layer(FeedbackHttpLayer::new().with_tickets(TicketOptions::new()))
+//!     .merge(feedback_routes(FeedbackRoutes::new()));
+//! # }
+//! ```
+//!
+//! # Sessions
+//!
+//! A session id that a request brings is a claim, not a proof: anyone can send a header. So a request
+//! joins a session by a ticket in the header [`TICKET_HEADER`], whose signature is checked. A header
+//! or cookie of the service's own, set by a gateway that no one can go around, counts only where the
+//! service says so ([`with_trusted_session_header`](FeedbackHttpLayer::with_trusted_session_header),
+//! [`with_trusted_session_cookie`](FeedbackHttpLayer::with_trusted_session_cookie)); baggage only
+//! where the builder says `with_session_propagation(true)`.
+
+#[cfg(feature = "axum")]
+mod extract;
+#[cfg(feature = "axum")]
+mod problem;
+#[cfg(feature = "axum")]
+mod routes;
+mod service;
+mod session;
+mod span;
+mod subject;
+
+use http::HeaderName;
+
+use crate::ticket::TicketOptions;
+
+#[cfg(feature = "axum")]
+pub use problem::Problem;
+#[cfg(feature = "axum")]
+pub use routes::{FeedbackRoutes, feedback_routes};
+pub use service::{FeedbackHttpService, ResponseFuture};
+use subject::Subject;
+pub use subject::SubjectOf;
+
+/// The header in which a ticket goes out with an answer, and comes back.
+pub const TICKET_HEADER: HeaderName = HeaderName::from_static("feedback-ticket");
+
+/// Continues traces and sessions for every request of a service.
+///
+/// # Defaults
+///
+/// | | |
+/// | --- | --- |
+/// | trace | continued from `traceparent` and `tracestate`, in the formats of `OTEL_PROPAGATORS` |
+/// | server span | opened |
+/// | session | joined by a verified ticket in the header `feedback-ticket`; otherwise none |
+/// | ticket in the response | none |
+///
+/// The server span has the attributes of the
+/// [semantic conventions for HTTP](https://opentelemetry.io/docs/specs/semconv/http/http-spans/), but
+/// for the query, which may hold secrets. Its name is the method, and the route where `axum` knows
+/// it. It ends when the response begins: what streams its body opens spans of its own below it.
+///
+/// ```
+/// use tracing_feedback::web::FeedbackHttpLayer;
+///
+/// let layer = FeedbackHttpLayer::new().with_new_sessions(true);
+/// # fn is_layer<L: tower_layer::Layer<()>>(_: L) {}
+/// # is_layer(layer);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct FeedbackHttpLayer {
+    settings: Settings,
+}
+
+/// What a [`FeedbackHttpLayer`] was told.
+#[derive(Clone, Debug)]
+struct Settings {
+    opens_span: bool,
+    starts_sessions: bool,
+    session_header: Option<HeaderName>,
+    session_cookie: Option<String>,
+    subject: Subject,
+    tickets: Option<TicketOptions>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            opens_span: true,
+            starts_sessions: false,
+            session_header: None,
+            session_cookie: None,
+            subject: Subject::default(),
+            tickets: None,
+        }
+    }
+}
+
+impl FeedbackHttpLayer {
+    /// A layer with the defaults above.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether the layer opens the server span. Default: yes. If not, the span around the service,
+    /// `tower_http`'s `TraceLayer` for example, continues the caller's trace and has the session.
+    pub fn with_span(mut self, opens_span: bool) -> Self {
+        self.settings.opens_span = opens_span;
+        self
+    }
+
+    /// Whether a request that joins no session starts one. Default: no.
+    pub fn with_new_sessions(mut self, starts_sessions: bool) -> Self {
+        self.settings.starts_sessions = starts_sessions;
+        self
+    }
+
+    /// Believes the session id in a header. For services that only a trusted gateway reaches, which
+    /// sets the header itself.
+    pub fn with_trusted_session_header(mut self, name: HeaderName) -> Self {
+        self.settings.session_header = Some(name);
+        self
+    }
+
+    /// Believes the session id in a cookie. For cookies that the service signs, or that can't be
+    /// guessed and are worth nothing to anyone else.
+    pub fn with_trusted_session_cookie(mut self, name: impl Into<String>) -> Self {
+        self.settings.session_cookie = Some(name.into());
+        self
+    }
+
+    /// Says who is signed in, from headers and what middleware left in the request's extensions:
+    /// for tickets that were issued to a subject
+    /// ([`TicketOptions::with_subject`](crate::TicketOptions::with_subject)).
+    pub fn with_subject(
+        mut self,
+        subject: impl Fn(SubjectOf<'_>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.subject = Subject::new(subject);
+        self
+    }
+
+    /// Puts a ticket about the span into the header [`TICKET_HEADER`] of every response. Default: no
+    /// ticket. Where none can be issued, for want of keys or of a layer, the response goes out
+    /// without, and a warning says why once.
+    pub fn with_tickets(mut self, options: TicketOptions) -> Self {
+        self.settings.tickets = Some(options);
+        self
+    }
+}
+
+impl<S> tower_layer::Layer<S> for FeedbackHttpLayer {
+    type Service = FeedbackHttpService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        FeedbackHttpService::new(inner, self.settings.clone())
+    }
+}

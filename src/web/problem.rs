@@ -1,0 +1,110 @@
+//! What is answered to a request that can't be carried out:
+//! [problem details](https://www.rfc-editor.org/rfc/rfc9457).
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+
+use crate::enrich::EnrichError;
+use crate::ticket::TicketError;
+
+/// A refusal: status, a word for programs, and a sentence for people.
+///
+/// As a response it is JSON of type `application/problem+json` with the members `status`, `title`,
+/// `detail` and `reason`, the word.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    status: StatusCode,
+    reason: &'static str,
+    detail: String,
+    retry_after_seconds: Option<u32>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, reason: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, reason, detail: detail.into(), retry_after_seconds: None }
+    }
+
+    /// The service can't take it now, but may soon.
+    pub(super) fn unavailable(reason: &'static str, detail: impl Into<String>) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self { retry_after_seconds: Some(1), ..Self::new(status, reason, detail) }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The word for programs: `expired`, `too_deep`.
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+}
+
+/// Why a ticket was refused. What says more about a signature than its class stays inside.
+impl From<TicketError> for Problem {
+    fn from(error: TicketError) -> Self {
+        let (status, detail) = match &error {
+            TicketError::Expired => {
+                (StatusCode::GONE, "the ticket has expired: ask for another answer")
+            }
+            TicketError::BadSignature => {
+                (StatusCode::FORBIDDEN, "the ticket is not one of this service")
+            }
+            TicketError::WrongSubject | TicketError::SubjectMissing => {
+                (StatusCode::FORBIDDEN, "the ticket was issued to someone else: sign in as them")
+            }
+            TicketError::NotYetValid => {
+                (StatusCode::FORBIDDEN, "the ticket is not valid yet: try again later")
+            }
+            TicketError::NotAllowed { key } => {
+                let detail = format!("the ticket doesn't allow {key}: leave it out");
+                return Self::new(StatusCode::FORBIDDEN, error.reason(), detail);
+            }
+            TicketError::NoKeys | TicketError::NotInstalled | TicketError::SdkDisabled => {
+                let detail = "this service takes no feedback now";
+                return Self::unavailable(error.reason(), detail);
+            }
+            _ => (StatusCode::BAD_REQUEST, "this is no ticket: send it as it was issued"),
+        };
+        Self::new(status, error.reason(), detail)
+    }
+}
+
+/// What was wrong with the feedback itself.
+impl From<&EnrichError> for Problem {
+    fn from(error: &EnrichError) -> Self {
+        match error {
+            EnrichError::NotInstalled | EnrichError::SdkDisabled | EnrichError::ShutDown => {
+                Self::unavailable(error.reason(), "this service takes no feedback now")
+            }
+            EnrichError::QueueFull => {
+                Self::unavailable(error.reason(), "too much feedback waits to be sent on")
+            }
+            EnrichError::NotAllowed { .. } => {
+                Self::new(StatusCode::FORBIDDEN, error.reason(), error.to_string())
+            }
+            error => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                Self::new(status, error.reason(), error.to_string())
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self { status, reason, detail, retry_after_seconds } = self;
+        let title = status.canonical_reason().unwrap_or_default();
+        let body = json!({ "status": status.as_u16(), "title": title, "detail": detail, "reason": reason });
+        let mut response = (status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = retry_after_seconds {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}

@@ -1,0 +1,233 @@
+//! The routes that take feedback from browsers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::problem::Problem;
+use super::subject::{Subject, SubjectOf};
+use crate::enrich;
+use crate::ticket::{self, Ticket};
+
+/// The longest body that is read.
+const MOST_BYTES: usize = 16 * 1024;
+
+/// The module for browsers, minified.
+const MODULE: &str = include_str!("../../browser/feedback.min.js");
+
+/// How feedback is taken.
+///
+/// # Defaults
+///
+/// | | |
+/// | --- | --- |
+/// | path | `/feedback`, and the module at `/feedback.js` |
+/// | origins | the service's own: pages of others can't read what is answered |
+/// | subject | none: tickets that were issued to a subject are refused |
+///
+/// ```
+/// use tracing_feedback::web::{FeedbackRoutes, feedback_routes};
+///
+/// let routes = FeedbackRoutes::new()
+///     .with_path("/api/feedback")
+///     .with_allowed_origins(["https://shop.example".parse()?]);
+/// let router: axum::Router = feedback_routes(routes);
+/// # Ok::<(), http::header::InvalidHeaderValue>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct FeedbackRoutes {
+    path: String,
+    origins: Vec<HeaderValue>,
+    subject: Subject,
+}
+
+impl FeedbackRoutes {
+    /// With the defaults above.
+    pub fn new() -> Self {
+        Self { path: "/feedback".to_owned(), origins: Vec::new(), subject: Subject::default() }
+    }
+
+    /// Where feedback is taken. The module for browsers is at this path and `.js`.
+    pub fn with_path(mut self, path: impl Into<String>) -> Self {
+        self.path = path.into();
+        self
+    }
+
+    /// The origins whose pages may send feedback, beside the service's own.
+    pub fn with_allowed_origins(mut self, origins: impl IntoIterator<Item = HeaderValue>) -> Self {
+        self.origins = origins.into_iter().collect();
+        self
+    }
+
+    /// Says who is signed in, from headers and what middleware left in the request's extensions:
+    /// for tickets that were issued to a subject
+    /// ([`TicketOptions::with_subject`](crate::TicketOptions::with_subject)).
+    pub fn with_subject(
+        mut self,
+        subject: impl Fn(SubjectOf<'_>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.subject = Subject::new(subject);
+        self
+    }
+}
+
+impl Default for FeedbackRoutes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A router with two routes: `POST /feedback` takes feedback, `GET /feedback.js` gives browsers the
+/// module that sends it.
+///
+/// # Feedback
+///
+/// JSON of at most 16 KiB: `{"ticket": "…", "feedback": {…}, "id": "…"}`. The ticket says what it is
+/// about; `feedback` merges into what was said before, `null` retracts; `id`, which may be missing,
+/// names the submission, so that one sent twice counts once. As content type `application/json` and
+/// what `navigator.sendBeacon` sends, `text/plain` or none, are taken.
+///
+/// | status | |
+/// | --- | --- |
+/// | 204 | taken |
+/// | 400 | no JSON, or no ticket |
+/// | 403 | a ticket with a bad signature, of someone else, or that doesn't allow one of the keys |
+/// | 410 | an expired ticket |
+/// | 413 | more than 16 KiB |
+/// | 415 | another content type |
+/// | 422 | feedback beyond the [limits](mod@crate::enrich): key and limit are named |
+/// | 503 | the queue is full, or there is no layer or key; with `Retry-After` |
+///
+/// Nothing of a submission is kept unless the answer is 204; every other one has a
+/// [problem](Problem) as its body.
+pub fn feedback_routes<S: Clone + Send + Sync + 'static>(routes: FeedbackRoutes) -> Router<S> {
+    let FeedbackRoutes { path, origins, subject } = routes;
+    let module = format!("{path}.js");
+    let cors = CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([CONTENT_TYPE])
+        .allow_credentials(true) // beacons always have them
+        .max_age(Duration::from_secs(60 * 60));
+    Router::new()
+        .route(&path, post(take).with_state(Arc::new(subject)))
+        .route(&module, get(give_module))
+        .layer(cors)
+}
+
+/// What a browser sends.
+#[derive(Deserialize)]
+struct Submission {
+    ticket: String,
+    feedback: Map<String, Value>,
+    #[serde(default)]
+    id: Option<String>,
+}
+
+async fn take(
+    State(subject): State<Arc<Subject>>,
+    request: Request,
+) -> Result<StatusCode, Problem> {
+    let (parts, body) = request.into_parts();
+    check_content_type(&parts.headers)?;
+    let subject = subject.of(&parts.headers, &parts.extensions);
+    let body = read(body).await?;
+    let submission: Submission = serde_json::from_slice(&body).map_err(|error| {
+        // What it says names a place and what was expected there, never what was sent.
+        let detail = format!("this is no submission: {}", place(&error));
+        Problem::new(StatusCode::BAD_REQUEST, "malformed", detail)
+    })?;
+    let Submission { ticket, feedback, id } = submission;
+    let ticket = ticket::verify_here(&ticket, subject.as_deref())?;
+    attach(&ticket, &feedback, id)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn attach(
+    ticket: &Ticket,
+    feedback: &Map<String, Value>,
+    id: Option<String>,
+) -> Result<(), Problem> {
+    let enricher = match ticket.span_context() {
+        Some(_) => {
+            let request = enrich::current_span().target(ticket);
+            let request = match id {
+                Some(id) => request.id(id),
+                None => request,
+            };
+            request.feedback(feedback)
+        }
+        None => {
+            let request = enrich::session().target(ticket);
+            let request = match id {
+                Some(id) => request.id(id),
+                None => request,
+            };
+            request.feedback(feedback)
+        }
+    };
+    match enricher.apply_whole().errors().next() {
+        Some(error) => Err(Problem::from(error)),
+        None => Ok(()),
+    }
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let essence = given.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+    let is_taken = ["application/json", "text/plain", ""];
+    if is_taken.iter().any(|taken| essence.trim().eq_ignore_ascii_case(taken)) {
+        return Ok(());
+    }
+    let detail = "send JSON, as application/json or text/plain";
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", detail))
+}
+
+async fn read(body: Body) -> Result<axum::body::Bytes, Problem> {
+    match Limited::new(body, MOST_BYTES).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let detail = "a submission has at most 16 KiB: leave something out";
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail))
+        }
+        Err(_) => {
+            let detail = "the body was cut off: send it again";
+            Err(Problem::new(StatusCode::BAD_REQUEST, "cut_off", detail))
+        }
+    }
+}
+
+fn place(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Data => {
+            "it needs a `ticket`, a text, and `feedback`, an object"
+        }
+        _ => "it isn't JSON",
+    };
+    format!("{what} (line {}, column {})", error.line(), error.column())
+}
+
+async fn give_module(headers: HeaderMap) -> Response {
+    const TAG: &str = concat!("\"", env!("CARGO_PKG_VERSION"), "\"");
+    let is_known = headers.get(IF_NONE_MATCH).is_some_and(|known| known == TAG);
+    let headers = [
+        (CONTENT_TYPE, "text/javascript; charset=utf-8"),
+        (CACHE_CONTROL, "public, max-age=3600"),
+        (ETAG, TAG),
+    ];
+    match is_known {
+        true => (StatusCode::NOT_MODIFIED, headers).into_response(),
+        false => (headers, MODULE).into_response(),
+    }
+}

@@ -1,0 +1,134 @@
+//! The layer's service and its future.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use http::{HeaderValue, Request, Response};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+use tracing::Span;
+use tracing::instrument::{Instrument, Instrumented};
+
+use super::{Settings, TICKET_HEADER, session, span};
+use crate::capture::SpanExt;
+use crate::propagation;
+use crate::session::Session;
+use crate::ticket::{self, Ticket, TicketOptions};
+
+/// What [`FeedbackHttpLayer`](super::FeedbackHttpLayer) makes of a service.
+#[derive(Clone, Debug)]
+pub struct FeedbackHttpService<S> {
+    inner: S,
+    settings: Arc<Settings>,
+}
+
+impl<S> FeedbackHttpService<S> {
+    pub(super) fn new(inner: S, settings: Settings) -> Self {
+        Self { inner, settings: Arc::new(settings) }
+    }
+
+    /// The span of a request, with its place in the trace and its session.
+    fn span<B>(&self, request: &mut Request<B>) -> Span {
+        let parent = propagation::extract(request.headers());
+        let span = if self.settings.opens_span { span::open(request) } else { Span::current() };
+        let of_baggage = parent.get::<Session>().cloned();
+        // A span that has started stays where it is, and one that no layer captures has no place.
+        let _ = span.set_parent(parent);
+
+        let ticket = self.ticket(request);
+        let joined = session::of(&self.settings, request.headers(), ticket.as_ref());
+        let joined = joined.or(of_baggage);
+        let session = joined.or_else(|| self.settings.starts_sessions.then(Session::new));
+        if let Some(session) = session {
+            let _ = span.set_session(&session);
+            request.extensions_mut().insert(session);
+        }
+        if let Some(ticket) = ticket {
+            request.extensions_mut().insert(ticket);
+        }
+        span
+    }
+
+    /// The ticket that a request brings. One that is refused joins nothing, and is counted.
+    fn ticket<B>(&self, request: &Request<B>) -> Option<Ticket> {
+        let text = request.headers().get(TICKET_HEADER)?.to_str().ok()?;
+        let subject = self.settings.subject.of(request.headers(), request.extensions());
+        ticket::verify_here(text, subject.as_deref()).ok()
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for FeedbackHttpService<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let span = self.span(&mut request);
+        let future = span.in_scope(|| self.inner.call(request)).instrument(span.clone());
+        let opens_span = self.settings.opens_span;
+        ResponseFuture { future, span, opens_span, tickets: self.settings.tickets.clone() }
+    }
+}
+
+pin_project! {
+    /// A response on its way.
+    #[derive(Debug)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        future: Instrumented<F>,
+        span: Span,
+        opens_span: bool,
+        tickets: Option<TicketOptions>,
+    }
+}
+
+impl<F, R, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut result = ready!(this.future.poll(cx));
+        match &mut result {
+            Ok(response) => {
+                if *this.opens_span {
+                    span::answered(this.span, response.status());
+                }
+                if let Some(ticket) = this.tickets.take().and_then(|told| issue(this.span, &told)) {
+                    response.headers_mut().insert(TICKET_HEADER, ticket);
+                }
+            }
+            Err(_) if *this.opens_span => span::failed(this.span, std::any::type_name::<E>()),
+            Err(_) => {}
+        }
+        // The span ends with the response, not with its future.
+        *this.span = Span::none();
+        Poll::Ready(result)
+    }
+}
+
+/// The ticket for a response. Why there is none is said once.
+fn issue(span: &Span, options: &TicketOptions) -> Option<HeaderValue> {
+    static HAS_SAID_WHY: AtomicBool = AtomicBool::new(false);
+    match span.ticket_with(options) {
+        Ok(ticket) => HeaderValue::from_str(ticket.as_str()).ok(),
+        Err(error) => {
+            if !HAS_SAID_WHY.swap(true, Ordering::Relaxed) {
+                tracing::warn!(target: "tracing_feedback", %error, "responses go without a ticket");
+            }
+            None
+        }
+    }
+}

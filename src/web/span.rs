@@ -1,0 +1,94 @@
+//! The server span, by the [semantic conventions for HTTP](https://opentelemetry.io/docs/specs/semconv/http/http-spans/).
+
+use http::header::{HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Version};
+use tracing::Span;
+use tracing::field::Empty;
+
+/// The span of `request`.
+pub(super) fn open<B>(request: &Request<B>) -> Span {
+    let (method, original) = method(request.method());
+    let route = route(request);
+    let name = match route {
+        Some(route) => format!("{method} {route}"),
+        None => method.to_owned(),
+    };
+    let (address, port) = server(request);
+    tracing::info_span!(
+        "request",
+        "otel.name" = name,
+        "otel.kind" = "server",
+        "http.request.method" = method,
+        "http.request.method_original" = original,
+        "http.route" = route,
+        "url.path" = request.uri().path(),
+        "url.scheme" = request.uri().scheme_str().unwrap_or("http"),
+        "server.address" = address,
+        "server.port" = port,
+        "user_agent.original" = text(request.headers(), &USER_AGENT),
+        "network.protocol.version" = version(request.version()),
+        "http.response.status_code" = Empty,
+        "error.type" = Empty,
+        "otel.status_code" = Empty,
+    )
+}
+
+/// The response has begun. An error of the client is none of the server's.
+pub(super) fn answered(span: &Span, status: StatusCode) {
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        failed(span, status.as_str());
+    }
+}
+
+/// There is no response, or one that says that the server failed.
+pub(super) fn failed(span: &Span, error_type: &str) {
+    span.record("error.type", error_type);
+    span.record("otel.status_code", "ERROR");
+}
+
+/// A method that is known, and one that isn't as it was sent.
+fn method(method: &Method) -> (&str, Option<&str>) {
+    const KNOWN: [&str; 9] =
+        ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+    match method.as_str() {
+        known if KNOWN.contains(&known) => (known, None),
+        other => ("_OTHER", Some(other)),
+    }
+}
+
+#[cfg(feature = "axum")]
+fn route<B>(request: &Request<B>) -> Option<&str> {
+    request.extensions().get::<axum::extract::MatchedPath>().map(|path| path.as_str())
+}
+
+#[cfg(not(feature = "axum"))]
+fn route<B>(_: &Request<B>) -> Option<&str> {
+    None
+}
+
+/// The name and port by which the client knows the server.
+fn server<B>(request: &Request<B>) -> (Option<String>, Option<u16>) {
+    let host = text(request.headers(), &HOST);
+    let authority = match request.uri().authority() {
+        Some(authority) => Some(authority.clone()),
+        None => host.and_then(|host| host.parse::<http::uri::Authority>().ok()),
+    };
+    let Some(authority) = authority else { return (None, None) };
+    (Some(authority.host().to_owned()), authority.port_u16())
+}
+
+fn version(version: Version) -> Option<&'static str> {
+    match version {
+        Version::HTTP_09 => Some("0.9"),
+        Version::HTTP_10 => Some("1.0"),
+        Version::HTTP_11 => Some("1.1"),
+        Version::HTTP_2 => Some("2"),
+        Version::HTTP_3 => Some("3"),
+        _ => None,
+    }
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
+}

@@ -1,0 +1,411 @@
+//! The edge of a service over real HTTP: traces and sessions come in, tickets go out, feedback comes
+//! back.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use axum::extract::Path;
+use axum::middleware::{Next, from_fn};
+use axum::routing::get;
+use axum::{Json, Router};
+use opentelemetry::trace::{SpanId, SpanKind};
+use reqwest::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, ETAG, RETRY_AFTER};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber;
+use tracing_feedback::collector::ReceivedSpan;
+use tracing_feedback::web::{FeedbackHttpLayer, FeedbackRoutes, TICKET_HEADER, feedback_routes};
+use tracing_feedback::{Session, SpanExt, Ticket, TicketError, TicketKeys, TicketOptions};
+
+use crate::Rig;
+use crate::show::{one, status};
+
+/// A service on a loopback port, until it is dropped.
+struct Service {
+    url: String,
+    runtime: tokio::runtime::Runtime,
+    client: reqwest::Client,
+}
+
+impl Service {
+    /// Everything in it happens in the subscriber of `rig`.
+    fn start(rig: &Rig, router: Router) -> Self {
+        Self::within(rig.dispatch.clone(), router)
+    }
+
+    fn within(dispatch: Dispatch, router: Router) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        listener.set_nonblocking(true).unwrap();
+        let router = router.layer(from_fn(move |request: axum::extract::Request, next: Next| {
+            next.run(request).with_subscriber(dispatch.clone())
+        }));
+        runtime.spawn(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            axum::serve(listener, router).await.unwrap();
+        });
+        // Every client asks for a provider, also one that never sees TLS.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self { url, runtime, client: reqwest::Client::new() }
+    }
+
+    fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
+        let mut request = self.client.request(method, format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.runtime.block_on(request.body(body.to_owned()).send()).unwrap()
+    }
+
+    fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response {
+        self.send(Method::GET, path, headers, "")
+    }
+
+    fn submit(&self, submission: &Value) -> (StatusCode, Value) {
+        self.post(&submission.to_string(), &[("content-type", "application/json")])
+    }
+
+    /// Status and body, a problem unless it was taken.
+    fn post(&self, body: &str, headers: &[(&str, &str)]) -> (StatusCode, Value) {
+        let response = self.send(Method::POST, "/feedback", headers, body);
+        let status = response.status();
+        let is_busy = status == StatusCode::SERVICE_UNAVAILABLE;
+        assert_eq!(response.headers().contains_key(RETRY_AFTER), is_busy, "{response:?}");
+        if status == StatusCode::NO_CONTENT {
+            return (status, Value::Null);
+        }
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        let body = self.runtime.block_on(response.text()).unwrap();
+        let problem: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(problem["status"], status.as_u16());
+        (status, problem)
+    }
+}
+
+fn keys() -> TicketKeys {
+    TicketKeys::new([[7; 32]]).unwrap()
+}
+
+fn rig() -> Rig {
+    Rig::with(|builder| builder.with_ticket_keys(keys()).with_session_propagation(true))
+}
+
+fn answering(layer: FeedbackHttpLayer) -> Router {
+    let router = Router::new()
+        .route("/answer/{id}", get(async |Path(id): Path<u32>| format!("answer {id}")))
+        .route("/fails", get(async || StatusCode::BAD_GATEWAY));
+    router.layer(layer)
+}
+
+/// The spans of the server, once they have arrived.
+fn served(rig: &Rig) -> Vec<ReceivedSpan> {
+    rig.telemetry.flush().unwrap();
+    let spans = rig.collector.spans();
+    spans.into_iter().filter(|span| span.kind == SpanKind::Server).collect()
+}
+
+fn ticket_of(response: &Response) -> String {
+    response.headers()[TICKET_HEADER.as_str()].to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_request_continues_its_callers_trace_in_a_server_span() {
+    let rig = rig();
+    let service = Service::start(&rig, answering(FeedbackHttpLayer::new()));
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let headers = [("traceparent", traceparent), ("user-agent", "browser/1")];
+    assert_eq!(service.get("/answer/42?token=secret", &headers).status(), StatusCode::OK);
+
+    rig.telemetry.flush().unwrap();
+    let span = one(&rig.collector, "GET /answer/{id}");
+    assert_eq!(span.trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(span.parent_span_id, SpanId::from(0xb7ad_6b71_6920_3331));
+    let port = service.url.rsplit(':').next().unwrap().parse::<i64>().unwrap();
+    let expected = json!({
+        "http.request.method": "GET",
+        "http.response.status_code": 200,
+        "http.route": "/answer/{id}",
+        "network.protocol.version": "1.1",
+        "server.address": "127.0.0.1",
+        "server.port": port,
+        "url.path": "/answer/42",
+        "url.scheme": "http",
+        "user_agent.original": "browser/1",
+    });
+    for (key, value) in expected.as_object().unwrap() {
+        let expected = match value {
+            Value::Number(number) => number.to_string(),
+            value => value.as_str().unwrap().to_owned(),
+        };
+        assert_eq!(span.attributes[key.as_str()].to_string().trim_matches('"'), expected, "{key}");
+    }
+    assert!(!format!("{span:?}").contains("secret"));
+    assert_eq!(status(&span), "unset");
+}
+
+#[test]
+fn errors_of_the_server_are_its_spans_and_those_of_clients_are_not() {
+    let rig = rig();
+    let service = Service::start(&rig, answering(FeedbackHttpLayer::new()));
+    service.get("/fails", &[]);
+    service.get("/answer/none", &[]);
+    service.send(Method::from_bytes(b"BREW").unwrap(), "/answer/1", &[], "");
+    rig.telemetry.flush().unwrap();
+    let failed = one(&rig.collector, "GET /fails");
+    assert_eq!(failed.attributes["error.type"], "502");
+    assert!(status(&failed).starts_with("error"), "{}", status(&failed));
+    let refused = one(&rig.collector, "GET /answer/{id}");
+    assert_eq!(refused.attributes["http.response.status_code"], 400);
+    assert_eq!(status(&refused), "unset");
+    let other = one(&rig.collector, "_OTHER /answer/{id}");
+    assert_eq!(other.attributes["http.request.method_original"], "BREW");
+}
+
+#[test]
+fn the_span_around_the_service_can_do_as_well() {
+    let rig = rig();
+    let inner = answering(FeedbackHttpLayer::new().with_span(false).with_new_sessions(true));
+    let router = inner.layer(from_fn(async |request: axum::extract::Request, next: Next| {
+        use tracing::Instrument;
+        next.run(request).instrument(tracing::info_span!("of the service")).await
+    }));
+    let service = Service::start(&rig, router);
+    service.get("/answer/1", &[]);
+    rig.telemetry.flush().unwrap();
+    assert_eq!(rig.collector.spans().len(), 1);
+    assert!(one(&rig.collector, "of the service").attributes.contains_key("session.id"));
+}
+
+#[test]
+fn a_session_is_joined_by_proof_or_by_the_services_word() {
+    let rig = rig();
+    let layer = FeedbackHttpLayer::new()
+        .with_trusted_session_header("x-session".parse().unwrap())
+        .with_trusted_session_cookie("session");
+    let service = Service::start(&rig, answering(layer));
+    let session = Session::with_id("conversation-42").unwrap();
+    let ticket = rig.run(|| session.ticket().unwrap());
+    let foreign =
+        Rig::with(|builder| builder.with_ticket_keys(TicketKeys::new([[8; 32]]).unwrap()));
+    let forged = foreign.run(|| session.ticket().unwrap());
+
+    let joined = |headers: &[(&str, &str)]| {
+        rig.collector.clear();
+        service.get("/answer/1", headers);
+        let span = served(&rig).remove(0);
+        span.attributes.get("session.id").map(|id| id.to_string().trim_matches('"').to_owned())
+    };
+    assert_eq!(joined(&[]), None);
+    assert_eq!(joined(&[("feedback-ticket", ticket.as_str())]).unwrap(), "conversation-42");
+    assert_eq!(joined(&[("feedback-ticket", forged.as_str())]), None);
+    assert_eq!(joined(&[("x-session", "of the gateway")]), None); // no id of a session
+    assert_eq!(joined(&[("x-session", "of-the-gateway")]).unwrap(), "of-the-gateway");
+    assert_eq!(joined(&[("cookie", "a=b; session=\"of-a-cookie\"")]).unwrap(), "of-a-cookie");
+    assert_eq!(joined(&[("baggage", "session.id=of-baggage")]).unwrap(), "of-baggage");
+    assert_eq!(rig.telemetry.stats().refused["bad_signature"], 1);
+}
+
+#[test]
+fn what_the_service_does_not_trust_joins_nothing() {
+    let rig = Rig::with(|builder| builder.with_ticket_keys(keys()));
+    let layer = FeedbackHttpLayer::new().with_new_sessions(true);
+    let service = Service::start(&rig, answering(layer));
+    let claims = [
+        ("x-session", "claimed"),
+        ("cookie", "session=claimed"),
+        ("baggage", "session.id=claimed"),
+    ];
+    service.get("/answer/1", &claims);
+    service.get("/answer/2", &claims);
+    let ids: Vec<_> =
+        served(&rig).iter().map(|span| span.attributes["session.id"].to_string()).collect();
+    assert_eq!(ids.len(), 2);
+    assert_ne!(ids[0], ids[1]); // each has started one of its own
+    assert!(!ids.iter().any(|id| id.contains("claimed")));
+}
+
+#[test]
+fn feedback_comes_back_with_the_ticket_of_an_answer() {
+    let rig = rig();
+    let layer = FeedbackHttpLayer::new().with_new_sessions(true).with_tickets(TicketOptions::new());
+    let router = answering(layer).merge(feedback_routes(FeedbackRoutes::new()));
+    let service = Service::start(&rig, router);
+    let ticket = ticket_of(&service.get("/answer/1", &[]));
+    let say = |feedback: Value, id: &str| {
+        let submission = json!({ "ticket": ticket, "feedback": feedback, "id": id });
+        assert_eq!(service.submit(&submission).0, StatusCode::NO_CONTENT);
+    };
+    say(json!({ "rating": true, "comment": "right" }), "first");
+    say(json!({ "rating": true, "comment": "right" }), "first"); // sent again
+    say(json!({ "rating": false }), "second"); // a change of mind
+    say(json!({ "comment": null, "edits": [{ "value": "Albany" }] }), "third");
+
+    let span = served(&rig).remove(0);
+    let feedback = rig.collector.feedback(span.trace_id, span.span_id);
+    let feedback: Vec<_> = feedback.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!(feedback, ["feedback.edits.0.value=\"Albany\"", "feedback.rating=false"]);
+    let carriers = rig.collector.spans().into_iter().filter(|span| span.is_carrier());
+    let sessions: Vec<_> = carriers.map(|span| span.attributes["session.id"].clone()).collect();
+    assert_eq!(sessions, vec![span.attributes["session.id"].clone(); 4]);
+}
+
+#[test]
+fn what_browsers_send_when_a_page_goes_is_taken() {
+    let rig = rig();
+    let service = Service::start(&rig, feedback_routes(FeedbackRoutes::new()));
+    let ticket = rig.run(|| tracing::info_span!("answer").ticket().unwrap());
+    let submission = json!({ "ticket": ticket, "feedback": { "copied": true } }).to_string();
+    for content_type in ["text/plain;charset=UTF-8", "Application/JSON; charset=utf-8"] {
+        let answer = service.post(&submission, &[("content-type", content_type)]);
+        assert_eq!(answer.0, StatusCode::NO_CONTENT, "{content_type}");
+    }
+    assert_eq!(service.post(&submission, &[]).0, StatusCode::NO_CONTENT); // a blob without a type
+    rig.telemetry.flush().unwrap();
+    assert_eq!(rig.collector.spans().iter().filter(|span| span.is_carrier()).count(), 3);
+}
+
+#[test]
+fn what_is_refused_says_why_and_leaves_nothing() {
+    let rig = rig();
+    let service = Service::start(&rig, feedback_routes(FeedbackRoutes::new()));
+    let span = rig.run(|| tracing::info_span!("answer"));
+    let ticket = rig.run(|| span.ticket().unwrap());
+    let refused = |submission: Value, expected: u16, reason: &str, detail: &str| {
+        let (status, problem) = service.submit(&submission);
+        assert_eq!((status.as_u16(), problem["reason"].as_str()), (expected, Some(reason)));
+        assert!(problem["detail"].as_str().unwrap().contains(detail), "{problem}");
+    };
+    let good = json!({ "rating": 5 });
+
+    refused(json!({ "feedback": good }), 400, "malformed", "`ticket`");
+    refused(json!({ "ticket": ticket, "feedback": [1] }), 400, "malformed", "object");
+    refused(json!({ "ticket": "(none)", "feedback": good }), 400, "malformed", "no ticket");
+    let mut forged = ticket.to_string();
+    let last = if forged.pop() == Some('A') { 'B' } else { 'A' };
+    forged.insert(forged.len() - 20, last); // another signature of the same length
+    refused(json!({ "ticket": forged, "feedback": good }), 403, "bad_signature", "not one of");
+    let mine = TicketOptions::new().with_subject("me");
+    let mine = rig.run(|| span.ticket_with(&mine).unwrap());
+    refused(json!({ "ticket": mine, "feedback": good }), 403, "subject_missing", "someone else");
+    let narrow = TicketOptions::new().with_keys(["rating"]);
+    let narrow = rig.run(|| span.ticket_with(&narrow).unwrap());
+    let more = json!({ "rating": 5, "comment": "no" });
+    refused(json!({ "ticket": narrow, "feedback": more }), 403, "not_allowed", "feedback.comment");
+    let short = TicketOptions::new().with_time_to_live(Duration::from_millis(1));
+    let short = rig.run(|| span.ticket_with(&short).unwrap());
+    let verifier = rig.telemetry.ticket_verifier();
+    while verifier.verify(short.as_str()) != Err(TicketError::Expired) {
+        std::thread::yield_now();
+    }
+    refused(json!({ "ticket": short, "feedback": good }), 410, "expired", "expired");
+    let deep = json!({ "rating": 5, "a": [[[1]]] });
+    refused(json!({ "ticket": ticket, "feedback": deep }), 422, "too_deep", "feedback.a.0.0");
+    let many: serde_json::Map<_, _> = (0..124).map(|n| (format!("k{n}"), n.into())).collect();
+    refused(json!({ "ticket": ticket, "feedback": many }), 422, "limit_exceeded", "128");
+
+    assert_eq!(service.post("{", &[]).0, 400);
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    assert_eq!(service.post("rating=5", &form).0, 415);
+    let long = json!({ "ticket": ticket, "feedback": { "comment": "x".repeat(16 * 1024) } });
+    assert_eq!(service.submit(&long).0, 413);
+
+    drop(span);
+    rig.telemetry.flush().unwrap();
+    assert_eq!(rig.collector.spans().iter().filter(|span| span.is_carrier()).count(), 0);
+}
+
+#[test]
+fn a_service_that_can_take_nothing_now_says_so() {
+    let submission = json!({ "ticket": "any", "feedback": { "rating": 5 } });
+    let without_keys = Rig::new();
+    let service = Service::start(&without_keys, feedback_routes(FeedbackRoutes::new()));
+    assert_eq!(service.submit(&submission).1["reason"], "no_keys");
+
+    let service = Service::within(Dispatch::none(), feedback_routes(FeedbackRoutes::new()));
+    assert_eq!(service.submit(&submission).1["reason"], "not_installed");
+
+    let rig = rig();
+    let service = Service::start(&rig, feedback_routes(FeedbackRoutes::new()));
+    let ticket = rig.run(|| tracing::info_span!("answer").ticket().unwrap());
+    rig.telemetry.shutdown().unwrap();
+    let (status, problem) = service.submit(&json!({ "ticket": ticket, "feedback": { "a": 1 } }));
+    assert_eq!((status.as_u16(), &problem["reason"]), (503, &json!("shut_down")));
+}
+
+#[test]
+fn a_ticket_of_someone_counts_where_they_are_signed_in() {
+    let rig = rig();
+    let routes = FeedbackRoutes::new()
+        .with_subject(|request| Some(request.headers.get("x-user")?.to_str().ok()?.to_owned()));
+    let service = Service::start(&rig, feedback_routes(routes));
+    let mine = TicketOptions::new().with_subject("me");
+    let ticket = rig.run(|| tracing::info_span!("answer").ticket_with(&mine).unwrap());
+    let body = json!({ "ticket": ticket, "feedback": { "rating": 5 } }).to_string();
+    assert_eq!(service.post(&body, &[("x-user", "me")]).0, StatusCode::NO_CONTENT);
+    let (status, problem) = service.post(&body, &[("x-user", "you")]);
+    assert_eq!((status.as_u16(), &problem["reason"]), (403, &json!("wrong_subject")));
+}
+
+#[test]
+fn pages_of_other_origins_are_let_in_by_name() {
+    let rig = rig();
+    let routes =
+        FeedbackRoutes::new().with_allowed_origins(["https://shop.example".parse().unwrap()]);
+    let service = Service::start(&rig, feedback_routes(routes));
+    let allowed = |origin: &str| {
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "content-type"),
+        ];
+        let response = service.send(Method::OPTIONS, "/feedback", &headers, "");
+        response.headers().get(ACCESS_CONTROL_ALLOW_ORIGIN).cloned()
+    };
+    assert_eq!(allowed("https://shop.example").unwrap(), "https://shop.example");
+    assert_eq!(allowed("https://evil.example"), None);
+}
+
+#[test]
+fn browsers_get_the_module_once() {
+    let rig = rig();
+    let routes = FeedbackRoutes::new().with_path("/api/feedback");
+    let service = Service::start(&rig, feedback_routes(routes));
+    let response = service.get("/api/feedback.js", &[]);
+    assert_eq!(response.headers()[CONTENT_TYPE], "text/javascript; charset=utf-8");
+    let tag = response.headers()[ETAG].to_str().unwrap().to_owned();
+    let module = service.runtime.block_on(response.text()).unwrap();
+    assert!(module.len() < 2048 && module.contains("sendBeacon"), "{module}");
+    let again = service.get("/api/feedback.js", &[("if-none-match", &tag)]);
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+}
+
+#[test]
+fn handlers_ask_for_a_session_and_a_ticket() {
+    let rig = rig();
+    let router = Router::new()
+        .route("/session", get(async |session: Session| session.id().to_owned()))
+        .route("/maybe", get(async |session: Option<Session>| Json(session.is_some())))
+        .route("/ticket", get(async |ticket: Ticket| ticket.to_string()));
+    let service = Service::start(&rig, router.layer(FeedbackHttpLayer::new()));
+    let session = Session::with_id("conversation-42").unwrap();
+    let ticket = rig.run(|| session.ticket().unwrap());
+    let text = |path: &str, headers: &[(&str, &str)]| {
+        let response = service.get(path, headers);
+        let status = response.status();
+        (status.as_u16(), service.runtime.block_on(response.text()).unwrap())
+    };
+    let header = [("feedback-ticket", ticket.as_str())];
+    assert_eq!(text("/session", &header), (200, "conversation-42".to_owned()));
+    assert_eq!(text("/maybe", &header).1, "true");
+    assert_eq!(text("/maybe", &[]).1, "false");
+    assert_eq!(text("/session", &[]).0, 400);
+    assert_eq!(text("/ticket", &header), (200, ticket.to_string()));
+    assert_eq!(text("/ticket", &[]).0, 400);
+    assert_eq!(text("/ticket", &[("feedback-ticket", "none")]).0, 400);
+}
