@@ -118,8 +118,23 @@ fn propagator() -> FeedbackPropagator {
     }
 }
 
-/// A map of header names and values: `HashMap<String, String>`, and `http::HeaderMap` with the
-/// feature `http` (part of every protocol).
+/// A map of header names and values: `HashMap<String, String>`, `http::HeaderMap` with the feature
+/// `http` (part of every protocol; `reqwest` takes it too), and `tonic::metadata::MetadataMap` with
+/// the feature `grpc`.
+///
+/// ```
+/// # #[cfg(feature = "grpc")] {
+/// # use tracing_subscriber::prelude::*;
+/// # let (layer, _telemetry) = tracing_feedback::builder().build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// use tracing_feedback::propagation;
+///
+/// let mut request = tonic::Request::new(());
+/// propagation::inject_span(&tracing::info_span!("call"), request.metadata_mut());
+/// assert!(request.metadata().contains_key("traceparent"));
+/// # }
+/// # Ok::<(), tracing_feedback::BuildError>(())
+/// ```
 pub trait Headers: sealed::Sealed {}
 
 impl<T: sealed::Sealed> Headers for T {}
@@ -203,6 +218,18 @@ mod sealed {
 
             fn extractor(&self) -> Box<dyn Extractor + '_> {
                 Box::new(Strings(self))
+            }
+        }
+
+        /// Metadata of gRPC is headers of HTTP.
+        #[cfg(feature = "grpc")]
+        impl Sealed for tonic::metadata::MetadataMap {
+            fn injector(&mut self) -> Box<dyn Injector + '_> {
+                AsMut::<HeaderMap>::as_mut(self).injector()
+            }
+
+            fn extractor(&self) -> Box<dyn Extractor + '_> {
+                AsRef::<HeaderMap>::as_ref(self).extractor()
             }
         }
     }

@@ -21,9 +21,10 @@ use tracing_subscriber::prelude::*;
 
 /// A collector, and a subscriber whose only layer sends there.
 struct Rig {
-    collector: Collector,
     telemetry: Telemetry,
     dispatch: tracing::Dispatch,
+    /// Dropped last: what is still on its way can arrive.
+    collector: Collector,
 }
 
 impl Rig {
