@@ -81,7 +81,7 @@
 //!
 //! # Features
 //!
-//! With the crates each adds to the 88 of `default`, this one included.
+//! With the crates each adds to the 91 of `default`, this one included.
 //!
 //! | feature | | crates |
 //! | --- | --- | --- |
@@ -95,6 +95,8 @@
 //! | `env-filter` | the full grammar of `EnvFilter` in `FEEDBACK_TRACE_FILTER` and `RUST_LOG` | 3 |
 //! | `http` | `http::HeaderMap` in [`propagation`]; part of every protocol | 0 |
 //! | `tickets` | [`Ticket`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Ticket.html): signed, for feedback that comes back from a browser or another service | 3 |
+//! | `tower` | [`web`](https://docs.rs/tracing-feedback/latest/tracing_feedback/web/): a tower layer for the edge of a service; brings `tickets` | 3 |
+//! | `axum` | `web` for axum: the routes that take feedback, and extractors; brings `tower` | 11 |
 //! | `collector` | [`collector`](https://docs.rs/tracing-feedback/latest/tracing_feedback/collector/): an OTLP receiver in-process, for tests | 19 |
 //!
 //! The README has the table of environment variables, what lands where, and how to move here from
