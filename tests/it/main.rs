@@ -11,6 +11,7 @@ mod payloads;
 mod pipeline;
 mod sessions;
 mod show;
+mod tickets;
 
 use std::time::Duration;
 
