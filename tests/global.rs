@@ -38,6 +38,7 @@ fn part() {
         Ok("talkative") => talkative(),
         Ok("two layers") => two_layers(),
         Ok("init twice") => init_twice(),
+        Ok("tickets") => tickets(),
         Ok(other) => panic!("no such part: {other}"),
         Err(_) => {}
     }
@@ -502,4 +503,36 @@ fn two_layers() {
     assert_eq!(to_second.stats().exported, 0);
     to_second.shutdown().unwrap();
     assert_eq!(collector.tree(), "span\n".repeat(3));
+}
+
+#[test]
+fn ticket_keys_of_the_environment() {
+    const KEYS: &str = "UjGNnMuuKexd4cZLLhxVsmmmZ-WzgHTBGWHqPO3pXqA,\
+                        b8ZOJZnSOZd1BAsaz4FrxRIAV1ngyGkTTVpGBWi7Sb0=";
+    let played =
+        |keys| play("tickets", &[("FEEDBACK_TICKET_KEYS", keys), ("OTEL_TRACES_EXPORTER", "none")]);
+    let text = played(KEYS);
+    assert!(text.contains("issued: true, keys: 2, strict: true"), "{text}");
+    let text = played("s3cret,s3cret");
+    assert!(text.contains("issued: false, keys: 0, strict: false"), "{text}");
+    assert!(text.contains("FEEDBACK_TICKET_KEYS"), "{text}");
+    assert!(!text.contains("s3cret"), "{text}");
+    let text = played("");
+    assert!(text.contains("issued: false, keys: 0, strict: true"), "{text}");
+    assert!(text.contains("with_ticket_keys"), "{text}");
+}
+
+/// Whether a ticket is issued, and what is said where keys are malformed.
+fn tickets() {
+    let strict = tracing_feedback::builder().with_strict_env(true).build();
+    if let Err(error) = &strict {
+        println!("{error}");
+    }
+    let telemetry = tracing_feedback::init().unwrap();
+    let ticket = info_span!("answer").ticket();
+    if let Err(error) = &ticket {
+        println!("{error}");
+    }
+    let (keys, strict) = (telemetry.ticket_keys().len(), strict.is_ok());
+    println!("issued: {}, keys: {keys}, strict: {strict}", ticket.is_ok());
 }

@@ -11,6 +11,7 @@ mod payloads;
 mod pipeline;
 mod sessions;
 mod show;
+mod tickets;
 mod web;
 
 use std::time::Duration;
