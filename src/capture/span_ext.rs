@@ -124,6 +124,7 @@ pub trait SpanExt: sealed::Sealed {
     /// let ticket = telemetry.ticket_verifier().verify(&text)?;
     /// let about = ticket.span_context().unwrap();
     /// assert_eq!(about.span_id(), span.span_context()?.span_id());
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[cfg(feature = "tickets")]

@@ -454,6 +454,7 @@ impl Builder {
     /// let (layer, _telemetry) = tracing_feedback::builder().with_ticket_keys(keys).build()?;
     /// # let _default = tracing_subscriber::registry().with(layer).set_default();
     /// assert!(tracing::info_span!("answer").ticket().is_ok());
+    /// # _telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_ticket_keys(mut self, keys: TicketKeys) -> Self {

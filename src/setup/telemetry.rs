@@ -149,6 +149,7 @@ impl Telemetry {
     ///
     /// let verifier = telemetry.ticket_verifier(); // cheap to clone, for every handler
     /// assert_eq!(verifier.verify(ticket.as_str())?, ticket);
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[cfg(feature = "tickets")]

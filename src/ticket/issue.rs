@@ -78,6 +78,7 @@ pub fn ticket() -> Result<Ticket, TicketError> {
 /// assert!(verifier.clone().with_subject("user-17").verify(&text).is_ok());
 /// let other = verifier.with_subject("user-18").verify(&text);
 /// assert_eq!(other, Err(TicketError::WrongSubject));
+/// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn ticket_with(options: &TicketOptions) -> Result<Ticket, TicketError> {

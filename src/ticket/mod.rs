@@ -62,6 +62,7 @@ use binary::Contents;
 /// let outcome = enrich_span!(target = &ticket, metrics = { "score": 1.0 });
 /// let key = "metrics.score".to_owned();
 /// assert_eq!(outcome.into_result(), Err(EnrichError::NotAllowed { key }));
+/// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -90,6 +91,7 @@ impl Ticket {
     /// let ticket = tracing::info_span!("answer").in_scope(tracing_feedback::ticket)?;
     /// assert_eq!(ticket.as_str(), ticket.to_string());
     /// assert!(ticket.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn as_str(&self) -> &str {
@@ -111,6 +113,7 @@ impl Ticket {
     /// let about = ticket.span_context().unwrap();
     /// assert_eq!(about.span_id(), span.span_context()?.span_id());
     /// assert!(about.is_remote() && about.is_sampled());
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn span_context(&self) -> Option<&SpanContext> {
@@ -138,6 +141,7 @@ impl Ticket {
     ///     next.set_session(session)?;
     /// }
     /// assert_eq!(next.in_scope(Session::current).unwrap().id(), "conversation-42");
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn session(&self) -> Option<&Session> {
@@ -162,6 +166,7 @@ impl Ticket {
     /// let ticket = tracing::info_span!("answer").in_scope(tracing_feedback::ticket)?;
     /// let lives = ticket.expires_at().duration_since(ticket.issued_at())?;
     /// assert_eq!(lives, TicketOptions::DEFAULT_TIME_TO_LIVE);
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn expires_at(&self) -> SystemTime {
@@ -178,6 +183,7 @@ impl Ticket {
     /// # let _default = tracing_subscriber::registry().with(layer).set_default();
     /// let ticket = tracing::info_span!("answer").in_scope(tracing_feedback::ticket)?;
     /// assert_eq!(ticket.namespaces().collect::<Vec<_>>(), ["feedback"]);
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn namespaces(&self) -> impl Iterator<Item = &'static str> {
@@ -215,6 +221,7 @@ impl Ticket {
     /// assert_eq!(ticket.check("feedback", "rating"), Ok(()));
     /// let key = "feedback.ground_truth".to_owned();
     /// assert_eq!(ticket.check("feedback", "ground_truth"), Err(TicketError::NotAllowed { key }));
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn check(&self, namespace: &str, key: &str) -> Result<(), TicketError> {

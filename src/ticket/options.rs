@@ -37,6 +37,7 @@ const MOST_KEY_BYTES: usize = 128;
 /// let ticket = tracing::info_span!("answer").ticket_with(&options)?;
 /// assert!(ticket.has_subject());
 /// assert!(ticket.keys().unwrap().eq(["rating", "comment"]));
+/// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -82,6 +83,7 @@ impl TicketOptions {
     /// let options = TicketOptions::new().with_namespaces(["feedback", "metadata"]);
     /// let ticket = tracing::info_span!("answer").ticket_with(&options)?;
     /// assert!(ticket.check("metadata", "viewport").is_ok());
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_namespaces<N: Into<String>>(
@@ -102,6 +104,9 @@ impl TicketOptions {
     /// Whom it is issued to, as the service knows its signed-in users: it is refused when anyone else
     /// sends it ([`TicketVerifier::with_subject`](crate::TicketVerifier::with_subject)). The ticket
     /// holds a keyed hash, which says nothing of the subject to who reads it.
+    ///
+    /// Submissions with an `id` are the subject's own, whichever of its tickets they come with, as
+    /// long as one key signs them. Without a subject they are of the one ticket.
     pub fn with_subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
