@@ -30,6 +30,10 @@ use std::ops::Range;
 /// A full attribute key: path segments joined by dots, the namespace first.
 pub(crate) type Key = Cow<'static, str>;
 
+/// The namespaces of enrichments: the first segment of their keys.
+pub(crate) const NAMESPACES: [&str; 7] =
+    ["feedback", "metrics", "metadata", "user_properties", "inputs", "outputs", "config"];
+
 /// Removed keys that a document remembers.
 pub(crate) const MOST_CLEARED: usize = 1024;
 

@@ -2,6 +2,7 @@
 
 use opentelemetry_sdk::trace::SpanLimits;
 
+use crate::document::NAMESPACES;
 use crate::redaction::Redaction;
 use crate::session::Session;
 use crate::ticket::TicketKeys;
@@ -169,10 +170,6 @@ impl Default for Formats {
         Self { trace_context: true, baggage: true }
     }
 }
-
-/// The namespaces of enrichments: the first segment of their keys.
-pub(crate) const NAMESPACES: [&str; 7] =
-    ["feedback", "metrics", "metadata", "user_properties", "inputs", "outputs", "config"];
 
 /// `key` without a convention's prefix, if it lies in one of the namespaces.
 pub(crate) fn namespaced(key: &str, convention: Convention) -> Option<&str> {

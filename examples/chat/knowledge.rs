@@ -12,7 +12,10 @@ const KNOWN: [(&[&str], &[&str]); 6] = [
     ),
     (
         &["far", "moon"],
-        &["The Moon is about 384,400 kilometres away, on average.", "About a light-second and a bit."],
+        &[
+            "The Moon is about 384,400 kilometres away, on average.",
+            "About a light-second and a bit.",
+        ],
     ),
     (
         &["wrote", "frankenstein"],
@@ -30,7 +33,8 @@ pub(crate) fn answer(question: &str) -> &'static str {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static ASKED: [AtomicUsize; KNOWN.len() + 1] = [const { AtomicUsize::new(0) }; KNOWN.len() + 1];
     let question = question.to_lowercase();
-    let is_known = |(words, _): &(&[&str], &[&str])| words.iter().all(|word| question.contains(word));
+    let is_known =
+        |(words, _): &(&[&str], &[&str])| words.iter().all(|word| question.contains(word));
     let at = KNOWN.iter().position(is_known);
     let (answers, at) = at.map_or((UNKNOWN, KNOWN.len()), |at| (KNOWN[at].1, at));
     answers[ASKED[at].fetch_add(1, Ordering::Relaxed) % answers.len()]

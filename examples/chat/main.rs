@@ -36,9 +36,8 @@ const EXAMPLE_KEY: [u8; 32] = *b"everyone knows this key: no good";
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let collector = Collector::start()?;
-    let mut builder = tracing_feedback::builder()
-        .with_service_name("chat")
-        .with_endpoint(collector.endpoint());
+    let mut builder =
+        tracing_feedback::builder().with_service_name("chat").with_endpoint(collector.endpoint());
     if std::env::var_os("FEEDBACK_TICKET_KEYS").is_none() {
         builder = builder.with_ticket_keys(TicketKeys::new([EXAMPLE_KEY])?);
     }
@@ -185,7 +184,8 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Refused {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let is_bad = self.0.is::<std::num::ParseIntError>();
-        let status = if is_bad { StatusCode::BAD_REQUEST } else { StatusCode::INTERNAL_SERVER_ERROR };
+        let status =
+            if is_bad { StatusCode::BAD_REQUEST } else { StatusCode::INTERNAL_SERVER_ERROR };
         (status, self.0.to_string()).into_response()
     }
 }

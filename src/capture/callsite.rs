@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tracing::Metadata;
 
-use super::visit;
+use super::place;
 use crate::attributes::{self, Attributes, PreparedKey, ValueRef};
 use crate::record::Common;
 use crate::settings::{Convention, Settings};
@@ -27,7 +27,7 @@ impl Callsite {
         let fields = names().enumerate().map(|(at, name)| {
             let is_first = names().take(at).all(|other| other != name);
             let is_plain =
-                is_first && !Common::may_have(name) && visit::is_plain(name, told.convention);
+                is_first && !Common::may_have(name) && place::is_plain(name, told.convention);
             is_plain.then(|| attributes::prepare(name))
         });
         let fields = fields.collect();

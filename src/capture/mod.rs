@@ -9,6 +9,7 @@
 mod callsite;
 mod context;
 mod event;
+mod place;
 mod processor;
 mod span_ext;
 mod visit;

@@ -11,13 +11,12 @@ use opentelemetry::{Array, KeyValue, StringValue, Value};
 use tracing::field::{Field, Visit};
 
 use super::callsite::Callsite;
+use super::place::Place;
 use crate::attributes::{Attributes, PreparedKey, ValueRef};
 use crate::clock;
 use crate::document::Key;
-use crate::record::{Common, Timings};
-use crate::session::{SESSION_ID, Session};
-use crate::settings::{Convention, namespaced};
-use crate::state::carrier::OWN_PREFIX;
+use crate::record::Common;
+use crate::session::Session;
 use crate::state::{Installation, Live};
 
 /// A key as it is given: a static one is not copied into a document.
@@ -34,42 +33,6 @@ impl KeyRef<'_> {
             Self::Borrowed(key) => key,
         }
     }
-}
-
-/// Where what a field says belongs.
-enum Place<'k> {
-    Name,
-    Kind,
-    StatusCode,
-    StatusDescription,
-    Session,
-    /// The feedback document, under this key.
-    Document(&'k str),
-    /// How long the span was entered, which the layer knows best.
-    Timing,
-    /// Nowhere: only this crate speaks for itself.
-    Nowhere,
-    Attribute,
-}
-
-impl<'k> Place<'k> {
-    fn of(key: &'k str, convention: Convention) -> Self {
-        match key {
-            "otel.name" => Self::Name,
-            "otel.kind" => Self::Kind,
-            "otel.status_code" => Self::StatusCode,
-            "otel.status_description" => Self::StatusDescription,
-            SESSION_ID => Self::Session,
-            Timings::BUSY | Timings::IDLE => Self::Timing,
-            key if key.starts_with(OWN_PREFIX) => Self::Nowhere,
-            key => namespaced(key, convention).map_or(Self::Attribute, Self::Document),
-        }
-    }
-}
-
-/// Whether a field named `key` is an attribute and nothing else.
-pub(super) fn is_plain(key: &str, convention: Convention) -> bool {
-    matches!(Place::of(key, convention), Place::Attribute)
 }
 
 /// What the fields of a span say, sorted by where it belongs.

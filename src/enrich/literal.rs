@@ -13,6 +13,13 @@ pub trait Literal {
     fn write(self, position: &Position, writer: &mut Writer);
 }
 
+impl Writer {
+    /// A value of a literal that is a literal itself.
+    pub fn literal(&mut self, position: &Position, value: impl Literal) {
+        value.write(position, self);
+    }
+}
+
 impl Literal for &'static str {
     fn write(self, position: &Position, writer: &mut Writer) {
         writer.text(position, self);

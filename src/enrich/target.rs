@@ -65,4 +65,19 @@ pub(crate) mod sealed {
             self.clone().resolve()
         }
     }
+
+    #[cfg(feature = "tickets")]
+    impl Sealed for super::Ticket {
+        fn resolve(self) -> Resolved {
+            let (span, session) = (self.span_context().cloned(), self.session().cloned());
+            Resolved { span, session, ticket: Some(self) }
+        }
+    }
+
+    #[cfg(feature = "tickets")]
+    impl Sealed for &super::Ticket {
+        fn resolve(self) -> Resolved {
+            self.clone().resolve()
+        }
+    }
 }

@@ -12,7 +12,6 @@ use tracing::level_filters::LevelFilter;
 
 use super::error::{EnrichError, Enrichment};
 use super::flatten::{Checkpoint, Flattener, Frame, Limits, Position};
-use super::literal::Literal;
 use crate::clock;
 use crate::document::Document;
 use crate::pipeline::Drop;
@@ -86,11 +85,6 @@ impl Writer {
     /// Flattens a value of a literal.
     pub fn value<T: Serialize + ?Sized>(&mut self, position: &Position, value: &T) {
         self.0.flattener.value(position, value);
-    }
-
-    /// A value of a literal that is a literal itself.
-    pub fn literal(&mut self, position: &Position, value: impl Literal) {
-        value.write(position, self);
     }
 
     pub(super) fn text(&mut self, position: &Position, text: &'static str) {

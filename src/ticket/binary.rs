@@ -20,8 +20,8 @@
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
+use crate::document::NAMESPACES;
 use crate::session::Session;
-use crate::settings::NAMESPACES;
 
 pub(super) const VERSION: u8 = 1;
 

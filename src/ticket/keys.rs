@@ -14,7 +14,6 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::error::TicketKeyError;
-use super::verify::TicketVerifier;
 
 /// The fewest bytes of a key: as many as SHA-256 gives.
 const FEWEST_BYTES: usize = 32;
@@ -122,19 +121,6 @@ impl TicketKeys {
     /// ```
     pub fn is_empty(&self) -> bool {
         self.all().is_empty()
-    }
-
-    /// What verifies tickets that were signed with one of these keys, by whichever service.
-    ///
-    /// ```
-    /// use tracing_feedback::{TicketError, TicketKeys};
-    ///
-    /// let verifier = TicketKeys::new([[7; 32]])?.verifier();
-    /// assert_eq!(verifier.verify("AQ"), Err(TicketError::Malformed));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn verifier(&self) -> TicketVerifier {
-        TicketVerifier::new(self.clone())
     }
 
     /// The keys as they are now.

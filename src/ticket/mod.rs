@@ -32,7 +32,6 @@ pub use verify::TicketVerifier;
 #[cfg(feature = "tower")]
 pub(crate) use verify::verify_here;
 
-use crate::enrich::target::{Resolved, sealed};
 use crate::session::Session;
 use binary::Contents;
 
@@ -288,19 +287,6 @@ impl Eq for Ticket {}
 impl serde::Serialize for Ticket {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
-    }
-}
-
-impl sealed::Sealed for Ticket {
-    fn resolve(self) -> Resolved {
-        let Contents { span, session, .. } = &self.inner.contents;
-        Resolved { span: span.clone(), session: session.clone(), ticket: Some(self) }
-    }
-}
-
-impl sealed::Sealed for &Ticket {
-    fn resolve(self) -> Resolved {
-        self.clone().resolve()
     }
 }
 

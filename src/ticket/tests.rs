@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::binary::{Contents, MOST_BYTES, Namespaces};
 use super::issue::issue_at;
 use super::*;
-use crate::settings::NAMESPACES;
+use crate::document::NAMESPACES;
 
 /// The end of January 2026, in milliseconds.
 const NOW: u64 = 1_769_900_000_000;

@@ -168,6 +168,21 @@ impl TicketVerifier {
 }
 
 /// Without the subject: who it is, is not for logs.
+impl TicketKeys {
+    /// What verifies tickets that were signed with one of these keys, by whichever service.
+    ///
+    /// ```
+    /// use tracing_feedback::{TicketError, TicketKeys};
+    ///
+    /// let verifier = TicketKeys::new([[7; 32]])?.verifier();
+    /// assert_eq!(verifier.verify("AQ"), Err(TicketError::Malformed));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn verifier(&self) -> TicketVerifier {
+        TicketVerifier::new(self.clone())
+    }
+}
+
 impl fmt::Debug for TicketVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TicketVerifier")

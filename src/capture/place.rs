@@ -1,0 +1,42 @@
+//! Where a field of a span belongs, by its name.
+
+use crate::record::Timings;
+use crate::session::SESSION_ID;
+use crate::settings::{Convention, namespaced};
+use crate::state::carrier::OWN_PREFIX;
+
+/// Where what a field says belongs.
+pub(super) enum Place<'k> {
+    Name,
+    Kind,
+    StatusCode,
+    StatusDescription,
+    Session,
+    /// The feedback document, under this key.
+    Document(&'k str),
+    /// How long the span was entered, which the layer knows best.
+    Timing,
+    /// Nowhere: only this crate speaks for itself.
+    Nowhere,
+    Attribute,
+}
+
+impl<'k> Place<'k> {
+    pub(super) fn of(key: &'k str, convention: Convention) -> Self {
+        match key {
+            "otel.name" => Self::Name,
+            "otel.kind" => Self::Kind,
+            "otel.status_code" => Self::StatusCode,
+            "otel.status_description" => Self::StatusDescription,
+            SESSION_ID => Self::Session,
+            Timings::BUSY | Timings::IDLE => Self::Timing,
+            key if key.starts_with(OWN_PREFIX) => Self::Nowhere,
+            key => namespaced(key, convention).map_or(Self::Attribute, Self::Document),
+        }
+    }
+}
+
+/// Whether a field named `key` is an attribute and nothing else.
+pub(super) fn is_plain(key: &str, convention: Convention) -> bool {
+    matches!(Place::of(key, convention), Place::Attribute)
+}
