@@ -11,7 +11,9 @@ mod installation;
 mod layer;
 pub(crate) mod local;
 mod locate;
+mod place;
 mod span;
+mod timings;
 
 pub(crate) use installation::{Ids, Installation, Sampling};
 pub use layer::FeedbackLayer;

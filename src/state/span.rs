@@ -1,21 +1,23 @@
 //! The state of one open span.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{TraceContextExt, TraceId, TraceState};
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SamplingDecision;
 use tracing_subscriber::registry::Extensions;
 
 use super::carrier::{self, Carrier};
-use super::{Ids, Installation, Sampling};
+use super::place::{Place, Started, as_parent_says, ids, with_parent};
+use super::timings::Timings;
+use super::{Installation, Sampling};
 use crate::attributes::ValueRef;
 use crate::clock;
 use crate::document::Document;
 use crate::quiet;
-use crate::record::{self, Parent, SpanRecord};
+use crate::record::{self, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::namespaced;
 
@@ -57,118 +59,6 @@ impl Drop for Captured {
             }
             SpanState::recycle(state);
         }
-    }
-}
-
-/// What no longer changes once a span has started.
-#[derive(Debug)]
-pub(crate) struct Started {
-    pub(crate) context: SpanContext,
-    pub(crate) parent: Parent,
-}
-
-impl Started {
-    /// Below `parent`, which may be invalid: a root then.
-    fn new(
-        parent: &SpanContext,
-        (span_id, trace_id): (SpanId, TraceId),
-        (is_sampled, trace_state): (bool, TraceState),
-    ) -> Self {
-        let (flags, of_parent) = match parent.is_valid() {
-            true => {
-                let (span_id, is_remote) = (parent.span_id(), parent.is_remote());
-                (parent.trace_flags(), Parent { span_id, is_remote })
-            }
-            false => (TraceFlags::default(), Parent::NONE),
-        };
-        let flags = flags.with_sampled(is_sampled);
-        let context = SpanContext::new(trace_id, span_id, flags, false, trace_state);
-        Self { context, parent: of_parent }
-    }
-}
-
-/// Gives the span that one made in `context`, below `local_parent`, is a child of to `then`.
-#[inline]
-fn with_parent<T>(
-    context: Option<&Context>,
-    local_parent: Option<&Arc<SpanState>>,
-    then: impl FnOnce(&SpanContext) -> T,
-) -> T {
-    let span = context.map(|context| context.span());
-    match (span.as_ref().map(|span| span.span_context()), local_parent) {
-        (Some(parent), _) if parent.is_valid() => then(parent),
-        (_, Some(parent)) => then(&parent.start().context),
-        (_, None) => then(&SpanContext::NONE),
-    }
-}
-
-#[inline]
-fn ids(installation: &Installation, parent: &SpanContext) -> (SpanId, TraceId) {
-    let span_id = installation.ids.span_id();
-    let is_root = !parent.is_valid();
-    (span_id, if is_root { installation.ids.trace_id() } else { parent.trace_id() })
-}
-
-/// Whether a child is sampled, and its trace state, where no one else is asked.
-#[inline]
-fn as_parent_says(parent: &SpanContext) -> (bool, TraceState) {
-    (!parent.is_valid() || parent.is_sampled(), parent.trace_state().clone())
-}
-
-/// A span's place in a trace. It is fixed when the span starts: when it is first entered, has a
-/// child, or is asked for it.
-///
-/// Where no foreign code has a say, it is planned when the span is made, since few spans are given
-/// another parent afterwards.
-#[derive(Debug, Default)]
-struct Place {
-    planned: Option<Started>,
-    plan: AtomicU8,
-    decided: OnceLock<Started>,
-}
-
-/// What [`Place`] says of its plan.
-const VOID: u8 = 0;
-const STANDS: u8 = 1;
-const FIXED: u8 = 2;
-
-impl Place {
-    #[inline]
-    fn planned(
-        installation: &Installation,
-        live: &Live,
-        local_parent: Option<&Arc<SpanState>>,
-    ) -> Self {
-        let (Sampling::ParentBasedAlwaysOn, Ids::Random) =
-            (&installation.sampling, &installation.ids)
-        else {
-            return Self::default();
-        };
-        let planned = with_parent(live.parent_context.as_ref(), local_parent, |parent| {
-            Started::new(parent, ids(installation, parent), as_parent_says(parent))
-        });
-        Self { planned: Some(planned), plan: AtomicU8::new(STANDS), decided: OnceLock::new() }
-    }
-
-    #[inline]
-    fn fix(&self, decide: impl FnOnce() -> Started) -> &Started {
-        let is_fixed = self.plan.load(Ordering::Acquire) == FIXED || self.replace(STANDS, FIXED);
-        match &self.planned {
-            Some(planned) if is_fixed => planned,
-            _ => self.decided.get_or_init(decide),
-        }
-    }
-
-    /// Lets the place be decided anew. `false` if it is fixed.
-    fn plan_anew(&self) -> bool {
-        (self.replace(STANDS, VOID) || self.plan.load(Ordering::Acquire) == VOID)
-            && self.decided.get().is_none()
-    }
-
-    /// Whether the plan is now `new`, because it was `old` or another thread was as quick.
-    fn replace(&self, old: u8, new: u8) -> bool {
-        let replaced = self.plan.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire);
-        replaced.is_ok() || replaced == Err(new)
     }
 }
 
@@ -230,59 +120,6 @@ impl Scope {
 pub(crate) enum DocumentKind {
     Own,
     Scoped(Scope),
-}
-
-/// How long a span was entered, and when it last was.
-///
-/// Changed without a lock: what two threads that enter one span in the same instant do to each
-/// other's sums is a few nanoseconds.
-#[derive(Debug, Default)]
-pub(crate) struct Timings {
-    entered: AtomicI32,
-    changed: AtomicU64,
-    busy: AtomicU64,
-    idle: AtomicU64,
-    /// When it was last exited, 0 if it never was.
-    exited: AtomicU64,
-}
-
-impl Timings {
-    fn created(now: u64) -> Self {
-        Self { changed: AtomicU64::new(now), ..Self::default() }
-    }
-
-    #[inline]
-    pub(crate) fn enter(&self, now: u64) {
-        if self.entered.fetch_add(1, Ordering::Relaxed) <= 0 {
-            self.add_to(&self.idle, now);
-        }
-    }
-
-    #[inline]
-    pub(crate) fn exit(&self, now: u64) {
-        self.exited.store(now, Ordering::Relaxed);
-        if self.entered.fetch_sub(1, Ordering::Relaxed) <= 1 {
-            self.add_to(&self.busy, now);
-        }
-    }
-
-    fn read(&self) -> record::Timings {
-        let [busy, idle] = [&self.busy, &self.idle].map(|sum| sum.load(Ordering::Relaxed));
-        record::Timings { busy, idle }
-    }
-
-    /// Whether it was entered before, and exited.
-    pub(crate) fn was_entered(&self) -> bool {
-        self.exited.load(Ordering::Relaxed) != 0
-    }
-
-    /// Adds the time since the last change.
-    #[inline]
-    fn add_to(&self, sum: &AtomicU64, now: u64) {
-        let since = now.saturating_sub(self.changed.load(Ordering::Relaxed));
-        sum.store(sum.load(Ordering::Relaxed) + since, Ordering::Relaxed);
-        self.changed.store(now, Ordering::Relaxed);
-    }
 }
 
 /// How many states a thread keeps for its next spans.
@@ -352,7 +189,8 @@ impl SpanState {
         live.is_open = true;
         live.record.start = start;
         let filled = fill(live, this.local_parent.as_ref());
-        this.place = Place::planned(installation, live, this.local_parent.as_ref());
+        let parent = this.local_parent.as_ref().map(|parent| parent.start());
+        this.place = Place::planned(installation, live.parent_context.as_ref(), parent);
         Some((state, filled))
     }
 
@@ -402,7 +240,8 @@ impl SpanState {
 
     fn decide(&self) -> Started {
         let of_context = self.change(|live| live.parent_context.clone()).flatten();
-        with_parent(of_context.as_ref(), self.local_parent.as_ref(), |parent| {
+        let local_parent = self.local_parent.as_ref().map(|parent| parent.start());
+        with_parent(of_context.as_ref(), local_parent, |parent| {
             let ids = ids(&self.installation, parent);
             let sampling = match &self.installation.sampling {
                 Sampling::ParentBasedAlwaysOn => as_parent_says(parent),
@@ -614,7 +453,7 @@ impl SpanState {
         if *started.context.trace_state() != TraceState::NONE {
             record.trace_state = started.context.trace_state().clone();
         }
-        let exited = self.timings.exited.load(Ordering::Relaxed);
+        let exited = self.timings.exited();
         let end = live.ended.unwrap_or_else(|| if exited == 0 { now() } else { exited });
         record.end = end.max(record.start);
 

@@ -113,7 +113,9 @@ impl FeedbackHttpLayer {
     }
 
     /// Whether the layer opens the server span. Default: yes. If not, the span around the service,
-    /// `tower_http`'s `TraceLayer` for example, continues the caller's trace and has the session.
+    /// that of `tower_http`'s `TraceLayer` for example, has the session. It has been entered when a
+    /// request comes here, so it has to continue the caller's trace by itself:
+    /// `span.set_parent(propagation::extract(request.headers()))` where it is made.
     pub fn with_span(mut self, opens_span: bool) -> Self {
         self.settings.opens_span = opens_span;
         self

@@ -59,12 +59,13 @@ impl FeedbackRoutes {
     }
 
     /// Where feedback is taken. The module for browsers is at this path and `.js`.
-    pub fn with_path(mut self, path: impl Into<String>) -> Self {
-        self.path = path.into();
+    pub fn with_path(mut self, path: impl AsRef<str>) -> Self {
+        self.path = format!("/{}", path.as_ref().trim_matches('/'));
         self
     }
 
-    /// The origins whose pages may send feedback, beside the service's own.
+    /// The origins whose pages may send feedback, beside the service's own. `*` lets in all of them,
+    /// without their cookies: for services that don't ask who is signed in.
     pub fn with_allowed_origins(mut self, origins: impl IntoIterator<Item = HeaderValue>) -> Self {
         self.origins = origins.into_iter().collect();
         self
@@ -115,11 +116,14 @@ pub fn feedback_routes<S: Clone + Send + Sync + 'static>(routes: FeedbackRoutes)
     let FeedbackRoutes { path, origins, subject } = routes;
     let module = format!("{path}.js");
     let cors = CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST])
         .allow_headers([CONTENT_TYPE])
-        .allow_credentials(true) // beacons always have them
         .max_age(Duration::from_secs(60 * 60));
+    let cors = match origins.iter().any(|origin| origin == "*") {
+        true => cors.allow_origin(AllowOrigin::any()),
+        // Beacons always bring cookies.
+        false => cors.allow_origin(AllowOrigin::list(origins)).allow_credentials(true),
+    };
     Router::new()
         .route(&path, post(take).with_state(Arc::new(subject)))
         .route(&module, get(give_module))

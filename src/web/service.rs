@@ -33,11 +33,15 @@ impl<S> FeedbackHttpService<S> {
     /// The span of a request, with its place in the trace and its session.
     fn span<B>(&self, request: &mut Request<B>) -> Span {
         let parent = propagation::extract(request.headers());
-        let span = if self.settings.opens_span { span::open(request) } else { Span::current() };
         let of_baggage = parent.get::<Session>().cloned();
-        // A span that has started stays where it is, and one that no layer captures has no place.
-        let _ = span.set_parent(parent);
-
+        let span = match self.settings.opens_span {
+            true => {
+                let span = span::open(request);
+                let _ = span.set_parent(parent); // a span that no layer captures has no place
+                span
+            }
+            false => Span::current(),
+        };
         let ticket = self.ticket(request);
         let joined = session::of(&self.settings, request.headers(), ticket.as_ref());
         let joined = joined.or(of_baggage);

@@ -358,7 +358,7 @@ fn pages_of_other_origins_are_let_in_by_name() {
     let routes =
         FeedbackRoutes::new().with_allowed_origins(["https://shop.example".parse().unwrap()]);
     let service = Service::start(&rig, feedback_routes(routes));
-    let allowed = |origin: &str| {
+    let allowed = |service: &Service, origin: &str| {
         let headers = [
             ("origin", origin),
             ("access-control-request-method", "POST"),
@@ -367,14 +367,18 @@ fn pages_of_other_origins_are_let_in_by_name() {
         let response = service.send(Method::OPTIONS, "/feedback", &headers, "");
         response.headers().get(ACCESS_CONTROL_ALLOW_ORIGIN).cloned()
     };
-    assert_eq!(allowed("https://shop.example").unwrap(), "https://shop.example");
-    assert_eq!(allowed("https://evil.example"), None);
+    assert_eq!(allowed(&service, "https://shop.example").unwrap(), "https://shop.example");
+    assert_eq!(allowed(&service, "https://evil.example"), None);
+
+    let everyone = FeedbackRoutes::new().with_allowed_origins(["*".parse().unwrap()]);
+    let service = Service::start(&rig, feedback_routes(everyone));
+    assert_eq!(allowed(&service, "https://any.example").unwrap(), "*");
 }
 
 #[test]
 fn browsers_get_the_module_once() {
     let rig = rig();
-    let routes = FeedbackRoutes::new().with_path("/api/feedback");
+    let routes = FeedbackRoutes::new().with_path("api/feedback/");
     let service = Service::start(&rig, feedback_routes(routes));
     let response = service.get("/api/feedback.js", &[]);
     assert_eq!(response.headers()[CONTENT_TYPE], "text/javascript; charset=utf-8");

@@ -1,0 +1,125 @@
+//! Where a span stands in a trace.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use opentelemetry::Context;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+
+use super::{Ids, Installation, Sampling};
+use crate::record::Parent;
+
+/// A span's place in a trace. It is fixed when the span starts: when it is first entered, has a
+/// child, or is asked for it.
+///
+/// Where no foreign code has a say, it is planned when the span is made, since few spans are given
+/// another parent afterwards.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    planned: Option<Started>,
+    plan: AtomicU8,
+    decided: OnceLock<Started>,
+}
+
+impl Place {
+    /// The place of a span that is made in `context`, below `local_parent`.
+    #[inline]
+    pub(super) fn planned(
+        installation: &Installation,
+        context: Option<&Context>,
+        local_parent: Option<&Started>,
+    ) -> Self {
+        let (Sampling::ParentBasedAlwaysOn, Ids::Random) =
+            (&installation.sampling, &installation.ids)
+        else {
+            return Self::default();
+        };
+        let planned = with_parent(context, local_parent, |parent| {
+            Started::new(parent, ids(installation, parent), as_parent_says(parent))
+        });
+        Self { planned: Some(planned), plan: AtomicU8::new(STANDS), decided: OnceLock::new() }
+    }
+
+    /// The place from here on: as planned, or as `decide` says.
+    #[inline]
+    pub(super) fn fix(&self, decide: impl FnOnce() -> Started) -> &Started {
+        let is_fixed = self.plan.load(Ordering::Acquire) == FIXED || self.replace(STANDS, FIXED);
+        match &self.planned {
+            Some(planned) if is_fixed => planned,
+            _ => self.decided.get_or_init(decide),
+        }
+    }
+
+    /// Lets the place be decided anew. `false` if it is fixed.
+    pub(super) fn plan_anew(&self) -> bool {
+        (self.replace(STANDS, VOID) || self.plan.load(Ordering::Acquire) == VOID)
+            && self.decided.get().is_none()
+    }
+
+    /// Whether the plan is now `new`, because it was `old` or another thread was as quick.
+    fn replace(&self, old: u8, new: u8) -> bool {
+        let replaced = self.plan.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire);
+        replaced.is_ok() || replaced == Err(new)
+    }
+}
+
+/// What no longer changes once a span has started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) context: SpanContext,
+    pub(crate) parent: Parent,
+}
+
+impl Started {
+    /// Below `parent`, which may be invalid: a root then.
+    pub(super) fn new(
+        parent: &SpanContext,
+        (span_id, trace_id): (SpanId, TraceId),
+        (is_sampled, trace_state): (bool, TraceState),
+    ) -> Self {
+        let (flags, of_parent) = match parent.is_valid() {
+            true => {
+                let (span_id, is_remote) = (parent.span_id(), parent.is_remote());
+                (parent.trace_flags(), Parent { span_id, is_remote })
+            }
+            false => (TraceFlags::default(), Parent::NONE),
+        };
+        let flags = flags.with_sampled(is_sampled);
+        let context = SpanContext::new(trace_id, span_id, flags, false, trace_state);
+        Self { context, parent: of_parent }
+    }
+}
+
+/// Gives the span that one made in `context`, below `local_parent`, is a child of to `then`.
+#[inline]
+pub(super) fn with_parent<T>(
+    context: Option<&Context>,
+    local_parent: Option<&Started>,
+    then: impl FnOnce(&SpanContext) -> T,
+) -> T {
+    let span = context.map(|context| context.span());
+    match (span.as_ref().map(|span| span.span_context()), local_parent) {
+        (Some(parent), _) if parent.is_valid() => then(parent),
+        (_, Some(parent)) => then(&parent.context),
+        (_, None) => then(&SpanContext::NONE),
+    }
+}
+
+/// The ids of a span below `parent`.
+#[inline]
+pub(super) fn ids(installation: &Installation, parent: &SpanContext) -> (SpanId, TraceId) {
+    let span_id = installation.ids.span_id();
+    let is_root = !parent.is_valid();
+    (span_id, if is_root { installation.ids.trace_id() } else { parent.trace_id() })
+}
+
+/// Whether a child is sampled, and its trace state, where no one else is asked.
+#[inline]
+pub(super) fn as_parent_says(parent: &SpanContext) -> (bool, TraceState) {
+    (!parent.is_valid() || parent.is_sampled(), parent.trace_state().clone())
+}
+
+/// What [`Place`] says of its plan.
+const VOID: u8 = 0;
+const STANDS: u8 = 1;
+const FIXED: u8 = 2;
