@@ -440,6 +440,23 @@ fn a_span_that_closes_on_another_thread() {
     assert_eq!(names, ["here"]);
 }
 
+#[test]
+fn a_thread_that_ends_inside_its_spans() {
+    let rig = Rig::with(|builder| builder.with_context_activation(true));
+    let dispatch = rig.dispatch.clone();
+    let ended = thread::spawn(move || {
+        dispatcher::with_default(&dispatch, || {
+            for name in ["outer", "inner"] {
+                std::mem::forget(info_span!("left open", name).entered());
+            }
+            info_span!("closed").in_scope(|| ());
+        });
+    });
+    ended.join().unwrap();
+    rig.telemetry.flush().unwrap();
+    one(&rig.collector, "closed");
+}
+
 /// A thread keeps spans at hand by id, and ids are given anew once a span has closed.
 #[test]
 fn a_span_with_the_id_of_one_that_closed_elsewhere() {
