@@ -314,3 +314,34 @@ fn wait_timeout<'q>(
         Err(poisoned) => poisoned.into_inner().0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::SpanRecord;
+    use opentelemetry::InstrumentationScope;
+
+    fn parcel(feedback: bool) -> Parcel {
+        let scope = Arc::new(InstrumentationScope::builder("queue").build());
+        let mut parcel = Parcel::new(Packing::Records, &scope);
+        parcel.add(&mut SpanRecord { feedback, ..SpanRecord::default() });
+        parcel
+    }
+
+    #[test]
+    fn parcels_leave_in_the_order_they_came_and_plain_ones_make_room_first() {
+        let mut waiting = Waiting::default();
+        let came = [false, true, true, false, true, false];
+        for (number, feedback) in (0..).zip(came) {
+            waiting.push(number, parcel(feedback));
+        }
+        assert_eq!(waiting.evict().map(|parcel| parcel.feedback), Some(0));
+        let left: Vec<_> = std::iter::from_fn(|| {
+            let number = waiting.first()?.0;
+            Some((number, waiting.pop()?.feedback > 0))
+        })
+        .collect();
+        assert_eq!(left, [(1, true), (2, true), (3, false), (4, true), (5, false)]);
+        assert!(waiting.evict().is_none());
+    }
+}

@@ -60,3 +60,22 @@ impl Timings {
         self.changed.store(now, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_entered_twice_at_once_is_busy_once() {
+        let timings = Timings::created(5);
+        timings.enter(10);
+        timings.enter(20);
+        timings.exit(30);
+        assert!(timings.was_entered());
+        timings.exit(50);
+        timings.enter(57);
+        timings.exit(60);
+        let record::Timings { busy, idle } = timings.read();
+        assert_eq!((busy, idle, timings.exited()), (40 + 3, 5 + 7, 60));
+    }
+}
