@@ -212,6 +212,20 @@ fn a_session_is_joined_by_proof_or_by_the_services_word() {
 }
 
 #[test]
+fn a_request_that_joins_a_session_starts_none() {
+    let rig = rig();
+    let router = Router::new().route("/session", get(async |session: Session| session.to_string()));
+    let layer = FeedbackHttpLayer::new().with_new_sessions(true);
+    let service = Service::start(&rig, router.layer(layer));
+    let session = |headers: &[(&str, &str)]| {
+        let response = service.get("/session", headers);
+        service.runtime.block_on(response.text()).unwrap()
+    };
+    assert_eq!(session(&[("baggage", "session.id=of-baggage")]), "of-baggage");
+    assert_ne!(session(&[]), session(&[]));
+}
+
+#[test]
 fn what_the_service_does_not_trust_joins_nothing() {
     let rig = Rig::with(|builder| builder.with_ticket_keys(keys()));
     let layer = FeedbackHttpLayer::new().with_new_sessions(true);
