@@ -12,7 +12,7 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{Sampler, SpanLimits};
 use tracing::field::Empty;
 use tracing::{Dispatch, debug_span, dispatcher, error, info, info_span, instrument, warn};
-use tracing_feedback::{FeedbackLayer, SpanExt, enrich_session, enrich_span};
+use tracing_feedback::{Convention, FeedbackLayer, SpanExt, enrich_session, enrich_span};
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Registry, reload};
@@ -466,6 +466,7 @@ fn a_span_with_the_id_of_one_that_closed_elsewhere() {
     let (done, is_done) = mpsc::channel::<()>();
     let other = thread::spawn(move || {
         for span in given {
+            enrich_span!(span = &span, feedback = { "met": true });
             span.in_scope(|| span.record("entered", true));
             drop(span);
             done.send(()).unwrap();
@@ -492,9 +493,10 @@ fn a_span_with_the_id_of_one_that_closed_elsewhere() {
     rig.telemetry.flush().unwrap();
     let spans = rig.collector.spans();
     let entered = spans.iter().filter(|span| span.attributes.contains_key("entered"));
-    let busy: Vec<_> = entered.map(|span| span.attributes["busy_ns"].clone()).collect();
-    assert_eq!(busy.len(), 2);
-    assert!(busy.iter().all(|busy| *busy != 0), "{busy:?}");
+    let entered: Vec<_> = entered.map(|span| &span.attributes).collect();
+    assert_eq!(entered.len(), 2);
+    assert!(entered.iter().all(|span| span["busy_ns"] != 0), "{entered:?}");
+    assert!(entered.iter().all(|span| span["feedback.met"] == true), "{entered:?}");
 }
 
 #[test]
@@ -1139,5 +1141,13 @@ fn one_call_site_tells_each_layer_what_it_asked_for() {
         let told = ["code.file.path", "code.line.number", "code.module.name", "level", "target"]
             .map(|key| span.attribute(key).is_some());
         assert_eq!(told, [location, location, location, level, target]);
+    }
+    // By the one convention the field is feedback, which leaves whatever the sampler says.
+    for (convention, arrives) in [(Convention::Bare, 0), (Convention::HoneyHive, 1)] {
+        let rig = Rig::with(|builder| {
+            builder.with_convention(convention).with_sampler(Sampler::AlwaysOff)
+        });
+        rig.run(|| info_span!("span", honeyhive_feedback.rating = 5).in_scope(|| ()));
+        assert_eq!(rig.collector.spans().len(), arrives, "{convention:?}");
     }
 }
