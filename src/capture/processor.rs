@@ -14,6 +14,7 @@ use crate::record::{Enrichments, Event, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::namespaced;
 use crate::state::Installation;
+use crate::state::carrier::SAMPLED;
 
 /// A `SpanProcessor` for an `SdkTracerProvider`: its spans go where those of the layer go.
 ///
@@ -60,10 +61,16 @@ impl SpanProcessor for FeedbackSpanProcessor {
     }
 
     fn on_end(&self, span: SpanData) {
-        if span.span_context.is_sampled() {
-            // What is lost is counted.
-            let _ = self.installation.push(&mut record(span, &self.installation));
+        let is_sampled = span.span_context.is_sampled();
+        let mut record = record(span, &self.installation);
+        if !is_sampled {
+            // Only recorded: what users said of it leaves all the same.
+            if !record.feedback {
+                return self.installation.count_unsampled();
+            }
+            record.attributes.set(SAMPLED, ValueRef::Bool(false));
         }
+        let _ = self.installation.push(&mut record); // what is lost is counted
     }
 
     fn force_flush(&self) -> OTelSdkResult {

@@ -31,7 +31,7 @@ const SCOPE: &str = "tracing_feedback.scope";
 const TIME: &str = "tracing_feedback.time_unix_nano";
 const CLEARED: &str = "tracing_feedback.cleared";
 const LATE: &str = "tracing_feedback.late";
-const SAMPLED: &str = "tracing_feedback.sampled";
+pub(crate) const SAMPLED: &str = "tracing_feedback.sampled";
 
 /// What all attributes of this crate's own begin with. No field of a service may.
 pub(crate) const OWN_PREFIX: &str = "tracing_feedback.";

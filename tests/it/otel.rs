@@ -158,6 +158,44 @@ fn spans_of_an_sdk_provider_arrive_in_the_same_trace() {
 }
 
 #[test]
+fn feedback_on_a_span_that_is_only_recorded_arrives_whoever_made_it() {
+    #[derive(Clone, Debug)]
+    struct RecordOnly;
+    impl ShouldSample for RecordOnly {
+        fn should_sample(
+            &self,
+            _: Option<&Context>,
+            _: TraceId,
+            _: &str,
+            _: &SpanKind,
+            _: &[KeyValue],
+            _: &[Link],
+        ) -> SamplingResult {
+            let (attributes, trace_state) = (Vec::new(), TraceState::default());
+            SamplingResult { decision: SamplingDecision::RecordOnly, attributes, trace_state }
+        }
+    }
+    let rig = Rig::new();
+    let provider = SdkTracerProvider::builder()
+        .with_span_processor(rig.telemetry.span_processor())
+        .with_sampler(RecordOnly)
+        .build();
+    let tracer = provider.tracer("library");
+    rig.run(|| {
+        tracer.in_span("silent", |_| ());
+        tracer.in_span("judged", |context| {
+            context.span().set_attribute(KeyValue::new("feedback.rating", 1));
+        });
+    });
+    let spans = rig.collector.spans();
+    assert_eq!(spans.len(), 1);
+    let judged = one(&rig.collector, "judged");
+    assert_eq!(attributes(&judged), "feedback.rating=1 tracing_feedback.sampled=false");
+    assert_eq!(judged.flags & 1, 0);
+    assert_eq!(rig.telemetry.stats().unsampled, 1);
+}
+
+#[test]
 fn a_root_below_which_we_are_keeps_its_sampling_decision() {
     let rig = Rig::new();
     let provider = SdkTracerProvider::builder()
