@@ -11,6 +11,7 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{Sampler, SpanLimits};
 use tracing::field::Empty;
+use tracing::instrument::WithSubscriber;
 use tracing::{Dispatch, debug_span, dispatcher, error, info, info_span, instrument, warn};
 use tracing_feedback::{Convention, FeedbackLayer, SpanExt, enrich_session, enrich_span};
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
@@ -438,6 +439,60 @@ fn a_span_that_closes_on_another_thread() {
     let names: Vec<_> = span.events.iter().map(|event| event.name.as_str()).collect();
     // A thread without a subscriber has no events, but the span it enters is the same.
     assert_eq!(names, ["here"]);
+}
+
+/// Tasks that are polled wherever there is time: each span is made, entered and closed on several
+/// threads, which have others at hand meanwhile.
+#[test]
+fn tasks_that_wander_between_threads_keep_their_spans() {
+    const TASKS: i64 = 400;
+
+    #[instrument]
+    async fn outer(task: i64) {
+        for step in 0..3 {
+            inner(task, step).await;
+            tokio::task::yield_now().await;
+        }
+        enrich_span!(feedback = { "task": task });
+    }
+
+    #[instrument]
+    async fn inner(task: i64, step: i64) {
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+        enrich_span!(feedback = { "task": task, "step": step });
+        info!(task, "done");
+    }
+
+    let rig = Rig::with(|builder| builder.with_context_activation(true).with_threads(true));
+    let dispatch = rig.dispatch.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
+    runtime.block_on(async {
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|task| tokio::spawn(outer(task).with_subscriber(dispatch.clone())))
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    rig.telemetry.flush().unwrap();
+
+    let spans = rig.collector.spans();
+    assert_eq!(spans.len() as i64, TASKS * 4);
+    let outers: std::collections::HashMap<_, _> =
+        spans.iter().filter(|span| span.name == "outer").map(|span| (span.span_id, span)).collect();
+    for span in &spans {
+        assert_eq!(span.attributes["feedback.task"], span.attributes["task"]);
+        assert_eq!(span.duplicate_keys, Vec::<String>::new());
+        if span.name == "inner" {
+            let outer = outers[&span.parent_span_id];
+            assert!(is_child(span, outer));
+            assert_eq!(span.attributes["task"], outer.attributes["task"]);
+            assert_eq!(span.attributes["feedback.step"], span.attributes["step"]);
+            assert_eq!(span.events.len(), 1);
+        }
+    }
 }
 
 #[test]
