@@ -15,6 +15,19 @@ use crate::ticket::Ticket;
 /// A handler that asks for one refuses requests without, or with one that isn't valid, as
 /// [`feedback_routes`](super::feedback_routes) does. Behind a
 /// [`FeedbackHttpLayer`](super::FeedbackHttpLayer) a ticket is verified once.
+///
+/// ```
+/// use axum::{Router, routing::post};
+/// use tracing_feedback::{Ticket, enrich_span};
+///
+/// async fn regenerate(ticket: Ticket) -> String {
+///     enrich_span!(target = &ticket, feedback = { "regenerated": true });
+///     "Albany".to_owned()
+/// }
+///
+/// let router: Router = Router::new().route("/regenerate", post(regenerate));
+/// # assert!(router.has_routes());
+/// ```
 impl<S: Sync> FromRequestParts<S> for Ticket {
     type Rejection = Problem;
 
@@ -32,6 +45,20 @@ impl<S: Sync> FromRequestParts<S> for Ticket {
 
 /// The session of a request: of the [`FeedbackHttpLayer`](super::FeedbackHttpLayer) around the
 /// handler, or of the span it runs in.
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use tracing_feedback::Session;
+/// use tracing_feedback::web::FeedbackHttpLayer;
+///
+/// async fn greet(session: Option<Session>) -> String {
+///     session.map_or("Hello".to_owned(), |session| format!("Welcome back to {session}"))
+/// }
+///
+/// let layer = FeedbackHttpLayer::new();
+/// let router: Router = Router::new().route("/", get(greet)).layer(layer);
+/// # assert!(router.has_routes());
+/// ```
 impl<S: Sync> OptionalFromRequestParts<S> for Session {
     type Rejection = Infallible;
 

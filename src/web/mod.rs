@@ -155,6 +155,31 @@ impl FeedbackHttpLayer {
     /// Puts a ticket about the span into the header [`TICKET_HEADER`] of every response. Default: no
     /// ticket. Where none can be issued, for want of keys or of a layer, the response goes out
     /// without, and a warning says why once.
+    ///
+    /// ```
+    /// # #[cfg(feature = "axum")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let keys = tracing_feedback::TicketKeys::new([[7; 32]])?;
+    /// # let (layer, telemetry) = tracing_feedback::builder().with_ticket_keys(keys).build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// # let send = async {
+    /// use axum::{Router, body::Body, http::Request, routing::get};
+    /// use tower_service::Service;
+    /// use tracing_feedback::TicketOptions;
+    /// use tracing_feedback::web::{FeedbackHttpLayer, TICKET_HEADER};
+    ///
+    /// let layer = FeedbackHttpLayer::new().with_tickets(TicketOptions::new());
+    /// let mut service: Router = Router::new().route("/", get(async || "Albany")).layer(layer);
+    /// let response = service.call(Request::get("/").body(Body::empty())?).await?;
+    /// let ticket = response.headers()[TICKET_HEADER].to_str()?;
+    /// assert!(telemetry.ticket_verifier().verify(ticket).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # };
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(send)?;
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_tickets(mut self, options: TicketOptions) -> Self {
         self.settings.tickets = Some(options);
         self

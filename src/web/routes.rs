@@ -112,6 +112,32 @@ impl Default for FeedbackRoutes {
 ///
 /// Nothing of a submission is kept unless the answer is 204; every other one has a
 /// [problem](Problem) as its body.
+///
+/// ```
+/// # use tracing_subscriber::prelude::*;
+/// # let keys = tracing_feedback::TicketKeys::new([[7; 32]])?;
+/// # let (layer, telemetry) = tracing_feedback::builder().with_ticket_keys(keys).build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// # let send = async {
+/// use axum::{Router, body::Body, http::Request};
+/// use tower_service::Service;
+/// use tracing_feedback::SpanExt;
+/// use tracing_feedback::web::{FeedbackRoutes, feedback_routes};
+///
+/// let mut service: Router = feedback_routes(FeedbackRoutes::new());
+/// let ticket = tracing::info_span!("answer").ticket()?;
+/// let submission = serde_json::json!({ "ticket": ticket, "feedback": { "rating": 5 } });
+/// let request = Request::post("/feedback").body(Body::from(submission.to_string()))?;
+/// assert_eq!(service.call(request).await?.status(), 204);
+///
+/// let request = Request::post("/feedback").body(Body::from("5 stars"))?;
+/// assert_eq!(service.call(request).await?.status(), 400);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # };
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(send)?;
+/// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn feedback_routes<S: Clone + Send + Sync + 'static>(routes: FeedbackRoutes) -> Router<S> {
     let FeedbackRoutes { path, origins, subject } = routes;
     let module = format!("{path}.js");
