@@ -2,9 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
-use std::hint::black_box;
 
-use fastrace::prelude::{LocalSpan, Span, SpanContext};
 use fastrace_opentelemetry::OpenTelemetryReporter;
 use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::TracerProvider as _;
@@ -19,7 +17,7 @@ use tracing_subscriber::layer::Identity;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Layer, Registry};
 
-use crate::work::{SPANS, request};
+use crate::work::{fastrace_request, request};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Contestant {
@@ -100,23 +98,6 @@ fn fastrace(endpoint: &str) -> Ready {
     let reporter = OpenTelemetryReporter::new(exporter, resource, scope);
     fastrace::set_reporter(reporter, fastrace::collector::Config::default());
     Ready { request: fastrace_request, export: Box::new(runtime) }
-}
-
-/// The same work as [`request`].
-fn fastrace_request(user: u64) {
-    let request = Span::root("request", SpanContext::random())
-        .with_properties(|| [("user", number(user)), ("path", "/answer".into())]);
-    let _request = request.set_local_parent();
-    for step in 0..SPANS - 1 {
-        let _leaf = LocalSpan::enter_with_local_parent("leaf")
-            .with_properties(|| [("step", number(step)), ("query", "capital of New York".into())]);
-        black_box(step);
-    }
-}
-
-/// Properties are text.
-fn number(number: u64) -> Cow<'static, str> {
-    number.to_string().into()
 }
 
 /// The exporter of both peers, and the runtime that its connection lives on.

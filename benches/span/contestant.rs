@@ -1,19 +1,17 @@
 //! The contestants, and what each does with a request.
 
 use std::any::Any;
-use std::borrow::Cow;
 use std::hint::black_box;
 
 use fastrace::collector::{Config, Reporter, SpanRecord};
-use fastrace::prelude::{LocalSpan, Span, SpanContext};
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Dispatch;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 
-use crate::work::{SPANS, request};
+use crate::nowhere::Nowhere;
+use crate::work::{fastrace_request, request};
 
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
@@ -80,40 +78,11 @@ fn with_peer(name: &'static str, on: bool) -> Contestant {
     tracing(name, Dispatch::new(tracing_subscriber::registry().with(layer)), provider)
 }
 
-/// By its own API; its properties are text.
+/// By its own API.
 fn fastrace() -> Contestant {
     fastrace::set_reporter(Nowhere, Config::default());
-    Contestant {
-        name: "fastrace",
-        dispatch: Dispatch::none(),
-        request: |user| {
-            let request = Span::root("request", SpanContext::random())
-                .with_properties(|| [("user", number(user)), ("path", "/answer".into())]);
-            let _request = request.set_local_parent();
-            for step in 0..SPANS - 1 {
-                let _leaf = LocalSpan::enter_with_local_parent("leaf").with_properties(|| {
-                    [("step", number(step)), ("query", "capital of New York".into())]
-                });
-                black_box(step);
-            }
-        },
-        _export: Box::new(()),
-    }
-}
-
-fn number(number: u64) -> Cow<'static, str> {
-    number.to_string().into()
-}
-
-/// Drops everything.
-#[derive(Debug)]
-struct Nowhere;
-
-impl SpanExporter for Nowhere {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        black_box(batch);
-        Ok(())
-    }
+    let (dispatch, request) = (Dispatch::none(), fastrace_request);
+    Contestant { name: "fastrace", dispatch, request, _export: Box::new(()) }
 }
 
 impl Reporter for Nowhere {

@@ -15,6 +15,8 @@
 //! one tiny round.
 
 mod contestant;
+#[path = "../nowhere/mod.rs"]
+mod nowhere;
 #[path = "../process/mod.rs"]
 mod process;
 #[path = "../work/mod.rs"]
