@@ -114,6 +114,12 @@ mod document;
 mod encode;
 pub mod enrich;
 pub mod fold;
+#[cfg(feature = "outbox")]
+#[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
+mod outbox;
+#[cfg(not(feature = "outbox"))]
+#[path = "outbox/absent.rs"]
+mod outbox;
 mod pipeline;
 pub mod propagation;
 mod protobuf;
@@ -139,6 +145,8 @@ pub mod web;
 pub use capture::{FeedbackSpanProcessor, SpanError, SpanExt};
 pub use document::Document;
 pub use enrich::{EnrichError, Enrichment};
+#[cfg(feature = "outbox")]
+pub use outbox::{OutboxOptions, OutboxPolicy, OutboxPolicyError};
 pub use pipeline::FlushError;
 pub use pipeline::stats::Stats;
 pub use session::{Session, SessionIdError};

@@ -10,6 +10,7 @@ use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 
 use crate::attributes::{Attributes, ValueRef};
 use crate::clock;
+use crate::outbox::Receipts;
 use crate::record::{Enrichments, Event, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::namespaced;
@@ -129,6 +130,7 @@ fn record(span: SpanData, installation: &Installation) -> SpanRecord {
         status: span.status,
         scope: Some(Arc::new(span.instrumentation_scope)),
         feedback,
+        receipts: Receipts::default(),
     }
 }
 

@@ -183,7 +183,7 @@ pub(super) fn append_rest(out: &mut Vec<u8>, record: &SpanRecord) {
 }
 
 /// Where span number `spans` of those in `encoded` ends. `None` if there are fewer.
-pub(crate) fn end_of_span(encoded: &[u8], spans: usize) -> Option<usize> {
+pub(super) fn end_of_span(encoded: &[u8], spans: usize) -> Option<usize> {
     let mut end = 0;
     for _ in 0..spans {
         let (length, size) = wire::read_varint(encoded.get(end + 1..)?)?;

@@ -13,7 +13,7 @@ pub(crate) mod stats;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry::InstrumentationScope;
 
@@ -24,6 +24,8 @@ pub(crate) use stats::Drop;
 use stats::{Counters, Stats};
 
 use crate::clock;
+use crate::encode::Packed;
+use crate::outbox::{Outbox, Receipts};
 use crate::quiet;
 use crate::record::SpanRecord;
 use crate::sink::{Delivery, Packing, Parcel, Sink};
@@ -81,11 +83,16 @@ impl Batching {
     }
 }
 
+/// The outbox can't take a carrier.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NotDurable;
+
 /// The handle that records are pushed into. One per layer.
 pub(crate) struct Pipeline {
     lanes: Arc<Lanes>,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
+    outbox: Option<Arc<Outbox>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -100,6 +107,7 @@ impl Pipeline {
         batching: Batching,
         scope: Arc<InstrumentationScope>,
         counters: Arc<Counters>,
+        outbox: Option<Arc<Outbox>>,
         make_sink: impl FnOnce() -> Result<Box<dyn Sink>, Error> + Send + 'static,
     ) -> Result<Self, Error> {
         let (made, is_made) = std::sync::mpsc::sync_channel(1);
@@ -125,7 +133,7 @@ impl Pipeline {
         })?;
         let thread = Mutex::new(Some(thread));
         match is_made.recv() {
-            Ok(Ok((lanes, queue))) => Ok(Self { lanes, queue, counters, thread }),
+            Ok(Ok((lanes, queue))) => Ok(Self { lanes, queue, counters, outbox, thread }),
             Ok(Err(error)) => Err(error),
             Err(_) => {
                 Err(std::io::Error::other("the export thread panicked while it started").into())
@@ -150,26 +158,71 @@ impl Pipeline {
     ///
     /// How many records did not arrive since the last report, and why.
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
+        let deadline = clock::after(limit);
         self.lanes.sweep(&self.queue);
-        self.queue.flush(clock::after(limit))
+        let (losses, pending) = self.queue.flush(deadline);
+        let outbox = self.outbox.as_ref().and_then(|outbox| outbox.sync(deadline).err());
+        FlushError::of(losses, pending, outbox)
     }
 
     /// As [`flush`](Self::flush); what is pushed afterwards is dropped, and the export thread ends.
     pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
         let deadline = clock::after(limit);
         self.lanes.close(&self.queue);
-        let result = self.queue.close(deadline);
+        let (losses, pending) = self.queue.close(deadline);
+        // Before the outbox closes, which it does with the export thread.
+        let outbox = self.outbox.as_ref().and_then(|outbox| outbox.sync(deadline).err());
         let thread = crate::sync::lock(&self.thread).take();
         if let Some(thread) = thread
             && self.queue.wait_until_ended(deadline)
         {
             let _ = thread.join(); // it is about to return, and has nothing to say
         }
-        result
+        FlushError::of(losses, pending, outbox)
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.counters.read((self.queue.waiting() + self.lanes.waiting()) as u64)
+        let queued = (self.queue.waiting() + self.lanes.waiting()) as u64;
+        let outbox = self.outbox.as_ref().map(|outbox| outbox.reading());
+        self.counters.read(queued, outbox.unwrap_or_default())
+    }
+
+    /// Whether enrichments are written down when they are made.
+    pub(crate) fn writes_ahead(&self) -> bool {
+        self.outbox.as_ref().is_some_and(|outbox| outbox.writes_ahead())
+    }
+
+    /// Writes a carrier down before it is on its way, where that is asked for. `is_whole` says that
+    /// it travels by itself, and not as a part of its span. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// The outbox can't take it.
+    pub(crate) fn write_ahead(
+        &self,
+        record: &SpanRecord,
+        is_whole: bool,
+    ) -> Result<Receipts, NotDurable> {
+        let mut receipts = Receipts::default();
+        if let Some(outbox) = self.outbox.as_ref().filter(|outbox| outbox.writes_ahead()) {
+            let mut packed = Packed::default();
+            packed.add(record);
+            receipts.push(outbox.hold(packed.encode(), is_whole).map_err(|_| NotDurable)?);
+        }
+        Ok(receipts)
+    }
+
+    /// Waits, without blocking the thread, until what was written ahead so far is durable.
+    ///
+    /// # Errors
+    ///
+    /// Why it isn't.
+    #[cfg(feature = "axum")]
+    pub(crate) async fn synced(&self) -> Result<(), String> {
+        match &self.outbox {
+            Some(outbox) if outbox.writes_ahead() => outbox.synced().await,
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -200,25 +253,34 @@ fn run(
 ) {
     let _ended = queue.announce_end();
     let mut due = clock::after(delay);
+    let patience = queue.patience();
     loop {
-        let parcels = match queue.next(due) {
-            Next::Export(parcels) => parcels,
-            Next::Sweep => {
-                lanes.sweep(queue);
-                queue.hurry();
-                due = clock::after(delay);
-                continue;
+        let delivery = match queue.next(sink.due().map_or(due, |of_sink| due.min(of_sink))) {
+            Next::Export(parcels) => {
+                let (spans, feedback) = Parcel::totals(&parcels);
+                let export = catch_unwind(AssertUnwindSafe(|| sink.export(parcels, patience)));
+                export.unwrap_or_else(|_| {
+                    let mut delivery = Delivery::default();
+                    delivery.fail(spans, feedback, "the exporter panicked".to_owned());
+                    delivery
+                })
+            }
+            Next::Due => {
+                if Instant::now() >= due {
+                    lanes.sweep(queue);
+                    queue.hurry();
+                    due = clock::after(delay);
+                }
+                Delivery::default()
             }
             Next::End => break,
         };
-        let (spans, feedback) = Parcel::totals(&parcels);
-        let export = catch_unwind(AssertUnwindSafe(|| sink.export(parcels)));
-        let delivery = export.unwrap_or_else(|_| {
-            let mut delivery = Delivery::default();
-            delivery.fail(spans, feedback, "the exporter panicked".to_owned());
-            delivery
-        });
         settle(queue, counters, delivery);
+        // What was put aside goes with what is new, but doesn't keep that waiting.
+        if sink.due().is_some_and(|due| due <= Instant::now()) && !queue.is_pressing() {
+            let caught_up = catch_unwind(AssertUnwindSafe(|| sink.catch_up(patience)));
+            settle(queue, counters, caught_up.unwrap_or_default());
+        }
     }
     let shutdown = catch_unwind(AssertUnwindSafe(|| sink.shutdown(Duration::from_secs(5))));
     if let Err(reason) = shutdown.unwrap_or_else(|_| Err("the exporter panicked".to_owned())) {
@@ -234,9 +296,14 @@ fn settle(queue: &Queue, counters: &Counters, delivery: Delivery) {
         counters.dropped(Drop::ExportFailed, spans, feedback);
         queue.lost(Drop::ExportFailed, spans, message);
     }
-    if let Some((spans, message)) = delivery.rejected {
-        counters.dropped(Drop::Rejected, spans, 0);
+    if let Some((spans, feedback, message)) = delivery.rejected {
+        counters.dropped(Drop::Rejected, spans, feedback);
         queue.lost(Drop::Rejected, spans, message);
+    }
+    if let (spans @ 1.., feedback) = delivery.discarded {
+        let message = "the outbox holds no more, or not for longer".to_owned();
+        counters.dropped(Drop::Discarded, spans, feedback);
+        queue.lost(Drop::Discarded, spans, message);
     }
     queue.settle();
 }

@@ -11,15 +11,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::Batching;
-use super::error::{FlushError, Loss};
+use super::error::Loss;
 use super::stats::{Counters, Drop};
 use crate::quiet;
-use crate::sink::{Packing, Parcel};
+use crate::sink::{Packing, Parcel, Patience};
 
 pub(crate) struct Queue {
     batching: Batching,
     batch_spans: usize,
     counters: Arc<Counters>,
+    patience: Patience,
     state: Mutex<State>,
     /// For the export thread: there is something to do.
     work: Condvar,
@@ -82,8 +83,8 @@ impl Waiting {
 /// What the export thread is to do next.
 pub(super) enum Next {
     Export(Vec<Parcel>),
-    /// The delay is over: what threads have gathered is due.
-    Sweep,
+    /// The time is over: what threads have gathered, or what the sink has put aside, is due.
+    Due,
     End,
 }
 
@@ -91,7 +92,13 @@ impl Queue {
     pub(crate) fn new(packing: Packing, batching: Batching, counters: Arc<Counters>) -> Self {
         let batch_spans = batching.batch_spans(packing);
         let (work, progress) = (Condvar::new(), Condvar::new());
-        Self { batching, batch_spans, counters, state: Mutex::default(), work, progress }
+        let (state, patience) = (Mutex::default(), Patience::default());
+        Self { batching, batch_spans, counters, patience, state, work, progress }
+    }
+
+    /// How long the sink may go on trying.
+    pub(super) fn patience(&self) -> &Patience {
+        &self.patience
     }
 
     /// Spans that wait.
@@ -104,8 +111,7 @@ impl Queue {
         let mut state = self.lock();
         if state.closed {
             drop(state);
-            self.count(Drop::AfterShutdown, parcel.spans, parcel.feedback);
-            return Err(Drop::AfterShutdown);
+            return self.refuse(Drop::AfterShutdown, parcel);
         }
         let mut evicted = 0;
         while !self.has_room(&state, &parcel) {
@@ -117,10 +123,11 @@ impl Queue {
                     evicted += victim.spans;
                 }
                 None => {
-                    state.lose(Drop::QueueFull, (evicted + parcel.spans) as u64, None);
+                    let lost = if parcel.receipts.is_whole() { 0 } else { parcel.spans };
+                    state.lose(Drop::QueueFull, (evicted + lost) as u64, None);
                     drop(state);
-                    self.count(Drop::QueueFull, evicted + parcel.spans, parcel.feedback);
-                    return Err(Drop::QueueFull);
+                    self.count(Drop::QueueFull, evicted, 0);
+                    return self.refuse(Drop::QueueFull, parcel);
                 }
             }
         }
@@ -129,6 +136,7 @@ impl Queue {
             (state.spans / self.batch_spans, state.encoded / self.batching.batch_bytes)
         };
         let before = batches(&state);
+        self.press(&state, parcel.bytes);
         let number = state.pushed;
         state.pushed += parcel.spans as u64;
         state.spans += parcel.spans;
@@ -143,6 +151,26 @@ impl Queue {
         }
         self.count(Drop::QueueFull, evicted, 0);
         Ok(())
+    }
+
+    /// Counts what a parcel that isn't taken costs. What the outbox holds isn't lost with it.
+    fn refuse(&self, why: Drop, parcel: Parcel) -> Result<(), Drop> {
+        if parcel.receipts.is_whole() {
+            return Ok(());
+        }
+        let is_held = !parcel.receipts.is_empty();
+        self.count(why, parcel.spans, if is_held { 0 } else { parcel.feedback });
+        if is_held { Ok(()) } else { Err(why) }
+    }
+
+    /// Lets the sink know whether so much waits, with `more`, that it should make haste.
+    fn press(&self, state: &State, more: usize) {
+        self.patience.press(state.bytes + more > self.batching.queue_bytes / 2);
+    }
+
+    /// Whether the queue needs all that the collector can take.
+    pub(super) fn is_pressing(&self) -> bool {
+        self.lock().bytes > self.batching.queue_bytes / 4
     }
 
     /// What there is to do, after waiting for it until `due`.
@@ -160,7 +188,7 @@ impl Queue {
                 return Next::End;
             }
             if left.is_zero() {
-                return Next::Sweep;
+                return Next::Due;
             }
             state = wait_timeout(&self.work, state, left);
         }
@@ -188,6 +216,7 @@ impl Queue {
                 batch.push(next);
             }
         }
+        self.press(state, 0);
         batch
     }
 
@@ -203,7 +232,8 @@ impl Queue {
         self.lock().lose(why, spans, Some(message));
     }
 
-    pub(crate) fn flush(&self, deadline: Instant) -> Result<(), FlushError> {
+    /// Waits until all that was pushed so far is settled, and says what was lost, and what is pending.
+    pub(crate) fn flush(&self, deadline: Instant) -> (BTreeMap<Drop, Loss>, u64) {
         let mut state = self.lock();
         let target = state.pushed;
         state.flush_to = state.flush_to.max(target);
@@ -217,7 +247,7 @@ impl Queue {
             state = wait_timeout(&self.progress, state, left);
         }
         let pending = target.saturating_sub(state.settled);
-        FlushError::of(std::mem::take(&mut state.losses), pending)
+        (std::mem::take(&mut state.losses), pending)
     }
 
     /// Takes nothing more; what is here is still exported.
@@ -227,8 +257,11 @@ impl Queue {
     }
 
     /// Takes nothing more, and flushes what is here.
-    pub(crate) fn close(&self, deadline: Instant) -> Result<(), FlushError> {
+    pub(crate) fn close(&self, deadline: Instant) -> (BTreeMap<Drop, Loss>, u64) {
         self.take_no_more();
+        // Half of the time to deliver what is left, the other half to put it aside.
+        let now = Instant::now();
+        self.patience.end_by(now + deadline.saturating_duration_since(now) / 2);
         let result = self.flush(deadline);
         let mut state = self.lock();
         if state.settled < state.pushed {
@@ -238,7 +271,8 @@ impl Queue {
             drop(state);
             let abandoned = || abandoned.plain.iter().chain(&abandoned.feedback);
             let spans = abandoned().map(|(_, parcel)| parcel.spans).sum();
-            let feedback = abandoned().map(|(_, parcel)| parcel.feedback).sum();
+            let lost = abandoned().filter(|(_, parcel)| parcel.receipts.is_empty());
+            let feedback = lost.map(|(_, parcel)| parcel.feedback).sum();
             self.count(Drop::TimedOut, spans, feedback);
         }
         result

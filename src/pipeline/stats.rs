@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::outbox::Reading;
 
 /// Why a span did not arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,11 +15,18 @@ pub(crate) enum Drop {
     Rejected,
     AfterShutdown,
     TimedOut,
+    Discarded,
 }
 
 impl Drop {
-    const ALL: [Self; 5] =
-        [Self::QueueFull, Self::ExportFailed, Self::Rejected, Self::AfterShutdown, Self::TimedOut];
+    const ALL: [Self; 6] = [
+        Self::QueueFull,
+        Self::ExportFailed,
+        Self::Rejected,
+        Self::AfterShutdown,
+        Self::TimedOut,
+        Self::Discarded,
+    ];
 
     pub(crate) fn reason(self) -> &'static str {
         match self {
@@ -25,6 +35,7 @@ impl Drop {
             Self::Rejected => "rejected",
             Self::AfterShutdown => "after_shutdown",
             Self::TimedOut => "timed_out",
+            Self::Discarded => "discarded",
         }
     }
 }
@@ -66,7 +77,7 @@ impl Counters {
         *crate::sync::lock(&self.refused).entry(reason).or_default() += 1;
     }
 
-    pub(crate) fn read(&self, queued: u64) -> Stats {
+    pub(crate) fn read(&self, queued: u64, outbox: Reading) -> Stats {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let dropped: BTreeMap<_, _> = Drop::ALL
             .into_iter()
@@ -82,13 +93,18 @@ impl Counters {
             dropped_attributes: load(&self.dropped_attributes),
             unsampled: load(&self.unsampled),
             retried: load(&self.retried),
-            spooled: 0,
+            spooled: outbox.spans,
+            spooled_bytes: outbox.bytes,
+            oldest_spooled: outbox.oldest,
+            rejected: outbox.rejected,
+            replayed: outbox.replayed,
             refused: crate::sync::lock(&self.refused).clone(),
         }
     }
 }
 
-/// What has become of the spans and enrichments so far. Counters only grow, but for `queued`.
+/// What has become of the spans and enrichments so far. Counters only grow; `queued`,
+/// `spooled`, `spooled_bytes` and `oldest_spooled` say how it is right now.
 ///
 /// ```
 /// # #[cfg(feature = "collector")] {
@@ -117,7 +133,7 @@ pub struct Stats {
     /// Spans that were dropped, for whatever reason.
     pub dropped: u64,
     /// The same by reason: `queue_full`, `export_failed`, `rejected`, `after_shutdown`,
-    /// `timed_out`.
+    /// `timed_out`, and `discarded` for what became too old in the outbox, or had to make room there.
     pub dropped_by_reason: BTreeMap<&'static str, u64>,
     /// How many of the dropped spans carried feedback.
     pub dropped_feedback: u64,
@@ -128,8 +144,17 @@ pub struct Stats {
     /// Spans that were sent again after a passing failure. An SDK exporter retries by itself and
     /// doesn't tell, so this counts what the pipeline itself sends again.
     pub retried: u64,
-    /// Spans that wait on disk.
+    /// Spans that wait on disk right now, in the [outbox](crate::Builder#outbox).
     pub spooled: u64,
+    /// Bytes of the outbox on disk right now, its `rejected` files among them.
+    pub spooled_bytes: u64,
+    /// For how long the oldest spans on disk have waited.
+    pub oldest_spooled: Option<Duration>,
+    /// Spans that the collector has rejected, and that were put into the outbox's `rejected` files.
+    /// They count as dropped too.
+    pub rejected: u64,
+    /// Spans that arrived from disk. They count as exported too.
+    pub replayed: u64,
     /// Enrichments that were refused or changed, by [reason](crate::EnrichError::reason). Fields that
     /// were lost to a redaction that panicked count as `redaction_panicked` too.
     pub refused: BTreeMap<&'static str, u64>,

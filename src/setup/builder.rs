@@ -13,9 +13,13 @@ use super::env::{EnvIssue, Environment, Propagator, TracesExporter};
 use super::error::BuildError;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 use super::otlp::{OtlpConfig, OtlpOptions, Pem};
+use super::outbox;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 use super::protocol::{Compression, Protocol};
 use super::telemetry::Telemetry;
+#[cfg(feature = "outbox")]
+use crate::OutboxOptions;
+use crate::outbox::Outbox;
 use crate::pipeline::stats::Counters;
 use crate::pipeline::{Batching, Pipeline};
 use crate::quiet;
@@ -63,11 +67,15 @@ pub fn builder() -> Builder {
         ticket_keys: None,
         #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
         otlp: OtlpOptions::default(),
+        outbox: outbox::Options::default(),
         exporter: None,
     }
 }
 
-type MakeSink = Box<dyn FnOnce(&Resource, Duration) -> Result<Box<dyn Sink>, BuildError> + Send>;
+type MakeSink = Box<
+    dyn FnOnce(&Resource, Duration, Option<Arc<Outbox>>) -> Result<Box<dyn Sink>, BuildError>
+        + Send,
+>;
 
 /// Everything that can be told to a layer. Made by [`builder`].
 ///
@@ -101,6 +109,7 @@ pub struct Builder {
     ticket_keys: Option<TicketKeys>,
     #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
     otlp: OtlpOptions,
+    outbox: outbox::Options,
     exporter: Option<MakeSink>,
 }
 
@@ -143,7 +152,7 @@ impl Builder {
     /// rejected it can't tell.
     pub fn with_exporter<E: SpanExporter + 'static>(mut self, exporter: E) -> Self {
         self.exporter =
-            Some(Box::new(move |resource, timeout| exporter_sink(resource, timeout, exporter)));
+            Some(Box::new(move |resource, timeout, _| exporter_sink(resource, timeout, exporter)));
         self
     }
 
@@ -463,6 +472,60 @@ impl Builder {
     }
 }
 
+/// What becomes of that which can't be delivered.
+#[cfg(feature = "outbox")]
+impl Builder {
+    /// Keeps what can't be delivered on disk, and delivers it later: a *persistent queue*. Takes a
+    /// directory, or [`OutboxOptions`]. Default: `FEEDBACK_OUTBOX_DIR` with the policy of
+    /// `FEEDBACK_OUTBOX_POLICY` (`spill`, `write_ahead`), then none, and what can't be delivered
+    /// within the time of a request is dropped and counted.
+    ///
+    /// Processes may share a directory; what one of them leaves behind the others send. It is made
+    /// for its owner alone (0700, files 0600), since it holds personal data.
+    ///
+    /// - [`OutboxPolicy::Spill`](crate::OutboxPolicy::Spill) costs nothing while the collector is
+    ///   there.
+    /// - [`OutboxPolicy::WriteAhead`](crate::OutboxPolicy::WriteAhead) writes every enrichment down
+    ///   when it is made. That fixes its span's place in a trace, so `set_parent` comes before it.
+    ///
+    /// Then [`Telemetry::flush`] returns `Ok` when everything is with the collector *or on disk*, and
+    /// the feedback routes answer 204 when it is. [`Stats::spooled`](crate::Stats::spooled) says how
+    /// much waits there. What the collector refuses for good (400, `INVALID_ARGUMENT`) stays in the
+    /// directory `rejected`, with the reason; a collector that refuses the sender (401, 404,
+    /// `UNIMPLEMENTED`) or fails (500) is asked again.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "collector", feature = "grpc"))] {
+    /// # use tracing_subscriber::prelude::*;
+    /// use std::time::Duration;
+    /// use tracing_feedback::{collector::Collector, enrich_span};
+    ///
+    /// # let directory = std::env::temp_dir().join(format!("outbox-doc-{}", std::process::id()));
+    /// let builder = || tracing_feedback::builder().with_outbox(directory.as_path());
+    /// let (layer, telemetry) = builder()
+    ///     .with_endpoint("http://127.0.0.1:9") // no one listens there
+    ///     .with_timeout(Duration::from_millis(50))
+    ///     .build()?;
+    /// tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+    ///     tracing::info_span!("answer").in_scope(|| enrich_span!(feedback = { "rating": 5 }));
+    /// });
+    /// telemetry.shutdown()?; // it is on disk
+    ///
+    /// let collector = Collector::start()?;
+    /// let (_layer, telemetry) = builder().with_endpoint(collector.endpoint()).build()?;
+    /// let spans = collector.wait_for_spans(1, Duration::from_secs(30))?;
+    /// assert_eq!(spans[0].attributes["feedback.rating"], 5);
+    /// # telemetry.shutdown()?;
+    /// # std::fs::remove_dir_all(directory)?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_outbox(mut self, outbox: impl Into<OutboxOptions>) -> Self {
+        self.outbox = Some(outbox.into());
+        self
+    }
+}
+
 /// How spans travel.
 impl Builder {
     /// The longest a span waits before it is exported. Default: `OTEL_BSP_SCHEDULE_DELAY`, then 5 s.
@@ -618,35 +681,45 @@ impl Builder {
             .export_timeout
             .or(environment.bsp_export_timeout)
             .unwrap_or(Duration::from_secs(30));
-        let make_sink = self.make_sink(environment)?;
-        Pipeline::start(batching, scope, Arc::new(Counters::default()), move || {
-            make_sink(&resource, timeout)
+        let (make_sink, is_otlp) = self.make_sink(environment)?;
+        let outbox = outbox::open(self.outbox.take(), environment, is_otlp, &resource, &scope)?;
+        let counters = Arc::new(Counters::default());
+        Pipeline::start(batching, scope, counters, outbox.clone(), move || {
+            make_sink(&resource, timeout, outbox)
         })
     }
 
-    fn make_sink(&mut self, environment: &mut Environment) -> Result<MakeSink, BuildError> {
+    /// What makes the sink, and whether that could send on what lies in an outbox.
+    fn make_sink(&mut self, environment: &mut Environment) -> Result<(MakeSink, bool), BuildError> {
         if let Some(exporter) = self.exporter.take() {
-            return Ok(exporter);
+            return Ok((exporter, false));
         }
         match environment.traces_exporter {
-            Some(TracesExporter::None) => Ok(Box::new(|_, _| Ok(Box::new(Nowhere)))),
+            Some(TracesExporter::None) => Ok((Box::new(|_, _, _| Ok(Box::new(Nowhere))), false)),
             #[cfg(feature = "console")]
-            Some(TracesExporter::Console) => Ok(Box::new(|resource, timeout| {
-                let exporter = opentelemetry_stdout::SpanExporter::default();
-                exporter_sink(resource, timeout, exporter)
-            })),
+            Some(TracesExporter::Console) => {
+                let make: MakeSink = Box::new(|resource, timeout, _| {
+                    let exporter = opentelemetry_stdout::SpanExporter::default();
+                    exporter_sink(resource, timeout, exporter)
+                });
+                Ok((make, false))
+            }
             _ => self.otlp_sink(environment),
         }
     }
 
     #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
-    fn otlp_sink(&mut self, environment: &mut Environment) -> Result<MakeSink, BuildError> {
+    fn otlp_sink(&mut self, environment: &mut Environment) -> Result<(MakeSink, bool), BuildError> {
         let config = OtlpConfig::resolve(&self.otlp, environment)?;
-        Ok(Box::new(move |resource, timeout| Ok(config.sink(runtime()?, resource, timeout)?)))
+        let is_wire = config.is_wire();
+        let make: MakeSink = Box::new(move |resource, timeout, outbox| {
+            Ok(config.sink(runtime()?, resource, timeout, outbox)?)
+        });
+        Ok((make, is_wire))
     }
 
     #[cfg(not(any(feature = "grpc", feature = "http-proto", feature = "http-json")))]
-    fn otlp_sink(&mut self, _: &mut Environment) -> Result<MakeSink, BuildError> {
+    fn otlp_sink(&mut self, _: &mut Environment) -> Result<(MakeSink, bool), BuildError> {
         Err(BuildError::NoExporter)
     }
 }

@@ -9,6 +9,11 @@ mod error;
 mod global;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 mod otlp;
+#[cfg(feature = "outbox")]
+mod outbox;
+#[cfg(not(feature = "outbox"))]
+#[path = "outbox_absent.rs"]
+mod outbox;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 mod protocol;
 mod telemetry;

@@ -10,7 +10,7 @@ use opentelemetry::{InstrumentationScope, Key, KeyValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter, SpanLinks};
 
-use super::{Contents, Delivery, Packing, Parcel, Sink};
+use super::{Contents, Delivery, Packing, Parcel, Patience, Sink};
 use crate::clock;
 use crate::record::SpanRecord;
 
@@ -58,7 +58,7 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
         Packing::Records
     }
 
-    fn export(&mut self, parcels: Vec<Parcel>) -> Delivery {
+    fn export(&mut self, parcels: Vec<Parcel>, _: &Patience) -> Delivery {
         let (spans, feedback) = Parcel::totals(&parcels);
         let mut batch = Vec::with_capacity(spans as usize);
         for parcel in parcels {

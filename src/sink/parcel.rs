@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+use bytes::Bytes;
 use opentelemetry::InstrumentationScope;
 
 use crate::encode::Packed;
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+use crate::encode::{Shipment, request::scope_fields};
+use crate::outbox::Receipts;
 use crate::record::{Batch, SpanRecord};
 
 /// How a sink wants its records.
@@ -28,6 +33,8 @@ pub(crate) struct Parcel {
     pub(crate) bytes: usize,
     /// Bytes on the wire, about.
     pub(crate) encoded: usize,
+    /// For what of its spans the outbox holds already.
+    pub(crate) receipts: Receipts,
 }
 
 /// The spans of a parcel.
@@ -52,7 +59,21 @@ impl Parcel {
             Packing::Records => Contents::Records { scope, records: Vec::new() },
             Packing::Packed => Contents::Packed { scope, spans: Packed::default() },
         };
-        Self { contents, spans: 0, feedback: 0, bytes: 0, encoded: 0 }
+        let receipts = Receipts::default();
+        Self { contents, spans: 0, feedback: 0, bytes: 0, encoded: 0, receipts }
+    }
+
+    /// What is in it, encoded. `None` if it isn't packed.
+    #[cfg(any(feature = "grpc", feature = "http-proto"))]
+    pub(super) fn shipment(&self, resource: &Bytes) -> Option<Shipment> {
+        let Contents::Packed { scope, spans } = &self.contents else { return None };
+        Some(Shipment {
+            resource: resource.clone(),
+            scope: scope_fields(scope).into(),
+            encoded: spans.encode().into(),
+            spans: self.spans,
+            feedback: self.feedback,
+        })
     }
 
     /// Spans of all `parcels`, and how many of them carry feedback.
@@ -67,7 +88,10 @@ impl Parcel {
     #[inline]
     pub(crate) fn add(&mut self, record: &mut SpanRecord) {
         self.spans += 1;
-        self.feedback += usize::from(record.feedback);
+        if record.feedback {
+            self.feedback += 1;
+            self.receipts.append(std::mem::take(&mut record.receipts));
+        }
         match &mut self.contents {
             Contents::Records { records, .. } => {
                 self.bytes += record.size();
@@ -95,6 +119,7 @@ impl Parcel {
         };
         let Self { spans, feedback, bytes, encoded, .. } = *self;
         (self.spans, self.feedback, self.bytes, self.encoded) = (0, 0, 0, 0);
-        Self { contents, spans, feedback, bytes, encoded }
+        let receipts = std::mem::take(&mut self.receipts);
+        Self { contents, spans, feedback, bytes, encoded, receipts }
     }
 }

@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use super::{Installation, Scope};
 use crate::attributes::{Attributes, ValueRef};
 use crate::document::{Document, Key};
-use crate::pipeline::Drop;
+use crate::outbox::Receipts;
+use crate::pipeline::{Drop, NotDurable};
 use crate::quiet;
 use crate::record::{Enrichments, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
@@ -46,6 +47,17 @@ pub(crate) struct Carrier {
     pub(crate) time: u64,
     /// The same submission gives the same span.
     pub(crate) id: Option<Submission>,
+    /// For what of the document the outbox holds already.
+    pub(crate) receipts: Receipts,
+}
+
+/// What became of a document that was put in its place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Put {
+    /// How many leaves found no room.
+    pub(crate) left_out: usize,
+    /// Whether it is written down, where that is asked for.
+    pub(crate) is_durable: bool,
 }
 
 /// A submission that has a name.
@@ -57,14 +69,42 @@ pub(crate) struct Submission {
 }
 
 impl Carrier {
-    /// Hands the carrier to the pipeline. Returns how many leaves found no room.
+    /// Hands the carrier to the pipeline.
     ///
     /// # Errors
     ///
     /// That the carrier was dropped, and why.
-    pub(crate) fn send(self, installation: &Installation) -> Result<usize, Drop> {
+    pub(crate) fn send(mut self, installation: &Installation) -> Result<Put, Drop> {
+        let receipts = std::mem::take(&mut self.receipts);
+        let most = installation.settings.span_limits.max_attributes_per_span as usize;
+        let (mut record, _) = self.into_record(installation, most);
+        let left_out = record.dropped_attributes as usize;
+        let mut is_durable = true;
+        record.receipts = match receipts.is_empty() {
+            true => installation.write_ahead(&record, true).unwrap_or_else(|_| {
+                is_durable = false;
+                receipts
+            }),
+            false => receipts,
+        };
+        installation.push(&mut record).map(|()| Put { left_out, is_durable })
+    }
+
+    /// Writes the carrier down, for a document that will leave with its span, and gives that back.
+    pub(super) fn write_ahead(
+        self,
+        installation: &Installation,
+    ) -> (Document<Value>, Result<Receipts, NotDurable>) {
+        // The document is kept as it is: the limit is one of its span.
+        let (mut record, cleared) = self.into_record(installation, usize::MAX);
+        let receipts = installation.write_ahead(&record, false);
+        let leaves = std::mem::take(&mut record.enrichments.leaves);
+        (Document::from_parts(leaves, cleared), receipts)
+    }
+
+    /// The carrier as a span with at most so many attributes, and the cleared keys of its document.
+    fn into_record(self, installation: &Installation, most: usize) -> (SpanRecord, Vec<Key>) {
         let settings = &installation.settings;
-        let most = settings.span_limits.max_attributes_per_span as usize;
         let ids = Ids::of(&self, installation);
         let mut record = SpanRecord {
             trace_id: ids.trace_id,
@@ -89,12 +129,11 @@ impl Carrier {
             is_late: true,
             is_unsampled: false,
             time: Some(self.time),
-            cleared,
+            cleared: &cleared,
             prefix: settings.convention.prefix(),
         };
         reserved.put_first(leaves, &mut record, most);
-        let dropped = record.dropped_attributes as usize;
-        installation.push(&mut record).map(|()| dropped)
+        (record, cleared)
     }
 }
 
@@ -165,7 +204,7 @@ pub(super) struct Reserved<'a> {
     pub(super) is_late: bool,
     pub(super) is_unsampled: bool,
     pub(super) time: Option<u64>,
-    pub(super) cleared: Vec<Key>,
+    pub(super) cleared: &'a [Key],
     /// What the convention puts before every key of an enrichment.
     pub(super) prefix: &'static str,
 }

@@ -9,7 +9,8 @@ use opentelemetry::trace::{SpanId, TraceId};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, ShouldSample};
 
 use super::span::SpanState;
-use crate::pipeline::{Drop, FlushError, Pipeline};
+use crate::outbox::Receipts;
+use crate::pipeline::{Drop, FlushError, NotDurable, Pipeline};
 use crate::record::SpanRecord;
 use crate::settings::Settings;
 
@@ -126,6 +127,23 @@ impl Installation {
             pipeline.counters().dropped_attributes(record.dropped_attributes.into());
         }
         pipeline.push(record)
+    }
+
+    /// Whether enrichments are written down when they are made.
+    #[inline]
+    pub(super) fn writes_ahead(&self) -> bool {
+        self.pipeline.as_ref().is_some_and(|pipeline| pipeline.writes_ahead())
+    }
+
+    /// Writes a carrier down before it is on its way, where that is asked for: as
+    /// [`Pipeline::write_ahead`].
+    pub(super) fn write_ahead(
+        &self,
+        record: &SpanRecord,
+        is_whole: bool,
+    ) -> Result<Receipts, NotDurable> {
+        let pipeline = self.pipeline.as_ref();
+        pipeline.map_or(Ok(Receipts::default()), |pipeline| pipeline.write_ahead(record, is_whole))
     }
 
     pub(crate) fn count_unsampled(&self) {

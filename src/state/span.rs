@@ -9,13 +9,15 @@ use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SamplingDecision;
 use tracing_subscriber::registry::Extensions;
 
-use super::carrier::{self, Carrier};
+use super::carrier::{self, Carrier, Put};
 use super::place::{Place, Started, as_parent_says, ids, with_parent};
 use super::timings::Timings;
 use super::{Installation, Sampling};
 use crate::attributes::ValueRef;
 use crate::clock;
 use crate::document::Document;
+use crate::outbox::Receipts;
+use crate::pipeline::NotDurable;
 use crate::quiet;
 use crate::record::{self, SpanRecord};
 use crate::session::{SESSION_ID, Session};
@@ -91,6 +93,8 @@ pub(crate) struct Enriched {
     pub(crate) time: u64,
     /// Whether anyone has said anything, as opposed to plain fields that lie in a namespace.
     pub(crate) is_feedback: bool,
+    /// For what of it the outbox holds already.
+    receipts: Receipts,
 }
 
 impl Enriched {
@@ -348,20 +352,23 @@ impl SpanState {
         std::iter::successors(self.local_parent.as_ref(), |span| span.local_parent.as_ref())
     }
 
-    /// Moves a patch into one of the span's documents. Returns how many leaves found no room. `None`,
-    /// and the patch stays as it is, if the span has closed or telemetry was shut down meanwhile.
+    /// Moves a patch into one of the span's documents. `None`, and the patch stays as it is, if the
+    /// span has closed or telemetry was shut down meanwhile.
     pub(crate) fn enrich(
         self: &Arc<Self>,
         kind: DocumentKind,
         patch: &mut Document<Value>,
         time: u64,
-    ) -> Option<usize> {
+    ) -> Option<Put> {
+        let written = match self.installation.writes_ahead() {
+            true => self.write_ahead(kind, patch, time),
+            false => Ok(Receipts::default()),
+        };
         let live = &mut *crate::sync::lock(&self.live);
-        if !live.is_open {
-            return None;
-        }
         // Shutdown meets every span that is remembered, and waits here until this is done.
-        if !live.is_enriched() && !self.installation.remember(self) {
+        if !live.is_open || !live.is_enriched() && !self.installation.remember(self) {
+            // It leaves in another way, and is written down for that.
+            let _ = written.map(Receipts::release);
             return None;
         }
         let most = self.installation.settings.span_limits.max_attributes_per_span as usize;
@@ -377,10 +384,35 @@ impl SpanState {
         };
         enriched.time = enriched.time.max(time);
         enriched.is_feedback = true;
+        let is_durable = written.map(|receipts| enriched.receipts.append(receipts)).is_ok();
         let left_out = enriched.document.absorb(patch, most.saturating_sub(reserved));
         let dropped = u32::try_from(left_out).unwrap_or(u32::MAX);
         live.record.dropped_attributes = live.record.dropped_attributes.saturating_add(dropped);
-        Some(left_out)
+        Some(Put { left_out, is_durable })
+    }
+
+    /// Writes a patch down as the carrier that it leaves as if the span never does.
+    fn write_ahead(
+        self: &Arc<Self>,
+        kind: DocumentKind,
+        patch: &mut Document<Value>,
+        time: u64,
+    ) -> Result<Receipts, NotDurable> {
+        let carrier = Carrier {
+            target: Some(self.start().context.clone()),
+            session: self.session(),
+            scope: match kind {
+                DocumentKind::Own => None,
+                DocumentKind::Scoped(scope) => Some(scope),
+            },
+            document: std::mem::take(patch),
+            time,
+            id: None,
+            receipts: Receipts::default(),
+        };
+        let (document, written) = carrier.write_ahead(&self.installation);
+        *patch = document;
+        written
     }
 
     /// A field in one of the namespaces gave the span feedback: see that it leaves at shutdown.
@@ -472,6 +504,7 @@ impl SpanState {
             Some((scope, scoped)) => (own, None, Some((live.session.clone(), scope, scoped))),
             None => (own, None, None),
         };
+        record.receipts = document.receipts;
         let (leaves, cleared) = document.document.into_parts();
         let reserved = carrier::Reserved {
             session: live.session.as_ref(),
@@ -479,7 +512,7 @@ impl SpanState {
             is_late: false,
             is_unsampled: !is_sampled,
             time: scope.map(|_| document.time),
-            cleared: if scope.is_some() { cleared } else { Vec::new() },
+            cleared: if scope.is_some() { &cleared } else { &[] },
             prefix: settings.convention.prefix(),
         };
         reserved.put_first(leaves, record, most);
@@ -515,6 +548,7 @@ impl SpanState {
             document: enriched.document,
             time: enriched.time,
             id: None,
+            receipts: enriched.receipts,
         };
         let _ = carrier.send(&self.installation); // what is lost is counted
     }

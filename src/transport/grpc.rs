@@ -83,7 +83,8 @@ fn failure(status: &Status) -> Failure {
         _ if std::error::Error::source(status).is_some() => {
             Failure::Passing { message, wait: None }
         }
-        _ => Failure::Final { message },
+        Code::InvalidArgument => Failure::Rejected { message },
+        _ => Failure::Unwelcome { message },
     }
 }
 

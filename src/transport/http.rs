@@ -49,7 +49,7 @@ impl Transport for HttpTransport {
                 Ok(body) => Bytes::from(body),
                 Err(error) => {
                     let message = format!("the request could not be compressed: {error}");
-                    return Err(Failure::Final { message });
+                    return Err(Failure::Rejected { message });
                 }
             },
         };
@@ -81,7 +81,8 @@ fn failure(status: StatusCode, wait: Option<Duration>, said: &str) -> Failure {
         StatusCode::BAD_REQUEST if said.contains("request body too large") => {
             Failure::TooLarge { message }
         }
-        _ => Failure::Final { message },
+        StatusCode::BAD_REQUEST => Failure::Rejected { message },
+        _ => Failure::Unwelcome { message },
     }
 }
 
@@ -89,7 +90,7 @@ fn failure(status: StatusCode, wait: Option<Duration>, said: &str) -> Failure {
 fn passing(error: &reqwest::Error) -> Failure {
     let message = format!("the collector can't be reached: {error}{}", causes(error));
     if error.is_builder() {
-        Failure::Final { message }
+        Failure::Unwelcome { message }
     } else {
         Failure::Passing { message, wait: None }
     }

@@ -3,7 +3,8 @@
 //! Both transports have one anatomy: [`Transport::send`] makes one attempt and says what the
 //! collector made of it, in the terms of the
 //! [OTLP specification](https://opentelemetry.io/docs/specs/otlp/): taken, taken in part, a passing
-//! failure, too large, or a failure that would only repeat itself. [`retry`] makes of that a delivery
+//! failure, too large, or a failure that would only repeat itself, be it the request's own fault or
+//! not. [`retry`] makes of that a delivery
 //! with patience.
 
 #[cfg(feature = "grpc")]
@@ -36,6 +37,16 @@ pub(crate) struct Reply {
     pub(crate) message: String,
 }
 
+impl Reply {
+    /// Tells what the collector had to say about what it has taken.
+    pub(crate) fn pass_on(self) {
+        let message = self.message;
+        if !message.is_empty() {
+            tracing::warn!(target: "tracing_feedback", "the collector says: {message}");
+        }
+    }
+}
+
 /// Why a request was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -43,8 +54,11 @@ pub(crate) enum Failure {
     Passing { message: String, wait: Option<Duration> },
     /// Parts of it may be taken.
     TooLarge { message: String },
-    /// It never will.
-    Final { message: String },
+    /// It never will: the collector has looked at it.
+    Rejected { message: String },
+    /// The collector hasn't looked at it, and what is in the way (a key, a path, a fault of its own)
+    /// won't pass by itself. The specification has it dropped; whoever can keep it may wait.
+    Unwelcome { message: String },
 }
 
 /// What caused an error, as an addition to its own text. Libraries repeat themselves here: a cause

@@ -7,6 +7,7 @@ mod layer;
 mod macros;
 mod merging;
 mod otel;
+mod outbox;
 mod payloads;
 mod pipeline;
 mod sessions;
