@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Why a span did not arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,12 +84,17 @@ impl Counters {
             unsampled: load(&self.unsampled),
             retried: load(&self.retried),
             spooled: 0,
+            spooled_bytes: 0,
+            oldest_spooled: None,
+            rejected: 0,
+            replayed: 0,
             refused: crate::sync::lock(&self.refused).clone(),
         }
     }
 }
 
-/// What has become of the spans and enrichments so far. Counters only grow, but for `queued`.
+/// What has become of the spans and enrichments so far. Counters only grow, but for what waits:
+/// `queued`, `spooled`, `spooled_bytes` and `oldest_spooled`.
 ///
 /// ```
 /// # #[cfg(feature = "collector")] {
@@ -130,6 +136,14 @@ pub struct Stats {
     pub retried: u64,
     /// Spans that wait on disk.
     pub spooled: u64,
+    /// The bytes they take there.
+    pub spooled_bytes: u64,
+    /// How long the oldest of them has waited, or none waits.
+    pub oldest_spooled: Option<Duration>,
+    /// Spans that the collector has refused for good, and that lie in the outbox's `rejected` files.
+    pub rejected: u64,
+    /// Spans that have reached the collector from disk.
+    pub replayed: u64,
     /// Enrichments that were refused or changed, by [reason](crate::EnrichError::reason). Fields that
     /// were lost to a redaction that panicked count as `redaction_panicked` too.
     pub refused: BTreeMap<&'static str, u64>,
