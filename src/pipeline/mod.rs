@@ -86,6 +86,7 @@ pub(crate) struct Pipeline {
     lanes: Arc<Lanes>,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
+    exporter: &'static str,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -114,7 +115,8 @@ impl Pipeline {
                         let delay = batching.delay;
                         let lanes = Arc::new(Lanes::new(packing, scope, &batching));
                         let queue = Arc::new(Queue::new(packing, batching, counters.clone()));
-                        let _ = made.send(Ok((lanes.clone(), queue.clone())));
+                        let exporter = sink.component();
+                        let _ = made.send(Ok((lanes.clone(), queue.clone(), exporter)));
                         run(&lanes, &queue, &counters, delay, sink);
                     }
                     Err(error) => {
@@ -125,7 +127,9 @@ impl Pipeline {
         })?;
         let thread = Mutex::new(Some(thread));
         match is_made.recv() {
-            Ok(Ok((lanes, queue))) => Ok(Self { lanes, queue, counters, thread }),
+            Ok(Ok((lanes, queue, exporter))) => {
+                Ok(Self { lanes, queue, counters, exporter, thread })
+            }
             Ok(Err(error)) => Err(error),
             Err(_) => {
                 Err(std::io::Error::other("the export thread panicked while it started").into())
@@ -169,7 +173,20 @@ impl Pipeline {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.counters.read((self.queue.waiting() + self.lanes.waiting()) as u64)
+        let (spans, bytes) = self.queue.waiting();
+        let (gathered, gathered_bytes) = self.lanes.waiting();
+        self.counters.read((spans + gathered) as u64, (bytes + gathered_bytes) as u64)
+    }
+
+    /// What takes the spans in the end: see [`Sink::component`].
+    pub(crate) fn exporter(&self) -> &'static str {
+        self.exporter
+    }
+
+    /// How many spans may wait, if there is a limit by number, and how many bytes.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    pub(crate) fn limits(&self) -> (Option<usize>, usize) {
+        self.queue.limits()
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -186,7 +203,10 @@ impl std::ops::Drop for Pipeline {
 
 impl std::fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pipeline").field("stats", &self.stats()).finish_non_exhaustive()
+        f.debug_struct("Pipeline")
+            .field("exporter", &self.exporter())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
     }
 }
 
