@@ -7,6 +7,8 @@ mod builder;
 mod env;
 mod error;
 mod global;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 mod otlp;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
