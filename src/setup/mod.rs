@@ -13,6 +13,8 @@ mod metrics;
 mod otlp;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 mod protocol;
+#[cfg(feature = "signal")]
+mod signal;
 mod telemetry;
 
 pub use builder::{Builder, builder};
@@ -20,4 +22,6 @@ pub use error::{BuildError, ConfigError};
 pub use global::init;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 pub use protocol::{Compression, Protocol};
+#[cfg(feature = "signal")]
+pub use signal::shutdown_signal;
 pub use telemetry::Telemetry;
