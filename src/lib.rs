@@ -78,6 +78,8 @@
 //!
 //! [`Telemetry::flush`] waits until all that has ended so far has arrived, which a test, or a
 //! function that is frozen between requests, wants to know. [`Telemetry::stats`] has the counters.
+//! A service that stops on a signal shuts telemetry down after the last request in flight: see
+//! [`shutdown_signal`](https://docs.rs/tracing-feedback/latest/tracing_feedback/fn.shutdown_signal.html).
 //!
 //! # Features
 //!
@@ -85,7 +87,7 @@
 //!
 //! | feature | | crates |
 //! | --- | --- | --- |
-//! | `grpc` *(default)* | OTLP over gRPC; without it and `tracing-log` there are 53 crates | |
+//! | `grpc` *(default)* | OTLP over gRPC; without it and `tracing-log` there are 56 crates | |
 //! | `tracing-log` *(default)* | records of the `log` crate keep their target and location | |
 //! | `http-proto` | OTLP over HTTP, protobuf | 33 |
 //! | `http-json` | OTLP over HTTP, JSON, by `opentelemetry-otlp` | 40 |
@@ -97,6 +99,8 @@
 //! | `tickets` | [`Ticket`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Ticket.html): signed, for feedback that comes back from a browser or another service | 3 |
 //! | `tower` | [`web`](https://docs.rs/tracing-feedback/latest/tracing_feedback/web/): a tower layer for the edge of a service; brings `tickets` | 3 |
 //! | `axum` | `web` for axum: the routes that take feedback, and extractors; brings `tower` | 11 |
+//! | `metrics` | [`Telemetry::register_metrics`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Telemetry.html#method.register_metrics): what [`Stats`] count, as OpenTelemetry metrics | 0 |
+//! | `signal` | [`shutdown_signal`](https://docs.rs/tracing-feedback/latest/tracing_feedback/fn.shutdown_signal.html): what asks a process to stop | 2 |
 //! | `collector` | [`collector`](https://docs.rs/tracing-feedback/latest/tracing_feedback/collector/): an OTLP receiver in-process, for tests | 19 |
 //!
 //! The README has the table of environment variables, what lands where, and how to move here from
@@ -151,6 +155,8 @@ pub use pipeline::FlushError;
 pub use pipeline::stats::Stats;
 pub use session::{Session, SessionIdError};
 pub use settings::{Convention, LateTraces};
+#[cfg(feature = "signal")]
+pub use setup::shutdown_signal;
 pub use setup::{BuildError, Builder, ConfigError, Telemetry, builder, init};
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 pub use setup::{Compression, Protocol};

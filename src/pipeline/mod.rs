@@ -93,6 +93,7 @@ pub(crate) struct Pipeline {
     queue: Arc<Queue>,
     counters: Arc<Counters>,
     outbox: Option<Arc<Outbox>>,
+    exporter: &'static str,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -122,7 +123,8 @@ impl Pipeline {
                         let delay = batching.delay;
                         let lanes = Arc::new(Lanes::new(packing, scope, &batching));
                         let queue = Arc::new(Queue::new(packing, batching, counters.clone()));
-                        let _ = made.send(Ok((lanes.clone(), queue.clone())));
+                        let exporter = sink.component();
+                        let _ = made.send(Ok((lanes.clone(), queue.clone(), exporter)));
                         run(&lanes, &queue, &counters, delay, sink);
                     }
                     Err(error) => {
@@ -133,7 +135,9 @@ impl Pipeline {
         })?;
         let thread = Mutex::new(Some(thread));
         match is_made.recv() {
-            Ok(Ok((lanes, queue))) => Ok(Self { lanes, queue, counters, outbox, thread }),
+            Ok(Ok((lanes, queue, exporter))) => {
+                Ok(Self { lanes, queue, counters, outbox, exporter, thread })
+            }
             Ok(Err(error)) => Err(error),
             Err(_) => {
                 Err(std::io::Error::other("the export thread panicked while it started").into())
@@ -182,9 +186,11 @@ impl Pipeline {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let queued = (self.queue.waiting() + self.lanes.waiting()) as u64;
+        let (spans, bytes) = self.queue.waiting();
+        let (gathered, gathered_bytes) = self.lanes.waiting();
+        let (spans, bytes) = ((spans + gathered) as u64, (bytes + gathered_bytes) as u64);
         let outbox = self.outbox.as_ref().map(|outbox| outbox.reading());
-        self.counters.read(queued, outbox.unwrap_or_default())
+        self.counters.read(spans, bytes, outbox.unwrap_or_default())
     }
 
     /// Whether enrichments are written down when they are made.
@@ -225,6 +231,17 @@ impl Pipeline {
         }
     }
 
+    /// What takes the spans in the end: see [`Sink::component`].
+    pub(crate) fn exporter(&self) -> &'static str {
+        self.exporter
+    }
+
+    /// How many spans may wait, if there is a limit by number, and how many bytes.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    pub(crate) fn limits(&self) -> (Option<usize>, usize) {
+        self.queue.limits()
+    }
+
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -239,7 +256,10 @@ impl std::ops::Drop for Pipeline {
 
 impl std::fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pipeline").field("stats", &self.stats()).finish_non_exhaustive()
+        f.debug_struct("Pipeline")
+            .field("exporter", &self.exporter())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
     }
 }
 

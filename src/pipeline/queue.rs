@@ -101,9 +101,15 @@ impl Queue {
         &self.patience
     }
 
-    /// Spans that wait.
-    pub(crate) fn waiting(&self) -> usize {
-        self.lock().spans
+    /// Spans that wait, and their bytes in memory.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.spans, state.bytes)
+    }
+
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    pub(super) fn limits(&self) -> (Option<usize>, usize) {
+        (self.batching.queue_spans, self.batching.queue_bytes)
     }
 
     /// Takes a parcel, or says why not, and counts what is lost.
@@ -217,11 +223,13 @@ impl Queue {
             }
         }
         self.press(state, 0);
+        self.counters.submitted(spans as u64);
         batch
     }
 
     /// The last batch is settled, whatever became of it.
     pub(crate) fn settle(&self) {
+        self.counters.settled();
         let mut state = self.lock();
         state.settled = state.waiting.first().map_or(state.pushed, |(number, _)| *number);
         drop(state);

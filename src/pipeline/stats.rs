@@ -19,7 +19,7 @@ pub(crate) enum Drop {
 }
 
 impl Drop {
-    const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::QueueFull,
         Self::ExportFailed,
         Self::Rejected,
@@ -42,6 +42,8 @@ impl Drop {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
+    submitted: AtomicU64,
+    in_flight: AtomicU64,
     exported: AtomicU64,
     dropped: [AtomicU64; Drop::ALL.len()],
     dropped_feedback: AtomicU64,
@@ -52,6 +54,17 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    /// A batch is in the exporter's hands.
+    pub(crate) fn submitted(&self, spans: u64) {
+        self.submitted.fetch_add(spans, Ordering::Relaxed);
+        self.in_flight.store(spans, Ordering::Relaxed);
+    }
+
+    /// What became of the last batch is known.
+    pub(crate) fn settled(&self) {
+        self.in_flight.store(0, Ordering::Relaxed);
+    }
+
     pub(crate) fn exported(&self, spans: u64) {
         self.exported.fetch_add(spans, Ordering::Relaxed);
     }
@@ -77,7 +90,7 @@ impl Counters {
         *crate::sync::lock(&self.refused).entry(reason).or_default() += 1;
     }
 
-    pub(crate) fn read(&self, queued: u64, outbox: Reading) -> Stats {
+    pub(crate) fn read(&self, queued: u64, queued_bytes: u64, outbox: Reading) -> Stats {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let dropped: BTreeMap<_, _> = Drop::ALL
             .into_iter()
@@ -86,7 +99,10 @@ impl Counters {
             .collect();
         Stats {
             exported: load(&self.exported),
+            submitted: load(&self.submitted),
+            in_flight: load(&self.in_flight),
             queued,
+            queued_bytes,
             dropped: dropped.values().sum(),
             dropped_by_reason: dropped,
             dropped_feedback: load(&self.dropped_feedback),
@@ -103,8 +119,8 @@ impl Counters {
     }
 }
 
-/// What has become of the spans and enrichments so far. Counters only grow; `queued`,
-/// `spooled`, `spooled_bytes` and `oldest_spooled` say how it is right now.
+/// What has become of the spans and enrichments so far. Counters only grow, but for what waits:
+/// `queued`, `queued_bytes`, `in_flight`, `spooled`, `spooled_bytes` and `oldest_spooled`.
 ///
 /// ```
 /// # #[cfg(feature = "collector")] {
@@ -128,8 +144,14 @@ impl Counters {
 pub struct Stats {
     /// Spans that the exporter has taken, carriers of feedback among them.
     pub exported: u64,
+    /// Spans that were given to the exporter, whatever became of them.
+    pub submitted: u64,
+    /// Spans that are in the exporter's hands right now.
+    pub in_flight: u64,
     /// Spans that wait to be exported right now.
     pub queued: u64,
+    /// The memory they take, about, in bytes.
+    pub queued_bytes: u64,
     /// Spans that were dropped, for whatever reason.
     pub dropped: u64,
     /// The same by reason: `queue_full`, `export_failed`, `rejected`, `after_shutdown`,

@@ -254,7 +254,8 @@ impl OtlpConfig {
             #[cfg(feature = "http-json")]
             Protocol::HttpJson => {
                 let make = || self.json_exporter();
-                Ok(Box::new(ExporterSink::new(runtime, resource, export_timeout, make)?))
+                let sink = ExporterSink::new(runtime, resource, export_timeout, make)?;
+                Ok(Box::new(sink.named("otlp_http_json_span_exporter")))
             }
             #[allow(unreachable_patterns, reason = "reachable unless all protocols are on")]
             protocol => Err(ConfigError::FeatureOff {

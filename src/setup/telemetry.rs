@@ -32,6 +32,8 @@ use crate::state::Installation;
 #[must_use = "dropping the handle shuts telemetry down: keep it until the service ends"]
 pub struct Telemetry {
     installation: Arc<Installation>,
+    #[cfg(feature = "metrics")]
+    source: Arc<super::metrics::Source>,
 }
 
 /// How long `flush` and `shutdown` wait.
@@ -41,7 +43,16 @@ const LIMIT_OF_DROP: Duration = Duration::from_secs(5);
 
 impl Telemetry {
     pub(super) fn new(installation: Arc<Installation>) -> Self {
-        Self { installation }
+        Self {
+            #[cfg(feature = "metrics")]
+            source: super::metrics::Source::new(&installation),
+            installation,
+        }
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn source(&self) -> &Arc<super::metrics::Source> {
+        &self.source
     }
 
     pub(super) fn installation(&self) -> &Arc<Installation> {

@@ -21,6 +21,7 @@ use crate::record::SpanRecord;
 /// HTTP client, work as well as asynchronous ones.
 pub(crate) struct ExporterSink<E> {
     exporter: E,
+    component: &'static str,
     runtime: tokio::runtime::Runtime,
     timeout: Duration,
 }
@@ -38,7 +39,13 @@ impl<E: SpanExporter> ExporterSink<E> {
             make()?
         };
         exporter.set_resource(resource);
-        Ok(Self { exporter, runtime, timeout })
+        Ok(Self { exporter, component: std::any::type_name::<E>(), runtime, timeout })
+    }
+
+    /// The same under a name of the semantic conventions, where one applies.
+    #[cfg_attr(not(feature = "http-json"), allow(dead_code))]
+    pub(crate) fn named(self, component: &'static str) -> Self {
+        Self { component, ..self }
     }
 }
 
@@ -54,6 +61,10 @@ impl<E: SpanExporter> ExporterSink<E> {
 }
 
 impl<E: SpanExporter> Sink for ExporterSink<E> {
+    fn component(&self) -> &'static str {
+        self.component
+    }
+
     fn packing(&self) -> Packing {
         Packing::Records
     }

@@ -30,6 +30,12 @@ pub(crate) use patience::Patience;
 
 /// Takes parcels to their receiver. Lives on the export thread, where it may block.
 pub(crate) trait Sink {
+    /// What it is, as OpenTelemetry's `otel.component.type` has it: a name of the semantic
+    /// conventions, or that of a type.
+    fn component(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
     /// How it wants its records.
     fn packing(&self) -> Packing;
 

@@ -357,6 +357,10 @@ impl<T: Transport> OutboxSink<T> {
 }
 
 impl<T: Transport> Sink for OutboxSink<T> {
+    fn component(&self) -> &'static str {
+        T::COMPONENT
+    }
+
     fn packing(&self) -> Packing {
         Packing::Packed
     }

@@ -54,6 +54,10 @@ impl<T: Transport> WireSink<T> {
 }
 
 impl<T: Transport> Sink for WireSink<T> {
+    fn component(&self) -> &'static str {
+        T::COMPONENT
+    }
+
     fn packing(&self) -> Packing {
         Packing::Packed
     }

@@ -41,6 +41,8 @@ impl HttpTransport {
 }
 
 impl Transport for HttpTransport {
+    const COMPONENT: &'static str = "otlp_http_span_exporter";
+
     async fn send(&mut self, request: Pieces) -> Result<Reply, Failure> {
         let request = Bytes::from(request.concat());
         let body = match self.encoding {

@@ -24,6 +24,9 @@ pub(crate) type Pieces = Vec<Bytes>;
 
 /// One attempt at a time to hand a request to a collector.
 pub(crate) trait Transport: Send {
+    /// The exporter that it makes, as OpenTelemetry's semantic conventions name it.
+    const COMPONENT: &'static str;
+
     /// Sends one request.
     fn send(&mut self, request: Pieces) -> impl Future<Output = Result<Reply, Failure>> + Send;
 }

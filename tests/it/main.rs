@@ -6,6 +6,7 @@ mod delivery;
 mod layer;
 mod macros;
 mod merging;
+mod metrics;
 mod otel;
 mod outbox;
 mod payloads;
