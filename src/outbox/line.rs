@@ -293,6 +293,11 @@ impl Line {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn finish(&mut self) {
+        self.file = None;
+    }
+
     /// Forgets segments whose files someone has deleted.
     pub(super) fn forget_missing(&mut self) {
         let active = self.active();

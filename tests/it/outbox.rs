@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tracing::info_span;
 use tracing_feedback::collector::{Answer, Collector};
-use tracing_feedback::{Builder, OutboxOptions, OutboxPolicy, Protocol, enrich_span};
+use tracing_feedback::{
+    BuildError, Builder, OutboxOptions, OutboxPolicy, Protocol, SpanExt, enrich_span,
+};
 
 use crate::Rig;
 
@@ -121,4 +123,272 @@ fn what_is_written_ahead_and_arrives_is_on_disk_no_more() {
         assert_eq!((stats.exported, stats.replayed, stats.spooled), (10, 0, 0));
         assert_eq!(directory.files("segment"), [] as [PathBuf; 0]);
     }
+}
+
+#[test]
+fn what_one_process_leaves_behind_the_next_one_sends() {
+    let directory = Directory::new();
+    let left = rig(Protocol::Grpc, directory.options());
+    left.collector.answer_all(Some(Answer::Unavailable { retry_after: None }));
+    left.run(|| answers(10));
+    left.telemetry.shutdown().unwrap();
+    assert_eq!(directory.files("segment").len(), 2);
+
+    let next = rig(Protocol::Grpc, directory.options());
+    let spans = next.collector.wait_for_spans(10, SOON).unwrap();
+    assert_eq!(spans.len(), 10);
+    assert_eq!(left.collector.spans(), []);
+    // As they were recorded: by the other one.
+    assert!(spans.iter().all(|span| span.scope.name == "tracing-feedback"));
+    next.telemetry.shutdown().unwrap();
+    assert_eq!(directory.files("segment"), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn spans_keep_the_resource_they_were_recorded_under() {
+    let directory = Directory::new();
+    let build = |name: &str| {
+        let collector = Collector::start().unwrap();
+        let name = name.to_owned();
+        Rig::of(collector, |builder| {
+            impatient(builder).with_service_name(name).with_outbox(directory.options())
+        })
+    };
+    let first = build("first");
+    first.collector.answer_all(Some(Answer::Cut));
+    first.run(|| answers(2));
+    first.telemetry.shutdown().unwrap();
+    let second = build("second");
+    second.collector.answer_all(Some(Answer::Cut));
+    second.run(|| answers(1));
+    second.collector.answer_all(None);
+    let spans = second.collector.wait_for_spans(3, SOON).unwrap();
+    let mut names: Vec<_> =
+        spans.iter().map(|span| span.resource["service.name"].as_str().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["first", "first", "second"]);
+    second.telemetry.shutdown().unwrap();
+}
+
+#[test]
+fn what_is_rejected_stands_in_a_file_with_the_reason() {
+    for protocol in PROTOCOLS {
+        let directory = Directory::new();
+        let rig = rig(protocol, directory.options());
+        let no = || Answer::BadRequest { message: "no such tenant".to_owned() };
+        // The whole request; then the feedback by itself, and the others.
+        for answer in [no(), Answer::Accept, no()] {
+            rig.collector.answer_next(answer);
+        }
+        tracing::dispatcher::with_default(&rig.dispatch, || answers(5));
+        let error = rig.telemetry.flush().unwrap_err();
+        assert_eq!((error.lost(), error.pending()), (4, 0));
+        assert!(error.reasons().next().unwrap().contains("no such tenant"), "{error}");
+        // Feedback is looked at by itself: it was others that the collector didn't like.
+        let spans = rig.collector.spans();
+        assert_eq!(spans.len(), 1);
+        assert_eq!(spans[0].attributes["feedback.rating"], 5);
+
+        rig.collector.answer_next(no());
+        tracing::dispatcher::with_default(&rig.dispatch, || answers(1));
+        assert_eq!(rig.telemetry.flush().unwrap_err().lost(), 1);
+        rig.telemetry.shutdown().unwrap();
+        let stats = rig.telemetry.stats();
+        assert_eq!((stats.rejected, stats.dropped_by_reason["rejected"]), (5, 5));
+        assert_eq!((stats.exported, stats.dropped_feedback, stats.spooled), (1, 1, 0));
+        assert!(stats.spooled_bytes > 0);
+        let rejected = directory.files("segment");
+        let rejected: Vec<_> = rejected.iter().map(|path| std::fs::read(path).unwrap()).collect();
+        let text = String::from_utf8_lossy(&rejected.concat()).into_owned();
+        assert!(text.contains("no such tenant") && text.contains("feedback.rating"));
+    }
+}
+
+#[test]
+fn of_a_partial_success_feedback_is_sent_once_more_to_learn_its_fate() {
+    for protocol in PROTOCOLS {
+        let directory = Directory::new();
+        let rig = rig(protocol, directory.options());
+        // It doesn't say which: here it is the feedback, the first span of the request.
+        let partial = |rejected| Answer::PartialSuccess { rejected, message: "quota".to_owned() };
+        rig.collector.answer_next(partial(2));
+        tracing::dispatcher::with_default(&rig.dispatch, || answers(5));
+        let error = rig.telemetry.flush().unwrap_err();
+        assert_eq!(error.lost(), 2);
+        let judged = |rig: &Rig| {
+            let spans = rig.collector.spans();
+            spans.iter().filter(|span| span.attributes.contains_key("feedback.rating")).count()
+        };
+        assert!(judged(&rig) >= 1);
+        rig.telemetry.shutdown().unwrap();
+        let stats = rig.telemetry.stats();
+        assert_eq!((stats.exported, stats.rejected, stats.dropped_feedback), (3, 2, 0));
+        let rejected = std::fs::read(&directory.files("segment")[0]).unwrap();
+        assert!(String::from_utf8_lossy(&rejected).contains("2 of these 4 spans: quota"));
+    }
+}
+
+#[test]
+fn a_collector_that_refuses_the_sender_is_asked_again() {
+    let directory = Directory::new();
+    let collector = Collector::start().unwrap();
+    // There is nothing at this path.
+    let nowhere = format!("{}/nowhere/v1/traces", collector.http_endpoint());
+    let left = Rig::of(collector, |builder| {
+        impatient(builder)
+            .with_protocol(Protocol::HttpProtobuf)
+            .with_endpoint(nowhere)
+            .with_outbox(directory.options())
+    });
+    left.run(|| answers(3));
+    left.telemetry.shutdown().unwrap();
+    let stats = left.telemetry.stats();
+    assert_eq!((stats.spooled, stats.dropped, stats.rejected), (3, 0, 0));
+
+    let next = rig(Protocol::HttpProtobuf, directory.options());
+    assert_eq!(next.collector.wait_for_spans(3, SOON).unwrap().len(), 3);
+}
+
+#[test]
+fn a_request_from_disk_that_is_too_large_is_sent_in_parts() {
+    let directory = Directory::new();
+    let rig = rig(Protocol::Grpc, directory.options());
+    rig.collector.answer_all(Some(Answer::Unavailable { retry_after: None }));
+    rig.run(|| answers(20)); // one with feedback, and nineteen in one piece
+    let too_large = Answer::ResourceExhausted { retry_after: None };
+    // All together; then the feedback, and the others, which go back to disk in two parts.
+    for answer in [too_large.clone(), Answer::Accept, too_large.clone(), too_large] {
+        rig.collector.answer_next(answer);
+    }
+    rig.collector.answer_all(None);
+    let spans = rig.collector.wait_for_spans(20, SOON).unwrap();
+    assert_eq!(spans.len(), 20);
+    rig.telemetry.shutdown().unwrap();
+    let stats = rig.telemetry.stats();
+    assert_eq!((stats.exported, stats.dropped, stats.rejected, stats.spooled), (20, 0, 0, 0));
+}
+
+#[test]
+fn two_layers_share_a_directory() {
+    let directory = Directory::new();
+    let [one, other] = [(); 2].map(|()| rig(Protocol::Grpc, directory.options()));
+    for rig in [&one, &other] {
+        rig.collector.answer_all(Some(Answer::Cut));
+        rig.run(|| answers(4));
+    }
+    assert_eq!((one.telemetry.stats().spooled, other.telemetry.stats().spooled), (4, 4));
+    for rig in [&one, &other] {
+        rig.collector.answer_all(None);
+        assert_eq!(rig.collector.wait_for_spans(4, SOON).unwrap().len(), 4);
+        rig.telemetry.shutdown().unwrap();
+    }
+    assert_eq!(directory.files("segment"), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn a_handle_that_is_dropped_puts_aside_what_is_left() {
+    let directory = Directory::new();
+    let collector = Collector::start().unwrap();
+    collector.answer_all(Some(Answer::Silence));
+    // It would wait for an answer longer than there is time.
+    let rig = Rig::of(collector, |builder| {
+        builder.with_timeout(Duration::from_secs(60)).with_outbox(directory.options())
+    });
+    tracing::dispatcher::with_default(&rig.dispatch, || {
+        answers(3);
+        let open = info_span!("open");
+        open.in_scope(|| enrich_span!(feedback = { "rating": 1 }));
+        std::mem::forget(open); // it is never closed
+    });
+    let Rig { telemetry, dispatch, collector } = rig;
+    drop(telemetry);
+    drop((dispatch, collector));
+
+    let next = self::rig(Protocol::Grpc, directory.options());
+    let spans = next.collector.wait_for_spans(4, SOON).unwrap();
+    assert_eq!(spans.iter().filter(|span| span.is_carrier()).count(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn only_its_owner_can_read_an_outbox() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = Directory::new();
+    let rig = rig(Protocol::Grpc, directory.options());
+    rig.collector.answer_all(Some(Answer::Cut));
+    rig.run(|| answers(2));
+    let mode = |path: &PathBuf| path.metadata().unwrap().permissions().mode() & 0o777;
+    let segments = directory.files("segment");
+    assert_eq!(segments.len(), 2);
+    for segment in &segments {
+        assert_eq!(mode(segment), 0o600);
+        let line = segment.parent().unwrap();
+        let own = line.parent().unwrap();
+        for directory in [line, own, own.parent().unwrap()] {
+            assert_eq!(mode(&directory.to_owned()), 0o700);
+        }
+        assert_eq!(mode(&own.join("lock")), 0o600);
+    }
+}
+
+#[test]
+fn a_directory_that_can_not_be_had_is_an_error_that_names_it() {
+    let directory = Directory::new();
+    std::fs::write(&directory.0, "a file").unwrap();
+    let error = tracing_feedback::builder().with_outbox(directory.options()).build().unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, BuildError::Outbox { .. }), "{text}");
+    assert!(text.contains(&*directory.0.to_string_lossy()), "{text}");
+    std::fs::remove_file(&directory.0).unwrap();
+}
+
+#[test]
+fn an_exporter_that_sends_no_encoded_spans_can_have_no_outbox() {
+    let directory = Directory::new();
+    let json = tracing_feedback::builder()
+        .with_protocol(Protocol::HttpJson)
+        .with_endpoint("http://127.0.0.1:9")
+        .with_outbox(directory.options());
+    assert!(matches!(json.build(), Err(BuildError::OutboxWithoutOtlp)));
+    assert!(!directory.0.exists());
+}
+
+#[test]
+fn feedback_that_finds_the_queue_full_is_sent_from_disk() {
+    let directory = Directory::new();
+    let collector = Collector::start().unwrap();
+    collector.answer_all(Some(Answer::Silence));
+    let rig = Rig::of(collector, |builder| {
+        impatient(builder)
+            .with_max_queue_bytes(2048)
+            .with_timeout(Duration::from_secs(3))
+            .with_outbox(directory.ahead())
+    });
+    let outcomes: Vec<_> = tracing::dispatcher::with_default(&rig.dispatch, || {
+        let target = info_span!("answer").span_context().unwrap();
+        (0..50)
+            .map(|at| {
+                let id = at.to_string();
+                enrich_span!(target = &target, id = id, feedback = { "rating": at })
+            })
+            .collect()
+    });
+    assert!(outcomes.iter().all(|outcome| outcome.is_ok()), "{outcomes:?}");
+    rig.telemetry.flush().unwrap();
+    rig.collector.answer_all(None);
+    let is_there = |rig: &Rig| {
+        let spans = rig.collector.spans();
+        let ratings = spans.iter().filter_map(|span| span.attributes.get("feedback.rating"));
+        ratings.map(|rating| rating.to_string()).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    let until = std::time::Instant::now() + SOON;
+    let mut n = 1;
+    while is_there(&rig) < 50 && std::time::Instant::now() < until {
+        let _ = rig.collector.wait_for_requests(n, Duration::from_secs(1));
+        n += 1;
+    }
+    assert_eq!(is_there(&rig), 50);
+    rig.telemetry.shutdown().unwrap();
+    assert_eq!(rig.telemetry.stats().dropped_feedback, 0);
 }
