@@ -175,6 +175,13 @@ pub mod __private {
     pub use crate::enrich::writer::finish;
 }
 
+/// For the fuzz targets: what reads bytes that no function of the API takes.
+#[cfg(all(fuzzing, feature = "outbox"))]
+#[doc(hidden)]
+pub mod __fuzz {
+    pub use crate::outbox::read_segment;
+}
+
 /// The code of the README.
 #[cfg(all(doctest, feature = "grpc"))]
 #[doc = include_str!("../README.md")]

@@ -548,6 +548,23 @@ fn random() -> u64 {
     RandomState::new().hash_one(clock::now())
 }
 
+/// Reads bytes as if they were a segment. Returns how many of them are no entry.
+#[cfg(fuzzing)]
+pub fn read_segment(bytes: &[u8]) -> usize {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let Ok((header, start)) = format::Header::decode(&bytes) else { return bytes.len() };
+    let acknowledged = format::Acknowledged::all(&bytes, header.marker).count();
+    let found = format::entries(&bytes, start, header.marker);
+    let damaged = found.map(|found| match found {
+        format::Found::Entry(at, entry) => {
+            assert!(at >= start && at + entry.size() <= bytes.len());
+            0
+        }
+        format::Found::Damage(from, to) => to - from,
+    });
+    damaged.sum::<usize>() + acknowledged
+}
+
 fn warn_of(notice: &Notice) {
     let file = notice.path.display();
     match &notice.what {

@@ -44,6 +44,10 @@ impl Receipts {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |receipts| receipts.len())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }

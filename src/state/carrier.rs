@@ -8,7 +8,7 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
 use opentelemetry::{Array, StringValue, Value};
 use sha2::{Digest, Sha256};
 
-use super::{Installation, Scope};
+use super::{Ids as Generator, Installation, Scope};
 use crate::attributes::{Attributes, ValueRef};
 use crate::document::{Document, Key};
 use crate::outbox::Receipts;
@@ -16,7 +16,7 @@ use crate::pipeline::{Drop, NotDurable};
 use crate::quiet;
 use crate::record::{Enrichments, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
-use crate::settings::LateTraces;
+use crate::settings::{LateTraces, Settings};
 use crate::ticket::Ticket;
 
 /// The name of every carrier.
@@ -77,7 +77,7 @@ impl Carrier {
     pub(crate) fn send(mut self, installation: &Installation) -> Result<Put, Drop> {
         let receipts = std::mem::take(&mut self.receipts);
         let most = installation.settings.span_limits.max_attributes_per_span as usize;
-        let (mut record, _) = self.into_record(installation, most);
+        let (mut record, _) = self.into_record(installation, &installation.ids, most);
         let left_out = record.dropped_attributes as usize;
         let mut is_durable = true;
         record.receipts = match receipts.is_empty() {
@@ -91,21 +91,27 @@ impl Carrier {
     }
 
     /// Writes the carrier down, for a document that will leave with its span, and gives that back.
+    /// Calls no foreign code: its ids are random.
     pub(super) fn write_ahead(
         self,
         installation: &Installation,
     ) -> (Document<Value>, Result<Receipts, NotDurable>) {
         // The document is kept as it is: the limit is one of its span.
-        let (mut record, cleared) = self.into_record(installation, usize::MAX);
+        let (mut record, cleared) = self.into_record(installation, &Generator::Random, usize::MAX);
         let receipts = installation.write_ahead(&record, false);
         let leaves = std::mem::take(&mut record.enrichments.leaves);
         (Document::from_parts(leaves, cleared), receipts)
     }
 
     /// The carrier as a span with at most so many attributes, and the cleared keys of its document.
-    fn into_record(self, installation: &Installation, most: usize) -> (SpanRecord, Vec<Key>) {
+    fn into_record(
+        self,
+        installation: &Installation,
+        generator: &Generator,
+        most: usize,
+    ) -> (SpanRecord, Vec<Key>) {
         let settings = &installation.settings;
-        let ids = Ids::of(&self, installation);
+        let ids = Ids::of(&self, settings, generator);
         let mut record = SpanRecord {
             trace_id: ids.trace_id,
             span_id: ids.span_id,
@@ -145,12 +151,11 @@ struct Ids {
 }
 
 impl Ids {
-    fn of(carrier: &Carrier, installation: &Installation) -> Self {
+    fn of(carrier: &Carrier, settings: &Settings, ids: &Generator) -> Self {
         let _quiet = quiet::scope(); // an id generator is foreign code
-        let ids = &installation.ids;
         let derived = carrier.id.as_ref().map(|id| derived(carrier, id));
         let span_id = derived.map_or_else(|| ids.span_id(), |(span_id, _)| span_id);
-        match (&carrier.target, installation.settings.late_traces) {
+        match (&carrier.target, settings.late_traces) {
             (Some(target), LateTraces::OfTarget) => Self {
                 trace_id: target.trace_id(),
                 span_id,

@@ -126,6 +126,9 @@ pub(crate) enum DocumentKind {
     Scoped(Scope),
 }
 
+/// How many patches of a document are written down one by one.
+const MOST_RECEIPTS: usize = 64;
+
 /// How many states a thread keeps for its next spans.
 const MOST_SPARE: usize = 64;
 
@@ -385,10 +388,39 @@ impl SpanState {
         enriched.time = enriched.time.max(time);
         enriched.is_feedback = true;
         let is_durable = written.map(|receipts| enriched.receipts.append(receipts)).is_ok();
+        let is_long = enriched.receipts.len() >= MOST_RECEIPTS;
         let left_out = enriched.document.absorb(patch, most.saturating_sub(reserved));
         let dropped = u32::try_from(left_out).unwrap_or(u32::MAX);
         live.record.dropped_attributes = live.record.dropped_attributes.saturating_add(dropped);
+        if is_long {
+            self.write_anew(live, kind);
+        }
         Some(Put { left_out, is_durable })
+    }
+
+    /// Writes a document down as a whole, in place of the many patches it was made by: a span may
+    /// live for days.
+    fn write_anew(self: &Arc<Self>, live: &mut Live, kind: DocumentKind) {
+        let session = live.session.clone();
+        let (enriched, scope) = match (kind, &mut live.scoped) {
+            (DocumentKind::Own, _) => (&mut live.own, None),
+            (DocumentKind::Scoped(_), Some(scoped)) => (&mut scoped.1, Some(scoped.0)),
+            (DocumentKind::Scoped(_), None) => return,
+        };
+        let carrier = Carrier {
+            target: Some(self.start().context.clone()),
+            session,
+            scope,
+            document: std::mem::take(&mut enriched.document),
+            time: enriched.time,
+            id: None,
+            receipts: Receipts::default(),
+        };
+        let (document, written) = carrier.write_ahead(&self.installation);
+        enriched.document = document;
+        if let Ok(receipts) = written {
+            std::mem::replace(&mut enriched.receipts, receipts).release();
+        }
     }
 
     /// Writes a patch down as the carrier that it leaves as if the span never does.

@@ -16,10 +16,10 @@ const SOON: Duration = Duration::from_secs(30);
 const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::HttpProtobuf];
 
 /// A directory that is gone with the test.
-struct Directory(PathBuf);
+pub(crate) struct Directory(pub(crate) PathBuf);
 
 impl Directory {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("tracing-feedback-outbox-{}-{number}", std::process::id());
@@ -30,12 +30,12 @@ impl Directory {
         OutboxOptions::new(&self.0)
     }
 
-    fn ahead(&self) -> OutboxOptions {
+    pub(crate) fn ahead(&self) -> OutboxOptions {
         self.options().with_policy(OutboxPolicy::WriteAhead)
     }
 
     /// All files under it, with these endings.
-    fn files(&self, extension: &str) -> Vec<PathBuf> {
+    pub(crate) fn files(&self, extension: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut directories = vec![self.0.clone()];
         while let Some(directory) = directories.pop() {
@@ -391,4 +391,26 @@ fn feedback_that_finds_the_queue_full_is_sent_from_disk() {
     assert_eq!(is_there(&rig), 50);
     rig.telemetry.shutdown().unwrap();
     assert_eq!(rig.telemetry.stats().dropped_feedback, 0);
+}
+
+#[test]
+fn a_span_that_is_enriched_for_ever_is_written_down_in_few_parts() {
+    let directory = Directory::new();
+    let rig = rig(Protocol::Grpc, directory.ahead());
+    tracing::dispatcher::with_default(&rig.dispatch, || {
+        let span = info_span!("worker");
+        for at in 0..1000 {
+            let outcome = enrich_span!(span = &span, feedback = { "rating": at, "seen": true });
+            assert!(outcome.is_ok());
+        }
+        rig.telemetry.flush().unwrap(); // the span is open, and what was said of it durable
+        let spooled = rig.telemetry.stats().spooled;
+        assert!((1..100).contains(&spooled), "{spooled}");
+    });
+    rig.telemetry.flush().unwrap();
+    let spans = rig.collector.spans();
+    assert_eq!(spans.len(), 1);
+    assert_eq!(spans[0].attributes["feedback.rating"], 999);
+    rig.telemetry.shutdown().unwrap();
+    assert_eq!(directory.files("segment"), [] as [PathBuf; 0]);
 }
