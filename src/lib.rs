@@ -99,6 +99,7 @@
 //! | `tickets` | [`Ticket`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Ticket.html): signed, for feedback that comes back from a browser or another service | 3 |
 //! | `tower` | [`web`](https://docs.rs/tracing-feedback/latest/tracing_feedback/web/): a tower layer for the edge of a service; brings `tickets` | 3 |
 //! | `axum` | `web` for axum: the routes that take feedback, and extractors; brings `tower` | 11 |
+//! | `outbox` | [`Builder::with_outbox`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Builder.html#method.with_outbox): what can't be delivered waits on disk | 1 |
 //! | `metrics` | [`Telemetry::register_metrics`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Telemetry.html#method.register_metrics): what [`Stats`] count, as OpenTelemetry metrics | 0 |
 //! | `signal` | [`shutdown_signal`](https://docs.rs/tracing-feedback/latest/tracing_feedback/fn.shutdown_signal.html): what asks a process to stop | 2 |
 //! | `collector` | [`collector`](https://docs.rs/tracing-feedback/latest/tracing_feedback/collector/): an OTLP receiver in-process, for tests | 19 |

@@ -20,5 +20,6 @@ mod tests;
 pub(crate) use packed::Packed;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "outbox"))]
 pub(crate) use shipment::Shipment;
+pub(crate) use span::encoded;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "outbox"))]
 use span::end_of_span;

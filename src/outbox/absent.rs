@@ -13,7 +13,12 @@ impl Outbox {
         match self.0 {}
     }
 
-    pub(crate) fn hold(self: &Arc<Self>, _: Vec<u8>, _: bool) -> Result<Receipt, Infallible> {
+    pub(crate) fn hold(
+        self: &Arc<Self>,
+        _: Vec<u8>,
+        _: bool,
+        _: u64,
+    ) -> Result<Receipt, Infallible> {
         match self.0 {}
     }
 

@@ -97,7 +97,8 @@ impl Header {
             return Err(HeaderError::Version(version));
         }
         let header = Self {
-            resource: segment.slice(resource_at..note_at),
+            // Not a part of `segment`, which would then stay in memory.
+            resource: Bytes::copy_from_slice(&segment[resource_at..note_at]),
             note: String::from_utf8_lossy(&segment[note_at..end]).into_owned(),
             created: u64_at(fixed, 20),
             marker: marker_at(fixed, 28),

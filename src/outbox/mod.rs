@@ -212,7 +212,8 @@ impl Outbox {
     }
 
     /// Takes a carrier that is on its way by itself, or will be with the span it speaks of, and gives
-    /// a receipt for it. `is_whole` says that the carrier itself is on its way.
+    /// a receipt for it. `is_whole` says that the carrier itself is on its way, `time` when it was
+    /// made.
     ///
     /// # Errors
     ///
@@ -221,9 +222,10 @@ impl Outbox {
         self: &Arc<Self>,
         encoded: Vec<u8>,
         is_whole: bool,
+        time: u64,
     ) -> Result<Receipt, Refused> {
         let scope = self.scope.clone();
-        let sequence = self.journal.push(scope, encoded.into(), 1, Fate::Held, clock::now())?;
+        let sequence = self.journal.push(scope, encoded.into(), 1, Fate::Held, time)?;
         Ok(Receipt::new(self.clone(), sequence, is_whole))
     }
 

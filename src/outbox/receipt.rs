@@ -30,37 +30,35 @@ impl Drop for Receipt {
 
 /// The receipts of one span: most have none.
 #[derive(Debug, Default)]
-#[expect(clippy::box_collection, reason = "a span without feedback keeps a null pointer for it")]
-pub(crate) struct Receipts(Option<Box<Vec<Receipt>>>);
+pub(crate) struct Receipts(Vec<Receipt>);
 
 impl Receipts {
     pub(crate) fn push(&mut self, receipt: Receipt) {
-        self.0.get_or_insert_default().push(receipt);
+        self.0.push(receipt);
     }
 
     pub(crate) fn append(&mut self, other: Self) {
-        if let Some(others) = other.0 {
-            self.0.get_or_insert_default().extend(*others);
+        match self.0.is_empty() {
+            true => *self = other,
+            false => self.0.extend(other.0),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |receipts| receipts.len())
+        self.0.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.0.is_empty()
     }
 
     /// Whether the outbox has the very span already.
     pub(crate) fn is_whole(&self) -> bool {
-        self.0.iter().flat_map(|receipts| receipts.iter()).any(|receipt| receipt.is_whole)
+        self.0.iter().any(|receipt| receipt.is_whole)
     }
 
     /// The feedback has arrived, or is safe elsewhere: the outbox needn't send it.
-    pub(crate) fn release(self) {
-        if let Some(mut receipts) = self.0 {
-            receipts.iter_mut().for_each(|receipt| receipt.fate = Fate::Gone);
-        }
+    pub(crate) fn release(mut self) {
+        self.0.iter_mut().for_each(|receipt| receipt.fate = Fate::Gone);
     }
 }

@@ -348,7 +348,7 @@ fn an_entry_is_sent_only_when_its_receipt_is_dropped() {
     let outbox = outbox(&place, |options| options);
     let held = ["arrives", "is lost", "is on its way"].map(|text| {
         let mut receipts = Receipts::default();
-        receipts.push(outbox.hold(text.as_bytes().to_vec(), true).unwrap());
+        receipts.push(outbox.hold(text.as_bytes().to_vec(), true, 1).unwrap());
         receipts
     });
     outbox.sync_soon().unwrap();
@@ -454,7 +454,7 @@ fn what_the_disk_can_not_take_waits_in_memory_and_is_sent_from_there() {
     let lines = outbox.with_store(|store| store.directory.path());
     std::fs::remove_dir_all(&lines).unwrap();
     let mut receipts = Receipts::default();
-    receipts.push(outbox.hold(b"held".to_vec(), true).unwrap());
+    receipts.push(outbox.hold(b"held".to_vec(), true, 1).unwrap());
     outbox.spill_feedback(&judged("spilled")).unwrap();
     assert!(outbox.sync_soon().is_err());
     assert!(outbox.has_ready());

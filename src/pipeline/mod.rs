@@ -24,7 +24,7 @@ pub(crate) use stats::Drop;
 use stats::{Counters, Stats};
 
 use crate::clock;
-use crate::encode::Packed;
+use crate::encode;
 use crate::outbox::{Outbox, Receipts};
 use crate::quiet;
 use crate::record::SpanRecord;
@@ -211,9 +211,8 @@ impl Pipeline {
     ) -> Result<Receipts, NotDurable> {
         let mut receipts = Receipts::default();
         if let Some(outbox) = self.outbox.as_ref().filter(|outbox| outbox.writes_ahead()) {
-            let mut packed = Packed::default();
-            packed.add(record);
-            receipts.push(outbox.hold(packed.encode(), is_whole).map_err(|_| NotDurable)?);
+            let held = outbox.hold(encode::encoded(record), is_whole, record.start);
+            receipts.push(held.map_err(|_| NotDurable)?);
         }
         Ok(receipts)
     }

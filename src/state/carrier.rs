@@ -240,8 +240,15 @@ impl Reserved<'_> {
             record.own_common();
             dropped += record.attributes.truncate(room);
         }
+        let is_blank = record.attributes.len() == 0;
+        if is_blank {
+            record.attributes = Attributes::with_capacity(values.len());
+        }
         for (key, value) in values.into_iter().flatten() {
-            record.attributes.set(key, value);
+            match is_blank {
+                true => record.attributes.push(key, value),
+                false => record.attributes.set(key, value),
+            }
         }
         let dropped = u32::try_from(dropped).unwrap_or(u32::MAX);
         record.dropped_attributes = record.dropped_attributes.saturating_add(dropped);

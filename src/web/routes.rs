@@ -110,7 +110,7 @@ impl Default for FeedbackRoutes {
 /// | 422 | feedback beyond the [limits](mod@crate::enrich): key and limit are named |
 /// | 503 | the queue is full, the outbox can't be written, or there is no layer or key; with `Retry-After` |
 ///
-/// With an outbox that is [written ahead](crate::Builder#outbox) 204 is answered when the feedback
+/// With an outbox that is written ahead (`Builder::with_outbox`) 204 is answered when the feedback
 /// is on disk. Nothing of a submission is kept unless the answer is 204, but where the outbox failed:
 /// there it may arrive, and the same `id` makes sending it again harmless. Every other answer has a
 /// [problem](Problem) as its body.
