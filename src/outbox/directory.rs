@@ -31,23 +31,22 @@ impl Directory {
     /// Makes a directory for this process in `root`, which is made where it is missing.
     pub(super) fn create(root: &Path) -> io::Result<Self> {
         private_directory(root)?;
-        let name = format!("{:016x}", super::random());
-        // It gets its name when it is locked: until then others pass it by.
-        let unnamed = root.join(format!(".{name}"));
-        private_directory(&unnamed)?;
-        let lock = private_file().write(true).create_new(true).open(unnamed.join(LOCK));
-        let lock = lock.and_then(|lock| {
-            lock.lock()?;
-            std::fs::rename(&unnamed, root.join(&name))?;
-            sync_directory(root)?;
-            Ok(lock)
-        });
-        match lock {
-            Ok(lock) => Ok(Self { root: root.to_owned(), name, lock }),
-            Err(error) => {
-                let _ = std::fs::remove_file(unnamed.join(LOCK));
-                let _ = std::fs::remove_dir(&unnamed);
-                Err(error)
+        loop {
+            let name = format!("{:016x}", super::random());
+            let path = root.join(&name);
+            private_directory(&path)?;
+            let lock = private_file().write(true).create_new(true).open(path.join(LOCK))?;
+            // Someone may take it for abandoned in this very moment, and remove it.
+            match lock.try_lock() {
+                Ok(()) if path.join(LOCK).exists() => {
+                    sync_directory(root)?;
+                    return Ok(Self { root: root.to_owned(), name, lock });
+                }
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => {
+                    remove(&path);
+                    return Err(error);
+                }
             }
         }
     }

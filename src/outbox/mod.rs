@@ -311,8 +311,12 @@ impl Outbox {
             let Some(spans) = store.spans.drop_oldest() else { break };
             lost += spans;
         }
-        self.levels.lost.fetch_add(lost, Ordering::Relaxed);
-        self.levels.lost_feedback.fetch_add(lost_feedback, Ordering::Relaxed);
+        self.lose(lost, lost_feedback);
+    }
+
+    fn lose(&self, spans: u64, feedback: u64) {
+        self.levels.lost.fetch_add(spans, Ordering::Relaxed);
+        self.levels.lost_feedback.fetch_add(feedback, Ordering::Relaxed);
     }
 
     /// Spans that were dropped to keep within the limits since this was last asked, and how many of
@@ -458,12 +462,20 @@ impl Outbox {
             let durable = entries.last().map_or(pushed, |(last, _)| pushed.max(last.sequence + 1));
             match self.write(&entries, &released, &left) {
                 Ok(is_full) => self.journal.written(durable, is_full),
+                Err(error) if is_last => {
+                    // It will be gone with the process.
+                    let spans = entries.iter().map(|(entry, _)| u64::from(entry.spans)).sum();
+                    self.lose(spans, spans);
+                    tracing::warn!(
+                        target: "tracing_feedback",
+                        "{spans} feedback could be neither delivered nor written: {error}"
+                    );
+                    self.journal.failed(Vec::new(), error.to_string());
+                }
                 Err(error) => {
                     warn_of_trouble(&error);
                     self.journal.failed(entries, error.to_string());
-                    if !is_last {
-                        std::thread::sleep(Duration::from_millis(100));
-                    }
+                    std::thread::sleep(Duration::from_millis(100));
                 }
             }
             if is_last {

@@ -120,7 +120,8 @@ pub enum OutboxPolicy {
     Spill,
     /// Every enrichment when it is made, and spans as with [`Spill`](Self::Spill). Feedback outlives
     /// a crash too: it is on disk within 20 ms, and at once where someone waits for it
-    /// (`Telemetry::flush`, the 204 of the feedback routes).
+    /// (`Telemetry::flush`, the 204 of the feedback routes). Fields of spans that are named
+    /// `feedback.…` are no enrichments: they leave with their span.
     WriteAhead,
 }
 

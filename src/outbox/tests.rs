@@ -468,3 +468,46 @@ fn what_the_disk_can_not_take_waits_in_memory_and_is_sent_from_there() {
     outbox.sync_soon().unwrap(); // there is nothing left to write
     outbox.close();
 }
+
+#[test]
+fn what_can_be_neither_written_nor_sent_is_counted_in_the_end() {
+    let place = Place::new();
+    let outbox = outbox(&place, |options| options);
+    let lines = outbox.with_store(|store| store.directory.path());
+    std::fs::remove_dir_all(&lines).unwrap();
+    outbox.spill_feedback(&judged("spilled")).unwrap();
+    let mut receipts = Receipts::default();
+    receipts.push(outbox.hold(b"held".to_vec(), true, 1).unwrap());
+    outbox.close();
+    assert_eq!(outbox.lost(), (2, 2));
+    assert_eq!(outbox.hold(b"late".to_vec(), true, 1).err(), Some(Refused::Closed));
+}
+
+#[test]
+fn many_open_a_shared_directory_at_once_and_each_has_its_own_part() {
+    let place = Place::new();
+    let texts: Vec<_> = (0..16).map(|at| at.to_string()).collect();
+    std::thread::scope(|scope| {
+        for text in &texts {
+            scope.spawn(|| {
+                let outbox = outbox(&place, |options| options);
+                outbox.spill_feedback(&judged(text)).unwrap();
+                outbox.sync_soon().unwrap();
+                outbox.close();
+            });
+        }
+    });
+    // Those that came later may have adopted what others had left: all of it is there once.
+    let last = outbox(&place, |options| options);
+    let (mut found, until) = (Vec::new(), clock::after(Duration::from_secs(30)));
+    while found.len() < texts.len() && Instant::now() < until {
+        last.go_round();
+        found.extend(last.take(usize::MAX).into_iter().map(|(_, it)| it.encoded));
+    }
+    let mut found: Vec<_> = found.iter().map(|it| std::str::from_utf8(it).unwrap()).collect();
+    let mut expected: Vec<_> = texts.iter().map(String::as_str).collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    last.close();
+}

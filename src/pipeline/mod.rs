@@ -164,16 +164,16 @@ impl Pipeline {
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
         let deadline = clock::after(limit);
         self.lanes.sweep(&self.queue);
-        let (losses, pending) = self.queue.flush(deadline);
+        let pending = self.queue.flush(deadline);
         let outbox = self.outbox.as_ref().and_then(|outbox| outbox.sync(deadline).err());
-        FlushError::of(losses, pending, outbox)
+        FlushError::of(self.queue.losses(), pending, outbox)
     }
 
     /// As [`flush`](Self::flush); what is pushed afterwards is dropped, and the export thread ends.
     pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
         let deadline = clock::after(limit);
         self.lanes.close(&self.queue);
-        let (losses, pending) = self.queue.close(deadline);
+        let pending = self.queue.close(deadline);
         // Before the outbox closes, which it does with the export thread.
         let outbox = self.outbox.as_ref().and_then(|outbox| outbox.sync(deadline).err());
         let thread = crate::sync::lock(&self.thread).take();
@@ -182,7 +182,7 @@ impl Pipeline {
         {
             let _ = thread.join(); // it is about to return, and has nothing to say
         }
-        FlushError::of(losses, pending, outbox)
+        FlushError::of(self.queue.losses(), pending, outbox)
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -302,8 +302,11 @@ fn run(
         }
     }
     let shutdown = catch_unwind(AssertUnwindSafe(|| sink.shutdown(Duration::from_secs(5))));
-    if let Err(reason) = shutdown.unwrap_or_else(|_| Err("the exporter panicked".to_owned())) {
-        tracing::warn!(target: "tracing_feedback", reason, "the exporter could not be shut down");
+    match shutdown.unwrap_or_else(|_| Err("the exporter panicked".to_owned())) {
+        Ok(delivery) => settle(queue, counters, delivery),
+        Err(reason) => {
+            tracing::warn!(target: "tracing_feedback", reason, "the exporter could not be shut down");
+        }
     }
 }
 

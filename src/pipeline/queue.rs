@@ -174,9 +174,15 @@ impl Queue {
         self.patience.press(state.bytes + more > self.batching.queue_bytes / 2);
     }
 
-    /// Whether the queue needs all that the collector can take.
+    /// Whether the queue needs all that the collector can take, or all the time that is left.
     pub(super) fn is_pressing(&self) -> bool {
-        self.lock().bytes > self.batching.queue_bytes / 4
+        let state = self.lock();
+        state.closed || state.bytes > self.batching.queue_bytes / 4
+    }
+
+    /// What was lost since it was last told.
+    pub(super) fn losses(&self) -> BTreeMap<Drop, Loss> {
+        std::mem::take(&mut self.lock().losses)
     }
 
     /// What there is to do, after waiting for it until `due`.
@@ -240,8 +246,8 @@ impl Queue {
         self.lock().lose(why, spans, Some(message));
     }
 
-    /// Waits until all that was pushed so far is settled, and says what was lost, and what is pending.
-    pub(crate) fn flush(&self, deadline: Instant) -> (BTreeMap<Drop, Loss>, u64) {
+    /// Waits until all that was pushed so far is settled, and says how much isn't.
+    pub(crate) fn flush(&self, deadline: Instant) -> u64 {
         let mut state = self.lock();
         let target = state.pushed;
         state.flush_to = state.flush_to.max(target);
@@ -254,8 +260,7 @@ impl Queue {
             }
             state = wait_timeout(&self.progress, state, left);
         }
-        let pending = target.saturating_sub(state.settled);
-        (std::mem::take(&mut state.losses), pending)
+        target.saturating_sub(state.settled)
     }
 
     /// Takes nothing more; what is here is still exported.
@@ -265,12 +270,12 @@ impl Queue {
     }
 
     /// Takes nothing more, and flushes what is here.
-    pub(crate) fn close(&self, deadline: Instant) -> (BTreeMap<Drop, Loss>, u64) {
+    pub(crate) fn close(&self, deadline: Instant) -> u64 {
         self.take_no_more();
         // Half of the time to deliver what is left, the other half to put it aside.
         let now = Instant::now();
         self.patience.end_by(now + deadline.saturating_duration_since(now) / 2);
-        let result = self.flush(deadline);
+        let pending = self.flush(deadline);
         let mut state = self.lock();
         if state.settled < state.pushed {
             // Out of time. What is in the exporter's hands may still arrive; the rest will not.
@@ -283,7 +288,7 @@ impl Queue {
             let feedback = lost.map(|(_, parcel)| parcel.feedback).sum();
             self.count(Drop::TimedOut, spans, feedback);
         }
-        result
+        pending
     }
 
     /// Says that the export thread has ended when the guard is dropped, also if it panics.

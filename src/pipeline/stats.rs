@@ -166,7 +166,8 @@ pub struct Stats {
     /// Spans that were sent again after a passing failure. An SDK exporter retries by itself and
     /// doesn't tell, so this counts what the pipeline itself sends again.
     pub retried: u64,
-    /// Spans that wait on disk right now, in the outbox (`Builder::with_outbox`).
+    /// Spans that wait on disk right now, in the outbox (`Builder::with_outbox`); among them, where
+    /// it is written ahead, enrichments that are on their way.
     pub spooled: u64,
     /// Bytes of the outbox on disk right now, its `rejected` files among them.
     pub spooled_bytes: u64,

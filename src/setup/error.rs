@@ -50,7 +50,7 @@ pub enum BuildError {
     /// An outbox was given together with an exporter that can't send what lies in one.
     #[error(
         "an outbox holds OTLP as gRPC and http/protobuf send it: choose one of these protocols, and \
-         leave out `with_exporter`"
+         leave out `with_exporter` and OTEL_TRACES_EXPORTER"
     )]
     OutboxWithoutOtlp,
     /// `init` found that a subscriber was set before.

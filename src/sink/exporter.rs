@@ -88,9 +88,10 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
         delivery
     }
 
-    fn shutdown(&mut self, timeout: Duration) -> Result<(), String> {
+    fn shutdown(&mut self, timeout: Duration) -> Result<Delivery, String> {
         let _context = self.runtime.enter();
-        self.exporter.shutdown_with_timeout(timeout).map_err(|error| error.to_string())
+        let shutdown = self.exporter.shutdown_with_timeout(timeout);
+        shutdown.map(|()| Delivery::default()).map_err(|error| error.to_string())
     }
 }
 

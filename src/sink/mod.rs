@@ -53,8 +53,9 @@ pub(crate) trait Sink {
         Delivery::default()
     }
 
-    /// Gives back what the sink holds; nothing is exported afterwards.
-    fn shutdown(&mut self, timeout: Duration) -> Result<(), String>;
+    /// Gives back what the sink holds; nothing is exported afterwards. Says what became of that which
+    /// was put aside and couldn't be kept.
+    fn shutdown(&mut self, timeout: Duration) -> Result<Delivery, String>;
 }
 
 /// What became of the spans of an export: each is counted once.
@@ -103,7 +104,7 @@ impl Sink for Nowhere {
         Delivery { exported, ..Delivery::default() }
     }
 
-    fn shutdown(&mut self, _: Duration) -> Result<(), String> {
-        Ok(())
+    fn shutdown(&mut self, _: Duration) -> Result<Delivery, String> {
+        Ok(Delivery::default())
     }
 }

@@ -404,9 +404,9 @@ impl<T: Transport> Sink for OutboxSink<T> {
         delivery
     }
 
-    fn shutdown(&mut self, _: Duration) -> Result<(), String> {
+    fn shutdown(&mut self, _: Duration) -> Result<Delivery, String> {
         self.outbox.close();
-        Ok(())
+        Ok(Delivery { discarded: self.outbox.lost(), ..Delivery::default() })
     }
 }
 

@@ -88,7 +88,7 @@ impl<T: Transport> Sink for WireSink<T> {
         delivery
     }
 
-    fn shutdown(&mut self, _: Duration) -> Result<(), String> {
-        Ok(()) // nothing is held back
+    fn shutdown(&mut self, _: Duration) -> Result<Delivery, String> {
+        Ok(Delivery::default()) // nothing is held back
     }
 }
