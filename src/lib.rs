@@ -134,6 +134,9 @@ mod redaction;
 mod session;
 mod settings;
 mod setup;
+#[cfg(any(feature = "grpc", feature = "http-proto", feature = "outbox"))]
+#[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
+mod shipment;
 mod sink;
 mod state;
 mod sync;

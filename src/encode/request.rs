@@ -1,5 +1,5 @@
-//! `opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest` around spans that are encoded
-//! already.
+//! What stands around spans in an
+//! `opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest`: the same for many requests.
 
 use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::Resource;
@@ -7,12 +7,8 @@ use opentelemetry_sdk::Resource;
 use crate::attributes::{self, ValueRef};
 use crate::protobuf as wire;
 
-/// `ExportTraceServiceRequest`.
-const RESOURCE_SPANS: u32 = 1;
-
-/// `ResourceSpans`.
+/// `ResourceSpans`; its scopes are in [`shipment`](crate::shipment).
 const RESOURCE: u32 = 1;
-const SCOPE_SPANS: u32 = 2;
 const RESOURCE_SCHEMA_URL: u32 = 3;
 
 /// `ScopeSpans`; its spans are in `span`.
@@ -47,33 +43,5 @@ pub(crate) fn scope_fields(scope: &InstrumentationScope) -> Vec<u8> {
         }
     });
     wire::string(&mut out, SCOPE_SCHEMA_URL, scope.schema_url().unwrap_or_default());
-    out
-}
-
-/// Appends a `ResourceSpans` to a request that is made of pieces which follow one another: the spans
-/// of each scope, as [`Packed`](super::Packed) encodes them, stay where they are.
-pub(crate) fn append_resource<Piece: AsRef<[u8]> + From<Vec<u8>>>(
-    request: &mut Vec<Piece>,
-    resource: Piece,
-    scopes: impl IntoIterator<Item = (Piece, Vec<Piece>)>,
-) {
-    let mut pieces = vec![resource];
-    for (scope, spans) in scopes {
-        let length = scope.as_ref().len() + length(&spans);
-        pieces.push(tag_and_length(SCOPE_SPANS, length).into());
-        pieces.push(scope);
-        pieces.extend(spans);
-    }
-    request.push(tag_and_length(RESOURCE_SPANS, length(&pieces)).into());
-    request.extend(pieces);
-}
-
-fn length(pieces: &[impl AsRef<[u8]>]) -> usize {
-    pieces.iter().map(|piece| piece.as_ref().len()).sum()
-}
-
-fn tag_and_length(field: u32, length: usize) -> Vec<u8> {
-    let mut out = Vec::new();
-    wire::length_of(&mut out, field, length);
     out
 }

@@ -201,16 +201,6 @@ pub(super) fn append_rest(out: &mut Vec<u8>, record: &SpanRecord) {
     append_status(out, &record.status);
 }
 
-/// Where span number `spans` of those in `encoded` ends. `None` if there are fewer.
-pub(super) fn end_of_span(encoded: &[u8], spans: usize) -> Option<usize> {
-    let mut end = 0;
-    for _ in 0..spans {
-        let (length, size) = wire::read_varint(encoded.get(end + 1..)?)?;
-        end += 1 + size + usize::try_from(length).ok()?;
-    }
-    (end <= encoded.len()).then_some(end)
-}
-
 /// `SpanKind`.
 fn kind(kind: &SpanKind) -> u8 {
     match kind {

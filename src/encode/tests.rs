@@ -15,9 +15,10 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::Packed;
-use super::request::{append_resource, resource_fields, scope_fields};
+use super::request::{resource_fields, scope_fields};
 use crate::attributes::{Attributes, ValueRef};
 use crate::record::{Common, Enrichments, Event, Link, Parent, SpanRecord, Timings};
+use crate::shipment::append_resource;
 use crate::sink::exporter::span_data;
 
 fn text() -> impl Strategy<Value = String> {

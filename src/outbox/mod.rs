@@ -89,8 +89,8 @@ pub(crate) use receipt::{Receipt, Receipts};
 use segment::Fate;
 
 use crate::clock;
-use crate::encode::Shipment;
 use crate::quiet;
+use crate::shipment::Shipment;
 
 /// How long an enrichment may wait to be written, if no one asks.
 const TICK: Duration = Duration::from_millis(20);

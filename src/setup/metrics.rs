@@ -10,7 +10,6 @@ use std::sync::{Arc, OnceLock, Weak};
 use opentelemetry::metrics::{AsyncInstrument, Meter, MeterProvider};
 use opentelemetry::{InstrumentationScope, KeyValue};
 
-use super::telemetry::Telemetry;
 use crate::pipeline::Pipeline;
 use crate::pipeline::stats::{Drop, Stats};
 use crate::state::Installation;
@@ -37,82 +36,26 @@ impl Source {
     }
 }
 
-impl Telemetry {
-    /// Registers what [`stats`](Self::stats) counts with a provider of OpenTelemetry metrics, yours
-    /// or `&*opentelemetry::global::meter_provider()`.
-    ///
-    /// | metric | | |
-    /// | --- | --- | --- |
-    /// | `otel.sdk.processor.span.queue.size` | `{span}` | what waits |
-    /// | `otel.sdk.processor.span.queue.capacity` | `{span}` | only where the queue is limited by number |
-    /// | `otel.sdk.processor.span.processed` | `{span}` | given to the exporter, or dropped before: `error.type` is `queue_full`, `already_shutdown` or `timed_out` |
-    /// | `otel.sdk.exporter.span.inflight` | `{span}` | in the exporter's hands |
-    /// | `otel.sdk.exporter.span.exported` | `{span}` | taken by the collector, or not: `error.type` is `export_failed` or `rejected` |
-    /// | `tracing_feedback.queue.memory.usage`, `….limit` | `By` | what bounds the queue by default |
-    /// | `tracing_feedback.span.retried` | `{span}` | sent again |
-    /// | `tracing_feedback.span.unsampled` | `{span}` | left out by the sampler |
-    /// | `tracing_feedback.feedback.dropped` | `{span}` | dropped spans that carried feedback |
-    /// | `tracing_feedback.attribute.dropped` | `{attribute}` | past a limit |
-    /// | `tracing_feedback.enrichment.refused` | `{enrichment}` | `error.type` is its [reason](crate::EnrichError::reason) |
-    /// | `tracing_feedback.outbox.size` | `{span}` | what waits on disk |
-    /// | `tracing_feedback.outbox.disk.usage` | `By` | the room it takes there |
-    /// | `tracing_feedback.outbox.age` | `s` | of the oldest, while any waits |
-    /// | `tracing_feedback.outbox.span.rejected`, `….replayed` | `{span}` | refused for good, and arrived from disk |
-    ///
-    /// What waits, is in flight, or takes room is an up-down counter, the age a gauge, all else a
-    /// counter. `otel.component.type` and `otel.component.name` say whose they are: the exporter's
-    /// (`otlp_grpc_span_exporter`, or the type of your own) or the layer's
-    /// (`tracing_feedback::FeedbackLayer`). A second layer in the process has another name.
-    ///
-    /// The counters are read when metrics are collected; spans do nothing for it. What is registered
-    /// keeps nothing alive, and is silent once this handle is gone: to have the last counts, call
-    /// [`shutdown`](Self::shutdown), then let the provider export, then drop the handle. Where
-    /// `OTEL_SDK_DISABLED` has switched telemetry off there is nothing to report.
-    ///
-    /// ```
-    /// # #[cfg(feature = "collector")] {
-    /// # use tracing_subscriber::prelude::*;
-    /// # let collector = tracing_feedback::collector::Collector::start()?;
-    /// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
-    /// use opentelemetry_sdk::metrics::{InMemoryMetricExporter, SdkMeterProvider};
-    ///
-    /// let metrics = InMemoryMetricExporter::default(); // any exporter will do
-    /// let provider = SdkMeterProvider::builder().with_periodic_exporter(metrics.clone()).build();
-    /// let (layer, telemetry) = builder.build()?;
-    /// telemetry.register_metrics(&provider);
-    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
-    /// tracing::info_span!("answer").in_scope(|| ());
-    ///
-    /// telemetry.shutdown()?;
-    /// provider.shutdown()?;
-    /// let collected = metrics.get_finished_metrics()?;
-    /// let scope = collected[0].scope_metrics().next().unwrap();
-    /// assert_eq!(scope.scope().name(), "tracing-feedback");
-    /// let names: Vec<_> = scope.metrics().map(|metric| metric.name()).collect();
-    /// assert!(names.contains(&"otel.sdk.exporter.span.exported"));
-    /// # }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn register_metrics(&self, provider: &dyn MeterProvider) {
-        let Some(pipeline) = self.installation().pipeline() else { return };
-        let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
-            .with_version(env!("CARGO_PKG_VERSION"))
-            .with_schema_url(SCHEMA)
-            .build();
-        let number = self.source().number();
-        let registration = Registration {
-            meter: provider.meter_with_scope(scope),
-            source: Arc::downgrade(self.source()),
-            layer: component("tracing_feedback::FeedbackLayer", number),
-            exporter: component(pipeline.exporter(), number),
-        };
-        COUNTERS.iter().for_each(|metric| registration.counter(metric));
-        // Whether there is such a limit is known by now.
-        let now = Reading::of(pipeline);
-        let there = LEVELS.iter().filter(|metric| (metric.read)(&now).is_some());
-        there.for_each(|metric| registration.level(metric));
-        GAUGES.iter().for_each(|metric| registration.gauge(metric));
-    }
+/// Registers what is counted with a provider.
+pub(super) fn register(source: &Arc<Source>, provider: &dyn MeterProvider) {
+    let Some(pipeline) = source.installation.pipeline() else { return };
+    let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .with_schema_url(SCHEMA)
+        .build();
+    let number = source.number();
+    let registration = Registration {
+        meter: provider.meter_with_scope(scope),
+        source: Arc::downgrade(source),
+        layer: component("tracing_feedback::FeedbackLayer", number),
+        exporter: component(pipeline.exporter(), number),
+    };
+    COUNTERS.iter().for_each(|metric| registration.counter(metric));
+    // Whether there is such a limit is known by now.
+    let now = Reading::of(pipeline);
+    let there = LEVELS.iter().filter(|metric| (metric.read)(&now).is_some());
+    there.for_each(|metric| registration.level(metric));
+    GAUGES.iter().for_each(|metric| registration.gauge(metric));
 }
 
 /// A component of the pipeline, as attributes. That of the layer has no name in the conventions, which

@@ -8,9 +8,11 @@ use opentelemetry::InstrumentationScope;
 
 use crate::encode::Packed;
 #[cfg(any(feature = "grpc", feature = "http-proto"))]
-use crate::encode::{Shipment, request::scope_fields};
+use crate::encode::request::scope_fields;
 use crate::outbox::Receipts;
 use crate::record::{Batch, SpanRecord};
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+use crate::shipment::Shipment;
 
 /// How a sink wants its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,9 +8,8 @@ use opentelemetry_sdk::Resource;
 
 use super::courier::Courier;
 use super::{Delivery, Packing, Parcel, Patience, Sink};
-use crate::encode::Shipment;
 use crate::encode::request::resource_fields;
-use crate::encode::shipment::{request, totals};
+use crate::shipment::{Shipment, request, totals};
 use crate::transport::retry::Backoff;
 use crate::transport::{Failure, Transport};
 

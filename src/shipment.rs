@@ -1,9 +1,16 @@
 //! Shipments: spans that are encoded, and can be sent, and sent again.
+//!
+//! Several of them make a request, without being copied or looked into.
 
 use bytes::Bytes;
 
-use super::end_of_span;
-use super::request::append_resource;
+use crate::protobuf as wire;
+
+/// `ExportTraceServiceRequest`.
+const RESOURCE_SPANS: u32 = 1;
+
+/// `ResourceSpans`.
+const SCOPE_SPANS: u32 = 2;
 
 /// Encoded spans of one resource and scope.
 #[derive(Clone, Debug)]
@@ -61,4 +68,42 @@ pub(crate) fn totals<'s>(shipments: impl IntoIterator<Item = &'s Shipment>) -> (
     shipments.into_iter().fold((0, 0), |(spans, feedback), shipment| {
         (spans + shipment.spans as u64, feedback + shipment.feedback as u64)
     })
+}
+
+/// Appends a `ResourceSpans` to a request that is made of pieces which follow one another: the spans
+/// of each scope, as [`Packed`](crate::encode::Packed) encodes them, stay where they are.
+pub(crate) fn append_resource<Piece: AsRef<[u8]> + From<Vec<u8>>>(
+    request: &mut Vec<Piece>,
+    resource: Piece,
+    scopes: impl IntoIterator<Item = (Piece, Vec<Piece>)>,
+) {
+    let mut pieces = vec![resource];
+    for (scope, spans) in scopes {
+        let length = scope.as_ref().len() + length(&spans);
+        pieces.push(tag_and_length(SCOPE_SPANS, length).into());
+        pieces.push(scope);
+        pieces.extend(spans);
+    }
+    request.push(tag_and_length(RESOURCE_SPANS, length(&pieces)).into());
+    request.extend(pieces);
+}
+
+fn length(pieces: &[impl AsRef<[u8]>]) -> usize {
+    pieces.iter().map(|piece| piece.as_ref().len()).sum()
+}
+
+fn tag_and_length(field: u32, length: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    wire::length_of(&mut out, field, length);
+    out
+}
+
+/// Where span number `spans` of those in `encoded` ends. `None` if there are fewer.
+fn end_of_span(encoded: &[u8], spans: usize) -> Option<usize> {
+    let mut end = 0;
+    for _ in 0..spans {
+        let (length, size) = wire::read_varint(encoded.get(end + 1..)?)?;
+        end += 1 + size + usize::try_from(length).ok()?;
+    }
+    (end <= encoded.len()).then_some(end)
 }
