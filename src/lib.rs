@@ -142,7 +142,7 @@ pub use enrich::{EnrichError, Enrichment};
 pub use pipeline::FlushError;
 pub use pipeline::stats::Stats;
 pub use session::{Session, SessionIdError};
-pub use settings::{Convention, LateTraces};
+pub use settings::{Convention, Keep, KeepLimits, LateTraces};
 pub use setup::{BuildError, Builder, ConfigError, Telemetry, builder, init};
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 pub use setup::{Compression, Protocol};

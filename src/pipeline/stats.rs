@@ -58,15 +58,15 @@ impl Counters {
         self.retried.fetch_add(spans, Ordering::Relaxed);
     }
 
-    pub(crate) fn unsampled(&self) {
-        self.unsampled.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn unsampled(&self, spans: u64) {
+        self.unsampled.fetch_add(spans, Ordering::Relaxed);
     }
 
     pub(crate) fn refused(&self, reason: &'static str) {
         *crate::sync::lock(&self.refused).entry(reason).or_default() += 1;
     }
 
-    pub(crate) fn read(&self, queued: u64) -> Stats {
+    pub(crate) fn read(&self, queued: u64, held: u64) -> Stats {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let dropped: BTreeMap<_, _> = Drop::ALL
             .into_iter()
@@ -76,6 +76,7 @@ impl Counters {
         Stats {
             exported: load(&self.exported),
             queued,
+            held,
             dropped: dropped.values().sum(),
             dropped_by_reason: dropped,
             dropped_feedback: load(&self.dropped_feedback),
@@ -88,7 +89,8 @@ impl Counters {
     }
 }
 
-/// What has become of the spans and enrichments so far. Counters only grow, but for `queued`.
+/// What has become of the spans and enrichments so far. Counters only grow, but for `queued`
+/// and `held`.
 ///
 /// ```
 /// # #[cfg(feature = "collector")] {
@@ -114,6 +116,8 @@ pub struct Stats {
     pub exported: u64,
     /// Spans that wait to be exported right now.
     pub queued: u64,
+    /// Unsampled spans that are held right now, since [feedback](crate::Keep) may still ask for them.
+    pub held: u64,
     /// Spans that were dropped, for whatever reason.
     pub dropped: u64,
     /// The same by reason: `queue_full`, `export_failed`, `rejected`, `after_shutdown`,
@@ -123,7 +127,8 @@ pub struct Stats {
     pub dropped_feedback: u64,
     /// Attributes past a limit.
     pub dropped_attributes: u64,
-    /// Spans the sampler left out, and which carried no feedback.
+    /// Spans the sampler left out, and for which no feedback asked. Those that are held count once
+    /// they are dropped.
     pub unsampled: u64,
     /// Spans that were sent again after a passing failure. An SDK exporter retries by itself and
     /// doesn't tell, so this counts what the pipeline itself sends again.

@@ -11,7 +11,7 @@ use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, ShouldSample};
 use super::span::SpanState;
 use crate::pipeline::{Drop, FlushError, Pipeline};
 use crate::record::SpanRecord;
-use crate::settings::Settings;
+use crate::settings::{Keep, Settings};
 
 /// The layer's settings, its identity generators, and the pipeline it feeds.
 #[derive(Debug)]
@@ -128,9 +128,31 @@ impl Installation {
         pipeline.push(record)
     }
 
+    /// Whether unsampled traces are held until it is known whether feedback arrives.
+    #[inline]
+    pub(crate) fn keeps(&self) -> bool {
+        self.settings.keep == Keep::TracesWithFeedback
+    }
+
+    /// Hands the record of an unsampled span to the pipeline, for as long as its trace is held.
+    pub(crate) fn hold(&self, record: &mut SpanRecord) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.hold(record);
+        }
+    }
+
+    /// Feedback has arrived on a span of this trace.
+    pub(crate) fn keep(&self, trace_id: TraceId) {
+        if self.keeps()
+            && let Some(pipeline) = &self.pipeline
+        {
+            pipeline.keep(trace_id);
+        }
+    }
+
     pub(crate) fn count_unsampled(&self) {
         if let Some(pipeline) = &self.pipeline {
-            pipeline.counters().unsampled();
+            pipeline.counters().unsampled(1);
         }
     }
 
