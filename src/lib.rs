@@ -158,7 +158,7 @@ pub use outbox::{OutboxOptions, OutboxPolicy, OutboxPolicyError};
 pub use pipeline::FlushError;
 pub use pipeline::stats::Stats;
 pub use session::{Session, SessionIdError};
-pub use settings::{Convention, LateTraces};
+pub use settings::{Convention, Keep, KeepLimits, LateTraces};
 #[cfg(feature = "signal")]
 pub use setup::shutdown_signal;
 pub use setup::{BuildError, Builder, ConfigError, Telemetry, builder, init};

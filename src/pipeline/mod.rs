@@ -2,10 +2,12 @@
 //!
 //! Each thread packs its records into parcels on a [lane](lane) of its own; full ones go to a bounded
 //! [queue](queue). One export thread takes them out in batches, by size or after a delay, and gives
-//! them to the [sink](crate::sink). Nothing a caller does here waits for I/O. What is lost on the way
+//! them to the [sink](crate::sink). What the sampler left out may be [held](held) for a while, in case
+//! that feedback asks for it. Nothing a caller does here waits for I/O. What is lost on the way
 //! is counted by reason, and reported by the next `flush`.
 
 mod error;
+pub(crate) mod held;
 mod lane;
 mod queue;
 pub(crate) mod stats;
@@ -16,12 +18,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use opentelemetry::InstrumentationScope;
+use opentelemetry::trace::TraceId;
 
 pub use error::FlushError;
+use held::Held;
 use lane::Lanes;
 use queue::{Next, Queue};
 pub(crate) use stats::Drop;
-use stats::{Counters, Stats};
+use stats::{Counters, Stats, Waiting};
 
 use crate::clock;
 use crate::encode;
@@ -43,6 +47,8 @@ pub(crate) struct Batching {
     pub(crate) queue_spans: Option<usize>,
     /// Bytes that may wait in the queue, about.
     pub(crate) queue_bytes: usize,
+    /// How much of unsampled traces is held, if they are.
+    pub(crate) held: Option<held::Limits>,
 }
 
 impl Default for Batching {
@@ -53,6 +59,7 @@ impl Default for Batching {
             batch_bytes: 2 * 1024 * 1024,
             queue_spans: None,
             queue_bytes: 44 * 1024 * 1024,
+            held: None,
         }
     }
 }
@@ -90,6 +97,7 @@ pub(crate) struct NotDurable;
 /// The handle that records are pushed into. One per layer.
 pub(crate) struct Pipeline {
     lanes: Arc<Lanes>,
+    held: Option<Arc<Held>>,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
     outbox: Option<Arc<Outbox>>,
@@ -121,11 +129,13 @@ impl Pipeline {
                     Ok(sink) => {
                         let packing = sink.packing();
                         let delay = batching.delay;
+                        let held = Held::new(packing, &scope, &batching, &counters).map(Arc::new);
                         let lanes = Arc::new(Lanes::new(packing, scope, &batching));
                         let queue = Arc::new(Queue::new(packing, batching, counters.clone()));
                         let exporter = sink.component();
-                        let _ = made.send(Ok((lanes.clone(), queue.clone(), exporter)));
-                        run(&lanes, &queue, &counters, delay, sink);
+                        let _ =
+                            made.send(Ok((lanes.clone(), held.clone(), queue.clone(), exporter)));
+                        run(&lanes, held.as_deref(), &queue, &counters, delay, sink);
                     }
                     Err(error) => {
                         let _ = made.send(Err(error));
@@ -135,8 +145,8 @@ impl Pipeline {
         })?;
         let thread = Mutex::new(Some(thread));
         match is_made.recv() {
-            Ok(Ok((lanes, queue, exporter))) => {
-                Ok(Self { lanes, queue, counters, outbox, exporter, thread })
+            Ok(Ok((lanes, held, queue, exporter))) => {
+                Ok(Self { lanes, held, queue, counters, outbox, exporter, thread })
             }
             Ok(Err(error)) => Err(error),
             Err(_) => {
@@ -156,6 +166,26 @@ impl Pipeline {
         self.lanes.push(record, &self.queue)
     }
 
+    /// Takes a record of an unsampled span, which is exported only if its trace is kept. Never waits.
+    #[inline]
+    pub(crate) fn hold(&self, record: &mut SpanRecord) {
+        let Some(held) = &self.held else { return self.counters.unsampled(1) };
+        if held.hold(record, Instant::now()) {
+            self.counters.dropped_attributes(record.dropped_attributes.into());
+            let _ = self.push(record); // what is lost is counted
+        }
+    }
+
+    /// Feedback has arrived: exports what is held of the trace, and what ends later too.
+    pub(crate) fn keep(&self, trace_id: TraceId) {
+        let Some(held) = &self.held else { return };
+        let kept = held.keep(trace_id, Instant::now());
+        self.counters.dropped_attributes(kept.dropped_attributes);
+        for parcel in kept.parcels {
+            let _ = self.queue.push(parcel); // what is lost is counted
+        }
+    }
+
     /// Waits until every record pushed so far has arrived, or is known not to, or `limit` is over.
     ///
     /// # Errors
@@ -169,9 +199,13 @@ impl Pipeline {
         FlushError::of(self.queue.losses(), pending, outbox)
     }
 
-    /// As [`flush`](Self::flush); what is pushed afterwards is dropped, and the export thread ends.
+    /// As [`flush`](Self::flush); what is held or pushed afterwards is dropped, and the export thread
+    /// ends.
     pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
         let deadline = clock::after(limit);
+        if let Some(held) = &self.held {
+            held.close();
+        }
         self.lanes.close(&self.queue);
         let pending = self.queue.close(deadline);
         // Before the outbox closes, which it does with the export thread.
@@ -186,11 +220,14 @@ impl Pipeline {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let (spans, bytes) = self.queue.waiting();
+        let (queued, queued_bytes) = self.queue.waiting();
         let (gathered, gathered_bytes) = self.lanes.waiting();
-        let (spans, bytes) = ((spans + gathered) as u64, (bytes + gathered_bytes) as u64);
-        let outbox = self.outbox.as_ref().map(|outbox| outbox.reading());
-        self.counters.read(spans, bytes, outbox.unwrap_or_default())
+        self.counters.read(Waiting {
+            queued: (queued + gathered) as u64,
+            queued_bytes: (queued_bytes + gathered_bytes) as u64,
+            held: self.held.as_ref().map_or(0, |held| held.spans()) as u64,
+            outbox: self.outbox.as_ref().map(|outbox| outbox.reading()).unwrap_or_default(),
+        })
     }
 
     /// Whether enrichments are written down when they are made.
@@ -265,6 +302,7 @@ impl std::fmt::Debug for Pipeline {
 /// The export thread: one batch after the other, until the queue is closed and empty.
 fn run(
     lanes: &Lanes,
+    held: Option<&Held>,
     queue: &Queue,
     counters: &Counters,
     delay: Duration,
@@ -288,6 +326,9 @@ fn run(
                 if Instant::now() >= due {
                     lanes.sweep(queue);
                     queue.hurry();
+                    if let Some(held) = held {
+                        held.sweep(Instant::now());
+                    }
                     due = clock::after(delay);
                 }
                 Delivery::default()

@@ -40,6 +40,15 @@ impl Drop {
     }
 }
 
+/// What waits right now, and where.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Waiting {
+    pub(crate) queued: u64,
+    pub(crate) queued_bytes: u64,
+    pub(crate) held: u64,
+    pub(crate) outbox: Reading,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     submitted: AtomicU64,
@@ -82,15 +91,16 @@ impl Counters {
         self.retried.fetch_add(spans, Ordering::Relaxed);
     }
 
-    pub(crate) fn unsampled(&self) {
-        self.unsampled.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn unsampled(&self, spans: u64) {
+        self.unsampled.fetch_add(spans, Ordering::Relaxed);
     }
 
     pub(crate) fn refused(&self, reason: &'static str) {
         *crate::sync::lock(&self.refused).entry(reason).or_default() += 1;
     }
 
-    pub(crate) fn read(&self, queued: u64, queued_bytes: u64, outbox: Reading) -> Stats {
+    pub(crate) fn read(&self, waiting: Waiting) -> Stats {
+        let Waiting { queued, queued_bytes, held, outbox } = waiting;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let dropped: BTreeMap<_, _> = Drop::ALL
             .into_iter()
@@ -103,6 +113,7 @@ impl Counters {
             in_flight: load(&self.in_flight),
             queued,
             queued_bytes,
+            held,
             dropped: dropped.values().sum(),
             dropped_by_reason: dropped,
             dropped_feedback: load(&self.dropped_feedback),
@@ -120,7 +131,7 @@ impl Counters {
 }
 
 /// What has become of the spans and enrichments so far. Counters only grow, but for what waits:
-/// `queued`, `queued_bytes`, `in_flight`, `spooled`, `spooled_bytes` and `oldest_spooled`.
+/// `queued`, `queued_bytes`, `in_flight`, `held`, `spooled`, `spooled_bytes` and `oldest_spooled`.
 ///
 /// ```
 /// # #[cfg(feature = "collector")] {
@@ -152,6 +163,8 @@ pub struct Stats {
     pub queued: u64,
     /// The memory they take, about, in bytes.
     pub queued_bytes: u64,
+    /// Unsampled spans that are held right now, since [feedback](crate::Keep) may still ask for them.
+    pub held: u64,
     /// Spans that were dropped, for whatever reason.
     pub dropped: u64,
     /// The same by reason: `queue_full`, `export_failed`, `rejected`, `after_shutdown`,
@@ -161,7 +174,8 @@ pub struct Stats {
     pub dropped_feedback: u64,
     /// Attributes past a limit.
     pub dropped_attributes: u64,
-    /// Spans the sampler left out, and which carried no feedback.
+    /// Spans the sampler left out, and for which no feedback asked. Those that are held count once
+    /// they are dropped.
     pub unsampled: u64,
     /// Spans that were sent again after a passing failure. An SDK exporter retries by itself and
     /// doesn't tell, so this counts what the pipeline itself sends again.

@@ -21,11 +21,11 @@ use super::telemetry::Telemetry;
 use crate::OutboxOptions;
 use crate::outbox::Outbox;
 use crate::pipeline::stats::Counters;
-use crate::pipeline::{Batching, Pipeline};
+use crate::pipeline::{Batching, Pipeline, held};
 use crate::quiet;
 use crate::redaction::Redaction;
 use crate::session::Session;
-use crate::settings::{Convention, Formats, LateTraces, Settings};
+use crate::settings::{Convention, Formats, Keep, KeepLimits, LateTraces, Settings};
 use crate::sink::exporter::ExporterSink;
 use crate::sink::{Nowhere, Sink};
 use crate::state::{FeedbackLayer, Ids, Installation, Sampling};
@@ -54,6 +54,7 @@ pub fn builder() -> Builder {
         settings: Settings::default(),
         sampling: None,
         ids: Ids::default(),
+        keep_limits: KeepLimits::default(),
         scope: None,
         service_name: None,
         resource: None,
@@ -85,6 +86,7 @@ type MakeSink = Box<
 /// | level | off |
 /// | the four `error_…` conventions | on |
 /// | sampler | parent-based, every root |
+/// | kept of what isn't sampled | spans that carry feedback |
 /// | span limits | 128 attributes, events, links, and attributes of each |
 /// | string leaf, one enrichment | 256 KiB, 1 MiB |
 /// | schedule delay | 5 s |
@@ -96,6 +98,7 @@ pub struct Builder {
     settings: Settings,
     sampling: Option<Sampling>,
     ids: Ids,
+    keep_limits: KeepLimits,
     scope: Option<InstrumentationScope>,
     service_name: Option<String>,
     resource: Option<Resource>,
@@ -286,7 +289,8 @@ impl Builder {
     }
 
     /// Who decides which traces are sampled. Default: `OTEL_TRACES_SAMPLER`, then parent-based and
-    /// every root. A span that carries feedback is exported whatever the sampler says.
+    /// every root. A span that carries feedback is exported whatever the sampler says, and with
+    /// [`with_keep`](Self::with_keep) its whole trace.
     ///
     /// ```
     /// # #[cfg(feature = "collector")] {
@@ -313,6 +317,64 @@ impl Builder {
     /// ```
     pub fn with_sampler(mut self, sampler: impl ShouldSample + 'static) -> Self {
         self.sampling = Some(Sampling::Custom(Box::new(sampler)));
+        self
+    }
+
+    /// What is exported of the traces that the sampler left out. Default: the spans that carry
+    /// feedback.
+    ///
+    /// With [`Keep::TracesWithFeedback`] the spans of such a trace are held in memory when they end,
+    /// [within limits](Self::with_keep_limits). When feedback arrives on one of them, all of them are
+    /// exported: those that are held at once, and those that end later when they do. Feedback is what
+    /// any enrichment attaches: to an open span, to its session where that lands in the trace, or late,
+    /// by a ticket or another target. Where none has come when the root has ended and the grace period
+    /// is over, they are dropped.
+    ///
+    /// What is kept carries `tracing_feedback.sampled = false` and `tracing_feedback.kept = true`.
+    /// What other services are told, and the spans' flags on the wire, stay as the sampler decided: a
+    /// backend gets this process's part of the trace. [`Stats::held`](crate::Stats::held) counts what is
+    /// held. `flush` leaves it where it is, and `shutdown` drops it.
+    ///
+    /// An unsampled span costs its thread 1.2 times what it costs otherwise, which is 1.15 times what a
+    /// sampled one costs, and an enrichment takes 0.1 µs longer.
+    ///
+    /// ```
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// use opentelemetry_sdk::trace::Sampler;
+    /// use tracing_feedback::{Keep, SpanExt, enrich_span};
+    ///
+    /// let (layer, telemetry) = tracing_feedback::builder()
+    ///     .with_endpoint(collector.endpoint())
+    ///     .with_sampler(Sampler::AlwaysOff)
+    ///     .with_keep(Keep::TracesWithFeedback)
+    ///     .build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// let ask = tracing::info_span!("ask");
+    /// ask.in_scope(|| tracing::info_span!("retrieve").in_scope(|| ()));
+    /// let answer = ask.span_context()?;
+    /// drop(ask);
+    ///
+    /// telemetry.flush()?;
+    /// assert_eq!((collector.spans().len(), telemetry.stats().held), (0, 2));
+    ///
+    /// enrich_span!(target = answer, feedback = { "rating": 1 }); // seconds later
+    /// telemetry.flush()?;
+    /// let spans = collector.spans();
+    /// assert_eq!(spans.iter().filter(|span| !span.is_carrier()).count(), 2);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_keep(mut self, keep: Keep) -> Self {
+        self.settings.keep = keep;
+        self
+    }
+
+    /// How much of unsampled traces is held for [`with_keep`](Self::with_keep), and how long. Default:
+    /// 20,000 spans, 32 MiB, 5 minutes and a grace period of 30 s.
+    pub fn with_keep_limits(mut self, limits: KeepLimits) -> Self {
+        self.keep_limits = limits;
         self
     }
 
@@ -677,6 +739,12 @@ impl Builder {
         batching.batch_bytes = batching.batch_bytes.min(half);
         batching.delay =
             self.schedule_delay.or(environment.bsp_schedule_delay).unwrap_or(batching.delay);
+        batching.held = (self.settings.keep == Keep::TracesWithFeedback).then_some(held::Limits {
+            spans: self.keep_limits.max_spans,
+            bytes: self.keep_limits.max_bytes,
+            age: self.keep_limits.max_age,
+            grace: self.keep_limits.grace_period,
+        });
         let timeout = self
             .export_timeout
             .or(environment.bsp_export_timeout)

@@ -97,7 +97,8 @@ impl Telemetry {
     }
 
     /// As [`flush`](Self::flush), then stops. Feedback on spans that are still open leaves by itself.
-    /// Spans that end afterwards are dropped and counted, and enrichments refused.
+    /// Spans that are [held](crate::Stats::held), or end afterwards, are dropped and counted, and
+    /// enrichments refused.
     ///
     /// # Errors
     ///

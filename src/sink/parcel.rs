@@ -85,6 +85,13 @@ impl Parcel {
         })
     }
 
+    /// The scope of the spans that name no other.
+    pub(crate) fn scope(&self) -> &Arc<InstrumentationScope> {
+        match &self.contents {
+            Contents::Records { scope, .. } | Contents::Packed { scope, .. } => scope,
+        }
+    }
+
     /// Adds a span, which must be of the parcel's scope where that is encoded once for all. What is
     /// left in `record` is of no more use than its memory.
     #[inline]
@@ -105,6 +112,15 @@ impl Parcel {
                 (self.bytes, self.encoded) = (spans.size(), spans.encoded_size());
             }
         }
+    }
+
+    /// Forgets the spans, and keeps their memory.
+    pub(crate) fn clear(&mut self) {
+        match &mut self.contents {
+            Contents::Records { records, .. } => records.clear(),
+            Contents::Packed { spans, .. } => spans.clear(),
+        }
+        (self.spans, self.feedback, self.bytes, self.encoded) = (0, 0, 0, 0);
     }
 
     /// Takes the parcel away and leaves an empty one of the same kind.

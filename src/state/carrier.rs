@@ -4,6 +4,8 @@
 //! what it is about (OpenInference's correlation rule for annotations). Session feedback without a
 //! target travels in a trace of its own, without a link.
 
+use std::sync::LazyLock;
+
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
 use opentelemetry::{Array, StringValue, Value};
 use sha2::{Digest, Sha256};
@@ -33,6 +35,16 @@ const TIME: &str = "tracing_feedback.time_unix_nano";
 const CLEARED: &str = "tracing_feedback.cleared";
 const LATE: &str = "tracing_feedback.late";
 pub(crate) const SAMPLED: &str = "tracing_feedback.sampled";
+/// That the trace of an unsampled span is exported since feedback has arrived on it.
+pub(crate) const KEPT: &str = "tracing_feedback.kept";
+
+/// What says both of a span that is held, which leaves only if it is kept.
+pub(super) static MARKS_OF_HELD: LazyLock<Attributes> = LazyLock::new(|| {
+    let mut marks = Attributes::default();
+    marks.push(SAMPLED, ValueRef::Bool(false));
+    marks.push(KEPT, ValueRef::Bool(true));
+    marks
+});
 
 /// What all attributes of this crate's own begin with. No field of a service may.
 pub(crate) const OWN_PREFIX: &str = "tracing_feedback.";
@@ -76,6 +88,7 @@ impl Carrier {
     /// That the carrier was dropped, and why.
     pub(crate) fn send(mut self, installation: &Installation) -> Result<Put, Drop> {
         let receipts = std::mem::take(&mut self.receipts);
+        let target = self.target.as_ref().map(SpanContext::trace_id);
         let most = installation.settings.span_limits.max_attributes_per_span as usize;
         let (mut record, _) = self.into_record(installation, &installation.ids, most);
         let left_out = record.dropped_attributes as usize;
@@ -87,7 +100,11 @@ impl Carrier {
             }),
             false => receipts,
         };
-        installation.push(&mut record).map(|()| Put { left_out, is_durable })
+        installation.push(&mut record)?;
+        if let Some(target) = target {
+            installation.keep(target);
+        }
+        Ok(Put { left_out, is_durable })
     }
 
     /// Writes the carrier down, for a document that will leave with its span, and gives that back.
@@ -134,6 +151,7 @@ impl Carrier {
             scope: self.scope,
             is_late: true,
             is_unsampled: false,
+            is_kept: false,
             time: Some(self.time),
             cleared: &cleared,
             prefix: settings.convention.prefix(),
@@ -208,6 +226,7 @@ pub(super) struct Reserved<'a> {
     pub(super) scope: Option<Scope>,
     pub(super) is_late: bool,
     pub(super) is_unsampled: bool,
+    pub(super) is_kept: bool,
     pub(super) time: Option<u64>,
     pub(super) cleared: &'a [Key],
     /// What the convention puts before every key of an enrichment.
@@ -228,6 +247,7 @@ impl Reserved<'_> {
             self.scope.map(|scope| (SCOPE, ValueRef::Str(scope.as_str()))),
             self.is_late.then_some((LATE, ValueRef::Bool(true))),
             self.is_unsampled.then_some((SAMPLED, ValueRef::Bool(false))),
+            self.is_kept.then_some((KEPT, ValueRef::Bool(true))),
             self.time.map(|time| (TIME, ValueRef::I64(i64::try_from(time).unwrap_or(i64::MAX)))),
             cleared.as_ref().map(|cleared| (CLEARED, ValueRef::Array(cleared))),
         ];

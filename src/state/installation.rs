@@ -12,7 +12,7 @@ use super::span::SpanState;
 use crate::outbox::Receipts;
 use crate::pipeline::{Drop, FlushError, NotDurable, Pipeline};
 use crate::record::SpanRecord;
-use crate::settings::Settings;
+use crate::settings::{Keep, Settings};
 
 /// The layer's settings, its identity generators, and the pipeline it feeds.
 #[derive(Debug)]
@@ -146,9 +146,31 @@ impl Installation {
         pipeline.map_or(Ok(Receipts::default()), |pipeline| pipeline.write_ahead(record, is_whole))
     }
 
+    /// Whether unsampled traces are held until it is known whether feedback arrives.
+    #[inline]
+    pub(crate) fn keeps(&self) -> bool {
+        self.settings.keep == Keep::TracesWithFeedback
+    }
+
+    /// Hands the record of an unsampled span to the pipeline, for as long as its trace is held.
+    pub(crate) fn hold(&self, record: &mut SpanRecord) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.hold(record);
+        }
+    }
+
+    /// Feedback has arrived on a span of this trace.
+    pub(crate) fn keep(&self, trace_id: TraceId) {
+        if self.keeps()
+            && let Some(pipeline) = &self.pipeline
+        {
+            pipeline.keep(trace_id);
+        }
+    }
+
     pub(crate) fn count_unsampled(&self) {
         if let Some(pipeline) = &self.pipeline {
-            pipeline.counters().unsampled();
+            pipeline.counters().unsampled(1);
         }
     }
 

@@ -40,6 +40,15 @@ impl Place {
         Self { planned: Some(planned), plan: AtomicU8::new(STANDS), decided: OnceLock::new() }
     }
 
+    /// The place, if it is fixed.
+    #[inline]
+    pub(super) fn fixed(&self) -> Option<&Started> {
+        match &self.planned {
+            Some(planned) if self.plan.load(Ordering::Acquire) == FIXED => Some(planned),
+            _ => self.decided.get(),
+        }
+    }
+
     /// The place from here on: as planned, or as `decide` says.
     #[inline]
     pub(super) fn fix(&self, decide: impl FnOnce() -> Started) -> &Started {

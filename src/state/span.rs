@@ -239,10 +239,29 @@ impl SpanState {
     /// Starts the span if it hasn't started: from here on its place in a trace is fixed.
     #[inline]
     pub(crate) fn start(&self) -> &Started {
-        self.place.fix(|| {
+        self.place.fixed().unwrap_or_else(|| self.start_now())
+    }
+
+    #[inline]
+    fn start_now(&self) -> &Started {
+        let started = self.place.fix(|| {
             let _quiet = quiet::scope(); // samplers and id generators are foreign code
             self.decide()
-        })
+        });
+        if self.installation.keeps() && self.change(|live| live.is_enriched()) == Some(true) {
+            self.installation.keep(started.context.trace_id());
+        }
+        started
+    }
+
+    /// Feedback has arrived: the trace is kept. Of a span that hasn't started yet, no one can say which
+    /// trace that is; it sees to it when it starts.
+    fn keep(&self) {
+        if self.installation.keeps()
+            && let Some(started) = self.place.fixed()
+        {
+            self.installation.keep(started.context.trace_id());
+        }
     }
 
     fn decide(&self) -> Started {
@@ -307,6 +326,7 @@ impl SpanState {
                         live.record.dropped_attributes += dropped;
                     } else if ![record::Timings::BUSY, record::Timings::IDLE]
                         .contains(&key.as_str())
+                        && !key.as_str().starts_with(carrier::OWN_PREFIX)
                     {
                         live.record.set_attribute(key.as_str(), ValueRef::from(value), most);
                     }
@@ -358,6 +378,17 @@ impl SpanState {
     /// Moves a patch into one of the span's documents. `None`, and the patch stays as it is, if the
     /// span has closed or telemetry was shut down meanwhile.
     pub(crate) fn enrich(
+        self: &Arc<Self>,
+        kind: DocumentKind,
+        patch: &mut Document<Value>,
+        time: u64,
+    ) -> Option<Put> {
+        let put = self.merge(kind, patch, time)?;
+        self.keep();
+        Some(put)
+    }
+
+    fn merge(
         self: &Arc<Self>,
         kind: DocumentKind,
         patch: &mut Document<Value>,
@@ -447,10 +478,12 @@ impl SpanState {
         written
     }
 
-    /// A field in one of the namespaces gave the span feedback: see that it leaves at shutdown.
+    /// A field in one of the namespaces gave the span feedback: see that it leaves at shutdown, and
+    /// that its trace is kept.
     pub(crate) fn remember_fields(self: &Arc<Self>) {
         if self.change(|live| live.is_enriched()) == Some(true) {
             self.installation.remember(self);
+            self.keep();
         }
     }
 
@@ -467,11 +500,15 @@ impl SpanState {
         if live.is_enriched() {
             self.installation.forget(self);
             live.record.feedback = true;
+            self.installation.keep(started.context.trace_id()); // still, or again
         }
         let mut apart = None;
         if started.context.is_sampled() || live.record.feedback {
             apart = self.complete(live, started, now);
             let _ = self.installation.push(&mut live.record); // what is lost is counted
+        } else if self.installation.keeps() {
+            apart = self.complete(live, started, now);
+            self.installation.hold(&mut live.record);
         } else {
             self.installation.count_unsampled();
         }
@@ -523,8 +560,14 @@ impl SpanState {
 
         let is_sampled = started.context.is_sampled();
         let is_alone = live.session.is_none() && live.scoped.is_none() && live.own.is_blank();
-        if is_alone && is_sampled && record.common_len() + record.attributes.len() <= most {
-            return None; // most spans
+        if is_alone {
+            // Without feedback an unsampled span comes here only to be held.
+            let marks = if is_sampled { None } else { Some(&*carrier::MARKS_OF_HELD) };
+            let reserved = marks.map_or(0, |marks| marks.len());
+            if record.common_len() + record.attributes.len() + reserved <= most {
+                marks.into_iter().for_each(|marks| record.attributes.extend(marks));
+                return None; // most spans
+            }
         }
 
         // A session's feedback travels on the span unless that has feedback of its own.
@@ -543,6 +586,7 @@ impl SpanState {
             scope,
             is_late: false,
             is_unsampled: !is_sampled,
+            is_kept: !is_sampled && self.installation.keeps(),
             time: scope.map(|_| document.time),
             cleared: if scope.is_some() { &cleared } else { &[] },
             prefix: settings.convention.prefix(),
