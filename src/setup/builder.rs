@@ -316,7 +316,7 @@ impl Builder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_sampler(mut self, sampler: impl ShouldSample + 'static) -> Self {
-        self.sampling = Some(Sampling::Custom(Box::new(sampler)));
+        self.sampling = Some(Sampling::by(sampler));
         self
     }
 
@@ -656,7 +656,7 @@ impl Builder {
         self.settings.ticket_keys = ticket_keys.unwrap_or_default();
         let resource = self.resource(&environment);
         let sampling = self.sampling.take().unwrap_or_else(|| match environment.sampler.take() {
-            Some(sampler) => Sampling::Custom(Box::new(sampler)),
+            Some(sampler) => Sampling::by(sampler),
             None => Sampling::default(),
         });
         let scope = self.scope.take().unwrap_or_else(|| {

@@ -1,12 +1,15 @@
 //! What all spans of one layer share.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
-use opentelemetry::trace::{SpanId, TraceId};
-use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, ShouldSample};
+use opentelemetry::trace::{SpanContext, SpanId, SpanKind, TraceId, TraceState};
+use opentelemetry_sdk::trace::{
+    IdGenerator, RandomIdGenerator, Sampler, SamplingDecision, ShouldSample,
+};
 
 use super::span::SpanState;
 use crate::outbox::Receipts;
@@ -36,7 +39,58 @@ pub(crate) enum Sampling {
     /// As the parent says, and every root: the specification's default, decided without a call.
     #[default]
     ParentBasedAlwaysOn,
+    /// One of the SDK's, which rarely need to know anything of the span.
+    OfSdk(Sampler),
     Custom(Box<dyn ShouldSample>),
+}
+
+impl Sampling {
+    pub(crate) fn by<S: ShouldSample + 'static>(sampler: S) -> Self {
+        match (&sampler as &dyn Any).downcast_ref::<Sampler>() {
+            Some(of_sdk) => Self::OfSdk(of_sdk.clone()),
+            None => Self::Custom(Box::new(sampler)),
+        }
+    }
+
+    /// Whether a span below `parent` is sampled, and its trace state, unless the sampler has to be
+    /// asked.
+    #[inline]
+    pub(super) fn known(
+        &self,
+        parent: &SpanContext,
+        trace_id: TraceId,
+    ) -> Option<(bool, TraceState)> {
+        match self {
+            Self::ParentBasedAlwaysOn => Some(as_parent_says(parent)),
+            Self::OfSdk(Sampler::ParentBased(_)) if parent.is_valid() => {
+                Some(as_parent_says(parent))
+            }
+            Self::OfSdk(
+                sampler @ (Sampler::AlwaysOn | Sampler::AlwaysOff | Sampler::TraceIdRatioBased(_)),
+            ) => {
+                let kind = SpanKind::Internal; // as good as any
+                let result = sampler.should_sample(None, trace_id, "", &kind, &[], &[]);
+                let is_sampled = matches!(result.decision, SamplingDecision::RecordAndSample);
+                Some((is_sampled, parent.trace_state().clone()))
+            }
+            Self::OfSdk(_) | Self::Custom(_) => None,
+        }
+    }
+
+    /// Who is to be asked, if it isn't known.
+    pub(super) fn sampler(&self) -> Option<&dyn ShouldSample> {
+        match self {
+            Self::ParentBasedAlwaysOn => None,
+            Self::OfSdk(sampler) => Some(sampler),
+            Self::Custom(sampler) => Some(sampler.as_ref()),
+        }
+    }
+}
+
+/// Whether a child is sampled, and its trace state, where no one else is asked.
+#[inline]
+pub(super) fn as_parent_says(parent: &SpanContext) -> (bool, TraceState) {
+    (!parent.is_valid() || parent.is_sampled(), parent.trace_state().clone())
 }
 
 /// Who makes ids.

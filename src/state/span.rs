@@ -9,10 +9,11 @@ use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SamplingDecision;
 use tracing_subscriber::registry::Extensions;
 
+use super::Installation;
 use super::carrier::{self, Carrier, Put};
-use super::place::{Place, Started, as_parent_says, ids, with_parent};
+use super::installation::as_parent_says;
+use super::place::{Place, Started, ids, with_parent};
 use super::timings::Timings;
-use super::{Installation, Sampling};
 use crate::attributes::ValueRef;
 use crate::clock;
 use crate::document::Document;
@@ -269,19 +270,17 @@ impl SpanState {
         let local_parent = self.local_parent.as_ref().map(|parent| parent.start());
         with_parent(of_context.as_ref(), local_parent, |parent| {
             let ids = ids(&self.installation, parent);
-            let sampling = match &self.installation.sampling {
-                Sampling::ParentBasedAlwaysOn => as_parent_says(parent),
-                Sampling::Custom(sampler) => {
-                    let base = of_context.clone().unwrap_or_default();
-                    let base = if parent.is_valid() && !base.span().span_context().is_valid() {
-                        base.with_remote_span_context(parent.clone())
-                    } else {
-                        base
-                    };
-                    self.ask(sampler.as_ref(), &base, ids.1)
-                }
-            };
-            Started::new(parent, ids, sampling)
+            let sampling = &self.installation.sampling;
+            let known = sampling.known(parent, ids.1).or_else(|| {
+                let base = of_context.clone().unwrap_or_default();
+                let base = if parent.is_valid() && !base.span().span_context().is_valid() {
+                    base.with_remote_span_context(parent.clone())
+                } else {
+                    base
+                };
+                Some(self.ask(sampling.sampler()?, &base, ids.1))
+            });
+            Started::new(parent, ids, known.unwrap_or_else(|| as_parent_says(parent)))
         })
     }
 
