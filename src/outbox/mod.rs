@@ -440,7 +440,8 @@ impl Outbox {
         self.publish(&store);
         let (spans, feedback) = (store.spans.take_lost(), store.feedback.take_lost());
         self.lose(spans + feedback, feedback);
-        let notices = store.notices();
+        // At the start there may be no subscriber yet: what is found then is told of later.
+        let notices = if is_heard() { store.notices() } else { Vec::new() };
         drop(store);
         // Not under the lock: a subscriber is foreign code.
         notices.iter().for_each(warn_of);
@@ -609,6 +610,12 @@ pub fn read_segment(bytes: &[u8]) -> usize {
         format::Found::Damage(from, to) => to - from,
     });
     damaged.sum::<usize>() + acknowledged
+}
+
+/// Whether this thread has a subscriber.
+fn is_heard() -> bool {
+    use tracing::subscriber::NoSubscriber;
+    tracing::dispatcher::get_default(|dispatch| !dispatch.is::<NoSubscriber>())
 }
 
 fn warn_of(notice: &Notice) {

@@ -642,3 +642,18 @@ fn a_clock_that_goes_backwards_loses_nothing() {
     heir.tidy();
     assert_eq!((heir.spans(), heir.bytes()), (0, 0));
 }
+
+#[test]
+fn what_is_found_before_anyone_listens_is_told_of_later() {
+    let place = Place::new();
+    let outbox = outbox(&place, |options| options);
+    let unheard = || outbox.with_store(|store| store.feedback.notices.len());
+    outbox.with_store(|store| {
+        let path = place.0.join("segment");
+        store.feedback.notices.push(Notice { path, what: Trouble::Missing });
+    });
+    assert_eq!((unheard(), unheard()), (1, 1));
+    tracing::subscriber::with_default(tracing_subscriber::registry(), unheard);
+    assert_eq!(unheard(), 0);
+    outbox.close();
+}
