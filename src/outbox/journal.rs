@@ -43,6 +43,8 @@ struct State {
     /// Entries written before that have a new fate.
     released: Vec<u64>,
     left: Vec<u64>,
+    /// Entries that are gone as soon as another one is durable: each with that one's sequence.
+    superseded: Vec<(u64, u64)>,
     /// Write without delay until this one is durable.
     demanded: u64,
     attempts: u64,
@@ -95,12 +97,12 @@ impl Journal {
 
     /// The entry has arrived, or is the outbox's to send.
     pub(super) fn settle(&self, sequence: u64, fate: Fate) {
-        let mut state = self.lock();
-        match state.waiting_at(sequence) {
-            Some(at) => state.waiting[at].1 = fate,
-            None if fate == Fate::Gone => state.released.push(sequence),
-            None => state.left.push(sequence),
-        }
+        self.lock().settle(sequence, fate);
+    }
+
+    /// The entry has been replaced by a later one, and is needed until that is durable.
+    pub(super) fn supersede(&self, sequence: u64, by: u64) {
+        self.lock().supersede(sequence, by);
     }
 
     /// The sequence below which is all that was pushed so far.
@@ -115,6 +117,10 @@ impl Journal {
             state = wait(&self.work, state, tick);
         }
         state.bytes = 0;
+        let durable = state.durable;
+        let is_over = |(_, by): &mut (u64, u64)| *by < durable;
+        let over: Vec<_> = state.superseded.extract_if(.., is_over).collect();
+        state.released.extend(over.into_iter().map(|(sequence, _)| sequence));
         let entries = state.waiting.drain(..).filter(|(_, fate)| *fate != Fate::Gone).collect();
         Work {
             entries,
@@ -144,19 +150,13 @@ impl Journal {
             state.bytes += entry.0.scope.len() + entry.0.encoded.len();
             state.waiting.push_front(entry);
         }
-        // What was settled while they were away.
-        for (sequences, fate) in [
-            (std::mem::take(&mut state.released), Fate::Gone),
-            (std::mem::take(&mut state.left), Fate::Ready),
-        ] {
-            for sequence in sequences {
-                match (state.waiting_at(sequence), fate) {
-                    (Some(at), fate) => state.waiting[at].1 = fate,
-                    (None, Fate::Gone) => state.released.push(sequence),
-                    (None, _) => state.left.push(sequence),
-                }
-            }
-        }
+        // What became of them while they were away.
+        let released = std::mem::take(&mut state.released);
+        released.into_iter().for_each(|sequence| state.settle(sequence, Fate::Gone));
+        let left = std::mem::take(&mut state.left);
+        left.into_iter().for_each(|sequence| state.settle(sequence, Fate::Ready));
+        let superseded = std::mem::take(&mut state.superseded);
+        superseded.into_iter().for_each(|(sequence, by)| state.supersede(sequence, by));
         self.announce(state);
     }
 
@@ -227,6 +227,10 @@ impl Journal {
         taken
     }
 
+    pub(super) fn is_in_trouble(&self) -> bool {
+        self.lock().trouble.is_some()
+    }
+
     pub(super) fn has_waiting(&self) -> bool {
         let state = self.lock();
         state.trouble.is_some() && state.waiting.iter().any(|(_, fate)| *fate == Fate::Ready)
@@ -244,6 +248,33 @@ impl Journal {
 }
 
 impl State {
+    fn settle(&mut self, sequence: u64, fate: Fate) {
+        match self.waiting_at(sequence) {
+            Some(at) => self.waiting[at].1 = fate,
+            None if fate == Fate::Gone => self.released.push(sequence),
+            None => self.left.push(sequence),
+        }
+        if fate != Fate::Gone {
+            return;
+        }
+        // And all that it has replaced.
+        let mut gone = vec![sequence];
+        while let Some(sequence) = gone.pop() {
+            for (replaced, _) in self.superseded.extract_if(.., |(_, by)| *by == sequence) {
+                self.released.push(replaced);
+                gone.push(replaced);
+            }
+        }
+    }
+
+    fn supersede(&mut self, sequence: u64, by: u64) {
+        match self.waiting_at(sequence) {
+            // It isn't durable itself, and what replaces it is not behind it for long.
+            Some(at) => self.waiting[at].1 = Fate::Gone,
+            None => self.superseded.push((sequence, by)),
+        }
+    }
+
     fn waiting_at(&self, sequence: u64) -> Option<usize> {
         self.waiting.binary_search_by_key(&sequence, |(entry, _)| entry.sequence).ok()
     }

@@ -1,6 +1,6 @@
 //! A line: segments in the order they were written, of which only the last one grows.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,12 @@ pub(super) struct Line {
     /// The segment that was read last.
     read: Option<(u64, Bytes)>,
     room: Vec<u8>,
+    /// Files that can't be read: they are told of once, and not tried before the next
+    /// [`tidy`](Self::tidy).
+    unreadable: BTreeSet<PathBuf>,
+    told: BTreeSet<PathBuf>,
+    /// Spans that were ready and can't be read any more, and were not asked for yet.
+    lost: u64,
     /// What has to be said when no lock is held any more.
     pub(super) notices: Vec<Notice>,
 }
@@ -42,8 +48,10 @@ pub(super) struct Notice {
 pub(super) enum Trouble {
     /// Some bytes of a segment, from here to there.
     Damage(usize, usize),
-    /// The whole file.
+    /// The whole file, for now or for ever.
     Unreadable(io::Error),
+    /// There is no such file any more.
+    Missing,
 }
 
 #[derive(Debug)]
@@ -74,8 +82,19 @@ impl Line {
     /// differently.
     pub(super) fn create(directory: PathBuf, prefix: String) -> io::Result<Self> {
         segment::private_directory(&directory)?;
-        let (segments, room, notices) = (VecDeque::new(), Vec::new(), Vec::new());
-        Ok(Self { directory, prefix, segments, file: None, next: 0, read: None, room, notices })
+        Ok(Self {
+            directory,
+            prefix,
+            segments: VecDeque::new(),
+            file: None,
+            next: 0,
+            read: None,
+            room: Vec::new(),
+            unreadable: BTreeSet::new(),
+            told: BTreeSet::new(),
+            lost: 0,
+            notices: Vec::new(),
+        })
     }
 
     /// Moves the segments of an abandoned line here. What can't be read stays where it is, and is
@@ -91,7 +110,9 @@ impl Line {
             let segment = match Segment::read(path.clone(), damaged) {
                 Ok(segment) => segment,
                 Err(error) => {
-                    notices.push(Notice { path, what: Trouble::Unreadable(error) });
+                    if self.told.insert(path.clone()) {
+                        notices.push(Notice { path, what: Trouble::Unreadable(error) });
+                    }
                     continue;
                 }
             };
@@ -178,7 +199,7 @@ impl Line {
     pub(super) fn take(&mut self, most: usize, taken: &mut Vec<Taken>) {
         let mut bytes: usize = taken.iter().map(|taken| taken.entry.size()).sum();
         for at in 0..self.segments.len() {
-            if self.segments[at].segment.ready() == 0 {
+            if !self.can_be_read(&self.segments[at]) {
                 continue;
             }
             let Some(contents) = self.contents(at) else { continue };
@@ -189,7 +210,7 @@ impl Line {
                     let (from, to) = segment.bounds(slot);
                     let path = segment.path().to_owned();
                     self.notices.push(Notice { path, what: Trouble::Damage(from, to) });
-                    segment.set(slot, Fate::Gone);
+                    self.lost += segment.give_up(slot);
                     continue;
                 };
                 if bytes + entry.size() > most && !taken.is_empty() {
@@ -219,12 +240,54 @@ impl Line {
                 self.read = Some((*number, bytes.clone()));
                 Some(bytes)
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.miss(at);
+                None
+            }
             Err(error) => {
                 let path = segment.path().to_owned();
-                self.notices.push(Notice { path, what: Trouble::Unreadable(error) });
+                self.unreadable.insert(path.clone());
+                if self.told.insert(path.clone()) {
+                    self.notices.push(Notice { path, what: Trouble::Unreadable(error) });
+                }
                 None
             }
         }
+    }
+
+    /// Someone has deleted a segment's file.
+    fn miss(&mut self, at: usize) {
+        if self.active() == Some(self.segments[at].number) {
+            self.file = None; // what is written there can't be found again
+        }
+        let segment = &mut self.segments[at].segment;
+        let ready: Vec<_> = segment.ready_slots().collect();
+        self.lost += ready.into_iter().map(|slot| segment.give_up(slot)).sum::<u64>();
+        let path = segment.path().to_owned();
+        if self.told.insert(path.clone()) {
+            self.notices.push(Notice { path, what: Trouble::Missing });
+        }
+    }
+
+    fn can_be_read(&self, known: &Numbered) -> bool {
+        known.segment.ready() > 0 && !self.unreadable.contains(known.segment.path())
+    }
+
+    /// Spans that were lost to damage since this was last asked.
+    pub(super) fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// The last entries could not be made durable, and are not here: nothing that this file says
+    /// from then on can be believed.
+    pub(super) fn distrust(&mut self, entries: usize) {
+        let active = self.active();
+        let known = self.segments.iter_mut().find(|known| Some(known.number) == active);
+        if let Some(Numbered { segment, .. }) = known {
+            segment.forget_last(entries);
+        }
+        self.file = None;
+        self.remove_done();
     }
 
     /// Says what became of entries that were taken.
@@ -278,6 +341,7 @@ impl Line {
             self.file = None;
             self.remove_done();
         }
+        self.unreadable.clear();
         if !self.has_ready() {
             self.read = None;
         }
@@ -313,7 +377,7 @@ impl Line {
     }
 
     pub(super) fn has_ready(&self) -> bool {
-        self.segments.iter().any(|known| known.segment.ready() > 0)
+        self.segments.iter().any(|known| self.can_be_read(known))
     }
 
     /// When the oldest segment with spans in it was begun, and when its last entry was written.

@@ -238,6 +238,14 @@ impl Outbox {
         self.journal.wait_durable(self.journal.pushed(), deadline)
     }
 
+    /// Waits until what was written ahead is durable, before its spans leave: an older part of what
+    /// was said that outlived a crash alone would be taken for the last word.
+    pub(crate) fn sync_ahead(&self) {
+        if !self.journal.is_in_trouble() {
+            let _ = self.sync(clock::after(Duration::from_secs(1))); // the spans can't wait for ever
+        }
+    }
+
     /// As [`sync`](Self::sync), without blocking a thread.
     #[cfg_attr(not(feature = "axum"), allow(dead_code))]
     pub(crate) async fn synced(&self) -> Result<(), String> {
@@ -271,7 +279,9 @@ impl Outbox {
             Ok(store.spans.file())
         })?;
         // Not under the lock: a disk takes its time.
-        file.map_or(Ok(()), |file| file.sync_data())
+        file.map_or(Ok(()), |file| file.sync_data()).inspect_err(|_| {
+            self.with_store(|store| store.spans.distrust(shipments.len()));
+        })
     }
 
     /// Takes a shipment with feedback that could not be delivered. It is durable after the next
@@ -428,7 +438,10 @@ impl Outbox {
         let mut store = crate::sync::lock(&self.store);
         let done = then(&mut store);
         self.publish(&store);
-        let notices = store.notices();
+        let (spans, feedback) = (store.spans.take_lost(), store.feedback.take_lost());
+        self.lose(spans + feedback, feedback);
+        // At the start there may be no subscriber yet: what is found then is told of later.
+        let notices = if is_heard() { store.notices() } else { Vec::new() };
         drop(store);
         // Not under the lock: a subscriber is foreign code.
         notices.iter().for_each(warn_of);
@@ -451,6 +464,7 @@ impl Outbox {
         quiet::mark_this_thread();
         let tick = if self.writes_ahead() { TICK } else { ROUND };
         let mut next_round = Instant::now();
+        let mut trouble = None;
         loop {
             if Instant::now() >= next_round {
                 self.go_round();
@@ -461,7 +475,12 @@ impl Outbox {
             // All that was pushed by then is among the entries, or was settled before.
             let durable = entries.last().map_or(pushed, |(last, _)| pushed.max(last.sequence + 1));
             match self.write(&entries, &released, &left) {
-                Ok(is_full) => self.journal.written(durable, is_full),
+                Ok(is_full) => {
+                    self.journal.written(durable, is_full);
+                    if trouble.take().is_some() {
+                        tracing::info!(target: "tracing_feedback", "the outbox can be written again");
+                    }
+                }
                 Err(error) if is_last => {
                     // It will be gone with the process.
                     let spans = entries.iter().map(|(entry, _)| u64::from(entry.spans)).sum();
@@ -473,12 +492,19 @@ impl Outbox {
                     self.journal.failed(Vec::new(), error.to_string());
                 }
                 Err(error) => {
-                    warn_of_trouble(&error);
+                    // Once: it is tried again and again.
+                    let is_new = trouble.replace(error.to_string()) != Some(error.to_string());
+                    if is_new {
+                        warn_of_trouble(&error);
+                    }
                     self.journal.failed(entries, error.to_string());
                     std::thread::sleep(Duration::from_millis(100));
                 }
             }
             if is_last {
+                // What has waited for just that.
+                let journal::Work { released, left, .. } = self.journal.work(Duration::ZERO);
+                let _ = self.write(&[], &released, &left); // it writes nothing
                 break;
             }
         }
@@ -509,7 +535,10 @@ impl Outbox {
             Ok::<_, io::Error>(store.feedback.file())
         })?;
         // Not under the lock either: a disk takes its time.
-        file.map_or(Ok(()), |file| file.sync_data())?;
+        if let Err(error) = file.map_or(Ok(()), |file| file.sync_data()) {
+            self.with_store(|store| store.feedback.distrust(entries.len()));
+            return Err(error);
+        }
         Ok(self.levels.feedback.load(Ordering::Relaxed) >= self.options.max_bytes)
     }
 
@@ -519,15 +548,19 @@ impl Outbox {
             store.feedback.tidy();
             store.spans.tidy();
             let (bytes, age) = (self.options.max_bytes / 4, self.options.max_feedback_age);
-            store.directory.trim_rejected(bytes, age)?;
+            let mut result = store.directory.trim_rejected(bytes, age);
             store.rejected.forget_missing();
 
             for abandoned in store.directory.abandoned()? {
-                store.feedback.adopt(&abandoned.path.join(directory::FEEDBACK))?;
-                store.spans.adopt(&abandoned.path.join(directory::SPANS))?;
-                abandoned.remove();
+                let feedback = store.feedback.adopt(&abandoned.path.join(directory::FEEDBACK));
+                let spans = store.spans.adopt(&abandoned.path.join(directory::SPANS));
+                match feedback.and(spans) {
+                    Ok(()) => abandoned.remove(),
+                    // It must not keep the others from being adopted.
+                    Err(error) => result = Err(error),
+                }
             }
-            Ok(())
+            result
         });
         if let Err(error) = result {
             warn_of_trouble(&error);
@@ -579,6 +612,12 @@ pub fn read_segment(bytes: &[u8]) -> usize {
     damaged.sum::<usize>() + acknowledged
 }
 
+/// Whether this thread has a subscriber.
+fn is_heard() -> bool {
+    use tracing::subscriber::NoSubscriber;
+    tracing::dispatcher::get_default(|dispatch| !dispatch.is::<NoSubscriber>())
+}
+
 fn warn_of(notice: &Notice) {
     let file = notice.path.display();
     match &notice.what {
@@ -588,6 +627,11 @@ fn warn_of(notice: &Notice) {
             offset = from,
             bytes = to - from,
             "a part of the outbox is damaged: what stood there is lost, the rest is sent"
+        ),
+        Trouble::Missing => tracing::warn!(
+            target: "tracing_feedback",
+            %file,
+            "someone has deleted a segment of the outbox: what stood there is lost"
         ),
         Trouble::Unreadable(error) => tracing::warn!(
             target: "tracing_feedback",

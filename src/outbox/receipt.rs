@@ -14,17 +14,22 @@ pub(crate) struct Receipt {
     /// Whether the entry is the very span that carries the receipt.
     is_whole: bool,
     fate: Fate,
+    /// The entry that takes its place, if one does.
+    superseded_by: Option<u64>,
 }
 
 impl Receipt {
     pub(super) fn new(outbox: Arc<Outbox>, sequence: u64, is_whole: bool) -> Self {
-        Self { outbox, sequence, is_whole, fate: Fate::Ready }
+        Self { outbox, sequence, is_whole, fate: Fate::Ready, superseded_by: None }
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        self.outbox.journal.settle(self.sequence, self.fate);
+        match self.superseded_by {
+            Some(by) => self.outbox.journal.supersede(self.sequence, by),
+            None => self.outbox.journal.settle(self.sequence, self.fate),
+        }
     }
 }
 
@@ -55,6 +60,12 @@ impl Receipts {
     /// Whether the outbox has the very span already.
     pub(crate) fn is_whole(&self) -> bool {
         self.0.iter().any(|receipt| receipt.is_whole)
+    }
+
+    /// All that was said stands in one later entry as well: these are needed until that is durable.
+    pub(crate) fn supersede(mut self, by: &Self) {
+        let by = by.0.last().map(|receipt| receipt.sequence);
+        self.0.iter_mut().for_each(|receipt| receipt.superseded_by = by);
     }
 
     /// The feedback has arrived, or is safe elsewhere: the outbox needn't send it.

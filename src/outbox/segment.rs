@@ -206,6 +206,21 @@ impl Segment {
         }
     }
 
+    /// An entry can't be read any more. Returns how many spans are lost by that.
+    pub(super) fn give_up(&mut self, slot: usize) -> u64 {
+        let before = self.spans;
+        self.set(slot, Fate::Gone);
+        before - self.spans
+    }
+
+    /// The last entries are not here, whatever the file says.
+    pub(super) fn forget_last(&mut self, entries: usize) {
+        let from = self.slots.len().saturating_sub(entries);
+        (from..self.slots.len()).for_each(|slot| self.set(slot, Fate::Gone));
+        self.slots.truncate(from);
+        self.first_open = self.first_open.min(from);
+    }
+
     /// Writes down that these slots, in rising order, are gone. Where that fails they may be sent
     /// again by the next process, which folding makes harmless.
     pub(super) fn acknowledge(&mut self, slots: &[usize]) -> io::Result<()> {

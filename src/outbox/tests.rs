@@ -511,3 +511,149 @@ fn many_open_a_shared_directory_at_once_and_each_has_its_own_part() {
     assert_eq!(found, expected);
     last.close();
 }
+
+#[test]
+fn what_was_replaced_is_there_until_what_replaced_it_is_durable() {
+    let journal = Journal::default();
+    let push = |text: &'static str| {
+        let encoded = Bytes::from_static(text.as_bytes());
+        journal.push(Bytes::new(), encoded, 1, Fate::Held, 1).unwrap()
+    };
+    let patch = push("patch");
+    assert_eq!(journal.work(Duration::ZERO).entries.len(), 1);
+    journal.written(1, false);
+    let whole = push("whole");
+    journal.supersede(patch, whole);
+    let work = journal.work(Duration::ZERO);
+    assert_eq!((work.released, work.entries.len()), (vec![], 1));
+    journal.failed(work.entries, "the disk is full".to_owned());
+    let work = journal.work(Duration::ZERO);
+    assert_eq!((work.released, work.entries.len()), (vec![], 1));
+    journal.written(2, false);
+    assert_eq!(journal.work(Duration::ZERO).released, [patch]);
+
+    // What can't be written any more must not keep what it has replaced.
+    let [first, second] = ["first", "second"].map(push);
+    let work = journal.work(Duration::ZERO);
+    journal.supersede(first, second); // while it is being written
+    journal.failed(work.entries, "the disk is full".to_owned());
+    let work = journal.work(Duration::ZERO);
+    assert_eq!(work.entries.iter().map(|(it, _)| it.sequence).collect::<Vec<_>>(), [second]);
+    journal.written(second + 1, false);
+    let third = push("third");
+    journal.supersede(second, third);
+    journal.settle(third, Fate::Gone);
+    let work = journal.work(Duration::ZERO);
+    assert_eq!((work.released, work.entries.len()), (vec![second], 0));
+}
+
+#[test]
+fn entries_that_could_not_be_made_durable_are_written_again() {
+    let place = Place::new();
+    let mut line = line(&place);
+    let held = || [0, 1].map(|at| (some(at, "held"), Fate::Held));
+    line.append(&[(some(9, "before"), Fate::Ready)], &RESOURCE, "", 5).unwrap();
+    line.append(&held(), &RESOURCE, "", 5).unwrap();
+    line.distrust(2);
+    assert_eq!(line.spans(), 1);
+    line.append(&held(), &RESOURCE, "", 5).unwrap();
+    assert_eq!(std::fs::read_dir(place.0.join("line")).unwrap().count(), 2);
+    line.settle_sequences(&[0, 1], Fate::Gone);
+    line.tidy();
+    assert_eq!(take(&mut line, usize::MAX).1, ["before"]);
+    assert_eq!(line.spans(), 1);
+}
+
+#[test]
+fn a_segment_that_someone_has_deleted_is_counted_and_told_of_once() {
+    let place = Place::new();
+    let mut line = line(&place);
+    line.append(&ready([some(0, "one"), some(1, "two")]), &RESOURCE, "", 5).unwrap();
+    std::fs::remove_file(place.0.join("line/0000000001.segment")).unwrap();
+    assert!(line.has_ready());
+    for _ in 0..3 {
+        assert_eq!(take(&mut line, usize::MAX).1, [""; 0]);
+    }
+    assert!(!line.has_ready()); // or the export thread would never rest
+    assert_eq!((line.take_lost(), line.take_lost()), (2, 0));
+    assert!(matches!(line.notices[..], [Notice { what: Trouble::Missing, .. }]));
+    // What comes next can be found.
+    line.append(&ready([some(2, "three")]), &RESOURCE, "", 5).unwrap();
+    assert_eq!(take(&mut line, usize::MAX).1, ["three"]);
+}
+
+#[test]
+fn a_segment_that_can_not_be_read_now_is_tried_again_later() {
+    let place = Place::new();
+    let mut line = line(&place);
+    line.append(&ready([some(0, "text")]), &RESOURCE, "", 5).unwrap();
+    let (path, aside) = (place.0.join("line/0000000001.segment"), place.0.join("aside"));
+    std::fs::rename(&path, &aside).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    for _ in 0..3 {
+        assert_eq!(take(&mut line, usize::MAX).1, [""; 0]);
+        assert!(!line.has_ready());
+    }
+    assert!(matches!(line.notices[..], [Notice { what: Trouble::Unreadable(_), .. }]));
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
+    line.tidy();
+    assert_eq!(take(&mut line, usize::MAX).1, ["text"]);
+    assert_eq!(line.take_lost(), 0);
+}
+
+#[test]
+fn a_directory_that_can_not_be_adopted_keeps_no_other_from_it() {
+    let place = Place::new();
+    for name in ["0000000000000000", "5555555555555555", "ffffffffffffffff"] {
+        let directory = place.0.join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("lock"), "").unwrap();
+        match name.starts_with('5') {
+            true => Line::create(directory.join(directory::FEEDBACK), String::new())
+                .and_then(|mut line| {
+                    let entry = Entry { time: clock::now(), ..some(0, name) };
+                    line.append(&ready([entry]), &RESOURCE, "", 5)
+                })
+                .unwrap(),
+            false => std::fs::write(directory.join(directory::FEEDBACK), "no directory").unwrap(),
+        }
+    }
+    let outbox = outbox(&place, |options| options);
+    outbox.go_round();
+    assert_eq!(texts(&outbox.take(usize::MAX)), ["5555555555555555"]);
+    outbox.close();
+}
+
+#[test]
+fn a_clock_that_goes_backwards_loses_nothing() {
+    let place = Place::new();
+    let path = place.0.join("line");
+    let day = |day: u64| day * 24 * 60 * 60 * 1_000_000_000;
+    line(&place).append(&ready([some(0, "before")]), &RESOURCE, "", day(9)).unwrap();
+    let mut heir = Line::create(place.0.join("heir"), String::new()).unwrap();
+    heir.append(&ready([some(0, "after")]), &RESOURCE, "", day(7)).unwrap();
+    heir.adopt(&path).unwrap();
+    heir.append(&ready([some(1, "still")]), &RESOURCE, "", day(6)).unwrap();
+    let (places, mut got) = take(&mut heir, usize::MAX);
+    got.sort_unstable();
+    assert_eq!(got, ["after", "before", "still"]);
+    heir.settle(places, Fate::Gone);
+    heir.tidy();
+    assert_eq!((heir.spans(), heir.bytes()), (0, 0));
+}
+
+#[test]
+fn what_is_found_before_anyone_listens_is_told_of_later() {
+    let place = Place::new();
+    let outbox = outbox(&place, |options| options);
+    let unheard = || outbox.with_store(|store| store.feedback.notices.len());
+    outbox.with_store(|store| {
+        let path = place.0.join("segment");
+        store.feedback.notices.push(Notice { path, what: Trouble::Missing });
+    });
+    assert_eq!((unheard(), unheard()), (1, 1));
+    tracing::subscriber::with_default(tracing_subscriber::registry(), unheard);
+    assert_eq!(unheard(), 0);
+    outbox.close();
+}

@@ -282,7 +282,10 @@ impl Queue {
             let abandoned = std::mem::take(&mut state.waiting);
             (state.spans, state.bytes, state.encoded) = (0, 0, 0);
             drop(state);
-            let abandoned = || abandoned.plain.iter().chain(&abandoned.feedback);
+            let abandoned = || {
+                let all = abandoned.plain.iter().chain(&abandoned.feedback);
+                all.filter(|(_, parcel)| !parcel.receipts.is_whole()) // the outbox has the others
+            };
             let spans = abandoned().map(|(_, parcel)| parcel.spans).sum();
             let lost = abandoned().filter(|(_, parcel)| parcel.receipts.is_empty());
             let feedback = lost.map(|(_, parcel)| parcel.feedback).sum();

@@ -279,9 +279,19 @@ impl<T: Transport> OutboxSink<T> {
 
     /// The collector will never take these.
     fn reject(&mut self, items: Vec<Item>, message: String, delivery: &mut Delivery) {
-        let (spans, feedback) = totals(items.iter().map(|item| &item.shipment));
+        let (spans, _) = totals(items.iter().map(|item| &item.shipment));
         let is_written = self.write_rejected(&items, spans, &message);
-        delivery.reject(spans, feedback, message);
+        // What could not be written down stays where it is, until it can.
+        let (kept, items): (Vec<_>, _) =
+            items.into_iter().partition(|item| item.is_stored() && !is_written);
+        if !kept.is_empty() {
+            self.stored.failed(None, Instant::now());
+            self.keep(kept, &message, delivery);
+        }
+        let (spans, feedback) = totals(items.iter().map(|item| &item.shipment));
+        if spans > 0 {
+            delivery.reject(spans, feedback, message);
+        }
         let mut places = Vec::new();
         for Item { origin, .. } in items {
             match origin {
@@ -370,7 +380,14 @@ impl<T: Transport> Sink for OutboxSink<T> {
             let shipment = parcel.shipment(&self.resource)?;
             Some(Item { shipment, origin: Origin::Live(std::mem::take(&mut parcel.receipts)) })
         });
-        let items = items.collect();
+        let items: Vec<Item> = items.collect();
+        let has_parts = |item: &Item| match &item.origin {
+            Origin::Live(receipts) => !receipts.is_empty() && !receipts.is_whole(),
+            Origin::Stored(_) => false,
+        };
+        if items.iter().any(has_parts) {
+            self.outbox.sync_ahead();
+        }
         if self.live.is_down(Instant::now()) || patience.has_ended() {
             self.keep(items, "the collector can't be reached", &mut delivery);
         } else {

@@ -449,7 +449,8 @@ impl SpanState {
         let (document, written) = carrier.write_ahead(&self.installation);
         enriched.document = document;
         if let Ok(receipts) = written {
-            std::mem::replace(&mut enriched.receipts, receipts).release();
+            let patches = std::mem::replace(&mut enriched.receipts, receipts);
+            patches.supersede(&enriched.receipts);
         }
     }
 

@@ -10,6 +10,7 @@ mod merging;
 mod metrics;
 mod otel;
 mod outbox;
+mod outbox_crash;
 mod payloads;
 mod pipeline;
 mod sessions;
