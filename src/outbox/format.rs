@@ -16,6 +16,8 @@
 
 use bytes::Bytes;
 
+use crate::shipment::Shipment;
+
 /// What every segment begins with.
 const MAGIC: [u8; 8] = *b"TFOUTBOX";
 /// The version of this layout. A segment of another one is left alone.
@@ -132,6 +134,19 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// An entry that is known by its place alone.
+    pub(super) fn of_shipment(shipment: &Shipment, time: u64) -> Self {
+        let Shipment { scope, encoded, spans, .. } = shipment;
+        let spans = u32::try_from(*spans).unwrap_or(u32::MAX);
+        Self { sequence: 0, time, spans, scope: scope.clone(), encoded: encoded.clone() }
+    }
+
+    pub(super) fn into_shipment(self, resource: Bytes, is_feedback: bool) -> Shipment {
+        let Self { scope, encoded, spans, .. } = self;
+        let spans = spans as usize;
+        Shipment { resource, scope, encoded, spans, feedback: if is_feedback { spans } else { 0 } }
+    }
+
     /// How many bytes it takes in a file.
     pub(super) fn size(&self) -> usize {
         HEAD + self.scope.len() + self.encoded.len()

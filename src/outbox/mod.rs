@@ -62,16 +62,16 @@
 mod directory;
 mod format;
 mod journal;
+mod levels;
 mod line;
 mod options;
 mod receipt;
 mod segment;
+mod store;
 #[cfg(test)]
 mod tests;
 
 use std::io;
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
@@ -79,14 +79,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use directory::Directory;
 use format::Entry;
 use journal::Journal;
 pub(crate) use journal::Refused;
-use line::{Line, Notice, Taken, Trouble};
+use levels::Levels;
+pub(crate) use levels::Reading;
+use line::{Notice, Trouble};
 pub use options::{OutboxOptions, OutboxPolicy, OutboxPolicyError};
 pub(crate) use receipt::{Receipt, Receipts};
 use segment::Fate;
+pub(crate) use store::Place;
+use store::Store;
 
 use crate::clock;
 use crate::quiet;
@@ -97,19 +100,11 @@ const TICK: Duration = Duration::from_millis(20);
 /// How often directories of others are looked at, and what has arrived is deleted.
 const ROUND: Duration = Duration::from_secs(10);
 
-/// Where a shipment was taken from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
-    Feedback(line::Place),
-    Spans(line::Place),
-    /// It could not be written yet.
-    Journal(u64),
-}
-
 /// One process's part of an outbox.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    options: OutboxOptions,
+    policy: OutboxPolicy,
+    max_bytes: u64,
     /// Of the spans of this process, as a [`Shipment`] has them.
     resource: Bytes,
     scope: Bytes,
@@ -117,54 +112,6 @@ pub(crate) struct Outbox {
     store: Mutex<Store>,
     thread: Mutex<Option<JoinHandle<()>>>,
     levels: Levels,
-}
-
-/// What is on disk.
-#[derive(Debug)]
-struct Store {
-    directory: Directory,
-    feedback: Line,
-    spans: Line,
-    rejected: Line,
-}
-
-impl Store {
-    fn bytes(&self) -> u64 {
-        self.feedback.bytes() + self.spans.bytes() + self.rejected.bytes()
-    }
-
-    fn notices(&mut self) -> Vec<Notice> {
-        let lines = [&mut self.feedback, &mut self.spans, &mut self.rejected];
-        lines.into_iter().flat_map(|line| line.notices.drain(..)).collect()
-    }
-}
-
-/// How much is on disk, for those who ask without waiting.
-#[derive(Debug, Default)]
-struct Levels {
-    spans: AtomicU64,
-    bytes: AtomicU64,
-    /// Bytes of the segments with feedback.
-    feedback: AtomicU64,
-    /// When the oldest was written; 0 if there is none.
-    oldest: AtomicU64,
-    /// Whether anything is ready to be sent.
-    ready: AtomicU64,
-    rejected: AtomicU64,
-    replayed: AtomicU64,
-    /// Dropped to keep within the limits, and not told of yet.
-    lost: AtomicU64,
-    lost_feedback: AtomicU64,
-}
-
-/// How much waits in an outbox, and what became of the rest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reading {
-    pub(crate) spans: u64,
-    pub(crate) bytes: u64,
-    pub(crate) oldest: Option<Duration>,
-    pub(crate) rejected: u64,
-    pub(crate) replayed: u64,
 }
 
 impl Outbox {
@@ -178,22 +125,14 @@ impl Outbox {
         resource: Vec<u8>,
         scope: Vec<u8>,
     ) -> io::Result<Arc<Self>> {
-        let directory = Directory::create(&options.path)?;
-        let line = |path: &Path, prefix: String| Line::create(path.to_owned(), prefix);
-        let own = directory.path();
-        let prefix = format!("{}-", directory.name());
-        let store = Store {
-            feedback: line(&own.join(directory::FEEDBACK), String::new())?,
-            spans: line(&own.join(directory::SPANS), String::new())?,
-            rejected: line(&directory.rejected(), prefix)?,
-            directory,
-        };
+        let resource = Bytes::from(resource);
         let outbox = Arc::new(Self {
-            options,
-            resource: resource.into(),
+            policy: options.policy,
+            max_bytes: options.max_bytes,
+            resource: resource.clone(),
             scope: scope.into(),
             journal: Journal::default(),
-            store: Mutex::new(store),
+            store: Mutex::new(Store::open(&options, resource)?),
             thread: Mutex::default(),
             levels: Levels::default(),
         });
@@ -208,7 +147,7 @@ impl Outbox {
 
     /// Whether enrichments are written when they are made.
     pub(crate) fn writes_ahead(&self) -> bool {
-        self.options.policy == OutboxPolicy::WriteAhead
+        self.policy == OutboxPolicy::WriteAhead
     }
 
     /// Takes a carrier that is on its way by itself, or will be with the span it speaks of, and gives
@@ -262,25 +201,10 @@ impl Outbox {
     ///
     /// They found no place.
     pub(crate) fn spill(&self, shipments: &[Shipment]) -> io::Result<()> {
-        let Some(first) = shipments.first() else { return Ok(()) };
-        let now = clock::now();
-        let needed: u64 = shipments.iter().map(|shipment| shipment.encoded.len() as u64).sum();
-        let file = self.with_store(|store| {
-            self.make_room(store, needed, now);
-            if store.bytes() + needed > self.options.max_bytes {
-                return Err(io::Error::other("the outbox is full"));
-            }
-            for of_one in shipments.chunk_by(|one, next| one.resource == next.resource) {
-                let entries = of_one.iter().map(|shipment| (entry(shipment, now), Fate::Ready));
-                let entries: Vec<_> = entries.collect();
-                let resource = of_one.first().unwrap_or(first).resource.clone();
-                store.spans.append(&entries, &resource, "", now)?;
-            }
-            Ok(store.spans.file())
-        })?;
+        let file = self.with_store(|store| store.spill(shipments, clock::now()))?;
         // Not under the lock: a disk takes its time.
         file.map_or(Ok(()), |file| file.sync_data()).inspect_err(|_| {
-            self.with_store(|store| store.spans.distrust(shipments.len()));
+            self.with_store(|store| store.distrust_spans(shipments.len()));
         })
     }
 
@@ -301,39 +225,10 @@ impl Outbox {
         self.sync(clock::after(Duration::from_secs(5)))
     }
 
-    /// Deletes what is too old, and for want of room the oldest spans without feedback.
-    fn make_room(&self, store: &mut Store, needed: u64, now: u64) {
-        let too_old = |line: &Line, age: Duration| {
-            let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-            line.oldest().is_some_and(|(_, newest)| now.saturating_sub(newest) > age)
-        };
-        let (mut lost, mut lost_feedback) = (0, 0);
-        while too_old(&store.spans, self.options.max_age) {
-            let Some(spans) = store.spans.drop_oldest() else { break };
-            lost += spans;
-        }
-        while too_old(&store.feedback, self.options.max_feedback_age) {
-            let Some(spans) = store.feedback.drop_oldest() else { break };
-            lost += spans;
-            lost_feedback += spans;
-        }
-        while store.bytes() + needed > self.options.max_bytes {
-            let Some(spans) = store.spans.drop_oldest() else { break };
-            lost += spans;
-        }
-        self.lose(lost, lost_feedback);
-    }
-
-    fn lose(&self, spans: u64, feedback: u64) {
-        self.levels.lost.fetch_add(spans, Ordering::Relaxed);
-        self.levels.lost_feedback.fetch_add(feedback, Ordering::Relaxed);
-    }
-
     /// Spans that were dropped to keep within the limits since this was last asked, and how many of
     /// them carried feedback.
     pub(crate) fn lost(&self) -> (u64, u64) {
-        let take = |level: &AtomicU64| level.swap(0, Ordering::Relaxed);
-        (take(&self.levels.lost), take(&self.levels.lost_feedback))
+        self.levels.take_lost()
     }
 
     /// Takes what is ready to be sent: up to `most` bytes, or one shipment that has more.
@@ -342,30 +237,16 @@ impl Outbox {
         let mut batch: Vec<_> = of_journal
             .into_iter()
             .map(|entry| {
-                (Place::Journal(entry.sequence), shipment(entry, self.resource.clone(), true))
+                (Place::Journal(entry.sequence), entry.into_shipment(self.resource.clone(), true))
             })
             .collect();
-        let mut taken = Vec::new();
-        let feedback = self.with_store(|store| {
-            self.make_room(store, 0, clock::now());
-            store.feedback.take(most, &mut taken);
-            let feedback = taken.len();
-            store.spans.take(most, &mut taken);
-            feedback
-        });
-        batch.extend(taken.into_iter().enumerate().map(
-            |(at, Taken { place, resource, entry })| {
-                let is_feedback = at < feedback;
-                let place = if is_feedback { Place::Feedback(place) } else { Place::Spans(place) };
-                (place, shipment(entry, resource, is_feedback))
-            },
-        ));
+        batch.extend(self.with_store(|store| store.take(most, clock::now())));
         batch
     }
 
     /// The collector has taken what was taken from there.
     pub(crate) fn acknowledge(&self, places: &[Place], spans: u64) {
-        self.levels.replayed.fetch_add(spans, Ordering::Relaxed);
+        self.levels.replayed(spans);
         self.settle(places, Fate::Gone);
     }
 
@@ -383,10 +264,7 @@ impl Outbox {
                 Place::Journal(sequence) => self.journal.settle(sequence, fate),
             }
         }
-        self.with_store(|store| {
-            store.feedback.settle(feedback, fate);
-            store.spans.settle(spans, fate);
-        });
+        self.with_store(|store| store.settle(feedback, spans, fate));
     }
 
     /// Writes shipments that the collector has refused for good to the `rejected` files, with its reason.
@@ -401,62 +279,32 @@ impl Outbox {
         counted: u64,
         reason: &str,
     ) -> io::Result<()> {
-        let now = clock::now();
-        let file = self.with_store(|store| {
-            for of_one in shipments.chunk_by(|one, next| one.resource == next.resource) {
-                let entries = of_one.iter().map(|shipment| (entry(shipment, now), Fate::Held));
-                let entries: Vec<_> = entries.collect();
-                let resource = of_one.first().map_or(&self.resource, |shipment| &shipment.resource);
-                store.rejected.append(&entries, resource, reason, now)?;
-            }
-            Ok::<_, io::Error>(store.rejected.file())
-        })?;
+        let file = self.with_store(|store| store.reject(shipments, reason, clock::now()))?;
         file.map_or(Ok(()), |file| file.sync_data())?;
-        self.levels.rejected.fetch_add(counted, Ordering::Relaxed);
+        self.levels.rejected(counted);
         Ok(())
     }
 
     /// Whether there is anything to send. Costs a look at two numbers.
     pub(crate) fn has_ready(&self) -> bool {
-        self.levels.ready.load(Ordering::Relaxed) > 0 || self.journal.has_waiting()
+        self.levels.has_ready() || self.journal.has_waiting()
     }
 
     pub(crate) fn reading(&self) -> Reading {
-        let load = |level: &AtomicU64| level.load(Ordering::Relaxed);
-        let oldest = load(&self.levels.oldest);
-        Reading {
-            spans: load(&self.levels.spans),
-            bytes: load(&self.levels.bytes),
-            oldest: (oldest > 0).then(|| Duration::from_nanos(clock::now().saturating_sub(oldest))),
-            rejected: load(&self.levels.rejected),
-            replayed: load(&self.levels.replayed),
-        }
+        self.levels.read(clock::now())
     }
 
     /// Does something with what is on disk, and lets those who ask know what is there then.
     fn with_store<T>(&self, then: impl FnOnce(&mut Store) -> T) -> T {
         let mut store = crate::sync::lock(&self.store);
         let done = then(&mut store);
-        self.publish(&store);
-        let (spans, feedback) = (store.spans.take_lost(), store.feedback.take_lost());
-        self.lose(spans + feedback, feedback);
+        self.levels.publish(&mut store);
         // At the start there may be no subscriber yet: what is found then is told of later.
         let notices = if is_heard() { store.notices() } else { Vec::new() };
         drop(store);
         // Not under the lock: a subscriber is foreign code.
         notices.iter().for_each(warn_of);
         done
-    }
-
-    fn publish(&self, store: &Store) {
-        let set = |level: &AtomicU64, value: u64| level.store(value, Ordering::Relaxed);
-        let oldest = [&store.feedback, &store.spans].into_iter().filter_map(Line::oldest);
-        set(&self.levels.spans, store.feedback.spans() + store.spans.spans());
-        set(&self.levels.bytes, store.bytes());
-        set(&self.levels.feedback, store.feedback.bytes());
-        set(&self.levels.oldest, oldest.map(|(created, _)| created).min().unwrap_or(0));
-        let has_ready = store.feedback.has_ready() || store.spans.has_ready();
-        set(&self.levels.ready, has_ready.into());
     }
 
     /// The outbox's own thread: it writes the journal, and adopts what others have left.
@@ -467,7 +315,9 @@ impl Outbox {
         let mut trouble = None;
         loop {
             if Instant::now() >= next_round {
-                self.go_round();
+                if let Err(error) = self.with_store(Store::go_round) {
+                    warn_of_trouble(&error);
+                }
                 next_round = Instant::now() + ROUND;
             }
             let pushed = self.journal.pushed();
@@ -484,7 +334,7 @@ impl Outbox {
                 Err(error) if is_last => {
                     // It will be gone with the process.
                     let spans = entries.iter().map(|(entry, _)| u64::from(entry.spans)).sum();
-                    self.lose(spans, spans);
+                    self.levels.lose(spans, spans);
                     tracing::warn!(
                         target: "tracing_feedback",
                         "{spans} feedback could be neither delivered nor written: {error}"
@@ -508,63 +358,22 @@ impl Outbox {
                 break;
             }
         }
-        self.with_store(|store| {
-            store.feedback.tidy();
-            store.spans.tidy();
-            store.directory.leave();
-        });
+        self.with_store(Store::leave);
     }
 
     /// Returns whether the outbox then holds as much feedback as it may.
     fn write(&self, entries: &[(Entry, Fate)], released: &[u64], left: &[u64]) -> io::Result<bool> {
         if entries.is_empty() && released.is_empty() && left.is_empty() {
-            let feedback = self.levels.feedback.load(Ordering::Relaxed);
-            return Ok(feedback >= self.options.max_bytes);
+            return Ok(self.levels.feedback_bytes() >= self.max_bytes);
         }
         let now = clock::now();
-        let needed = entries.iter().map(|(entry, _)| entry.size() as u64).sum();
-        let file = self.with_store(|store| {
-            // Also where nothing can be written.
-            store.feedback.settle_sequences(released, Fate::Gone);
-            store.feedback.settle_sequences(left, Fate::Ready);
-            if entries.is_empty() {
-                return Ok(None);
-            }
-            self.make_room(store, needed, now);
-            store.feedback.append(entries, &self.resource, "", now)?;
-            Ok::<_, io::Error>(store.feedback.file())
-        })?;
+        let file = self.with_store(|store| store.write(entries, released, left, now))?;
         // Not under the lock either: a disk takes its time.
         if let Err(error) = file.map_or(Ok(()), |file| file.sync_data()) {
-            self.with_store(|store| store.feedback.distrust(entries.len()));
+            self.with_store(|store| store.distrust_feedback(entries.len()));
             return Err(error);
         }
-        Ok(self.levels.feedback.load(Ordering::Relaxed) >= self.options.max_bytes)
-    }
-
-    /// Adopts what others have left, and deletes what no one waits for.
-    fn go_round(&self) {
-        let result = self.with_store(|store| {
-            store.feedback.tidy();
-            store.spans.tidy();
-            let (bytes, age) = (self.options.max_bytes / 4, self.options.max_feedback_age);
-            let mut result = store.directory.trim_rejected(bytes, age);
-            store.rejected.forget_missing();
-
-            for abandoned in store.directory.abandoned()? {
-                let feedback = store.feedback.adopt(&abandoned.path.join(directory::FEEDBACK));
-                let spans = store.spans.adopt(&abandoned.path.join(directory::SPANS));
-                match feedback.and(spans) {
-                    Ok(()) => abandoned.remove(),
-                    // It must not keep the others from being adopted.
-                    Err(error) => result = Err(error),
-                }
-            }
-            result
-        });
-        if let Err(error) = result {
-            warn_of_trouble(&error);
-        }
+        Ok(self.levels.feedback_bytes() >= self.max_bytes)
     }
 
     /// Writes what is left, and ends. What is not delivered is sent by the next process.
@@ -575,18 +384,6 @@ impl Outbox {
             let _ = thread.join(); // it has nothing to say
         }
     }
-}
-
-fn entry(shipment: &Shipment, time: u64) -> Entry {
-    let Shipment { scope, encoded, spans, .. } = shipment;
-    let spans = u32::try_from(*spans).unwrap_or(u32::MAX);
-    Entry { sequence: 0, time, spans, scope: scope.clone(), encoded: encoded.clone() }
-}
-
-fn shipment(entry: Entry, resource: Bytes, is_feedback: bool) -> Shipment {
-    let Entry { scope, encoded, spans, .. } = entry;
-    let spans = spans as usize;
-    Shipment { resource, scope, encoded, spans, feedback: if is_feedback { spans } else { 0 } }
 }
 
 /// A number that no one can guess.

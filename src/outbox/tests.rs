@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::format::{Acknowledged, Found, Header, HeaderError, entries};
+use super::line::{Line, Taken};
 use super::segment::Segment;
 use super::*;
 
@@ -433,7 +434,7 @@ fn what_is_too_old_is_dropped_and_counted() {
             // Of a process before: what is still being written is never dropped.
             store.spans.finish();
             store.feedback.finish();
-            outbox.make_room(store, 0, now);
+            store.make_room(0, now);
         });
         outbox.lost()
     };
@@ -501,7 +502,7 @@ fn many_open_a_shared_directory_at_once_and_each_has_its_own_part() {
     let last = outbox(&place, |options| options);
     let (mut found, until) = (Vec::new(), clock::after(Duration::from_secs(30)));
     while found.len() < texts.len() && Instant::now() < until {
-        last.go_round();
+        last.with_store(Store::go_round).unwrap();
         found.extend(last.take(usize::MAX).into_iter().map(|(_, it)| it.encoded));
     }
     let mut found: Vec<_> = found.iter().map(|it| std::str::from_utf8(it).unwrap()).collect();
@@ -620,7 +621,7 @@ fn a_directory_that_can_not_be_adopted_keeps_no_other_from_it() {
         }
     }
     let outbox = outbox(&place, |options| options);
-    outbox.go_round();
+    outbox.with_store(Store::go_round).unwrap_err();
     assert_eq!(texts(&outbox.take(usize::MAX)), ["5555555555555555"]);
     outbox.close();
 }

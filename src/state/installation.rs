@@ -61,9 +61,9 @@ impl Sampling {
         trace_id: TraceId,
     ) -> Option<(bool, TraceState)> {
         match self {
-            Self::ParentBasedAlwaysOn => Some(as_parent_says(parent)),
+            Self::ParentBasedAlwaysOn => Some(Self::as_parent_says(parent)),
             Self::OfSdk(Sampler::ParentBased(_)) if parent.is_valid() => {
-                Some(as_parent_says(parent))
+                Some(Self::as_parent_says(parent))
             }
             Self::OfSdk(
                 sampler @ (Sampler::AlwaysOn | Sampler::AlwaysOff | Sampler::TraceIdRatioBased(_)),
@@ -77,6 +77,12 @@ impl Sampling {
         }
     }
 
+    /// Whether a child is sampled, and its trace state, where no one else is asked.
+    #[inline]
+    pub(super) fn as_parent_says(parent: &SpanContext) -> (bool, TraceState) {
+        (!parent.is_valid() || parent.is_sampled(), parent.trace_state().clone())
+    }
+
     /// Who is to be asked, if it isn't known.
     pub(super) fn sampler(&self) -> Option<&dyn ShouldSample> {
         match self {
@@ -85,12 +91,6 @@ impl Sampling {
             Self::Custom(sampler) => Some(sampler.as_ref()),
         }
     }
-}
-
-/// Whether a child is sampled, and its trace state, where no one else is asked.
-#[inline]
-pub(super) fn as_parent_says(parent: &SpanContext) -> (bool, TraceState) {
-    (!parent.is_valid() || parent.is_sampled(), parent.trace_state().clone())
 }
 
 /// Who makes ids.

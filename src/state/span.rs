@@ -9,11 +9,10 @@ use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SamplingDecision;
 use tracing_subscriber::registry::Extensions;
 
-use super::Installation;
 use super::carrier::{self, Carrier, Put};
-use super::installation::as_parent_says;
 use super::place::{Place, Started, ids, with_parent};
 use super::timings::Timings;
+use super::{Installation, Sampling};
 use crate::attributes::ValueRef;
 use crate::clock;
 use crate::document::Document;
@@ -280,7 +279,7 @@ impl SpanState {
                 };
                 Some(self.ask(sampling.sampler()?, &base, ids.1))
             });
-            Started::new(parent, ids, known.unwrap_or_else(|| as_parent_says(parent)))
+            Started::new(parent, ids, known.unwrap_or_else(|| Sampling::as_parent_says(parent)))
         })
     }
 
