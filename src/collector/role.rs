@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use opentelemetry::trace::{SpanId, TraceId};
 
-use super::received::ReceivedSpan;
-use super::value::Value;
+use super::receive::received::ReceivedSpan;
+use super::receive::value::Value;
 use crate::fold::{Submission, fold};
 
 /// What feedback is about. All that was said about one target folds into one document.
