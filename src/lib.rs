@@ -109,6 +109,8 @@ mod capture;
 mod clock;
 #[cfg(feature = "collector")]
 pub mod collector;
+#[cfg(feature = "desk")]
+pub mod desk;
 mod document;
 #[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
 mod encode;

@@ -32,7 +32,7 @@
 mod faults;
 mod inbox;
 pub(crate) mod receive;
-mod role;
+pub(crate) mod role;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -155,7 +155,7 @@ pub fn feedback<'a>(
 
 /// A namespace alone is no key of a document: `config` is some field, `config.model` is an
 /// enrichment.
-fn is_in_namespace(key: &str) -> bool {
+pub(crate) fn is_in_namespace(key: &str) -> bool {
     key.split_once('.').is_some_and(|(namespace, _)| {
         matches!(
             namespace.strip_prefix("honeyhive_").unwrap_or(namespace),

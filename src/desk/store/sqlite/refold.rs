@@ -1,0 +1,327 @@
+//! From what spans say about a target to its leaves. The folding itself is [`crate::fold`].
+
+use std::collections::{BTreeMap, HashMap};
+
+use rusqlite::{Connection, OptionalExtension, Statement, Transaction, params};
+
+use super::Result;
+use super::stored::{self, Leaf, SPAN_COLUMNS, Type};
+use super::write::{Known, count};
+use crate::collector::receive::value::Value;
+use crate::desk::store::batch::{Voice, nanos};
+use crate::fold::{Submission, fold};
+
+/// Where a target lies: in time, and at which service.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Anchor {
+    pub(super) time: i64,
+    pub(super) resource: i64,
+}
+
+/// A target that has to be folded again.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    /// All that was ever said about it, where the target is of this transaction.
+    fresh: Option<Fresh>,
+}
+
+#[derive(Debug)]
+struct Fresh {
+    key: (i64, i64, i64),
+    anchor: Option<Anchor>,
+    said: Said,
+}
+
+/// What is said about a target.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) own: Option<Submission<Value>>,
+    pub(super) submissions: Vec<Submission<Value>>,
+}
+
+impl Dirty {
+    /// A target that did not exist, by its trace, span and session.
+    pub(super) fn new(key: (i64, i64, i64)) -> Self {
+        Self { fresh: Some(Fresh { key, anchor: None, said: Said::default() }) }
+    }
+
+    /// It has to be read from the file.
+    pub(super) fn reload(&mut self) {
+        self.fresh = None;
+    }
+
+    pub(super) fn said(&mut self, is_own: bool, submission: &Submission<Value>, anchor: Anchor) {
+        let Some(fresh) = &mut self.fresh else { return };
+        if is_own {
+            fresh.anchor = Some(anchor);
+            fresh.said.own = Some(submission.clone());
+        } else {
+            fresh.said.submissions.push(submission.clone());
+        }
+    }
+}
+
+/// A value, and when it was given.
+type Given = (Value, i64);
+
+impl Said {
+    fn is_empty(&self) -> bool {
+        self.own.is_none() && self.submissions.is_empty()
+    }
+
+    /// The earliest that anything was said.
+    fn first(&self) -> i64 {
+        let times = self.own.iter().chain(&self.submissions);
+        times.map(|submission| nanos(submission.time_unix_nano)).min().unwrap_or(0)
+    }
+
+    /// The folded document, each value with the time it was given.
+    pub(super) fn fold(self) -> BTreeMap<String, Given> {
+        let own = self.own.map(dated).map(|own| own.attributes).unwrap_or_default();
+        fold(own, self.submissions.into_iter().map(dated))
+    }
+}
+
+/// Puts the time of a submission to each of its values.
+pub(super) fn dated(submission: Submission<Value>) -> Submission<Given> {
+    let given = nanos(submission.time_unix_nano);
+    Submission {
+        span_id: submission.span_id,
+        time_unix_nano: submission.time_unix_nano,
+        cleared: submission.cleared,
+        attributes: submission
+            .attributes
+            .into_iter()
+            .map(|(key, value)| (key, (value, given)))
+            .collect(),
+    }
+}
+
+/// All that stored spans say about a target.
+pub(super) fn said_about(connection: &Connection, target: i64) -> Result<Said> {
+    let sql = format!(
+        "SELECT {SPAN_COLUMNS} FROM documents d JOIN spans s ON s.id = d.span
+         JOIN traces t ON t.id = s.trace JOIN names n ON n.id = s.name
+         WHERE d.target = ?1 ORDER BY d.id"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([target])?;
+    let mut said = Said::default();
+    while let Some(row) = rows.next()? {
+        if let Some(Voice { is_own, submission, .. }) = Voice::of(&stored::span(row)?) {
+            if is_own {
+                said.own = Some(submission);
+            } else {
+                said.submissions.push(submission);
+            }
+        }
+    }
+    Ok(said)
+}
+
+/// Folds targets, and keeps count of what that changes.
+pub(super) struct Refold<'t> {
+    transaction: &'t Transaction<'t>,
+    known: &'t mut Known,
+    insert: Statement<'t>,
+    /// Values by the four kinds a field counts.
+    fields: HashMap<i64, [i64; 4]>,
+    /// Leaves of the namespace `feedback` by trace.
+    feedback: HashMap<i64, i64>,
+}
+
+/// A leaf as it stands in its row, without what is the same for all leaves of a target.
+#[derive(Debug, PartialEq)]
+struct Row {
+    field: i64,
+    given: i64,
+    leaf: Leaf,
+    is_feedback: bool,
+}
+
+impl<'t> Refold<'t> {
+    pub(super) fn new(transaction: &'t Transaction<'t>, known: &'t mut Known) -> Result<Self> {
+        let insert = transaction.prepare(
+            "INSERT INTO leaves (field, time, target, trace, resource, given, type, value)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?;
+        let (fields, feedback) = (HashMap::new(), HashMap::new());
+        Ok(Self { transaction, known, insert, fields, feedback })
+    }
+
+    pub(super) fn target(&mut self, target: i64, dirty: Dirty) -> Result<()> {
+        let is_fresh = dirty.fresh.is_some();
+        let (key, said, anchor) = match dirty.fresh {
+            Some(Fresh { key, anchor, said }) => (key, said, anchor),
+            None => {
+                let key = self
+                    .transaction
+                    .prepare_cached("SELECT trace, span, session FROM targets WHERE id = ?1")?
+                    .query_row([target], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                    .optional()?;
+                let Some(key) = key else { return Ok(()) };
+                (key, said_about(self.transaction, target)?, None)
+            }
+        };
+        let anchor = match anchor {
+            Some(anchor) => anchor,
+            None => self.anchor(key)?.unwrap_or(Anchor { time: said.first(), resource: 0 }),
+        };
+        let is_silent = said.is_empty();
+        let mut rows = Vec::new();
+        for (name, (value, given)) in said.fold() {
+            let field = self.field(&name)?;
+            let leaf = Leaf::of(&name, value);
+            rows.push(Row { field, given, leaf, is_feedback: name.starts_with("feedback.") });
+        }
+        rows.sort_by_key(|row| row.field);
+        let to_write = is_fresh || self.clear(target, key.0, anchor, &rows)?;
+        if is_silent {
+            return self.forget(target);
+        }
+        if !to_write {
+            return Ok(());
+        }
+        for row in &rows {
+            self.count(key.0, row, 1);
+            self.insert.execute(params![
+                row.field,
+                anchor.time,
+                target,
+                key.0,
+                anchor.resource,
+                row.given,
+                row.leaf.kind() as i64,
+                row.leaf,
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// Writes the counters.
+    pub(super) fn finish(self) -> Result<()> {
+        let mut update = self.transaction.prepare_cached(
+            "UPDATE fields SET bools = bools + ?2, numbers = numbers + ?3, texts = texts + ?4,
+                               others = others + ?5
+             WHERE id = ?1",
+        )?;
+        for (field, [bools, numbers, texts, others]) in self.fields {
+            if [bools, numbers, texts, others] != [0; 4] {
+                update.execute([field, bools, numbers, texts, others])?;
+            }
+        }
+        let mut update = self
+            .transaction
+            .prepare_cached("UPDATE traces SET feedback = feedback + ?2 WHERE id = ?1")?;
+        for (trace, by) in self.feedback {
+            if by != 0 {
+                update.execute([trace, by])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the leaves of a target, if they are to be others. Returns whether.
+    fn clear(&mut self, target: i64, trace: i64, anchor: Anchor, new: &[Row]) -> Result<bool> {
+        let mut statement = self.transaction.prepare_cached(
+            "SELECT l.field, l.given, l.type, l.value, l.time, l.resource, f.key
+             FROM leaves l JOIN fields f ON f.id = l.field WHERE l.target = ?1 ORDER BY l.field",
+        )?;
+        let mut rows = statement.query([target])?;
+        let mut old = Vec::new();
+        let mut same = true;
+        while let Some(row) = rows.next()? {
+            same &= anchor == Anchor { time: row.get(4)?, resource: row.get(5)? };
+            old.push(Row {
+                field: row.get(0)?,
+                given: row.get(1)?,
+                leaf: Leaf::from_row(row, 2, 3)?,
+                is_feedback: row.get_ref(6)?.as_str().is_ok_and(|key| key.starts_with("feedback.")),
+            });
+        }
+        drop(rows);
+        if same && old == new {
+            return Ok(false);
+        }
+        for row in &old {
+            self.count(trace, row, -1);
+        }
+        self.transaction
+            .prepare_cached("DELETE FROM leaves WHERE target = ?1")?
+            .execute([target])?;
+        Ok(true)
+    }
+
+    /// A target nobody speaks about any more is none.
+    fn forget(&mut self, target: i64) -> Result<()> {
+        let (trace, arrived): (i64, bool) = self
+            .transaction
+            .prepare_cached("DELETE FROM targets WHERE id = ?1 RETURNING trace, arrived")?
+            .query_row([target], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if !arrived {
+            self.transaction
+                .prepare_cached("UPDATE traces SET waiting = waiting - 1 WHERE id = ?1")?
+                .execute([trace])?;
+        }
+        // A trace that was known by what was said about it only.
+        let gone = self
+            .transaction
+            .prepare_cached(
+                "DELETE FROM traces AS t WHERE id = ?1
+                     AND NOT EXISTS (SELECT 1 FROM spans WHERE trace = t.id)
+                     AND NOT EXISTS (SELECT 1 FROM targets WHERE trace = t.id)",
+            )?
+            .execute([trace])?;
+        count(self.transaction, "traces", if gone > 0 { -1 } else { 0 })
+    }
+
+    fn count(&mut self, trace: i64, row: &Row, by: i64) {
+        let kind = match row.leaf.kind() {
+            Type::Bool => 0,
+            Type::Int | Type::Double => 1,
+            Type::Text => 2,
+            Type::Other => 3,
+        };
+        self.fields.entry(row.field).or_default()[kind] += by;
+        if row.is_feedback && trace != 0 {
+            *self.feedback.entry(trace).or_default() += by;
+        }
+    }
+
+    fn anchor(&self, (trace, span, session): (i64, i64, i64)) -> Result<Option<Anchor>> {
+        let (sql, values) = if session != 0 {
+            ("SELECT start, resource FROM sessions WHERE id = ?1", [session, 0])
+        } else if span == 0 {
+            ("SELECT start, root_resource FROM traces WHERE id = ?1", [trace, 0])
+        } else {
+            let sql = "SELECT start, resource FROM spans
+                       WHERE trace = ?1 AND span = ?2 AND flags & 1 = 0";
+            (sql, [trace, span])
+        };
+        let mut statement = self.transaction.prepare_cached(sql)?;
+        let values = &values[..statement.parameter_count()];
+        let found = statement
+            .query_row(rusqlite::params_from_iter(values), |row| {
+                Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?))
+            })
+            .optional()?;
+        Ok(found.and_then(|(time, resource)| {
+            Some(Anchor { time: time?, resource: resource.unwrap_or(0) })
+        }))
+    }
+
+    fn field(&mut self, key: &str) -> Result<i64> {
+        if let Some(id) = self.known.fields.get(key) {
+            return Ok(*id);
+        }
+        self.transaction
+            .prepare_cached("INSERT INTO fields (key) VALUES (?1) ON CONFLICT DO NOTHING")?
+            .execute([key])?;
+        let id = self
+            .transaction
+            .prepare_cached("SELECT id FROM fields WHERE key = ?1")?
+            .query_row([key], |row| row.get(0))?;
+        self.known.fields.insert(key.to_owned(), id);
+        Ok(id)
+    }
+}
