@@ -28,12 +28,6 @@ pub(crate) struct Offset {
     nanos: i64,
 }
 
-impl Offset {
-    pub(crate) fn nanos(self) -> i64 {
-        self.nanos
-    }
-}
-
 impl Bucket {
     /// The beginning of the bucket a time lies in.
     pub(crate) fn start(self, time: i64, offset: Offset) -> i64 {

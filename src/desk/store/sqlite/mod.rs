@@ -30,8 +30,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
+pub(crate) use read::trace_id_of;
 pub(crate) use retention::Retention;
-pub(crate) use writer::{Notice, Refused, Writer};
+pub(crate) use writer::{Notice, Writer};
 
 use super::Error;
 use crate::sync::lock;

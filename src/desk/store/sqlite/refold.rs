@@ -34,9 +34,10 @@ struct Fresh {
 
 /// What is said about a target.
 #[derive(Debug, Default)]
-pub(super) struct Said {
-    pub(super) own: Option<Submission<Value>>,
-    pub(super) submissions: Vec<Submission<Value>>,
+struct Said {
+    own: Option<Submission<Value>>,
+    /// With the traces they came in.
+    submissions: Vec<([u8; 16], Submission<Value>)>,
 }
 
 impl Dirty {
@@ -50,14 +51,12 @@ impl Dirty {
         self.fresh = None;
     }
 
-    pub(super) fn said(&mut self, is_own: bool, submission: &Submission<Value>, anchor: Anchor) {
+    pub(super) fn said(&mut self, voice: &Voice, trace_id: [u8; 16], anchor: Anchor) {
         let Some(fresh) = &mut self.fresh else { return };
-        if is_own {
+        if voice.is_own {
             fresh.anchor = Some(anchor);
-            fresh.said.own = Some(submission.clone());
-        } else {
-            fresh.said.submissions.push(submission.clone());
         }
+        fresh.said.add(voice.clone(), trace_id);
     }
 }
 
@@ -65,20 +64,31 @@ impl Dirty {
 type Given = (Value, i64);
 
 impl Said {
+    fn add(&mut self, voice: Voice, trace_id: [u8; 16]) {
+        if voice.is_own {
+            self.own = Some(voice.submission);
+        } else {
+            self.submissions.push((trace_id, voice.submission));
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.own.is_none() && self.submissions.is_empty()
     }
 
     /// The earliest that anything was said.
     fn first(&self) -> i64 {
-        let times = self.own.iter().chain(&self.submissions);
+        let submissions = self.submissions.iter().map(|(_, submission)| submission);
+        let times = self.own.iter().chain(submissions);
         times.map(|submission| nanos(submission.time_unix_nano)).min().unwrap_or(0)
     }
 
     /// The folded document, each value with the time it was given.
-    pub(super) fn fold(self) -> BTreeMap<String, Given> {
+    fn fold(mut self) -> BTreeMap<String, Given> {
+        // Of several with one span id and one time the first one counts, so there has to be a first.
+        self.submissions.sort_by_key(|(trace_id, _)| *trace_id);
         let own = self.own.map(dated).map(|own| own.attributes).unwrap_or_default();
-        fold(own, self.submissions.into_iter().map(dated))
+        fold(own, self.submissions.into_iter().map(|(_, submission)| dated(submission)))
     }
 }
 
@@ -98,7 +108,7 @@ pub(super) fn dated(submission: Submission<Value>) -> Submission<Given> {
 }
 
 /// All that stored spans say about a target.
-pub(super) fn said_about(connection: &Connection, target: i64) -> Result<Said> {
+fn said_about(connection: &Connection, target: i64) -> Result<Said> {
     let sql = format!(
         "SELECT {SPAN_COLUMNS} FROM documents d JOIN spans s ON s.id = d.span
          JOIN traces t ON t.id = s.trace JOIN names n ON n.id = s.name
@@ -108,12 +118,9 @@ pub(super) fn said_about(connection: &Connection, target: i64) -> Result<Said> {
     let mut rows = statement.query([target])?;
     let mut said = Said::default();
     while let Some(row) = rows.next()? {
-        if let Some(Voice { is_own, submission, .. }) = Voice::of(&stored::span(row)?) {
-            if is_own {
-                said.own = Some(submission);
-            } else {
-                said.submissions.push(submission);
-            }
+        let span = stored::span(row)?;
+        if let Some(voice) = Voice::of(&span) {
+            said.add(voice, span.trace_id.to_bytes());
         }
     }
     Ok(said)

@@ -184,6 +184,7 @@ struct Counted {
 struct Said<'b> {
     voice: &'b Voice,
     trace: i64,
+    trace_id: [u8; 16],
     span_row: i64,
     /// For an own document: where its target lies.
     anchor: Anchor,
@@ -312,6 +313,7 @@ impl<'t, 'b> Pass<'t, 'b> {
             self.said.push(Said {
                 voice,
                 trace: trace.id,
+                trace_id: span.trace_id,
                 span_row: row,
                 anchor: Anchor { time: span.start, resource },
                 own: (trace.id, span.span_id),
@@ -627,7 +629,7 @@ impl<'t, 'b> Pass<'t, 'b> {
                         id
                     }
                 };
-                self.dirty.entry(row).or_default().said(*is_own, submission, said.anchor);
+                self.dirty.entry(row).or_default().said(said.voice, said.trace_id, said.anchor);
             }
             let time = nanos(submission.time_unix_nano);
             document.execute(params![row, said.trace, said.span_row, is_own, time])?;
@@ -645,8 +647,8 @@ impl<'t, 'b> Pass<'t, 'b> {
         let mut is_there = transaction.prepare_cached(IS_THERE)?;
         let mut arrive =
             transaction.prepare_cached("UPDATE targets SET arrived = ?2 WHERE id = ?1")?;
-        let mut wait = transaction
-            .prepare_cached("UPDATE traces SET waiting = waiting + ?2 WHERE id = ?1")?;
+        let mut wait =
+            transaction.prepare_cached("UPDATE traces SET waiting = waiting + ?2 WHERE id = ?1")?;
         let mut seen = HashSet::new();
         for (trace, span) in std::mem::take(&mut self.arrived) {
             if !seen.insert((trace, span)) {

@@ -51,7 +51,7 @@ pub(crate) struct Writer {
 
 struct Job {
     batch: Batch,
-    answer: oneshot::Sender<Result<Written, Refused>>,
+    answer: oneshot::Sender<Result<(), Refused>>,
     /// Given back when the job is dropped.
     _room: OwnedSemaphorePermit,
 }
@@ -76,7 +76,7 @@ impl Writer {
     }
 
     /// Ends when the spans are in the file.
-    pub(crate) async fn write(&self, batch: Batch) -> Result<Written, Refused> {
+    pub(crate) async fn write(&self, batch: Batch) -> Result<(), Refused> {
         let weight = (batch.bytes / UNIT + 1).min(MOST_WAITING / UNIT);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(weight).await;
@@ -148,7 +148,7 @@ impl Thread {
                 if written != Written::default() {
                     self.announce(true);
                 }
-                Ok(written)
+                Ok(())
             }
             Err(error) => {
                 self.known = Known::default(); // it may know rows that are not there

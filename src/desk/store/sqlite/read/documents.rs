@@ -75,9 +75,9 @@ fn history(connection: &Connection, target: i64) -> Result<Vec<Change>> {
         }
     }
     // The order of folding, and each span id once; the own document comes first.
-    spoken.sort_by_key(|(_, voice)| {
+    spoken.sort_by_key(|(span, voice)| {
         let Submission { time_unix_nano, span_id, .. } = &voice.submission;
-        (!voice.is_own, *time_unix_nano, span_id.to_bytes())
+        (!voice.is_own, *time_unix_nano, span_id.to_bytes(), span.trace_id.to_bytes())
     });
     let mut seen: Vec<SpanId> = Vec::new();
     spoken.retain(|(_, voice)| {

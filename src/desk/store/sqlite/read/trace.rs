@@ -24,11 +24,11 @@ pub(super) fn trace(connection: &Connection, trace_id: [u8; 16]) -> Result<Optio
              LEFT JOIN sessions s ON s.id = t.session WHERE t.trace_id = ?1",
         )?
         .query_row([trace_id.as_slice()], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+            let times = [row.get::<_, Option<i64>>(1)?, row.get(2)?];
+            Ok((row.get(0)?, times, row.get(3)?, row.get::<_, Option<String>>(4)?))
         })
         .optional()?;
-    let found: Option<(i64, Option<i64>, Option<i64>, Option<i64>, Option<String>)> = found;
-    let Some((id, start, finish, session, session_id)) = found else { return Ok(None) };
+    let Some((id, [start, finish], session, session_id)) = found else { return Ok(None) };
     let mut about: HashMap<i64, i64> = HashMap::new();
     let mut statement =
         connection.prepare_cached("SELECT span, id FROM targets WHERE trace = ?1")?;
