@@ -211,9 +211,9 @@ fn sessions_and_traces_have_documents_of_their_own() {
     };
     rig.send([
         scoped("one", 1, 1, "session", NEW_YEAR).with("feedback.rating", 1),
-        scoped("two", 2, 1, "session", NEW_YEAR + HOUR).with("feedback.rating", 2),
-        scoped("three", 3, 1, "trace", NEW_YEAR + 2 * HOUR).with("feedback.rating", 3),
-        span("child", 3, 2, NEW_YEAR + 2 * HOUR + 1).child_of(1).with("metrics.rating", 9),
+        scoped("two", 2, 2, "session", NEW_YEAR + HOUR).with("feedback.rating", 2),
+        scoped("three", 3, 3, "trace", NEW_YEAR + 2 * HOUR).with("feedback.rating", 3),
+        span("child", 3, 4, NEW_YEAR + 2 * HOUR + 1).child_of(3).with("metrics.rating", 9),
     ]);
     let session = rig.get("/api/v1/sessions/s");
     assert_eq!(session["document"]["namespaces"]["feedback"][0]["value"], 2);

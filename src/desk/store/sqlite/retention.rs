@@ -68,33 +68,43 @@ fn due(transaction: &Transaction<'_>, retention: Retention) -> Result<Vec<i64>> 
         let now = nanos(clock::unix_nanos(SystemTime::now()));
         let before = now.saturating_sub(nanos(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)));
         let sql = "SELECT id, spans FROM traces WHERE touched < ?1 ORDER BY touched, id";
-        found = some(transaction, sql, [before])?;
+        found = some(transaction, sql, before, i64::MAX)?;
     }
-    if let (true, Some(bytes)) = (found.is_empty(), retention.bytes)
-        && used(transaction)? > bytes
-    {
+    if let (true, Some(bytes)) = (found.is_empty(), retention.bytes) {
+        let surplus = nanos(used(transaction)?.saturating_sub(bytes));
+        if surplus == 0 {
+            return Ok(found);
+        }
         let sql = "SELECT id, spans FROM traces WHERE feedback = 0 AND touched >= ?1
                    ORDER BY touched, id";
-        found = some(transaction, sql, [0])?;
+        found = some(transaction, sql, 0, surplus)?;
         if found.is_empty() {
             let sql = "SELECT id, spans FROM traces WHERE touched >= ?1 ORDER BY touched, id";
-            found = some(transaction, sql, [0])?;
+            found = some(transaction, sql, 0, surplus)?;
         }
     }
     Ok(found)
 }
 
-/// The first few.
-fn some(transaction: &Transaction<'_>, sql: &str, values: [i64; 1]) -> Result<Vec<i64>> {
+/// The first few, and no more than it takes.
+fn some(transaction: &Transaction<'_>, sql: &str, value: i64, surplus: i64) -> Result<Vec<i64>> {
+    // Rather too much: then another step follows. What is forgotten in vain does not come back.
+    let mut size = transaction.prepare_cached(
+        "SELECT coalesce(sum(2 * length(body) + 400), 0) FROM spans WHERE trace = ?1",
+    )?;
     let mut statement = transaction.prepare_cached(sql)?;
-    let mut rows = statement.query(values)?;
-    let (mut found, mut spans) = (Vec::new(), 0);
+    let mut rows = statement.query([value])?;
+    let (mut found, mut spans, mut bytes) = (Vec::new(), 0, 0);
     while let Some(row) = rows.next()? {
         spans += row.get::<_, i64>(1)?;
-        if !found.is_empty() && (spans > SPANS || found.len() >= TRACES) {
+        if !found.is_empty() && (spans > SPANS || found.len() >= TRACES || bytes >= surplus) {
             break;
         }
-        found.push(row.get(0)?);
+        let trace: i64 = row.get(0)?;
+        if surplus < i64::MAX {
+            bytes += size.query_row([trace], |row| row.get::<_, i64>(0))?;
+        }
+        found.push(trace);
     }
     Ok(found)
 }

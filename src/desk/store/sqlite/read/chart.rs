@@ -27,15 +27,17 @@ pub(super) fn chart(connection: &Connection, query: &ChartQuery) -> Result<Chart
         _ => return asked(format!("`{}` is no field of what was said", query.field)),
     };
     // By all its values, so that a filter doesn't turn a chart into another.
-    let kind = match field {
-        Some(field) => fields::main_kind(fields::counts(connection, field)?),
-        None => Kind::Number,
+    let counts = match field {
+        Some(field) => fields::counts(connection, field)?,
+        None => [0; 4],
     };
+    let kind = fields::main_kind(counts);
+    let is_known = counts != [0; 4];
     let measures = if query.measures.is_empty() {
         measure::of(kind).to_vec()
     } else {
         if let Some(unfit) = query.measures.iter().find(|measure| !measure.fits(kind))
-            && field.is_some()
+            && is_known
         {
             let name = kind.name();
             return asked(format!("`{}` is a {name}: it has no {unfit}", query.field));
