@@ -22,8 +22,8 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 /// Connections of one port at one time. More have to wait.
 const CONNECTIONS: usize = 512;
-/// The head of a request.
-const HEAD: Duration = Duration::from_secs(10);
+/// The head of a request, and the time between two on one connection: senders send every five seconds.
+const HEAD: Duration = Duration::from_secs(15);
 /// A request that brings spans, from its head to its answer.
 const REQUEST: Duration = Duration::from_secs(30);
 /// A connection on which nothing moves, neither in nor out.
