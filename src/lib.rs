@@ -98,6 +98,7 @@
 //! | `tower` | [`web`](https://docs.rs/tracing-feedback/latest/tracing_feedback/web/): a tower layer for the edge of a service; brings `tickets` | 3 |
 //! | `axum` | `web` for axum: the routes that take feedback, and extractors; brings `tower` | 11 |
 //! | `collector` | [`collector`](https://docs.rs/tracing-feedback/latest/tracing_feedback/collector/): an OTLP receiver in-process, for tests | 19 |
+//! | `desk` | [`desk`](https://docs.rs/tracing-feedback/latest/tracing_feedback/desk/): the program `feedback-desk`, which keeps, folds and charts what arrives; brings `collector`, compiles SQLite | 30 |
 //!
 //! The README has the table of environment variables, what lands where, and how to move here from
 //! `tracing-opentelemetry`.
