@@ -145,7 +145,7 @@ fn forget(transaction: &Transaction<'_>, known: &mut Known, traces: &[i64]) -> R
     let mut refold = Refold::new(transaction, known)?;
     for target in dirty {
         if target != 0 {
-            refold.target(target, Dirty::default())?;
+            refold.target(target, Dirty::unknown())?;
         }
     }
     refold.finish()?;
@@ -158,7 +158,7 @@ fn forget(transaction: &Transaction<'_>, known: &mut Known, traces: &[i64]) -> R
         match session_target(transaction, session)? {
             Some(target) => {
                 let mut refold = Refold::new(transaction, known)?;
-                refold.target(target, Dirty::default())?;
+                refold.target(target, Dirty::unknown())?;
                 refold.finish()?;
             }
             None => {

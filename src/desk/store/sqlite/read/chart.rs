@@ -161,7 +161,7 @@ impl Drawing<'_> {
         let Some(field) = self.field else { return Ok((values, left_out)) };
         let of_targets = self.query.clock.of_targets(range);
         let mut narrowed = Narrowed::new(self.connection, filter, of_targets)?;
-        narrowed.with_sessions()?;
+        narrowed.with_session_targets()?;
         let sql = "SELECT target, trace, resource, time, given, type, value FROM leaves
                    WHERE field = ?1 AND time >= ?2 AND time < ?3";
         let clock = self.query.clock;

@@ -22,7 +22,7 @@ pub(super) fn traces(connection: &Connection, query: &TraceQuery) -> Result<List
     let (ids, total, next) = match of {
         None => listed(connection, narrow, page, narrowed.is_open(), |id| narrowed.trace(id))?,
         Some((field, clock)) => {
-            narrowed.with_sessions()?;
+            narrowed.with_session_targets()?;
             let with = with_value(connection, narrow, &narrowed, field, *clock)?;
             let all = Narrow::default(); // the range has been about the values
             listed(connection, &all, page, false, |id| with.get(id))?
