@@ -29,7 +29,7 @@ const REQUEST: Duration = Duration::from_secs(30);
 /// A connection on which nothing moves, neither in nor out.
 const IDLE: Duration = Duration::from_secs(120);
 /// Requests that bring spans at one time: each may hold as much memory as it is allowed to be long.
-const REQUESTS: usize = 24;
+const REQUESTS: usize = 12;
 
 /// A port that is taken, or whose address is not of this machine.
 #[derive(Debug, thiserror::Error)]

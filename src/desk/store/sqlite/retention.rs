@@ -40,6 +40,9 @@ pub(super) fn step(
     known: &mut Known,
     retention: Retention,
 ) -> Result<Step> {
+    if retention == Retention::default() {
+        return Ok(Step::Nothing);
+    }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let traces = due(&transaction, retention)?;
     if traces.is_empty() {
