@@ -5,11 +5,12 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, mem};
 
-use http::HeaderMap;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
 use super::faults::{Answer, Script};
-use super::received::ReceivedSpan;
-use super::refusal::Refusal;
+use super::receive::received::{ReceivedSpan, spans};
+use super::receive::refusal::Refusal;
+use super::receive::{Head, Intake, Protocol};
 
 /// A request as it arrived, whatever became of it.
 #[derive(Clone, Debug)]
@@ -29,20 +30,6 @@ pub struct ReceivedRequest {
     pub outcome: Outcome,
     /// When it had been read.
     pub received_at: Instant,
-}
-
-/// How a request was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Protocol {
-    /// OTLP over gRPC.
-    Grpc,
-    /// OTLP over HTTP with a protobuf body.
-    HttpProtobuf,
-    /// OTLP over HTTP with a JSON body.
-    HttpJson,
-    /// HTTP that isn't OTLP: a content type of its own, or none.
-    Other,
 }
 
 /// What became of a request.
@@ -86,38 +73,6 @@ impl fmt::Display for WaitError {
 
 impl std::error::Error for WaitError {}
 
-/// What is known of a request before its body is read.
-#[derive(Debug)]
-pub(super) struct Head {
-    pub(super) protocol: Protocol,
-    pub(super) path: String,
-    pub(super) headers: BTreeMap<String, String>,
-    pub(super) compression: Option<String>,
-}
-
-impl Head {
-    pub(super) fn new(protocol: Protocol, path: &str, headers: &HeaderMap) -> Self {
-        let mut map: BTreeMap<String, String> = BTreeMap::new();
-        for (name, value) in headers {
-            let value = String::from_utf8_lossy(value.as_bytes());
-            map.entry(name.as_str().to_owned())
-                .and_modify(|values| {
-                    values.push_str(", ");
-                    values.push_str(&value);
-                })
-                .or_insert_with(|| value.into_owned());
-        }
-        let encoding = match protocol {
-            Protocol::Grpc => map.get("grpc-encoding"),
-            _ => map.get("content-encoding"),
-        };
-        let compression = encoding
-            .map(|encoding| encoding.trim().to_ascii_lowercase())
-            .filter(|encoding| !encoding.is_empty() && encoding != "identity");
-        Self { protocol, path: path.to_owned(), headers: map, compression }
-    }
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     state: Mutex<State>,
@@ -131,14 +86,15 @@ struct State {
     script: Script,
 }
 
-impl Inbox {
+impl Intake for Inbox {
     /// Takes in one export request and says how to answer it: by the script, or with the refusal of
     /// what could not be read.
-    pub(super) fn receive(
+    async fn receive(
         &self,
         head: Head,
-        decoded: Result<Vec<ReceivedSpan>, Refusal>,
+        decoded: Result<ExportTraceServiceRequest, Refusal>,
     ) -> Result<Answer, Refusal> {
+        let decoded = decoded.and_then(spans);
         let mut state = self.lock();
         let answer = state.script.next();
         let count = decoded.as_ref().map_or(0, Vec::len);
@@ -162,12 +118,13 @@ impl Inbox {
         answer
     }
 
-    /// Takes note of a request that no script is meant for: not an export of traces at all.
-    pub(super) fn note(&self, head: Head, refusal: &Refusal) {
+    fn note(&self, head: Head, refusal: &Refusal) {
         self.lock().record(head, 0, Outcome::Refused { reason: refusal.to_string() });
         self.arrived.notify_all();
     }
+}
 
+impl Inbox {
     pub(super) fn spans(&self) -> Vec<ReceivedSpan> {
         self.lock().spans.clone()
     }

@@ -18,37 +18,24 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `door` | the loopback listener; a connection that can be cut |
-//! | `grpc`, `http` | one protocol each: from a request to spans, from an [`Answer`] to a response |
-//! | `json` | OTLP/JSON into the message it stands for |
-//! | `refusal` | why a request is refused, whatever the protocol |
-//! | `received`, `value` | spans and attribute values as they arrived |
+//! | `receive` | the receiver: OTLP over gRPC and HTTP, from a connection to spans |
 //! | `faults` | scripted answers |
 //! | `inbox` | where it all ends up, and where one waits for it |
 //! | `role` | whose feedback a span carries; folding |
 //! | `tree` | traces as text |
 //!
-//! A request goes from `door` through `grpc` or `http`, which decode it into `received` spans, to
-//! `inbox`, which keeps them and picks the answer. Both protocols read foreign bytes: their size is
-//! bounded before and after decompression (4 MiB over gRPC, 20 MiB over HTTP, as the official
-//! Collector does by default), nesting is bounded by the decoders, and nothing panics. Ids of a
-//! wrong length or of only zeros are refused, together with the request they are in.
+//! A request goes through `receive`, which reads it, to `inbox`, which keeps its spans and picks the
+//! answer. Ids of a wrong length or of only zeros are refused, together with the request they are in.
 //!
 //! Everything is kept until [`Collector::clear`]: this is a collector for tests, not for production.
 
-mod door;
 mod faults;
-mod grpc;
-mod http;
 mod inbox;
-mod json;
-mod received;
-mod refusal;
-mod role;
+pub(crate) mod receive;
+pub(crate) mod role;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod value;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
@@ -61,14 +48,16 @@ use opentelemetry::trace::{SpanId, TraceId};
 use tokio::sync::oneshot;
 
 pub use faults::Answer;
-pub use inbox::{Outcome, Protocol, ReceivedRequest, WaitError};
-pub use received::{ReceivedEvent, ReceivedLink, ReceivedSpan, Scope};
+pub use inbox::{Outcome, ReceivedRequest, WaitError};
+pub use receive::Protocol;
+pub use receive::received::{ReceivedEvent, ReceivedLink, ReceivedSpan, Scope};
+pub use receive::value::Value;
 pub use role::{Role, Target, feedback};
-pub use value::Value;
 
 use crate::quiet;
-use door::{ClosedDoor, Connection, Door};
 use inbox::Inbox;
+use receive::door::{ClosedDoor, Connection, Door};
+use receive::{grpc, http};
 
 /// A running OTLP receiver. Dropping it stops it and closes its connections.
 ///

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use opentelemetry::trace::{SpanId, TraceId};
 
-use super::received::ReceivedSpan;
-use super::value::Value;
+use super::receive::received::ReceivedSpan;
+use super::receive::value::Value;
 use crate::fold::{Submission, fold};
 
 /// What feedback is about. All that was said about one target folds into one document.
@@ -155,7 +155,7 @@ pub fn feedback<'a>(
 
 /// A namespace alone is no key of a document: `config` is some field, `config.model` is an
 /// enrichment.
-fn is_in_namespace(key: &str) -> bool {
+pub(crate) fn is_in_namespace(key: &str) -> bool {
     key.split_once('.').is_some_and(|(namespace, _)| {
         matches!(
             namespace.strip_prefix("honeyhive_").unwrap_or(namespace),

@@ -98,7 +98,7 @@ fn request(spans: impl IntoIterator<Item = Span>) -> ExportTraceServiceRequest {
 
 /// The spans of a request as a collector keeps them.
 fn received(spans: impl IntoIterator<Item = Span>) -> Vec<ReceivedSpan> {
-    super::received::spans(request(spans)).unwrap()
+    super::receive::received::spans(request(spans)).unwrap()
 }
 
 fn names(spans: &[ReceivedSpan]) -> Vec<&str> {

@@ -6,9 +6,9 @@ use std::fmt::Write;
 
 use opentelemetry::trace::{SpanId, TraceId};
 
-use super::received::ReceivedSpan;
+use super::receive::received::ReceivedSpan;
+use super::receive::value::Value;
 use super::role::{Role, Target};
-use super::value::Value;
 use crate::fold::{Submission, fold};
 
 /// Indenting further would make the text of a long chain grow with its square.

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod delivery;
+mod desk;
 mod keep;
 mod layer;
 mod macros;

@@ -3,9 +3,18 @@
 use proptest::prelude::*;
 use prost::Message;
 
-use super::super::http::{Format, decode};
-use super::super::refusal::Kind;
+use super::super::receive::http::{self, Format};
+use super::super::receive::received::spans;
+use super::super::receive::refusal::{Kind, Refusal};
 use super::*;
+
+fn decode(
+    format: Option<Format>,
+    compression: Option<&str>,
+    body: &[u8],
+) -> Result<Vec<ReceivedSpan>, Refusal> {
+    http::decode(format, compression, body).and_then(spans)
+}
 
 const FORMATS: [Option<Format>; 3] = [None, Some(Format::Protobuf), Some(Format::Json)];
 const COMPRESSIONS: [Option<&str>; 4] = [None, Some("gzip"), Some("zstd"), Some("br")];

@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use opentelemetry_proto::tonic::collector::trace::v1::{
@@ -19,11 +19,8 @@ use prost::Message;
 use tonic::Code;
 
 use super::door::Connection;
-use super::faults::Answer;
-use super::inbox::{Head, Inbox, Protocol};
-use super::json;
-use super::received::{ReceivedSpan, spans};
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Kind, Refusal, SOON};
+use super::{Answer, Head, Intake, Protocol, json};
 
 /// What the official Collector takes by default, as sent and after decompression.
 const MAX_BODY: usize = 20 << 20;
@@ -31,13 +28,13 @@ const MAX_BODY: usize = 20 << 20;
 const MAX_WINDOW_LOG: u32 = 25;
 const TRACES: &str = "/v1/traces";
 
-pub(super) fn router(inbox: Arc<Inbox>) -> Router {
-    Router::new().fallback(serve).with_state(inbox)
+pub(crate) fn router(intake: Arc<impl Intake>) -> Router {
+    Router::new().fallback(serve).with_state(intake)
 }
 
-async fn serve(
-    State(inbox): State<Arc<Inbox>>,
-    ConnectInfo(connection): ConnectInfo<Connection>,
+async fn serve<I: Intake>(
+    State(intake): State<Arc<I>>,
+    connection: Option<Extension<ConnectInfo<Connection>>>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
@@ -47,12 +44,12 @@ async fn serve(
 
     if parts.uri.path() != TRACES {
         let refusal = Refusal::new(Kind::NotFound, format!("spans are posted to {TRACES}"));
-        inbox.note(head, &refusal);
+        intake.note(head, &refusal);
         return refuse(format, refusal);
     }
     if parts.method != Method::POST {
         let refusal = Refusal::new(Kind::WrongMethod, "spans are posted");
-        inbox.note(head, &refusal);
+        intake.note(head, &refusal);
         return refuse(format, refusal);
     }
 
@@ -60,7 +57,7 @@ async fn serve(
         Ok(bytes) => decode(format, head.compression.as_deref(), &bytes),
         Err(refusal) => Err(refusal),
     };
-    match inbox.receive(head, decoded) {
+    match intake.receive(head, decoded).await {
         Err(refusal) => refuse(format, refusal),
         Ok(Answer::Accept) => accept(format, ExportTraceServiceResponse::default()),
         Ok(Answer::PartialSuccess { rejected, message }) => {
@@ -85,7 +82,9 @@ async fn serve(
         }
         Ok(Answer::Silence) => pending().await,
         Ok(Answer::Cut) => {
-            connection.cut();
+            if let Some(Extension(ConnectInfo(connection))) = connection {
+                connection.cut();
+            }
             StatusCode::INTERNAL_SERVER_ERROR.into_response() // which nobody hears
         }
     }
@@ -93,7 +92,7 @@ async fn serve(
 
 /// How a body is written; the answer to it is written in the same way.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     Protobuf,
     Json,
 }
@@ -136,12 +135,12 @@ async fn read(mut body: Body) -> Result<Vec<u8>, Refusal> {
     if too_large { Err(oversize()) } else { Ok(bytes) }
 }
 
-/// From the bytes of a body to the spans in it. The bytes may be anything.
-pub(super) fn decode(
+/// From the bytes of a body to the message in it. The bytes may be anything.
+pub(crate) fn decode(
     format: Option<Format>,
     compression: Option<&str>,
     body: &[u8],
-) -> Result<Vec<ReceivedSpan>, Refusal> {
+) -> Result<ExportTraceServiceRequest, Refusal> {
     let Some(format) = format else {
         let reason = "the content type is neither application/x-protobuf nor application/json";
         return Err(Refusal::new(Kind::Unsupported, reason));
@@ -154,14 +153,13 @@ pub(super) fn decode(
             &decompressed
         }
     };
-    let request = match format {
+    match format {
         Format::Protobuf => ExportTraceServiceRequest::decode(body)
             .map_err(|error| Refusal::malformed(error.to_string())),
         Format::Json => {
             json::request(body).map_err(|misfit| Refusal::malformed(misfit.to_string()))
         }
-    };
-    spans(request?)
+    }
 }
 
 fn decompress(compression: &str, body: &[u8]) -> Result<Vec<u8>, Refusal> {
@@ -211,10 +209,14 @@ fn refuse(format: Option<Format>, refusal: Refusal) -> Response {
         Kind::Unsupported => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented),
         Kind::NotFound => (StatusCode::NOT_FOUND, Code::NotFound),
         Kind::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented),
+        Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
     };
     let mut reply = fail(format, status, code, &refusal.reason);
     if refusal.kind == Kind::WrongMethod {
         reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    if refusal.kind == Kind::Unavailable {
+        return come_back(reply, Some(SOON));
     }
     reply
 }

@@ -41,7 +41,7 @@ pub enum Value {
 impl Value {
     /// From the wire. Recursion is as deep as the message is nested, and both decoders refuse what
     /// is nested more than about 50 values deep.
-    pub(super) fn from_wire(value: AnyValue) -> Self {
+    pub(crate) fn from_wire(value: AnyValue) -> Self {
         use any_value::Value as Wire;
         match value.value {
             Some(Wire::BoolValue(value)) => Self::Bool(value),
@@ -85,7 +85,7 @@ impl Value {
 }
 
 /// The attributes by key, and each key that came more than once: its last value is the one kept.
-pub(super) fn attributes(list: Vec<KeyValue>) -> (BTreeMap<String, Value>, Vec<String>) {
+pub(crate) fn attributes(list: Vec<KeyValue>) -> (BTreeMap<String, Value>, Vec<String>) {
     let mut map = BTreeMap::new();
     let mut duplicates: Vec<String> = Vec::new();
     for KeyValue { key, value, .. } in list {

@@ -11,13 +11,13 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// A loopback port on which nothing is accepted until [`Door::open`]; who connects earlier waits.
 #[derive(Debug)]
-pub(super) struct ClosedDoor {
+pub(crate) struct ClosedDoor {
     listener: std::net::TcpListener,
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl ClosedDoor {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -25,13 +25,13 @@ impl ClosedDoor {
     }
 
     /// Within a runtime only.
-    pub(super) fn open(self) -> io::Result<Door> {
+    pub(crate) fn open(self) -> io::Result<Door> {
         Ok(Door { listener: TcpListener::from_std(self.listener)? })
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Door {
+pub(crate) struct Door {
     listener: TcpListener,
 }
 
@@ -67,11 +67,11 @@ impl Listener for Door {
 
 /// A second handle of an accepted connection, which reaches each of its requests.
 #[derive(Clone, Debug)]
-pub(super) struct Connection(Arc<std::net::TcpStream>);
+pub(crate) struct Connection(Arc<std::net::TcpStream>);
 
 impl Connection {
     /// Closes the connection in both directions. Nothing that is written afterwards leaves.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         let _ = self.0.shutdown(Shutdown::Both); // an error means that it is closed already
     }
 }

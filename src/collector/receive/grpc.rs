@@ -4,9 +4,9 @@ use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{ConnectInfo, Request as HttpRequest, State};
 use axum::response::{IntoResponse, Response as HttpResponse};
+use axum::{Extension, Router};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
@@ -21,40 +21,39 @@ use tonic::{Code, Request, Response, Status, async_trait};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::door::Connection;
-use super::faults::Answer;
-use super::inbox::{Head, Inbox, Protocol};
-use super::received::{ReceivedSpan, spans};
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Kind, Refusal, SOON};
+use super::{Answer, Head, Intake, Protocol};
 
 /// What the official Collector takes by default, after decompression.
 const MAX_MESSAGE: usize = 4 << 20;
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-pub(super) fn router(inbox: Arc<Inbox>) -> Router {
-    Router::new().fallback(serve).with_state(inbox)
+pub(crate) fn router(intake: Arc<impl Intake>) -> Router {
+    Router::new().fallback(serve).with_state(intake)
 }
 
-async fn serve(
-    State(inbox): State<Arc<Inbox>>,
-    ConnectInfo(connection): ConnectInfo<Connection>,
+async fn serve<I: Intake>(
+    State(intake): State<Arc<I>>,
+    connection: Option<Extension<ConnectInfo<Connection>>>,
     mut request: HttpRequest,
 ) -> HttpResponse {
     let path = request.uri().path();
     let content_type = request.headers().get(CONTENT_TYPE);
     if !content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
         let refusal = Refusal::new(Kind::Unsupported, "this port speaks gRPC");
-        inbox.note(Head::new(Protocol::Other, path, request.headers()), &refusal);
+        intake.note(Head::new(Protocol::Other, path, request.headers()), &refusal);
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, refusal.reason).into_response();
     }
     let head = Head::new(Protocol::Grpc, path, request.headers());
     if path != EXPORT {
         let refusal = Refusal::new(Kind::NotFound, format!("there is no method {path}"));
-        inbox.note(head, &refusal);
+        intake.note(head, &refusal);
         return status(refusal).into_http();
     }
 
-    let intake = Arc::new(Intake { inbox, connection, head: Mutex::new(Some(head)) });
-    let mut service = TraceServiceServer::from_arc(Arc::clone(&intake))
+    let connection = connection.map(|Extension(ConnectInfo(connection))| connection);
+    let call = Arc::new(Call { intake, connection, head: Mutex::new(Some(head)) });
+    let mut service = TraceServiceServer::from_arc(Arc::clone(&call))
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .send_compressed(CompressionEncoding::Gzip)
@@ -66,46 +65,46 @@ async fn serve(
     let identity = HeaderValue::from_static("identity");
     request.headers_mut().insert("grpc-accept-encoding", encoding.unwrap_or(identity));
     let Ok(response) = service.call(request).await; // its error type is `Infallible`
-    if intake.head.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+    if call.head.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
         return response.map(axum::body::Body::new).into_response();
     }
     // tonic couldn't read the message and has answered by itself. That, too, is a request.
     let refusal = Status::from_header_map(response.headers())
         .map_or_else(|| Refusal::malformed("no message"), |status| refusal(&status));
-    match intake.answer(Err(refusal)).await {
+    match call.answer(Err(refusal)).await {
         Ok(_) => response.map(axum::body::Body::new).into_response(),
         Err(status) => status.into_http(),
     }
 }
 
-/// One request on its way into the inbox.
-struct Intake {
-    inbox: Arc<Inbox>,
-    connection: Connection,
-    /// Taken when the request is entered into the inbox.
+/// One request on its way to whoever keeps it.
+struct Call<I> {
+    intake: Arc<I>,
+    connection: Option<Connection>,
+    /// Taken when the request is handed over.
     head: Mutex<Option<Head>>,
 }
 
 #[async_trait]
-impl TraceService for Intake {
+impl<I: Intake> TraceService for Call<I> {
     async fn export(
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.answer(spans(request.into_inner())).await.map(Response::new)
+        self.answer(Ok(request.into_inner())).await.map(Response::new)
     }
 }
 
-impl Intake {
+impl<I: Intake> Call<I> {
     async fn answer(
         &self,
-        decoded: Result<Vec<ReceivedSpan>, Refusal>,
+        decoded: Result<ExportTraceServiceRequest, Refusal>,
     ) -> Result<ExportTraceServiceResponse, Status> {
         let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(head) = head else {
             return Err(Status::internal("one message a request"));
         };
-        match self.inbox.receive(head, decoded).map_err(status)? {
+        match self.intake.receive(head, decoded).await.map_err(status)? {
             // As the official Collector does: its presence is no rejection.
             Answer::Accept => Ok(ExportTraceServiceResponse {
                 partial_success: Some(ExportTracePartialSuccess::default()),
@@ -125,7 +124,9 @@ impl Intake {
             Answer::BadRequest { message } => Err(Status::invalid_argument(message)),
             Answer::Silence => pending().await,
             Answer::Cut => {
-                self.connection.cut();
+                if let Some(connection) = &self.connection {
+                    connection.cut();
+                }
                 Err(Status::aborted("cut, as scripted")) // which nobody hears
             }
         }
@@ -154,10 +155,14 @@ fn refusal(status: &Status) -> Refusal {
 }
 
 fn status(refusal: Refusal) -> Status {
+    if refusal.kind == Kind::Unavailable {
+        return come_back(Code::Unavailable, &refusal.reason, Some(SOON));
+    }
     let code = match refusal.kind {
         Kind::Malformed => Code::InvalidArgument,
         Kind::TooLarge => Code::ResourceExhausted,
         Kind::Unsupported | Kind::NotFound | Kind::WrongMethod => Code::Unimplemented,
+        Kind::Unavailable => Code::Unavailable,
     };
     Status::new(code, refusal.reason)
 }

@@ -128,16 +128,13 @@ pub(crate) fn spans(request: ExportTraceServiceRequest) -> Result<Vec<ReceivedSp
     Ok(received)
 }
 
-fn span(
+/// One span under its resource and scope.
+pub(crate) fn span(
     span: Span,
     resource: &Arc<BTreeMap<String, Value>>,
     scope: &Arc<Scope>,
 ) -> Result<ReceivedSpan, Refusal> {
-    let trace_id = TraceId::from_bytes(id("trace_id", &span.trace_id)?);
-    let span_id = SpanId::from_bytes(id("span_id", &span.span_id)?);
-    if trace_id == TraceId::INVALID || span_id == SpanId::INVALID {
-        return Err(Refusal::malformed(format!("span `{}` has an id of only zeros", span.name)));
-    }
+    let Ids { trace_id, span_id, parent_span_id } = ids(&span)?;
     let kind = match span.kind() {
         WireKind::Unspecified | WireKind::Internal => SpanKind::Internal,
         WireKind::Server => SpanKind::Server,
@@ -155,7 +152,7 @@ fn span(
     Ok(ReceivedSpan {
         trace_id,
         span_id,
-        parent_span_id: SpanId::from_bytes(optional_id("parent_span_id", &span.parent_span_id)?),
+        parent_span_id,
         kind,
         start_time_unix_nano: span.start_time_unix_nano,
         end_time_unix_nano: span.end_time_unix_nano,
@@ -173,6 +170,24 @@ fn span(
         scope: Arc::clone(scope),
         name: span.name,
     })
+}
+
+/// The ids of a span, which are all that has to be valid in one.
+pub(crate) struct Ids {
+    pub(crate) trace_id: TraceId,
+    pub(crate) span_id: SpanId,
+    pub(crate) parent_span_id: SpanId,
+}
+
+/// Reads the ids of a span, or says which is none.
+pub(crate) fn ids(span: &Span) -> Result<Ids, Refusal> {
+    let trace_id = TraceId::from_bytes(id("trace_id", &span.trace_id)?);
+    let span_id = SpanId::from_bytes(id("span_id", &span.span_id)?);
+    if trace_id == TraceId::INVALID || span_id == SpanId::INVALID {
+        return Err(Refusal::malformed(format!("span `{}` has an id of only zeros", span.name)));
+    }
+    let parent_span_id = SpanId::from_bytes(optional_id("parent_span_id", &span.parent_span_id)?);
+    Ok(Ids { trace_id, span_id, parent_span_id })
 }
 
 fn event(event: span::Event) -> ReceivedEvent {

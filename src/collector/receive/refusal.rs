@@ -1,6 +1,10 @@
-//! Why the collector itself refuses a request, whatever the protocol.
+//! Why the receiver itself refuses a request, whatever the protocol.
 
 use std::fmt;
+use std::time::Duration;
+
+/// When a sender is asked to come back to a receiver that could not keep its spans.
+pub(crate) const SOON: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Refusal {
@@ -12,7 +16,7 @@ pub(crate) struct Refusal {
 pub(crate) enum Kind {
     /// The bytes are not the message they should be: 400, INVALID_ARGUMENT.
     Malformed,
-    /// More bytes than the collector takes: 413, RESOURCE_EXHAUSTED.
+    /// More bytes than the receiver takes: 413, RESOURCE_EXHAUSTED.
     TooLarge,
     /// A type or compression it doesn't know: 415, UNIMPLEMENTED.
     Unsupported,
@@ -20,6 +24,9 @@ pub(crate) enum Kind {
     NotFound,
     /// Not a `POST`: 405.
     WrongMethod,
+    /// Nothing is wrong with the request, but it can't be kept now: 503, UNAVAILABLE, come back.
+    #[cfg_attr(not(feature = "desk"), allow(dead_code))]
+    Unavailable,
 }
 
 impl Refusal {

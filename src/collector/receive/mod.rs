@@ -1,0 +1,91 @@
+//! The receiver: OTLP over gRPC and HTTP, from a connection to a message, and from a verdict to an
+//! answer. Who keeps the spans is behind [`Intake`]: the test collector keeps them in memory, the
+//! desk in a file.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `door` | a loopback listener; a connection that can be cut |
+//! | `grpc`, `http` | one protocol each: from a request to a message, from an [`Answer`] to a response |
+//! | `json` | OTLP/JSON into the message it stands for |
+//! | `refusal` | why a request is refused, whatever the protocol |
+//! | `received`, `value` | spans and attribute values as they arrived |
+//!
+//! Both protocols read foreign bytes: their size is bounded before and after decompression (4 MiB
+//! over gRPC, 20 MiB over HTTP, as the official Collector does by default), nesting is bounded by the
+//! decoders, and nothing panics.
+
+pub(crate) mod door;
+pub(crate) mod grpc;
+pub(crate) mod http;
+mod json;
+pub(crate) mod received;
+pub(crate) mod refusal;
+pub(crate) mod value;
+
+use std::collections::BTreeMap;
+
+use ::http::HeaderMap;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+
+use super::faults::Answer;
+use refusal::Refusal;
+
+/// Who takes what the receiver has read.
+pub(crate) trait Intake: Send + Sync + 'static {
+    /// Takes one export request, or what was wrong with it, and says how to answer. The answer
+    /// leaves when the future ends, so whoever keeps spans durably ends it after they are.
+    fn receive(
+        &self,
+        head: Head,
+        decoded: Result<ExportTraceServiceRequest, Refusal>,
+    ) -> impl Future<Output = Result<Answer, Refusal>> + Send;
+
+    /// Takes note of a request that is not an export of traces at all.
+    fn note(&self, head: Head, refusal: &Refusal);
+}
+
+/// How a request was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// OTLP over gRPC.
+    Grpc,
+    /// OTLP over HTTP with a protobuf body.
+    HttpProtobuf,
+    /// OTLP over HTTP with a JSON body.
+    HttpJson,
+    /// HTTP that isn't OTLP: a content type of its own, or none.
+    Other,
+}
+
+/// What is known of a request before its body is read.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) protocol: Protocol,
+    pub(crate) path: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) compression: Option<String>,
+}
+
+impl Head {
+    pub(crate) fn new(protocol: Protocol, path: &str, headers: &HeaderMap) -> Self {
+        let mut map: BTreeMap<String, String> = BTreeMap::new();
+        for (name, value) in headers {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            map.entry(name.as_str().to_owned())
+                .and_modify(|values| {
+                    values.push_str(", ");
+                    values.push_str(&value);
+                })
+                .or_insert_with(|| value.into_owned());
+        }
+        let encoding = match protocol {
+            Protocol::Grpc => map.get("grpc-encoding"),
+            _ => map.get("content-encoding"),
+        };
+        let compression = encoding
+            .map(|encoding| encoding.trim().to_ascii_lowercase())
+            .filter(|encoding| !encoding.is_empty() && encoding != "identity");
+        Self { protocol, path: path.to_owned(), headers: map, compression }
+    }
+}

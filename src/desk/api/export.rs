@@ -1,0 +1,354 @@
+//! Views as files: CSV and JSON lines, with the same filters as the view.
+
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
+use tokio::sync::mpsc;
+
+use super::body::pieces;
+use super::params::{Params, Result};
+use super::{Api, Problem};
+use crate::desk::query::{ChartQuery, Narrow, Page, TraceQuery};
+use crate::desk::store::view::{Chart, List, Series};
+use crate::desk::store::{Error, Store};
+
+/// Rows that are looked up at once.
+const ROWS: usize = 500;
+
+/// What is exported.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum View {
+    Traces(TraceQuery),
+    Sessions(Narrow),
+    Comments { field: String, search: String, narrow: Narrow },
+    Dataset(Narrow),
+    Chart(Box<ChartQuery>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Csv,
+    Jsonl,
+}
+
+/// The views and the columns of their CSV.
+const TRACES: &[&str] = &[
+    "trace_id",
+    "start",
+    "duration_ms",
+    "name",
+    "service",
+    "version",
+    "spans",
+    "errors",
+    "session_id",
+    "feedback",
+];
+const SESSIONS: &[&str] = &[
+    "session_id",
+    "start",
+    "last",
+    "service",
+    "traces",
+    "traces_with_feedback",
+    "spans",
+    "errors",
+    "feedback",
+];
+const DATASET: &[&str] = &[
+    "trace_id",
+    "span_id",
+    "session_id",
+    "start",
+    "name",
+    "service",
+    "input",
+    "output",
+    "ground_truth",
+    "feedback",
+    "metrics",
+];
+const COMMENTS: &[&str] = &[
+    "given",
+    "field",
+    "text",
+    "trace_id",
+    "span_id",
+    "session_id",
+    "start",
+    "name",
+    "service",
+    "input",
+    "output",
+    "ground_truth",
+    "feedback",
+    "metrics",
+];
+
+impl View {
+    pub(crate) fn parse(name: &str, params: &mut Params) -> Result<Self> {
+        Ok(match name {
+            "traces" => Self::Traces(params.traces()?),
+            "sessions" => Self::Sessions(params.narrow()?),
+            "comments" => Self::Comments {
+                field: params.one("field")?.unwrap_or_else(|| super::COMMENT.to_owned()),
+                search: params.one("search")?.unwrap_or_default(),
+                narrow: params.narrow()?,
+            },
+            "dataset" => Self::Dataset(params.narrow()?),
+            "chart" => Self::Chart(Box::new(params.chart()?)),
+            _ => {
+                return Err(format!(
+                    "there is no view `{name}`: there are traces, sessions, comments, dataset, chart"
+                ));
+            }
+        })
+    }
+}
+
+impl Format {
+    pub(crate) fn parse(params: &mut Params) -> Result<Self> {
+        match params.one("format")?.as_deref() {
+            None | Some("csv") => Ok(Self::Csv),
+            Some("jsonl") => Ok(Self::Jsonl),
+            Some(other) => Err(format!("`format` is `csv` or `jsonl`, not `{other}`")),
+        }
+    }
+}
+
+pub(super) async fn export(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let parse = || {
+        let mut params = Params::parse(query.as_deref().unwrap_or_default())?;
+        let format = Format::parse(&mut params)?;
+        let view = View::parse(&name, &mut params)?;
+        params.finish()?;
+        Ok((view, format))
+    };
+    let (view, format) = match parse() {
+        Ok(parsed) => parsed,
+        Err(error) => return Problem::new(StatusCode::BAD_REQUEST, error).into_response(),
+    };
+    let (content_type, extension) = match format {
+        Format::Csv => ("text/csv; charset=utf-8", "csv"),
+        Format::Jsonl => ("application/x-ndjson", "jsonl"),
+    };
+    let disposition = format!("attachment; filename=\"feedback-{name}.{extension}\"");
+    let (sender, body) = pieces();
+    let (first, begun) = tokio::sync::oneshot::channel();
+    let permit = api.permit().await;
+    tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let mut out = Out { sender, first: Some(first), format, buffer: Vec::new() };
+        // After the first piece an error can only be seen in that the file ends.
+        let outcome = write(&*api.store, &view, &mut out);
+        if let Err(error) = outcome
+            && let Some(first) = out.first.take()
+        {
+            let _ = first.send(Err(error));
+        }
+    });
+    match begun.await {
+        Ok(Ok(())) => {
+            let headers =
+                [(CONTENT_TYPE, content_type.to_owned()), (CONTENT_DISPOSITION, disposition)];
+            (headers, body).into_response()
+        }
+        Ok(Err(error)) => Problem::from(error).into_response(),
+        Err(_) => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "nothing was exported".to_owned())
+                .into_response()
+        }
+    }
+}
+
+/// Where rows go.
+struct Out {
+    sender: mpsc::Sender<Bytes>,
+    /// Told when the first query has succeeded.
+    first: Option<tokio::sync::oneshot::Sender<std::result::Result<(), Error>>>,
+    format: Format,
+    buffer: Vec<u8>,
+}
+
+impl Out {
+    /// Whether somebody still reads.
+    fn flush(&mut self) -> bool {
+        if let Some(first) = self.first.take() {
+            let _ = first.send(Ok(()));
+        }
+        let piece = std::mem::take(&mut self.buffer);
+        self.sender.blocking_send(Bytes::from(piece)).is_ok()
+    }
+
+    fn row(&mut self, columns: &[&str], row: &Map<String, Json>) {
+        match self.format {
+            Format::Jsonl => {
+                // Into memory, of what was JSON already: it can't fail.
+                let _ = serde_json::to_writer(&mut self.buffer, row);
+                self.buffer.push(b'\n');
+            }
+            Format::Csv => {
+                let cells = columns.iter().map(|column| row.get(*column).unwrap_or(&Json::Null));
+                self.buffer.extend_from_slice(csv_line(cells.map(cell)).as_bytes());
+            }
+        }
+    }
+
+    fn head(&mut self, columns: &[&str]) {
+        if self.format == Format::Csv {
+            let line = csv_line(columns.iter().map(|column| (*column).to_owned()));
+            self.buffer.extend_from_slice(line.as_bytes());
+        }
+    }
+}
+
+fn write(store: &dyn Store, view: &View, out: &mut Out) -> std::result::Result<(), Error> {
+    match view {
+        View::Traces(query) => {
+            pages(out, TRACES, |page| store.traces(&TraceQuery { page, ..query.clone() }))
+        }
+        View::Sessions(narrow) => pages(out, SESSIONS, |page| store.sessions(narrow, &page)),
+        View::Comments { field, search, narrow } => {
+            pages(out, COMMENTS, |page| store.comments(field, search, narrow, &page))
+        }
+        View::Dataset(narrow) => pages(out, DATASET, |page| store.dataset(narrow, &page)),
+        View::Chart(query) => {
+            let chart = store.chart(query)?;
+            let (columns, rows) = table(&chart);
+            let columns: Vec<_> = columns.iter().map(String::as_str).collect();
+            out.head(&columns);
+            for row in rows {
+                out.row(&columns, &row);
+            }
+            out.flush();
+            Ok(())
+        }
+    }
+}
+
+fn pages<T: Serialize>(
+    out: &mut Out,
+    columns: &[&str],
+    look: impl Fn(Page) -> std::result::Result<List<T>, Error>,
+) -> std::result::Result<(), Error> {
+    out.head(columns);
+    let mut after = None;
+    loop {
+        let list = look(Page { limit: ROWS, after })?;
+        for row in &list.rows {
+            if let Ok(Json::Object(mut row)) = serde_json::to_value(row) {
+                if let Some(Json::Array(said)) = row.get("feedback") {
+                    let flat = flat(said);
+                    row.insert("feedback".to_owned(), flat);
+                }
+                out.row(columns, &row);
+            }
+        }
+        let is_read = out.flush();
+        match list.next.and_then(|next| next.parse().ok()) {
+            Some(next) if is_read => after = Some(next),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// A list of leaves as an object. Where several spans of a trace have the same field, as a list.
+fn flat(said: &[Json]) -> Json {
+    let mut flat = Map::new();
+    for one in said {
+        let (Some(field), Some(value)) = (one["field"].as_str(), one.get("value")) else {
+            continue;
+        };
+        let key = field.strip_prefix("feedback.").unwrap_or(field);
+        match flat.get_mut(key) {
+            None => {
+                flat.insert(key.to_owned(), value.clone());
+            }
+            Some(Json::Array(values)) => values.push(value.clone()),
+            Some(first) => *first = Json::Array(vec![first.take(), value.clone()]),
+        }
+    }
+    Json::Object(flat)
+}
+
+/// A chart as rows: a bucket of a group each, and the measures.
+pub(crate) fn table(chart: &Chart) -> (Vec<String>, Vec<Map<String, Json>>) {
+    let mut columns: Vec<_> = ["part", "group", "bucket"].map(str::to_owned).into();
+    columns.extend(chart.measures.iter().cloned());
+    let mut rows = Vec::new();
+    let others = chart.compare.iter().map(|other| (other.with.as_str(), &other.part));
+    for (name, part) in [("", &chart.part)].into_iter().chain(others) {
+        let series: Vec<&Series> =
+            if part.groups.is_empty() { vec![&part.total] } else { part.groups.iter().collect() };
+        for series in series {
+            let group = match (&series.group, series.is_other) {
+                (_, true) => Json::from("(other)"),
+                (Some(group), _) => Json::from(group.as_str()),
+                (None, _) => Json::Null,
+            };
+            for (at, label) in part.labels.iter().enumerate() {
+                let mut row = Map::new();
+                row.insert("part".to_owned(), Json::from(name));
+                row.insert("group".to_owned(), group.clone());
+                row.insert("bucket".to_owned(), Json::from(label.as_str()));
+                for measure in &chart.measures {
+                    let points = series.points.get(measure);
+                    let value = points.and_then(|points| points.get(at).copied().flatten());
+                    row.insert(measure.clone(), Json::from(value));
+                }
+                rows.push(row);
+            }
+        }
+    }
+    (columns, rows)
+}
+
+fn cell(value: &Json) -> String {
+    match value {
+        Json::Null => String::new(),
+        Json::String(text) => text.clone(),
+        value => value.to_string(),
+    }
+}
+
+/// A line of RFC 4180. A text that a spreadsheet would take for a formula gets a `'` in front.
+pub(crate) fn csv_line(cells: impl Iterator<Item = String>) -> String {
+    let mut line = String::new();
+    for (at, cell) in cells.enumerate() {
+        if at > 0 {
+            line.push(',');
+        }
+        let is_formula =
+            cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<f64>().is_err();
+        let cell = if is_formula { format!("'{cell}") } else { cell };
+        if cell.contains(['"', ',', '\n', '\r']) {
+            line.push('"');
+            line.push_str(&cell.replace('"', "\"\""));
+            line.push('"');
+        } else {
+            line.push_str(&cell);
+        }
+    }
+    line.push_str("\r\n");
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_is_quoted_and_no_formula() {
+        let line = |cells: &[&str]| csv_line(cells.iter().map(|cell| (*cell).to_owned()));
+        assert_eq!(line(&["a", "b,c", "d\"e", ""]), "a,\"b,c\",\"d\"\"e\",\r\n");
+        assert_eq!(line(&["=1+1", "-5", "-x", "@x"]), "'=1+1,-5,'-x,'@x\r\n");
+    }
+}

@@ -1,0 +1,333 @@
+//! The API: JSON over HTTP, which is all the page knows. `API.md` documents it, and is served at
+//! `/api`.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `params` | query strings, read strictly |
+//! | `guard` | foreign hosts and tokens |
+//! | `events` | that something has changed |
+//! | `export`, `body` | views as files, written while they are read |
+//! | `page` | the files of the page |
+
+mod body;
+mod events;
+mod export;
+pub(super) mod guard;
+mod page;
+pub(super) mod params;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+pub(super) use export::{csv_line, table};
+
+use super::store::sqlite::{Notice, Retention};
+use super::store::{Error, Store};
+use export::{Format, View};
+use guard::{Guard, guard};
+use params::Params;
+
+/// Where comments are, unless another field is asked for.
+const COMMENT: &str = "feedback.comment";
+/// Queries at one time.
+const AT_ONCE: usize = 4;
+const LONGEST_URI: usize = 24 << 10;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(super) struct Api {
+    store: Arc<dyn Store>,
+    changes: watch::Receiver<Notice>,
+    permits: Arc<Semaphore>,
+    retention: Retention,
+}
+
+impl Api {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        changes: watch::Receiver<Notice>,
+        retention: Retention,
+    ) -> Self {
+        Self { store, changes, permits: Arc::new(Semaphore::new(AT_ONCE)), retention }
+    }
+
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).acquire_owned().await.ok() // it is never closed
+    }
+
+    /// Asks the store, on a thread that may wait.
+    async fn ask<T: Serialize + Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn Store) -> Result<T, Error> + Send + 'static,
+    ) -> Response {
+        match self.answer(ask).await {
+            Ok(found) => json(&found),
+            Err(problem) => problem.into_response(),
+        }
+    }
+
+    /// The same for one thing, which there may not be.
+    async fn find<T: Serialize + Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn Store) -> Result<Option<T>, Error> + Send + 'static,
+    ) -> Response {
+        match self.answer(ask).await {
+            Ok(Some(found)) => json(&found),
+            Ok(None) => {
+                Problem::new(StatusCode::NOT_FOUND, "there is none".to_owned()).into_response()
+            }
+            Err(problem) => problem.into_response(),
+        }
+    }
+
+    async fn answer<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn Store) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let permit = self.permit().await;
+        let store = Arc::clone(&self.store);
+        let work = move || {
+            let _permit = permit;
+            ask(&*store)
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(answer) => answer.map_err(Problem::from),
+            Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "it failed".to_owned())),
+        }
+    }
+}
+
+/// The page and the API.
+pub(super) fn router(api: Api, rules: Guard) -> Router {
+    let routes = Router::new()
+        .route("/status", get(status))
+        .route("/fields", get(fields))
+        .route("/values", get(values))
+        .route("/traces", get(traces))
+        .route("/traces/{trace_id}", get(trace))
+        .route("/sessions", get(sessions))
+        .route("/sessions/{id}", get(session))
+        .route("/chart", get(chart))
+        .route("/comments", get(comments))
+        .route("/waiting", get(waiting))
+        .route("/dataset", get(dataset))
+        .route("/export/{view}", get(export::export))
+        .route("/events", get(events::events))
+        .fallback(unknown);
+    Router::new()
+        .nest("/api/v1", routes)
+        .route("/api", get(page::documentation))
+        .fallback(page::file)
+        .method_not_allowed_fallback(not_allowed)
+        .with_state(api)
+        .layer(middleware::from_fn_with_state(rules, guard))
+        .layer(middleware::from_fn(harden))
+}
+
+/// An error as the API writes it.
+struct Problem {
+    status: StatusCode,
+    reason: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, reason: String) -> Self {
+        Self { status, reason }
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let status = match &error {
+            Error::Asked(_) => StatusCode::BAD_REQUEST,
+            Error::TooLong => StatusCode::SERVICE_UNAVAILABLE,
+            Error::Damaged(_) | Error::Sqlite(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = json(&serde_json::json!({ "error": self.reason }));
+        *response.status_mut() = self.status;
+        response
+    }
+}
+
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => {
+            let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+            (headers, bytes).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(), // of maps with text keys: never
+    }
+}
+
+/// What every answer says to browsers.
+async fn harden(request: Request, next: Next) -> Response {
+    let mut response = if request.uri().to_string().len() > LONGEST_URI {
+        StatusCode::URI_TOO_LONG.into_response()
+    } else {
+        next.run(request).await
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("cross-origin-opener-policy", "same-origin"),
+    ] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    headers
+        .entry(http::header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    response
+}
+
+async fn unknown() -> Response {
+    Problem::new(StatusCode::NOT_FOUND, "there is no such endpoint: see /api".to_owned())
+        .into_response()
+}
+
+async fn not_allowed() -> Response {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "everything here is read by GET".to_owned())
+        .into_response()
+}
+
+/// Reads the parameters of a request, all of them, or says what is wrong.
+macro_rules! read {
+    ($query:expr, |$params:ident| $read:expr) => {{
+        let read = |query: Option<String>| -> params::Result<_> {
+            let mut params = Params::parse(query.as_deref().unwrap_or_default())?;
+            let $params = &mut params;
+            let read = $read;
+            params.finish()?;
+            Ok(read)
+        };
+        match read($query) {
+            Ok(read) => read,
+            Err(error) => return Problem::new(StatusCode::BAD_REQUEST, error).into_response(),
+        }
+    }};
+}
+
+async fn status(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
+    read!(query, |_params| ());
+    let retention = api.retention;
+    api.ask(move |store| {
+        let status = serde_json::to_value(store.status()?);
+        let mut status = status.map_err(|error| Error::Damaged(error.to_string()))?;
+        status["keep_days"] = retention.age.map(|age| age.as_secs() / 86_400).into();
+        status["keep_bytes"] = retention.bytes.into();
+        Ok(status)
+    })
+    .await
+}
+
+async fn fields(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
+    let (search, limit) = read!(query, |params| {
+        (params.one("search")?.unwrap_or_default(), params.limit(100, 1_000)?)
+    });
+    api.ask(move |store| store.fields(&search, limit)).await
+}
+
+async fn values(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
+    let (field, search, narrow, limit) = read!(query, |params| {
+        (
+            params.required("field")?,
+            params.one("search")?.unwrap_or_default(),
+            params.narrow()?,
+            params.limit(50, 500)?,
+        )
+    });
+    api.ask(move |store| store.values(&field, &search, &narrow, limit)).await
+}
+
+async fn traces(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
+    let query = read!(query, |params| params.traces()?);
+    api.ask(move |store| store.traces(&query)).await
+}
+
+async fn trace(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    read!(query, |_params| ());
+    let Some(id) = super::store::sqlite::trace_id_of(&id) else {
+        let reason = "a trace id has 32 hexadecimal digits".to_owned();
+        return Problem::new(StatusCode::BAD_REQUEST, reason).into_response();
+    };
+    api.find(move |store| store.trace(id)).await
+}
+
+async fn sessions(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
+    let (narrow, page) = read!(query, |params| (params.narrow()?, params.page()?));
+    api.ask(move |store| store.sessions(&narrow, &page)).await
+}
+
+async fn session(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    read!(query, |_params| ());
+    api.find(move |store| store.session(&id)).await
+}
+
+async fn chart(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
+    let query = read!(query, |params| params.chart()?);
+    api.ask(move |store| store.chart(&query)).await
+}
+
+async fn comments(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
+    let (field, search, narrow, page) = read!(query, |params| {
+        (
+            params.one("field")?.unwrap_or_else(|| COMMENT.to_owned()),
+            params.one("search")?.unwrap_or_default(),
+            params.narrow()?,
+            params.page()?,
+        )
+    });
+    api.ask(move |store| store.comments(&field, &search, &narrow, &page)).await
+}
+
+async fn waiting(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
+    let page = read!(query, |params| params.page()?);
+    api.ask(move |store| store.waiting(&page)).await
+}
+
+async fn dataset(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
+    let (narrow, page) = read!(query, |params| (params.narrow()?, params.page()?));
+    api.ask(move |store| store.dataset(&narrow, &page)).await
+}
+
+/// Reads a query string in every way it can be read. For fuzzing.
+pub(super) fn read_in_every_way(query: &str) {
+    let Ok(_) = Params::parse(query) else { return };
+    let params = || Params::parse(query).unwrap_or_default();
+    let _ = params().traces();
+    let _ = params().chart();
+    let _ = params().page();
+    for view in ["traces", "sessions", "comments", "dataset", "chart"] {
+        let _ = View::parse(view, &mut params());
+    }
+    let _ = Format::parse(&mut params());
+    if let Ok(narrow) = params().narrow() {
+        let again: Result<super::query::filter::Filter, _> = narrow.filter.to_string().parse();
+        assert_eq!(again.as_ref(), Ok(&narrow.filter), "a filter is read as it is written");
+    }
+}

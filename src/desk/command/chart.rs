@@ -1,0 +1,167 @@
+//! `feedback-desk chart`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use lexopt::{Parser, ValueExt};
+use serde_json::Value as Json;
+
+use super::{Done, Failure, print};
+use crate::desk::api::params::Params;
+use crate::desk::api::{csv_line, table};
+use crate::desk::store::Store;
+use crate::desk::store::sqlite::Sqlite;
+use crate::desk::store::view::{Chart, Part};
+
+/// On the command line one may wait longer than on a page.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// The flags, as the parameters of the API they are.
+#[derive(Debug, Default)]
+pub(super) struct ChartCommand {
+    pub(super) field: Option<String>,
+    query: String,
+    format: Option<String>,
+}
+
+impl ChartCommand {
+    /// Reads one flag, if it is known.
+    pub(super) fn flag(&mut self, name: &str, parser: &mut Parser) -> Result<bool, Failure> {
+        let parameter = match name {
+            "measure" | "group" | "top" | "filter" | "from" | "to" | "time" | "tz" | "compare" => {
+                name
+            }
+            "by" => "bucket",
+            "format" => {
+                self.format = Some(parser.value()?.string()?);
+                return Ok(true);
+            }
+            _ => return Ok(false),
+        };
+        let value = parser.value()?.string()?;
+        let _ = write!(self.query, "&{parameter}={}", encoded(&value)); // a String takes all
+        Ok(true)
+    }
+
+    pub(super) fn run(self, store: &Path) -> Done {
+        let Some(field) = self.field else {
+            return Err(Failure::Usage("chart takes a field, as in feedback.rating".to_owned()));
+        };
+        let query = format!("field={}{}", encoded(&field), self.query);
+        let mut params = Params::parse(&query).map_err(Failure::Usage)?;
+        let query = params.chart().map_err(Failure::Usage)?;
+        params.finish().map_err(Failure::Usage)?;
+        let store = open(store)?;
+        let chart = store.chart(&query).map_err(Failure::failed)?;
+        let text = match self.format.as_deref() {
+            None | Some("table") => as_table(&chart),
+            Some("csv") => as_csv(&chart),
+            Some("json") => serde_json::to_string_pretty(&chart).map_err(Failure::failed)? + "\n",
+            Some(other) => {
+                return Err(Failure::Usage(format!(
+                    "--format is table, csv or json, not `{other}`"
+                )));
+            }
+        };
+        print(&text)?;
+        said(&chart.part, &chart);
+        if let Some(compared) = &chart.compare {
+            eprint!("{}: ", compared.with);
+            said(&compared.part, &chart);
+        }
+        Ok(())
+    }
+}
+
+/// Opens a file to read it.
+pub(super) fn open(path: &Path) -> Result<Sqlite, Failure> {
+    let name = path.display();
+    if !path.exists() {
+        return Err(Failure::Failed(format!("there is no {name}: say which file with --store")));
+    }
+    Sqlite::existing(path, LONGEST).map_err(|error| Failure::Failed(format!("{name}: {error}")))
+}
+
+/// How many values there are.
+fn said(part: &Part, chart: &Chart) {
+    let mut text = format!("{} values of type {}", part.values, chart.kind.name());
+    for (kind, count) in &part.left_out {
+        let _ = write!(text, ", {count} of type {kind} left out");
+    }
+    eprintln!("{text}");
+}
+
+fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+fn as_csv(chart: &Chart) -> String {
+    let (columns, rows) = table(chart);
+    let mut text = csv_line(columns.iter().cloned());
+    for row in rows {
+        text += &csv_line(columns.iter().map(|column| match row.get(column) {
+            Some(Json::String(text)) => text.clone(),
+            Some(Json::Null) | None => String::new(),
+            Some(value) => value.to_string(),
+        }));
+    }
+    text
+}
+
+/// Columns of one width, figures to the right.
+fn as_table(chart: &Chart) -> String {
+    let (mut columns, rows) = table(chart);
+    // A column that says nothing is left out.
+    columns.retain(|column| {
+        let is_said = |row: &serde_json::Map<String, Json>| {
+            !matches!(row.get(column), None | Some(Json::Null)) && row[column] != ""
+        };
+        chart.measures.contains(column)
+            || rows.iter().any(is_said)
+            || (column == "group" && !chart.part.groups.is_empty())
+    });
+    let shown = |row: &serde_json::Map<String, Json>, column: &String| match row.get(column) {
+        Some(Json::String(text)) => text.clone(),
+        Some(Json::Number(number)) => figure(number.as_f64().unwrap_or(f64::NAN)),
+        Some(Json::Null) if column == "group" => "(none)".to_owned(),
+        _ => String::new(),
+    };
+    let mut lines = vec![columns.clone()];
+    lines.extend(rows.iter().map(|row| columns.iter().map(|column| shown(row, column)).collect()));
+    let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..columns.len()).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let cells = line.iter().enumerate().map(|(at, cell)| {
+            let (cell, width) = (printable(cell), widths[at]);
+            if chart.measures.contains(&columns[at]) {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:<width$}")
+            }
+        });
+        let cells: Vec<_> = cells.collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Whole numbers as such, others to three places.
+fn figure(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.3}") }
+}
+
+/// A terminal obeys control characters, and these texts are foreign.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

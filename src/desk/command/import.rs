@@ -1,0 +1,113 @@
+//! `feedback-desk import`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::{Done, Failure, print};
+use crate::collector::receive::http::{Format, decode};
+use crate::desk::store::Store;
+use crate::desk::store::batch::Batch;
+use crate::desk::store::sqlite::{Retention, Sqlite, Writer};
+
+/// A line that is longer is no request: the receiver takes no more either.
+const LONGEST: u64 = 64 << 20;
+/// Requests on their way to the file.
+const AT_ONCE: usize = 64;
+
+/// What became of the lines of all files.
+#[derive(Debug, Default)]
+struct Tally {
+    lines: u64,
+    seen: u64,
+    refused: u64,
+}
+
+/// Reads files into a store.
+pub(super) fn import(store: &Path, inputs: &[impl AsRef<Path>]) -> Done {
+    let writer = Writer::start(store, Retention::default())
+        .map_err(|error| Failure::Failed(format!("{}: {error}", store.display())))?;
+    let writer = Arc::new(writer);
+    let reader = Sqlite::new(store, Duration::from_secs(60));
+    let count = || reader.status().map(|status| status.spans).map_err(Failure::failed);
+    let before = count()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    let mut tally = Tally::default();
+    for input in inputs {
+        let input = input.as_ref();
+        let failed =
+            |error: std::io::Error| Failure::Failed(format!("{}: {error}", input.display()));
+        if input == Path::new("-") {
+            lines(std::io::stdin().lock(), input, &writer, &runtime, &mut tally)?;
+        } else {
+            let file = BufReader::new(File::open(input).map_err(failed)?);
+            lines(file, input, &writer, &runtime, &mut tally)?;
+        }
+    }
+    let new = count()? - before;
+    print(&format!(
+        "{} spans read, {new} of them new, from {} requests\n",
+        tally.seen, tally.lines
+    ))?;
+    match tally.refused {
+        0 => Ok(()),
+        refused => Err(Failure::Failed(format!("{refused} lines could not be read"))),
+    }
+}
+
+fn lines(
+    mut reader: impl BufRead,
+    input: &Path,
+    writer: &Arc<Writer>,
+    runtime: &tokio::runtime::Runtime,
+    tally: &mut Tally,
+) -> Done {
+    let failed = |error: std::io::Error| Failure::Failed(format!("{}: {error}", input.display()));
+    let mut number = 0_u64;
+    loop {
+        // Several at once, so that they share a transaction.
+        let mut batches = Vec::new();
+        let mut is_end = false;
+        while batches.len() < AT_ONCE && !is_end {
+            let mut line = Vec::new();
+            let read =
+                reader.by_ref().take(LONGEST).read_until(b'\n', &mut line).map_err(failed)?;
+            is_end = read == 0;
+            number += 1;
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let decoded = decode(Some(Format::Json), None, line.trim_ascii()).and_then(Batch::of);
+            match decoded {
+                Ok(batch) => batches.push(batch),
+                Err(refusal) => {
+                    eprintln!("{}:{number}: {refusal}", input.display());
+                    tally.refused += 1;
+                }
+            }
+        }
+        tally.lines += batches.len() as u64;
+        tally.seen += batches.iter().map(|batch| batch.spans.len() as u64).sum::<u64>();
+        runtime.block_on(async {
+            let mut writes = JoinSet::new();
+            for batch in batches {
+                let writer = Arc::clone(writer);
+                writes.spawn(async move { writer.write(batch).await });
+            }
+            while let Some(written) = writes.join_next().await {
+                written.map_err(Failure::failed)?.map_err(Failure::failed)?;
+            }
+            Ok::<(), Failure>(())
+        })?;
+        if is_end {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The command line. Everything it can do is in its help; nothing is guessed.
+
+mod chart;
+mod help;
+mod import;
+mod tail;
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+use super::options::{GRPC_PORT, HTTP_PORT, PAGE_PORT, STORE};
+use super::{Desk, Options};
+use chart::ChartCommand;
+
+/// How a command ends that doesn't succeed: what to print, and the exit code.
+#[derive(Debug)]
+enum Failure {
+    /// The command line is wrong.
+    Usage(String),
+    /// It was right, and did not work.
+    Failed(String),
+    /// Whoever reads the output has stopped, as `head` does.
+    Closed,
+}
+
+impl Failure {
+    fn failed(error: impl Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+
+    fn write(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            Self::Closed
+        } else {
+            Self::Failed(error.to_string())
+        }
+    }
+}
+
+impl From<lexopt::Error> for Failure {
+    fn from(error: lexopt::Error) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+type Done = Result<(), Failure>;
+
+/// Does what a command line says, its first word being the name of the program. Returns when it is
+/// done, which for the desk itself is when it is told to stop by Ctrl-C or SIGTERM.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match command(Parser::from_iter(arguments)) {
+        Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
+        Err(Failure::Failed(error)) => {
+            eprintln!("feedback-desk: {error}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Usage(error)) => {
+            eprintln!("feedback-desk: {error}\nSee feedback-desk --help.");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn command(mut parser: Parser) -> Done {
+    let mut desk = Flags::default();
+    loop {
+        match parser.next()? {
+            None => return serve(desk.options()?),
+            Some(Arg::Value(command)) => {
+                if desk.is_touched {
+                    return Err(Failure::Usage("flags go behind the command".to_owned()));
+                }
+                return match command.to_str() {
+                    Some("chart") => chart(parser),
+                    Some("tail") => tail(parser),
+                    Some("import") => import(parser),
+                    Some("help") => print(help::HELP),
+                    _ => Err(Failure::Usage(format!(
+                        "there is no command `{}`: there are chart, tail and import",
+                        command.to_string_lossy()
+                    ))),
+                };
+            }
+            Some(Arg::Short('h') | Arg::Long("help")) => return print(help::HELP),
+            Some(Arg::Short('V') | Arg::Long("version")) => {
+                return print(concat!("feedback-desk ", env!("CARGO_PKG_VERSION"), "\n"));
+            }
+            Some(Arg::Long(name)) => {
+                let name = name.to_owned();
+                if !desk.flag(&name, &mut parser)? {
+                    return Err(Arg::Long(&name).unexpected().into());
+                }
+            }
+            Some(other) => return Err(other.unexpected().into()),
+        }
+    }
+}
+
+/// The flags of the desk itself.
+#[derive(Debug, Default)]
+struct Flags {
+    store: Option<PathBuf>,
+    listen: Option<IpAddr>,
+    grpc_port: Option<u16>,
+    http_port: Option<u16>,
+    port: Option<u16>,
+    token: Option<String>,
+    keep_days: Option<u64>,
+    keep_bytes: Option<u64>,
+    is_touched: bool,
+}
+
+impl Flags {
+    /// Reads one flag, if it is known.
+    fn flag(&mut self, name: &str, parser: &mut Parser) -> Result<bool, Failure> {
+        self.is_touched = true;
+        match name {
+            "store" => self.store = Some(parser.value()?.into()),
+            "listen" => self.listen = Some(parser.value()?.parse()?),
+            "grpc-port" => self.grpc_port = Some(parser.value()?.parse()?),
+            "http-port" => self.http_port = Some(parser.value()?.parse()?),
+            "port" => self.port = Some(parser.value()?.parse()?),
+            "token" => self.token = Some(parser.value()?.string()?),
+            "keep-days" => self.keep_days = Some(parser.value()?.parse()?),
+            "keep-bytes" => self.keep_bytes = Some(parser.value()?.parse_with(bytes)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn options(self) -> Result<Options, Failure> {
+        let or = |flag: Option<u16>, name: &str, default: u16| -> Result<u16, Failure> {
+            Ok(match flag {
+                Some(port) => port,
+                None => environment(name, |text| text.parse().ok())?.unwrap_or(default),
+            })
+        };
+        let grpc = or(self.grpc_port, "FEEDBACK_DESK_GRPC_PORT", GRPC_PORT)?;
+        let http = or(self.http_port, "FEEDBACK_DESK_HTTP_PORT", HTTP_PORT)?;
+        let page = or(self.port, "FEEDBACK_DESK_PORT", PAGE_PORT)?;
+        let mut options = Options::new(store(self.store)).with_ports(grpc, http, page);
+        let listen = match self.listen {
+            Some(listen) => Some(listen),
+            None => environment("FEEDBACK_DESK_LISTEN", |text| text.parse().ok())?,
+        };
+        if let Some(listen) = listen {
+            options = options.with_listen(listen);
+        }
+        let token = match self.token {
+            Some(token) => Some(token),
+            None => environment("FEEDBACK_DESK_TOKEN", |text| Some(text.to_owned()))?,
+        };
+        if let Some(token) = token {
+            options = options.with_token(token);
+        }
+        let days = match self.keep_days {
+            Some(days) => Some(days),
+            None => environment("FEEDBACK_DESK_KEEP_DAYS", |text| text.parse().ok())?,
+        };
+        if let Some(days) = days {
+            options = options.with_max_age(Duration::from_secs(days.saturating_mul(86_400)));
+        }
+        let most = match self.keep_bytes {
+            Some(most) => Some(most),
+            None => environment("FEEDBACK_DESK_KEEP_BYTES", |text| bytes(text).ok())?,
+        };
+        if let Some(most) = most {
+            options = options.with_max_bytes(most);
+        }
+        Ok(options)
+    }
+}
+
+/// The file, as told, by the environment, or the one in this directory.
+fn store(flag: Option<PathBuf>) -> PathBuf {
+    let of_environment = || std::env::var_os("FEEDBACK_DESK_STORE").filter(|path| !path.is_empty());
+    flag.or_else(|| of_environment().map(PathBuf::from)).unwrap_or_else(|| PathBuf::from(STORE))
+}
+
+/// A variable, if it is set to anything.
+fn environment<T>(name: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Failure> {
+    let Some(text) = std::env::var_os(name).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let parsed = text.to_str().and_then(parse);
+    parsed.map(Some).ok_or_else(|| {
+        Failure::Usage(format!("{name}: `{}` is no value for it", text.to_string_lossy()))
+    })
+}
+
+/// `500MB`, `10GiB`, or a plain number.
+fn bytes(text: &str) -> Result<u64, String> {
+    let units = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000_u64),
+    ];
+    let found =
+        units.into_iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)));
+    let (number, factor) = found.unwrap_or((text, 1));
+    let number: u64 =
+        number.trim().parse().map_err(|_| "write 500MB, 10GiB or bytes".to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
+}
+
+fn serve(options: Options) -> Done {
+    let store = options.store.display().to_string();
+    let desk = Desk::start(options).map_err(Failure::failed)?;
+    print(&format!(
+        "feedback-desk {}\n  page and API    {}\n  OTLP over gRPC  {}\n  OTLP over HTTP  {}\n  \
+         store           {store}\nCtrl-C stops it.\n",
+        env!("CARGO_PKG_VERSION"),
+        desk.address(),
+        desk.endpoint(),
+        desk.http_endpoint(),
+    ))?;
+    wait_for_the_end().map_err(Failure::failed)?;
+    drop(desk);
+    Ok(())
+}
+
+/// Ctrl-C, or what a service manager sends.
+fn wait_for_the_end() -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminated = std::pin::pin!(terminate.recv());
+            let mut interrupted = std::pin::pin!(interrupt.recv());
+            std::future::poll_fn(|cx| {
+                if terminated.as_mut().poll(cx).is_ready() {
+                    return std::task::Poll::Ready(());
+                }
+                interrupted.as_mut().poll(cx).map(drop)
+            })
+            .await;
+            Ok(())
+        }
+        #[cfg(not(unix))]
+        tokio::signal::ctrl_c().await
+    })
+}
+
+fn chart(mut parser: Parser) -> Done {
+    let mut chart = ChartCommand::default();
+    let mut file = None;
+    loop {
+        match parser.next()? {
+            None => return chart.run(&store(file)),
+            Some(Arg::Short('h') | Arg::Long("help")) => return print(help::CHART),
+            Some(Arg::Long("store")) => file = Some(parser.value()?.into()),
+            Some(Arg::Long(name)) => {
+                let name = name.to_owned();
+                if !chart.flag(&name, &mut parser)? {
+                    return Err(Arg::Long(&name).unexpected().into());
+                }
+            }
+            Some(Arg::Value(field)) if chart.field.is_none() => {
+                chart.field = Some(field.string()?);
+            }
+            Some(other) => return Err(other.unexpected().into()),
+        }
+    }
+}
+
+fn tail(mut parser: Parser) -> Done {
+    let (mut file, mut is_json, mut is_all) = (None, false, false);
+    loop {
+        match parser.next()? {
+            None => return tail::tail(&store(file), is_json, is_all),
+            Some(Arg::Short('h') | Arg::Long("help")) => return print(help::TAIL),
+            Some(Arg::Long("store")) => file = Some(parser.value()?.into()),
+            Some(Arg::Long("json")) => is_json = true,
+            Some(Arg::Long("all")) => is_all = true,
+            Some(other) => return Err(other.unexpected().into()),
+        }
+    }
+}
+
+fn import(mut parser: Parser) -> Done {
+    let (mut file, mut inputs) = (None, Vec::new());
+    loop {
+        match parser.next()? {
+            None if inputs.is_empty() => {
+                return Err(Failure::Usage("import takes a file, or - for its input".to_owned()));
+            }
+            None => return import::import(&store(file), &inputs),
+            Some(Arg::Short('h') | Arg::Long("help")) => return print(help::IMPORT),
+            Some(Arg::Long("store")) => file = Some(parser.value()?.into()),
+            Some(Arg::Value(input)) => inputs.push(PathBuf::from(input)),
+            Some(other) => return Err(other.unexpected().into()),
+        }
+    }
+}
+
+fn print(text: &str) -> Done {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::write)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        assert_eq!(bytes("500MB"), Ok(500_000_000));
+        assert_eq!(bytes("10 GiB"), Ok(10 << 30));
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert!(bytes("much").is_err());
+        assert!(bytes("99999999TiB").is_err());
+    }
+}

@@ -1,0 +1,49 @@
+//! From the receiver to the store: a request is answered when its spans are in the file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+
+use super::store::batch::Batch;
+use super::store::sqlite::Writer;
+use crate::collector::Answer;
+use crate::collector::receive::refusal::{Kind, Refusal};
+use crate::collector::receive::{Head, Intake};
+
+/// A sender is told to come back before it gives up by itself, which most do after ten seconds.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Writes what the receiver has read.
+#[derive(Debug)]
+pub(super) struct Desk {
+    writer: Arc<Writer>,
+}
+
+impl Desk {
+    pub(super) fn new(writer: Arc<Writer>) -> Self {
+        Self { writer }
+    }
+}
+
+impl Intake for Desk {
+    async fn receive(
+        &self,
+        _: Head,
+        decoded: Result<ExportTraceServiceRequest, Refusal>,
+    ) -> Result<Answer, Refusal> {
+        let batch = Batch::of(decoded?)?;
+        if batch.spans.is_empty() {
+            return Ok(Answer::Accept);
+        }
+        let unavailable = |reason: String| Refusal::new(Kind::Unavailable, reason);
+        match tokio::time::timeout(PATIENCE, self.writer.write(batch)).await {
+            Ok(Ok(_)) => Ok(Answer::Accept),
+            Ok(Err(refused)) => Err(unavailable(refused.to_string())),
+            // It may still be written. Sent again it is the same.
+            Err(_) => Err(unavailable("more arrives than can be written".to_owned())),
+        }
+    }
+
+    fn note(&self, _: Head, _: &Refusal) {}
+}

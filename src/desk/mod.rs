@@ -1,0 +1,233 @@
+//! The desk: keeps spans, shows what was said about them, and charts any field of it.
+//!
+//! It is what the binary `feedback-desk` runs: [`run`] is all of it. [`Desk`] is the same inside
+//! another program, for tests.
+//!
+//! ```
+//! use tracing_feedback::desk::{Desk, Options};
+//! # let directory = std::env::temp_dir().join(format!("desk-doc-{}", std::process::id()));
+//! # std::fs::create_dir_all(&directory)?;
+//!
+//! let desk = Desk::start(Options::new(directory.join("desk.sqlite")).with_any_ports())?;
+//! // … send spans to `desk.endpoint()`, look at `desk.address()` …
+//! assert!(desk.endpoint().starts_with("http://127.0.0.1:"));
+//! # drop(desk);
+//! # std::fs::remove_dir_all(&directory)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The folder
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `intake` | from the receiver to the store, acknowledged after the commit |
+//! | `store` | where spans are kept and asked for; `store::sqlite` is the one of one machine |
+//! | `query` | what can be asked: filters, time, measures |
+//! | `api` | JSON over HTTP, documented in `api/API.md`; safety of the port |
+//! | `page` | the files a browser gets |
+//! | `serve` | ports and connections |
+//! | `options` | flags and environment |
+//! | `command` | the command line: `chart`, `tail`, `import` |
+//!
+//! ```text
+//! collector::receive ─► intake ─► store (fold) ─► api ─► page
+//!                                       └───────► command
+//! ```
+//!
+//! Nothing is sent anywhere.
+
+mod api;
+mod command;
+mod intake;
+mod options;
+mod query;
+mod serve;
+mod store;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{fmt, io, thread};
+
+use axum::middleware;
+use tokio::sync::oneshot;
+
+pub use command::run;
+pub use options::Options;
+
+use crate::collector::receive::{grpc, http};
+use crate::quiet;
+use api::Api;
+use api::guard::{Guard, guard};
+use store::sqlite::{OpenError, Sqlite, Writer};
+
+/// A query of a page that takes longer than this ends with an error.
+const LONGEST_QUERY: Duration = Duration::from_secs(20);
+
+/// A running desk. Dropping it stops it, after what has arrived is written.
+pub struct Desk {
+    addresses: Addresses,
+    /// Its end is the sign to stop.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Addresses {
+    grpc: SocketAddr,
+    http: SocketAddr,
+    page: SocketAddr,
+}
+
+/// Why a desk does not start. Displayed, it says what to do instead.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+#[non_exhaustive]
+pub struct StartError(String);
+
+impl StartError {
+    fn of(error: impl fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Desk {
+    /// Starts a desk. When this returns, all three ports can be connected to.
+    ///
+    /// # Errors
+    ///
+    /// A port is taken, the file can't be opened or is none of a desk, or the ports would be open to
+    /// other machines without a token.
+    pub fn start(options: Options) -> Result<Self, StartError> {
+        let is_local = options.listen.is_loopback();
+        if !is_local && options.token.is_none() {
+            return Err(StartError(format!(
+                "{} can be reached from other machines: choose a token with --token or \
+                 FEEDBACK_DESK_TOKEN, or listen on 127.0.0.1",
+                options.listen
+            )));
+        }
+        if let Some(token) = &options.token
+            && (token.is_empty() || !token.bytes().all(is_of_token))
+        {
+            return Err(StartError(
+                "a token is made of letters, digits, `-`, `.`, `_` and `~`".to_owned(),
+            ));
+        }
+        let bind = |port, what, flag| serve::bind(options.listen, port, what, flag);
+        let [grpc_port, http_port, page_port] = options.ports;
+        let grpc = bind(grpc_port, "OTLP over gRPC", "grpc-port").map_err(StartError::of)?;
+        let http = bind(http_port, "OTLP over HTTP", "http-port").map_err(StartError::of)?;
+        let page = bind(page_port, "the page", "port").map_err(StartError::of)?;
+        let address =
+            |listener: &std::net::TcpListener| listener.local_addr().map_err(StartError::of);
+        let addresses =
+            Addresses { grpc: address(&grpc)?, http: address(&http)?, page: address(&page)? };
+        let writer = Writer::start(&options.store, options.retention)
+            .map_err(|error| about_file(&options, &error))?;
+        let (stop, stopped) = oneshot::channel();
+        let (ready, started) = mpsc::channel();
+        let work = move || {
+            quiet::mark_this_thread();
+            let serving = Serving { listeners: [grpc, http, page], writer, is_local, options };
+            serving.run(&ready, stopped);
+        };
+        let thread = thread::Builder::new()
+            .name("feedback-desk".into())
+            .spawn(work)
+            .map_err(StartError::of)?;
+        started.recv().map_err(StartError::of)?.map_err(StartError::of)?;
+        Ok(Self { addresses, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where to send OTLP over gRPC: `http://127.0.0.1:4317`, unless told otherwise.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.addresses.grpc)
+    }
+
+    /// Where to send OTLP over HTTP: `http://127.0.0.1:4318`, unless told otherwise.
+    pub fn http_endpoint(&self) -> String {
+        format!("http://{}", self.addresses.http)
+    }
+
+    /// Where the page and the API are: `http://127.0.0.1:4320`, unless told otherwise.
+    pub fn address(&self) -> String {
+        format!("http://{}", self.addresses.page)
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // it doesn't panic, and if it did, it would have said so
+        }
+    }
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+fn is_of_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
+fn about_file(options: &Options, error: &OpenError) -> StartError {
+    StartError(format!("{}: {error}", options.store.display()))
+}
+
+/// What the thread of a desk does.
+struct Serving {
+    listeners: [std::net::TcpListener; 3],
+    writer: Writer,
+    is_local: bool,
+    options: Options,
+}
+
+impl Serving {
+    fn run(self, ready: &mpsc::Sender<io::Result<()>>, stopped: oneshot::Receiver<()>) {
+        let Self { listeners: [grpc, http, page], writer, is_local, options } = self;
+        // Made and dropped on this thread, because a runtime may not be dropped inside another.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("feedback-desk")
+            .on_thread_start(quiet::mark_this_thread)
+            .enable_all()
+            .build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        let writer = Arc::new(writer);
+        let rules = Guard::new(is_local, options.token.as_deref());
+        let store = Arc::new(Sqlite::new(&options.store, LONGEST_QUERY));
+        let api = Api::new(store, writer.changes(), options.retention);
+        let intake = Arc::new(intake::Desk::new(Arc::clone(&writer)));
+        let guarded = |router: axum::Router| {
+            serve::bounded(router).layer(middleware::from_fn_with_state(rules.clone(), guard))
+        };
+        let routers = [guarded(grpc::router(Arc::clone(&intake))), guarded(http::router(intake))];
+        let [of_grpc, of_http] = routers;
+        let of_page = api::router(api, rules.clone());
+        runtime.block_on(async {
+            tokio::spawn(serve::serve(grpc, of_grpc));
+            tokio::spawn(serve::serve(http, of_http));
+            tokio::spawn(serve::serve(page, of_page));
+            let _ = ready.send(Ok(()));
+            let _ = stopped.await; // an error: the desk is gone, which means the same
+        });
+        // What is being read ends with its connection; what waits to be written is written.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        drop(writer);
+    }
+}
+
+/// For the fuzz targets of this repository. No part of the API: it may change in any release.
+#[doc(hidden)]
+pub fn __read_query(query: &str) {
+    api::read_in_every_way(query);
+}

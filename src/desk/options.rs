@@ -1,0 +1,84 @@
+//! How a desk is told what to do: flags, then the environment, then defaults.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::store::sqlite::Retention;
+
+pub(super) const STORE: &str = "feedback-desk.sqlite";
+pub(super) const GRPC_PORT: u16 = 4317;
+pub(super) const HTTP_PORT: u16 = 4318;
+pub(super) const PAGE_PORT: u16 = 4320;
+
+/// What a desk is told.
+///
+/// | | default |
+/// | --- | --- |
+/// | [`with_ports`](Self::with_ports) | 4317 (OTLP over gRPC), 4318 (OTLP over HTTP), 4320 (page and API) |
+/// | [`with_listen`](Self::with_listen) | 127.0.0.1 |
+/// | [`with_token`](Self::with_token) | none is needed |
+/// | [`with_max_age`](Self::with_max_age) | kept for ever |
+/// | [`with_max_bytes`](Self::with_max_bytes) | no limit |
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(super) store: PathBuf,
+    pub(super) listen: IpAddr,
+    pub(super) ports: [u16; 3],
+    pub(super) token: Option<String>,
+    pub(super) retention: Retention,
+}
+
+impl Options {
+    /// For a desk that keeps its spans in this SQLite file, which is made if there is none.
+    pub fn new(store: impl Into<PathBuf>) -> Self {
+        Self {
+            store: store.into(),
+            listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ports: [GRPC_PORT, HTTP_PORT, PAGE_PORT],
+            token: None,
+            retention: Retention::default(),
+        }
+    }
+
+    /// The ports of OTLP over gRPC, of OTLP over HTTP, and of page and API. 0 is any that is free.
+    #[must_use]
+    pub fn with_ports(mut self, grpc: u16, http: u16, page: u16) -> Self {
+        self.ports = [grpc, http, page];
+        self
+    }
+
+    /// Ports that are free.
+    #[must_use]
+    pub fn with_any_ports(self) -> Self {
+        self.with_ports(0, 0, 0)
+    }
+
+    /// The address to listen on. One that other machines can reach needs a token.
+    #[must_use]
+    pub fn with_listen(mut self, address: IpAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// What everyone has to show who sends or asks, as `Authorization: Bearer TOKEN`.
+    #[must_use]
+    pub fn with_token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// Forgets traces of which nothing has been heard for so long.
+    #[must_use]
+    pub fn with_max_age(mut self, age: Duration) -> Self {
+        self.retention.age = Some(age);
+        self
+    }
+
+    /// Forgets the oldest traces when the file uses more, those with feedback last.
+    #[must_use]
+    pub fn with_max_bytes(mut self, bytes: u64) -> Self {
+        self.retention.bytes = Some(bytes);
+        self
+    }
+}

@@ -1,0 +1,92 @@
+//! A value of a field, where it stands.
+
+use serde::{Serialize, Serializer};
+
+/// A value of a field.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Datum<'d> {
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+    Text(&'d str),
+    /// What is measured nowhere: arrays, bytes, NaN; as text.
+    Other(&'d str),
+}
+
+/// What a field is measured by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Bool,
+    Number,
+    Text,
+    Other,
+}
+
+/// In the order in which a tie is decided.
+pub(crate) const KINDS: [Kind; 4] = [Kind::Bool, Kind::Number, Kind::Text, Kind::Other];
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::Number => "number",
+            Self::Text => "string",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl Datum<'_> {
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Bool(_) => Kind::Bool,
+            Self::Int(_) | Self::Double(_) => Kind::Number,
+            Self::Text(_) => Kind::Text,
+            Self::Other(_) => Kind::Other,
+        }
+    }
+
+    /// As a number to measure; a bool is 1 or 0.
+    pub(crate) fn number(self) -> Option<f64> {
+        match self {
+            Self::Bool(value) => Some(f64::from(u8::from(value))),
+            Self::Int(value) => Some(value as f64),
+            Self::Double(value) => Some(value),
+            Self::Text(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// As text to group by.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Bool(value) => value.to_string(),
+            Self::Int(value) => value.to_string(),
+            Self::Double(value) => value.to_string(),
+            Self::Text(text) | Self::Other(text) => text.to_owned(),
+        }
+    }
+}
+
+/// The greatest integer that every JSON reader keeps.
+const EXACT: i64 = (1 << 53) - 1;
+
+/// JSON. An integer that a reader might round is a string: exact beats chartable.
+impl Serialize for Datum<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match *self {
+            Self::Bool(value) => serializer.serialize_bool(value),
+            Self::Int(value) if (-EXACT..=EXACT).contains(&value) => {
+                serializer.serialize_i64(value)
+            }
+            Self::Int(value) => serializer.collect_str(&value),
+            Self::Double(value) => serializer.serialize_f64(value),
+            Self::Text(text) | Self::Other(text) => serializer.serialize_str(text),
+        }
+    }
+}

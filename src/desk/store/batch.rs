@@ -1,0 +1,252 @@
+//! What a store takes: spans as they came, sorted out so far that nothing has to be decoded while it
+//! writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{Span, Status};
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use crate::collector::receive::received::{self, Ids};
+use crate::collector::receive::refusal::Refusal;
+use crate::collector::receive::value::{Value, attributes};
+use crate::collector::role::is_in_namespace;
+use crate::collector::{ReceivedSpan, Role, Scope, Target};
+use crate::fold::Submission;
+
+/// The spans of one request.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) resources: Vec<NewResource>,
+    /// Name and version.
+    pub(crate) scopes: Vec<(String, String)>,
+    pub(crate) spans: Vec<NewSpan>,
+    /// About how much memory it holds.
+    pub(crate) bytes: usize,
+}
+
+/// A resource, however often it comes.
+#[derive(Debug)]
+pub(crate) struct NewResource {
+    /// Of its attributes in the order of their keys: the same resource is the same hash.
+    pub(crate) hash: [u8; 32],
+    /// An OTLP `Resource`.
+    pub(crate) body: Vec<u8>,
+    /// Its attributes as text, to look them up by.
+    pub(crate) texts: Vec<(String, String)>,
+}
+
+/// A span on its way into a store.
+#[derive(Debug)]
+pub(crate) struct NewSpan {
+    pub(crate) trace_id: [u8; 16],
+    pub(crate) span_id: u64,
+    /// 0 for a root.
+    pub(crate) parent_id: u64,
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    pub(crate) kind: i32,
+    pub(crate) is_error: bool,
+    pub(crate) name: String,
+    /// Positions in [`Batch`].
+    pub(crate) resource: usize,
+    pub(crate) scope: usize,
+    pub(crate) session: Option<String>,
+    /// It only brings feedback about another.
+    pub(crate) is_carrier: bool,
+    pub(crate) voice: Option<Voice>,
+    /// An OTLP `Span` without what stands in the other fields.
+    pub(crate) body: Vec<u8>,
+}
+
+/// What a span says, and about whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Voice {
+    /// `None`: it doesn't say about whom.
+    pub(crate) about: Option<Target>,
+    /// It is the target's own document, to which submissions are applied.
+    pub(crate) is_own: bool,
+    /// `time_unix_nano` of an own document is when its span ended, unless the span says better.
+    pub(crate) submission: Submission<Value>,
+}
+
+impl Batch {
+    /// Sorts out a request. Refused are ids that are none, with all that came with them.
+    pub(crate) fn of(request: ExportTraceServiceRequest) -> Result<Self, Refusal> {
+        let mut batch = Self::default();
+        for group in request.resource_spans {
+            let resource = batch.resources.len();
+            let (new, attributes) = NewResource::of(group.resource.unwrap_or_default());
+            batch.bytes += new.body.len() * 3;
+            batch.resources.push(new);
+            for group in group.scope_spans {
+                let scope = batch.scopes.len();
+                let (name, version) =
+                    group.scope.map(|scope| (scope.name, scope.version)).unwrap_or_default();
+                let shared = Arc::new(Scope { name: name.clone(), ..Scope::default() });
+                batch.scopes.push((name, version));
+                for span in group.spans {
+                    let span = NewSpan::of(span, resource, scope, (&attributes, &shared))?;
+                    batch.bytes += 256 + 2 * span.body.len();
+                    batch.spans.push(span);
+                }
+            }
+        }
+        Ok(batch)
+    }
+}
+
+impl NewResource {
+    fn of(mut resource: Resource) -> (Self, Arc<BTreeMap<String, Value>>) {
+        resource.attributes.sort_by(|a, b| a.key.cmp(&b.key));
+        resource.dropped_attributes_count = 0;
+        resource.entity_refs.clear();
+        let body = resource.encode_to_vec();
+        let attributes = attributes(resource.attributes).0;
+        let texts = attributes.iter().map(|(key, value)| (key.clone(), text(value))).collect();
+        (Self { hash: Sha256::digest(&body).into(), body, texts }, Arc::new(attributes))
+    }
+}
+
+impl NewSpan {
+    fn of(
+        mut span: Span,
+        resource: usize,
+        scope: usize,
+        shared: (&Arc<BTreeMap<String, Value>>, &Arc<Scope>),
+    ) -> Result<Self, Refusal> {
+        let speaks = span.attributes.iter().any(|pair| concerns_feedback(&pair.key));
+        let session = session_of(&span.attributes);
+        let (mut voice, mut is_carrier) = (None, false);
+        // A link with a broken id is refused like the span's own; few spans have any.
+        if speaks || !span.links.is_empty() {
+            let received = received::span(span.clone(), shared.0, shared.1)?;
+            is_carrier = received.is_carrier();
+            voice = Voice::of(&received);
+        }
+        let Ids { trace_id, span_id, parent_span_id } = received::ids(&span)?;
+        let is_error =
+            span.status.as_ref().is_some_and(|status| status.code == i32::from(StatusCode::Error));
+        if span.status.as_ref().is_some_and(|status| *status == Status::default()) {
+            span.status = None;
+        }
+        let start = nanos(span.start_time_unix_nano);
+        let end = nanos(span.end_time_unix_nano).max(start);
+        let kind = span.kind;
+        let name = std::mem::take(&mut span.name);
+        span.trace_id.clear();
+        span.span_id.clear();
+        span.parent_span_id.clear();
+        (span.start_time_unix_nano, span.end_time_unix_nano, span.kind) = (0, 0, 0);
+        Ok(Self {
+            trace_id: trace_id.to_bytes(),
+            span_id: u64::from_be_bytes(span_id.to_bytes()),
+            parent_id: u64::from_be_bytes(parent_span_id.to_bytes()),
+            start,
+            end,
+            kind,
+            is_error,
+            name,
+            resource,
+            scope,
+            session,
+            is_carrier,
+            voice,
+            body: span.encode_to_vec(),
+        })
+    }
+}
+
+impl Voice {
+    /// What a span says, if it says anything.
+    pub(crate) fn of(span: &ReceivedSpan) -> Option<Self> {
+        let mut submission = span.submission();
+        let role = span.role();
+        if role == Role::Own {
+            if submission.attributes.is_empty() {
+                return None;
+            }
+            if span.attribute("tracing_feedback.time_unix_nano").is_none() {
+                submission.time_unix_nano = span.end_time_unix_nano.max(span.start_time_unix_nano);
+            }
+        }
+        for (key, _) in &mut submission.attributes {
+            canonical(key);
+        }
+        submission.cleared.iter_mut().for_each(canonical);
+        let (about, is_own) = match role {
+            Role::Own => (Some(Target::Span(span.trace_id, span.span_id)), true),
+            Role::Submission(target) => (exists(&target).then_some(target), false),
+            Role::Adrift => (None, false),
+        };
+        Some(Self { about, is_own, submission })
+    }
+}
+
+/// A link may be without ids, and then it is about no one.
+fn exists(target: &Target) -> bool {
+    use opentelemetry::trace::{SpanId, TraceId};
+    match target {
+        Target::Span(trace, span) => *trace != TraceId::INVALID && *span != SpanId::INVALID,
+        Target::Trace(trace) => *trace != TraceId::INVALID,
+        Target::Session(_) => true,
+    }
+}
+
+/// HoneyHive's `honeyhive_feedback.rating` is the field `feedback.rating`.
+fn canonical(key: &mut String) {
+    const PREFIX: &str = "honeyhive_";
+    if key.strip_prefix(PREFIX).is_some_and(|rest| is_in_namespace(&format!("{rest}."))) {
+        key.drain(..PREFIX.len());
+    }
+}
+
+/// Whether an attribute has to do with feedback at all: most spans have none that does.
+fn concerns_feedback(key: &str) -> bool {
+    key.starts_with("tracing_feedback.") || is_in_namespace(key)
+}
+
+fn session_of(attributes: &[KeyValue]) -> Option<String> {
+    let last = attributes.iter().rev().find(|pair| pair.key == "session.id")?;
+    match last.value.as_ref()?.value.as_ref()? {
+        any_value::Value::StringValue(id) => Some(id.clone()),
+        _ => None,
+    }
+}
+
+/// A value as one compares it with text: strings without quotes.
+pub(crate) fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    }
+}
+
+/// SQLite's integers end in 2262.
+pub(crate) fn nanos(time: u64) -> i64 {
+    i64::try_from(time).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_taken_off_namespaces_only() {
+        for (key, expected) in [
+            ("honeyhive_feedback.rating", "feedback.rating"),
+            ("honeyhive_feedback", "feedback"),
+            ("honeyhive_other.x", "honeyhive_other.x"),
+            ("feedback.rating", "feedback.rating"),
+        ] {
+            let mut key = key.to_owned();
+            canonical(&mut key);
+            assert_eq!(key, expected);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Where spans are kept and asked for.
+//!
+//! [`Store`] is the seam: the API and the command line know nothing else. `sqlite` is the store of one
+//! machine; one that reads what other systems keep answers the same questions in the same [`view`]s.
+
+pub(crate) mod batch;
+pub(crate) mod sqlite;
+pub(crate) mod view;
+
+use super::query::{ChartQuery, Narrow, Page, TraceQuery};
+use view::{
+    Chart, CommentRow, DatasetRow, FieldRow, List, SaidRow, SessionRow, SessionView, Status,
+    TraceRow, TraceView, ValueRow, WaitingRow,
+};
+
+/// Why a question was not answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Error {
+    /// The question is at fault.
+    #[error("{0}")]
+    Asked(String),
+    /// It would have taken too long.
+    #[error("this takes too long: narrow the time range, or filter by fields of feedback only")]
+    TooLong,
+    /// What is stored can't be read.
+    #[error("stored data is damaged: {0}")]
+    Damaged(String),
+    /// SQLite says no.
+    #[error("{0}")]
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::OperationInterrupted) => Self::TooLong,
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+/// What the views ask. Every answer is of folded feedback, and of one state of the store.
+pub(crate) trait Store: Send + Sync {
+    fn status(&self) -> Result<Status, Error>;
+
+    /// Fields whose key contains a text, the most used first.
+    fn fields(&self, search: &str, limit: usize) -> Result<List<FieldRow>, Error>;
+
+    /// The values of a field, the most frequent first.
+    fn values(
+        &self,
+        field: &str,
+        search: &str,
+        narrow: &Narrow,
+        limit: usize,
+    ) -> Result<List<ValueRow>, Error>;
+
+    /// Traces, the latest first.
+    fn traces(&self, query: &TraceQuery) -> Result<List<TraceRow>, Error>;
+
+    fn trace(&self, trace_id: [u8; 16]) -> Result<Option<TraceView>, Error>;
+
+    /// Sessions, those heard of last first.
+    fn sessions(&self, narrow: &Narrow, page: &Page) -> Result<List<SessionRow>, Error>;
+
+    fn session(&self, id: &str) -> Result<Option<SessionView>, Error>;
+
+    fn chart(&self, query: &ChartQuery) -> Result<Chart, Error>;
+
+    /// Texts of a field that contain another, those given last first.
+    fn comments(
+        &self,
+        field: &str,
+        search: &str,
+        narrow: &Narrow,
+        page: &Page,
+    ) -> Result<List<CommentRow>, Error>;
+
+    /// Feedback whose target never came.
+    fn waiting(&self, page: &Page) -> Result<List<WaitingRow>, Error>;
+
+    /// Inputs, outputs, ground truths and feedback, side by side.
+    fn dataset(&self, narrow: &Narrow, page: &Page) -> Result<List<DatasetRow>, Error>;
+
+    /// What was said after another thing, in the order in which it arrived; without one, nothing but
+    /// where the end is.
+    fn said_after(&self, after: Option<i64>, limit: usize) -> Result<(Vec<SaidRow>, i64), Error>;
+}

@@ -1,0 +1,150 @@
+//! The store of one machine: one SQLite file, one thread that writes it, any number that read.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `schema` | the tables; migrations |
+//! | `writer` | the thread: several requests a transaction, answered after the commit |
+//! | `write` | one transaction: spans, traces, sessions, targets |
+//! | `refold` | from what spans say about a target to its leaves |
+//! | `retention` | forgetting, in small steps |
+//! | `stored` | spans and values out of their rows |
+//! | `read` | the answers to queries |
+//!
+//! What was committed survives the end of the process, however it ends. The state is a function of
+//! the set of spans: neither their order, nor how they were cut into requests, nor how often they came
+//! shows in any answer.
+
+mod read;
+mod refold;
+mod retention;
+mod schema;
+mod stored;
+#[cfg(test)]
+mod tests;
+mod write;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OpenFlags};
+
+pub(crate) use read::trace_id_of;
+pub(crate) use retention::Retention;
+pub(crate) use writer::{Notice, Writer};
+
+use super::Error;
+use crate::sync::lock;
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// How long a statement waits for another process that writes.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Steps of SQLite's machine between two looks at the clock.
+const STEPS: i32 = 10_000;
+/// Readers that are kept open while nobody reads.
+const SPARE_READERS: usize = 4;
+
+/// Why a file can't be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum OpenError {
+    /// It is somebody else's.
+    #[error("this SQLite file is not one of feedback-desk: choose another with --store")]
+    NotADesk,
+    /// A newer desk has written it.
+    #[error(
+        "the file was written by a newer feedback-desk (schema {found}, this one knows {known}): \
+         use that one; nothing was changed"
+    )]
+    Newer {
+        /// Its version.
+        found: i64,
+        /// The version of this code.
+        known: i64,
+    },
+    /// SQLite says no.
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// Opens a file for writing, a new one if there is none.
+pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(PATIENCE)?;
+    schema::check(&connection)?; // before anything is written
+    // Both only take effect in this order, and before there is a table.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // A commit survives the process. That it survives the machine takes a checkpoint, which syncs.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    connection.pragma_update(None, "cache_size", -(64 << 10))?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    schema::migrate(&mut connection)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(connection)
+}
+
+/// The reading side. Cheap to share.
+#[derive(Debug)]
+pub(crate) struct Sqlite {
+    path: PathBuf,
+    spare: Mutex<Vec<Connection>>,
+    /// A query that takes longer ends with an error.
+    limit: Duration,
+}
+
+impl Sqlite {
+    /// For a file that [`open`] has seen.
+    pub(crate) fn new(path: &Path, limit: Duration) -> Self {
+        Self { path: path.to_owned(), spare: Mutex::default(), limit }
+    }
+
+    /// For a file that must exist, and is not written.
+    pub(crate) fn existing(path: &Path, limit: Duration) -> Result<Self, OpenError> {
+        let store = Self::new(path, limit);
+        let connection = store.connect()?;
+        if schema::check(&connection)? != schema::VERSION {
+            drop(connection);
+            open(path)?; // an older one is brought up to date
+        }
+        Ok(store)
+    }
+
+    /// Looks at one state of the file: what is written meanwhile is not seen.
+    pub(super) fn read<T>(&self, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let spare = lock(&self.spare).pop();
+        let mut connection = match spare {
+            Some(connection) => connection,
+            None => self.connect()?,
+        };
+        let end = Instant::now() + self.limit;
+        connection.progress_handler(STEPS, Some(move || Instant::now() > end))?;
+        let found = {
+            let transaction = connection.unchecked_transaction()?;
+            let found = look(&transaction);
+            transaction.rollback()?;
+            found
+        };
+        let mut spare = lock(&self.spare);
+        if spare.len() < SPARE_READERS {
+            spare.push(connection);
+        }
+        found
+    }
+
+    fn connect(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE // what a reader of a WAL needs
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(PATIENCE)?;
+        connection.pragma_update(None, "query_only", true)?;
+        connection.pragma_update(None, "cache_size", -(32 << 10))?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(connection)
+    }
+}

@@ -1,0 +1,257 @@
+//! Charts: the values of a field over time, by group, as what they amount to.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rusqlite::Connection;
+
+use super::super::{Result, stored};
+use super::asked;
+use super::fields::{self, Field};
+use super::groups::{Group, Groups};
+use super::narrow::Narrowed;
+use crate::desk::query::datum::Kind;
+use crate::desk::query::filter::Filter;
+use crate::desk::query::measure::{self, Measure};
+use crate::desk::query::time::{Bucket, label, millis};
+use crate::desk::query::{ChartQuery, Clock, Compare, Range};
+use crate::desk::store::Error;
+use crate::desk::store::view::{Chart, Compared, Part, Series};
+
+/// More buckets than this are no chart.
+const MOST_BUCKETS: usize = 5_000;
+const VERSION: &str = "service.version";
+
+pub(super) fn chart(connection: &Connection, query: &ChartQuery) -> Result<Chart> {
+    let field = match Field::of(connection, &query.field)? {
+        Field::Leaf(field) => field,
+        _ => return asked(format!("`{}` is no field of what was said", query.field)),
+    };
+    // By all its values, so that a filter doesn't turn a chart into another.
+    let counts = match field {
+        Some(field) => fields::counts(connection, field)?,
+        None => [0; 4],
+    };
+    let kind = fields::main_kind(counts);
+    let is_known = counts != [0; 4];
+    let measures = if query.measures.is_empty() {
+        measure::of(kind).to_vec()
+    } else {
+        if let Some(unfit) = query.measures.iter().find(|measure| !measure.fits(kind))
+            && is_known
+        {
+            let name = kind.name();
+            return asked(format!("`{}` is a {name}: it has no {unfit}", query.field));
+        }
+        query.measures.clone()
+    };
+    let mut drawing = Drawing { connection, query, field, kind, measures, bucket: query.bucket };
+    let part = drawing.part(&query.narrow.filter, query.narrow.range)?;
+    let compare = match &query.compare {
+        None => None,
+        Some(Compare::Previous) => {
+            let Range { from: Some(from), to: Some(to) } = query.narrow.range else {
+                return asked("to compare with the previous period, say `from` and `to`");
+            };
+            let length = to.saturating_sub(from);
+            let range = Range { from: Some(from.saturating_sub(length)), to: Some(from) };
+            let part = drawing.part(&query.narrow.filter, range)?;
+            Some(Compared { with: "previous".to_owned(), part })
+        }
+        Some(Compare::Version(version)) => {
+            let filter = query.narrow.filter.clone().without(VERSION);
+            let filter = filter
+                .and(Filter::is(VERSION, version))
+                .map_err(|error| Error::Asked(error.to_string()))?;
+            let part = drawing.part(&filter, query.narrow.range)?;
+            Some(Compared { with: version.clone(), part })
+        }
+    };
+    Ok(Chart {
+        field: query.field.clone(),
+        kind,
+        measures: drawing.measures.iter().map(Measure::to_string).collect(),
+        bucket: drawing.bucket.unwrap_or(Bucket::Day).name(),
+        tz: query.offset.to_string(),
+        filter: query.narrow.filter.to_string(),
+        part,
+        compare,
+    })
+}
+
+struct Drawing<'q> {
+    connection: &'q Connection,
+    query: &'q ChartQuery,
+    field: Option<i64>,
+    kind: Kind,
+    measures: Vec<Measure>,
+    /// The first part chooses it for all.
+    bucket: Option<Bucket>,
+}
+
+/// A value that counts.
+#[derive(Clone, Copy)]
+struct Counted {
+    time: i64,
+    group: Group,
+    /// Of text there is nothing but its presence.
+    value: f64,
+}
+
+impl Drawing<'_> {
+    fn part(&mut self, filter: &Filter, range: Range) -> Result<Part> {
+        let groups = match &self.query.group {
+            Some(name) => {
+                let of_targets = self.query.clock.of_targets(range);
+                Some(Groups::of(self.connection, name, of_targets)?)
+            }
+            None => None,
+        };
+        let (mut values, left_out) = self.values(filter, range, groups.as_ref())?;
+        let bounds = self.bounds(&values, range);
+        let buckets = self.buckets(bounds)?;
+        let edges: Vec<i64> = buckets.windows(2).map(|pair| pair[0]).collect();
+        let place = |time: i64| buckets.partition_point(|start| *start <= time).saturating_sub(1);
+
+        // By value within bucket: each measure takes values that are sorted.
+        let count = values.len() as u64;
+        let total = self.series(None, false, values.iter().copied(), edges.len(), place);
+        let (mut shown, mut other_groups) = (Vec::new(), 0);
+        if let Some(groups) = &groups {
+            let mut sizes: HashMap<Group, u64> = HashMap::new();
+            for value in &values {
+                *sizes.entry(value.group).or_default() += 1;
+            }
+            let mut ranked: Vec<_> = sizes.into_iter().collect();
+            let name = |group: Group| groups.name(group);
+            ranked.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| name(a.0).cmp(&name(b.0))));
+            let top = self.query.top.min(ranked.len());
+            other_groups = ranked.len() - top;
+            let rank: HashMap<Group, usize> =
+                ranked.iter().take(top).enumerate().map(|(at, (group, _))| (*group, at)).collect();
+            let rank_of = |value: &Counted| rank.get(&value.group).copied().unwrap_or(top);
+            values.sort_by_key(rank_of);
+            for run in values.chunk_by(|a, b| rank_of(a) == rank_of(b)) {
+                let is_other = rank_of(&run[0]) == top;
+                let group = if is_other { None } else { name(run[0].group).map(str::to_owned) };
+                let run = run.iter().copied();
+                shown.push(self.series(group, is_other, run, edges.len(), place));
+            }
+        }
+        let bucket = self.bucket.unwrap_or(Bucket::Day);
+        Ok(Part {
+            from: range.from.map(millis),
+            to: range.to.map(millis),
+            values: count,
+            left_out,
+            labels: edges.iter().map(|start| label(*start, bucket, self.query.offset)).collect(),
+            buckets: buckets.into_iter().map(millis).collect(),
+            total,
+            groups: shown,
+            other_groups,
+        })
+    }
+
+    fn values(
+        &self,
+        filter: &Filter,
+        range: Range,
+        groups: Option<&Groups>,
+    ) -> Result<(Vec<Counted>, BTreeMap<&'static str, u64>)> {
+        let (mut values, mut left_out) = (Vec::new(), BTreeMap::new());
+        let Some(field) = self.field else { return Ok((values, left_out)) };
+        let of_targets = self.query.clock.of_targets(range);
+        let mut narrowed = Narrowed::new(self.connection, filter, of_targets)?;
+        narrowed.with_session_targets()?;
+        let sql = "SELECT target, trace, resource, time, given, type, value FROM leaves
+                   WHERE field = ?1 AND time >= ?2 AND time < ?3";
+        let clock = self.query.clock;
+        let bounds = [field, of_targets.first(), of_targets.end()];
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(bounds)?;
+        while let Some(row) = rows.next()? {
+            let time = if clock == Clock::Start { row.get(3)? } else { row.get(4)? };
+            let (target, trace, resource) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            if !range.holds(time) || !narrowed.target(target, trace, resource) {
+                continue;
+            }
+            let datum = stored::datum(row, 5, 6)?;
+            if datum.kind() != self.kind {
+                *left_out.entry(datum.kind().name()).or_default() += 1;
+                continue;
+            }
+            let group = groups.map_or(0, |groups| groups.of_target(target, trace, resource));
+            values.push(Counted { time, group, value: datum.number().unwrap_or(0.0) });
+        }
+        Ok((values, left_out))
+    }
+
+    /// From when to when there is something to draw.
+    fn bounds(&self, values: &[Counted], range: Range) -> Option<(i64, i64)> {
+        let first = range.from.or_else(|| values.iter().map(|value| value.time).min())?;
+        let last = match range.to {
+            Some(to) => to.saturating_sub(1),
+            None => values.iter().map(|value| value.time).max()?,
+        };
+        (first <= last).then_some((first, last))
+    }
+
+    /// Where buckets begin, and the last one ends.
+    fn buckets(&mut self, bounds: Option<(i64, i64)>) -> Result<Vec<i64>> {
+        let Some((first, last)) = bounds else { return Ok(Vec::new()) };
+        let bucket = self.bucket.unwrap_or(Bucket::for_length(last.saturating_sub(first)));
+        self.bucket = Some(bucket);
+        let mut starts = vec![bucket.start(first, self.query.offset)];
+        loop {
+            let next = bucket.next(starts[starts.len() - 1], self.query.offset);
+            if starts.len() > MOST_BUCKETS {
+                return asked(format!(
+                    "more than {MOST_BUCKETS} buckets: choose larger ones or less time"
+                ));
+            }
+            starts.push(next);
+            if next > last || next == i64::MAX {
+                return Ok(starts);
+            }
+        }
+    }
+
+    fn series(
+        &self,
+        group: Option<String>,
+        is_other: bool,
+        values: impl Iterator<Item = Counted>,
+        buckets: usize,
+        place: impl Fn(i64) -> usize,
+    ) -> Series {
+        let mut by_bucket: Vec<Vec<f64>> = vec![Vec::new(); buckets];
+        let mut all = Vec::new();
+        for value in values {
+            if let Some(bucket) = by_bucket.get_mut(place(value.time)) {
+                bucket.push(value.value);
+            }
+            all.push(value.value);
+        }
+        by_bucket.iter_mut().for_each(|values| values.sort_unstable_by(f64::total_cmp));
+        all.sort_unstable_by(f64::total_cmp);
+        let named = |measure: &Measure| measure.to_string();
+        let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
+        Series {
+            group,
+            is_other,
+            values: all.len() as u64,
+            overall: self
+                .measures
+                .iter()
+                .map(|measure| (named(measure), finite(measure.of(&all))))
+                .collect(),
+            points: self
+                .measures
+                .iter()
+                .map(|measure| {
+                    let points = by_bucket.iter().map(|values| finite(measure.of(values)));
+                    (named(measure), points.collect())
+                })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Comments, the data set, and what waits for its target: lists of targets with what they are about.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension};
+use serde_json::{Map, Value as Json};
+
+use super::super::Result;
+use super::super::stored::{self, SPAN_COLUMNS};
+use super::fields::Field;
+use super::narrow::Narrowed;
+use super::{asked, datum_json, hex, json, resource_text, span_id};
+use crate::desk::query::datum::Datum;
+use crate::desk::query::filter::contains;
+use crate::desk::query::time::millis;
+use crate::desk::query::{Cursor, Narrow, Page};
+use crate::desk::store::view::{CommentRow, DatasetRow, List, Said, WaitingRow};
+
+/// Where others than this crate put what a span was given, and what came out (OpenInference).
+const INPUT: &str = "input.value";
+const OUTPUT: &str = "output.value";
+
+pub(super) fn comments(
+    connection: &Connection,
+    name: &str,
+    search: &str,
+    narrow: &Narrow,
+    page: &Page,
+) -> Result<List<CommentRow>> {
+    let field = match Field::of(connection, name)? {
+        Field::Leaf(field) => field,
+        _ => return asked(format!("`{name}` is no field of what was said")),
+    };
+    let Some(field) = field else {
+        return Ok(List { rows: Vec::new(), total: Some(0), next: None });
+    };
+    let search = search.to_lowercase();
+    let mut narrowed = Narrowed::new(connection, &narrow.filter, narrow.range)?;
+    narrowed.with_session_targets()?;
+    let sql = "SELECT target, trace, resource, given, type, value FROM leaves
+               WHERE field = ?1 AND time >= ?2 AND time < ?3 AND type = 3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([field, narrow.range.first(), narrow.range.end()])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (target, trace, resource) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if let Datum::Text(text) = stored::datum(row, 4, 5)?
+            && contains(text, &search)
+            && narrowed.target(target, trace, resource)
+        {
+            found.push(Cursor { time: row.get(3)?, id: target });
+        }
+    }
+    let (chosen, total, next) = latest(found, page);
+    let sql = "SELECT value FROM leaves WHERE target = ?1 AND field = ?2";
+    let mut text = connection.prepare_cached(sql)?;
+    let mut rows = Vec::with_capacity(chosen.len());
+    for Cursor { time, id } in chosen {
+        rows.push(CommentRow {
+            field: name.to_owned(),
+            text: text.query_row([id, field], |row| row.get(0))?,
+            given: millis(time),
+            about: about(connection, id)?,
+        });
+    }
+    Ok(List { rows, total: Some(total), next })
+}
+
+pub(super) fn dataset(
+    connection: &Connection,
+    narrow: &Narrow,
+    page: &Page,
+) -> Result<List<DatasetRow>> {
+    let mut narrowed = Narrowed::new(connection, &narrow.filter, narrow.range)?;
+    narrowed.with_session_targets()?;
+    let sql = "SELECT l.target, l.trace, l.resource, l.time
+               FROM fields f CROSS JOIN leaves l ON l.field = f.id
+               WHERE f.key GLOB 'feedback.*' AND l.time >= ?1 AND l.time < ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([narrow.range.first(), narrow.range.end()])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let target = row.get(0)?;
+        if narrowed.target(target, row.get(1)?, row.get(2)?) {
+            found.push(Cursor { time: row.get(3)?, id: target });
+        }
+    }
+    let (chosen, total, next) = latest(found, page);
+    let rows = chosen.into_iter().map(|at| about(connection, at.id)).collect::<Result<_>>()?;
+    Ok(List { rows, total: Some(total), next })
+}
+
+/// A page of what was found, the latest first, each once.
+fn latest(mut found: Vec<Cursor>, page: &Page) -> (Vec<Cursor>, u64, Option<String>) {
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.dedup();
+    let total = found.len() as u64;
+    let begin = page.after.map_or(0, |after| found.partition_point(|at| *at >= after));
+    let rest = &found[begin..];
+    let chosen = rest[..rest.len().min(page.limit)].to_vec();
+    let next =
+        (chosen.len() < rest.len()).then(|| chosen.last().map(ToString::to_string)).flatten();
+    (chosen, total, next)
+}
+
+/// A target with input, output, ground truth and feedback.
+pub(super) fn about(connection: &Connection, target: i64) -> Result<DatasetRow> {
+    let (trace, span, trace_id, session_id) = connection
+        .prepare_cached(
+            "SELECT g.trace, g.span, t.trace_id, s.name FROM targets g
+             LEFT JOIN traces t ON t.id = g.trace
+             LEFT JOIN sessions s ON s.id = iif(g.session != 0, g.session, t.session)
+             WHERE g.id = ?1",
+        )?
+        .query_row([target], |row| {
+            let trace_id = row.get::<_, Option<Vec<u8>>>(2)?;
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, trace_id, row.get(3)?))
+        })?;
+    let mut row = DatasetRow {
+        trace_id: trace_id.as_deref().map(hex),
+        span_id: (span != 0).then(|| span_id(span)),
+        session_id,
+        name: None,
+        service: None,
+        start: 0.0,
+        input: Json::Null,
+        output: Json::Null,
+        ground_truth: None,
+        feedback: BTreeMap::new(),
+        metrics: BTreeMap::new(),
+    };
+    let mut texts = [Map::new(), Map::new()];
+    let resource = leaves(connection, target, &mut row, &mut texts)?;
+    if trace != 0 {
+        row.name = if span != 0 {
+            connection
+                .prepare_cached(
+                    "SELECT n.name FROM spans s JOIN names n ON n.id = s.name
+                     WHERE s.trace = ?1 AND s.span = ?2",
+                )?
+                .query_row([trace, span], |row| row.get(0))
+                .optional()?
+        } else {
+            connection
+                .prepare_cached(
+                    "SELECT n.name FROM traces t JOIN names n ON n.id = t.root_name WHERE t.id = ?1",
+                )?
+                .query_row([trace], |row| row.get(0))
+                .optional()?
+        };
+        if texts.iter().any(Map::is_empty) {
+            of_trace(connection, trace, &mut texts)?;
+        }
+    }
+    row.service = resource_text(connection, "service.name", resource)?;
+    let [input, output] = texts;
+    (row.input, row.output) = (plain(input), plain(output));
+    if (row.input.is_null() || row.output.is_null()) && trace != 0 {
+        of_attributes(connection, trace, span, &mut row)?;
+    }
+    Ok(row)
+}
+
+/// Sorts the leaves of a target into a row; returns its resource.
+fn leaves(
+    connection: &Connection,
+    target: i64,
+    row: &mut DatasetRow,
+    texts: &mut [Map<String, Json>; 2],
+) -> Result<i64> {
+    let mut statement = connection.prepare_cached(
+        "SELECT f.key, l.type, l.value, l.time, l.resource
+         FROM leaves l JOIN fields f ON f.id = l.field WHERE l.target = ?1 ORDER BY f.key",
+    )?;
+    let mut rows = statement.query([target])?;
+    let mut resource = 0;
+    while let Some(found) = rows.next()? {
+        let key = found.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        let datum = stored::datum(found, 1, 2)?;
+        row.start = millis(found.get(3)?);
+        resource = found.get(4)?;
+        let Some((namespace, rest)) = key.split_once('.') else { continue };
+        match (namespace, rest) {
+            ("feedback", "ground_truth") => row.ground_truth = Some(datum.text()),
+            ("feedback", rest) => {
+                row.feedback.insert(rest.to_owned(), datum_json(datum));
+            }
+            ("metrics", rest) => {
+                row.metrics.insert(rest.to_owned(), datum_json(datum));
+            }
+            ("inputs", rest) => {
+                texts[0].insert(rest.to_owned(), datum_json(datum));
+            }
+            ("outputs", rest) => {
+                texts[1].insert(rest.to_owned(), datum_json(datum));
+            }
+            _ => {}
+        }
+    }
+    Ok(resource)
+}
+
+/// Inputs and outputs that were recorded elsewhere in the trace: of the first span that has any.
+fn of_trace(connection: &Connection, trace: i64, texts: &mut [Map<String, Json>; 2]) -> Result<()> {
+    let sql = "SELECT f.key, l.type, l.value, t.span FROM targets t
+               JOIN leaves l ON l.target = t.id JOIN fields f ON f.id = l.field
+               WHERE t.trace = ?1 AND f.key GLOB ?2 ORDER BY l.time, t.span, f.key";
+    for (at, (prefix, pattern)) in
+        [("inputs.", "inputs.*"), ("outputs.", "outputs.*")].into_iter().enumerate()
+    {
+        if !texts[at].is_empty() {
+            continue;
+        }
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query((trace, pattern))?;
+        let mut first = None;
+        while let Some(row) = rows.next()? {
+            let span: i64 = row.get(3)?;
+            if *first.get_or_insert(span) != span {
+                break;
+            }
+            let key = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+            let rest = key.strip_prefix(prefix).unwrap_or(key).to_owned();
+            texts[at].insert(rest, datum_json(stored::datum(row, 1, 2)?));
+        }
+    }
+    Ok(())
+}
+
+/// The same by OpenInference's attributes.
+fn of_attributes(
+    connection: &Connection,
+    trace: i64,
+    span: i64,
+    row: &mut DatasetRow,
+) -> Result<()> {
+    let sql = format!(
+        "SELECT {SPAN_COLUMNS} FROM traces t JOIN spans s
+             ON s.trace = t.id AND s.span = iif(?2 != 0, ?2, t.root_span)
+         JOIN names n ON n.id = s.name WHERE t.id = ?1"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([trace, span])?;
+    let Some(found) = rows.next()? else { return Ok(()) };
+    let span = stored::span(found)?;
+    for (place, key) in [(&mut row.input, INPUT), (&mut row.output, OUTPUT)] {
+        if place.is_null()
+            && let Some(value) = span.attribute(key)
+        {
+            *place = json(value);
+        }
+    }
+    Ok(())
+}
+
+/// A single leaf is the value itself.
+fn plain(texts: Map<String, Json>) -> Json {
+    if texts.len() > 1 {
+        return Json::Object(texts);
+    }
+    texts.into_iter().next().map_or(Json::Null, |(_, value)| value)
+}
+
+pub(super) fn waiting(connection: &Connection, page: &Page) -> Result<List<WaitingRow>> {
+    // By number: targets below zero are documents without any.
+    let sql = "
+        SELECT g.id, t.trace_id, g.span, (SELECT max(time) FROM documents WHERE target = g.id) AS at
+        FROM targets g JOIN traces t ON t.id = g.trace WHERE g.arrived = 0
+        UNION ALL SELECT -d.id, NULL, 0, d.time FROM documents d WHERE d.target = 0";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let (mut found, mut about) = (Vec::new(), BTreeMap::new());
+    while let Some(row) = rows.next()? {
+        let at = Cursor { time: row.get::<_, Option<i64>>(3)?.unwrap_or(0), id: row.get(0)? };
+        found.push(at);
+        about.insert(at.id, (row.get::<_, Option<Vec<u8>>>(1)?, row.get::<_, i64>(2)?));
+    }
+    let (chosen, total, next) = latest(found, page);
+    let mut rows = Vec::with_capacity(chosen.len());
+    for Cursor { time, id } in chosen {
+        let (trace_id, span) = about.remove(&id).unwrap_or_default();
+        let (reason, said) = if id > 0 {
+            ("its target has not come", said_about(connection, id)?)
+        } else {
+            ("it does not say what it is about", said_by(connection, -id)?)
+        };
+        rows.push(WaitingRow {
+            reason,
+            trace_id: trace_id.as_deref().map(hex),
+            span_id: (span != 0).then(|| span_id(span)),
+            given: millis(time),
+            said,
+        });
+    }
+    Ok(List { rows, total: Some(total), next })
+}
+
+fn said_about(connection: &Connection, target: i64) -> Result<Vec<Said>> {
+    let document = super::documents::document(connection, target)?;
+    Ok(document.namespaces.into_values().flatten().collect())
+}
+
+fn said_by(connection: &Connection, document: i64) -> Result<Vec<Said>> {
+    let (said, _) = super::documents::said_after(connection, Some(document - 1), 1)?;
+    Ok(said.into_iter().flat_map(|row| row.set).collect())
+}

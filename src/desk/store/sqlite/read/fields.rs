@@ -1,0 +1,216 @@
+//! What a name means, and which names there are.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::super::Result;
+use super::super::stored;
+use super::groups::Groups;
+use super::narrow::Narrowed;
+use crate::collector::role::is_in_namespace;
+use crate::desk::query::Narrow;
+use crate::desk::query::datum::{KINDS, Kind};
+use crate::desk::query::filter::contains;
+use crate::desk::store::Error;
+use crate::desk::store::view::{FieldRow, List, ValueRow};
+
+/// What a filter, a group or a chart can name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    /// A leaf of what was said, by its row. `None`: nobody has said anything of the kind.
+    Leaf(Option<i64>),
+    /// An attribute of a resource.
+    Resource,
+    Trace(Property),
+    /// Any other attribute of a span, which has to be looked for in each.
+    Attribute,
+}
+
+/// What is known of every trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Property {
+    /// The name of its root.
+    Name,
+    /// In milliseconds.
+    Duration,
+    /// `error` if a span of it failed, otherwise `ok`.
+    Status,
+    SessionId,
+    TraceId,
+}
+
+pub(super) const PROPERTIES: [(&str, Property, Kind); 5] = [
+    ("name", Property::Name, Kind::Text),
+    ("duration", Property::Duration, Kind::Number),
+    ("status", Property::Status, Kind::Text),
+    ("session.id", Property::SessionId, Kind::Text),
+    ("trace_id", Property::TraceId, Kind::Text),
+];
+
+impl Field {
+    pub(super) fn of(connection: &Connection, name: &str) -> Result<Self> {
+        if let Some((_, property, _)) = PROPERTIES.iter().find(|(known, ..)| *known == name) {
+            return Ok(Self::Trace(*property));
+        }
+        if is_in_namespace(name) {
+            let name = name.strip_prefix("honeyhive_").unwrap_or(name);
+            return Ok(Self::Leaf(leaf(connection, name)?));
+        }
+        let is_resource = connection
+            .prepare_cached("SELECT 1 FROM resource_texts WHERE key = ?1 LIMIT 1")?
+            .exists([name])?;
+        Ok(if is_resource { Self::Resource } else { Self::Attribute })
+    }
+}
+
+fn leaf(connection: &Connection, key: &str) -> Result<Option<i64>> {
+    let mut statement = connection.prepare_cached("SELECT id FROM fields WHERE key = ?1")?;
+    Ok(statement.query_row([key], |row| row.get(0)).optional()?)
+}
+
+/// How many values of each type a field has, in the order of [`KINDS`].
+pub(super) fn counts(connection: &Connection, field: i64) -> Result<[i64; 4]> {
+    let sql = "SELECT bools, numbers, texts, others FROM fields WHERE id = ?1";
+    Ok(connection
+        .prepare_cached(sql)?
+        .query_row([field], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?)
+}
+
+/// The most frequent type.
+pub(super) fn main_kind(counts: [i64; 4]) -> Kind {
+    let mut best = (Kind::Number, 0);
+    for (kind, count) in KINDS.into_iter().zip(counts) {
+        if count > best.1 {
+            best = (kind, count);
+        }
+    }
+    best.0
+}
+
+pub(super) fn fields(
+    connection: &Connection,
+    search: &str,
+    limit: usize,
+) -> Result<List<FieldRow>> {
+    let search = search.to_lowercase();
+    let mut found = Vec::new();
+    let mut statement = connection.prepare_cached(
+        "SELECT key, bools, numbers, texts, others FROM fields
+         WHERE bools + numbers + texts + others > 0",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let key = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        if !contains(key, &search) {
+            continue;
+        }
+        let counts = [row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?];
+        let types: BTreeMap<_, i64> = KINDS
+            .into_iter()
+            .zip(counts)
+            .filter(|(_, count)| *count > 0)
+            .map(|(kind, count)| (kind.name(), count))
+            .collect();
+        found.push(FieldRow {
+            field: key.to_owned(),
+            source: "said",
+            kind: main_kind(counts),
+            count: counts.iter().sum(),
+            types,
+        });
+    }
+    let sql = "SELECT key, count(*) FROM resource_texts GROUP BY key";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let field: String = row.get(0)?;
+        if contains(&field, &search) {
+            let (source, types) = ("resource", BTreeMap::new());
+            found.push(FieldRow { field, source, kind: Kind::Text, count: row.get(1)?, types });
+        }
+    }
+    let traces: i64 = connection.query_row(
+        "SELECT coalesce((SELECT value FROM meta WHERE key = 'traces'), 0)",
+        [],
+        |row| row.get(0),
+    )?;
+    for (name, _, kind) in PROPERTIES {
+        if contains(name, &search) {
+            let (field, types) = (name.to_owned(), BTreeMap::new());
+            found.push(FieldRow { field, source: "trace", kind, count: traces, types });
+        }
+    }
+    // What people came for first.
+    found.sort_by(|a, b| {
+        let rank = |row: &FieldRow| match (row.source, row.field.starts_with("feedback.")) {
+            (_, true) => 0,
+            ("said", _) => 1,
+            ("resource", _) => 2,
+            _ => 3,
+        };
+        rank(a).cmp(&rank(b)).then(b.count.cmp(&a.count)).then(a.field.cmp(&b.field))
+    });
+    let total = Some(found.len() as u64);
+    found.truncate(limit);
+    Ok(List { rows: found, total, next: None })
+}
+
+pub(super) fn values(
+    connection: &Connection,
+    name: &str,
+    search: &str,
+    narrow: &Narrow,
+    limit: usize,
+) -> Result<List<ValueRow>> {
+    let search = search.to_lowercase();
+    let mut counts: HashMap<String, u64> = HashMap::new();
+    match Field::of(connection, name)? {
+        Field::Leaf(None) => {}
+        Field::Leaf(Some(field)) => {
+            let mut narrowed = Narrowed::new(connection, &narrow.filter, narrow.range)?;
+            narrowed.with_session_targets()?;
+            let sql = "SELECT target, trace, resource, type, value FROM leaves
+                       WHERE field = ?1 AND time >= ?2 AND time < ?3";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([field, narrow.range.first(), narrow.range.end()])?;
+            while let Some(row) = rows.next()? {
+                if !narrowed.target(row.get(0)?, row.get(1)?, row.get(2)?) {
+                    continue;
+                }
+                let text = stored::datum(row, 3, 4)?.text();
+                if contains(&text, &search) {
+                    *counts.entry(text).or_default() += 1;
+                }
+            }
+        }
+        Field::Resource | Field::Trace(_) => {
+            let groups = Groups::of(connection, name, narrow.range)?;
+            let mut narrowed = Narrowed::new(connection, &narrow.filter, narrow.range)?;
+            narrowed.with_session_targets()?;
+            let sql = "SELECT id, root_resource FROM traces
+                       WHERE start IS NOT NULL AND start >= ?1 AND start < ?2";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([narrow.range.first(), narrow.range.end()])?;
+            while let Some(row) = rows.next()? {
+                let trace = row.get(0)?;
+                let resource = row.get::<_, Option<i64>>(1)?.unwrap_or(0);
+                if narrowed.trace(trace)
+                    && let Some(text) = groups.name(groups.of_target(0, trace, resource))
+                    && contains(text, &search)
+                {
+                    *counts.entry(text.to_owned()).or_default() += 1;
+                }
+            }
+        }
+        Field::Attribute => {
+            return Err(Error::Asked(format!("nothing is known of the values of `{name}`")));
+        }
+    }
+    let total = Some(counts.len() as u64);
+    let mut rows: Vec<_> =
+        counts.into_iter().map(|(value, count)| ValueRow { value, count }).collect();
+    rows.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
+    rows.truncate(limit);
+    Ok(List { rows, total, next: None })
+}

@@ -1,0 +1,184 @@
+//! The answers to queries, each from one state of the file.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `fields` | what a name means; which names and values there are |
+//! | `bits`, `narrow` | filters, as sets of rows |
+//! | `groups` | which group a target belongs to |
+//! | `spans` | attributes that have no index |
+//! | `traces`, `sessions`, `trace` | the lists, and one trace |
+//! | `documents` | what is said about a target, and how it came about |
+//! | `comments` | comments, the data set, what waits for its target |
+//! | `chart` | charts |
+
+mod bits;
+mod chart;
+mod comments;
+mod documents;
+mod fields;
+mod groups;
+mod narrow;
+mod sessions;
+mod spans;
+mod trace;
+mod traces;
+
+use rusqlite::{Connection, OptionalExtension};
+use serde_json::Value as Json;
+
+use super::{Result, Sqlite, retention, schema};
+use crate::collector::receive::value::Value;
+use crate::desk::query::datum::Datum;
+use crate::desk::query::time::millis;
+use crate::desk::query::{ChartQuery, Narrow, Page, TraceQuery};
+use crate::desk::store::view::{
+    Chart, CommentRow, DatasetRow, FieldRow, List, SaidRow, SessionRow, SessionView, Status,
+    TraceRow, TraceView, ValueRow, WaitingRow,
+};
+use crate::desk::store::{Error, Store};
+
+impl Store for Sqlite {
+    fn status(&self) -> Result<Status> {
+        self.read(status)
+    }
+
+    fn fields(&self, search: &str, limit: usize) -> Result<List<FieldRow>> {
+        self.read(|connection| fields::fields(connection, search, limit))
+    }
+
+    fn values(
+        &self,
+        field: &str,
+        search: &str,
+        narrow: &Narrow,
+        limit: usize,
+    ) -> Result<List<ValueRow>> {
+        self.read(|connection| fields::values(connection, field, search, narrow, limit))
+    }
+
+    fn traces(&self, query: &TraceQuery) -> Result<List<TraceRow>> {
+        self.read(|connection| traces::traces(connection, query))
+    }
+
+    fn trace(&self, trace_id: [u8; 16]) -> Result<Option<TraceView>> {
+        self.read(|connection| trace::trace(connection, trace_id))
+    }
+
+    fn sessions(&self, narrow: &Narrow, page: &Page) -> Result<List<SessionRow>> {
+        self.read(|connection| sessions::sessions(connection, narrow, page))
+    }
+
+    fn session(&self, id: &str) -> Result<Option<SessionView>> {
+        self.read(|connection| sessions::session(connection, id))
+    }
+
+    fn chart(&self, query: &ChartQuery) -> Result<Chart> {
+        self.read(|connection| chart::chart(connection, query))
+    }
+
+    fn comments(
+        &self,
+        field: &str,
+        search: &str,
+        narrow: &Narrow,
+        page: &Page,
+    ) -> Result<List<CommentRow>> {
+        self.read(|connection| comments::comments(connection, field, search, narrow, page))
+    }
+
+    fn waiting(&self, page: &Page) -> Result<List<WaitingRow>> {
+        self.read(|connection| comments::waiting(connection, page))
+    }
+
+    fn dataset(&self, narrow: &Narrow, page: &Page) -> Result<List<DatasetRow>> {
+        self.read(|connection| comments::dataset(connection, narrow, page))
+    }
+
+    fn said_after(&self, after: Option<i64>, limit: usize) -> Result<(Vec<SaidRow>, i64)> {
+        self.read(|connection| documents::said_after(connection, after, limit))
+    }
+}
+
+fn status(connection: &Connection) -> Result<Status> {
+    let counter = |key: &str| -> Result<i64> {
+        let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
+        Ok(statement.query_row([key], |row| row.get(0)).optional()?.unwrap_or(0))
+    };
+    let one = |sql: &str| -> Result<i64> {
+        Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    };
+    let some = |sql: &str| -> Result<Option<f64>> {
+        let mut statement = connection.prepare_cached(sql)?;
+        Ok(statement.query_row([], |row| row.get::<_, Option<i64>>(0))?.map(millis))
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT DISTINCT text FROM resource_texts WHERE key = 'service.name' ORDER BY text",
+    )?;
+    let services = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let pages = connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))?;
+    let size = connection.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))?;
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        schema: schema::VERSION,
+        spans: counter("spans")?,
+        traces: counter("traces")?,
+        documents: counter("documents")?,
+        waiting: one("SELECT count(*) FROM targets WHERE arrived = 0")?,
+        adrift: one("SELECT count(*) FROM documents WHERE target = 0")?,
+        used_bytes: retention::used(connection)?,
+        file_bytes: (pages * size).unsigned_abs(),
+        services,
+        first: some("SELECT min(start) FROM traces WHERE start IS NOT NULL")?,
+        last: some("SELECT max(start) FROM traces WHERE start IS NOT NULL")?,
+    })
+}
+
+/// The value of an attribute as JSON.
+fn json(value: &Value) -> Json {
+    match value {
+        Value::Bool(value) => datum_json(Datum::Bool(*value)),
+        Value::Int(value) => datum_json(Datum::Int(*value)),
+        Value::Double(value) if value.is_finite() => datum_json(Datum::Double(*value)),
+        Value::String(text) => Json::from(text.as_str()),
+        Value::Array(values) => values.iter().map(json).collect(),
+        Value::Map(map) => {
+            Json::Object(map.iter().map(|(key, value)| (key.clone(), json(value))).collect())
+        }
+        Value::Empty => Json::Null,
+        other => Json::from(other.to_string()),
+    }
+}
+
+fn datum_json(datum: Datum<'_>) -> Json {
+    serde_json::to_value(datum).unwrap_or_default() // of a scalar, which is never refused
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // a String takes all
+        text
+    })
+}
+
+fn span_id(id: i64) -> String {
+    hex(&id.to_be_bytes())
+}
+
+/// A trace id of 32 hexadecimal digits.
+pub(crate) fn trace_id_of(text: &str) -> Option<[u8; 16]> {
+    let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(u128::to_be_bytes)
+}
+
+/// The `service.name`, or another attribute, of a resource.
+fn resource_text(connection: &Connection, key: &str, resource: i64) -> Result<Option<String>> {
+    let sql = "SELECT text FROM resource_texts WHERE key = ?1 AND resource = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row((key, resource), |row| row.get(0)).optional()?)
+}
+
+/// A question that is at fault.
+fn asked<T>(what: impl Into<String>) -> Result<T> {
+    Err(Error::Asked(what.into()))
+}

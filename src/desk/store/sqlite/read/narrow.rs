@@ -1,0 +1,336 @@
+//! Filters over stored feedback.
+//!
+//! Each condition becomes a few sets of row numbers, by reading one run of the leaves; asking whether
+//! a row is in is a look at a bit. The nearest value decides: what is said about a span itself, else
+//! what is said anywhere in its trace, else what is said about its session. A trace is in if any of
+//! its spans is, a session if any of its traces is, or itself.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::super::{Result, stored};
+use super::bits::Bits;
+use super::fields::{Field, Property};
+use super::spans::Attributes;
+use crate::desk::query::Range;
+use crate::desk::query::datum::Datum;
+use crate::desk::query::filter::{Condition, Filter, Operand, Operator, Subject};
+
+/// A filter that was looked up.
+pub(super) struct Narrowed<'c> {
+    connection: &'c Connection,
+    conditions: Vec<Levels>,
+    /// Of targets that are sessions, their sessions.
+    session_of: HashMap<i64, i64>,
+}
+
+/// Where one condition holds.
+#[derive(Default)]
+struct Levels {
+    negated: bool,
+    /// Targets that have a value of their own, and those whose value fits.
+    target_has: Bits,
+    target_fits: Bits,
+    /// For attributes of resources: those that fit.
+    resource_fits: Option<Bits>,
+    trace_has: Bits,
+    trace_fits: Bits,
+    session_has: Bits,
+    session_fits: Bits,
+}
+
+impl<'c> Narrowed<'c> {
+    /// The range only bounds what has to be looked through.
+    pub(super) fn new(connection: &'c Connection, filter: &Filter, range: Range) -> Result<Self> {
+        let mut narrowed = Self { connection, conditions: Vec::new(), session_of: HashMap::new() };
+        if filter.conditions.is_empty() {
+            return Ok(narrowed);
+        }
+        let sql = "SELECT id, session FROM targets WHERE trace = 0 AND span = 0";
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            narrowed.session_of.insert(row.get(0)?, row.get(1)?);
+        }
+        for condition in &filter.conditions {
+            let levels = narrowed.levels(condition, range)?;
+            narrowed.conditions.push(levels);
+        }
+        Ok(narrowed)
+    }
+
+    /// Whether everything is in.
+    pub(super) fn is_open(&self) -> bool {
+        self.conditions.is_empty()
+    }
+
+    /// Whether a target is in: its row, that of its trace (0 for a session), that of its resource
+    /// (0 if it has not come).
+    pub(super) fn target(&self, target: i64, trace: i64, resource: i64) -> bool {
+        self.conditions.iter().all(|levels| {
+            let fits = if levels.target_has.get(target) {
+                levels.target_fits.get(target)
+            } else if let (Some(fits), true) = (&levels.resource_fits, resource != 0) {
+                fits.get(resource)
+            } else if trace != 0 {
+                levels.trace_fits.get(trace)
+            } else {
+                let session = self.session_of.get(&target).copied().unwrap_or(0);
+                levels.session_fits.get(session)
+            };
+            fits != levels.negated
+        })
+    }
+
+    pub(super) fn trace(&self, trace: i64) -> bool {
+        self.conditions.iter().all(|levels| levels.trace_fits.get(trace) != levels.negated)
+    }
+
+    /// Only after [`Self::with_sessions`].
+    pub(super) fn session(&self, session: i64) -> bool {
+        self.conditions.iter().all(|levels| levels.session_fits.get(session) != levels.negated)
+    }
+
+    /// Makes sessions fit by their traces, as far as somebody has said something about a session.
+    pub(super) fn with_session_targets(&mut self) -> Result<()> {
+        if self.session_of.is_empty() { Ok(()) } else { self.with_sessions() }
+    }
+
+    /// Makes sessions fit by their traces, which takes a look at each trace that has a session.
+    pub(super) fn with_sessions(&mut self) -> Result<()> {
+        if self.conditions.is_empty() {
+            return Ok(());
+        }
+        let sql = "SELECT session, id FROM traces WHERE session IS NOT NULL";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (session, trace) = (row.get(0)?, row.get(1)?);
+            for levels in &mut self.conditions {
+                if levels.trace_fits.get(trace) {
+                    levels.session_fits.set(session);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn levels(&self, condition: &Condition, range: Range) -> Result<Levels> {
+        let mut levels = Levels::default();
+        match condition {
+            Condition::Has { subject, negated } => {
+                levels.negated = *negated;
+                match subject {
+                    Subject::Feedback => self.has_feedback(&mut levels)?,
+                    Subject::GroundTruth => {
+                        for field in self.leaves_at_or_under("feedback.ground_truth")? {
+                            self.leaf(&mut levels, field, |_| true)?;
+                        }
+                    }
+                    Subject::Field(name) => self.compare(&mut levels, name, range, |_| true)?,
+                }
+            }
+            Condition::Compare { field, operator, value } => {
+                levels.negated = *operator == Operator::IsNot;
+                if *operator == Operator::Is
+                    && let Some(trace) = self.known_trace(field, value)?
+                {
+                    trace.into_iter().for_each(|trace| levels.trace_fits.set(trace));
+                } else {
+                    self.compare(&mut levels, field, range, |datum| operator.fits(datum, value))?;
+                }
+            }
+        }
+        self.traces_of_sessions(&mut levels)?;
+        Ok(levels)
+    }
+
+    fn compare(
+        &self,
+        levels: &mut Levels,
+        name: &str,
+        range: Range,
+        fits: impl Fn(Datum<'_>) -> bool,
+    ) -> Result<()> {
+        match Field::of(self.connection, name)? {
+            Field::Leaf(None) => Ok(()),
+            Field::Leaf(Some(field)) => self.leaf(levels, field, fits),
+            Field::Resource => self.resource(levels, name, fits),
+            Field::Trace(property) => self.property(levels, property, fits),
+            Field::Attribute => {
+                Attributes::new(self.connection, name, range)?.each(|trace, value| {
+                    if fits(value) {
+                        levels.trace_fits.set(trace);
+                    }
+                })
+            }
+        }
+    }
+
+    fn leaf(
+        &self,
+        levels: &mut Levels,
+        field: i64,
+        fits: impl Fn(Datum<'_>) -> bool,
+    ) -> Result<()> {
+        let sql = "SELECT target, trace, type, value FROM leaves WHERE field = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([field])?;
+        while let Some(row) = rows.next()? {
+            let (target, trace) = (row.get(0)?, row.get(1)?);
+            let fits = fits(stored::datum(row, 2, 3)?);
+            levels.target_has.set(target);
+            if fits {
+                levels.target_fits.set(target);
+            }
+            let (has, fit, id) = if trace != 0 {
+                (&mut levels.trace_has, &mut levels.trace_fits, trace)
+            } else {
+                let session = self.session_of.get(&target).copied().unwrap_or(0);
+                (&mut levels.session_has, &mut levels.session_fits, session)
+            };
+            has.set(id);
+            if fits {
+                fit.set(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn resource(
+        &self,
+        levels: &mut Levels,
+        key: &str,
+        fits: impl Fn(Datum<'_>) -> bool,
+    ) -> Result<()> {
+        let sql = "SELECT resource, text FROM resource_texts WHERE key = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([key])?;
+        let mut found = Bits::default();
+        while let Some(row) = rows.next()? {
+            let text = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+            if fits(Datum::Text(text)) {
+                found.set(row.get(0)?);
+            }
+        }
+        let mut traces = self
+            .connection
+            .prepare_cached("SELECT trace FROM trace_resources WHERE resource = ?1")?;
+        for resource in found.iter() {
+            let mut rows = traces.query([resource])?;
+            while let Some(row) = rows.next()? {
+                levels.trace_fits.set(row.get(0)?);
+            }
+        }
+        levels.resource_fits = Some(found);
+        Ok(())
+    }
+
+    fn property(
+        &self,
+        levels: &mut Levels,
+        property: Property,
+        fits: impl Fn(Datum<'_>) -> bool,
+    ) -> Result<()> {
+        if property == Property::SessionId {
+            let mut statement = self.connection.prepare_cached("SELECT id, name FROM sessions")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let id = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+                if fits(Datum::Text(id)) {
+                    levels.session_has.set(row.get(0)?);
+                    levels.session_fits.set(row.get(0)?);
+                }
+            }
+            return Ok(());
+        }
+        let sql = match property {
+            Property::Name => {
+                "SELECT t.id, n.name FROM traces t JOIN names n ON n.id = t.root_name"
+            }
+            Property::Duration => "SELECT id, finish - start FROM traces WHERE start IS NOT NULL",
+            Property::Status => {
+                "SELECT id, iif(errors > 0, 'error', 'ok') FROM traces WHERE start IS NOT NULL"
+            }
+            Property::TraceId | Property::SessionId => {
+                "SELECT id, lower(hex(trace_id)) FROM traces WHERE start IS NOT NULL"
+            }
+        };
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let fits = match row.get_ref(1)? {
+                rusqlite::types::ValueRef::Integer(nanos) => {
+                    fits(Datum::Double(nanos as f64 / 1e6))
+                }
+                value => fits(Datum::Text(value.as_str().map_err(rusqlite::Error::from)?)),
+            };
+            if fits {
+                levels.trace_fits.set(row.get(0)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// `trace_id is …` needs no look at all of them.
+    fn known_trace(&self, field: &str, value: &Operand) -> Result<Option<Option<i64>>> {
+        if field != "trace_id" {
+            return Ok(None);
+        }
+        let Some(id) = super::trace_id_of(value.text()) else { return Ok(Some(None)) };
+        let mut statement =
+            self.connection.prepare_cached("SELECT id FROM traces WHERE trace_id = ?1")?;
+        Ok(Some(statement.query_row([id.as_slice()], |row| row.get(0)).optional()?))
+    }
+
+    fn has_feedback(&self, levels: &mut Levels) -> Result<()> {
+        let sql = "SELECT id FROM traces WHERE feedback > 0";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            levels.trace_has.set(row.get(0)?);
+            levels.trace_fits.set(row.get(0)?);
+        }
+        let sql = "SELECT t.session FROM targets t WHERE t.trace = 0 AND t.span = 0 AND EXISTS (
+                       SELECT 1 FROM leaves l JOIN fields f ON f.id = l.field
+                       WHERE l.target = t.id AND f.key GLOB 'feedback.*')";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            // Not `session_has`: a trace has no feedback because its session has some.
+            levels.session_fits.set(row.get(0)?);
+        }
+        Ok(())
+    }
+
+    fn leaves_at_or_under(&self, key: &str) -> Result<Vec<i64>> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT id FROM fields WHERE key = ?1 OR key GLOB ?1 || '.*'")?;
+        let found = statement.query_map([key], |row| row.get(0))?;
+        Ok(found.collect::<Result<_, _>>()?)
+    }
+
+    /// What is said about a session counts for those of its traces that say nothing themselves.
+    fn traces_of_sessions(&self, levels: &mut Levels) -> Result<()> {
+        if levels.session_has.is_empty() {
+            return Ok(());
+        }
+        let sql = "SELECT id FROM traces WHERE session = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        for session in levels.session_has.iter() {
+            if !levels.session_fits.get(session) {
+                continue;
+            }
+            let mut rows = statement.query([session])?;
+            while let Some(row) = rows.next()? {
+                let trace = row.get(0)?;
+                if !levels.trace_has.get(trace) {
+                    levels.trace_fits.set(trace);
+                }
+            }
+        }
+        Ok(())
+    }
+}

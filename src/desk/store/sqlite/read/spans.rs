@@ -1,0 +1,104 @@
+//! Attributes of spans, looked for in each: they have no index, so this takes its time.
+
+use opentelemetry_proto::tonic::common::v1::AnyValue;
+use prost::Message;
+use rusqlite::Connection;
+
+use super::super::Result;
+use crate::collector::receive::value::Value;
+use crate::desk::query::Range;
+use crate::desk::query::datum::Datum;
+use crate::desk::store::batch::text;
+use crate::protobuf::read_varint;
+
+/// One attribute of the spans of some time.
+pub(super) struct Attributes<'c> {
+    connection: &'c Connection,
+    key: &'c str,
+    /// The first and the last trace that is looked into.
+    traces: [i64; 2],
+}
+
+impl<'c> Attributes<'c> {
+    pub(super) fn new(connection: &'c Connection, key: &'c str, range: Range) -> Result<Self> {
+        let bounds = connection
+            .prepare_cached(
+                "SELECT coalesce(min(id), 0), coalesce(max(id), -1) FROM traces
+                 WHERE start IS NOT NULL AND start >= ?1 AND start < ?2",
+            )?
+            .query_row([range.first(), range.end()], |row| Ok([row.get(0)?, row.get(1)?]))?;
+        Ok(Self { connection, key, traces: bounds })
+    }
+
+    /// Tells each value with the trace it stands in.
+    pub(super) fn each(&self, mut tell: impl FnMut(i64, Datum<'_>)) -> Result<()> {
+        let sql = "SELECT trace, body FROM spans WHERE trace BETWEEN ?1 AND ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(self.traces)?;
+        while let Some(row) = rows.next()? {
+            let body = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+            let Some(value) = attribute(body, self.key.as_bytes()) else { continue };
+            let trace = row.get(0)?;
+            match AnyValue::decode(value).map(Value::from_wire) {
+                Ok(Value::Bool(value)) => tell(trace, Datum::Bool(value)),
+                Ok(Value::Int(value)) => tell(trace, Datum::Int(value)),
+                Ok(Value::Double(value)) if value.is_finite() => tell(trace, Datum::Double(value)),
+                Ok(Value::String(value)) => tell(trace, Datum::Text(&value)),
+                Ok(other) => tell(trace, Datum::Other(&text(&other))),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The last value of an attribute, found without decoding the others.
+fn attribute<'b>(span: &'b [u8], key: &[u8]) -> Option<&'b [u8]> {
+    const ATTRIBUTES: u64 = 9;
+    let mut found = None;
+    for (field, pair) in Fields(span) {
+        if field != ATTRIBUTES {
+            continue;
+        }
+        let (mut is_it, mut value) = (false, None);
+        for (field, bytes) in Fields(pair) {
+            match field {
+                1 => is_it = bytes == key,
+                2 => value = Some(bytes),
+                _ => {}
+            }
+        }
+        if is_it {
+            found = value;
+        }
+    }
+    found
+}
+
+/// The fields of a message that have a length, with their numbers. Others are passed over; it ends
+/// with what is no message.
+struct Fields<'b>(&'b [u8]);
+
+impl<'b> Iterator for Fields<'b> {
+    type Item = (u64, &'b [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (tag, taken) = read_varint(self.0)?;
+            self.0 = self.0.get(taken..)?;
+            match tag & 7 {
+                0 => self.0 = self.0.get(read_varint(self.0)?.1..)?,
+                1 => self.0 = self.0.get(8..)?,
+                5 => self.0 = self.0.get(4..)?,
+                2 => {
+                    let (length, taken) = read_varint(self.0)?;
+                    let rest = self.0.get(taken..)?;
+                    let (bytes, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+                    self.0 = rest;
+                    return Some((tag >> 3, bytes));
+                }
+                _ => return None,
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Forgetting: what is too old, and what is too much. Traces with feedback go last.
+//!
+//! One step is one small transaction, so that no request waits long for it.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+
+use super::Result;
+use super::refold::{Dirty, Refold};
+use super::write::{Known, count, session_target, settle_session};
+use crate::clock;
+use crate::desk::store::batch::nanos;
+
+/// How long and how much is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Retention {
+    /// A trace is forgotten when nothing of it, nor about it, has begun for so long.
+    pub(crate) age: Option<Duration>,
+    /// What the file may use, the write-ahead log not counted.
+    pub(crate) bytes: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Nothing,
+    Forgot,
+}
+
+/// Traces and spans of one step, at the most; a single trace may have more.
+const TRACES: usize = 200;
+const SPANS: i64 = 4_000;
+/// Pages that are given back to the system in one step.
+const PAGES: i64 = 2_000;
+
+/// Forgets a little, if there is anything to forget.
+pub(super) fn step(
+    connection: &mut Connection,
+    known: &mut Known,
+    retention: Retention,
+) -> Result<Step> {
+    if retention == Retention::default() {
+        return Ok(Step::Nothing);
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let traces = due(&transaction, retention)?;
+    if traces.is_empty() {
+        transaction.rollback()?;
+        let free: i64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+        if free > PAGES {
+            connection.execute_batch(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+        }
+        return Ok(Step::Nothing);
+    }
+    forget(&transaction, known, &traces)?;
+    transaction.commit()?;
+    Ok(Step::Forgot)
+}
+
+/// Bytes in use.
+pub(super) fn used(connection: &Connection) -> Result<u64> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let pages = pragma("page_count")? - pragma("freelist_count")?;
+    Ok((pages * pragma("page_size")?).unsigned_abs())
+}
+
+fn due(transaction: &Transaction<'_>, retention: Retention) -> Result<Vec<i64>> {
+    let mut found = Vec::new();
+    if let Some(age) = retention.age {
+        let now = nanos(clock::unix_nanos(SystemTime::now()));
+        let before = now.saturating_sub(nanos(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)));
+        let sql = "SELECT id, spans FROM traces WHERE touched < ?1 ORDER BY touched, id";
+        found = some(transaction, sql, before, i64::MAX)?;
+    }
+    if let (true, Some(bytes)) = (found.is_empty(), retention.bytes) {
+        let surplus = nanos(used(transaction)?.saturating_sub(bytes));
+        if surplus == 0 {
+            return Ok(found);
+        }
+        let sql = "SELECT id, spans FROM traces WHERE feedback = 0 AND touched >= ?1
+                   ORDER BY touched, id";
+        found = some(transaction, sql, 0, surplus)?;
+        if found.is_empty() {
+            let sql = "SELECT id, spans FROM traces WHERE touched >= ?1 ORDER BY touched, id";
+            found = some(transaction, sql, 0, surplus)?;
+        }
+    }
+    Ok(found)
+}
+
+/// The first few, and no more than it takes.
+fn some(transaction: &Transaction<'_>, sql: &str, value: i64, surplus: i64) -> Result<Vec<i64>> {
+    // Rather too much: then another step follows. What is forgotten in vain does not come back.
+    let mut size = transaction.prepare_cached(
+        "SELECT coalesce(sum(2 * length(body) + 400), 0) FROM spans WHERE trace = ?1",
+    )?;
+    let mut statement = transaction.prepare_cached(sql)?;
+    let mut rows = statement.query([value])?;
+    let (mut found, mut spans, mut bytes) = (Vec::new(), 0, 0);
+    while let Some(row) = rows.next()? {
+        spans += row.get::<_, i64>(1)?;
+        if !found.is_empty() && (spans > SPANS || found.len() >= TRACES || bytes >= surplus) {
+            break;
+        }
+        let trace: i64 = row.get(0)?;
+        if surplus < i64::MAX {
+            bytes += size.query_row([trace], |row| row.get::<_, i64>(0))?;
+        }
+        found.push(trace);
+    }
+    Ok(found)
+}
+
+fn forget(transaction: &Transaction<'_>, known: &mut Known, traces: &[i64]) -> Result<()> {
+    let run = |sql: &str, trace: i64| -> Result<i64> {
+        Ok(i64::try_from(transaction.prepare_cached(sql)?.execute([trace])?).unwrap_or(i64::MAX))
+    };
+    let mut dirty = BTreeSet::new();
+    let mut sessions = BTreeSet::new();
+    let (mut spans, mut documents) = (0, 0);
+    for &trace in traces {
+        let mut statement = transaction.prepare_cached(
+            "SELECT target FROM documents WHERE trace = ?1
+             UNION SELECT id FROM targets WHERE trace = ?1",
+        )?;
+        for target in statement.query_map([trace], |row| row.get::<_, i64>(0))? {
+            dirty.insert(target?);
+        }
+        let session = transaction
+            .prepare_cached("SELECT session FROM traces WHERE id = ?1")?
+            .query_row([trace], |row| row.get::<_, Option<i64>>(0))
+            .optional()?;
+        sessions.extend(session.flatten());
+        // Documents about it from elsewhere go with it: there is nothing left they could be about.
+        documents += run(
+            "DELETE FROM documents WHERE trace = ?1
+                 OR target IN (SELECT id FROM targets WHERE trace = ?1)",
+            trace,
+        )?;
+        run(
+            "DELETE FROM trace_resources WHERE trace = ?1
+                 AND resource IN (SELECT resource FROM spans WHERE trace = ?1)",
+            trace,
+        )?;
+        spans += run("DELETE FROM spans WHERE trace = ?1", trace)?;
+    }
+    let mut refold = Refold::new(transaction, known)?;
+    for target in dirty {
+        if target != 0 {
+            refold.target(target, Dirty::unknown())?;
+        }
+    }
+    refold.finish()?;
+    let mut forgotten = 0;
+    for &trace in traces {
+        forgotten += run("DELETE FROM traces WHERE id = ?1", trace)?;
+    }
+    for session in sessions {
+        settle_session(transaction, session)?;
+        match session_target(transaction, session)? {
+            Some(target) => {
+                let mut refold = Refold::new(transaction, known)?;
+                refold.target(target, Dirty::unknown())?;
+                refold.finish()?;
+            }
+            None => {
+                run("DELETE FROM sessions WHERE id = ?1 AND start IS NULL", session)?;
+            }
+        }
+    }
+    count(transaction, "spans", -spans)?;
+    count(transaction, "documents", -documents)?;
+    count(transaction, "traces", -forgotten)?;
+    Ok(())
+}

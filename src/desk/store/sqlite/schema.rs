@@ -1,0 +1,133 @@
+//! The tables, and how a file of an older version becomes one of this.
+//!
+//! - `traces`, `spans`, with `names`, `scopes`, `resources`: what arrived, once each. A span's body is
+//!   the OTLP message without what has a column. Traces are numbered as they come, so spans of one
+//!   trace lie close together and the unique index on (trace, span) grows at its end.
+//! - `targets`, `documents`: what feedback is about, and which spans say something about it.
+//! - `fields`, `leaves`: what it amounts to, folded. Leaves lie in the order of field and time, so a
+//!   chart reads one run of them. They are derived: a function of spans and documents alone.
+//! - `sessions`: ids, and where in time their traces lie.
+//! - `meta`: counters.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::{OpenError, Result};
+
+/// "fdsk": this file is a desk's.
+const APPLICATION: i64 = 0x6664_736b;
+
+/// One step a version; what has been released is never edited.
+const MIGRATIONS: &[&str] = &[VERSION_1];
+
+const VERSION_1: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID, STRICT;
+CREATE TABLE names (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE scopes (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, UNIQUE (name, version)
+) STRICT;
+CREATE TABLE resources (
+    id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, body BLOB NOT NULL
+) STRICT;
+CREATE TABLE resource_texts (
+    key TEXT NOT NULL, resource INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (key, resource)
+) WITHOUT ROWID, STRICT;
+
+CREATE TABLE sessions (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+    start INTEGER, last INTEGER, resource INTEGER
+) STRICT;
+CREATE INDEX sessions_by_last ON sessions (last, id);
+
+CREATE TABLE traces (
+    id INTEGER PRIMARY KEY, trace_id BLOB NOT NULL UNIQUE,
+    start INTEGER, finish INTEGER,
+    spans INTEGER NOT NULL, errors INTEGER NOT NULL,
+    session INTEGER,
+    root_span INTEGER, root_parent INTEGER, root_start INTEGER, root_name INTEGER,
+    root_resource INTEGER,
+    touched INTEGER NOT NULL, waiting INTEGER NOT NULL, feedback INTEGER NOT NULL
+) STRICT;
+CREATE INDEX traces_by_start ON traces (start, id) WHERE start IS NOT NULL;
+CREATE INDEX traces_by_session ON traces (session, start, id) WHERE session IS NOT NULL;
+CREATE INDEX traces_by_touched ON traces (touched, id);
+CREATE INDEX traces_with_feedback ON traces (id) WHERE feedback > 0;
+CREATE TABLE trace_resources (
+    resource INTEGER NOT NULL, trace INTEGER NOT NULL, PRIMARY KEY (resource, trace)
+) WITHOUT ROWID, STRICT;
+
+CREATE TABLE spans (
+    id INTEGER PRIMARY KEY,
+    trace INTEGER NOT NULL, span INTEGER NOT NULL, parent INTEGER NOT NULL,
+    start INTEGER NOT NULL, duration INTEGER NOT NULL,
+    name INTEGER NOT NULL, resource INTEGER NOT NULL, scope INTEGER NOT NULL,
+    kind INTEGER NOT NULL, flags INTEGER NOT NULL, body BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX spans_by_id ON spans (trace, span);
+
+CREATE TABLE targets (
+    id INTEGER PRIMARY KEY,
+    trace INTEGER NOT NULL, span INTEGER NOT NULL, session INTEGER NOT NULL,
+    arrived INTEGER NOT NULL, latest INTEGER,
+    UNIQUE (trace, span, session)
+) STRICT;
+CREATE INDEX targets_waiting ON targets (id) WHERE arrived = 0;
+CREATE TABLE documents (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    target INTEGER NOT NULL, trace INTEGER NOT NULL, span INTEGER NOT NULL UNIQUE,
+    span_id INTEGER NOT NULL, own INTEGER NOT NULL, time INTEGER NOT NULL
+) STRICT;
+CREATE INDEX documents_by_target ON documents (target, span_id);
+CREATE INDEX documents_by_trace ON documents (trace);
+
+CREATE TABLE fields (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,
+    bools INTEGER NOT NULL DEFAULT 0, numbers INTEGER NOT NULL DEFAULT 0,
+    texts INTEGER NOT NULL DEFAULT 0, others INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE leaves (
+    field INTEGER NOT NULL, time INTEGER NOT NULL, target INTEGER NOT NULL,
+    trace INTEGER NOT NULL, resource INTEGER NOT NULL, given INTEGER NOT NULL,
+    type INTEGER NOT NULL, value ANY,
+    PRIMARY KEY (field, time, target)
+) WITHOUT ROWID, STRICT;
+CREATE UNIQUE INDEX leaves_by_target ON leaves (target, field);
+";
+
+/// The version this code writes.
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Brings a file that may be new, of this version or older to this version. One that is newer, or
+/// none of ours, is left as it is.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+    let found = check(connection)?;
+    if found == VERSION {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Another process may have been quicker.
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(usize::MAX)) {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// The version of a file, or why it is not for this code.
+pub(super) fn check(connection: &Connection) -> Result<i64, OpenError> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (application, found) = (pragma("application_id")?, pragma("user_version")?);
+    if application != APPLICATION {
+        let tables: i64 =
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if tables > 0 || found != 0 {
+            return Err(OpenError::NotADesk);
+        }
+    }
+    if found > VERSION {
+        return Err(OpenError::Newer { found, known: VERSION });
+    }
+    Ok(found)
+}

@@ -1,0 +1,391 @@
+//! The state of a store is a function of the set of spans.
+
+use opentelemetry::trace::{SpanId, TraceId};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span};
+use proptest::prelude::*;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::retention::{self, Retention, Step};
+use super::write::{Known, write};
+use super::{open, schema};
+use crate::collector::receive::received::spans;
+use crate::collector::{Target, Value, feedback};
+use crate::desk::store::batch::Batch;
+use crate::desk::store::sqlite::OpenError;
+
+fn any(value: any_value::Value) -> Option<AnyValue> {
+    Some(AnyValue { value: Some(value) })
+}
+
+fn text(key: &str, text: &str) -> KeyValue {
+    let value = any(any_value::Value::StringValue(text.to_owned()));
+    KeyValue { key: key.to_owned(), value, key_strindex: 0 }
+}
+
+fn int(key: &str, int: i64) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: any(any_value::Value::IntValue(int)), key_strindex: 0 }
+}
+
+fn boolean(key: &str, value: bool) -> KeyValue {
+    let value = any(any_value::Value::BoolValue(value));
+    KeyValue { key: key.to_owned(), value, key_strindex: 0 }
+}
+
+/// A span as the tests make it up: few ids, few times and few keys, so that much coincides.
+#[derive(Clone, Debug)]
+struct Made {
+    trace: u8,
+    id: u8,
+    parent: u8,
+    start: u8,
+    length: u8,
+    service: u8,
+    session: Option<u8>,
+    role: MadeRole,
+    time: Option<u8>,
+    rating: Option<u8>,
+    nested: Option<u8>,
+    cleared: Option<bool>,
+    is_error: bool,
+    honeyhive: bool,
+}
+
+#[derive(Clone, Debug)]
+enum MadeRole {
+    Plain,
+    Scoped(bool),
+    Carrier(Option<(u8, u8)>),
+    ScopedCarrier(bool, Option<(u8, u8)>),
+}
+
+impl Made {
+    fn span(&self) -> Span {
+        let mut attributes = Vec::new();
+        let prefix = if self.honeyhive { "honeyhive_" } else { "" };
+        if let Some(session) = self.session {
+            attributes.push(text("session.id", &format!("s{session}")));
+        }
+        if let Some(rating) = self.rating {
+            let key = format!("{prefix}feedback.rating");
+            attributes.push(match rating {
+                0 => boolean(&key, false),
+                1 => text(&key, "good"),
+                rating => int(&key, i64::from(rating)),
+            });
+        }
+        if let Some(nested) = self.nested {
+            attributes.push(int(&format!("{prefix}feedback.step.{nested}"), 1));
+            attributes.push(int("metrics.score", i64::from(nested)));
+        }
+        if let Some(time) = self.time {
+            attributes.push(int("tracing_feedback.time_unix_nano", i64::from(time)));
+        }
+        if let Some(all) = self.cleared {
+            let key = if all { "feedback" } else { "feedback.step" };
+            let value = any_value::Value::StringValue(format!("{prefix}{key}"));
+            let values = vec![AnyValue { value: Some(value) }];
+            attributes.push(KeyValue {
+                key: "tracing_feedback.cleared".to_owned(),
+                value: any(any_value::Value::ArrayValue(ArrayValue { values })),
+                key_strindex: 0,
+            });
+        }
+        let (late, scope, link) = match &self.role {
+            MadeRole::Plain => (false, None, None),
+            MadeRole::Scoped(session) => (false, Some(session), None),
+            MadeRole::Carrier(link) => (true, None, *link),
+            MadeRole::ScopedCarrier(session, link) => (true, Some(session), *link),
+        };
+        if late {
+            attributes.push(boolean("tracing_feedback.late", true));
+        }
+        if let Some(session) = scope {
+            let scope = if *session { "session" } else { "trace" };
+            attributes.push(text("tracing_feedback.scope", scope));
+        }
+        let links = link.map(|(trace, span)| span::Link {
+            trace_id: trace_id(trace).to_vec(),
+            span_id: span_id(span).to_vec(),
+            ..span::Link::default()
+        });
+        let parent = if self.parent == 0 { vec![] } else { span_id(self.parent).to_vec() };
+        Span {
+            trace_id: trace_id(self.trace).to_vec(),
+            span_id: span_id(self.id).to_vec(),
+            parent_span_id: parent,
+            name: format!("n{}", self.id % 3),
+            start_time_unix_nano: u64::from(self.start),
+            end_time_unix_nano: u64::from(self.start) + u64::from(self.length),
+            status: self.is_error.then(|| Status { code: 2, message: String::new() }),
+            attributes,
+            links: links.into_iter().collect(),
+            ..Span::default()
+        }
+    }
+}
+
+fn trace_id(id: u8) -> [u8; 16] {
+    u128::from(id).to_be_bytes()
+}
+
+fn span_id(id: u8) -> [u8; 8] {
+    // With the highest bit, as ids of eight random bytes often have it.
+    (u64::from(id) | u64::from(id % 2) << 63).to_be_bytes()
+}
+
+fn request(made: &[Made]) -> ExportTraceServiceRequest {
+    let group = |made: &Made| ResourceSpans {
+        resource: Some(Resource {
+            attributes: vec![text("service.name", &format!("service-{}", made.service))],
+            ..Resource::default()
+        }),
+        scope_spans: vec![ScopeSpans { spans: vec![made.span()], ..ScopeSpans::default() }],
+        ..ResourceSpans::default()
+    };
+    ExportTraceServiceRequest { resource_spans: made.iter().map(group).collect() }
+}
+
+fn made() -> impl Strategy<Value = Made> {
+    let ids = (1..4_u8, 1..7_u8, 0..7_u8);
+    let times = (0..6_u8, 0..6_u8, prop::option::weighted(0.7, 0..6_u8));
+    let link = || prop::option::weighted(0.9, (1..5_u8, 1..7_u8));
+    let role = prop_oneof![
+        4 => Just(MadeRole::Plain),
+        1 => any_bool().prop_map(MadeRole::Scoped),
+        3 => link().prop_map(MadeRole::Carrier),
+        1 => (any_bool(), link()).prop_map(|(session, link)| MadeRole::ScopedCarrier(session, link)),
+    ];
+    let said = (
+        prop::option::of(0..5_u8),
+        prop::option::of(0..3_u8),
+        prop::option::weighted(0.3, any_bool()),
+    );
+    let rest = (0..2_u8, prop::option::of(1..3_u8), any_bool(), any_bool());
+    (ids, times, role, said, rest).prop_map(|(ids, times, role, said, rest)| Made {
+        trace: ids.0,
+        id: ids.1,
+        parent: ids.2,
+        start: times.0,
+        length: times.1,
+        time: times.2,
+        role,
+        rating: said.0,
+        nested: said.1,
+        cleared: said.2,
+        service: rest.0,
+        session: rest.1,
+        is_error: rest.2,
+        honeyhive: rest.3,
+    })
+}
+
+fn any_bool() -> impl Strategy<Value = bool> {
+    proptest::bool::ANY
+}
+
+fn store() -> Connection {
+    open(":memory:".as_ref()).unwrap()
+}
+
+fn put(connection: &mut Connection, known: &mut Known, requests: &[&[Made]]) {
+    let batches: Vec<_> = requests.iter().map(|made| Batch::of(request(made)).unwrap()).collect();
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    write(&transaction, known, &batches).unwrap();
+    transaction.commit().unwrap();
+}
+
+/// All that a reader can see, without the numbers of rows.
+fn dump(connection: &Connection) -> String {
+    let target = "(SELECT hex(t.trace_id) || ':' || g.span || ':' || coalesce(x.name, '')
+                   FROM targets g LEFT JOIN traces t ON t.id = g.trace
+                   LEFT JOIN sessions x ON x.id = g.session WHERE g.id = ";
+    let queries = [
+        "SELECT 'trace', hex(t.trace_id), t.start, t.finish, t.spans, t.errors, s.name, t.root_span,
+                n.name, hex(r.hash), t.waiting, t.feedback
+         FROM traces t LEFT JOIN sessions s ON s.id = t.session
+         LEFT JOIN names n ON n.id = t.root_name LEFT JOIN resources r ON r.id = t.root_resource"
+            .to_owned(),
+        "SELECT 'span', hex(t.trace_id), s.span, s.parent, s.start, s.duration, n.name, hex(r.hash),
+                s.kind, s.flags, hex(s.body)
+         FROM spans s JOIN traces t ON t.id = s.trace JOIN names n ON n.id = s.name
+         JOIN resources r ON r.id = s.resource"
+            .to_owned(),
+        "SELECT 'session', s.name, s.start, s.last, hex(r.hash) FROM sessions s
+         LEFT JOIN resources r ON r.id = s.resource
+         WHERE s.start IS NOT NULL OR EXISTS (SELECT 1 FROM targets WHERE session = s.id)"
+            .to_owned(),
+        "SELECT 'of', hex(t.trace_id), hex(r.hash) FROM trace_resources o
+         JOIN traces t ON t.id = o.trace JOIN resources r ON r.id = o.resource"
+            .to_owned(),
+        format!(
+            "SELECT 'leaf', f.key, l.time, {target} l.target), hex(t.trace_id), hex(r.hash), l.given,
+                    l.type, l.value
+             FROM leaves l JOIN fields f ON f.id = l.field LEFT JOIN traces t ON t.id = l.trace
+             LEFT JOIN resources r ON r.id = l.resource"
+        ),
+        format!(
+            "SELECT 'target', {target} k.id), k.arrived FROM targets k"
+        ),
+        format!(
+            "SELECT 'document', {target} d.target), hex(t.trace_id), s.span, d.own, d.time
+             FROM documents d JOIN spans s ON s.id = d.span JOIN traces t ON t.id = s.trace
+             WHERE d.trace = s.trace"
+        ),
+        "SELECT 'field', key, bools, numbers, texts, others FROM fields
+         WHERE bools + numbers + texts + others != 0"
+            .to_owned(),
+        "SELECT 'meta', key, value FROM meta WHERE value != 0".to_owned(),
+    ];
+    let mut lines = Vec::new();
+    for sql in queries {
+        let mut statement = connection.prepare(&sql).unwrap();
+        let columns = statement.column_count();
+        let mut rows = statement.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let cells = (0..columns).map(|at| match row.get_ref(at).unwrap() {
+                ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                value => format!("{value:?}"),
+            });
+            lines.push(cells.collect::<Vec<_>>().join(" "));
+        }
+    }
+    lines.sort();
+    lines.join("\n")
+}
+
+fn check_against_the_fold(connection: &Connection, made: &[Made]) {
+    let received = spans(request(made)).unwrap();
+    for trace in 1..5 {
+        for id in 1..7 {
+            let target =
+                Target::Span(TraceId::from_bytes(trace_id(trace)), SpanId::from_bytes(span_id(id)));
+            let expected: Vec<_> = feedback(&received, &target)
+                .into_iter()
+                .filter(|(_, value)| *value != Value::Empty)
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
+            let mut statement = connection
+                .prepare(
+                    "SELECT f.key, l.type, l.value FROM leaves l JOIN fields f ON f.id = l.field
+                     JOIN targets g ON g.id = l.target JOIN traces t ON t.id = g.trace
+                     WHERE t.trace_id = ?1 AND g.span = ?2 ORDER BY f.key",
+                )
+                .unwrap();
+            let span = i64::from_be_bytes(span_id(id));
+            let mut rows = statement.query((trace_id(trace).as_slice(), span)).unwrap();
+            let mut found = Vec::new();
+            while let Some(row) = rows.next().unwrap() {
+                let value = match super::stored::datum(row, 1, 2).unwrap() {
+                    crate::desk::query::datum::Datum::Text(text) => format!("{text:?}"),
+                    other => other.text(),
+                };
+                found.push(format!("{}={value}", row.get::<_, String>(0).unwrap()));
+            }
+            assert_eq!(found, expected, "{trace}:{id}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..Default::default()
+    })]
+
+    #[test]
+    fn neither_order_nor_repetition_nor_the_cut_of_requests_shows(
+        (made, shuffled) in prop::collection::vec(made(), 1..16).prop_flat_map(|made| {
+            let twice: Vec<_> = made.iter().chain(&made).cloned().collect();
+            (Just(made), Just(twice).prop_shuffle())
+        }),
+        cuts in prop::collection::vec(1..5_usize, 1..40),
+        commits in prop::collection::vec(1..4_usize, 1..40),
+    ) {
+        let (mut once, mut known) = (store(), Known::default());
+        put(&mut once, &mut known, &[&made]);
+
+        let (mut other, mut known) = (store(), Known::default());
+        let mut rest = shuffled.as_slice();
+        let mut requests = Vec::new();
+        for cut in cuts.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (request, later) = rest.split_at(rest.len().min(*cut));
+            requests.push(request);
+            rest = later;
+        }
+        let mut rest = requests.as_slice();
+        for commit in commits.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (transaction, later) = rest.split_at(rest.len().min(*commit));
+            put(&mut other, &mut known, transaction);
+            rest = later;
+        }
+        let (once, other) = (dump(&once), dump(&other));
+        prop_assert!(once == other, "once:\n{once}\n\nother:\n{other}");
+    }
+
+    #[test]
+    fn what_is_stored_is_what_the_fold_says(mut made in prop::collection::vec(made(), 1..16)) {
+        // Where two different spans have one id there is more than one truth.
+        let mut seen = std::collections::HashSet::new();
+        made.retain(|made| seen.insert((made.trace, made.id)));
+        made.iter_mut().for_each(|made| made.honeyhive = false);
+        let (mut store, mut known) = (store(), Known::default());
+        for made in &made {
+            put(&mut store, &mut known, &[std::slice::from_ref(made)]);
+        }
+        // Of two submissions with one span id and one time the one of the first trace counts.
+        made.sort_by_key(|made| made.trace);
+        check_against_the_fold(&store, &made);
+    }
+
+    #[test]
+    fn forgetting_leaves_what_would_be_there_had_the_rest_never_come(
+        made in prop::collection::vec(made(), 1..16),
+    ) {
+        let (mut connection, mut known) = (store(), Known::default());
+        put(&mut connection, &mut known, &[&made]);
+        let mut steps = 0;
+        while retention::step(
+            &mut connection,
+            &mut known,
+            Retention { age: None, bytes: Some(0) },
+        ).unwrap() == Step::Forgot {
+            steps += 1;
+            prop_assert!(steps < 50);
+        }
+        let rest = dump(&connection);
+        prop_assert_eq!(rest, "");
+    }
+}
+
+#[test]
+fn the_file_of_a_newer_version_and_that_of_another_program_are_left_alone() {
+    let directory = std::env::temp_dir().join(format!("desk-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("newer.sqlite");
+    let connection = open(&path).unwrap();
+    connection.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
+    drop(connection);
+    let before = std::fs::read(&path).unwrap();
+    let error = open(&path).unwrap_err();
+    assert!(matches!(error, OpenError::Newer { .. }), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+
+    let path = directory.join("other.sqlite");
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    assert!(matches!(open(&path).unwrap_err(), OpenError::NotADesk));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    std::fs::remove_dir_all(&directory).unwrap();
+}

@@ -1,0 +1,206 @@
+//! The thread that writes. Requests queue before it, several go into one transaction, and each is
+//! answered after the commit: what was acknowledged is in the file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+use super::retention::{self, Retention};
+use super::write::{Known, Written, write};
+use super::{OpenError, Result, open};
+use crate::desk::store::batch::Batch;
+use crate::quiet;
+
+/// What waits to be written, at the most.
+const MOST_WAITING: usize = 96 << 20;
+/// A transaction takes no more requests when it has this many spans.
+const ENOUGH_SPANS: usize = 20_000;
+/// How often a store that is not written looks whether there is something to forget.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Permits stand for KiB.
+const UNIT: usize = 1 << 10;
+
+/// What has been committed last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Notice {
+    /// It grows with every commit that changed something.
+    pub(crate) version: u64,
+    /// Bytes in use, without the write-ahead log.
+    pub(crate) used: u64,
+}
+
+/// Why a request was not written. Its sender may try again.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refused(String);
+
+/// The handle of the thread. Dropping it writes what waits, and ends it.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    queue: Option<Sender<Job>>,
+    room: Arc<Semaphore>,
+    changes: watch::Receiver<Notice>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Job {
+    batch: Batch,
+    answer: oneshot::Sender<Result<(), Refused>>,
+    /// Given back when the job is dropped.
+    _room: OwnedSemaphorePermit,
+}
+
+impl Writer {
+    /// Opens a file, or makes one, and starts to write it.
+    pub(crate) fn start(path: &Path, retention: Retention) -> Result<Self, OpenError> {
+        let connection = open(path)?;
+        let (queue, jobs) = channel();
+        let (change, changes) = watch::channel(Notice::default());
+        let path = path.to_owned();
+        let work = move || {
+            quiet::mark_this_thread();
+            Thread { connection, path, retention, known: Known::default(), change }.run(&jobs);
+        };
+        let thread = thread::Builder::new()
+            .name("desk-writer".into())
+            .spawn(work)
+            .map_err(|error: io::Error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let room = Arc::new(Semaphore::new(MOST_WAITING / UNIT));
+        Ok(Self { queue: Some(queue), room, changes, thread: Some(thread) })
+    }
+
+    /// Ends when the spans are in the file.
+    pub(crate) async fn write(&self, batch: Batch) -> Result<(), Refused> {
+        let weight = (batch.bytes / UNIT + 1).min(MOST_WAITING / UNIT);
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(weight).await;
+        let room = room.map_err(|_| Refused("the desk is shutting down".to_owned()))?;
+        let (answer, written) = oneshot::channel();
+        let job = Job { batch, answer, _room: room };
+        let gone = || Refused("the desk is shutting down".to_owned());
+        self.queue.as_ref().and_then(|queue| queue.send(job).ok()).ok_or_else(gone)?;
+        written.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// The last commit, to wait for the next.
+    pub(crate) fn changes(&self) -> watch::Receiver<Notice> {
+        self.changes.clone()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // a panic has been printed
+        }
+    }
+}
+
+struct Thread {
+    connection: Connection,
+    path: PathBuf,
+    retention: Retention,
+    known: Known,
+    change: watch::Sender<Notice>,
+}
+
+impl Thread {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        self.announce(false);
+        let mut next_look = Instant::now();
+        let mut seen = self.seen();
+        loop {
+            match jobs.recv_timeout(HEARTBEAT) {
+                Ok(first) => self.take(first, jobs),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if Instant::now() >= next_look {
+                // Another process may write, too: `import` does.
+                let now_seen = self.seen();
+                if now_seen != seen {
+                    seen = now_seen;
+                    self.announce(true);
+                }
+                // A step at a time, and what arrives goes first.
+                let more = self.forget();
+                next_look = Instant::now() + if more { HEARTBEAT / 20 } else { HEARTBEAT };
+            }
+        }
+        let _ = self.connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE)");
+    }
+
+    fn take(&mut self, first: Job, jobs: &Receiver<Job>) {
+        let mut spans = first.batch.spans.len();
+        let mut taken = vec![first];
+        while spans < ENOUGH_SPANS
+            && let Ok(job) = jobs.try_recv()
+        {
+            spans += job.batch.spans.len();
+            taken.push(job);
+        }
+        let (batches, answers): (Vec<_>, Vec<_>) =
+            taken.into_iter().map(|job| (job.batch, (job.answer, job._room))).unzip();
+        let written = self.commit(&batches);
+        drop(batches);
+        let outcome = match written {
+            Ok(written) => {
+                if written != Written::default() {
+                    self.announce(true);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.known = Known::default(); // it may know rows that are not there
+                eprintln!("feedback-desk: {}: {error}", self.path.display());
+                Err(Refused(format!("not written: {error}")))
+            }
+        };
+        for (answer, _) in answers {
+            let _ = answer.send(outcome.clone()); // whoever asked may have gone
+        }
+    }
+
+    fn commit(&mut self, batches: &[Batch]) -> Result<Written> {
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let written = write(&transaction, &mut self.known, batches)?;
+        transaction.commit()?;
+        Ok(written)
+    }
+
+    fn forget(&mut self) -> bool {
+        match retention::step(&mut self.connection, &mut self.known, self.retention) {
+            Ok(retention::Step::Nothing) => false,
+            Ok(retention::Step::Forgot) => {
+                self.announce(true);
+                true
+            }
+            Err(error) => {
+                self.known = Known::default();
+                eprintln!("feedback-desk: retention: {}: {error}", self.path.display());
+                false
+            }
+        }
+    }
+
+    /// A number that changes when another connection has written.
+    fn seen(&self) -> Option<i64> {
+        self.connection.pragma_query_value(None, "data_version", |row| row.get(0)).ok()
+    }
+
+    fn announce(&self, is_change: bool) {
+        let used = retention::used(&self.connection).unwrap_or(0);
+        self.change.send_modify(|notice| {
+            notice.version += u64::from(is_change);
+            notice.used = used;
+        });
+    }
+}

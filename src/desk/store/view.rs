@@ -1,0 +1,302 @@
+//! The answers, as the API writes them. Times are milliseconds since the epoch, with microseconds
+//! behind the point.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::desk::query::datum::Kind;
+
+/// A page of a list.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct List<T> {
+    pub(crate) rows: Vec<T>,
+    /// How many there are on all pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) total: Option<u64>,
+    /// The `cursor` of the next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<String>,
+}
+
+/// One leaf of what was said.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Said {
+    pub(crate) field: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: Kind,
+    pub(crate) value: Json,
+    pub(crate) given: f64,
+    /// The span it is about; of what is about a whole trace or session there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) span_id: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TraceRow {
+    pub(crate) trace_id: String,
+    pub(crate) name: String,
+    pub(crate) service: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) start: f64,
+    pub(crate) duration_ms: f64,
+    pub(crate) spans: i64,
+    pub(crate) errors: i64,
+    pub(crate) session_id: Option<String>,
+    pub(crate) feedback: Vec<Said>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SessionRow {
+    pub(crate) session_id: String,
+    pub(crate) service: Option<String>,
+    /// When its first trace began.
+    pub(crate) start: Option<f64>,
+    /// When its latest trace began.
+    pub(crate) last: Option<f64>,
+    pub(crate) traces: i64,
+    pub(crate) traces_with_feedback: i64,
+    pub(crate) spans: i64,
+    pub(crate) errors: i64,
+    /// What was said about the session as a whole.
+    pub(crate) feedback: Vec<Said>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SessionView {
+    #[serde(flatten)]
+    pub(crate) row: SessionRow,
+    pub(crate) document: Option<Document>,
+    /// The earliest first.
+    pub(crate) list: Vec<TraceRow>,
+}
+
+/// What is said about one target: folded, and how it came about.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Document {
+    /// Leaves by namespace: `feedback` and `metrics` are never mixed.
+    pub(crate) namespaces: BTreeMap<String, Vec<Said>>,
+    /// Each change, the earliest first.
+    pub(crate) history: Vec<Change>,
+}
+
+/// One submission, and what it changed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Change {
+    pub(crate) time: f64,
+    /// Who gave it, where it says so.
+    pub(crate) by: Option<String>,
+    /// The span that brought it.
+    pub(crate) span_id: String,
+    pub(crate) trace_id: String,
+    /// It came after its target had ended.
+    pub(crate) late: bool,
+    pub(crate) set: Vec<Said>,
+    /// Keys that had a value and have none since.
+    pub(crate) retracted: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TraceView {
+    pub(crate) trace_id: String,
+    pub(crate) start: Option<f64>,
+    pub(crate) duration_ms: f64,
+    pub(crate) session_id: Option<String>,
+    /// What is said about the trace as a whole.
+    pub(crate) document: Option<Document>,
+    /// What is said about its session.
+    pub(crate) session_document: Option<Document>,
+    /// Each after its parent, siblings by their start.
+    pub(crate) spans: Vec<SpanView>,
+    /// There are more, which are left out.
+    pub(crate) truncated: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SpanView {
+    pub(crate) span_id: String,
+    pub(crate) parent_id: Option<String>,
+    /// How far in it stands in the tree.
+    pub(crate) depth: usize,
+    pub(crate) name: String,
+    pub(crate) kind: &'static str,
+    pub(crate) start: f64,
+    pub(crate) duration_ms: f64,
+    pub(crate) status: &'static str,
+    pub(crate) status_message: Option<String>,
+    pub(crate) service: Option<String>,
+    pub(crate) scope: String,
+    /// It only brings feedback about another.
+    pub(crate) carrier: bool,
+    pub(crate) attributes: BTreeMap<String, Json>,
+    pub(crate) resource: BTreeMap<String, Json>,
+    pub(crate) events: Vec<EventView>,
+    pub(crate) links: Vec<LinkView>,
+    pub(crate) document: Option<Document>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct EventView {
+    pub(crate) name: String,
+    pub(crate) time: f64,
+    pub(crate) attributes: BTreeMap<String, Json>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct LinkView {
+    pub(crate) trace_id: String,
+    pub(crate) span_id: String,
+    pub(crate) attributes: BTreeMap<String, Json>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct FieldRow {
+    pub(crate) field: String,
+    pub(crate) source: &'static str,
+    /// Its most frequent type, by which it is measured.
+    #[serde(rename = "type")]
+    pub(crate) kind: Kind,
+    /// How many targets have a value, or how many resources.
+    pub(crate) count: i64,
+    /// How many values there are of each type.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) types: BTreeMap<&'static str, i64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ValueRow {
+    pub(crate) value: String,
+    pub(crate) count: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CommentRow {
+    pub(crate) field: String,
+    pub(crate) text: String,
+    pub(crate) given: f64,
+    #[serde(flatten)]
+    pub(crate) about: DatasetRow,
+}
+
+/// A target with what it is about.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct DatasetRow {
+    pub(crate) trace_id: Option<String>,
+    pub(crate) span_id: Option<String>,
+    pub(crate) session_id: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) service: Option<String>,
+    pub(crate) start: f64,
+    pub(crate) input: Json,
+    pub(crate) output: Json,
+    pub(crate) ground_truth: Option<String>,
+    /// Leaves by their key without the namespace.
+    pub(crate) feedback: BTreeMap<String, Json>,
+    pub(crate) metrics: BTreeMap<String, Json>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct WaitingRow {
+    /// Why it counts nowhere in a trace.
+    pub(crate) reason: &'static str,
+    /// What it is about, where it says so.
+    pub(crate) trace_id: Option<String>,
+    pub(crate) span_id: Option<String>,
+    pub(crate) given: f64,
+    pub(crate) said: Vec<Said>,
+}
+
+/// Something that was said, as it arrived.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SaidRow {
+    pub(crate) time: f64,
+    pub(crate) by: Option<String>,
+    pub(crate) scope: &'static str,
+    pub(crate) trace_id: Option<String>,
+    pub(crate) span_id: Option<String>,
+    pub(crate) session_id: Option<String>,
+    /// The name of the span it is about.
+    pub(crate) name: Option<String>,
+    pub(crate) late: bool,
+    pub(crate) set: Vec<Said>,
+    pub(crate) cleared: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Chart {
+    pub(crate) field: String,
+    /// What it is measured by: its most frequent type.
+    #[serde(rename = "type")]
+    pub(crate) kind: Kind,
+    pub(crate) measures: Vec<String>,
+    pub(crate) bucket: &'static str,
+    pub(crate) tz: String,
+    /// How the filter was understood.
+    pub(crate) filter: String,
+    #[serde(flatten)]
+    pub(crate) part: Part,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) compare: Option<Compared>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Compared {
+    /// `previous`, or the version.
+    pub(crate) with: String,
+    #[serde(flatten)]
+    pub(crate) part: Part,
+}
+
+/// The figures of one stretch of time.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Part {
+    pub(crate) from: Option<f64>,
+    pub(crate) to: Option<f64>,
+    /// How many values there are.
+    pub(crate) values: u64,
+    /// How many there are of other types, which are measured nowhere.
+    pub(crate) left_out: BTreeMap<&'static str, u64>,
+    /// Where each bucket begins; the end of the last one is at the end.
+    pub(crate) buckets: Vec<f64>,
+    /// The same as text.
+    pub(crate) labels: Vec<String>,
+    pub(crate) total: Series,
+    /// One a group, the largest first, without one if there is no group.
+    pub(crate) groups: Vec<Series>,
+    /// How many groups `other` stands for.
+    pub(crate) other_groups: usize,
+}
+
+/// One line of a chart.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Series {
+    /// What the values have in common; `null` is a group, too.
+    pub(crate) group: Option<String>,
+    /// The groups that are not shown.
+    pub(crate) is_other: bool,
+    pub(crate) values: u64,
+    /// Over all of the time. `null` is no number.
+    pub(crate) overall: BTreeMap<String, Option<f64>>,
+    /// A figure a bucket by measure; an empty bucket is `null`.
+    pub(crate) points: BTreeMap<String, Vec<Option<f64>>>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Status {
+    pub(crate) version: &'static str,
+    pub(crate) schema: i64,
+    pub(crate) spans: i64,
+    pub(crate) traces: i64,
+    /// Spans that say something.
+    pub(crate) documents: i64,
+    /// Targets that never came.
+    pub(crate) waiting: i64,
+    /// Documents that don't say what they are about.
+    pub(crate) adrift: i64,
+    pub(crate) used_bytes: u64,
+    pub(crate) file_bytes: u64,
+    pub(crate) services: Vec<String>,
+    pub(crate) first: Option<f64>,
+    pub(crate) last: Option<f64>,
+}

@@ -1,0 +1,333 @@
+//! What the API says of what arrived.
+
+use std::io::Read;
+
+use serde_json::{Value as Json, json};
+use tracing_feedback::{Compression, Protocol, enrich_session, enrich_span};
+use tracing_subscriber::prelude::*;
+
+use super::*;
+use crate::show::watched;
+
+#[test]
+fn feedback_of_a_traced_service_arrives_by_each_protocol() {
+    let compressions = [None, Some(Compression::Gzip), Some(Compression::Zstd)];
+    let protocols = [Protocol::Grpc, Protocol::HttpProtobuf, Protocol::HttpJson];
+    let ways = protocols.into_iter().flat_map(|way| compressions.map(|how| (way, how)));
+    for (protocol, compression) in ways {
+        watched(move || {
+            let rig = Rig::new();
+            let endpoint = match protocol {
+                Protocol::Grpc => rig.desk.endpoint(),
+                _ => rig.desk.http_endpoint(),
+            };
+            let mut builder = tracing_feedback::builder()
+                .with_service_name("chat")
+                .with_protocol(protocol)
+                .with_endpoint(endpoint);
+            if let Some(compression) = compression {
+                builder = builder.with_compression(compression);
+            }
+            let (layer, telemetry) = builder.build().unwrap();
+            let subscriber = tracing_subscriber::registry().with(layer);
+            tracing::subscriber::with_default(subscriber, || {
+                let span = tracing::info_span!("answer", session.id = "s-1");
+                let _entered = span.enter();
+                enrich_span!(feedback = { "rating": true, "step": { "retry": 2 } });
+                enrich_session!(feedback = { "stars": 5 });
+            });
+            telemetry.flush().unwrap();
+            let list = rig.get("/api/v1/traces");
+            assert_eq!(list["total"], 1, "{protocol:?}");
+            let row = &list["rows"][0];
+            assert_eq!(row["name"], "answer");
+            assert_eq!(row["service"], "chat");
+            assert_eq!(row["session_id"], "s-1");
+            let fields: Vec<_> = row["feedback"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|said| format!("{}={}", said["field"].as_str().unwrap(), said["value"]))
+                .collect();
+            assert_eq!(fields, ["feedback.rating=true", "feedback.step.retry=2"]);
+            let session = rig.get("/api/v1/sessions/s-1");
+            assert_eq!(session["feedback"][0]["field"], "feedback.stars");
+            assert_eq!(session["traces"], 1);
+            telemetry.shutdown().unwrap();
+        });
+    }
+}
+
+fn documents(rig: &Rig, trace: u64) -> Json {
+    let trace = rig.get(&format!("/api/v1/traces/{trace:032x}"));
+    let mut leaves = serde_json::Map::new();
+    for span in trace["spans"].as_array().unwrap() {
+        if let Some(namespaces) = span["document"]["namespaces"].as_object() {
+            for said in namespaces.values().flat_map(|said| said.as_array().unwrap()) {
+                leaves.insert(said["field"].as_str().unwrap().to_owned(), said["value"].clone());
+            }
+        }
+    }
+    Json::Object(leaves)
+}
+
+#[test]
+fn a_change_of_mind_moves_chart_list_and_trace_and_a_retraction_removes() {
+    let rig = Rig::new();
+    let answer = span("answer", 1, 1, NEW_YEAR)
+        .with("feedback.rating", true)
+        .with("feedback.comment", "good")
+        .with("feedback.edits.0.value", "a")
+        .with("feedback.edits.1.value", "b");
+    // The change of mind comes first.
+    let flip = carrier((1, 1), 9, NEW_YEAR + HOUR)
+        .with("feedback.rating", false)
+        .with("feedback.user_id", "u-17")
+        .with("feedback.edits.0.value", "c")
+        .with("tracing_feedback.cleared", json!(["feedback.edits"]));
+    rig.send([flip.clone()]);
+    assert_eq!(rig.names(""), Vec::<String>::new());
+    let waiting = rig.get("/api/v1/waiting");
+    assert_eq!(waiting["rows"][0]["reason"], "its target has not come");
+    assert_eq!(waiting["rows"][0]["span_id"], format!("{:016x}", 1));
+
+    rig.send([answer.clone()]);
+    rig.send([flip, answer]);
+    assert_eq!(rig.get("/api/v1/waiting")["total"], 0);
+    assert_eq!(
+        documents(&rig, 1),
+        json!({ "feedback.rating": false, "feedback.comment": "good", "feedback.user_id": "u-17",
+                "feedback.edits.0.value": "c" })
+    );
+    let share = |measure: &str| {
+        let chart =
+            rig.get(&format!("/api/v1/chart?field=feedback.rating&measure={measure},count"));
+        (chart["total"]["overall"][measure].clone(), chart["values"].clone())
+    };
+    assert_eq!(share("percent-true"), (json!(0.0), json!(1)));
+    assert_eq!(rig.names("filter=feedback.rating+is+true"), Vec::<String>::new());
+    assert_eq!(rig.names("filter=feedback.rating+is+false"), ["answer"]);
+    let positions = rig.get("/api/v1/chart?field=feedback.edits.1.value");
+    assert_eq!(positions["values"], 0);
+
+    rig.send([carrier((1, 1), 10, NEW_YEAR + 2 * HOUR)
+        .with("tracing_feedback.cleared", json!(["feedback.rating", "feedback.edits"]))]);
+    assert_eq!(share("percent-true"), (Json::Null, json!(0)));
+    assert_eq!(
+        documents(&rig, 1),
+        json!({ "feedback.comment": "good", "feedback.user_id": "u-17" })
+    );
+    let trace = rig.get(&format!("/api/v1/traces/{:032x}", 1));
+    let history = trace["spans"][0]["document"]["history"].as_array().unwrap();
+    assert_eq!(history.len(), 3);
+    assert_eq!(history[0]["late"], false);
+    assert_eq!((&history[1]["by"], &history[1]["late"]), (&json!("u-17"), &json!(true)));
+    assert_eq!(history[1]["retracted"], json!(["feedback.edits.1.value"]));
+    assert_eq!(history[2]["retracted"], json!(["feedback.edits.0.value", "feedback.rating"]));
+    assert_eq!(rig.get("/api/v1/status")["spans"], 3);
+}
+
+#[test]
+fn a_filter_narrows_lists_counts_charts_values_and_exports_alike() {
+    let rig = Rig::new();
+    let spans = (1..=30_u64).map(|id| {
+        let mut span = span(&format!("t{id}"), id, 1, NEW_YEAR + id * HOUR)
+            .of("chat", if id % 2 == 0 { "1" } else { "2" })
+            .with("session.id", format!("s{}", id % 5));
+        if id % 3 != 0 {
+            span = span.with("feedback.rating", id % 6 < 3).with("feedback.stars", id % 5);
+        }
+        if id % 4 == 0 {
+            span = span.with("feedback.comment", format!("Comment {id}"));
+        }
+        span
+    });
+    rig.send(spans);
+    let is_false = |id: &u64| !id.is_multiple_of(3) && id % 6 >= 3;
+    let expected: Vec<_> = (1..=30).rev().filter(is_false).map(|id| format!("t{id}")).collect();
+    let filter = "filter=feedback.rating+is+false";
+    assert_eq!(rig.names(filter), expected);
+    let count = json!(expected.len());
+    assert_eq!(rig.get(&format!("/api/v1/traces?{filter}&limit=1"))["total"], count);
+    let chart = rig.get(&format!("/api/v1/chart?field=feedback.stars&bucket=day&{filter}"));
+    assert_eq!(chart["values"], count);
+    let chart = rig.get(&format!("/api/v1/chart?field=feedback.rating&{filter}"));
+    assert_eq!(chart["total"]["overall"]["percent-false"], 100.0);
+    let values = rig.get(&format!("/api/v1/values?field=feedback.rating&{filter}"));
+    assert_eq!(values["rows"], json!([{ "value": "false", "count": expected.len() }]));
+    let export =
+        get(&rig.desk.address(), &format!("/api/v1/export/traces?format=jsonl&{filter}"), &[]);
+    assert_eq!(export.text().lines().count(), expected.len());
+    let comments = rig.get(&format!("/api/v1/comments?search=comment&{filter}"));
+    let both = |id: &u64| is_false(id) && id.is_multiple_of(4);
+    assert_eq!(comments["total"], (1..=30).filter(both).count());
+
+    assert_eq!(rig.get("/api/v1/traces?filter=has+no+feedback.rating")["total"], 10);
+    assert_eq!(rig.get("/api/v1/traces?filter=has+no+feedback")["total"], 8);
+    assert_eq!(rig.get("/api/v1/traces?filter=has+ground+truth")["total"], 0);
+    assert_eq!(rig.get("/api/v1/traces?filter=service.version+is+2")["total"], 15);
+    assert_eq!(rig.get("/api/v1/traces?service=chat")["total"], 30);
+    assert_eq!(rig.get("/api/v1/traces?filter=name+contains+T1")["total"], 11);
+    assert_eq!(rig.get("/api/v1/traces?filter=session.id+is+s1")["total"], 6);
+    assert_eq!(
+        rig.get("/api/v1/traces?filter=feedback.stars+%3E%3D+3&filter=duration+%3C+2000")["total"],
+        8
+    );
+    assert_eq!(rig.get("/api/v1/sessions?filter=feedback.comment+is+%22Comment+8%22")["total"], 1);
+    assert_eq!(rig.get("/api/v1/traces?from=2026-01-01T10:00Z&to=2026-01-01T20:00Z")["total"], 10);
+    assert!(rig.error("/api/v1/traces?filter=rating").contains("operator"));
+    assert!(rig.error("/api/v1/traces?limit=0").contains("limit"));
+}
+
+#[test]
+fn pages_follow_each_other_without_gap_or_repetition() {
+    let rig = Rig::new();
+    // Several of one time.
+    rig.send(
+        (1..=23).map(|id| span(&format!("t{id}"), id, 1, NEW_YEAR + id / 4).with("feedback.a", 1)),
+    );
+    for list in ["traces", "dataset"] {
+        let (mut seen, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = rig.get(&format!("/api/v1/{list}?limit=5{cursor}"));
+            assert_eq!(page["total"], 23);
+            let rows = page["rows"].as_array().unwrap();
+            seen.extend(rows.iter().map(|row| row["trace_id"].as_str().unwrap().to_owned()));
+            match page["next"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        let expected: Vec<_> = (1..=23).rev().map(|id| format!("{id:032x}")).collect();
+        assert_eq!(seen, expected, "{list}");
+    }
+}
+
+#[test]
+fn sessions_and_traces_have_documents_of_their_own() {
+    let rig = Rig::new();
+    let scoped = |name: &str, trace: u64, id: u64, scope: &str, time: u64| {
+        span(name, trace, id, time)
+            .with("tracing_feedback.scope", scope)
+            .with("tracing_feedback.time_unix_nano", time)
+            .with("session.id", "s")
+    };
+    rig.send([
+        scoped("one", 1, 1, "session", NEW_YEAR).with("feedback.rating", 1),
+        scoped("two", 2, 2, "session", NEW_YEAR + HOUR).with("feedback.rating", 2),
+        scoped("three", 3, 3, "trace", NEW_YEAR + 2 * HOUR).with("feedback.rating", 3),
+        span("child", 3, 4, NEW_YEAR + 2 * HOUR + 1).child_of(3).with("metrics.rating", 9),
+    ]);
+    let session = rig.get("/api/v1/sessions/s");
+    assert_eq!(session["document"]["namespaces"]["feedback"][0]["value"], 2);
+    assert_eq!(session["document"]["history"].as_array().unwrap().len(), 2);
+    assert_eq!(session["traces"], 3);
+    let names: Vec<_> =
+        session["list"].as_array().unwrap().iter().map(|row| &row["name"]).collect();
+    assert_eq!(names, ["one", "two", "three"]);
+    let trace = rig.get(&format!("/api/v1/traces/{:032x}", 3));
+    assert_eq!(trace["document"]["namespaces"]["feedback"][0]["value"], 3);
+    assert_eq!(trace["session_document"]["namespaces"]["feedback"][0]["value"], 2);
+    let child = &trace["spans"][1];
+    assert_eq!((&child["name"], &child["depth"]), (&json!("child"), &json!(1)));
+    assert_eq!(child["document"]["namespaces"]["metrics"][0]["value"], 9);
+    assert!(child["document"]["namespaces"].get("feedback").is_none());
+    // The session's rating counts once, at its start, and where a trace has none of its own.
+    let chart = rig.get("/api/v1/chart?field=feedback.rating&bucket=hour&measure=avg");
+    assert_eq!(chart["total"]["points"]["avg"], json!([2.0, null, 3.0]));
+    assert_eq!(rig.names("filter=feedback.rating+is+2"), ["two", "one"]);
+    assert_eq!(rig.names("filter=feedback.rating+is+3"), ["three"]);
+    assert_eq!(rig.get("/api/v1/sessions?filter=feedback.rating+is+3")["total"], 1);
+}
+
+#[test]
+fn a_data_set_has_input_output_ground_truth_and_feedback() {
+    let rig = Rig::new();
+    rig.send([
+        span("ask", 1, 1, NEW_YEAR)
+            .with("feedback.rating", false)
+            .with("feedback.ground_truth", 42),
+        span("generate", 1, 2, NEW_YEAR + 1)
+            .child_of(1)
+            .with("inputs.question", "Why?")
+            .with("outputs.answer", "Because")
+            .with("outputs.tokens", 7),
+        span("other", 2, 1, NEW_YEAR + 2)
+            .with("honeyhive_feedback.rating", true)
+            .with("input.value", "In")
+            .with("output.value", "Out"),
+    ]);
+    let rows = rig.get("/api/v1/dataset")["rows"].clone();
+    assert_eq!(rows[0]["input"], "In");
+    assert_eq!(rows[0]["output"], "Out");
+    assert_eq!(rows[0]["feedback"], json!({ "rating": true }));
+    assert_eq!(rows[1]["input"], "Why?");
+    assert_eq!(rows[1]["output"], json!({ "answer": "Because", "tokens": 7 }));
+    assert_eq!(rows[1]["ground_truth"], "42");
+    assert_eq!(rows[1]["feedback"], json!({ "rating": false }));
+    let csv = get(&rig.desk.address(), "/api/v1/export/dataset", &[]);
+    assert!(csv.head.contains("content-type: text/csv"));
+    assert_eq!(csv.text().lines().count(), 3);
+    let fields = rig.get("/api/v1/fields?search=GROUND");
+    assert_eq!(fields["rows"][0]["field"], "feedback.ground_truth");
+    assert_eq!(fields["rows"][0]["type"], "string");
+}
+
+#[test]
+fn a_span_attribute_filters_and_groups_without_an_index() {
+    let rig = Rig::new();
+    rig.send((1..=6_u64).map(|id| {
+        span(&format!("t{id}"), id, 1, NEW_YEAR + id)
+            .with("http.route", if id % 2 == 0 { "/a" } else { "/b" })
+            .with("feedback.stars", id)
+    }));
+    assert_eq!(rig.names("filter=http.route+is+%22/a%22"), ["t6", "t4", "t2"]);
+    let chart = rig.get("/api/v1/chart?field=feedback.stars&measure=sum&group=http.route");
+    let groups = chart["groups"].as_array().unwrap();
+    let sums: Vec<_> =
+        groups.iter().map(|group| (&group["group"], &group["overall"]["sum"])).collect();
+    assert_eq!(sums, [(&json!("/a"), &json!(12.0)), (&json!("/b"), &json!(9.0))]);
+}
+
+#[test]
+fn a_page_hears_that_something_has_changed() {
+    let rig = Rig::new();
+    let head =
+        format!("GET /api/v1/events HTTP/1.1\r\nhost: {}\r\n\r\n", host(&rig.desk.address()));
+    let mut stream = ask(&rig.desk.address(), &head, b"");
+    let mut heard = String::new();
+    let mut hear = |what: &str| {
+        while !heard.contains(what) {
+            let mut bytes = [0; 1024];
+            let read = stream.read(&mut bytes).unwrap();
+            assert!(read > 0, "{heard}");
+            heard.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        }
+    };
+    hear("\"version\":0");
+    rig.send([span("answer", 1, 1, NEW_YEAR)]);
+    hear("\"version\":1");
+    // What changes nothing is no change.
+    rig.send([span("answer", 1, 1, NEW_YEAR)]);
+    rig.send([span("answer", 2, 1, NEW_YEAR)]);
+    hear("\"version\":2");
+}
+
+#[test]
+fn the_oldest_go_first_and_those_with_feedback_last() {
+    let rig = Rig::with(|options| options.with_max_bytes(600_000));
+    let filler = "x".repeat(2_000);
+    for id in 1..=400_u64 {
+        let mut span = span("t", id, 1, NEW_YEAR + id * HOUR).with("filler", filler.clone());
+        if id % 40 == 0 {
+            span = span.with("feedback.rating", true);
+        }
+        rig.send([span]);
+    }
+    until(|| rig.get("/api/v1/status")["used_bytes"].as_u64().unwrap() <= 600_000);
+    let list = rig.get("/api/v1/traces?limit=500");
+    let rows = list["rows"].as_array().unwrap();
+    assert!(rows.len() < 400 && rows.len() > 50, "{}", rows.len());
+    assert_eq!(rig.get("/api/v1/traces?filter=has+feedback")["total"], 10);
+    assert_eq!(rows[0]["trace_id"], format!("{:032x}", 400));
+}

@@ -1,0 +1,116 @@
+//! The command line.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use super::*;
+
+fn run(store: &Path, arguments: &[&str]) -> (bool, String, String) {
+    let output = program(store).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+/// Lines as the Collector's file exporter writes them.
+fn lines() -> String {
+    let days = (0..4_u64).map(|day| {
+        let start = NEW_YEAR + day * DAY;
+        request([
+            span("answer", 2 * day + 1, 1, start)
+                .of("chat", "1.0")
+                .with("feedback.rating", day % 2 == 0),
+            span("answer", 2 * day + 2, 1, start).of("chat", "1.1").with("feedback.rating", true),
+        ])
+    });
+    days.filter(|_| true).map(|request| format!("{request}\n")).collect()
+}
+
+#[test]
+fn what_is_imported_can_be_charted_as_table_csv_and_json() {
+    let directory = Directory::new();
+    let file = directory.0.join("traces.json");
+    std::fs::write(&file, lines()).unwrap();
+    let file = file.to_str().unwrap();
+    let store = directory.store();
+    let (is_done, out, err) = run(&store, &["import", file]);
+    assert!(is_done, "{err}");
+    assert_eq!(out, "8 spans read, 8 of them new, from 4 requests\n");
+    let (_, out, _) = run(&store, &["import", file]);
+    assert_eq!(out, "8 spans read, 0 of them new, from 4 requests\n");
+
+    let chart = ["chart", "feedback.rating", "--measure", "percent-true", "--by", "day"];
+    let (is_done, out, err) = run(&store, &[&chart[..], &["--group", "service.version"]].concat());
+    assert!(is_done, "{err}");
+    assert_eq!(
+        out,
+        "group  bucket      percent-true\n\
+         1.0    2026-01-01           100\n\
+         1.0    2026-01-02             0\n\
+         1.0    2026-01-03           100\n\
+         1.0    2026-01-04             0\n\
+         1.1    2026-01-01           100\n\
+         1.1    2026-01-02           100\n\
+         1.1    2026-01-03           100\n\
+         1.1    2026-01-04           100\n"
+    );
+    assert_eq!(err, "8 values of type bool\n");
+    let filter = ["--filter", "service.version is \"1.0\"", "--format", "csv"];
+    let (_, out, _) = run(&store, &[&chart[..], &filter].concat());
+    assert!(out.starts_with("part,group,bucket,percent-true\r\n,,2026-01-01,100.0\r\n"), "{out}");
+    let (_, out, _) = run(&store, &[&chart[..], &["--format", "json"]].concat());
+    let json: Json = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["values"], 8);
+}
+
+#[test]
+fn what_is_wrong_is_said_with_the_way_out() {
+    let directory = Directory::new();
+    let store = directory.store();
+    for (arguments, expected) in [
+        (&["chart", "feedback.rating"][..], "--store"),
+        (&["chart"], "takes a field"),
+        (&["chart", "a", "--by", "year"], "minute, hour, day, week, month"),
+        (&["graph"], "there are chart, tail and import"),
+        (&["--prot", "1"], "--prot"),
+        (&["--port", "x"], "x"),
+        (&["import"], "takes a file"),
+        (&["import", "no-such-file"], "no-such-file"),
+        (&["--listen", "0.0.0.0"], "--token"),
+    ] {
+        let (is_done, _, err) = run(&store, arguments);
+        assert!(!is_done && err.contains(expected), "{arguments:?}: {err}");
+    }
+    for arguments in [&["--help"][..], &["chart", "--help"], &["tail", "-h"], &["import", "-h"]] {
+        let (is_done, out, _) = run(&store, arguments);
+        assert!(is_done && out.starts_with("feedback-desk"), "{out}");
+    }
+    let broken = directory.0.join("broken.json");
+    std::fs::write(&broken, "{\"resourceSpans\": []}\n\nnot json\n").unwrap();
+    let (is_done, _, err) = run(&store, &["import", broken.to_str().unwrap()]);
+    assert!(!is_done && err.contains("broken.json:3: "), "{err}");
+}
+
+#[test]
+fn feedback_is_followed_as_it_arrives() {
+    let rig = Rig::new();
+    rig.send([span("answer", 1, 1, NEW_YEAR).with("feedback.rating", true)]);
+    let mut tail = program(&rig.directory.store())
+        .args(["tail", "--all"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    assert_eq!(next(), "2026-01-01T00:00:01Z  answer  feedback.rating = true");
+    rig.send([carrier((1, 1), 2, NEW_YEAR + HOUR)
+        .with("feedback.comment", "no\u{1b}[2J")
+        .with("feedback.user_id", "u-17")
+        .with("tracing_feedback.cleared", "feedback.rating")]);
+    assert_eq!(
+        next(),
+        "2026-01-01T01:00:00Z  answer  feedback.rating retracted  \
+         feedback.comment = \"no\\u001b[2J\"  feedback.user_id = \"u-17\"  (late, by u-17)"
+    );
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}

@@ -1,0 +1,112 @@
+//! What was acknowledged is there after the desk was killed.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use super::*;
+
+/// How often it is killed, unless `FEEDBACK_DESK_KILLS` says otherwise.
+const KILLS: u64 = 3;
+const SENDERS: u64 = 4;
+
+struct Running {
+    child: Child,
+    http: String,
+    page: String,
+}
+
+fn start(store: &Path) -> Running {
+    let mut child = program(store)
+        .args(["--port", "0", "--grpc-port", "0", "--http-port", "0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (mut http, mut page) = (String::new(), String::new());
+    for line in lines {
+        let line = line.unwrap();
+        let address = || line.rsplit(' ').next().unwrap().to_owned();
+        if line.contains("OTLP over HTTP") {
+            http = address();
+        } else if line.contains("page and API") {
+            page = address();
+        } else if line.contains("Ctrl-C") {
+            break;
+        }
+    }
+    Running { child, http, page }
+}
+
+/// Sends until the desk is gone; returns the traces that were acknowledged.
+fn send(http: &str, next: &AtomicU64) -> Vec<u64> {
+    let mut acknowledged = Vec::new();
+    loop {
+        let first = next.fetch_add(10, Ordering::Relaxed);
+        let spans = (first..first + 10)
+            .map(|id| span("answer", id, 1, NEW_YEAR + id).with("feedback.number", id));
+        let body = request(spans).to_string();
+        let head = format!(
+            "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let answer = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(host(http))?;
+            stream.set_read_timeout(Some(LONG))?;
+            stream.write_all(head.as_bytes())?;
+            stream.write_all(body.as_bytes())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        match answer() {
+            Ok(answer) if answer.starts_with("HTTP/1.1 200") => {
+                acknowledged.extend(first..first + 10);
+            }
+            _ => return acknowledged,
+        }
+    }
+}
+
+#[test]
+fn what_was_acknowledged_survives_kill_9() {
+    let directory = Directory::new();
+    let kills = std::env::var("FEEDBACK_DESK_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    let next = AtomicU64::new(1);
+    let mut acknowledged = Vec::new();
+    for kill in 0..kills {
+        let Running { mut child, http, .. } = start(&directory.store());
+        thread::scope(|scope| {
+            let senders: Vec<_> =
+                (0..SENDERS).map(|_| scope.spawn(|| send(&http, &next))).collect();
+            // In full ingest, each time at another moment.
+            let begun = next.load(Ordering::Relaxed);
+            until(|| next.load(Ordering::Relaxed) > begun + 200 + 370 * kill);
+            child.kill().unwrap(); // SIGKILL
+            child.wait().unwrap();
+            for sender in senders {
+                acknowledged.extend(sender.join().unwrap());
+            }
+        });
+    }
+    assert!(acknowledged.len() > 100, "{}", acknowledged.len());
+    let Running { mut child, page, .. } = start(&directory.store());
+    let answer = get(&page, "/api/v1/export/traces?format=jsonl", &[]).text();
+    let kept: std::collections::HashSet<_> = answer
+        .lines()
+        .map(|line| {
+            let row: Json = serde_json::from_str(line).unwrap();
+            assert_eq!(
+                row["feedback"]["number"].as_u64().map(|id| format!("{id:032x}")),
+                row["trace_id"].as_str().map(str::to_owned)
+            );
+            row["feedback"]["number"].as_u64().unwrap()
+        })
+        .collect();
+    let missing: Vec<_> = acknowledged.iter().filter(|id| !kept.contains(*id)).collect();
+    assert_eq!(missing, Vec::<&u64>::new());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
