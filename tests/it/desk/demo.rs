@@ -50,7 +50,10 @@ impl Demo {
     }
 
     fn filtered(&self, view: &str, filter: &str) -> u64 {
-        self.total(&format!("{view}?limit=1&filter={}", filter.replace(' ', "%20")))
+        self.total(&format!(
+            "{view}?limit=1&filter={}",
+            filter.replace(' ', "%20").replace('>', "%3E")
+        ))
     }
 }
 
