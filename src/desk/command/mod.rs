@@ -308,6 +308,7 @@ fn fill(desk: &Desk, file: &Path, token: Option<&str>, seed: u64) -> Done {
     print(&format!(
         "Demo, seed {seed}: {} requests of a service that never was, from {} to {}, and of now.\n\
          {} spans sent by OTLP in {:.1} s, {new} of them new. All say demo = true.\n\
+         What your services send here now goes into the same store.\n\
          Open {}\n",
         sent.requests,
         date(sent.days.0),

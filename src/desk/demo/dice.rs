@@ -68,7 +68,11 @@ impl Default for Ids {
 }
 
 impl Ids {
-    /// Goes on from here.
+    /// Places of a day that are no conversation of its plan.
+    pub(super) const OF_THE_LOST: u64 = u64::MAX;
+    pub(super) const OF_NOW: u64 = u64::MAX - 1;
+
+    /// Goes on from here: seed, day, and the place in it.
     pub(super) fn begin(&self, key: [u64; 3]) {
         *lock(&self.0) = Dice::of(&[key[0], key[1], key[2], 1]);
     }

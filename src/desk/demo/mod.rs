@@ -93,3 +93,33 @@ pub(super) fn send(
     services.flush()?;
     Ok(Sent { days, requests, spans: services.sent() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desk::store::Store;
+    use crate::desk::store::sqlite::Sqlite;
+    use crate::desk::{Desk, Options};
+    use std::time::Duration;
+
+    #[test]
+    fn a_run_of_tomorrow_adds_a_day() {
+        let directory = std::env::temp_dir().join(format!("demo-days-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("desk.sqlite");
+        let desk = Desk::start(Options::new(&file).with_any_ports()).unwrap();
+        let status = || Sqlite::new(&file, Duration::from_secs(60)).status().unwrap();
+        // A day of which something is lost: by ids that are nobody else's.
+        let day = 20_460;
+        let at = |day: u64| clock::system_time(day * DAY + DAY / 2);
+        let first = send(&desk.endpoint(), None, 1, at(day)).unwrap();
+        let before = status();
+        assert_eq!(before.spans.unsigned_abs(), first.spans);
+        let second = send(&desk.endpoint(), None, 1, at(day + 1)).unwrap();
+        let (after, added) = (status(), (status().spans - before.spans).unsigned_abs());
+        assert!(0 < added && added < second.spans / 10, "{added} of {}", second.spans);
+        assert_eq!((before.waiting, after.waiting), (6, 7));
+        drop(desk);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}

@@ -20,7 +20,7 @@ pub(super) fn happen(
     ids: &Ids,
     (seed, today): (u64, u64),
 ) -> Result<usize, DemoError> {
-    ids.begin([seed, today, u64::MAX]);
+    ids.begin([seed, today, Ids::OF_NOW]);
     let session = format!("demo-{today}-now");
     dispatcher::with_default(&service.dispatch, || conversation(&session))?;
     Ok(TURNS)

@@ -44,7 +44,7 @@ pub(super) fn tell(services: &Services, ids: &Ids, day: &Day) -> Result<(), Demo
         ids.begin([seed, number, place as u64]);
         self::conversation(services, conversation)?;
     }
-    ids.begin([seed, number, u64::MAX]);
+    ids.begin([seed, number, Ids::OF_THE_LOST]);
     if let Some(remark) = &day.lost {
         let (trace, span) = (ids.new_trace_id(), ids.new_span_id());
         say(&services.old, remark, Subject::Span(&context(trace, span)), &Context::new());
