@@ -103,7 +103,7 @@
 //! | `metrics` | [`Telemetry::register_metrics`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Telemetry.html#method.register_metrics): what [`Stats`] count, as OpenTelemetry metrics | 0 |
 //! | `signal` | [`shutdown_signal`](https://docs.rs/tracing-feedback/latest/tracing_feedback/fn.shutdown_signal.html): what asks a process to stop | 2 |
 //! | `collector` | [`collector`](https://docs.rs/tracing-feedback/latest/tracing_feedback/collector/): an OTLP receiver in-process, for tests | 19 |
-//! | `desk` | [`desk`](https://docs.rs/tracing-feedback/latest/tracing_feedback/desk/): the program `feedback-desk`, which keeps, folds and charts what arrives; brings `collector`, compiles SQLite | 30 |
+//! | `desk` | [`desk`](https://docs.rs/tracing-feedback/latest/tracing_feedback/desk/): the program `feedback-desk`, which keeps, folds and charts what arrives; brings `collector` and `grpc`, compiles SQLite | 30 |
 //!
 //! The README has the table of environment variables, what lands where, and how to move here from
 //! `tracing-opentelemetry`.

@@ -28,23 +28,25 @@
 //! | `serve` | ports and connections |
 //! | `options` | flags and environment |
 //! | `command` | the command line: `chart`, `tail`, `import` |
+//! | `demo` | a service that never was, for a first look |
 //!
 //! ```text
 //! collector::receive ─► intake ─► store (fold) ─► api ─► page
 //!                                       └───────► command
 //! ```
 //!
-//! Nothing is sent anywhere.
+//! Nothing is sent anywhere, but by the demo to this desk's own port.
 
 mod api;
 mod command;
+mod demo;
 mod intake;
 mod options;
 mod query;
 mod serve;
 mod store;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -144,6 +146,18 @@ impl Desk {
     /// Where to send OTLP over gRPC: `http://127.0.0.1:4317`, unless told otherwise.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.addresses.grpc)
+    }
+
+    /// The same for a sender on this machine: a desk that listens everywhere has no address of its own.
+    fn local_endpoint(&self) -> String {
+        let mut address = self.addresses.grpc;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("http://{address}")
     }
 
     /// Where to send OTLP over HTTP: `http://127.0.0.1:4318`, unless told otherwise.

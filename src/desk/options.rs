@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::store::sqlite::Retention;
 
 pub(super) const STORE: &str = "feedback-desk.sqlite";
+/// What `--demo` uses unless told otherwise: never the file of real data.
+pub(super) const DEMO_STORE: &str = "feedback-desk-demo.sqlite";
 pub(super) const GRPC_PORT: u16 = 4317;
 pub(super) const HTTP_PORT: u16 = 4318;
 pub(super) const PAGE_PORT: u16 = 4320;

@@ -637,6 +637,13 @@ impl Builder {
         Ok((layer, telemetry))
     }
 
+    /// As [`build`](Self::build), whatever the environment says.
+    #[cfg(feature = "desk")]
+    pub(crate) fn build_apart(self) -> Result<(FeedbackLayer, Telemetry), BuildError> {
+        let (layer, telemetry, _) = self.assemble(Environment::default())?;
+        Ok((layer, telemetry))
+    }
+
     /// As [`build`](Self::build), for a given environment, with what is wrong with it.
     pub(super) fn assemble(
         mut self,

@@ -9,13 +9,18 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Write;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use super::options::{GRPC_PORT, HTTP_PORT, PAGE_PORT, STORE};
+use super::demo;
+use super::options::{DEMO_STORE, GRPC_PORT, HTTP_PORT, PAGE_PORT, STORE};
+use super::query::time::{self, Bucket, Offset};
+use super::store::Store;
+use super::store::sqlite::Sqlite;
+use super::store::view::Status;
 use super::{Desk, Options};
 use chart::ChartCommand;
 
@@ -50,6 +55,9 @@ impl From<lexopt::Error> for Failure {
     }
 }
 
+/// The demo's seed, unless told otherwise.
+const DEMO_SEED: u64 = 1;
+
 type Done = Result<(), Failure>;
 
 /// Does what a command line says, its first word being the name of the program. Returns when it is
@@ -72,7 +80,10 @@ fn command(mut parser: Parser) -> Done {
     let mut desk = Flags::default();
     loop {
         match parser.next()? {
-            None => return serve(desk.options()?),
+            None => {
+                let demo = desk.demo()?;
+                return serve(desk.options()?, demo);
+            }
             Some(Arg::Value(command)) => {
                 if desk.is_touched {
                     return Err(Failure::Usage("flags go behind the command".to_owned()));
@@ -114,6 +125,8 @@ struct Flags {
     token: Option<String>,
     keep_days: Option<u64>,
     keep_bytes: Option<u64>,
+    is_demo: bool,
+    demo_seed: Option<u64>,
     is_touched: bool,
 }
 
@@ -129,10 +142,21 @@ impl Flags {
             "port" => self.port = Some(parser.value()?.parse()?),
             "token" => self.token = Some(parser.value()?.string()?),
             "keep-days" => self.keep_days = Some(parser.value()?.parse()?),
+            "demo" => self.is_demo = true,
+            "demo-seed" => self.demo_seed = Some(parser.value()?.parse()?),
             "keep-bytes" => self.keep_bytes = Some(parser.value()?.parse_with(bytes)?),
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// The seed of the demo, if there is to be one.
+    fn demo(&self) -> Result<Option<u64>, Failure> {
+        match (self.is_demo, self.demo_seed) {
+            (false, Some(_)) => Err(Failure::Usage("--demo-seed goes with --demo".to_owned())),
+            (false, None) => Ok(None),
+            (true, seed) => Ok(Some(seed.unwrap_or(DEMO_SEED))),
+        }
     }
 
     fn options(self) -> Result<Options, Failure> {
@@ -145,7 +169,12 @@ impl Flags {
         let grpc = or(self.grpc_port, "FEEDBACK_DESK_GRPC_PORT", GRPC_PORT)?;
         let http = or(self.http_port, "FEEDBACK_DESK_HTTP_PORT", HTTP_PORT)?;
         let page = or(self.port, "FEEDBACK_DESK_PORT", PAGE_PORT)?;
-        let mut options = Options::new(store(self.store)).with_ports(grpc, http, page);
+        // The environment names the file of real data, which is no place for a demo.
+        let file = match (self.is_demo, self.store) {
+            (true, None) => PathBuf::from(DEMO_STORE),
+            (_, flag) => store(flag),
+        };
+        let mut options = Options::new(file).with_ports(grpc, http, page);
         let listen = match self.listen {
             Some(listen) => Some(listen),
             None => environment("FEEDBACK_DESK_LISTEN", |text| text.parse().ok())?,
@@ -215,20 +244,79 @@ fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
 }
 
-fn serve(options: Options) -> Done {
-    let store = options.store.display().to_string();
+fn serve(options: Options, demo: Option<u64>) -> Done {
+    let file = options.store.clone();
+    let token = options.token.clone();
+    if demo.is_some() {
+        check_for_demo(&file)?;
+    }
     let desk = Desk::start(options).map_err(Failure::failed)?;
     print(&format!(
         "feedback-desk {}\n  page and API    {}\n  OTLP over gRPC  {}\n  OTLP over HTTP  {}\n  \
-         store           {store}\nCtrl-C stops it.\n",
+         store           {}\n",
         env!("CARGO_PKG_VERSION"),
         desk.address(),
         desk.endpoint(),
         desk.http_endpoint(),
+        file.display(),
     ))?;
+    match demo {
+        Some(seed) => fill(&desk, &file, token.as_deref(), seed)?,
+        None if status(&file)?.demo => print("There is demo data in this store.\n")?,
+        None => {}
+    }
+    print("Ctrl-C stops it.\n")?;
     wait_for_the_end().map_err(Failure::failed)?;
     drop(desk);
     Ok(())
+}
+
+fn status(file: &Path) -> Result<Status, Failure> {
+    Sqlite::new(file, Duration::from_secs(60)).status().map_err(Failure::failed)
+}
+
+/// A demo among real data would falsify every figure.
+fn check_for_demo(file: &Path) -> Done {
+    if !file.exists() {
+        return Ok(());
+    }
+    let found = Sqlite::existing(file, Duration::from_secs(60))
+        .map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?
+        .status()
+        .map_err(Failure::failed)?;
+    if found.spans > 0 && !found.demo {
+        return Err(Failure::Failed(format!(
+            "{} holds spans of real services, and a demo is not put among them: choose another file \
+             with --store, or leave --store out",
+            file.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Sends the demo to a running desk, and says what that was.
+fn fill(desk: &Desk, file: &Path, token: Option<&str>, seed: u64) -> Done {
+    let begin = Instant::now();
+    let before = status(file)?.spans;
+    let sent = demo::send(&desk.local_endpoint(), token, seed, SystemTime::now())
+        .map_err(Failure::failed)?;
+    let new = status(file)?.spans - before;
+    let date = |day: u64| {
+        let begin = i64::try_from(day * demo::DAY).unwrap_or(i64::MAX);
+        time::label(begin, Bucket::Day, Offset::default())
+    };
+    print(&format!(
+        "Demo, seed {seed}: {} requests of a service that never was, from {} to {}, and of now.\n\
+         {} spans sent by OTLP in {:.1} s, {new} of them new. All say demo = true.\n\
+         What your services send here now goes into the same store.\n\
+         Open {}\n",
+        sent.requests,
+        date(sent.days.0),
+        date(sent.days.1.saturating_sub(1)),
+        sent.spans,
+        begin.elapsed().as_secs_f64(),
+        desk.address(),
+    ))
 }
 
 /// Ctrl-C, or what a service manager sends.

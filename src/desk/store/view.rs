@@ -297,6 +297,8 @@ pub(crate) struct Status {
     pub(crate) used_bytes: u64,
     pub(crate) file_bytes: u64,
     pub(crate) services: Vec<String>,
+    /// Whether any of it is made up: a resource says `demo = true`.
+    pub(crate) demo: bool,
     pub(crate) first: Option<f64>,
     pub(crate) last: Option<f64>,
 }

@@ -5,6 +5,7 @@
 //! | `schema` | the tables; migrations |
 //! | `writer` | the thread: several requests a transaction, answered after the commit |
 //! | `write` | one transaction: spans, traces, sessions, targets |
+//! | `known` | what a writer knows by heart, and its counters |
 //! | `refold` | from what spans say about a target to its leaves |
 //! | `retention` | forgetting, in small steps |
 //! | `stored` | spans and values out of their rows |
@@ -14,6 +15,7 @@
 //! the set of spans: neither their order, nor how they were cut into requests, nor how often they came
 //! shows in any answer.
 
+mod known;
 mod read;
 mod refold;
 mod retention;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::{Connection, OptionalExtension, Statement, Transaction, params};
 
 use super::Result;
+use super::known::{Known, count};
 use super::stored::{self, Leaf, SPAN_COLUMNS, Type};
-use super::write::{Known, count};
 use crate::collector::receive::value::Value;
 use crate::desk::store::batch::{Voice, nanos};
 use crate::fold::{Submission, fold};

@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::Result;
+use super::known::{Known, count};
 use super::refold::{Dirty, Refold};
-use super::write::{Known, count, session_target, settle_session};
+use super::write::{session_target, settle_session};
 use crate::clock;
 use crate::desk::store::batch::nanos;
 

@@ -9,8 +9,9 @@ use proptest::prelude::*;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::known::Known;
 use super::retention::{self, Retention, Step};
-use super::write::{Known, write};
+use super::write::write;
 use super::{open, schema};
 use crate::collector::receive::received::spans;
 use crate::collector::{Target, Value, feedback};

@@ -10,6 +10,7 @@ use opentelemetry::trace::TraceId;
 use rusqlite::{Connection, OptionalExtension, Statement, Transaction, params};
 
 use super::Result;
+use super::known::{Known, count};
 use super::refold::{Anchor, Dirty, Refold};
 use super::stored;
 use crate::collector::Target;
@@ -21,36 +22,6 @@ pub(super) const IS_ERROR: i64 = 2;
 
 /// A carrier is no target: what it carries is about another.
 const IS_THERE: &str = "SELECT 1 FROM spans WHERE trace = ?1 AND span = ?2 AND flags & 1 = 0";
-
-/// Names are foreign: a service that makes one up for every span shall not fill the memory.
-const MOST_KNOWN: usize = 20_000;
-
-/// Ids of rows that are never removed, so that most are not looked up. To be forgotten with a
-/// transaction that is.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    names: HashMap<String, i64>,
-    scopes: HashMap<(String, String), i64>,
-    resources: HashMap<[u8; 32], i64>,
-    pub(super) fields: HashMap<String, i64>,
-}
-
-impl Known {
-    fn bound(&mut self) {
-        if self.names.len() > MOST_KNOWN {
-            self.names.clear();
-        }
-        if self.scopes.len() > MOST_KNOWN {
-            self.scopes.clear();
-        }
-        if self.resources.len() > MOST_KNOWN {
-            self.resources.clear();
-        }
-        if self.fields.len() > MOST_KNOWN {
-            self.fields.clear();
-        }
-    }
-}
 
 /// What a transaction has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,16 +60,6 @@ pub(super) fn write(
     count(transaction, "documents", written.documents)?;
     count(transaction, "traces", written.traces)?;
     Ok(written)
-}
-
-/// Adds to a counter of `meta`.
-pub(super) fn count(connection: &Connection, key: &str, by: i64) -> Result<()> {
-    if by != 0 {
-        let sql = "INSERT INTO meta VALUES (?1, ?2)
-                   ON CONFLICT (key) DO UPDATE SET value = value + excluded.value";
-        connection.prepare_cached(sql)?.execute(params![key, by])?;
-    }
-    Ok(())
 }
 
 /// A trace while the transaction lasts.

@@ -11,8 +11,9 @@ use std::{io, thread};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+use super::known::Known;
 use super::retention::{self, Retention};
-use super::write::{Known, Written, write};
+use super::write::{Written, write};
 use super::{OpenError, Result, open};
 use crate::desk::store::batch::Batch;
 use crate::quiet;

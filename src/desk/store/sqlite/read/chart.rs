@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::super::{Result, stored};
 use super::asked;
-use super::fields::{self, Field};
+use super::field::{self, Field};
 use super::groups::{Group, Groups};
 use super::narrow::Narrowed;
 use crate::desk::query::datum::Kind;
@@ -28,10 +28,10 @@ pub(super) fn chart(connection: &Connection, query: &ChartQuery) -> Result<Chart
     };
     // By all its values, so that a filter doesn't turn a chart into another.
     let counts = match field {
-        Some(field) => fields::counts(connection, field)?,
+        Some(field) => field::counts(connection, field)?,
         None => [0; 4],
     };
-    let kind = fields::main_kind(counts);
+    let kind = field::main_kind(counts);
     let is_known = counts != [0; 4];
     let measures = if query.measures.is_empty() {
         measure::of(kind).to_vec()

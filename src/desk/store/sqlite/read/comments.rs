@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 
 use super::super::Result;
 use super::super::stored::{self, SPAN_COLUMNS};
-use super::fields::Field;
+use super::field::Field;
 use super::narrow::Narrowed;
 use super::{asked, datum_json, hex, json, resource_text, span_id};
 use crate::desk::query::datum::Datum;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 
 use super::super::{Result, stored};
-use super::fields::{Field, Property};
+use super::field::{Field, Property};
 use super::spans::Attributes;
 use crate::desk::query::Range;
 

@@ -2,7 +2,8 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `fields` | what a name means; which names and values there are |
+//! | `field` | what a name means |
+//! | `fields` | which names and values there are |
 //! | `bits`, `narrow` | filters, as sets of rows |
 //! | `groups` | which group a target belongs to |
 //! | `spans` | attributes that have no index |
@@ -15,6 +16,7 @@ mod bits;
 mod chart;
 mod comments;
 mod documents;
+mod field;
 mod fields;
 mod groups;
 mod narrow;
@@ -128,6 +130,9 @@ fn status(connection: &Connection) -> Result<Status> {
         used_bytes: retention::used(connection)?,
         file_bytes: (pages * size).unsigned_abs(),
         services,
+        demo: one(
+            "SELECT EXISTS (SELECT 1 FROM resource_texts WHERE key = 'demo' AND text = 'true')",
+        )? > 0,
         first: some("SELECT min(start) FROM traces WHERE start IS NOT NULL")?,
         last: some("SELECT max(start) FROM traces WHERE start IS NOT NULL")?,
     })

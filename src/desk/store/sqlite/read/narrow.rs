@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::super::{Result, stored};
 use super::bits::Bits;
-use super::fields::{Field, Property};
+use super::field::{Field, Property};
 use super::spans::Attributes;
 use crate::desk::query::Range;
 use crate::desk::query::datum::Datum;

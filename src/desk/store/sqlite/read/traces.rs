@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::super::{Result, stored};
 use super::bits::Bits;
-use super::fields::{self, Field};
+use super::field::{self, Field};
 use super::narrow::Narrowed;
 use super::{asked, datum_json, hex, resource_text, span_id};
 use crate::desk::query::time::millis;
@@ -89,7 +89,7 @@ fn with_value(
         Field::Leaf(None) => return Ok(with),
         _ => return asked(format!("`{name}` is no field of what was said")),
     };
-    let kind = fields::main_kind(fields::counts(connection, field)?);
+    let kind = field::main_kind(field::counts(connection, field)?);
     let sql = "SELECT l.target, l.trace, l.resource, l.time, l.given, l.type, l.value, t.session
                FROM leaves l LEFT JOIN targets t ON l.trace = 0 AND t.id = l.target
                WHERE l.field = ?1 AND l.time >= ?2 AND l.time < ?3";

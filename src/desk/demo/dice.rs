@@ -1,0 +1,91 @@
+//! Chance that is the same each time, and the ids that come of it.
+
+use std::sync::{Arc, Mutex};
+
+use opentelemetry::trace::{SpanId, TraceId};
+use opentelemetry_sdk::trace::IdGenerator;
+
+use crate::sync::lock;
+
+/// SplitMix64: small, and good enough for a story.
+#[derive(Clone, Debug)]
+pub(super) struct Dice(u64);
+
+impl Dice {
+    /// Dice of their own for each list of numbers.
+    pub(super) fn of(numbers: &[u64]) -> Self {
+        let mut dice = Self(0);
+        for number in numbers {
+            dice.0 ^= *number;
+            dice.0 = dice.next();
+        }
+        dice
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number from `from` to before `to`.
+    pub(super) fn between(&mut self, from: u64, to: u64) -> u64 {
+        from + self.next() % (to - from).max(1)
+    }
+
+    /// Yes, in so many of a hundred cases.
+    pub(super) fn percent(&mut self, chance: u64) -> bool {
+        self.between(0, 100) < chance
+    }
+
+    pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[(self.next() % from.len() as u64) as usize]
+    }
+
+    /// A place in a list of weights.
+    pub(super) fn weighted(&mut self, weights: &[u64]) -> usize {
+        let mut left = self.between(0, weights.iter().sum());
+        for (place, weight) in weights.iter().enumerate() {
+            if left < *weight {
+                return place;
+            }
+            left -= weight;
+        }
+        0
+    }
+}
+
+/// The ids of spans, in the order in which they begin: the same story gives the same ids.
+#[derive(Clone, Debug)]
+pub(super) struct Ids(Arc<Mutex<Dice>>);
+
+impl Default for Ids {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Dice::of(&[]))))
+    }
+}
+
+impl Ids {
+    /// Places of a day that are no conversation of its plan.
+    pub(super) const OF_THE_LOST: u64 = u64::MAX;
+    pub(super) const OF_NOW: u64 = u64::MAX - 1;
+
+    /// Goes on from here: seed, day, and the place in it.
+    pub(super) fn begin(&self, key: [u64; 3]) {
+        *lock(&self.0) = Dice::of(&[key[0], key[1], key[2], 1]);
+    }
+}
+
+impl IdGenerator for Ids {
+    fn new_trace_id(&self) -> TraceId {
+        let mut dice = lock(&self.0);
+        let (high, low) = (u128::from(dice.next()), u128::from(dice.next()));
+        TraceId::from((high << 64 | low).max(1))
+    }
+
+    fn new_span_id(&self) -> SpanId {
+        SpanId::from(lock(&self.0).next().max(1))
+    }
+}
