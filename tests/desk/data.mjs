@@ -47,8 +47,7 @@ export function demo(now = Date.now()) {
   const random = randomness(7);
   const pick = (list) => list[Math.floor(random() * list.length)];
   const spans = [];
-  let next = 1;
-  const identity = (digits) => id(next++ * 2654435761 + 0x1000000, digits);
+  const identity = (digits) => Array.from({ length: digits / 8 }, () => id(Math.floor(random() * 2 ** 32), 8)).join("");
 
   let session, left = 0;
   for (let turn = 0; turn < 420; turn += 1) {
@@ -61,7 +60,7 @@ export function demo(now = Date.now()) {
     const isNew = version === "1.1";
     const service = turn % 9 === 4 ? "search" : "chat";
     if (left <= 0) {
-      session = random() < 0.75 ? `s-${id(next * 7919, 6)}` : undefined;
+      session = random() < 0.75 ? `s-${identity(8)}` : undefined;
       left = 1 + Math.floor(random() * 4);
     }
     left -= 1;

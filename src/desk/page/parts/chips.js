@@ -27,7 +27,7 @@ export function Chip({ leaf }) {
 
 /** The most telling leaves; how many more there are is said. */
 export function Chips({ leaves, most = MOST }) {
-  if (!leaves?.length) return html`<span class="none">none</span>`;
+  if (!leaves?.length) return html`<span class="none">–<span class="hidden">no feedback</span></span>`;
   const sorted = byWeight(leaves);
   const rest = sorted.slice(most);
   return html`<span class="chips">

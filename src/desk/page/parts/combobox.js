@@ -7,7 +7,7 @@ const PAUSE = 120; // ms of rest before suggestions are asked for
 
 /**
  * `load(text)` gives options `{value, label, note}`. What is typed is reported by `onInput`, what is
- * chosen by `onPick`; Enter without a choice picks what is typed, where `isFree`.
+ * chosen by `onPick`. Where `isFree`, Enter takes what is typed: as a choice, or by the form around.
  */
 export function Combobox({ label, value, placeholder, load, onInput, onPick, isFree = false, autofocus = false, isLabelHidden = false }) {
   const id = useRef();
@@ -61,6 +61,8 @@ export function Combobox({ label, value, placeholder, load, onInput, onPick, isF
       if (isOpen && options[active]) {
         event.preventDefault();
         pick(options[active]);
+      } else if (isFree && event.target.form) {
+        close(); // what is typed has been reported: the form takes it
       } else if (isFree) {
         event.preventDefault();
         pick({ value: text });
@@ -89,7 +91,7 @@ export function Combobox({ label, value, placeholder, load, onInput, onPick, isF
       onInput=${(event) => { setText(event.target.value); onInput?.(event.target.value); suggest(event.target.value); }}
       onFocus=${(event) => event.target.select()}
       onClick=${() => !isOpen && suggest("", 0)}
-      onBlur=${() => close()} onKeyDown=${onKeyDown} />
+      onBlur=${() => { close(); if (!onInput) setText(value ?? ""); }} onKeyDown=${onKeyDown} />
     ${isShown && html`<ul role="listbox" id=${`${id.current}-list`} aria-label=${label}>
       ${options.map((option, at) => html`<li key=${option.value} id=${`${id.current}-${at}`} role="option"
         aria-selected=${String(at === active)} onMouseDown=${(event) => { event.preventDefault(); pick(option); }}>

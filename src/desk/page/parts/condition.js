@@ -61,7 +61,7 @@ export function ConditionForm({ params, condition, onApply, onClose }) {
 
   return html`<form class="panel condition-form" onSubmit=${apply} onKeyDown=${(event) => event.key === "Escape" && onClose()}>
     <${Combobox} label="Field" value=${field} placeholder="Search for a field" load=${loadFields} isFree autofocus=${!condition}
-      onInput=${(typed) => change({ field: typed.trim(), isWhole: false })} onPick=${pickField} />
+      onInput=${(typed) => change({ field: typed.trim(), isWhole: WHOLES.some((each) => each.value === typed.trim()) })} onPick=${pickField} />
     <label class="field"><span>Condition</span>
       <select value=${operator} onChange=${(event) => change({ operator: event.target.value })}>
         ${operators.map((each) => html`<option key=${each} value=${each} selected=${each === operator}>${isWhole ? each : NAMES[each]}</option>`)}

@@ -81,7 +81,7 @@ export function Plot({ data, lines, kind, height = 280, label, onPick }) {
             values: (_, places) => places.map((at) => tickName(buckets[at], bucket, tz)),
           },
           {
-            ...axis, grid, size: 56, gap: 8, space: 44,
+            ...axis, grid, size: 56, gap: 8, space: height < 200 ? 30 : 44,
             values: (_, values) => values.map((value) => (kind === "share" ? `${number(value)} %` : number(value))),
             ...(kind === "count" ? { incrs: [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 1e7, 1e8, 1e9] } : {}),
           },

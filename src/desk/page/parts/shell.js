@@ -33,16 +33,22 @@ const STATES = { live: "Live", connecting: "Connecting", lost: "Not connected" }
 
 function Connection() {
   const state = useConnection();
-  return html`<p class="connection" role="status" data-state=${state}><span class="lamp"></span>${STATES[state]}</p>`;
+  return html`<p class="connection" role="status" data-state=${state}><span class="lamp"></span><span class="state">${STATES[state]}</span></p>`;
 }
 
 function Navigation({ route }) {
   const { data } = useAnswer(endpoint("status"));
   const waiting = (data?.waiting ?? 0) + (data?.adrift ?? 0);
   const kept = only(route.params, SHARED);
+  const list = useRef();
+  useEffect(() => {
+    // On a phone the views are a row that scrolls by itself.
+    const link = list.current.querySelector("[aria-current]");
+    list.current.scrollLeft = link.offsetLeft - list.current.offsetLeft - 24;
+  }, [route.view, waiting > 0]);
   return html`<nav class="sidebar" aria-label="Views">
     <a class="brand" href="/traces"><img src="/page/icon.svg" alt="" width="24" height="24" /><span>feedback-desk</span></a>
-    <ul>
+    <ul ref=${list}>
       ${Object.entries(VIEWS).map(([view, { title }]) => html`<li key=${view}>
         <a href=${address(view, undefined, kept)} aria-current=${route.view === view ? "page" : undefined}>
           ${icons[view]()}<span>${title}</span>

@@ -19,12 +19,14 @@ export function Span({ trace, span }) {
   const { document: said } = span;
   const size = (object) => Object.keys(object).length;
   const output = flow(trace, span, "outputs");
+  const after = span.start - (trace.start ?? span.start);
+  const began = after > 0.0005 ? `${duration(after)} after the beginning` : "from the beginning";
   const hasTruth = groundTruth(said) !== undefined;
   const flows = FLOWS.filter(([namespace]) => said?.namespaces[namespace]?.length || span.attributes[namespace === "inputs" ? "input.value" : "output.value"] !== undefined);
   return html`<section class="card span-card" aria-labelledby="span-name">
     <header>
       <h2 id="span-name">${span.name || "unnamed"}</h2>
-      <p class="note">${span.kind} · ${duration(span.duration_ms)} · ${duration(span.start - (trace.start ?? span.start))} after the beginning · <span class="mono">${span.span_id}</span></p>
+      <p class="note">${span.kind} · ${duration(span.duration_ms)} · ${began} · <span class="mono">${span.span_id}</span></p>
       ${span.status === "error" && html`<p class="failed">${icons.error()}<span><${Text} text=${span.status_message || "It failed, and does not say why."} /></span></p>`}
     </header>
     ${said && html`<${Document} document=${said} output=${output} namespaces=${["feedback", "metrics"]} />`}

@@ -2,7 +2,8 @@
 
 const LANGUAGE = "en-GB";
 const whole = new Intl.NumberFormat(LANGUAGE, { maximumFractionDigits: 0 });
-const precise = new Intl.NumberFormat(LANGUAGE, { maximumSignificantDigits: 4 });
+const precise = new Intl.NumberFormat(LANGUAGE, { maximumSignificantDigits: 3 });
+const twoDigits = new Intl.NumberFormat(LANGUAGE, { maximumFractionDigits: 2 });
 const oneDigit = new Intl.NumberFormat(LANGUAGE, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 
 /** A missing value is a dash, never a zero. */
@@ -11,7 +12,9 @@ export const NOTHING = "–";
 export function number(value) {
   if (value === null || value === undefined) return NOTHING;
   if (typeof value !== "number") return String(value);
-  return Number.isInteger(value) || Math.abs(value) >= 10_000 ? whole.format(value) : precise.format(value);
+  const size = Math.abs(value);
+  if (Number.isInteger(value) || size >= 10_000) return whole.format(value);
+  return (size >= 1 ? twoDigits : precise).format(value);
 }
 
 export function percent(value) {

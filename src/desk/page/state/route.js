@@ -66,7 +66,8 @@ export function go(url, { replace = false } = {}) {
   if (target.href === location.href) return;
   const isOther = target.pathname !== location.pathname;
   history.replaceState({ ...history.state, scroll: scrollY }, "");
-  history[replace ? "replaceState" : "pushState"]({ scroll: 0 }, "", target);
+  const scroll = isOther ? 0 : scrollY;
+  history[replace ? "replaceState" : "pushState"]({ scroll }, "", target);
   tell(isOther ? "view" : "same");
   if (isOther) scrollTo(0, 0);
 }
@@ -74,7 +75,13 @@ export function go(url, { replace = false } = {}) {
 /** Links of the page are followed without loading it again. */
 export function watchLinks() {
   history.scrollRestoration = "manual";
+  let resting;
+  addEventListener("scroll", () => {
+    clearTimeout(resting);
+    resting = setTimeout(() => history.replaceState({ ...history.state, scroll: scrollY }, ""), 150);
+  }, { passive: true });
   addEventListener("popstate", () => {
+    clearTimeout(resting);
     tell("back");
     restoreScroll(history.state?.scroll ?? 0);
   });

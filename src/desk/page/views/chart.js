@@ -116,9 +116,9 @@ export function ChartView({ route }) {
         ${TOPS.map((top) => html`<option key=${top} value=${top} selected=${String(top) === (params.get("top") ?? "5")}>top ${top}, and other</option>`)}</select></label>`}
       <label class="field"><span>Bucket</span><select value=${params.get("bucket") ?? ""} onChange=${(event) => set({ bucket: event.target.value })}>
         ${BUCKETS.map(([value, name]) => html`<option key=${value} value=${value} selected=${value === (params.get("bucket") ?? "")}>${name}</option>`)}</select></label>
-      <label class="field"><span>Time is</span><select value=${params.get("time") ?? ""} onChange=${(event) => set({ time: event.target.value })}>
-        <option value="" selected=${!params.get("time")}>when the target began</option>
-        <option value="given" selected=${params.get("time") === "given"}>when it was given</option></select></label>
+      <label class="field"><span>Time is when</span><select value=${params.get("time") ?? ""} onChange=${(event) => set({ time: event.target.value })}>
+        <option value="" selected=${!params.get("time")}>its target began</option>
+        <option value="given" selected=${params.get("time") === "given"}>it was given</option></select></label>
       <${Compare} params=${params} set=${set} />
     </div>
     <${Narrow} route=${route} end=${html`<${Export} query=${query} views=${[["chart", "Chart"]]} />`} />

@@ -6,7 +6,7 @@ import { useAnswer } from "../state/query.js";
 import { endpoint } from "../state/api.js";
 import { address, changed, go, only } from "../state/route.js";
 import { LIST, useNeighbours } from "../state/neighbours.js";
-import { count, duration, exactly, number } from "../pure/format.js";
+import { count, duration, number } from "../pure/format.js";
 import { flow } from "../pure/leaves.js";
 import { Document } from "../parts/document.js";
 import { Empty, Loading, Problem } from "../parts/trouble.js";
@@ -76,9 +76,9 @@ export function Trace({ route: { id, params } }) {
   const version = root?.resource["service.version"];
   return html`
     ${crumbs}
-    <${Heading} title=${root?.name || "unnamed"} note=${html`${root?.service ?? "unknown service"}${version && html` <span class="version">${String(version)}</span>`}
-      · <${Time} at=${data.start} /> · ${duration(data.duration_ms)} · ${count(data.spans.length - carriers, "span")}
-      · <span class="mono" title=${data.start ? exactly(data.start) : undefined}>${id}</span>`} />
+    <${Heading} title=${root?.name || "unnamed"} note=${html`<span class="parts"><span>${root?.service ?? "unknown service"}${version ? ` ${version}` : ""}</span>
+      <${Time} at=${data.start} /><span>${duration(data.duration_ms)}</span><span>${count(data.spans.length - carriers, "span")}</span>
+      <span class="mono">${id}</span></span>`} />
     ${data.session_document && html`<section class="card about-session">
       <h2>About the session <a class="mono" href=${address("sessions", data.session_id)}>${data.session_id}</a></h2>
       <${Document} document=${data.session_document} /></section>`}
