@@ -32,10 +32,7 @@ before(async () => {
     "no such trace": `/traces/${"0".repeat(31)}1`,
   };
 });
-after(async () => {
-  await quit();
-  await desk.stop();
-});
+after(quit);
 
 
 for (const [mode, options] of Object.entries({

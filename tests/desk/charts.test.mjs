@@ -9,10 +9,7 @@ let desk;
 before(async () => {
   desk = await Desk.start(demo());
 });
-after(async () => {
-  await quit();
-  await desk.stop();
-});
+after(quit);
 
 const bucketTable = (page) =>
   page.locator(".figures-table tbody tr").evaluateAll((all) => all.map((row) => [...row.children].map((cell) => cell.innerText.trim())));

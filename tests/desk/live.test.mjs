@@ -15,10 +15,7 @@ let desk;
 before(async () => {
   desk = await Desk.start();
 });
-after(async () => {
-  await quit();
-  await desk.stop();
-});
+after(quit);
 
 test("an empty desk says what to do next", async () => {
   const page = await open(desk, "/");

@@ -10,10 +10,7 @@ let desk;
 before(async () => {
   desk = await Desk.start(demo());
 });
-after(async () => {
-  await quit();
-  await desk.stop();
-});
+after(quit);
 
 const FILTER = "feedback.rating is false";
 const query = new URLSearchParams({ filter: FILTER }).toString();
@@ -140,8 +137,7 @@ test("going back returns to the place in the list", async () => {
   const page = await open(desk, "/traces", { viewport: { width: 1280, height: 500 } });
   await settled(page);
   await page.evaluate(() => scrollTo(0, 900));
-  await page.waitForTimeout(250);
-  await page.locator("tbody tr").nth(18).locator("a").click();
+  await page.locator("tbody tr").nth(18).locator("a").evaluate((link) => link.click());
   await page.getByRole("tree").waitFor();
   assert.equal(await page.evaluate(() => scrollY), 0);
   await page.goBack();
@@ -171,7 +167,7 @@ test("newer and older stay inside the filter", async () => {
 test("comments are searched, and lead to what they are about", async () => {
   const page = await open(desk, "/comments");
   await settled(page);
-  await page.getByLabel("Search").fill("hallucinated");
+  await page.getByRole("searchbox").fill("hallucinated");
   const found = await desk.get("comments", { search: "hallucinated" });
   await until(() => total(page), `${found.total} comments`);
   await page.waitForURL(/search=hallucinated/);

@@ -36,9 +36,13 @@ export async function until(look, expected, time = PATIENCE) {
   }
 }
 
+/** Those that run. */
+const desks = new Set();
+
 export class Desk {
   static async start(spans = []) {
     const desk = new Desk();
+    desks.add(desk);
     desk.directory = mkdtempSync(join(tmpdir(), "feedback-desk-"));
     const ports = ["--port", "0", "--grpc-port", "0", "--http-port", "0"];
     const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("FEEDBACK_DESK_")));
@@ -82,6 +86,7 @@ export class Desk {
   }
 
   async stop() {
+    if (!desks.delete(this)) return;
     const ended = new Promise((done) => this.child.once("exit", done));
     this.child.kill();
     await ended;
@@ -123,9 +128,11 @@ export async function close(page) {
   assert.deepEqual(foreign, [], "a request left the desk");
 }
 
+/** Ends everything, also what a failed test has left. */
 export async function quit() {
   await browser?.close();
   browser = undefined;
+  for (const desk of [...desks]) await desk.stop();
 }
 
 /** The rows of a list: the ids they are about. */

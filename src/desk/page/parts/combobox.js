@@ -20,7 +20,11 @@ export function Combobox({ label, value, placeholder, load, onInput, onPick, isF
   const asked = useRef(0);
   const timer = useRef();
 
-  useEffect(() => setText(value ?? ""), [value]);
+  // What comes back of what was typed is older than what is typed meanwhile.
+  const reported = useRef();
+  useEffect(() => {
+    if (!reported.current?.has(value)) setText(value ?? "");
+  }, [value]);
   useEffect(() => {
     if (autofocus) input.current.focus();
     return () => clearTimeout(timer.current);
@@ -36,6 +40,10 @@ export function Combobox({ label, value, placeholder, load, onInput, onPick, isF
       setActive(-1);
       setOpen(true);
     }, rest);
+  };
+  const report = (typed) => {
+    reported.current = (reported.current ?? new Set()).add(typed);
+    onInput?.(typed);
   };
   const close = () => {
     asked.current += 1;
@@ -88,7 +96,7 @@ export function Combobox({ label, value, placeholder, load, onInput, onPick, isF
       aria-autocomplete="list" aria-expanded=${String(isShown)} aria-controls=${isShown ? `${id.current}-list` : undefined}
       aria-activedescendant=${isShown && active >= 0 ? `${id.current}-${active}` : undefined}
       placeholder=${placeholder} value=${text}
-      onInput=${(event) => { setText(event.target.value); onInput?.(event.target.value); suggest(event.target.value); }}
+      onInput=${(event) => { setText(event.target.value); report(event.target.value); suggest(event.target.value); }}
       onFocus=${(event) => event.target.select()}
       onClick=${() => !isOpen && suggest("", 0)}
       onBlur=${() => { close(); if (!onInput) setText(value ?? ""); }} onKeyDown=${onKeyDown} />

@@ -46,7 +46,7 @@ export function useAnswer(url, family = url?.split("?")[0]) {
     const controller = new AbortController();
     const mine = (asked.current = { url, controller, again: false });
     const done = (change) => {
-      if (asked.current !== mine) return;
+      if (asked.current !== mine || shown.current.url !== url) return;
       asked.current = undefined;
       shown.current = { ...shown.current, isStale: false, error: undefined, ...change };
       redraw((count) => count + 1);

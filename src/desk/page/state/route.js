@@ -58,6 +58,15 @@ function tell(kind) {
 }
 
 /**
+ * How far down each place of the history was left, by its key. Not in the history itself: to write
+ * there while the browser goes back would stop it.
+ */
+const SCROLLS = "feedback-desk.scrolls";
+const scrolls = new Map(JSON.parse(sessionStorage.getItem(SCROLLS) ?? "[]"));
+const MOST_SCROLLS = 200;
+const keyHere = () => history.state?.key ?? "first";
+
+/**
  * Goes to an address of the page. Another view begins at its top; the same one, narrowed in another
  * way, stays where it is.
  */
@@ -65,9 +74,9 @@ export function go(url, { replace = false } = {}) {
   const target = new URL(url, location.href);
   if (target.href === location.href) return;
   const isOther = target.pathname !== location.pathname;
-  history.replaceState({ ...history.state, scroll: scrollY }, "");
-  const scroll = isOther ? 0 : scrollY;
-  history[replace ? "replaceState" : "pushState"]({ scroll }, "", target);
+  const key = replace ? keyHere() : `${Date.now()}-${Math.random()}`;
+  if (!replace) scrolls.set(keyHere(), scrollY);
+  history[replace ? "replaceState" : "pushState"]({ key }, "", target);
   tell(isOther ? "view" : "same");
   if (isOther) scrollTo(0, 0);
 }
@@ -75,15 +84,12 @@ export function go(url, { replace = false } = {}) {
 /** Links of the page are followed without loading it again. */
 export function watchLinks() {
   history.scrollRestoration = "manual";
-  let resting;
-  addEventListener("scroll", () => {
-    clearTimeout(resting);
-    resting = setTimeout(() => history.replaceState({ ...history.state, scroll: scrollY }, ""), 150);
-  }, { passive: true });
+  addEventListener("scroll", () => !restoring && scrolls.set(keyHere(), scrollY), { passive: true });
+  addEventListener("pagehide", () => sessionStorage.setItem(SCROLLS, JSON.stringify([...scrolls].slice(-MOST_SCROLLS))));
   addEventListener("popstate", () => {
-    clearTimeout(resting);
+    const top = scrolls.get(keyHere()) ?? 0;
     tell("back");
-    restoreScroll(history.state?.scroll ?? 0);
+    restoreScroll(top);
   });
   addEventListener("click", (event) => {
     const link = event.target instanceof Element && event.target.closest("a[href]");
@@ -94,12 +100,16 @@ export function watchLinks() {
     event.preventDefault();
     go(url.href);
   });
+  if (scrolls.has(keyHere())) restoreScroll(scrolls.get(keyHere()), 60);
 }
 
-/** What was there is drawn again in the next frames. */
-function restoreScroll(top, frames = 20) {
-  requestAnimationFrame(() => {
+/** What was there is drawn again in the next frames; then it is as long as it was. */
+let restoring;
+function restoreScroll(top, frames = 30) {
+  cancelAnimationFrame(restoring);
+  restoring = requestAnimationFrame(() => {
     scrollTo(0, top);
+    restoring = undefined;
     if (Math.abs(scrollY - top) > 1 && frames) restoreScroll(top, frames - 1);
   });
 }

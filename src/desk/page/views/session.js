@@ -20,7 +20,7 @@ export function Session({ route: { id, params } }) {
     return error.status === 404
       ? html`<${Heading} title=${id} /><${Empty} title="There is no such session">
           <p>It may have been forgotten by the desk's retention.</p><p><a class="button" href="/sessions">All sessions</a></p><//>`
-      : html`<${Problem} error=${error} />`;
+      : html`<${Heading} title=${id} /><${Problem} error=${error} />`;
   }
   return html`
     <nav class="crumbs" aria-label="Where this is"><a href=${address("sessions", undefined, only(params, SHARED))}>Sessions</a></nav>

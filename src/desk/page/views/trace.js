@@ -60,7 +60,7 @@ export function Trace({ route: { id, params } }) {
     <${Neighbours} id=${id} params=${params} /></div>`;
 
   if (error) {
-    return html`${crumbs}${error.status === 404
+    return html`${crumbs}<${Heading} title="Trace" note=${html`<span class="mono">${id}</span>`} />${error.status === 404
       ? html`<${Empty} title="There is no such trace"><p>It has not come yet, or was forgotten by the desk's retention.</p><//>`
       : html`<${Problem} error=${error} />`}`;
   }
