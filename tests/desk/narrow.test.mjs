@@ -65,9 +65,9 @@ test("a filter is built by choosing, and is the same as its text", async () => {
   const page = await open(desk, "/traces");
   await settled(page);
   await page.getByRole("button", { name: "Filter", exact: true }).click();
-  await page.getByLabel("Field").pressSequentially("metadata.pl");
+  await page.getByRole("combobox", { name: "Field" }).pressSequentially("metadata.pl");
   await page.getByRole("option", { name: /metadata\.plan/ }).click();
-  await page.getByLabel("Value").click();
+  await page.getByRole("combobox", { name: "Value" }).click();
   await page.getByRole("option", { name: /^team/ }).click();
   await page.getByRole("button", { name: "Apply" }).click();
   await page.waitForURL(/filter=metadata\.plan\+is\+team/);
@@ -126,8 +126,8 @@ test("back, forward and a copied address restore the view", async () => {
   const path = `/charts?field=feedback.stars&measure=avg,p95&group=&bucket=week&filter=${encodeURIComponent(FILTER)}&range=30d&table=1`;
   const chart = await open(desk, path);
   await chart.getByRole("button", { name: "95th percentile", pressed: true }).waitFor();
-  assert.equal(await chart.getByLabel("Bucket").inputValue(), "week");
-  assert.equal(await chart.getByLabel("Time", { exact: true }).inputValue(), "30d");
+  assert.equal(await chart.getByRole("combobox", { name: "Bucket" }).inputValue(), "week");
+  assert.equal(await chart.getByRole("combobox", { name: "Time", exact: true }).inputValue(), "30d");
   assert.equal(await chart.locator(".condition-text").textContent(), FILTER);
   await chart.locator(".figures-table").waitFor();
   await close(chart);

@@ -39,7 +39,11 @@ export async function ask(url, signal) {
     if (error.name === "AbortError") throw error;
     throw new ApiError("The desk does not answer. Is it still running?", 0);
   }
-  const body = await response.json().catch(() => ({}));
+  const body = await response.json().catch((error) => {
+    // What was cut off while it was read is no empty answer.
+    if (response.ok || error.name === "AbortError") throw error;
+    return {};
+  });
   if (!response.ok) throw new ApiError(body.error ?? `HTTP ${response.status}`, response.status);
   return body;
 }
