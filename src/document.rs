@@ -93,6 +93,11 @@ impl<V> Document<V> {
         (self.leaves, self.cleared)
     }
 
+    /// The document of which [`into_parts`](Self::into_parts) gave these parts.
+    pub(crate) fn from_parts(leaves: Vec<(Key, V)>, cleared: Vec<Key>) -> Self {
+        Self { leaves, cleared }
+    }
+
     /// Sets one leaf: removes what stood under `key` and any leaf on the way to it.
     pub fn set(&mut self, key: impl Into<Cow<'static, str>>, value: V) {
         self.set_with(key.into(), || value);

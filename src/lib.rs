@@ -78,6 +78,8 @@
 //!
 //! [`Telemetry::flush`] waits until all that has ended so far has arrived, which a test, or a
 //! function that is frozen between requests, wants to know. [`Telemetry::stats`] has the counters.
+//! A service that stops on a signal shuts telemetry down after the last request in flight: see
+//! [`shutdown_signal`](https://docs.rs/tracing-feedback/latest/tracing_feedback/fn.shutdown_signal.html).
 //!
 //! # Features
 //!
@@ -85,7 +87,7 @@
 //!
 //! | feature | | crates |
 //! | --- | --- | --- |
-//! | `grpc` *(default)* | OTLP over gRPC; without it and `tracing-log` there are 53 crates | |
+//! | `grpc` *(default)* | OTLP over gRPC; without it and `tracing-log` there are 56 crates | |
 //! | `tracing-log` *(default)* | records of the `log` crate keep their target and location | |
 //! | `http-proto` | OTLP over HTTP, protobuf | 33 |
 //! | `http-json` | OTLP over HTTP, JSON, by `opentelemetry-otlp` | 40 |
@@ -97,7 +99,11 @@
 //! | `tickets` | [`Ticket`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Ticket.html): signed, for feedback that comes back from a browser or another service | 3 |
 //! | `tower` | [`web`](https://docs.rs/tracing-feedback/latest/tracing_feedback/web/): a tower layer for the edge of a service; brings `tickets` | 3 |
 //! | `axum` | `web` for axum: the routes that take feedback, and extractors; brings `tower` | 11 |
+//! | `outbox` | [`Builder::with_outbox`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Builder.html#method.with_outbox): what can't be delivered waits on disk | 1 |
+//! | `metrics` | [`Telemetry::register_metrics`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Telemetry.html#method.register_metrics): what [`Stats`] count, as OpenTelemetry metrics | 0 |
+//! | `signal` | [`shutdown_signal`](https://docs.rs/tracing-feedback/latest/tracing_feedback/fn.shutdown_signal.html): what asks a process to stop | 2 |
 //! | `collector` | [`collector`](https://docs.rs/tracing-feedback/latest/tracing_feedback/collector/): an OTLP receiver in-process, for tests | 19 |
+//! | `desk` | [`desk`](https://docs.rs/tracing-feedback/latest/tracing_feedback/desk/): the program `feedback-desk`, which keeps, folds and charts what arrives; brings `collector`, compiles SQLite | 30 |
 //!
 //! The README has the table of environment variables, what lands where, and how to move here from
 //! `tracing-opentelemetry`.
@@ -116,6 +122,12 @@ mod document;
 mod encode;
 pub mod enrich;
 pub mod fold;
+#[cfg(feature = "outbox")]
+#[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
+mod outbox;
+#[cfg(not(feature = "outbox"))]
+#[path = "outbox/absent.rs"]
+mod outbox;
 mod pipeline;
 pub mod propagation;
 mod protobuf;
@@ -125,6 +137,9 @@ mod redaction;
 mod session;
 mod settings;
 mod setup;
+#[cfg(any(feature = "grpc", feature = "http-proto", feature = "outbox"))]
+#[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
+mod shipment;
 mod sink;
 mod state;
 mod sync;
@@ -141,10 +156,14 @@ pub mod web;
 pub use capture::{FeedbackSpanProcessor, SpanError, SpanExt};
 pub use document::Document;
 pub use enrich::{EnrichError, Enrichment};
+#[cfg(feature = "outbox")]
+pub use outbox::{OutboxOptions, OutboxPolicy, OutboxPolicyError};
 pub use pipeline::FlushError;
 pub use pipeline::stats::Stats;
 pub use session::{Session, SessionIdError};
-pub use settings::{Convention, LateTraces};
+pub use settings::{Convention, Keep, KeepLimits, LateTraces};
+#[cfg(feature = "signal")]
+pub use setup::shutdown_signal;
 pub use setup::{BuildError, Builder, ConfigError, Telemetry, builder, init};
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 pub use setup::{Compression, Protocol};
@@ -161,6 +180,13 @@ pub mod __private {
     pub use crate::enrich::flatten::Position;
     pub use crate::enrich::request::Begin;
     pub use crate::enrich::writer::finish;
+}
+
+/// For the fuzz targets: what reads bytes that no function of the API takes.
+#[cfg(all(fuzzing, feature = "outbox"))]
+#[doc(hidden)]
+pub mod __fuzz {
+    pub use crate::outbox::read_segment;
 }
 
 /// The code of the README.

@@ -13,6 +13,7 @@ use opentelemetry::{Array, InstrumentationScope, Value};
 
 use crate::attributes::{self, Attributes, ValueRef};
 use crate::document::Key;
+use crate::outbox::Receipts;
 
 /// A finished span.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub(crate) struct SpanRecord {
     pub(crate) scope: Option<Arc<InstrumentationScope>>,
     /// Whether the span carries feedback: such records are the last to be dropped.
     pub(crate) feedback: bool,
+    /// For what of it the outbox holds already.
+    pub(crate) receipts: Receipts,
 }
 
 /// What all spans of a call site have in common, with room for its encoded form.
@@ -175,6 +178,7 @@ impl Default for SpanRecord {
             status: Status::Unset,
             scope: None,
             feedback: false,
+            receipts: Receipts::default(),
         }
     }
 }
@@ -211,6 +215,7 @@ impl SpanRecord {
             status,
             scope,
             feedback,
+            receipts: _, // they have left with the span
         } = self;
         (*trace_id, *span_id, *parent) = (TraceId::INVALID, SpanId::INVALID, Parent::NONE);
         (*flags, *trace_state) = (TraceFlags::default(), TraceState::default());
@@ -383,6 +388,7 @@ mod tests {
             status: Status::Ok,
             scope: Some(Arc::new(InstrumentationScope::builder("scope").build())),
             feedback: true,
+            receipts: Receipts::default(),
         };
         record.clear();
         assert_eq!(format!("{record:?}"), format!("{:?}", SpanRecord::default()));

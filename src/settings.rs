@@ -1,5 +1,7 @@
 //! What a layer was told: its switches, limits and conventions. Decided once, when it is built.
 
+use std::time::Duration;
+
 use opentelemetry_sdk::trace::SpanLimits;
 
 use crate::document::NAMESPACES;
@@ -20,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) enrichment_bytes: EnrichmentBytes,
     pub(crate) convention: Convention,
     pub(crate) late_traces: LateTraces,
+    pub(crate) keep: Keep,
     pub(crate) redaction: Option<Redaction>,
     /// The session of every span that has no other.
     pub(crate) session: Option<Session>,
@@ -156,6 +159,144 @@ pub enum LateTraces {
     OfTarget,
     /// A trace of their own, for backends that would stretch the target's trace.
     Own,
+}
+
+/// What is exported of the traces that the sampler left out.
+///
+/// ```
+/// # #[cfg(feature = "collector")] {
+/// use opentelemetry_sdk::trace::Sampler;
+/// use tracing_feedback::{Keep, collector::Collector, enrich_span};
+/// use tracing_subscriber::prelude::*;
+///
+/// let collector = Collector::start()?;
+/// let (layer, telemetry) = tracing_feedback::builder()
+///     .with_endpoint(collector.endpoint())
+///     .with_sampler(Sampler::AlwaysOff)
+///     .with_keep(Keep::TracesWithFeedback)
+///     .build()?;
+/// let _default = tracing_subscriber::registry().with(layer).set_default();
+/// tracing::info_span!("ask").in_scope(|| {
+///     tracing::info_span!("retrieve").in_scope(|| ());
+///     tracing::info_span!("answer").in_scope(|| enrich_span!(feedback = { "rating": 5 }));
+/// });
+/// tracing::info_span!("another").in_scope(|| ()); // a trace that no one says anything about
+///
+/// telemetry.flush()?;
+/// assert_eq!(collector.tree(), "ask\n  retrieve\n  answer\n      feedback.rating = 5\n");
+/// for span in collector.spans() {
+///     assert_eq!(span.attributes["tracing_feedback.sampled"], false);
+///     assert_eq!(span.attributes["tracing_feedback.kept"], true);
+/// }
+/// assert_eq!(telemetry.stats().held, 1);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Keep {
+    /// The spans that carry feedback, and nothing else.
+    #[default]
+    Sampled,
+    /// The traces on which feedback has arrived: all spans that they have in this process.
+    TracesWithFeedback,
+}
+
+/// How much of unsampled traces is held, and how long, until feedback asks for it.
+///
+/// | | default |
+/// | --- | --- |
+/// | spans | 20,000 |
+/// | bytes | 32 MiB |
+/// | age | 5 min |
+/// | grace period | 30 s |
+///
+/// ```
+/// # #[cfg(feature = "collector")] {
+/// use opentelemetry_sdk::trace::Sampler;
+/// use tracing_feedback::{Keep, KeepLimits, SpanExt, collector::Collector, enrich_span};
+/// use tracing_subscriber::prelude::*;
+///
+/// let collector = Collector::start()?;
+/// let (layer, telemetry) = tracing_feedback::builder()
+///     .with_endpoint(collector.endpoint())
+///     .with_sampler(Sampler::AlwaysOff)
+///     .with_keep(Keep::TracesWithFeedback)
+///     .with_keep_limits(KeepLimits::new().with_max_spans(2))
+///     .build()?;
+/// let _default = tracing_subscriber::registry().with(layer).set_default();
+/// let answers = ["first", "second", "third"].map(|name| {
+///     let span = tracing::info_span!("answer", name);
+///     span.span_context().unwrap()
+/// });
+/// assert_eq!(telemetry.stats().held, 2); // the oldest trace was dropped for the third
+/// assert_eq!(telemetry.stats().unsampled, 1);
+///
+/// for answer in &answers {
+///     enrich_span!(target = answer, feedback = { "rating": 5 });
+/// }
+/// telemetry.flush()?;
+/// let spans = collector.spans();
+/// let kept: Vec<_> = spans.iter().filter_map(|span| span.attribute("name")).collect();
+/// assert_eq!(kept, ["second", "third"]);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "limits do nothing before `with_keep_limits`"]
+pub struct KeepLimits {
+    pub(crate) max_spans: usize,
+    pub(crate) max_bytes: usize,
+    pub(crate) max_age: Duration,
+    pub(crate) grace_period: Duration,
+}
+
+impl Default for KeepLimits {
+    fn default() -> Self {
+        Self {
+            max_spans: 20_000,
+            max_bytes: 32 * 1024 * 1024,
+            max_age: Duration::from_secs(5 * 60),
+            grace_period: Duration::from_secs(30),
+        }
+    }
+}
+
+impl KeepLimits {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many spans are held, of all traces together. Beyond that the trace that has been held for
+    /// longest is dropped.
+    pub fn with_max_spans(mut self, spans: usize) -> Self {
+        self.max_spans = spans;
+        self
+    }
+
+    /// How many bytes the held spans take, about: one with two small fields takes some 200, more where
+    /// an SDK exporter is used, and every trace 360. Beyond that the trace that has been held for
+    /// longest is dropped.
+    pub fn with_max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// How long a trace is held while its root has not ended, counted from when the first of its spans
+    /// has. A trace that is kept is remembered at least for this long, and the grace period, after the
+    /// last that was heard of it.
+    pub fn with_max_age(mut self, age: Duration) -> Self {
+        self.max_age = age;
+        self
+    }
+
+    /// How long a trace is held when its root in this process has ended: the time that late feedback
+    /// has. Where a trace has several such roots, the last that has ended counts.
+    pub fn with_grace_period(mut self, period: Duration) -> Self {
+        self.grace_period = period;
+        self
+    }
 }
 
 /// Which formats propagation reads and writes.

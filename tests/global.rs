@@ -39,6 +39,8 @@ fn part() {
         Ok("two layers") => two_layers(),
         Ok("init twice") => init_twice(),
         Ok("tickets") => tickets(),
+        #[cfg(unix)]
+        Ok("signals") => signals(),
         Ok(other) => panic!("no such part: {other}"),
         Err(_) => {}
     }
@@ -535,4 +537,58 @@ fn tickets() {
     }
     let (keys, strict) = (telemetry.ticket_keys().len(), strict.is_ok());
     println!("issued: {}, keys: {keys}, strict: {strict}", ticket.is_ok());
+}
+
+#[test]
+#[cfg(unix)]
+fn signals_that_ask_to_stop() {
+    let text = play("signals", &[]);
+    assert!(text.contains("the end"), "{text}");
+}
+
+#[cfg(unix)]
+fn signals() {
+    use futures_executor::block_on;
+    use tokio::time::timeout;
+    use tracing_feedback::shutdown_signal;
+
+    fn send(signal: &str) {
+        let kill = format!("kill -{signal} {}", std::process::id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+    // Far from any runtime it is an error, neither a signal nor a wait.
+    let error = shutdown_signal().err().unwrap();
+    assert!(error.to_string().contains("no Tokio runtime"), "{error}");
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let second = Duration::from_secs(1);
+    runtime.block_on(async {
+        for signal in ["TERM", "INT"] {
+            // It listens before it is awaited, and not to what came before.
+            let (one, other) = (shutdown_signal().unwrap(), shutdown_signal().unwrap());
+            send(signal);
+            timeout(10 * second, one).await.unwrap();
+            timeout(10 * second, other).await.unwrap();
+            assert!(timeout(second / 5, shutdown_signal().unwrap()).await.is_err(), "{signal}");
+        }
+        // One that waits already is woken, whichever of the two comes.
+        for signal in ["INT", "TERM"] {
+            let waiting = tokio::spawn(shutdown_signal().unwrap());
+            tokio::time::sleep(second / 10).await;
+            assert!(!waiting.is_finished());
+            send(signal);
+            timeout(10 * second, waiting).await.unwrap().unwrap();
+        }
+        // By itself another does nothing.
+        send("TERM");
+        tokio::time::sleep(second / 10).await;
+    });
+    // The future may be awaited anywhere.
+    let stop = {
+        let _inside = runtime.enter();
+        shutdown_signal().unwrap()
+    };
+    send("TERM");
+    block_on(stop);
+    println!("the end");
 }

@@ -5,8 +5,9 @@ use std::hint::black_box;
 
 use fastrace::collector::{Config, Reporter, SpanRecord};
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::Dispatch;
+use tracing_feedback::{Builder, FeedbackLayer, Keep, Telemetry};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 
@@ -33,6 +34,9 @@ pub(crate) fn all(endpoint: &str) -> Vec<Contestant> {
         with_ours("tracing-feedback, minimal", endpoint, false),
         with_peer("tracing-opentelemetry, minimal", false),
         fastrace(),
+        sampler("ours, sampled", endpoint, Sampler::AlwaysOn, Keep::Sampled),
+        sampler("ours, unsampled", endpoint, Sampler::AlwaysOff, Keep::Sampled),
+        sampler("ours, unsampled, keep on", endpoint, Sampler::AlwaysOff, Keep::TracesWithFeedback),
         tracing("filtered out, registry", Dispatch::new(filtered()), ()),
         tracing(
             "filtered out, tracing-feedback",
@@ -46,10 +50,11 @@ fn tracing(name: &'static str, dispatch: Dispatch, export: impl Any + Sync) -> C
     Contestant { name, dispatch, request, _export: Box::new(export) }
 }
 
-fn ours(
-    endpoint: &str,
-    on: bool,
-) -> (tracing_feedback::FeedbackLayer, tracing_feedback::Telemetry) {
+fn ours(endpoint: &str, on: bool) -> (FeedbackLayer, Telemetry) {
+    told(endpoint, on).build().expect("a layer")
+}
+
+fn told(endpoint: &str, on: bool) -> Builder {
     tracing_feedback::builder()
         .with_endpoint(endpoint)
         .with_location(on)
@@ -57,8 +62,13 @@ fn ours(
         .with_target(on)
         .with_tracked_inactivity(on)
         .with_context_activation(on)
-        .build()
-        .expect("a layer")
+}
+
+/// A sampler of the SDK is asked about every span, and no feedback asks for what it leaves out.
+fn sampler(name: &'static str, endpoint: &str, sampler: Sampler, keep: Keep) -> Contestant {
+    let builder = told(endpoint, true).with_sampler(sampler).with_keep(keep);
+    let (layer, telemetry) = builder.build().expect("a layer");
+    tracing(name, Dispatch::new(tracing_subscriber::registry().with(layer)), telemetry)
 }
 
 fn with_ours(name: &'static str, endpoint: &str, on: bool) -> Contestant {

@@ -9,7 +9,9 @@
 //! turns, in one process, for some rounds; the first is thrown away, and medians are printed.
 //! *Default* is as the layers come, *minimal* with location, threads, target, inactivity and context
 //! activation off on both sides. This layer sends what it captures to a receiver, a process of its
-//! own, by OTLP over gRPC; its peers end in exporters that drop everything.
+//! own, by OTLP over gRPC; its peers end in exporters that drop everything. *Sampled* and *unsampled*
+//! is this layer with a sampler of the SDK that takes every trace, or none; with *keep on* what it
+//! leaves out is held, and soon makes room, since no feedback asks for it.
 //!
 //! Argument: `--rounds` is how many count (15). With `--test`, or not run by `cargo bench`, there is
 //! one tiny round.
@@ -107,6 +109,10 @@ fn print(contestants: &[Contestant], nanos: &[f64], of_one_thread: Option<f64>) 
             println!("above registry, {settings}: ours / {peer}: {:.2}", ours / peer_above);
         }
     }
+    let (off, on) = (of("ours, unsampled")?, of("ours, unsampled, keep on")?);
+    println!("unsampled, a span: keep on / keep off: {:.2}", on / off);
+    let sampled = of("ours, sampled")?;
+    println!("a span: unsampled, keep on / sampled: {:.2}", on / sampled);
     if let Some(before) = of_one_thread {
         println!("the registry itself: {:.2} of what it costs on one thread", registry / before);
     }

@@ -16,6 +16,7 @@ pub(crate) fn request(user: u64) {
     }
 }
 
+#[allow(dead_code)] // not every benchmark has it
 /// The same as [`request`], by the API of `fastrace`.
 pub(crate) fn fastrace_request(user: u64) {
     let request = Span::root("request", SpanContext::random())
@@ -28,6 +29,7 @@ pub(crate) fn fastrace_request(user: u64) {
     }
 }
 
+#[allow(dead_code)]
 /// Properties are text.
 fn number(number: u64) -> Cow<'static, str> {
     number.to_string().into()

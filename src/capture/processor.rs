@@ -10,11 +10,12 @@ use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 
 use crate::attributes::{Attributes, ValueRef};
 use crate::clock;
+use crate::outbox::Receipts;
 use crate::record::{Enrichments, Event, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::namespaced;
 use crate::state::Installation;
-use crate::state::carrier::SAMPLED;
+use crate::state::carrier::{KEPT, SAMPLED};
 
 /// A `SpanProcessor` for an `SdkTracerProvider`: its spans go where those of the layer go.
 ///
@@ -63,12 +64,22 @@ impl SpanProcessor for FeedbackSpanProcessor {
     fn on_end(&self, span: SpanData) {
         let is_sampled = span.span_context.is_sampled();
         let mut record = record(span, &self.installation);
+        let keeps = self.installation.keeps();
+        if record.feedback {
+            self.installation.keep(record.trace_id);
+        }
         if !is_sampled {
             // Only recorded: what users said of it leaves all the same.
-            if !record.feedback {
+            if !record.feedback && !keeps {
                 return self.installation.count_unsampled();
             }
             record.attributes.set(SAMPLED, ValueRef::Bool(false));
+            if keeps {
+                record.attributes.set(KEPT, ValueRef::Bool(true));
+            }
+            if !record.feedback {
+                return self.installation.hold(&mut record);
+            }
         }
         let _ = self.installation.push(&mut record); // what is lost is counted
     }
@@ -129,6 +140,7 @@ fn record(span: SpanData, installation: &Installation) -> SpanRecord {
         status: span.status,
         scope: Some(Arc::new(span.instrumentation_scope)),
         feedback,
+        receipts: Receipts::default(),
     }
 }
 

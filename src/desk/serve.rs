@@ -22,14 +22,14 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 /// Connections of one port at one time. More have to wait.
 const CONNECTIONS: usize = 512;
-/// The head of a request.
-const HEAD: Duration = Duration::from_secs(10);
+/// The head of a request, and the time between two on one connection: senders send every five seconds.
+const HEAD: Duration = Duration::from_secs(15);
 /// A request that brings spans, from its head to its answer.
 const REQUEST: Duration = Duration::from_secs(30);
 /// A connection on which nothing moves, neither in nor out.
 const IDLE: Duration = Duration::from_secs(120);
 /// Requests that bring spans at one time: each may hold as much memory as it is allowed to be long.
-const REQUESTS: usize = 24;
+const REQUESTS: usize = 12;
 
 /// A port that is taken, or whose address is not of this machine.
 #[derive(Debug, thiserror::Error)]

@@ -35,6 +35,13 @@ impl Packed {
         }
     }
 
+    /// Forgets the spans, and keeps their memory.
+    pub(crate) fn clear(&mut self) {
+        self.heads.clear();
+        self.bytes.clear();
+        (self.thread, self.encoded) = (None, 0);
+    }
+
     /// How many bytes the spans take in memory.
     pub(crate) fn size(&self) -> usize {
         self.heads.len() * size_of::<Head>() + self.bytes.len()

@@ -84,6 +84,15 @@ impl Head {
 
     /// Appends the span, of which `own` is what the head doesn't say, to those of a `ScopeSpans`.
     pub(super) fn append(&self, out: &mut Vec<u8>, thread: Option<&Attributes>, own: &[u8]) {
+        self.append_with(out, thread, |out| out.extend_from_slice(own));
+    }
+
+    fn append_with(
+        &self,
+        out: &mut Vec<u8>,
+        thread: Option<&Attributes>,
+        own: impl FnOnce(&mut Vec<u8>),
+    ) {
         // Most spans take between 128 bytes and 16 KiB: two bytes for their length.
         wire::message(out, SPANS, 2, |out| {
             self.append_fixed(out);
@@ -99,7 +108,7 @@ impl Head {
             if let Some(timings) = self.timings {
                 timings.append(out);
             }
-            out.extend_from_slice(own);
+            own(out);
         });
     }
 
@@ -164,6 +173,16 @@ pub(super) fn is_plain(record: &SpanRecord) -> bool {
         && counts == 0
 }
 
+/// A span by itself, as it stands in a `ScopeSpans`.
+pub(crate) fn encoded(record: &SpanRecord) -> Vec<u8> {
+    let mut out = Vec::with_capacity(record.size());
+    Head::new(record, true, 0).append_with(&mut out, record.thread.as_deref(), |out| {
+        out.extend_from_slice(record.attributes.as_bytes());
+        append_rest(out, record);
+    });
+    out
+}
+
 /// Appends what few spans have.
 pub(super) fn append_rest(out: &mut Vec<u8>, record: &SpanRecord) {
     append_trace_state(out, TRACE_STATE, &record.trace_state);
@@ -180,16 +199,6 @@ pub(super) fn append_rest(out: &mut Vec<u8>, record: &SpanRecord) {
     record.links.iter().for_each(|link| append_link(out, link));
     wire::uint32(out, DROPPED_LINKS_COUNT, record.dropped_links);
     append_status(out, &record.status);
-}
-
-/// Where span number `spans` of those in `encoded` ends. `None` if there are fewer.
-pub(crate) fn end_of_span(encoded: &[u8], spans: usize) -> Option<usize> {
-    let mut end = 0;
-    for _ in 0..spans {
-        let (length, size) = wire::read_varint(encoded.get(end + 1..)?)?;
-        end += 1 + size + usize::try_from(length).ok()?;
-    }
-    (end <= encoded.len()).then_some(end)
 }
 
 /// `SpanKind`.

@@ -15,9 +15,10 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::Packed;
-use super::request::Envelope;
+use super::request::{resource_fields, scope_fields};
 use crate::attributes::{Attributes, ValueRef};
 use crate::record::{Common, Enrichments, Event, Link, Parent, SpanRecord, Timings};
+use crate::shipment::append_resource;
 use crate::sink::exporter::span_data;
 
 fn text() -> impl Strategy<Value = String> {
@@ -184,8 +185,10 @@ proptest! {
         }
         let spans = packed.encode();
         prop_assert!(spans.len() <= packed.encoded_size());
-        let groups = (!records.is_empty()).then(|| (&*scope, vec![spans]));
-        let request = Envelope::new(&resource).request(groups).concat();
+        let groups = (!records.is_empty()).then(|| (scope_fields(&scope), vec![spans]));
+        let mut request = Vec::new();
+        append_resource(&mut request, resource_fields(&resource), groups);
+        let request = request.concat();
 
         let with_schema = ResourceAttributesWithSchema::from(&resource);
         let expected = records.into_iter().map(|record| span_data(record, &scope)).collect();

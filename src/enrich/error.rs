@@ -48,6 +48,13 @@ pub enum EnrichError {
          more (`with_max_queue_bytes`)"
     )]
     QueueFull,
+    /// The outbox, which was to have it before anything else, can't take it. It was attached all the
+    /// same, and is lost only if the process crashes before it has arrived.
+    #[error(
+        "the feedback was attached, but the outbox can't take it now: see to its disk and its limits \
+         (`OutboxOptions::with_max_bytes`)"
+    )]
+    NotDurable,
     /// The target's trace id or span id is zero.
     #[error("the target is not a valid span context: its trace id or span id is zero")]
     InvalidTarget,
@@ -195,6 +202,7 @@ impl EnrichError {
             Self::SpanDisabled => "span_disabled",
             Self::ShutDown => "shut_down",
             Self::QueueFull => "queue_full",
+            Self::NotDurable => "not_durable",
             Self::InvalidTarget => "invalid_target",
             Self::InvalidSessionId(_) => "invalid_session_id",
             Self::IdWithoutTarget => "id_without_target",

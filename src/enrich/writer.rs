@@ -14,9 +14,10 @@ use super::error::{EnrichError, Enrichment};
 use super::flatten::{Checkpoint, Flattener, Frame, Limits, Position};
 use crate::clock;
 use crate::document::Document;
+use crate::outbox::Receipts;
 use crate::pipeline::Drop;
 use crate::session::Session;
-use crate::state::carrier::{Carrier, Submission};
+use crate::state::carrier::{Carrier, Put, Submission};
 use crate::state::{DocumentKind, Installation, Scope, SpanState};
 use crate::ticket::Ticket;
 
@@ -163,7 +164,9 @@ impl Writer {
                 let id = id.map(|name| Submission { name, ticket });
                 settle(flattener, &installation, caller, |patch, time| {
                     let document = std::mem::take(patch);
-                    Carrier { target, session, scope, document, time, id }.send(&installation)
+                    let receipts = Receipts::default();
+                    Carrier { target, session, scope, document, time, id, receipts }
+                        .send(&installation)
                 });
             }
             None => {}
@@ -203,13 +206,12 @@ pub fn finish(begun: Result<Writer, BeginError>) -> Enrichment {
     }
 }
 
-/// Puts what was written in its place, which says how many leaves found no room, or why all of it is
-/// lost, and reports what was refused.
+/// Puts what was written in its place, and reports what was refused.
 fn settle(
     flattener: &mut Flattener,
     installation: &Installation,
     caller: &'static Location<'static>,
-    put: impl FnOnce(&mut Document<Value>, u64) -> Result<usize, Drop>,
+    put: impl FnOnce(&mut Document<Value>, u64) -> Result<Put, Drop>,
 ) {
     flattener.finish();
     let Flattener { patch, outcome, .. } = flattener;
@@ -219,10 +221,14 @@ fn settle(
         outcome.push(EnrichError::ShutDown); // while the values were written
     } else {
         match put(patch, clock::enrichment_time()) {
-            Ok(0) => {}
-            Ok(dropped) => {
-                let limit = installation.settings.span_limits.max_attributes_per_span as usize;
-                outcome.push(EnrichError::LimitExceeded { limit, dropped });
+            Ok(Put { left_out, is_durable }) => {
+                if left_out > 0 {
+                    let limit = installation.settings.span_limits.max_attributes_per_span as usize;
+                    outcome.push(EnrichError::LimitExceeded { limit, dropped: left_out });
+                }
+                if !is_durable {
+                    outcome.push(EnrichError::NotDurable);
+                }
             }
             Err(Drop::QueueFull) => outcome.push(EnrichError::QueueFull),
             Err(_) => outcome.push(EnrichError::ShutDown),
@@ -236,9 +242,9 @@ fn enrich(
     kind: DocumentKind,
     patch: &mut Document<Value>,
     time: u64,
-) -> Result<usize, Drop> {
-    if let Some(left_out) = state.enrich(kind, patch, time) {
-        return Ok(left_out);
+) -> Result<Put, Drop> {
+    if let Some(put) = state.enrich(kind, patch, time) {
+        return Ok(put);
     }
     // The span has closed while the values were written: its feedback follows it.
     let session = state.session();
@@ -247,7 +253,8 @@ fn enrich(
         DocumentKind::Scoped(scope) => Some(scope),
     };
     let (target, document) = (Some(state.start().context.clone()), std::mem::take(patch));
-    let carrier = Carrier { target, session, scope, document, time, id: None };
+    let receipts = Receipts::default();
+    let carrier = Carrier { target, session, scope, document, time, id: None, receipts };
     carrier.send(state.installation())
 }
 

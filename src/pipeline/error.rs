@@ -31,12 +31,18 @@ pub struct FlushError {
     lost: u64,
     pending: u64,
     reasons: Vec<String>,
+    outbox: Option<String>,
 }
 
 impl FlushError {
-    pub(super) fn of(losses: BTreeMap<Drop, Loss>, pending: u64) -> Result<(), Self> {
+    /// `outbox` is why feedback could not be made durable.
+    pub(super) fn of(
+        losses: BTreeMap<Drop, Loss>,
+        pending: u64,
+        outbox: Option<String>,
+    ) -> Result<(), Self> {
         let lost = losses.values().map(|loss| loss.spans).sum();
-        if lost == 0 && pending == 0 {
+        if lost == 0 && pending == 0 && outbox.is_none() {
             return Ok(());
         }
         let reasons = losses
@@ -46,7 +52,7 @@ impl FlushError {
                 None => format!("{} {}", loss.spans, why.reason()),
             })
             .collect();
-        Err(Self { lost, pending, reasons })
+        Err(Self { lost, pending, reasons, outbox })
     }
 
     /// Spans that are lost, since the last report.
@@ -57,6 +63,12 @@ impl FlushError {
     /// Spans whose fate was not known when the time was over.
     pub fn pending(&self) -> u64 {
         self.pending
+    }
+
+    /// Why feedback could not be written to the outbox, if it is so: it waits in memory, and would be
+    /// lost with the process.
+    pub fn outbox(&self) -> Option<&str> {
+        self.outbox.as_deref()
     }
 
     /// A line for each reason: how many, its name as in [`Stats::dropped_by_reason`], and what the
@@ -76,6 +88,10 @@ impl fmt::Display for FlushError {
         if self.pending > 0 {
             let and = if self.lost > 0 { "; " } else { "" };
             write!(f, "{and}{} spans had not arrived when the time was over", self.pending)?;
+        }
+        if let Some(reason) = &self.outbox {
+            let and = if self.lost + self.pending > 0 { "; " } else { "" };
+            write!(f, "{and}feedback could not be written to the outbox: {reason}")?;
         }
         Ok(())
     }

@@ -113,10 +113,13 @@ impl Lanes {
         }
     }
 
-    /// Spans that wait in lanes.
-    pub(super) fn waiting(&self) -> usize {
+    /// Spans that wait in lanes, and their bytes in memory.
+    pub(super) fn waiting(&self) -> (usize, usize) {
         let known = crate::sync::lock(&self.known);
-        known.lanes.iter().map(|lane| crate::sync::lock(&lane.0).parcel.spans).sum()
+        known.lanes.iter().fold((0, 0), |(spans, bytes), lane| {
+            let parcel = &crate::sync::lock(&lane.0).parcel;
+            (spans + parcel.spans, bytes + parcel.bytes)
+        })
     }
 
     /// Does something with this thread's lane. A thread that is being torn down gets one for a

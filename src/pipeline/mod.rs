@@ -2,10 +2,12 @@
 //!
 //! Each thread packs its records into parcels on a [lane](lane) of its own; full ones go to a bounded
 //! [queue](queue). One export thread takes them out in batches, by size or after a delay, and gives
-//! them to the [sink](crate::sink). Nothing a caller does here waits for I/O. What is lost on the way
+//! them to the [sink](crate::sink). What the sampler left out may be [held](held) for a while, in case
+//! that feedback asks for it. Nothing a caller does here waits for I/O. What is lost on the way
 //! is counted by reason, and reported by the next `flush`.
 
 mod error;
+pub(crate) mod held;
 mod lane;
 mod queue;
 pub(crate) mod stats;
@@ -13,17 +15,21 @@ pub(crate) mod stats;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry::InstrumentationScope;
+use opentelemetry::trace::TraceId;
 
 pub use error::FlushError;
+use held::Held;
 use lane::Lanes;
 use queue::{Next, Queue};
 pub(crate) use stats::Drop;
-use stats::{Counters, Stats};
+use stats::{Counters, Stats, Waiting};
 
 use crate::clock;
+use crate::encode;
+use crate::outbox::{Outbox, Receipts};
 use crate::quiet;
 use crate::record::SpanRecord;
 use crate::sink::{Delivery, Packing, Parcel, Sink};
@@ -41,6 +47,8 @@ pub(crate) struct Batching {
     pub(crate) queue_spans: Option<usize>,
     /// Bytes that may wait in the queue, about.
     pub(crate) queue_bytes: usize,
+    /// How much of unsampled traces is held, if they are.
+    pub(crate) held: Option<held::Limits>,
 }
 
 impl Default for Batching {
@@ -51,6 +59,7 @@ impl Default for Batching {
             batch_bytes: 2 * 1024 * 1024,
             queue_spans: None,
             queue_bytes: 44 * 1024 * 1024,
+            held: None,
         }
     }
 }
@@ -81,11 +90,18 @@ impl Batching {
     }
 }
 
+/// The outbox can't take a carrier.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NotDurable;
+
 /// The handle that records are pushed into. One per layer.
 pub(crate) struct Pipeline {
     lanes: Arc<Lanes>,
+    held: Option<Arc<Held>>,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
+    outbox: Option<Arc<Outbox>>,
+    exporter: &'static str,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -100,6 +116,7 @@ impl Pipeline {
         batching: Batching,
         scope: Arc<InstrumentationScope>,
         counters: Arc<Counters>,
+        outbox: Option<Arc<Outbox>>,
         make_sink: impl FnOnce() -> Result<Box<dyn Sink>, Error> + Send + 'static,
     ) -> Result<Self, Error> {
         let (made, is_made) = std::sync::mpsc::sync_channel(1);
@@ -112,10 +129,13 @@ impl Pipeline {
                     Ok(sink) => {
                         let packing = sink.packing();
                         let delay = batching.delay;
+                        let held = Held::new(packing, &scope, &batching, &counters).map(Arc::new);
                         let lanes = Arc::new(Lanes::new(packing, scope, &batching));
                         let queue = Arc::new(Queue::new(packing, batching, counters.clone()));
-                        let _ = made.send(Ok((lanes.clone(), queue.clone())));
-                        run(&lanes, &queue, &counters, delay, sink);
+                        let exporter = sink.component();
+                        let _ =
+                            made.send(Ok((lanes.clone(), held.clone(), queue.clone(), exporter)));
+                        run(&lanes, held.as_deref(), &queue, &counters, delay, sink);
                     }
                     Err(error) => {
                         let _ = made.send(Err(error));
@@ -125,7 +145,9 @@ impl Pipeline {
         })?;
         let thread = Mutex::new(Some(thread));
         match is_made.recv() {
-            Ok(Ok((lanes, queue))) => Ok(Self { lanes, queue, counters, thread }),
+            Ok(Ok((lanes, held, queue, exporter))) => {
+                Ok(Self { lanes, held, queue, counters, outbox, exporter, thread })
+            }
             Ok(Err(error)) => Err(error),
             Err(_) => {
                 Err(std::io::Error::other("the export thread panicked while it started").into())
@@ -144,32 +166,116 @@ impl Pipeline {
         self.lanes.push(record, &self.queue)
     }
 
+    /// Takes a record of an unsampled span, which is exported only if its trace is kept. Never waits.
+    #[inline]
+    pub(crate) fn hold(&self, record: &mut SpanRecord) {
+        let Some(held) = &self.held else { return self.counters.unsampled(1) };
+        if held.hold(record, Instant::now()) {
+            self.counters.dropped_attributes(record.dropped_attributes.into());
+            let _ = self.push(record); // what is lost is counted
+        }
+    }
+
+    /// Feedback has arrived: exports what is held of the trace, and what ends later too.
+    pub(crate) fn keep(&self, trace_id: TraceId) {
+        let Some(held) = &self.held else { return };
+        let kept = held.keep(trace_id, Instant::now());
+        self.counters.dropped_attributes(kept.dropped_attributes);
+        for parcel in kept.parcels {
+            let _ = self.queue.push(parcel); // what is lost is counted
+        }
+    }
+
     /// Waits until every record pushed so far has arrived, or is known not to, or `limit` is over.
     ///
     /// # Errors
     ///
     /// How many records did not arrive since the last report, and why.
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
+        let deadline = clock::after(limit);
         self.lanes.sweep(&self.queue);
-        self.queue.flush(clock::after(limit))
+        let pending = self.queue.flush(deadline);
+        let outbox = self.outbox.as_ref().and_then(|outbox| outbox.sync(deadline).err());
+        FlushError::of(self.queue.losses(), pending, outbox)
     }
 
-    /// As [`flush`](Self::flush); what is pushed afterwards is dropped, and the export thread ends.
+    /// As [`flush`](Self::flush); what is held or pushed afterwards is dropped, and the export thread
+    /// ends.
     pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
         let deadline = clock::after(limit);
+        if let Some(held) = &self.held {
+            held.close();
+        }
         self.lanes.close(&self.queue);
-        let result = self.queue.close(deadline);
+        let pending = self.queue.close(deadline);
+        // Before the outbox closes, which it does with the export thread.
+        let outbox = self.outbox.as_ref().and_then(|outbox| outbox.sync(deadline).err());
         let thread = crate::sync::lock(&self.thread).take();
         if let Some(thread) = thread
             && self.queue.wait_until_ended(deadline)
         {
             let _ = thread.join(); // it is about to return, and has nothing to say
         }
-        result
+        FlushError::of(self.queue.losses(), pending, outbox)
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.counters.read((self.queue.waiting() + self.lanes.waiting()) as u64)
+        let (queued, queued_bytes) = self.queue.waiting();
+        let (gathered, gathered_bytes) = self.lanes.waiting();
+        self.counters.read(Waiting {
+            queued: (queued + gathered) as u64,
+            queued_bytes: (queued_bytes + gathered_bytes) as u64,
+            held: self.held.as_ref().map_or(0, |held| held.spans()) as u64,
+            outbox: self.outbox.as_ref().map(|outbox| outbox.reading()).unwrap_or_default(),
+        })
+    }
+
+    /// Whether enrichments are written down when they are made.
+    pub(crate) fn writes_ahead(&self) -> bool {
+        self.outbox.as_ref().is_some_and(|outbox| outbox.writes_ahead())
+    }
+
+    /// Writes a carrier down before it is on its way, where that is asked for. `is_whole` says that
+    /// it travels by itself, and not as a part of its span. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// The outbox can't take it.
+    pub(crate) fn write_ahead(
+        &self,
+        record: &SpanRecord,
+        is_whole: bool,
+    ) -> Result<Receipts, NotDurable> {
+        let mut receipts = Receipts::default();
+        if let Some(outbox) = self.outbox.as_ref().filter(|outbox| outbox.writes_ahead()) {
+            let held = outbox.hold(encode::encoded(record), is_whole, record.start);
+            receipts.push(held.map_err(|_| NotDurable)?);
+        }
+        Ok(receipts)
+    }
+
+    /// Waits, without blocking the thread, until what was written ahead so far is durable.
+    ///
+    /// # Errors
+    ///
+    /// Why it isn't.
+    #[cfg(feature = "axum")]
+    pub(crate) async fn synced(&self) -> Result<(), String> {
+        match &self.outbox {
+            Some(outbox) if outbox.writes_ahead() => outbox.synced().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// What takes the spans in the end: see [`Sink::component`].
+    pub(crate) fn exporter(&self) -> &'static str {
+        self.exporter
+    }
+
+    /// How many spans may wait, if there is a limit by number, and how many bytes.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    pub(crate) fn limits(&self) -> (Option<usize>, usize) {
+        self.queue.limits()
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -186,13 +292,17 @@ impl std::ops::Drop for Pipeline {
 
 impl std::fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pipeline").field("stats", &self.stats()).finish_non_exhaustive()
+        f.debug_struct("Pipeline")
+            .field("exporter", &self.exporter())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
     }
 }
 
 /// The export thread: one batch after the other, until the queue is closed and empty.
 fn run(
     lanes: &Lanes,
+    held: Option<&Held>,
     queue: &Queue,
     counters: &Counters,
     delay: Duration,
@@ -200,29 +310,44 @@ fn run(
 ) {
     let _ended = queue.announce_end();
     let mut due = clock::after(delay);
+    let patience = queue.patience();
     loop {
-        let parcels = match queue.next(due) {
-            Next::Export(parcels) => parcels,
-            Next::Sweep => {
-                lanes.sweep(queue);
-                queue.hurry();
-                due = clock::after(delay);
-                continue;
+        let delivery = match queue.next(sink.due().map_or(due, |of_sink| due.min(of_sink))) {
+            Next::Export(parcels) => {
+                let (spans, feedback) = Parcel::totals(&parcels);
+                let export = catch_unwind(AssertUnwindSafe(|| sink.export(parcels, patience)));
+                export.unwrap_or_else(|_| {
+                    let mut delivery = Delivery::default();
+                    delivery.fail(spans, feedback, "the exporter panicked".to_owned());
+                    delivery
+                })
+            }
+            Next::Due => {
+                if Instant::now() >= due {
+                    lanes.sweep(queue);
+                    queue.hurry();
+                    if let Some(held) = held {
+                        held.sweep(Instant::now());
+                    }
+                    due = clock::after(delay);
+                }
+                Delivery::default()
             }
             Next::End => break,
         };
-        let (spans, feedback) = Parcel::totals(&parcels);
-        let export = catch_unwind(AssertUnwindSafe(|| sink.export(parcels)));
-        let delivery = export.unwrap_or_else(|_| {
-            let mut delivery = Delivery::default();
-            delivery.fail(spans, feedback, "the exporter panicked".to_owned());
-            delivery
-        });
         settle(queue, counters, delivery);
+        // What was put aside goes with what is new, but doesn't keep that waiting.
+        if sink.due().is_some_and(|due| due <= Instant::now()) && !queue.is_pressing() {
+            let caught_up = catch_unwind(AssertUnwindSafe(|| sink.catch_up(patience)));
+            settle(queue, counters, caught_up.unwrap_or_default());
+        }
     }
     let shutdown = catch_unwind(AssertUnwindSafe(|| sink.shutdown(Duration::from_secs(5))));
-    if let Err(reason) = shutdown.unwrap_or_else(|_| Err("the exporter panicked".to_owned())) {
-        tracing::warn!(target: "tracing_feedback", reason, "the exporter could not be shut down");
+    match shutdown.unwrap_or_else(|_| Err("the exporter panicked".to_owned())) {
+        Ok(delivery) => settle(queue, counters, delivery),
+        Err(reason) => {
+            tracing::warn!(target: "tracing_feedback", reason, "the exporter could not be shut down");
+        }
     }
 }
 
@@ -234,9 +359,14 @@ fn settle(queue: &Queue, counters: &Counters, delivery: Delivery) {
         counters.dropped(Drop::ExportFailed, spans, feedback);
         queue.lost(Drop::ExportFailed, spans, message);
     }
-    if let Some((spans, message)) = delivery.rejected {
-        counters.dropped(Drop::Rejected, spans, 0);
+    if let Some((spans, feedback, message)) = delivery.rejected {
+        counters.dropped(Drop::Rejected, spans, feedback);
         queue.lost(Drop::Rejected, spans, message);
+    }
+    if let (spans @ 1.., feedback) = delivery.discarded {
+        let message = "the outbox holds no more, or not for longer".to_owned();
+        counters.dropped(Drop::Discarded, spans, feedback);
+        queue.lost(Drop::Discarded, spans, message);
     }
     queue.settle();
 }

@@ -11,15 +11,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::Batching;
-use super::error::{FlushError, Loss};
+use super::error::Loss;
 use super::stats::{Counters, Drop};
 use crate::quiet;
-use crate::sink::{Packing, Parcel};
+use crate::sink::{Packing, Parcel, Patience};
 
 pub(crate) struct Queue {
     batching: Batching,
     batch_spans: usize,
     counters: Arc<Counters>,
+    patience: Patience,
     state: Mutex<State>,
     /// For the export thread: there is something to do.
     work: Condvar,
@@ -82,8 +83,8 @@ impl Waiting {
 /// What the export thread is to do next.
 pub(super) enum Next {
     Export(Vec<Parcel>),
-    /// The delay is over: what threads have gathered is due.
-    Sweep,
+    /// The time is over: what threads have gathered, or what the sink has put aside, is due.
+    Due,
     End,
 }
 
@@ -91,12 +92,24 @@ impl Queue {
     pub(crate) fn new(packing: Packing, batching: Batching, counters: Arc<Counters>) -> Self {
         let batch_spans = batching.batch_spans(packing);
         let (work, progress) = (Condvar::new(), Condvar::new());
-        Self { batching, batch_spans, counters, state: Mutex::default(), work, progress }
+        let (state, patience) = (Mutex::default(), Patience::default());
+        Self { batching, batch_spans, counters, patience, state, work, progress }
     }
 
-    /// Spans that wait.
-    pub(crate) fn waiting(&self) -> usize {
-        self.lock().spans
+    /// How long the sink may go on trying.
+    pub(super) fn patience(&self) -> &Patience {
+        &self.patience
+    }
+
+    /// Spans that wait, and their bytes in memory.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.spans, state.bytes)
+    }
+
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    pub(super) fn limits(&self) -> (Option<usize>, usize) {
+        (self.batching.queue_spans, self.batching.queue_bytes)
     }
 
     /// Takes a parcel, or says why not, and counts what is lost.
@@ -104,8 +117,7 @@ impl Queue {
         let mut state = self.lock();
         if state.closed {
             drop(state);
-            self.count(Drop::AfterShutdown, parcel.spans, parcel.feedback);
-            return Err(Drop::AfterShutdown);
+            return self.refuse(Drop::AfterShutdown, parcel);
         }
         let mut evicted = 0;
         while !self.has_room(&state, &parcel) {
@@ -117,10 +129,11 @@ impl Queue {
                     evicted += victim.spans;
                 }
                 None => {
-                    state.lose(Drop::QueueFull, (evicted + parcel.spans) as u64, None);
+                    let lost = if parcel.receipts.is_whole() { 0 } else { parcel.spans };
+                    state.lose(Drop::QueueFull, (evicted + lost) as u64, None);
                     drop(state);
-                    self.count(Drop::QueueFull, evicted + parcel.spans, parcel.feedback);
-                    return Err(Drop::QueueFull);
+                    self.count(Drop::QueueFull, evicted, 0);
+                    return self.refuse(Drop::QueueFull, parcel);
                 }
             }
         }
@@ -129,6 +142,7 @@ impl Queue {
             (state.spans / self.batch_spans, state.encoded / self.batching.batch_bytes)
         };
         let before = batches(&state);
+        self.press(&state, parcel.bytes);
         let number = state.pushed;
         state.pushed += parcel.spans as u64;
         state.spans += parcel.spans;
@@ -143,6 +157,32 @@ impl Queue {
         }
         self.count(Drop::QueueFull, evicted, 0);
         Ok(())
+    }
+
+    /// Counts what a parcel that isn't taken costs. What the outbox holds isn't lost with it.
+    fn refuse(&self, why: Drop, parcel: Parcel) -> Result<(), Drop> {
+        if parcel.receipts.is_whole() {
+            return Ok(());
+        }
+        let is_held = !parcel.receipts.is_empty();
+        self.count(why, parcel.spans, if is_held { 0 } else { parcel.feedback });
+        if is_held { Ok(()) } else { Err(why) }
+    }
+
+    /// Lets the sink know whether so much waits, with `more`, that it should make haste.
+    fn press(&self, state: &State, more: usize) {
+        self.patience.press(state.bytes + more > self.batching.queue_bytes / 2);
+    }
+
+    /// Whether the queue needs all that the collector can take, or all the time that is left.
+    pub(super) fn is_pressing(&self) -> bool {
+        let state = self.lock();
+        state.closed || state.bytes > self.batching.queue_bytes / 4
+    }
+
+    /// What was lost since it was last told.
+    pub(super) fn losses(&self) -> BTreeMap<Drop, Loss> {
+        std::mem::take(&mut self.lock().losses)
     }
 
     /// What there is to do, after waiting for it until `due`.
@@ -160,7 +200,7 @@ impl Queue {
                 return Next::End;
             }
             if left.is_zero() {
-                return Next::Sweep;
+                return Next::Due;
             }
             state = wait_timeout(&self.work, state, left);
         }
@@ -188,11 +228,14 @@ impl Queue {
                 batch.push(next);
             }
         }
+        self.press(state, 0);
+        self.counters.submitted(spans as u64);
         batch
     }
 
     /// The last batch is settled, whatever became of it.
     pub(crate) fn settle(&self) {
+        self.counters.settled();
         let mut state = self.lock();
         state.settled = state.waiting.first().map_or(state.pushed, |(number, _)| *number);
         drop(state);
@@ -203,7 +246,8 @@ impl Queue {
         self.lock().lose(why, spans, Some(message));
     }
 
-    pub(crate) fn flush(&self, deadline: Instant) -> Result<(), FlushError> {
+    /// Waits until all that was pushed so far is settled, and says how much isn't.
+    pub(crate) fn flush(&self, deadline: Instant) -> u64 {
         let mut state = self.lock();
         let target = state.pushed;
         state.flush_to = state.flush_to.max(target);
@@ -216,8 +260,7 @@ impl Queue {
             }
             state = wait_timeout(&self.progress, state, left);
         }
-        let pending = target.saturating_sub(state.settled);
-        FlushError::of(std::mem::take(&mut state.losses), pending)
+        target.saturating_sub(state.settled)
     }
 
     /// Takes nothing more; what is here is still exported.
@@ -227,21 +270,28 @@ impl Queue {
     }
 
     /// Takes nothing more, and flushes what is here.
-    pub(crate) fn close(&self, deadline: Instant) -> Result<(), FlushError> {
+    pub(crate) fn close(&self, deadline: Instant) -> u64 {
         self.take_no_more();
-        let result = self.flush(deadline);
+        // Half of the time to deliver what is left, the other half to put it aside.
+        let now = Instant::now();
+        self.patience.end_by(now + deadline.saturating_duration_since(now) / 2);
+        let pending = self.flush(deadline);
         let mut state = self.lock();
         if state.settled < state.pushed {
             // Out of time. What is in the exporter's hands may still arrive; the rest will not.
             let abandoned = std::mem::take(&mut state.waiting);
             (state.spans, state.bytes, state.encoded) = (0, 0, 0);
             drop(state);
-            let abandoned = || abandoned.plain.iter().chain(&abandoned.feedback);
+            let abandoned = || {
+                let all = abandoned.plain.iter().chain(&abandoned.feedback);
+                all.filter(|(_, parcel)| !parcel.receipts.is_whole()) // the outbox has the others
+            };
             let spans = abandoned().map(|(_, parcel)| parcel.spans).sum();
-            let feedback = abandoned().map(|(_, parcel)| parcel.feedback).sum();
+            let lost = abandoned().filter(|(_, parcel)| parcel.receipts.is_empty());
+            let feedback = lost.map(|(_, parcel)| parcel.feedback).sum();
             self.count(Drop::TimedOut, spans, feedback);
         }
-        result
+        pending
     }
 
     /// Says that the export thread has ended when the guard is dropped, also if it panics.

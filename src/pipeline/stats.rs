@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::outbox::Reading;
 
 /// Why a span did not arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,11 +15,18 @@ pub(crate) enum Drop {
     Rejected,
     AfterShutdown,
     TimedOut,
+    Discarded,
 }
 
 impl Drop {
-    const ALL: [Self; 5] =
-        [Self::QueueFull, Self::ExportFailed, Self::Rejected, Self::AfterShutdown, Self::TimedOut];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::QueueFull,
+        Self::ExportFailed,
+        Self::Rejected,
+        Self::AfterShutdown,
+        Self::TimedOut,
+        Self::Discarded,
+    ];
 
     pub(crate) fn reason(self) -> &'static str {
         match self {
@@ -25,12 +35,24 @@ impl Drop {
             Self::Rejected => "rejected",
             Self::AfterShutdown => "after_shutdown",
             Self::TimedOut => "timed_out",
+            Self::Discarded => "discarded",
         }
     }
 }
 
+/// What waits right now, and where.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Waiting {
+    pub(crate) queued: u64,
+    pub(crate) queued_bytes: u64,
+    pub(crate) held: u64,
+    pub(crate) outbox: Reading,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
+    submitted: AtomicU64,
+    in_flight: AtomicU64,
     exported: AtomicU64,
     dropped: [AtomicU64; Drop::ALL.len()],
     dropped_feedback: AtomicU64,
@@ -41,6 +63,17 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    /// A batch is in the exporter's hands.
+    pub(crate) fn submitted(&self, spans: u64) {
+        self.submitted.fetch_add(spans, Ordering::Relaxed);
+        self.in_flight.store(spans, Ordering::Relaxed);
+    }
+
+    /// What became of the last batch is known.
+    pub(crate) fn settled(&self) {
+        self.in_flight.store(0, Ordering::Relaxed);
+    }
+
     pub(crate) fn exported(&self, spans: u64) {
         self.exported.fetch_add(spans, Ordering::Relaxed);
     }
@@ -58,15 +91,16 @@ impl Counters {
         self.retried.fetch_add(spans, Ordering::Relaxed);
     }
 
-    pub(crate) fn unsampled(&self) {
-        self.unsampled.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn unsampled(&self, spans: u64) {
+        self.unsampled.fetch_add(spans, Ordering::Relaxed);
     }
 
     pub(crate) fn refused(&self, reason: &'static str) {
         *crate::sync::lock(&self.refused).entry(reason).or_default() += 1;
     }
 
-    pub(crate) fn read(&self, queued: u64) -> Stats {
+    pub(crate) fn read(&self, waiting: Waiting) -> Stats {
+        let Waiting { queued, queued_bytes, held, outbox } = waiting;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let dropped: BTreeMap<_, _> = Drop::ALL
             .into_iter()
@@ -75,20 +109,29 @@ impl Counters {
             .collect();
         Stats {
             exported: load(&self.exported),
+            submitted: load(&self.submitted),
+            in_flight: load(&self.in_flight),
             queued,
+            queued_bytes,
+            held,
             dropped: dropped.values().sum(),
             dropped_by_reason: dropped,
             dropped_feedback: load(&self.dropped_feedback),
             dropped_attributes: load(&self.dropped_attributes),
             unsampled: load(&self.unsampled),
             retried: load(&self.retried),
-            spooled: 0,
+            spooled: outbox.spans,
+            spooled_bytes: outbox.bytes,
+            oldest_spooled: outbox.oldest,
+            rejected: outbox.rejected,
+            replayed: outbox.replayed,
             refused: crate::sync::lock(&self.refused).clone(),
         }
     }
 }
 
-/// What has become of the spans and enrichments so far. Counters only grow, but for `queued`.
+/// What has become of the spans and enrichments so far. Counters only grow, but for what waits:
+/// `queued`, `queued_bytes`, `in_flight`, `held`, `spooled`, `spooled_bytes` and `oldest_spooled`.
 ///
 /// ```
 /// # #[cfg(feature = "collector")] {
@@ -112,24 +155,43 @@ impl Counters {
 pub struct Stats {
     /// Spans that the exporter has taken, carriers of feedback among them.
     pub exported: u64,
+    /// Spans that were given to the exporter, whatever became of them.
+    pub submitted: u64,
+    /// Spans that are in the exporter's hands right now.
+    pub in_flight: u64,
     /// Spans that wait to be exported right now.
     pub queued: u64,
+    /// The memory they take, about, in bytes.
+    pub queued_bytes: u64,
+    /// Unsampled spans that are held right now, since [feedback](crate::Keep) may still ask for them.
+    pub held: u64,
     /// Spans that were dropped, for whatever reason.
     pub dropped: u64,
     /// The same by reason: `queue_full`, `export_failed`, `rejected`, `after_shutdown`,
-    /// `timed_out`.
+    /// `timed_out`, and `discarded` for what became too old in the outbox, or had to make room there.
     pub dropped_by_reason: BTreeMap<&'static str, u64>,
     /// How many of the dropped spans carried feedback.
     pub dropped_feedback: u64,
     /// Attributes past a limit.
     pub dropped_attributes: u64,
-    /// Spans the sampler left out, and which carried no feedback.
+    /// Spans the sampler left out, and for which no feedback asked. Those that are held count once
+    /// they are dropped.
     pub unsampled: u64,
     /// Spans that were sent again after a passing failure. An SDK exporter retries by itself and
     /// doesn't tell, so this counts what the pipeline itself sends again.
     pub retried: u64,
-    /// Spans that wait on disk.
+    /// Spans that wait on disk right now, in the outbox (`Builder::with_outbox`); among them, where
+    /// it is written ahead, enrichments that are on their way.
     pub spooled: u64,
+    /// Bytes of the outbox on disk right now, its `rejected` files among them.
+    pub spooled_bytes: u64,
+    /// For how long the oldest spans on disk have waited.
+    pub oldest_spooled: Option<Duration>,
+    /// Spans that the collector has rejected, and that were put into the outbox's `rejected` files.
+    /// They count as dropped too.
+    pub rejected: u64,
+    /// Spans that arrived from disk. They count as exported too.
+    pub replayed: u64,
     /// Enrichments that were refused or changed, by [reason](crate::EnrichError::reason). Fields that
     /// were lost to a redaction that panicked count as `redaction_panicked` too.
     pub refused: BTreeMap<&'static str, u64>,

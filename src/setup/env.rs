@@ -1,4 +1,4 @@
-//! The environment: the variables of the OpenTelemetry specification, and three of our own.
+//! The environment: the variables of the OpenTelemetry specification, and five of our own.
 //!
 //! Reading never fails. What is malformed, unsupported or not Unicode is passed over, so that the
 //! next in precedence counts (the general variable after the one of the signal, then the
@@ -66,6 +66,12 @@ pub(crate) struct Environment {
     pub(crate) rust_log: Option<String>,
     /// `FEEDBACK_TICKET_KEYS`.
     pub(crate) ticket_keys: Option<TicketKeys>,
+    /// `FEEDBACK_OUTBOX_DIR`.
+    #[cfg_attr(not(feature = "outbox"), allow(dead_code))]
+    pub(crate) outbox_directory: Option<String>,
+    /// `FEEDBACK_OUTBOX_POLICY`: whether it is `write_ahead`.
+    #[cfg_attr(not(feature = "outbox"), allow(dead_code))]
+    pub(crate) outbox_writes_ahead: Option<bool>,
     /// What was passed over, and why.
     pub(crate) issues: Vec<EnvIssue>,
 }
@@ -118,6 +124,7 @@ impl fmt::Display for EnvIssue {
 const HIDDEN: &str = "[hidden]";
 
 const TICKET_KEYS: &str = "FEEDBACK_TICKET_KEYS";
+pub(crate) const OUTBOX_DIR: &str = "FEEDBACK_OUTBOX_DIR";
 
 fn shorten(value: &str) -> String {
     const LONGEST: usize = 200;
@@ -231,6 +238,8 @@ impl Environment {
             trace_filter: reader.text("FEEDBACK_TRACE_FILTER"),
             rust_log: reader.text("RUST_LOG"),
             ticket_keys: reader.parse(TICKET_KEYS, ticket_keys),
+            outbox_directory: reader.parse(OUTBOX_DIR, outbox_directory),
+            outbox_writes_ahead: reader.parse("FEEDBACK_OUTBOX_POLICY", outbox_policy),
             issues: Vec::new(),
         };
         // Where only the batch size is set, the queue may be set in code: the builder compares.
@@ -509,6 +518,28 @@ fn ticket_keys(value: &str) -> Result<TicketKeys, String> {
         .map_err(|error: <TicketKeys as FromStr>::Err| format!("is no list of keys: {error}"))
 }
 
+fn outbox_directory(value: &str) -> Result<String, String> {
+    if !cfg!(feature = "outbox") {
+        return Err(needs("outbox"));
+    }
+    Ok(value.to_owned())
+}
+
+#[cfg(feature = "outbox")]
+fn outbox_policy(value: &str) -> Result<bool, String> {
+    use crate::outbox::{OutboxPolicy, OutboxPolicyError};
+
+    value
+        .parse()
+        .map(|policy: OutboxPolicy| policy == OutboxPolicy::WriteAhead)
+        .map_err(|error: OutboxPolicyError| format!("is no policy: {error}"))
+}
+
+#[cfg(not(feature = "outbox"))]
+fn outbox_policy(_: &str) -> Result<bool, String> {
+    Err(needs("outbox"))
+}
+
 fn traces_exporter(name: &str) -> Result<TracesExporter, String> {
     match name.to_ascii_lowercase().as_str() {
         "none" => Ok(TracesExporter::None),
@@ -706,6 +737,10 @@ mod tests {
         ("RUST_LOG", "warn", "rust_log: Some(\"warn\")"),
         #[cfg(feature = "tickets")]
         (TICKET_KEYS, KEY, "ticket_keys: Some(TicketKeys { len: 1, .. })"),
+        #[cfg(feature = "outbox")]
+        (OUTBOX_DIR, "/var/lib/chat", "outbox_directory: Some(\"/var/lib/chat\")"),
+        #[cfg(feature = "outbox")]
+        ("FEEDBACK_OUTBOX_POLICY", "write-ahead", "outbox_writes_ahead: Some(true)"),
     ];
 
     #[cfg(feature = "tickets")]
@@ -732,6 +767,7 @@ mod tests {
         ("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", &["-1", "x"]),
         ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", &["-1", "x"]),
         ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", &["-1", "x"]),
+        ("FEEDBACK_OUTBOX_POLICY", &["always"]),
     ];
 
     /// The environment in one line, with resource attributes as `[key=value …]`.

@@ -1,5 +1,7 @@
 //! What can be wrong with a set-up.
 
+use std::path::PathBuf;
+
 /// Why no layer could be built.
 ///
 /// ```
@@ -34,6 +36,23 @@ pub enum BuildError {
          by `with_exporter`"
     )]
     NoExporter,
+    /// The directory of the outbox can't be made, or written to.
+    #[error(
+        "the outbox in {path:?} can't be used: {source}; give a directory that this process may \
+         write to"
+    )]
+    Outbox {
+        /// The directory that was given.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// An outbox was given together with an exporter that can't send what lies in one.
+    #[error(
+        "an outbox holds OTLP as gRPC and http/protobuf send it: choose one of these protocols, and \
+         leave out `with_exporter` and OTEL_TRACES_EXPORTER"
+    )]
+    OutboxWithoutOtlp,
     /// `init` found that a subscriber was set before.
     #[error(
         "a global subscriber is set already: add the layer of `tracing_feedback::builder().build()` \

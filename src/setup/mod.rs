@@ -7,10 +7,19 @@ mod builder;
 mod env;
 mod error;
 mod global;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 mod otlp;
+#[cfg(feature = "outbox")]
+mod outbox;
+#[cfg(not(feature = "outbox"))]
+#[path = "outbox_absent.rs"]
+mod outbox;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 mod protocol;
+#[cfg(feature = "signal")]
+mod signal;
 mod telemetry;
 
 pub use builder::{Builder, builder};
@@ -18,4 +27,6 @@ pub use error::{BuildError, ConfigError};
 pub use global::init;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 pub use protocol::{Compression, Protocol};
+#[cfg(feature = "signal")]
+pub use signal::shutdown_signal;
 pub use telemetry::Telemetry;

@@ -9,20 +9,28 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use opentelemetry_sdk::Resource;
 use tokio::runtime::Runtime;
 
+use crate::outbox::Outbox;
 use crate::setup::env::{Candidate, EnvIssue, Environment, check_header, needs, redact_endpoint};
 use crate::setup::error::ConfigError;
 use crate::setup::protocol::{Compression, Protocol};
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+use crate::sink::Courier;
 use crate::sink::Sink;
 #[cfg(feature = "http-json")]
 use crate::sink::exporter::ExporterSink;
+#[cfg(all(feature = "outbox", any(feature = "grpc", feature = "http-proto")))]
+use crate::sink::outbox::OutboxSink;
 #[cfg(any(feature = "grpc", feature = "http-proto"))]
 use crate::sink::wire::WireSink;
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+use crate::transport::Transport;
 #[cfg(feature = "grpc")]
 use crate::transport::grpc::GrpcTransport;
 #[cfg(feature = "http-proto")]
@@ -215,29 +223,39 @@ impl OtlpConfig {
         })
     }
 
+    /// Whether the wire path takes it, and so what lies in an outbox.
+    pub(crate) fn is_wire(&self) -> bool {
+        match self.protocol {
+            Protocol::Grpc | Protocol::HttpProtobuf => true,
+            Protocol::HttpJson => false,
+        }
+    }
+
     /// Makes the sink, on `runtime`. An exporter may take `export_timeout` for a batch.
     pub(crate) fn sink(
         self,
         runtime: Runtime,
         resource: &Resource,
         export_timeout: Duration,
+        outbox: Option<Arc<Outbox>>,
     ) -> Result<Box<dyn Sink>, ConfigError> {
-        let _ = export_timeout; // the wire path has one limit, that of OTLP
+        let _ = (export_timeout, &outbox); // the wire path has one limit, that of OTLP
         match self.protocol {
             #[cfg(feature = "grpc")]
             Protocol::Grpc => {
-                let timeout = self.timeout;
-                Ok(Box::new(WireSink::new(runtime, resource, timeout, || self.grpc())?))
+                let courier = Courier::new(runtime, self.timeout, || self.grpc())?;
+                Ok(wire_sink(courier, resource, outbox))
             }
             #[cfg(feature = "http-proto")]
             Protocol::HttpProtobuf => {
-                let timeout = self.timeout;
-                Ok(Box::new(WireSink::new(runtime, resource, timeout, || self.http())?))
+                let courier = Courier::new(runtime, self.timeout, || self.http())?;
+                Ok(wire_sink(courier, resource, outbox))
             }
             #[cfg(feature = "http-json")]
             Protocol::HttpJson => {
                 let make = || self.json_exporter();
-                Ok(Box::new(ExporterSink::new(runtime, resource, export_timeout, make)?))
+                let sink = ExporterSink::new(runtime, resource, export_timeout, make)?;
+                Ok(Box::new(sink.named("otlp_http_json_span_exporter")))
             }
             #[allow(unreachable_patterns, reason = "reachable unless all protocols are on")]
             protocol => Err(ConfigError::FeatureOff {
@@ -756,6 +774,22 @@ mod tls {
             })
         }
     }
+}
+
+/// The sink that a courier works for: with an outbox, if there is one.
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+fn wire_sink<T: Transport + 'static>(
+    courier: Courier<T>,
+    resource: &Resource,
+    outbox: Option<Arc<Outbox>>,
+) -> Box<dyn Sink> {
+    #[cfg(feature = "outbox")]
+    if let Some(outbox) = outbox {
+        return Box::new(OutboxSink::new(courier, resource, outbox));
+    }
+    #[cfg(not(feature = "outbox"))]
+    drop(outbox);
+    Box::new(WireSink::new(courier, resource))
 }
 
 #[cfg(test)]

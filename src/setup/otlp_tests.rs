@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::record::SpanRecord;
-use crate::sink::Parcel;
+use crate::sink::{Parcel, Patience};
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
     let variables: HashMap<_, _> = variables.iter().copied().collect();
@@ -334,12 +334,12 @@ impl Arrived {
 /// Builds and exports as the export thread does.
 fn export(config: OtlpConfig) -> Result<(), String> {
     let resource = Resource::builder_empty().build();
-    let sink = config.sink(runtime(), &resource, Duration::from_secs(5));
+    let sink = config.sink(runtime(), &resource, Duration::from_secs(5), None);
     let mut sink = sink.map_err(|error| error.to_string())?;
     let scope = Arc::new(InstrumentationScope::builder("test").build());
     let mut parcel = Parcel::new(sink.packing(), &scope);
     parcel.add(&mut span());
-    match sink.export(vec![parcel]).failed {
+    match sink.export(vec![parcel], &Patience::default()).failed {
         Some((1, 0, message)) => Err(message),
         Some(failed) => panic!("{failed:?}"),
         None => Ok(()),

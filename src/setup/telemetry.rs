@@ -32,6 +32,8 @@ use crate::state::Installation;
 #[must_use = "dropping the handle shuts telemetry down: keep it until the service ends"]
 pub struct Telemetry {
     installation: Arc<Installation>,
+    #[cfg(feature = "metrics")]
+    source: Arc<super::metrics::Source>,
 }
 
 /// How long `flush` and `shutdown` wait.
@@ -41,7 +43,11 @@ const LIMIT_OF_DROP: Duration = Duration::from_secs(5);
 
 impl Telemetry {
     pub(super) fn new(installation: Arc<Installation>) -> Self {
-        Self { installation }
+        Self {
+            #[cfg(feature = "metrics")]
+            source: super::metrics::Source::new(&installation),
+            installation,
+        }
     }
 
     pub(super) fn installation(&self) -> &Arc<Installation> {
@@ -91,7 +97,8 @@ impl Telemetry {
     }
 
     /// As [`flush`](Self::flush), then stops. Feedback on spans that are still open leaves by itself.
-    /// Spans that end afterwards are dropped and counted, and enrichments refused.
+    /// Spans that are [held](crate::Stats::held), or end afterwards, are dropped and counted, and
+    /// enrichments refused.
     ///
     /// # Errors
     ///
@@ -171,6 +178,66 @@ impl Telemetry {
     #[cfg(feature = "tickets")]
     pub fn ticket_keys(&self) -> crate::TicketKeys {
         self.installation.settings.ticket_keys.clone()
+    }
+
+    /// Registers what [`stats`](Self::stats) counts with a provider of OpenTelemetry metrics, yours
+    /// or `&*opentelemetry::global::meter_provider()`.
+    ///
+    /// | metric | | |
+    /// | --- | --- | --- |
+    /// | `otel.sdk.processor.span.queue.size` | `{span}` | what waits |
+    /// | `otel.sdk.processor.span.queue.capacity` | `{span}` | only where the queue is limited by number |
+    /// | `otel.sdk.processor.span.processed` | `{span}` | given to the exporter, or dropped before: `error.type` is `queue_full`, `already_shutdown` or `timed_out` |
+    /// | `otel.sdk.exporter.span.inflight` | `{span}` | in the exporter's hands |
+    /// | `otel.sdk.exporter.span.exported` | `{span}` | taken by the collector, or not: `error.type` is `export_failed`, `rejected` or `discarded` |
+    /// | `tracing_feedback.queue.memory.usage`, `….limit` | `By` | what bounds the queue by default |
+    /// | `tracing_feedback.span.retried` | `{span}` | sent again |
+    /// | `tracing_feedback.span.unsampled` | `{span}` | left out by the sampler |
+    /// | `tracing_feedback.feedback.dropped` | `{span}` | dropped spans that carried feedback |
+    /// | `tracing_feedback.attribute.dropped` | `{attribute}` | past a limit |
+    /// | `tracing_feedback.enrichment.refused` | `{enrichment}` | `error.type` is its [reason](crate::EnrichError::reason) |
+    /// | `tracing_feedback.outbox.size` | `{span}` | what waits on disk |
+    /// | `tracing_feedback.outbox.disk.usage` | `By` | the room it takes there |
+    /// | `tracing_feedback.outbox.age` | `s` | of the oldest, while any waits |
+    /// | `tracing_feedback.outbox.span.rejected`, `….replayed` | `{span}` | refused for good, and arrived from disk |
+    ///
+    /// What waits, is in flight, or takes room is an up-down counter, the age a gauge, all else a
+    /// counter. `otel.component.type` and `otel.component.name` say whose they are: the exporter's
+    /// (`otlp_grpc_span_exporter`, or the type of your own) or the layer's
+    /// (`tracing_feedback::FeedbackLayer`). A second layer in the process has another name.
+    ///
+    /// The counters are read when metrics are collected; spans do nothing for it. What is registered
+    /// keeps nothing alive, and is silent once this handle is gone: to have the last counts, call
+    /// [`shutdown`](Self::shutdown), then let the provider export, then drop the handle. Where
+    /// `OTEL_SDK_DISABLED` has switched telemetry off there is nothing to report.
+    ///
+    /// ```
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+    /// use opentelemetry_sdk::metrics::{InMemoryMetricExporter, SdkMeterProvider};
+    ///
+    /// let metrics = InMemoryMetricExporter::default(); // any exporter will do
+    /// let provider = SdkMeterProvider::builder().with_periodic_exporter(metrics.clone()).build();
+    /// let (layer, telemetry) = builder.build()?;
+    /// telemetry.register_metrics(&provider);
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// tracing::info_span!("answer").in_scope(|| ());
+    ///
+    /// telemetry.shutdown()?;
+    /// provider.shutdown()?;
+    /// let collected = metrics.get_finished_metrics()?;
+    /// let scope = collected[0].scope_metrics().next().unwrap();
+    /// assert_eq!(scope.scope().name(), "tracing-feedback");
+    /// let names: Vec<_> = scope.metrics().map(|metric| metric.name()).collect();
+    /// assert!(names.contains(&"otel.sdk.exporter.span.exported"));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "metrics")]
+    pub fn register_metrics(&self, provider: &dyn opentelemetry::metrics::MeterProvider) {
+        super::metrics::register(&self.source, provider);
     }
 
     /// Takes spans made with the OpenTelemetry API into the same pipeline.

@@ -10,7 +10,7 @@ use opentelemetry::{InstrumentationScope, Key, KeyValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter, SpanLinks};
 
-use super::{Contents, Delivery, Packing, Parcel, Sink};
+use super::{Contents, Delivery, Packing, Parcel, Patience, Sink};
 use crate::clock;
 use crate::record::SpanRecord;
 
@@ -21,6 +21,7 @@ use crate::record::SpanRecord;
 /// HTTP client, work as well as asynchronous ones.
 pub(crate) struct ExporterSink<E> {
     exporter: E,
+    component: &'static str,
     runtime: tokio::runtime::Runtime,
     timeout: Duration,
 }
@@ -38,7 +39,13 @@ impl<E: SpanExporter> ExporterSink<E> {
             make()?
         };
         exporter.set_resource(resource);
-        Ok(Self { exporter, runtime, timeout })
+        Ok(Self { exporter, component: std::any::type_name::<E>(), runtime, timeout })
+    }
+
+    /// The same under a name of the semantic conventions, where one applies.
+    #[cfg_attr(not(feature = "http-json"), allow(dead_code))]
+    pub(crate) fn named(self, component: &'static str) -> Self {
+        Self { component, ..self }
     }
 }
 
@@ -54,11 +61,15 @@ impl<E: SpanExporter> ExporterSink<E> {
 }
 
 impl<E: SpanExporter> Sink for ExporterSink<E> {
+    fn component(&self) -> &'static str {
+        self.component
+    }
+
     fn packing(&self) -> Packing {
         Packing::Records
     }
 
-    fn export(&mut self, parcels: Vec<Parcel>) -> Delivery {
+    fn export(&mut self, parcels: Vec<Parcel>, _: &Patience) -> Delivery {
         let (spans, feedback) = Parcel::totals(&parcels);
         let mut batch = Vec::with_capacity(spans as usize);
         for parcel in parcels {
@@ -77,9 +88,10 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
         delivery
     }
 
-    fn shutdown(&mut self, timeout: Duration) -> Result<(), String> {
+    fn shutdown(&mut self, timeout: Duration) -> Result<Delivery, String> {
         let _context = self.runtime.enter();
-        self.exporter.shutdown_with_timeout(timeout).map_err(|error| error.to_string())
+        let shutdown = self.exporter.shutdown_with_timeout(timeout);
+        shutdown.map(|()| Delivery::default()).map_err(|error| error.to_string())
     }
 }
 

@@ -1,29 +1,61 @@
 //! Sinks: where records go in the end.
 //!
 //! A sink takes [parcels](parcel) of spans on the export thread and answers what became of them.
-//! There are two, of one anatomy: [`wire`] sends spans that are encoded already through a
-//! [transport](crate::transport), [`exporter`] hands records to any `SpanExporter` of the
-//! OpenTelemetry SDK.
+//! There are three, of one anatomy: [`wire`] sends spans that are encoded already through a
+//! [transport](crate::transport), `outbox` does so too and puts what it can't deliver
+//! [aside](crate::outbox), [`exporter`] hands records to any `SpanExporter` of the OpenTelemetry SDK.
 
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+mod courier;
 pub(crate) mod exporter;
+#[cfg(all(feature = "outbox", any(feature = "grpc", feature = "http-proto")))]
+pub(crate) mod outbox;
 mod parcel;
+#[cfg_attr(
+    not(all(feature = "outbox", any(feature = "grpc", feature = "http-proto"))),
+    allow(dead_code)
+)]
+mod patience;
+#[cfg(all(feature = "outbox", any(feature = "grpc", feature = "http-proto")))]
+mod reach;
 #[cfg(any(feature = "grpc", feature = "http-proto"))]
 pub(crate) mod wire;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+pub(crate) use courier::Courier;
 pub(crate) use parcel::{Contents, Packing, Parcel};
+pub(crate) use patience::Patience;
 
 /// Takes parcels to their receiver. Lives on the export thread, where it may block.
 pub(crate) trait Sink {
+    /// What it is, as OpenTelemetry's `otel.component.type` has it: a name of the semantic
+    /// conventions, or that of a type.
+    fn component(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
     /// How it wants its records.
     fn packing(&self) -> Packing;
 
-    /// Exports some parcels together.
-    fn export(&mut self, parcels: Vec<Parcel>) -> Delivery;
+    /// Exports some parcels together. `patience` says how long those who can put spans aside may go
+    /// on trying.
+    fn export(&mut self, parcels: Vec<Parcel>, patience: &Patience) -> Delivery;
 
-    /// Gives back what the sink holds; nothing is exported afterwards.
-    fn shutdown(&mut self, timeout: Duration) -> Result<(), String>;
+    /// When it wants to go on with what it has put aside, if there is any.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Exports some of what it has put aside.
+    fn catch_up(&mut self, _patience: &Patience) -> Delivery {
+        Delivery::default()
+    }
+
+    /// Gives back what the sink holds; nothing is exported afterwards. Says what became of that which
+    /// was put aside and couldn't be kept.
+    fn shutdown(&mut self, timeout: Duration) -> Result<Delivery, String>;
 }
 
 /// What became of the spans of an export: each is counted once.
@@ -33,8 +65,10 @@ pub(crate) struct Delivery {
     pub(crate) exported: u64,
     /// Spans that never arrived, how many of them carried feedback, and what was said last.
     pub(crate) failed: Option<(u64, u64, String)>,
-    /// Spans the receiver has rejected, and why.
-    pub(crate) rejected: Option<(u64, String)>,
+    /// Spans the receiver has rejected, how many of them are known to have carried feedback, and why.
+    pub(crate) rejected: Option<(u64, u64, String)>,
+    /// Spans that were put aside and found no room, and how many of them carried feedback.
+    pub(crate) discarded: (u64, u64),
     /// Spans that were sent again.
     pub(crate) retried: u64,
 }
@@ -48,9 +82,10 @@ impl Delivery {
     }
 
     #[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
-    pub(crate) fn reject(&mut self, spans: u64, message: String) {
-        let (rejected, last) = self.rejected.get_or_insert_default();
+    pub(crate) fn reject(&mut self, spans: u64, feedback: u64, message: String) {
+        let (rejected, with_feedback, last) = self.rejected.get_or_insert_default();
         *rejected += spans;
+        *with_feedback += feedback;
         *last = message;
     }
 }
@@ -64,12 +99,12 @@ impl Sink for Nowhere {
         Packing::Records
     }
 
-    fn export(&mut self, parcels: Vec<Parcel>) -> Delivery {
+    fn export(&mut self, parcels: Vec<Parcel>, _: &Patience) -> Delivery {
         let (exported, _) = Parcel::totals(&parcels);
         Delivery { exported, ..Delivery::default() }
     }
 
-    fn shutdown(&mut self, _: Duration) -> Result<(), String> {
-        Ok(())
+    fn shutdown(&mut self, _: Duration) -> Result<Delivery, String> {
+        Ok(Delivery::default())
     }
 }

@@ -2,10 +2,17 @@
 
 use std::sync::Arc;
 
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+use bytes::Bytes;
 use opentelemetry::InstrumentationScope;
 
 use crate::encode::Packed;
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+use crate::encode::request::scope_fields;
+use crate::outbox::Receipts;
 use crate::record::{Batch, SpanRecord};
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+use crate::shipment::Shipment;
 
 /// How a sink wants its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +35,8 @@ pub(crate) struct Parcel {
     pub(crate) bytes: usize,
     /// Bytes on the wire, about.
     pub(crate) encoded: usize,
+    /// For what of its spans the outbox holds already.
+    pub(crate) receipts: Receipts,
 }
 
 /// The spans of a parcel.
@@ -52,7 +61,21 @@ impl Parcel {
             Packing::Records => Contents::Records { scope, records: Vec::new() },
             Packing::Packed => Contents::Packed { scope, spans: Packed::default() },
         };
-        Self { contents, spans: 0, feedback: 0, bytes: 0, encoded: 0 }
+        let receipts = Receipts::default();
+        Self { contents, spans: 0, feedback: 0, bytes: 0, encoded: 0, receipts }
+    }
+
+    /// What is in it, encoded. `None` if it isn't packed.
+    #[cfg(any(feature = "grpc", feature = "http-proto"))]
+    pub(super) fn shipment(&self, resource: &Bytes) -> Option<Shipment> {
+        let Contents::Packed { scope, spans } = &self.contents else { return None };
+        Some(Shipment {
+            resource: resource.clone(),
+            scope: scope_fields(scope).into(),
+            encoded: spans.encode().into(),
+            spans: self.spans,
+            feedback: self.feedback,
+        })
     }
 
     /// Spans of all `parcels`, and how many of them carry feedback.
@@ -62,12 +85,22 @@ impl Parcel {
         })
     }
 
+    /// The scope of the spans that name no other.
+    pub(crate) fn scope(&self) -> &Arc<InstrumentationScope> {
+        match &self.contents {
+            Contents::Records { scope, .. } | Contents::Packed { scope, .. } => scope,
+        }
+    }
+
     /// Adds a span, which must be of the parcel's scope where that is encoded once for all. What is
     /// left in `record` is of no more use than its memory.
     #[inline]
     pub(crate) fn add(&mut self, record: &mut SpanRecord) {
         self.spans += 1;
-        self.feedback += usize::from(record.feedback);
+        if record.feedback {
+            self.feedback += 1;
+            self.receipts.append(std::mem::take(&mut record.receipts));
+        }
         match &mut self.contents {
             Contents::Records { records, .. } => {
                 self.bytes += record.size();
@@ -79,6 +112,15 @@ impl Parcel {
                 (self.bytes, self.encoded) = (spans.size(), spans.encoded_size());
             }
         }
+    }
+
+    /// Forgets the spans, and keeps their memory.
+    pub(crate) fn clear(&mut self) {
+        match &mut self.contents {
+            Contents::Records { records, .. } => records.clear(),
+            Contents::Packed { spans, .. } => spans.clear(),
+        }
+        (self.spans, self.feedback, self.bytes, self.encoded) = (0, 0, 0, 0);
     }
 
     /// Takes the parcel away and leaves an empty one of the same kind.
@@ -95,6 +137,7 @@ impl Parcel {
         };
         let Self { spans, feedback, bytes, encoded, .. } = *self;
         (self.spans, self.feedback, self.bytes, self.encoded) = (0, 0, 0, 0);
-        Self { contents, spans, feedback, bytes, encoded }
+        let receipts = std::mem::take(&mut self.receipts);
+        Self { contents, spans, feedback, bytes, encoded, receipts }
     }
 }

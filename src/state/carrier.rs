@@ -4,18 +4,21 @@
 //! what it is about (OpenInference's correlation rule for annotations). Session feedback without a
 //! target travels in a trace of its own, without a link.
 
+use std::sync::LazyLock;
+
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
 use opentelemetry::{Array, StringValue, Value};
 use sha2::{Digest, Sha256};
 
-use super::{Installation, Scope};
+use super::{Ids as Generator, Installation, Scope};
 use crate::attributes::{Attributes, ValueRef};
 use crate::document::{Document, Key};
-use crate::pipeline::Drop;
+use crate::outbox::Receipts;
+use crate::pipeline::{Drop, NotDurable};
 use crate::quiet;
 use crate::record::{Enrichments, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
-use crate::settings::LateTraces;
+use crate::settings::{LateTraces, Settings};
 use crate::ticket::Ticket;
 
 /// The name of every carrier.
@@ -32,6 +35,16 @@ const TIME: &str = "tracing_feedback.time_unix_nano";
 const CLEARED: &str = "tracing_feedback.cleared";
 const LATE: &str = "tracing_feedback.late";
 pub(crate) const SAMPLED: &str = "tracing_feedback.sampled";
+/// That the trace of an unsampled span is exported since feedback has arrived on it.
+pub(crate) const KEPT: &str = "tracing_feedback.kept";
+
+/// What says both of a span that is held, which leaves only if it is kept.
+pub(super) static MARKS_OF_HELD: LazyLock<Attributes> = LazyLock::new(|| {
+    let mut marks = Attributes::default();
+    marks.push(SAMPLED, ValueRef::Bool(false));
+    marks.push(KEPT, ValueRef::Bool(true));
+    marks
+});
 
 /// What all attributes of this crate's own begin with. No field of a service may.
 pub(crate) const OWN_PREFIX: &str = "tracing_feedback.";
@@ -46,6 +59,17 @@ pub(crate) struct Carrier {
     pub(crate) time: u64,
     /// The same submission gives the same span.
     pub(crate) id: Option<Submission>,
+    /// For what of the document the outbox holds already.
+    pub(crate) receipts: Receipts,
+}
+
+/// What became of a document that was put in its place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Put {
+    /// How many leaves found no room.
+    pub(crate) left_out: usize,
+    /// Whether it is written down, where that is asked for.
+    pub(crate) is_durable: bool,
 }
 
 /// A submission that has a name.
@@ -57,15 +81,54 @@ pub(crate) struct Submission {
 }
 
 impl Carrier {
-    /// Hands the carrier to the pipeline. Returns how many leaves found no room.
+    /// Hands the carrier to the pipeline.
     ///
     /// # Errors
     ///
     /// That the carrier was dropped, and why.
-    pub(crate) fn send(self, installation: &Installation) -> Result<usize, Drop> {
+    pub(crate) fn send(mut self, installation: &Installation) -> Result<Put, Drop> {
+        let receipts = std::mem::take(&mut self.receipts);
+        let target = self.target.as_ref().map(SpanContext::trace_id);
+        let most = installation.settings.span_limits.max_attributes_per_span as usize;
+        let (mut record, _) = self.into_record(installation, &installation.ids, most);
+        let left_out = record.dropped_attributes as usize;
+        let mut is_durable = true;
+        record.receipts = match receipts.is_empty() {
+            true => installation.write_ahead(&record, true).unwrap_or_else(|_| {
+                is_durable = false;
+                receipts
+            }),
+            false => receipts,
+        };
+        installation.push(&mut record)?;
+        if let Some(target) = target {
+            installation.keep(target);
+        }
+        Ok(Put { left_out, is_durable })
+    }
+
+    /// Writes the carrier down, for a document that will leave with its span, and gives that back.
+    /// Calls no foreign code: its ids are random.
+    pub(super) fn write_ahead(
+        self,
+        installation: &Installation,
+    ) -> (Document<Value>, Result<Receipts, NotDurable>) {
+        // The document is kept as it is: the limit is one of its span.
+        let (mut record, cleared) = self.into_record(installation, &Generator::Random, usize::MAX);
+        let receipts = installation.write_ahead(&record, false);
+        let leaves = std::mem::take(&mut record.enrichments.leaves);
+        (Document::from_parts(leaves, cleared), receipts)
+    }
+
+    /// The carrier as a span with at most so many attributes, and the cleared keys of its document.
+    fn into_record(
+        self,
+        installation: &Installation,
+        generator: &Generator,
+        most: usize,
+    ) -> (SpanRecord, Vec<Key>) {
         let settings = &installation.settings;
-        let most = settings.span_limits.max_attributes_per_span as usize;
-        let ids = Ids::of(&self, installation);
+        let ids = Ids::of(&self, settings, generator);
         let mut record = SpanRecord {
             trace_id: ids.trace_id,
             span_id: ids.span_id,
@@ -88,13 +151,13 @@ impl Carrier {
             scope: self.scope,
             is_late: true,
             is_unsampled: false,
+            is_kept: false,
             time: Some(self.time),
-            cleared,
+            cleared: &cleared,
             prefix: settings.convention.prefix(),
         };
         reserved.put_first(leaves, &mut record, most);
-        let dropped = record.dropped_attributes as usize;
-        installation.push(&mut record).map(|()| dropped)
+        (record, cleared)
     }
 }
 
@@ -106,12 +169,11 @@ struct Ids {
 }
 
 impl Ids {
-    fn of(carrier: &Carrier, installation: &Installation) -> Self {
+    fn of(carrier: &Carrier, settings: &Settings, ids: &Generator) -> Self {
         let _quiet = quiet::scope(); // an id generator is foreign code
-        let ids = &installation.ids;
         let derived = carrier.id.as_ref().map(|id| derived(carrier, id));
         let span_id = derived.map_or_else(|| ids.span_id(), |(span_id, _)| span_id);
-        match (&carrier.target, installation.settings.late_traces) {
+        match (&carrier.target, settings.late_traces) {
             (Some(target), LateTraces::OfTarget) => Self {
                 trace_id: target.trace_id(),
                 span_id,
@@ -164,8 +226,9 @@ pub(super) struct Reserved<'a> {
     pub(super) scope: Option<Scope>,
     pub(super) is_late: bool,
     pub(super) is_unsampled: bool,
+    pub(super) is_kept: bool,
     pub(super) time: Option<u64>,
-    pub(super) cleared: Vec<Key>,
+    pub(super) cleared: &'a [Key],
     /// What the convention puts before every key of an enrichment.
     pub(super) prefix: &'static str,
 }
@@ -184,6 +247,7 @@ impl Reserved<'_> {
             self.scope.map(|scope| (SCOPE, ValueRef::Str(scope.as_str()))),
             self.is_late.then_some((LATE, ValueRef::Bool(true))),
             self.is_unsampled.then_some((SAMPLED, ValueRef::Bool(false))),
+            self.is_kept.then_some((KEPT, ValueRef::Bool(true))),
             self.time.map(|time| (TIME, ValueRef::I64(i64::try_from(time).unwrap_or(i64::MAX)))),
             cleared.as_ref().map(|cleared| (CLEARED, ValueRef::Array(cleared))),
         ];
@@ -196,8 +260,15 @@ impl Reserved<'_> {
             record.own_common();
             dropped += record.attributes.truncate(room);
         }
+        let is_blank = record.attributes.len() == 0;
+        if is_blank {
+            record.attributes = Attributes::with_capacity(values.len());
+        }
         for (key, value) in values.into_iter().flatten() {
-            record.attributes.set(key, value);
+            match is_blank {
+                true => record.attributes.push(key, value),
+                false => record.attributes.set(key, value),
+            }
         }
         let dropped = u32::try_from(dropped).unwrap_or(u32::MAX);
         record.dropped_attributes = record.dropped_attributes.saturating_add(dropped);

@@ -1,17 +1,21 @@
 //! What all spans of one layer share.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
-use opentelemetry::trace::{SpanId, TraceId};
-use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, ShouldSample};
+use opentelemetry::trace::{SpanContext, SpanId, SpanKind, TraceId, TraceState};
+use opentelemetry_sdk::trace::{
+    IdGenerator, RandomIdGenerator, Sampler, SamplingDecision, ShouldSample,
+};
 
 use super::span::SpanState;
-use crate::pipeline::{Drop, FlushError, Pipeline};
+use crate::outbox::Receipts;
+use crate::pipeline::{Drop, FlushError, NotDurable, Pipeline};
 use crate::record::SpanRecord;
-use crate::settings::Settings;
+use crate::settings::{Keep, Settings};
 
 /// The layer's settings, its identity generators, and the pipeline it feeds.
 #[derive(Debug)]
@@ -35,7 +39,58 @@ pub(crate) enum Sampling {
     /// As the parent says, and every root: the specification's default, decided without a call.
     #[default]
     ParentBasedAlwaysOn,
+    /// One of the SDK's, which rarely need to know anything of the span.
+    OfSdk(Sampler),
     Custom(Box<dyn ShouldSample>),
+}
+
+impl Sampling {
+    pub(crate) fn by<S: ShouldSample + 'static>(sampler: S) -> Self {
+        match (&sampler as &dyn Any).downcast_ref::<Sampler>() {
+            Some(of_sdk) => Self::OfSdk(of_sdk.clone()),
+            None => Self::Custom(Box::new(sampler)),
+        }
+    }
+
+    /// Whether a span below `parent` is sampled, and its trace state, unless the sampler has to be
+    /// asked.
+    #[inline]
+    pub(super) fn known(
+        &self,
+        parent: &SpanContext,
+        trace_id: TraceId,
+    ) -> Option<(bool, TraceState)> {
+        match self {
+            Self::ParentBasedAlwaysOn => Some(Self::as_parent_says(parent)),
+            Self::OfSdk(Sampler::ParentBased(_)) if parent.is_valid() => {
+                Some(Self::as_parent_says(parent))
+            }
+            Self::OfSdk(
+                sampler @ (Sampler::AlwaysOn | Sampler::AlwaysOff | Sampler::TraceIdRatioBased(_)),
+            ) => {
+                let kind = SpanKind::Internal; // as good as any
+                let result = sampler.should_sample(None, trace_id, "", &kind, &[], &[]);
+                let is_sampled = matches!(result.decision, SamplingDecision::RecordAndSample);
+                Some((is_sampled, parent.trace_state().clone()))
+            }
+            Self::OfSdk(_) | Self::Custom(_) => None,
+        }
+    }
+
+    /// Whether a child is sampled, and its trace state, where no one else is asked.
+    #[inline]
+    pub(super) fn as_parent_says(parent: &SpanContext) -> (bool, TraceState) {
+        (!parent.is_valid() || parent.is_sampled(), parent.trace_state().clone())
+    }
+
+    /// Who is to be asked, if it isn't known.
+    pub(super) fn sampler(&self) -> Option<&dyn ShouldSample> {
+        match self {
+            Self::ParentBasedAlwaysOn => None,
+            Self::OfSdk(sampler) => Some(sampler),
+            Self::Custom(sampler) => Some(sampler.as_ref()),
+        }
+    }
 }
 
 /// Who makes ids.
@@ -128,9 +183,48 @@ impl Installation {
         pipeline.push(record)
     }
 
+    /// Whether enrichments are written down when they are made.
+    #[inline]
+    pub(super) fn writes_ahead(&self) -> bool {
+        self.pipeline.as_ref().is_some_and(|pipeline| pipeline.writes_ahead())
+    }
+
+    /// Writes a carrier down before it is on its way, where that is asked for: as
+    /// [`Pipeline::write_ahead`].
+    pub(super) fn write_ahead(
+        &self,
+        record: &SpanRecord,
+        is_whole: bool,
+    ) -> Result<Receipts, NotDurable> {
+        let pipeline = self.pipeline.as_ref();
+        pipeline.map_or(Ok(Receipts::default()), |pipeline| pipeline.write_ahead(record, is_whole))
+    }
+
+    /// Whether unsampled traces are held until it is known whether feedback arrives.
+    #[inline]
+    pub(crate) fn keeps(&self) -> bool {
+        self.settings.keep == Keep::TracesWithFeedback
+    }
+
+    /// Hands the record of an unsampled span to the pipeline, for as long as its trace is held.
+    pub(crate) fn hold(&self, record: &mut SpanRecord) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.hold(record);
+        }
+    }
+
+    /// Feedback has arrived on a span of this trace.
+    pub(crate) fn keep(&self, trace_id: TraceId) {
+        if self.keeps()
+            && let Some(pipeline) = &self.pipeline
+        {
+            pipeline.keep(trace_id);
+        }
+    }
+
     pub(crate) fn count_unsampled(&self) {
         if let Some(pipeline) = &self.pipeline {
-            pipeline.counters().unsampled();
+            pipeline.counters().unsampled(1);
         }
     }
 

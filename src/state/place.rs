@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 
-use super::{Ids, Installation, Sampling};
+use super::{Ids, Installation};
 use crate::record::Parent;
 
 /// A span's place in a trace. It is fixed when the span starts: when it is first entered, has a
@@ -29,15 +29,23 @@ impl Place {
         context: Option<&Context>,
         local_parent: Option<&Started>,
     ) -> Self {
-        let (Sampling::ParentBasedAlwaysOn, Ids::Random) =
-            (&installation.sampling, &installation.ids)
-        else {
-            return Self::default();
-        };
+        let Ids::Random = &installation.ids else { return Self::default() };
         let planned = with_parent(context, local_parent, |parent| {
-            Started::new(parent, ids(installation, parent), as_parent_says(parent))
+            let ids = ids(installation, parent);
+            let sampling = installation.sampling.known(parent, ids.1)?;
+            Some(Started::new(parent, ids, sampling))
         });
-        Self { planned: Some(planned), plan: AtomicU8::new(STANDS), decided: OnceLock::new() }
+        let plan = if planned.is_some() { STANDS } else { VOID };
+        Self { planned, plan: AtomicU8::new(plan), decided: OnceLock::new() }
+    }
+
+    /// The place, if it is fixed.
+    #[inline]
+    pub(super) fn fixed(&self) -> Option<&Started> {
+        match &self.planned {
+            Some(planned) if self.plan.load(Ordering::Acquire) == FIXED => Some(planned),
+            _ => self.decided.get(),
+        }
     }
 
     /// The place from here on: as planned, or as `decide` says.
@@ -111,12 +119,6 @@ pub(super) fn ids(installation: &Installation, parent: &SpanContext) -> (SpanId,
     let span_id = installation.ids.span_id();
     let is_root = !parent.is_valid();
     (span_id, if is_root { installation.ids.trace_id() } else { parent.trace_id() })
-}
-
-/// Whether a child is sampled, and its trace state, where no one else is asked.
-#[inline]
-pub(super) fn as_parent_says(parent: &SpanContext) -> (bool, TraceState) {
-    (!parent.is_valid() || parent.is_sampled(), parent.trace_state().clone())
 }
 
 /// What [`Place`] says of its plan.

@@ -9,13 +9,15 @@ use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SamplingDecision;
 use tracing_subscriber::registry::Extensions;
 
-use super::carrier::{self, Carrier};
-use super::place::{Place, Started, as_parent_says, ids, with_parent};
+use super::carrier::{self, Carrier, Put};
+use super::place::{Place, Started, ids, with_parent};
 use super::timings::Timings;
 use super::{Installation, Sampling};
 use crate::attributes::ValueRef;
 use crate::clock;
 use crate::document::Document;
+use crate::outbox::Receipts;
+use crate::pipeline::NotDurable;
 use crate::quiet;
 use crate::record::{self, SpanRecord};
 use crate::session::{SESSION_ID, Session};
@@ -91,6 +93,8 @@ pub(crate) struct Enriched {
     pub(crate) time: u64,
     /// Whether anyone has said anything, as opposed to plain fields that lie in a namespace.
     pub(crate) is_feedback: bool,
+    /// For what of it the outbox holds already.
+    receipts: Receipts,
 }
 
 impl Enriched {
@@ -121,6 +125,9 @@ pub(crate) enum DocumentKind {
     Own,
     Scoped(Scope),
 }
+
+/// How many patches of a document are written down one by one.
+const MOST_RECEIPTS: usize = 64;
 
 /// How many states a thread keeps for its next spans.
 const MOST_SPARE: usize = 64;
@@ -232,10 +239,29 @@ impl SpanState {
     /// Starts the span if it hasn't started: from here on its place in a trace is fixed.
     #[inline]
     pub(crate) fn start(&self) -> &Started {
-        self.place.fix(|| {
+        self.place.fixed().unwrap_or_else(|| self.start_now())
+    }
+
+    #[inline]
+    fn start_now(&self) -> &Started {
+        let started = self.place.fix(|| {
             let _quiet = quiet::scope(); // samplers and id generators are foreign code
             self.decide()
-        })
+        });
+        if self.installation.keeps() && self.change(|live| live.is_enriched()) == Some(true) {
+            self.installation.keep(started.context.trace_id());
+        }
+        started
+    }
+
+    /// Feedback has arrived: the trace is kept. Of a span that hasn't started yet, no one can say which
+    /// trace that is; it sees to it when it starts.
+    fn keep(&self) {
+        if self.installation.keeps()
+            && let Some(started) = self.place.fixed()
+        {
+            self.installation.keep(started.context.trace_id());
+        }
     }
 
     fn decide(&self) -> Started {
@@ -243,19 +269,17 @@ impl SpanState {
         let local_parent = self.local_parent.as_ref().map(|parent| parent.start());
         with_parent(of_context.as_ref(), local_parent, |parent| {
             let ids = ids(&self.installation, parent);
-            let sampling = match &self.installation.sampling {
-                Sampling::ParentBasedAlwaysOn => as_parent_says(parent),
-                Sampling::Custom(sampler) => {
-                    let base = of_context.clone().unwrap_or_default();
-                    let base = if parent.is_valid() && !base.span().span_context().is_valid() {
-                        base.with_remote_span_context(parent.clone())
-                    } else {
-                        base
-                    };
-                    self.ask(sampler.as_ref(), &base, ids.1)
-                }
-            };
-            Started::new(parent, ids, sampling)
+            let sampling = &self.installation.sampling;
+            let known = sampling.known(parent, ids.1).or_else(|| {
+                let base = of_context.clone().unwrap_or_default();
+                let base = if parent.is_valid() && !base.span().span_context().is_valid() {
+                    base.with_remote_span_context(parent.clone())
+                } else {
+                    base
+                };
+                Some(self.ask(sampling.sampler()?, &base, ids.1))
+            });
+            Started::new(parent, ids, known.unwrap_or_else(|| Sampling::as_parent_says(parent)))
         })
     }
 
@@ -300,6 +324,7 @@ impl SpanState {
                         live.record.dropped_attributes += dropped;
                     } else if ![record::Timings::BUSY, record::Timings::IDLE]
                         .contains(&key.as_str())
+                        && !key.as_str().starts_with(carrier::OWN_PREFIX)
                     {
                         live.record.set_attribute(key.as_str(), ValueRef::from(value), most);
                     }
@@ -348,20 +373,34 @@ impl SpanState {
         std::iter::successors(self.local_parent.as_ref(), |span| span.local_parent.as_ref())
     }
 
-    /// Moves a patch into one of the span's documents. Returns how many leaves found no room. `None`,
-    /// and the patch stays as it is, if the span has closed or telemetry was shut down meanwhile.
+    /// Moves a patch into one of the span's documents. `None`, and the patch stays as it is, if the
+    /// span has closed or telemetry was shut down meanwhile.
     pub(crate) fn enrich(
         self: &Arc<Self>,
         kind: DocumentKind,
         patch: &mut Document<Value>,
         time: u64,
-    ) -> Option<usize> {
+    ) -> Option<Put> {
+        let put = self.merge(kind, patch, time)?;
+        self.keep();
+        Some(put)
+    }
+
+    fn merge(
+        self: &Arc<Self>,
+        kind: DocumentKind,
+        patch: &mut Document<Value>,
+        time: u64,
+    ) -> Option<Put> {
+        let written = match self.installation.writes_ahead() {
+            true => self.write_ahead(kind, patch, time),
+            false => Ok(Receipts::default()),
+        };
         let live = &mut *crate::sync::lock(&self.live);
-        if !live.is_open {
-            return None;
-        }
         // Shutdown meets every span that is remembered, and waits here until this is done.
-        if !live.is_enriched() && !self.installation.remember(self) {
+        if !live.is_open || !live.is_enriched() && !self.installation.remember(self) {
+            // It leaves in another way, and is written down for that.
+            let _ = written.map(Receipts::release);
             return None;
         }
         let most = self.installation.settings.span_limits.max_attributes_per_span as usize;
@@ -377,16 +416,73 @@ impl SpanState {
         };
         enriched.time = enriched.time.max(time);
         enriched.is_feedback = true;
+        let is_durable = written.map(|receipts| enriched.receipts.append(receipts)).is_ok();
+        let is_long = enriched.receipts.len() >= MOST_RECEIPTS;
         let left_out = enriched.document.absorb(patch, most.saturating_sub(reserved));
         let dropped = u32::try_from(left_out).unwrap_or(u32::MAX);
         live.record.dropped_attributes = live.record.dropped_attributes.saturating_add(dropped);
-        Some(left_out)
+        if is_long {
+            self.write_anew(live, kind);
+        }
+        Some(Put { left_out, is_durable })
     }
 
-    /// A field in one of the namespaces gave the span feedback: see that it leaves at shutdown.
+    /// Writes a document down as a whole, in place of the many patches it was made by: a span may
+    /// live for days.
+    fn write_anew(self: &Arc<Self>, live: &mut Live, kind: DocumentKind) {
+        let session = live.session.clone();
+        let (enriched, scope) = match (kind, &mut live.scoped) {
+            (DocumentKind::Own, _) => (&mut live.own, None),
+            (DocumentKind::Scoped(_), Some(scoped)) => (&mut scoped.1, Some(scoped.0)),
+            (DocumentKind::Scoped(_), None) => return,
+        };
+        let carrier = Carrier {
+            target: Some(self.start().context.clone()),
+            session,
+            scope,
+            document: std::mem::take(&mut enriched.document),
+            time: enriched.time,
+            id: None,
+            receipts: Receipts::default(),
+        };
+        let (document, written) = carrier.write_ahead(&self.installation);
+        enriched.document = document;
+        if let Ok(receipts) = written {
+            let patches = std::mem::replace(&mut enriched.receipts, receipts);
+            patches.supersede(&enriched.receipts);
+        }
+    }
+
+    /// Writes a patch down as the carrier that it leaves as if the span never does.
+    fn write_ahead(
+        self: &Arc<Self>,
+        kind: DocumentKind,
+        patch: &mut Document<Value>,
+        time: u64,
+    ) -> Result<Receipts, NotDurable> {
+        let carrier = Carrier {
+            target: Some(self.start().context.clone()),
+            session: self.session(),
+            scope: match kind {
+                DocumentKind::Own => None,
+                DocumentKind::Scoped(scope) => Some(scope),
+            },
+            document: std::mem::take(patch),
+            time,
+            id: None,
+            receipts: Receipts::default(),
+        };
+        let (document, written) = carrier.write_ahead(&self.installation);
+        *patch = document;
+        written
+    }
+
+    /// A field in one of the namespaces gave the span feedback: see that it leaves at shutdown, and
+    /// that its trace is kept.
     pub(crate) fn remember_fields(self: &Arc<Self>) {
         if self.change(|live| live.is_enriched()) == Some(true) {
             self.installation.remember(self);
+            self.keep();
         }
     }
 
@@ -403,11 +499,15 @@ impl SpanState {
         if live.is_enriched() {
             self.installation.forget(self);
             live.record.feedback = true;
+            self.installation.keep(started.context.trace_id()); // still, or again
         }
         let mut apart = None;
         if started.context.is_sampled() || live.record.feedback {
             apart = self.complete(live, started, now);
             let _ = self.installation.push(&mut live.record); // what is lost is counted
+        } else if self.installation.keeps() {
+            apart = self.complete(live, started, now);
+            self.installation.hold(&mut live.record);
         } else {
             self.installation.count_unsampled();
         }
@@ -459,8 +559,14 @@ impl SpanState {
 
         let is_sampled = started.context.is_sampled();
         let is_alone = live.session.is_none() && live.scoped.is_none() && live.own.is_blank();
-        if is_alone && is_sampled && record.common_len() + record.attributes.len() <= most {
-            return None; // most spans
+        if is_alone {
+            // Without feedback an unsampled span comes here only to be held.
+            let marks = if is_sampled { None } else { Some(&*carrier::MARKS_OF_HELD) };
+            let reserved = marks.map_or(0, |marks| marks.len());
+            if record.common_len() + record.attributes.len() + reserved <= most {
+                marks.into_iter().for_each(|marks| record.attributes.extend(marks));
+                return None; // most spans
+            }
         }
 
         // A session's feedback travels on the span unless that has feedback of its own.
@@ -472,14 +578,16 @@ impl SpanState {
             Some((scope, scoped)) => (own, None, Some((live.session.clone(), scope, scoped))),
             None => (own, None, None),
         };
+        record.receipts = document.receipts;
         let (leaves, cleared) = document.document.into_parts();
         let reserved = carrier::Reserved {
             session: live.session.as_ref(),
             scope,
             is_late: false,
             is_unsampled: !is_sampled,
+            is_kept: !is_sampled && self.installation.keeps(),
             time: scope.map(|_| document.time),
-            cleared: if scope.is_some() { cleared } else { Vec::new() },
+            cleared: if scope.is_some() { &cleared } else { &[] },
             prefix: settings.convention.prefix(),
         };
         reserved.put_first(leaves, record, most);
@@ -515,6 +623,7 @@ impl SpanState {
             document: enriched.document,
             time: enriched.time,
             id: None,
+            receipts: enriched.receipts,
         };
         let _ = carrier.send(&self.installation); // what is lost is counted
     }

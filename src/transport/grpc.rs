@@ -45,6 +45,8 @@ impl GrpcTransport {
 }
 
 impl Transport for GrpcTransport {
+    const COMPONENT: &'static str = "otlp_grpc_span_exporter";
+
     async fn send(&mut self, request: Pieces) -> Result<Reply, Failure> {
         self.client.ready().await.map_err(|error| Failure::Passing {
             message: format!("the collector can't be reached: {error}{}", causes(&error)),
@@ -83,7 +85,8 @@ fn failure(status: &Status) -> Failure {
         _ if std::error::Error::source(status).is_some() => {
             Failure::Passing { message, wait: None }
         }
-        _ => Failure::Final { message },
+        Code::InvalidArgument => Failure::Rejected { message },
+        _ => Failure::Unwelcome { message },
     }
 }
 

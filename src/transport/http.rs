@@ -41,6 +41,8 @@ impl HttpTransport {
 }
 
 impl Transport for HttpTransport {
+    const COMPONENT: &'static str = "otlp_http_span_exporter";
+
     async fn send(&mut self, request: Pieces) -> Result<Reply, Failure> {
         let request = Bytes::from(request.concat());
         let body = match self.encoding {
@@ -49,7 +51,7 @@ impl Transport for HttpTransport {
                 Ok(body) => Bytes::from(body),
                 Err(error) => {
                     let message = format!("the request could not be compressed: {error}");
-                    return Err(Failure::Final { message });
+                    return Err(Failure::Rejected { message });
                 }
             },
         };
@@ -81,7 +83,8 @@ fn failure(status: StatusCode, wait: Option<Duration>, said: &str) -> Failure {
         StatusCode::BAD_REQUEST if said.contains("request body too large") => {
             Failure::TooLarge { message }
         }
-        _ => Failure::Final { message },
+        StatusCode::BAD_REQUEST => Failure::Rejected { message },
+        _ => Failure::Unwelcome { message },
     }
 }
 
@@ -89,7 +92,7 @@ fn failure(status: StatusCode, wait: Option<Duration>, said: &str) -> Failure {
 fn passing(error: &reqwest::Error) -> Failure {
     let message = format!("the collector can't be reached: {error}{}", causes(error));
     if error.is_builder() {
-        Failure::Final { message }
+        Failure::Unwelcome { message }
     } else {
         Failure::Passing { message, wait: None }
     }

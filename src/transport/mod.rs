@@ -3,7 +3,8 @@
 //! Both transports have one anatomy: [`Transport::send`] makes one attempt and says what the
 //! collector made of it, in the terms of the
 //! [OTLP specification](https://opentelemetry.io/docs/specs/otlp/): taken, taken in part, a passing
-//! failure, too large, or a failure that would only repeat itself. [`retry`] makes of that a delivery
+//! failure, too large, or a failure that would only repeat itself, be it the request's own fault or
+//! not. [`retry`] makes of that a delivery
 //! with patience.
 
 #[cfg(feature = "grpc")]
@@ -23,6 +24,9 @@ pub(crate) type Pieces = Vec<Bytes>;
 
 /// One attempt at a time to hand a request to a collector.
 pub(crate) trait Transport: Send {
+    /// The exporter that it makes, as OpenTelemetry's semantic conventions name it.
+    const COMPONENT: &'static str;
+
     /// Sends one request.
     fn send(&mut self, request: Pieces) -> impl Future<Output = Result<Reply, Failure>> + Send;
 }
@@ -36,6 +40,16 @@ pub(crate) struct Reply {
     pub(crate) message: String,
 }
 
+impl Reply {
+    /// Tells what the collector had to say about what it has taken.
+    pub(crate) fn pass_on(self) {
+        let message = self.message;
+        if !message.is_empty() {
+            tracing::warn!(target: "tracing_feedback", "the collector says: {message}");
+        }
+    }
+}
+
 /// Why a request was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -43,8 +57,11 @@ pub(crate) enum Failure {
     Passing { message: String, wait: Option<Duration> },
     /// Parts of it may be taken.
     TooLarge { message: String },
-    /// It never will.
-    Final { message: String },
+    /// It never will: the collector has looked at it.
+    Rejected { message: String },
+    /// The collector hasn't looked at it, and what is in the way (a key, a path, a fault of its own)
+    /// won't pass by itself. The specification has it dropped; whoever can keep it may wait.
+    Unwelcome { message: String },
 }
 
 /// What caused an error, as an addition to its own text. Libraries repeat themselves here: a cause

@@ -23,6 +23,13 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// For a single attempt: no delivery has the time for such a pause.
+    #[cfg_attr(not(feature = "outbox"), allow(dead_code))]
+    pub(crate) const ONCE: Self = {
+        let year = Duration::from_secs(365 * 24 * 60 * 60);
+        Self { first: year, most: year }
+    };
+
     /// The pause before attempt `attempt` (the first has none and is not asked for): it doubles each
     /// time, and `random`, in 0..1, puts it anywhere between its half and its whole. A collector
     /// that says when to come back is believed, but for that jitter on top.
@@ -67,7 +74,7 @@ pub(crate) async fn deliver(
 }
 
 /// A number in 0..1, different for every process and call: that is all that jitter needs.
-fn jitter() -> f64 {
+pub(crate) fn jitter() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     (RandomState::new().hash_one(0) >> 11) as f64 / (1_u64 << 53) as f64
 }

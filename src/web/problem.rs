@@ -32,6 +32,11 @@ impl Problem {
         Self { retry_after_seconds: Some(1), ..Self::new(status, reason, detail) }
     }
 
+    /// It may arrive all the same: what is sent again with its `id` counts once.
+    pub(super) fn not_durable() -> Self {
+        Self::unavailable("not_durable", "feedback can't be stored now: send it again later")
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.status
@@ -83,6 +88,7 @@ impl From<&EnrichError> for Problem {
             EnrichError::QueueFull => {
                 Self::unavailable(error.reason(), "too much feedback waits to be sent on")
             }
+            EnrichError::NotDurable => Self::not_durable(),
             EnrichError::NotAllowed { .. } => {
                 Self::new(StatusCode::FORBIDDEN, error.reason(), error.to_string())
             }

@@ -108,9 +108,11 @@ impl Default for FeedbackRoutes {
 /// | 413 | more than 16 KiB |
 /// | 415 | another content type |
 /// | 422 | feedback beyond the [limits](mod@crate::enrich): key and limit are named |
-/// | 503 | the queue is full, or there is no layer or key; with `Retry-After` |
+/// | 503 | the queue is full, the outbox can't be written, or there is no layer or key; with `Retry-After` |
 ///
-/// Nothing of a submission is kept unless the answer is 204; every other one has a
+/// With an outbox that is written ahead (`Builder::with_outbox`) 204 is answered when the feedback
+/// is on disk. Nothing of a submission is kept unless the answer is 204, but where the outbox failed:
+/// there it may arrive, and the same `id` makes sending it again harmless. Every other answer has a
 /// [problem](Problem) as its body.
 ///
 /// ```
@@ -181,6 +183,11 @@ async fn take(
     let Submission { ticket, feedback, id } = submission;
     let ticket = ticket::verify_here(&ticket, subject.as_deref())?;
     attach(&ticket, &feedback, id)?;
+    // With an outbox that is written ahead, taken means on disk.
+    let installation = crate::state::installation_here();
+    if let Some(pipeline) = installation.as_ref().and_then(|found| found.pipeline()) {
+        pipeline.synced().await.map_err(|_| Problem::not_durable())?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

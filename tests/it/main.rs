@@ -4,10 +4,14 @@
 mod bad_input;
 mod delivery;
 mod desk;
+mod keep;
 mod layer;
 mod macros;
 mod merging;
+mod metrics;
 mod otel;
+mod outbox;
+mod outbox_crash;
 mod payloads;
 mod pipeline;
 mod sessions;

@@ -14,11 +14,12 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
-use tracing_feedback::collector::ReceivedSpan;
+use tracing_feedback::collector::{Answer, ReceivedSpan};
 use tracing_feedback::web::{FeedbackHttpLayer, FeedbackRoutes, TICKET_HEADER, feedback_routes};
 use tracing_feedback::{Session, SpanExt, Ticket, TicketError, TicketKeys, TicketOptions};
 
 use crate::Rig;
+use crate::outbox::Directory;
 use crate::show::{one, status};
 
 /// A service on a loopback port, until it is dropped.
@@ -426,4 +427,44 @@ fn handlers_ask_for_a_session_and_a_ticket() {
     assert_eq!(text("/ticket", &header), (200, ticket.to_string()));
     assert_eq!(text("/ticket", &[]).0, 400);
     assert_eq!(text("/ticket", &[("feedback-ticket", "none")]).0, 400);
+}
+
+#[test]
+fn with_an_outbox_that_is_written_ahead_taken_means_on_disk() {
+    let directory = Directory::new();
+    let rig = Rig::with(|builder| builder.with_ticket_keys(keys()).with_outbox(directory.ahead()));
+    rig.collector.answer_all(Some(Answer::Silence));
+    let service = Service::start(&rig, feedback_routes(FeedbackRoutes::new()));
+    let ticket = tracing::dispatcher::with_default(&rig.dispatch, || {
+        tracing::info_span!("answer").ticket().unwrap()
+    });
+    let on_disk = || {
+        let files = directory.files("segment");
+        let files = files.iter().map(|path| std::fs::read(path).unwrap());
+        let text = files.flatten().collect::<Vec<_>>();
+        String::from_utf8_lossy(&text).matches("feedback.rating").count()
+    };
+    for at in 1..=3 {
+        let submission = json!({ "ticket": ticket, "feedback": { "rating": at }, "id": "vote" });
+        assert_eq!(service.submit(&submission).0, StatusCode::NO_CONTENT);
+        assert_eq!(on_disk(), at);
+    }
+
+    // No one can write where there is no directory.
+    std::fs::remove_dir_all(&directory.0).unwrap();
+    std::fs::write(&directory.0, "a file").unwrap();
+    let big = "x".repeat(15 * 1024);
+    let mut problems = (0..400).map(|at| {
+        // Until the segment is full that was open already, and can still be written.
+        let id = at.to_string();
+        let submission = json!({ "ticket": ticket, "feedback": { "comment": big }, "id": id });
+        service.submit(&submission)
+    });
+    let (status, problem) =
+        problems.find(|(status, _)| *status != StatusCode::NO_CONTENT).expect("it can't go on");
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(problem["reason"], "not_durable");
+    drop(problems);
+    rig.telemetry.shutdown_within(Duration::ZERO).unwrap_err();
+    std::fs::remove_file(&directory.0).unwrap();
 }

@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(query.measures.len(), 2);
         assert_eq!(
             query.narrow.filter.to_string(),
-            "feedback.rating is false and service.name is \"chat\""
+            "feedback.rating is false and service.name is chat"
         );
         assert_eq!(query.offset.to_string(), "+02:00");
         for (query, error) in [

@@ -63,7 +63,6 @@ pub(crate) enum Operator {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Operand {
     text: String,
-    is_quoted: bool,
     lower: String,
     boolean: Option<bool>,
     int: Option<i64>,
@@ -80,7 +79,6 @@ impl Operand {
         let bare = (!is_quoted).then_some(text);
         Self {
             text: text.to_owned(),
-            is_quoted,
             lower: text.to_lowercase(),
             boolean: bare.and_then(|text| text.parse().ok()),
             int: bare.and_then(|text| text.parse().ok()),
@@ -213,10 +211,11 @@ impl fmt::Display for Condition {
                     Operator::GreaterOrEqual => ">=",
                 };
                 write!(f, "{} {operator} ", Name(field))?;
-                if value.is_quoted || !is_word(&value.text) || value.text == "not" {
-                    quote(f, &value.text)
-                } else {
+                let is_not = value.text.eq_ignore_ascii_case("not"); // which `is` would take for its own
+                if is_word(&value.text) && !is_not && Operand::new(&value.text, false) == *value {
                     f.write_str(&value.text)
+                } else {
+                    quote(f, &value.text)
                 }
             }
             Self::Has { subject, negated } => {
@@ -401,6 +400,7 @@ mod tests {
             "has ground truth and has no feedback.edits.0.value",
             r#""feedback" is x"#,
             r#"name is "not""#,
+            r#"name is "NOT" and name is "5""#,
             "",
         ] {
             assert_eq!(shown(text), text);

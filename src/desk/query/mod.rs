@@ -42,6 +42,13 @@ pub(crate) enum Clock {
     Given,
 }
 
+impl Clock {
+    /// The range within which targets begin, as far as it can be told.
+    pub(crate) fn of_targets(self, range: Range) -> Range {
+        if self == Self::Start { range } else { Range::default() }
+    }
+}
+
 /// What every view is narrowed to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Narrow {

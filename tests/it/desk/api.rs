@@ -3,29 +3,32 @@
 use std::io::Read;
 
 use serde_json::{Value as Json, json};
-use tracing_feedback::{Protocol, enrich_session, enrich_span};
+use tracing_feedback::{Compression, Protocol, enrich_session, enrich_span};
+use tracing_subscriber::prelude::*;
 
 use super::*;
 use crate::show::watched;
 
 #[test]
 fn feedback_of_a_traced_service_arrives_by_each_protocol() {
-    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf, Protocol::HttpJson] {
+    let compressions = [None, Some(Compression::Gzip), Some(Compression::Zstd)];
+    let protocols = [Protocol::Grpc, Protocol::HttpProtobuf, Protocol::HttpJson];
+    let ways = protocols.into_iter().flat_map(|way| compressions.map(|how| (way, how)));
+    for (protocol, compression) in ways {
         watched(move || {
             let rig = Rig::new();
             let endpoint = match protocol {
                 Protocol::Grpc => rig.desk.endpoint(),
                 _ => rig.desk.http_endpoint(),
             };
-            let (layer, telemetry) = tracing_feedback::builder()
+            let mut builder = tracing_feedback::builder()
                 .with_service_name("chat")
                 .with_protocol(protocol)
-                .with_endpoint(endpoint)
-                .build()
-                .unwrap();
-            let dispatch = tracing::Dispatch::new(tracing_subscriber::Registry::default());
-            drop(dispatch);
-            use tracing_subscriber::prelude::*;
+                .with_endpoint(endpoint);
+            if let Some(compression) = compression {
+                builder = builder.with_compression(compression);
+            }
+            let (layer, telemetry) = builder.build().unwrap();
             let subscriber = tracing_subscriber::registry().with(layer);
             tracing::subscriber::with_default(subscriber, || {
                 let span = tracing::info_span!("answer", session.id = "s-1");

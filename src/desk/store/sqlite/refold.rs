@@ -23,6 +23,10 @@ pub(super) struct Anchor {
 pub(super) struct Dirty {
     /// All that was ever said about it, where the target is of this transaction.
     fresh: Option<Fresh>,
+    /// What this transaction says, where it is older.
+    added: Said,
+    /// There is more to it than what was added.
+    to_reload: bool,
 }
 
 #[derive(Debug)]
@@ -43,20 +47,31 @@ struct Said {
 impl Dirty {
     /// A target that did not exist, by its trace, span and session.
     pub(super) fn new(key: (i64, i64, i64)) -> Self {
-        Self { fresh: Some(Fresh { key, anchor: None, said: Said::default() }) }
+        let fresh = Some(Fresh { key, anchor: None, said: Said::default() });
+        Self { fresh, ..Self::default() }
+    }
+
+    /// One of which nothing is known.
+    pub(super) fn unknown() -> Self {
+        Self { to_reload: true, ..Self::default() }
     }
 
     /// It has to be read from the file.
     pub(super) fn reload(&mut self) {
-        self.fresh = None;
+        *self = Self::unknown();
     }
 
     pub(super) fn said(&mut self, voice: &Voice, trace_id: [u8; 16], anchor: Anchor) {
-        let Some(fresh) = &mut self.fresh else { return };
-        if voice.is_own {
-            fresh.anchor = Some(anchor);
+        match &mut self.fresh {
+            _ if self.to_reload => {}
+            None => self.added.add(voice.clone(), trace_id),
+            Some(fresh) => {
+                if voice.is_own {
+                    fresh.anchor = Some(anchor);
+                }
+                fresh.said.add(voice.clone(), trace_id);
+            }
         }
-        fresh.said.add(voice.clone(), trace_id);
     }
 }
 
@@ -83,11 +98,21 @@ impl Said {
         times.map(|submission| nanos(submission.time_unix_nano)).min().unwrap_or(0)
     }
 
+    /// When the last submission was made.
+    fn latest(&self) -> Option<i64> {
+        self.submissions.iter().map(|(_, submission)| nanos(submission.time_unix_nano)).max()
+    }
+
     /// The folded document, each value with the time it was given.
     fn fold(mut self) -> BTreeMap<String, Given> {
+        let own = self.own.take().map(dated).map(|own| own.attributes).unwrap_or_default();
+        self.fold_onto(own)
+    }
+
+    /// The same where the document was folded before.
+    fn fold_onto(mut self, own: Vec<(String, Given)>) -> BTreeMap<String, Given> {
         // Of several with one span id and one time the first one counts, so there has to be a first.
         self.submissions.sort_by_key(|(trace_id, _)| *trace_id);
-        let own = self.own.map(dated).map(|own| own.attributes).unwrap_or_default();
         fold(own, self.submissions.into_iter().map(|(_, submission)| dated(submission)))
     }
 }
@@ -161,13 +186,27 @@ impl<'t> Refold<'t> {
         let (key, said, anchor) = match dirty.fresh {
             Some(Fresh { key, anchor, said }) => (key, said, anchor),
             None => {
-                let key = self
+                let found = self
                     .transaction
-                    .prepare_cached("SELECT trace, span, session FROM targets WHERE id = ?1")?
-                    .query_row([target], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                    .prepare_cached(
+                        "SELECT trace, span, session, latest FROM targets WHERE id = ?1",
+                    )?
+                    .query_row([target], |row| {
+                        let key = (row.get(0)?, row.get(1)?, row.get(2)?);
+                        Ok((key, row.get::<_, Option<i64>>(3)?))
+                    })
                     .optional()?;
-                let Some(key) = key else { return Ok(()) };
-                (key, said_about(self.transaction, target)?, None)
+                let Some((key, latest)) = found else { return Ok(()) };
+                let anchor = self.anchor(key)?;
+                if let (Some(anchor), false) = (anchor, dirty.to_reload)
+                    && self.goes_on(target, latest, &dirty.added)?
+                    && let Some(own) = self.folded(target)?
+                {
+                    let latest = dirty.added.latest();
+                    let document = dirty.added.fold_onto(own);
+                    return self.write(target, key.0, anchor, (document, latest), false);
+                }
+                (key, said_about(self.transaction, target)?, anchor)
             }
         };
         let anchor = match anchor {
@@ -175,27 +214,84 @@ impl<'t> Refold<'t> {
             None => self.anchor(key)?.unwrap_or(Anchor { time: said.first(), resource: 0 }),
         };
         let is_silent = said.is_empty();
+        let latest = said.latest();
+        self.write(target, key.0, anchor, (said.fold(), latest), is_fresh)?;
+        if is_silent { self.forget(target) } else { Ok(()) }
+    }
+
+    /// Whether what was added only goes on from what is folded already: all of it was said later, and
+    /// by no span that has said anything before. A session that many speak about is folded once a
+    /// submission that way, and not all of it each time.
+    fn goes_on(&self, target: i64, latest: Option<i64>, added: &Said) -> Result<bool> {
+        let mut said = self.transaction.prepare_cached(
+            "SELECT count(*) FROM documents WHERE target = ?1 AND own = 0 AND span_id = ?2",
+        )?;
+        if added.own.is_some() || added.submissions.is_empty() {
+            return Ok(false);
+        }
+        for (_, submission) in &added.submissions {
+            let span = i64::from_be_bytes(submission.span_id.to_bytes());
+            let count: i64 = said.query_row([target, span], |row| row.get(0))?;
+            let is_later = latest.is_none_or(|latest| nanos(submission.time_unix_nano) > latest);
+            if !is_later || count > 1 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What a target's leaves are, if they are all that is to be known.
+    fn folded(&self, target: i64) -> Result<Option<Vec<(String, Given)>>> {
+        let mut statement = self.transaction.prepare_cached(
+            "SELECT f.key, l.type, l.value, l.given
+             FROM leaves l JOIN fields f ON f.id = l.field WHERE l.target = ?1",
+        )?;
+        let mut rows = statement.query([target])?;
+        let mut folded = Vec::new();
+        while let Some(row) = rows.next()? {
+            let value = match Leaf::from_row(row, 1, 2)? {
+                Leaf::Bool(value) => Value::Bool(value),
+                Leaf::Int(value) => Value::Int(value),
+                Leaf::Double(value) => Value::Double(value),
+                Leaf::Text(text) => Value::String(text),
+                Leaf::Other(_) => return Ok(None), // its text doesn't say what it was
+            };
+            folded.push((row.get(0)?, (value, row.get(3)?)));
+        }
+        Ok(Some(folded))
+    }
+
+    /// Makes a document the leaves of a target.
+    fn write(
+        &mut self,
+        target: i64,
+        trace: i64,
+        anchor: Anchor,
+        (document, latest): (BTreeMap<String, Given>, Option<i64>),
+        is_fresh: bool,
+    ) -> Result<()> {
+        if latest.is_some() || !is_fresh {
+            self.transaction
+                .prepare_cached("UPDATE targets SET latest = ?2 WHERE id = ?1")?
+                .execute(params![target, latest])?;
+        }
         let mut rows = Vec::new();
-        for (name, (value, given)) in said.fold() {
+        for (name, (value, given)) in document {
             let field = self.field(&name)?;
             let leaf = Leaf::of(&name, value);
             rows.push(Row { field, given, leaf, is_feedback: name.starts_with("feedback.") });
         }
         rows.sort_by_key(|row| row.field);
-        let to_write = is_fresh || self.clear(target, key.0, anchor, &rows)?;
-        if is_silent {
-            return self.forget(target);
-        }
-        if !to_write {
+        if !is_fresh && !self.clear(target, trace, anchor, &rows)? {
             return Ok(());
         }
         for row in &rows {
-            self.count(key.0, row, 1);
+            self.count(trace, row, 1);
             self.insert.execute(params![
                 row.field,
                 anchor.time,
                 target,
-                key.0,
+                trace,
                 anchor.resource,
                 row.given,
                 row.leaf.kind() as i64,

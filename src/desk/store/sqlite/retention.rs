@@ -40,6 +40,9 @@ pub(super) fn step(
     known: &mut Known,
     retention: Retention,
 ) -> Result<Step> {
+    if retention == Retention::default() {
+        return Ok(Step::Nothing);
+    }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let traces = due(&transaction, retention)?;
     if traces.is_empty() {
@@ -145,7 +148,7 @@ fn forget(transaction: &Transaction<'_>, known: &mut Known, traces: &[i64]) -> R
     let mut refold = Refold::new(transaction, known)?;
     for target in dirty {
         if target != 0 {
-            refold.target(target, Dirty::default())?;
+            refold.target(target, Dirty::unknown())?;
         }
     }
     refold.finish()?;
@@ -158,7 +161,7 @@ fn forget(transaction: &Transaction<'_>, known: &mut Known, traces: &[i64]) -> R
         match session_target(transaction, session)? {
             Some(target) => {
                 let mut refold = Refold::new(transaction, known)?;
-                refold.target(target, Dirty::default())?;
+                refold.target(target, Dirty::unknown())?;
                 refold.finish()?;
             }
             None => {

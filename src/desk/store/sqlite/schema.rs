@@ -67,16 +67,16 @@ CREATE UNIQUE INDEX spans_by_id ON spans (trace, span);
 CREATE TABLE targets (
     id INTEGER PRIMARY KEY,
     trace INTEGER NOT NULL, span INTEGER NOT NULL, session INTEGER NOT NULL,
-    arrived INTEGER NOT NULL,
+    arrived INTEGER NOT NULL, latest INTEGER,
     UNIQUE (trace, span, session)
 ) STRICT;
 CREATE INDEX targets_waiting ON targets (id) WHERE arrived = 0;
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     target INTEGER NOT NULL, trace INTEGER NOT NULL, span INTEGER NOT NULL UNIQUE,
-    own INTEGER NOT NULL, time INTEGER NOT NULL
+    span_id INTEGER NOT NULL, own INTEGER NOT NULL, time INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX documents_by_target ON documents (target);
+CREATE INDEX documents_by_target ON documents (target, span_id);
 CREATE INDEX documents_by_trace ON documents (trace);
 
 CREATE TABLE fields (

@@ -605,7 +605,8 @@ impl<'t, 'b> Pass<'t, 'b> {
             "INSERT INTO targets (trace, span, session, arrived) VALUES (?1, ?2, ?3, ?4)",
         )?;
         let mut document = transaction.prepare_cached(
-            "INSERT INTO documents (target, trace, span, own, time) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO documents (target, trace, span, span_id, own, time)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?;
         let mut is_there = transaction.prepare_cached(IS_THERE)?;
         let mut wait =
@@ -632,7 +633,8 @@ impl<'t, 'b> Pass<'t, 'b> {
                 self.dirty.entry(row).or_default().said(said.voice, said.trace_id, said.anchor);
             }
             let time = nanos(submission.time_unix_nano);
-            document.execute(params![row, said.trace, said.span_row, is_own, time])?;
+            let span_id = said.own.1 as i64;
+            document.execute(params![row, said.trace, said.span_row, span_id, is_own, time])?;
             self.written.documents += 1;
         }
         Ok(())

@@ -115,6 +115,7 @@ impl Thread {
     fn run(mut self, jobs: &Receiver<Job>) {
         self.announce(false);
         let mut next_look = Instant::now();
+        let mut seen = self.seen();
         loop {
             match jobs.recv_timeout(HEARTBEAT) {
                 Ok(first) => self.take(first, jobs),
@@ -122,6 +123,12 @@ impl Thread {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if Instant::now() >= next_look {
+                // Another process may write, too: `import` does.
+                let now_seen = self.seen();
+                if now_seen != seen {
+                    seen = now_seen;
+                    self.announce(true);
+                }
                 // A step at a time, and what arrives goes first.
                 let more = self.forget();
                 next_look = Instant::now() + if more { HEARTBEAT / 20 } else { HEARTBEAT };
@@ -182,6 +189,11 @@ impl Thread {
                 false
             }
         }
+    }
+
+    /// A number that changes when another connection has written.
+    fn seen(&self) -> Option<i64> {
+        self.connection.pragma_query_value(None, "data_version", |row| row.get(0)).ok()
     }
 
     fn announce(&self, is_change: bool) {

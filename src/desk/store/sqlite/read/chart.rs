@@ -100,7 +100,10 @@ struct Counted {
 impl Drawing<'_> {
     fn part(&mut self, filter: &Filter, range: Range) -> Result<Part> {
         let groups = match &self.query.group {
-            Some(name) => Some(Groups::of(self.connection, name, range)?),
+            Some(name) => {
+                let of_targets = self.query.clock.of_targets(range);
+                Some(Groups::of(self.connection, name, of_targets)?)
+            }
             None => None,
         };
         let (mut values, left_out) = self.values(filter, range, groups.as_ref())?;
@@ -156,15 +159,13 @@ impl Drawing<'_> {
     ) -> Result<(Vec<Counted>, BTreeMap<&'static str, u64>)> {
         let (mut values, mut left_out) = (Vec::new(), BTreeMap::new());
         let Some(field) = self.field else { return Ok((values, left_out)) };
-        let mut narrowed = Narrowed::new(self.connection, filter, range)?;
-        narrowed.with_sessions()?;
+        let of_targets = self.query.clock.of_targets(range);
+        let mut narrowed = Narrowed::new(self.connection, filter, of_targets)?;
+        narrowed.with_session_targets()?;
         let sql = "SELECT target, trace, resource, time, given, type, value FROM leaves
                    WHERE field = ?1 AND time >= ?2 AND time < ?3";
         let clock = self.query.clock;
-        let bounds = match clock {
-            Clock::Start => [field, range.first(), range.end()],
-            Clock::Given => [field, i64::MIN, i64::MAX],
-        };
+        let bounds = [field, of_targets.first(), of_targets.end()];
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query(bounds)?;
         while let Some(row) = rows.next()? {

@@ -36,7 +36,7 @@ pub(super) fn comments(
     };
     let search = search.to_lowercase();
     let mut narrowed = Narrowed::new(connection, &narrow.filter, narrow.range)?;
-    narrowed.with_sessions()?;
+    narrowed.with_session_targets()?;
     let sql = "SELECT target, trace, resource, given, type, value FROM leaves
                WHERE field = ?1 AND time >= ?2 AND time < ?3 AND type = 3";
     let mut statement = connection.prepare_cached(sql)?;
@@ -72,7 +72,7 @@ pub(super) fn dataset(
     page: &Page,
 ) -> Result<List<DatasetRow>> {
     let mut narrowed = Narrowed::new(connection, &narrow.filter, narrow.range)?;
-    narrowed.with_sessions()?;
+    narrowed.with_session_targets()?;
     let sql = "SELECT l.target, l.trace, l.resource, l.time
                FROM fields f CROSS JOIN leaves l ON l.field = f.id
                WHERE f.key GLOB 'feedback.*' AND l.time >= ?1 AND l.time < ?2";

@@ -1,6 +1,6 @@
 //! What is said about a target, and how it came about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use opentelemetry::trace::SpanId;
 use rusqlite::{Connection, OptionalExtension};
@@ -79,12 +79,8 @@ fn history(connection: &Connection, target: i64) -> Result<Vec<Change>> {
         let Submission { time_unix_nano, span_id, .. } = &voice.submission;
         (!voice.is_own, *time_unix_nano, span_id.to_bytes(), span.trace_id.to_bytes())
     });
-    let mut seen: Vec<SpanId> = Vec::new();
-    spoken.retain(|(_, voice)| {
-        let is_new = voice.is_own || !seen.contains(&voice.submission.span_id);
-        seen.push(voice.submission.span_id);
-        is_new
-    });
+    let mut seen: HashSet<SpanId> = HashSet::new();
+    spoken.retain(|(_, voice)| voice.is_own || seen.insert(voice.submission.span_id));
     let mut state: BTreeMap<String, Told> = BTreeMap::new();
     let mut changes = Vec::new();
     for (span, voice) in spoken {

@@ -169,7 +169,7 @@ pub(super) fn values(
         Field::Leaf(None) => {}
         Field::Leaf(Some(field)) => {
             let mut narrowed = Narrowed::new(connection, &narrow.filter, narrow.range)?;
-            narrowed.with_sessions()?;
+            narrowed.with_session_targets()?;
             let sql = "SELECT target, trace, resource, type, value FROM leaves
                        WHERE field = ?1 AND time >= ?2 AND time < ?3";
             let mut statement = connection.prepare_cached(sql)?;
@@ -187,7 +187,7 @@ pub(super) fn values(
         Field::Resource | Field::Trace(_) => {
             let groups = Groups::of(connection, name, narrow.range)?;
             let mut narrowed = Narrowed::new(connection, &narrow.filter, narrow.range)?;
-            narrowed.with_sessions()?;
+            narrowed.with_session_targets()?;
             let sql = "SELECT id, root_resource FROM traces
                        WHERE start IS NOT NULL AND start >= ?1 AND start < ?2";
             let mut statement = connection.prepare_cached(sql)?;

@@ -92,6 +92,11 @@ impl<'c> Narrowed<'c> {
         self.conditions.iter().all(|levels| levels.session_fits.get(session) != levels.negated)
     }
 
+    /// Makes sessions fit by their traces, as far as somebody has said something about a session.
+    pub(super) fn with_session_targets(&mut self) -> Result<()> {
+        if self.session_of.is_empty() { Ok(()) } else { self.with_sessions() }
+    }
+
     /// Makes sessions fit by their traces, which takes a look at each trace that has a session.
     pub(super) fn with_sessions(&mut self) -> Result<()> {
         if self.conditions.is_empty() {

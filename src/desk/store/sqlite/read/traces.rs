@@ -16,10 +16,13 @@ const MOST_SAID: usize = 50;
 
 pub(super) fn traces(connection: &Connection, query: &TraceQuery) -> Result<List<TraceRow>> {
     let TraceQuery { narrow, of, page } = query;
-    let narrowed = Narrowed::new(connection, &narrow.filter, narrow.range)?;
+    let clock = of.as_ref().map_or(Clock::Start, |(_, clock)| *clock);
+    let of_targets = clock.of_targets(narrow.range);
+    let mut narrowed = Narrowed::new(connection, &narrow.filter, of_targets)?;
     let (ids, total, next) = match of {
         None => listed(connection, narrow, page, narrowed.is_open(), |id| narrowed.trace(id))?,
         Some((field, clock)) => {
+            narrowed.with_session_targets()?;
             let with = with_value(connection, narrow, &narrowed, field, *clock)?;
             let all = Narrow::default(); // the range has been about the values
             listed(connection, &all, page, false, |id| with.get(id))?
@@ -90,10 +93,8 @@ fn with_value(
     let sql = "SELECT l.target, l.trace, l.resource, l.time, l.given, l.type, l.value, t.session
                FROM leaves l LEFT JOIN targets t ON l.trace = 0 AND t.id = l.target
                WHERE l.field = ?1 AND l.time >= ?2 AND l.time < ?3";
-    let bounds = match clock {
-        Clock::Start => [field, narrow.range.first(), narrow.range.end()],
-        Clock::Given => [field, i64::MIN, i64::MAX],
-    };
+    let of_targets = clock.of_targets(narrow.range);
+    let bounds = [field, of_targets.first(), of_targets.end()];
     let mut of_session = connection.prepare_cached("SELECT id FROM traces WHERE session = ?1")?;
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(bounds)?;

@@ -1,6 +1,6 @@
 // What a chat service of a small company sent in 30 days: the same at every call, but for the time.
 //
-//   node tests/desk/data.mjs http://127.0.0.1:4318     sends it to a desk
+//   node tests/page/data.mjs http://127.0.0.1:4318     sends it to a desk
 
 import { pathToFileURL } from "node:url";
 import { carrier, id, send, span } from "./otlp.mjs";

@@ -1,0 +1,153 @@
+//! Proof that feedback is not lost: collectors and services that fail in every way there is, and what
+//! arrived in the end.
+//!
+//! ```text
+//! cargo run --release --example chaos --features axum,collector,http-proto,outbox -- --rounds 100
+//! ```
+//!
+//! Every scenario starts this program again, as a service under load and as the port of a collector,
+//! and lets something happen to them: `--list` says what, `--only NAME` plays those whose name begins
+//! so, `--rounds` says how often processes are killed, `--seed` repeats a run's moments and places.
+//! In the end the service has to say that nothing waits any more, and then has to hold:
+//!
+//! - feedback that was acknowledged, by `flush` or by a 204, was received: folded, once, with the value
+//!   that was said last,
+//! - nothing was received that no one has said,
+//! - of the spans that a service has made, if it ended regularly, each was received, or is counted as
+//!   lost by its `stats()`,
+//! - nothing is left on disk but what the collector has rejected.
+//!
+//! The folder: `service` and `gate` are the roles, `process` is a service as seen from outside, `ledger`
+//! judges, `world` is what a scenario is played in, `outages`, `crashes` and `disks` are the scenarios.
+
+mod crashes;
+mod disks;
+mod gate;
+mod ledger;
+mod outages;
+mod process;
+mod random;
+mod segments;
+mod service;
+mod table;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use table::Row;
+use world::{Scenario, World};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Most of a scenario is waiting: others are played meanwhile.
+const AT_ONCE: usize = 4;
+
+fn main() -> ExitCode {
+    let told: Vec<String> = std::env::args().skip(1).collect();
+    let done = match told.first().map(String::as_str) {
+        Some("service") => service::serve(&told[1..]).map(|()| true),
+        Some(role @ ("gate" | "wall")) => match &told[1..] {
+            [port, what] => play_port(role, port, what).map(|()| true),
+            _ => Err("a port and what it is for".into()),
+        },
+        _ => Wishes::read(told).and_then(|wishes| play(&wishes)),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play_port(role: &str, port: &str, what: &str) -> Result<()> {
+    match role {
+        "gate" => gate::gate(port.parse()?, what),
+        _ => gate::wall(port.parse()?, what.parse()?),
+    }
+}
+
+/// What is asked for.
+struct Wishes {
+    rounds: usize,
+    seed: u64,
+    only: Option<String>,
+    is_list: bool,
+}
+
+impl Wishes {
+    fn read(told: Vec<String>) -> Result<Self> {
+        let mut wishes = Self { rounds: 5, seed: 1, only: None, is_list: false };
+        let mut told = told.into_iter();
+        while let Some(wish) = told.next() {
+            let mut value = || told.next().ok_or(format!("{wish} needs a value"));
+            match wish.as_str() {
+                "--rounds" => wishes.rounds = value()?.parse()?,
+                "--seed" => wishes.seed = value()?.parse()?,
+                "--only" => wishes.only = Some(value()?),
+                "--list" => wishes.is_list = true,
+                _ => {
+                    let usage = "[--rounds N] [--only NAME] [--seed N] [--list]";
+                    return Err(format!("{wish:?} is no wish: {usage}").into());
+                }
+            }
+        }
+        Ok(wishes)
+    }
+}
+
+/// Plays all scenarios that are asked for. Returns whether all of it went well.
+fn play(wishes: &Wishes) -> Result<bool> {
+    let mut scenarios = [crashes::SCENARIOS, disks::SCENARIOS, outages::SCENARIOS].concat();
+    if let Some(only) = &wishes.only {
+        scenarios.retain(|scenario| scenario.name.starts_with(only));
+    }
+    if wishes.is_list {
+        for Scenario { name, about, .. } in &scenarios {
+            println!("{name:<22} {about}");
+        }
+        return Ok(true);
+    }
+    let next = AtomicUsize::new(0);
+    let rows = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(scenario) = scenarios.get(number) else { return };
+                    let row = play_one(scenario, number, wishes);
+                    eprintln!("{}: {}", row.scenario, row.verdict());
+                    rows.lock().expect("no one panics").push((number, row));
+                }
+            });
+        }
+    });
+    let mut rows = rows.into_inner()?;
+    rows.sort_by_key(|(number, _)| *number);
+    let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
+    table::print(&rows);
+    Ok(!rows.is_empty() && rows.iter().all(Row::is_well))
+}
+
+fn play_one(scenario: &Scenario, number: usize, wishes: &Wishes) -> Row {
+    let seed = wishes.seed.wrapping_mul(1009).wrapping_add(number as u64);
+    let played = World::new(scenario, seed, wishes.rounds).map(|mut world| {
+        let played = (scenario.play)(&mut world);
+        let mut row = world.judge(scenario);
+        if let Err(error) = played {
+            row.outcome.problems.push(error.to_string());
+        }
+        row
+    });
+    played.unwrap_or_else(|error| {
+        let mut row = Row::new(scenario.name);
+        row.outcome.problems.push(error.to_string());
+        row
+    })
+}

@@ -1,0 +1,216 @@
+//! What a scenario is played in: a collector, its ports, a directory for outboxes, and the ledger.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing_feedback::collector::Collector;
+
+use crate::Result;
+use crate::gate::Gate;
+use crate::ledger::{Excused, Ledger};
+use crate::process::Service;
+use crate::random::Random;
+use crate::table::Row;
+
+/// Something that happens.
+#[derive(Clone, Copy)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) way: Way,
+    pub(crate) play: fn(&mut World) -> Result<()>,
+}
+
+/// How a service sends, and what it writes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) protocol: &'static str,
+    pub(crate) policy: &'static str,
+}
+
+pub(crate) const GRPC_SPILL: Way = Way { protocol: "grpc", policy: "spill" };
+pub(crate) const GRPC_AHEAD: Way = Way { protocol: "grpc", policy: "write_ahead" };
+pub(crate) const HTTP_SPILL: Way = Way { protocol: "http", policy: "spill" };
+pub(crate) const HTTP_AHEAD: Way = Way { protocol: "http", policy: "write_ahead" };
+
+impl Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, {}", self.protocol, self.policy)
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) collector: Collector,
+    pub(crate) gate: Gate,
+    pub(crate) way: Way,
+    pub(crate) ledger: Ledger,
+    pub(crate) random: Random,
+    /// How often processes are to be killed.
+    pub(crate) wished: usize,
+    /// How often something has happened.
+    pub(crate) rounds: usize,
+    pub(crate) excused: Excused,
+    /// What the table says beside the way.
+    pub(crate) how: Option<String>,
+    pub(crate) is_skipped: bool,
+    /// Segments that are meant to stay.
+    pub(crate) may_stay: usize,
+    root: Directory,
+    services: usize,
+}
+
+impl World {
+    pub(crate) fn new(scenario: &Scenario, seed: u64, wished: usize) -> Result<Self> {
+        let collector = Collector::start()?;
+        let gate = Gate::open(match scenario.way.protocol {
+            "grpc" => collector.endpoint(),
+            _ => collector.http_endpoint(),
+        })?;
+        Ok(Self {
+            collector,
+            gate,
+            way: scenario.way,
+            ledger: Ledger::default(),
+            random: Random::new(seed),
+            wished,
+            rounds: 0,
+            excused: Excused::default(),
+            how: None,
+            is_skipped: false,
+            may_stay: 0,
+            root: Directory::create(scenario.name)?,
+            services: 0,
+        })
+    }
+
+    /// Where the outbox is.
+    pub(crate) fn outbox(&self) -> PathBuf {
+        self.root.0.join("outbox")
+    }
+
+    /// Starts a service, and waits until it runs.
+    pub(crate) fn service(&mut self) -> Result<Service> {
+        let mut service = self.service_by(|it| it)?;
+        service.says("ready")?;
+        Ok(service)
+    }
+
+    /// Starts a service with another command around its own.
+    pub(crate) fn service_by(
+        &mut self,
+        around: impl FnOnce(Command) -> Command,
+    ) -> Result<Service> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(self.told()).arg(self.outbox());
+        Service::start(around(command), &self.ledger)
+    }
+
+    /// What a service is told, but for its outbox.
+    pub(crate) fn told(&mut self) -> [String; 5] {
+        self.services += 1;
+        let name = format!("s{}", self.services);
+        let Way { protocol, policy } = self.way;
+        ["service", &name, protocol, &self.gate.endpoint(), policy].map(str::to_owned)
+    }
+
+    /// Lets time pass, in which the others do something.
+    pub(crate) fn pass(&mut self, from: usize, to: usize) {
+        thread::sleep(self.random.millis(from, to));
+    }
+
+    /// Lets a service deliver what there is, and ends it.
+    pub(crate) fn settle(&mut self, mut service: Service) -> Result<()> {
+        service.stop()?;
+        service.drain()?;
+        service.end()
+    }
+
+    /// Starts a service that delivers what others left behind, and ends it.
+    pub(crate) fn deliver_the_rest(&mut self) -> Result<()> {
+        let service = self.service()?;
+        self.settle(service)
+    }
+
+    /// Waits until something is so.
+    pub(crate) fn wait(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) -> Result<()> {
+        let until = Instant::now() + Duration::from_secs(60);
+        while !is_so(self) {
+            if Instant::now() > until {
+                return Err(format!("waited in vain until {what}").into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Waits until so much more feedback is acknowledged.
+    pub(crate) fn wait_for_acked(&self, more: usize) -> Result<()> {
+        let wanted = self.ledger.count_acked() + more;
+        self.wait("feedback is acknowledged", |world| world.ledger.count_acked() >= wanted)
+    }
+
+    pub(crate) fn judge(&self, scenario: &Scenario) -> Row {
+        let mut outcome = self.ledger.judge(&self.collector.spans(), &self.excused);
+        let left = files(&self.outbox(), "segment");
+        let left = left.iter().filter(|path| !is_rejected(path)).count();
+        if left > self.may_stay {
+            outcome.problems.push(format!("{left} segments are left"));
+        }
+        if outcome.acked == 0 && !self.is_skipped {
+            outcome.problems.push("nothing was acknowledged".to_owned());
+        }
+        let how = match &self.how {
+            Some(how) => format!("{}, {how}", self.way),
+            None => self.way.to_string(),
+        };
+        Row {
+            scenario: scenario.name,
+            how: if self.is_skipped { self.how.clone().unwrap_or_default() } else { how },
+            rounds: self.rounds,
+            is_skipped: self.is_skipped,
+            outcome,
+        }
+    }
+}
+
+pub(crate) fn is_rejected(path: &Path) -> bool {
+    path.parent().is_some_and(|parent| parent.ends_with("rejected"))
+}
+
+/// All files under a directory that end so.
+pub(crate) fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
+    let (mut found, mut directories) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|it| it == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A directory that is gone with the scenario.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn create(name: &str) -> Result<Self> {
+        let name = format!("tracing-feedback-chaos-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

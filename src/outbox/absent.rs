@@ -1,0 +1,79 @@
+//! What stands in for the outbox where its feature is off: no one can have one.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// An outbox that there isn't.
+#[derive(Debug)]
+pub(crate) struct Outbox(Infallible);
+
+impl Outbox {
+    pub(crate) fn writes_ahead(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(crate) fn hold(
+        self: &Arc<Self>,
+        _: Vec<u8>,
+        _: bool,
+        _: u64,
+    ) -> Result<Receipt, Infallible> {
+        match self.0 {}
+    }
+
+    pub(crate) fn sync(&self, _: Instant) -> Result<(), String> {
+        match self.0 {}
+    }
+
+    #[cfg_attr(not(feature = "axum"), allow(dead_code))]
+    pub(crate) async fn synced(&self) -> Result<(), String> {
+        match self.0 {}
+    }
+
+    pub(crate) fn reading(&self) -> Reading {
+        match self.0 {}
+    }
+}
+
+/// A receipt that there isn't.
+#[derive(Debug)]
+pub(crate) struct Receipt(Infallible);
+
+/// No receipts.
+#[derive(Debug, Default)]
+pub(crate) struct Receipts(());
+
+impl Receipts {
+    pub(crate) fn push(&mut self, receipt: Receipt) {
+        match receipt.0 {}
+    }
+
+    pub(crate) fn append(&mut self, _: Self) {}
+
+    pub(crate) fn len(&self) -> usize {
+        0
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        true
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn supersede(self, _: &Self) {}
+
+    pub(crate) fn release(self) {}
+}
+
+/// Of nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reading {
+    pub(crate) spans: u64,
+    pub(crate) bytes: u64,
+    pub(crate) oldest: Option<Duration>,
+    pub(crate) rejected: u64,
+    pub(crate) replayed: u64,
+}

@@ -1,0 +1,149 @@
+//! The directory of an outbox, which several processes may share.
+//!
+//! Each process has a directory of its own in it, and a lock on it for as long as it lives: the
+//! operating system gives the lock back however the process ends. A directory whose lock can be had
+//! is abandoned, and is adopted by whoever gets it.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::line::files;
+use super::segment::{ACKNOWLEDGED, SEGMENT, private_directory, private_file, sync_directory};
+
+/// What the directory of a process holds.
+pub(super) const FEEDBACK: &str = "feedback";
+pub(super) const SPANS: &str = "spans";
+const LOCK: &str = "lock";
+/// What the shared directory holds beside those of processes.
+pub(super) const REJECTED: &str = "rejected";
+
+/// The directory of one process, locked.
+#[derive(Debug)]
+pub(super) struct Directory {
+    root: PathBuf,
+    name: String,
+    lock: File,
+}
+
+impl Directory {
+    /// Makes a directory for this process in `root`, which is made where it is missing.
+    pub(super) fn create(root: &Path) -> io::Result<Self> {
+        private_directory(root)?;
+        loop {
+            let name = format!("{:016x}", super::random());
+            let path = root.join(&name);
+            private_directory(&path)?;
+            let lock = private_file().write(true).create_new(true).open(path.join(LOCK))?;
+            // Someone may take it for abandoned in this very moment, and remove it.
+            match lock.try_lock() {
+                Ok(()) if path.join(LOCK).exists() => {
+                    sync_directory(root)?;
+                    return Ok(Self { root: root.to_owned(), name, lock });
+                }
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => {
+                    remove(&path);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.root.join(&self.name)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where rejected spans go, of all processes.
+    pub(super) fn rejected(&self) -> PathBuf {
+        self.root.join(REJECTED)
+    }
+
+    /// The directories of processes that have ended, locked from here on.
+    pub(super) fn abandoned(&self) -> io::Result<Vec<Abandoned>> {
+        let mut abandoned = Vec::new();
+        for entry in std::fs::read_dir(&self.root)?.filter_map(Result::ok) {
+            let name = entry.file_name();
+            let is_other = name.to_str().is_some_and(|name| {
+                name.len() == 16
+                    && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+                    && name != self.name
+            });
+            if !is_other {
+                continue;
+            }
+            let path = entry.path();
+            // Another process may adopt and remove it at the same moment.
+            let Ok(lock) = File::options().write(true).open(path.join(LOCK)) else { continue };
+            match lock.try_lock() {
+                Ok(()) => abandoned.push(Abandoned { path, _lock: lock }),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Ok(abandoned)
+    }
+
+    /// Deletes rejected spans that are too old, and beyond `most` bytes the oldest.
+    pub(super) fn trim_rejected(&self, most: u64, age: Duration) -> io::Result<()> {
+        let mut known = Vec::new();
+        for path in files(&self.rejected(), SEGMENT)? {
+            // It may be gone by now.
+            let Ok(metadata) = path.metadata() else { continue };
+            known.push((metadata.modified()?, metadata.len(), path));
+        }
+        known.sort();
+        let mut bytes: u64 = known.iter().map(|(_, length, _)| length).sum();
+        for (modified, length, path) in known {
+            let is_old = modified.elapsed().is_ok_and(|since| since > age);
+            if is_old || bytes > most {
+                bytes -= length;
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the directory to others, and removes it if there is nothing in it.
+    pub(super) fn leave(&self) {
+        remove(&self.path());
+        let _ = self.lock.unlock(); // it is given back with the process at the latest
+    }
+}
+
+/// The directory of a process that has ended.
+#[derive(Debug)]
+pub(super) struct Abandoned {
+    pub(super) path: PathBuf,
+    _lock: File,
+}
+
+impl Abandoned {
+    /// Removes the directory, unless there is something in it.
+    pub(super) fn remove(self) {
+        remove(&self.path);
+    }
+}
+
+fn remove(path: &Path) {
+    for line in [FEEDBACK, SPANS] {
+        let line = path.join(line);
+        // What was acknowledged of a segment that is gone.
+        for acknowledged in files(&line, ACKNOWLEDGED).unwrap_or_default() {
+            if !acknowledged.with_extension(SEGMENT).exists() {
+                let _ = std::fs::remove_file(acknowledged);
+            }
+        }
+        let _ = std::fs::remove_dir(line);
+    }
+    let is_empty = [FEEDBACK, SPANS].iter().all(|line| !path.join(line).exists());
+    if is_empty {
+        let _ = std::fs::remove_file(path.join(LOCK));
+        let _ = std::fs::remove_dir(path);
+    }
+}

@@ -1,0 +1,286 @@
+//! The bytes of a segment. What is read here comes from a disk: it may be anything.
+//!
+//! ```text
+//! segment  = header header entry*
+//! header   = "TFOUTBOX" version:u16 zero:u16 resource-length:u32 note-length:u32 created:u64
+//!            marker:8 crc:u32 resource note
+//! entry    = marker:8 crc:u32 length:u32 sequence:u64 time:u64 spans:u32 scope-length:u32
+//!            scope spans-bytes
+//! ```
+//!
+//! Numbers are little-endian. The header stands twice, so that damage to one costs nothing. Its
+//! checksum (CRC-32, as gzip has it) covers all of it but itself; an entry's covers what follows it.
+//! `marker` is random, another in every segment: behind damage the next entry is found by it, and no
+//! one who sends feedback can know it, and so put something into a comment that would be taken for
+//! an entry.
+
+use bytes::Bytes;
+
+use crate::shipment::Shipment;
+
+/// What every segment begins with.
+const MAGIC: [u8; 8] = *b"TFOUTBOX";
+/// The version of this layout. A segment of another one is left alone.
+const VERSION: u16 = 1;
+
+/// Bytes of a header before its resource and note.
+const HEADER: usize = 40;
+/// Bytes of an entry before its scope and spans.
+const HEAD: usize = 40;
+
+/// Random bytes by which the entries of one segment are known.
+pub(super) type Marker = [u8; 8];
+
+/// What is said of a segment as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    /// The fields `resource` and `schema_url` of a `ResourceSpans`, encoded.
+    pub(super) resource: Bytes,
+    /// Why its spans are here, where they were rejected.
+    pub(super) note: String,
+    /// Nanoseconds since the Unix epoch.
+    pub(super) created: u64,
+    pub(super) marker: Marker,
+}
+
+impl Header {
+    /// The header as it stands in the file: twice.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut once = Vec::with_capacity(HEADER + self.resource.len() + self.note.len());
+        once.extend_from_slice(&MAGIC);
+        once.extend_from_slice(&VERSION.to_le_bytes());
+        once.extend_from_slice(&[0; 2]);
+        once.extend_from_slice(&length(self.resource.len()));
+        once.extend_from_slice(&length(self.note.len()));
+        once.extend_from_slice(&self.created.to_le_bytes());
+        once.extend_from_slice(&self.marker);
+        let crc = checksum(&[&once, &self.resource, self.note.as_bytes()]);
+        once.extend_from_slice(&crc.to_le_bytes());
+        once.extend_from_slice(&self.resource);
+        once.extend_from_slice(self.note.as_bytes());
+        once.repeat(2)
+    }
+
+    /// The header of `segment`, and where its entries begin.
+    ///
+    /// # Errors
+    ///
+    /// Both copies are damaged, or it is no segment of this version.
+    pub(super) fn decode(segment: &Bytes) -> Result<(Self, usize), HeaderError> {
+        let first = Self::decode_at(segment, 0);
+        if let Ok((header, end)) = first {
+            return Ok((header, 2 * end));
+        }
+        // Where the second copy begins is known by what it begins with: the first can't be asked.
+        let starts = find_all(segment, &MAGIC).filter(|start| *start > 0).take(16);
+        for start in starts {
+            if let Ok((header, end)) = Self::decode_at(segment, start) {
+                return Ok((header, end));
+            }
+        }
+        first.map(|(header, end)| (header, 2 * end))
+    }
+
+    fn decode_at(segment: &Bytes, start: usize) -> Result<(Self, usize), HeaderError> {
+        let fixed = segment.get(start..start + HEADER).ok_or(HeaderError::Damaged)?;
+        if fixed[..8] != MAGIC {
+            return Err(HeaderError::Damaged);
+        }
+        let (resource_length, note_length) = (usize_at(fixed, 12), usize_at(fixed, 16));
+        let resource_at = start + HEADER;
+        let note_at = resource_at.checked_add(resource_length).ok_or(HeaderError::Damaged)?;
+        let end = note_at.checked_add(note_length).ok_or(HeaderError::Damaged)?;
+        let variable = segment.get(resource_at..end).ok_or(HeaderError::Damaged)?;
+        if checksum(&[&fixed[..HEADER - 4], variable]) != u32_at(fixed, HEADER - 4) {
+            return Err(HeaderError::Damaged);
+        }
+        let version = u16::from_le_bytes([fixed[8], fixed[9]]);
+        if version != VERSION {
+            return Err(HeaderError::Version(version));
+        }
+        let header = Self {
+            // Not a part of `segment`, which would then stay in memory.
+            resource: Bytes::copy_from_slice(&segment[resource_at..note_at]),
+            note: String::from_utf8_lossy(&segment[note_at..end]).into_owned(),
+            created: u64_at(fixed, 20),
+            marker: marker_at(fixed, 28),
+        };
+        Ok((header, end))
+    }
+}
+
+/// Why a segment can't be read at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum HeaderError {
+    #[error("both copies of its header are damaged")]
+    Damaged,
+    #[error("it is of version {0}, and this program reads version 1: let a newer one send it")]
+    Version(u16),
+}
+
+/// Some spans of one scope, with what is said of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// The number under which the process that wrote it knows it.
+    pub(super) sequence: u64,
+    /// When it was written, in nanoseconds since the Unix epoch.
+    pub(super) time: u64,
+    /// How many spans there are.
+    pub(super) spans: u32,
+    /// The fields of a `ScopeSpans` beside its spans, encoded.
+    pub(super) scope: Bytes,
+    /// Its spans, encoded.
+    pub(super) encoded: Bytes,
+}
+
+impl Entry {
+    /// An entry that is known by its place alone.
+    pub(super) fn of_shipment(shipment: &Shipment, time: u64) -> Self {
+        let Shipment { scope, encoded, spans, .. } = shipment;
+        let spans = u32::try_from(*spans).unwrap_or(u32::MAX);
+        Self { sequence: 0, time, spans, scope: scope.clone(), encoded: encoded.clone() }
+    }
+
+    pub(super) fn into_shipment(self, resource: Bytes, is_feedback: bool) -> Shipment {
+        let Self { scope, encoded, spans, .. } = self;
+        let spans = spans as usize;
+        Shipment { resource, scope, encoded, spans, feedback: if is_feedback { spans } else { 0 } }
+    }
+
+    /// How many bytes it takes in a file.
+    pub(super) fn size(&self) -> usize {
+        HEAD + self.scope.len() + self.encoded.len()
+    }
+
+    /// Appends the entry. One of 4 GiB or more, which no one can make, is left out.
+    pub(super) fn append(&self, marker: Marker, out: &mut Vec<u8>) {
+        let Ok(whole) = u32::try_from(self.scope.len() + self.encoded.len()) else { return };
+        let start = out.len();
+        out.extend_from_slice(&marker);
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&whole.to_le_bytes());
+        out.extend_from_slice(&self.sequence.to_le_bytes());
+        out.extend_from_slice(&self.time.to_le_bytes());
+        out.extend_from_slice(&self.spans.to_le_bytes());
+        out.extend_from_slice(&length(self.scope.len()));
+        out.extend_from_slice(&self.scope);
+        out.extend_from_slice(&self.encoded);
+        let crc = checksum(&[&out[start + 12..]]);
+        out[start + 8..start + 12].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    /// The entry at `at`, and where the next one begins. `None` if there is none.
+    fn decode(segment: &Bytes, at: usize, marker: Marker) -> Option<(Self, usize)> {
+        let head = segment.get(at..at.checked_add(HEAD)?)?;
+        if head[..8] != marker {
+            return None;
+        }
+        let (whole, scope_length) = (usize_at(head, 12), usize_at(head, 36));
+        let scope_at = at + HEAD;
+        let end = scope_at.checked_add(whole)?;
+        let covered = segment.get(at + 12..end)?;
+        if scope_length > whole || checksum(&[covered]) != u32_at(head, 8) {
+            return None;
+        }
+        let entry = Self {
+            sequence: u64_at(head, 16),
+            time: u64_at(head, 24),
+            spans: u32_at(head, 32),
+            scope: segment.slice(scope_at..scope_at + scope_length),
+            encoded: segment.slice(scope_at + scope_length..end),
+        };
+        Some((entry, end))
+    }
+}
+
+/// What stands in a segment behind its header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// An entry, and where it begins.
+    Entry(usize, Entry),
+    /// Bytes that are no entry, from here to there.
+    Damage(usize, usize),
+}
+
+/// Reads the entries of `segment` from `at` on. Damage costs the entries that it touches, and no
+/// others.
+pub(super) fn entries(
+    segment: &Bytes,
+    mut at: usize,
+    marker: Marker,
+) -> impl Iterator<Item = Found> + '_ {
+    std::iter::from_fn(move || {
+        if at >= segment.len() {
+            return None;
+        }
+        if let Some((entry, end)) = Entry::decode(segment, at, marker) {
+            let start = std::mem::replace(&mut at, end);
+            return Some(Found::Entry(start, entry));
+        }
+        let start = at;
+        let next = find_all(segment.get(start + 1..).unwrap_or_default(), &marker)
+            .map(|offset| start + 1 + offset)
+            .find(|next| Entry::decode(segment, *next, marker).is_some());
+        at = next.unwrap_or(segment.len());
+        Some(Found::Damage(start, at))
+    })
+}
+
+/// Bytes of an [acknowledgement](Acknowledged).
+const ACKNOWLEDGED: usize = 20;
+
+/// Entries that need not be sent any more: all that begin from `first` to `last`, in the segment's
+/// own bytes, so that damage to others changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Acknowledged {
+    pub(super) first: u64,
+    pub(super) last: u64,
+}
+
+impl Acknowledged {
+    pub(super) fn append(self, marker: Marker, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&self.first.to_le_bytes());
+        out.extend_from_slice(&self.last.to_le_bytes());
+        let crc = checksum(&[&out[start..], &marker]);
+        out.extend_from_slice(&crc.to_le_bytes());
+    }
+
+    /// All that can be read of `file`: what can't acknowledges nothing.
+    pub(super) fn all(file: &[u8], marker: Marker) -> impl Iterator<Item = Self> + '_ {
+        file.chunks_exact(ACKNOWLEDGED)
+            .filter(move |cell| checksum(&[&cell[..16], &marker]) == u32_at(cell, 16))
+            .map(|cell| Self { first: u64_at(cell, 0), last: u64_at(cell, 8) })
+    }
+}
+
+fn find_all<'a>(bytes: &'a [u8], what: &'a [u8; 8]) -> impl Iterator<Item = usize> + 'a {
+    bytes.windows(8).enumerate().filter(move |(_, window)| *window == what).map(|(at, _)| at)
+}
+
+fn checksum(parts: &[&[u8]]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    parts.iter().for_each(|part| hasher.update(part));
+    hasher.finalize()
+}
+
+/// A length as it is written. What is longer can't be read back, and is found damaged.
+fn length(length: usize) -> [u8; 4] {
+    u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes[at..].first_chunk().map_or(0, |four| u32::from_le_bytes(*four))
+}
+
+fn usize_at(bytes: &[u8], at: usize) -> usize {
+    usize::try_from(u32_at(bytes, at)).unwrap_or(usize::MAX)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight))
+}
+
+fn marker_at(bytes: &[u8], at: usize) -> Marker {
+    bytes[at..].first_chunk().copied().unwrap_or_default()
+}

@@ -1,0 +1,408 @@
+//! A line: segments in the order they were written, of which only the last one grows.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::format::{Entry, Header};
+use super::segment::{self, Fate, Segment};
+
+/// When the next segment is begun. A batch for the collector is half of one.
+const FULL: u64 = 4 * 1024 * 1024;
+
+/// Segments in one directory.
+#[derive(Debug)]
+pub(super) struct Line {
+    directory: PathBuf,
+    /// What the names of its files begin with.
+    prefix: String,
+    /// The oldest first. The last one is being written while there is a `file`.
+    segments: VecDeque<Numbered>,
+    file: Option<Arc<File>>,
+    next: u64,
+    /// The segment that was read last.
+    read: Option<(u64, Bytes)>,
+    room: Vec<u8>,
+    /// Files that can't be read: they are told of once, and not tried before the next
+    /// [`tidy`](Self::tidy).
+    unreadable: BTreeSet<PathBuf>,
+    told: BTreeSet<PathBuf>,
+    /// Spans that were ready and can't be read any more, and were not asked for yet.
+    lost: u64,
+    /// What has to be said when no lock is held any more.
+    pub(super) notices: Vec<Notice>,
+}
+
+/// Something that can't be read.
+#[derive(Debug)]
+pub(super) struct Notice {
+    pub(super) path: PathBuf,
+    pub(super) what: Trouble,
+}
+
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// Some bytes of a segment, from here to there.
+    Damage(usize, usize),
+    /// The whole file, for now or for ever.
+    Unreadable(io::Error),
+    /// There is no such file any more.
+    Missing,
+}
+
+#[derive(Debug)]
+struct Numbered {
+    number: u64,
+    /// Whether this process wrote it, and knows its entries by their sequence.
+    is_own: bool,
+    segment: Segment,
+}
+
+/// Where an entry stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    number: u64,
+    slot: usize,
+}
+
+/// An entry that is being sent.
+#[derive(Clone, Debug)]
+pub(super) struct Taken {
+    pub(super) place: Place,
+    pub(super) resource: Bytes,
+    pub(super) entry: Entry,
+}
+
+impl Line {
+    /// A line in `directory`, which is made. Others may have files there if the names of all begin
+    /// differently.
+    pub(super) fn create(directory: PathBuf, prefix: String) -> io::Result<Self> {
+        segment::private_directory(&directory)?;
+        Ok(Self {
+            directory,
+            prefix,
+            segments: VecDeque::new(),
+            file: None,
+            next: 0,
+            read: None,
+            room: Vec::new(),
+            unreadable: BTreeSet::new(),
+            told: BTreeSet::new(),
+            lost: 0,
+            notices: Vec::new(),
+        })
+    }
+
+    /// Moves the segments of an abandoned line here. What can't be read stays where it is, and is
+    /// told of.
+    pub(super) fn adopt(&mut self, from: &Path) -> io::Result<()> {
+        let mut paths = files(from, segment::SEGMENT)?;
+        paths.sort();
+        for path in paths {
+            let notices = &mut self.notices;
+            let damaged = |from, to| {
+                notices.push(Notice { path: path.clone(), what: Trouble::Damage(from, to) });
+            };
+            let segment = match Segment::read(path.clone(), damaged) {
+                Ok(segment) => segment,
+                Err(error) => {
+                    if self.told.insert(path.clone()) {
+                        notices.push(Notice { path, what: Trouble::Unreadable(error) });
+                    }
+                    continue;
+                }
+            };
+            if segment.is_done() {
+                segment.delete();
+                continue;
+            }
+            let number = self.number();
+            let segment = segment.moved(self.path_of(number))?;
+            self.segments.push_back(Numbered { number, is_own: false, segment });
+        }
+        // By age, but for the one that is being written.
+        let active = self.active();
+        self.segments.make_contiguous().sort_by_key(|Numbered { number, segment, .. }| {
+            (Some(*number) == active, segment.header.created)
+        });
+        Ok(())
+    }
+
+    /// The number of the segment that is being written.
+    fn active(&self) -> Option<u64> {
+        self.file.as_ref()?;
+        self.segments.iter().rev().find(|known| known.is_own).map(|known| known.number)
+    }
+
+    /// Writes entries behind all others, in the segment that is being written or a new one. If that
+    /// fails, nothing is written.
+    pub(super) fn append(
+        &mut self,
+        entries: &[(Entry, Fate)],
+        resource: &Bytes,
+        note: &str,
+        now: u64,
+    ) -> io::Result<()> {
+        let goes_on = self.segments.back().is_some_and(|Numbered { segment, .. }| {
+            segment.length() < FULL
+                && segment.header.resource == *resource
+                && segment.header.note == note
+        });
+        if self.file.is_none() || !goes_on {
+            self.begin(resource, note, now)?;
+        }
+        let Self { segments, file, room, .. } = self;
+        let (Some(last), Some(file)) = (segments.back_mut(), file) else { return Ok(()) };
+        let result = last.segment.append(file, entries, room);
+        room.shrink_to(FULL as usize);
+        if result.is_err() {
+            self.file = None; // whatever is the matter with it, a new one is better
+            self.remove_done();
+        }
+        result
+    }
+
+    /// Begins another segment. The one before is made durable.
+    fn begin(&mut self, resource: &Bytes, note: &str, now: u64) -> io::Result<()> {
+        if let Some(file) = &self.file {
+            file.sync_data()?;
+        }
+        let number = self.number();
+        let header = Header {
+            resource: resource.clone(),
+            note: note.to_owned(),
+            created: now,
+            marker: super::random().to_le_bytes(),
+        };
+        let (segment, file) = Segment::create(self.path_of(number), header)?;
+        if let Err(error) = segment::sync_directory(&self.directory) {
+            segment.delete();
+            return Err(error);
+        }
+        self.file = Some(Arc::new(file));
+        self.remove_done();
+        self.segments.push_back(Numbered { number, is_own: true, segment });
+        Ok(())
+    }
+
+    /// The file that is being written, to be made durable.
+    pub(super) fn file(&self) -> Option<Arc<File>> {
+        self.file.clone()
+    }
+
+    /// Takes entries that are ready, the oldest first, of `most` bytes together, or one that has
+    /// more.
+    pub(super) fn take(&mut self, most: usize, taken: &mut Vec<Taken>) {
+        let mut bytes: usize = taken.iter().map(|taken| taken.entry.size()).sum();
+        for at in 0..self.segments.len() {
+            if !self.can_be_read(&self.segments[at]) {
+                continue;
+            }
+            let Some(contents) = self.contents(at) else { continue };
+            let Numbered { number, segment, .. } = &mut self.segments[at];
+            let slots: Vec<usize> = segment.ready_slots().collect();
+            for slot in slots {
+                let Some(entry) = segment.entry(slot, &contents) else {
+                    let (from, to) = segment.bounds(slot);
+                    let path = segment.path().to_owned();
+                    self.notices.push(Notice { path, what: Trouble::Damage(from, to) });
+                    self.lost += segment.give_up(slot);
+                    continue;
+                };
+                if bytes + entry.size() > most && !taken.is_empty() {
+                    return;
+                }
+                bytes += entry.size();
+                segment.set(slot, Fate::Sent);
+                let (place, resource) = (Place { number: *number, slot }, &segment.header.resource);
+                taken.push(Taken { place, resource: resource.clone(), entry });
+            }
+        }
+    }
+
+    /// What stands in a segment's file.
+    fn contents(&mut self, at: usize) -> Option<Bytes> {
+        let Numbered { number, segment, .. } = &self.segments[at];
+        if let Some((read, bytes)) = &self.read
+            && read == number
+            && bytes.len() as u64 >= segment.length()
+        {
+            return Some(bytes.clone());
+        }
+        self.read = None; // two are never in memory
+        match std::fs::read(segment.path()) {
+            Ok(bytes) => {
+                let bytes = Bytes::from(bytes);
+                self.read = Some((*number, bytes.clone()));
+                Some(bytes)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.miss(at);
+                None
+            }
+            Err(error) => {
+                let path = segment.path().to_owned();
+                self.unreadable.insert(path.clone());
+                if self.told.insert(path.clone()) {
+                    self.notices.push(Notice { path, what: Trouble::Unreadable(error) });
+                }
+                None
+            }
+        }
+    }
+
+    /// Someone has deleted a segment's file.
+    fn miss(&mut self, at: usize) {
+        if self.active() == Some(self.segments[at].number) {
+            self.file = None; // what is written there can't be found again
+        }
+        let segment = &mut self.segments[at].segment;
+        let ready: Vec<_> = segment.ready_slots().collect();
+        self.lost += ready.into_iter().map(|slot| segment.give_up(slot)).sum::<u64>();
+        let path = segment.path().to_owned();
+        if self.told.insert(path.clone()) {
+            self.notices.push(Notice { path, what: Trouble::Missing });
+        }
+    }
+
+    fn can_be_read(&self, known: &Numbered) -> bool {
+        known.segment.ready() > 0 && !self.unreadable.contains(known.segment.path())
+    }
+
+    /// Spans that were lost to damage since this was last asked.
+    pub(super) fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// The last entries could not be made durable, and are not here: nothing that this file says
+    /// from then on can be believed.
+    pub(super) fn distrust(&mut self, entries: usize) {
+        let active = self.active();
+        let known = self.segments.iter_mut().find(|known| Some(known.number) == active);
+        if let Some(Numbered { segment, .. }) = known {
+            segment.forget_last(entries);
+        }
+        self.file = None;
+        self.remove_done();
+    }
+
+    /// Says what became of entries that were taken.
+    pub(super) fn settle(&mut self, mut places: Vec<Place>, fate: Fate) {
+        places.sort_unstable();
+        let active = self.active();
+        for places in places.chunk_by(|one, next| one.number == next.number) {
+            let Some(Place { number, .. }) = places.first() else { continue };
+            let known = self.segments.iter_mut().find(|known| known.number == *number);
+            let Some(Numbered { segment, .. }) = known else { continue };
+            let slots: Vec<_> = places.iter().map(|place| place.slot).collect();
+            slots.iter().for_each(|slot| segment.set(*slot, fate));
+            let is_deleted = segment.is_done() && active != Some(*number);
+            if fate == Fate::Gone && !is_deleted {
+                let _ = segment.acknowledge(&slots); // at worst it is sent again
+            }
+        }
+        self.remove_done();
+    }
+
+    /// Says what is to become of entries of this process, by their sequences.
+    pub(super) fn settle_sequences(&mut self, sequences: &[u64], fate: Fate) {
+        let own = || self.segments.iter().rev().filter(|known| known.is_own);
+        let place_of = |sequence: &u64| {
+            own().find_map(|Numbered { number, segment, .. }| {
+                Some(Place { number: *number, slot: segment.slot_of(*sequence)? })
+            })
+        };
+        let places: Vec<_> = sequences.iter().filter_map(place_of).collect();
+        if !places.is_empty() {
+            self.settle(places, fate);
+        }
+    }
+
+    /// Deletes the oldest segment, but never the one that is being written. Returns how many spans
+    /// are lost by that.
+    pub(super) fn drop_oldest(&mut self) -> Option<u64> {
+        if self.segments.len() <= usize::from(self.file.is_some()) {
+            return None;
+        }
+        let Numbered { segment, .. } = self.segments.pop_front()?;
+        let spans = segment.spans();
+        segment.delete();
+        Some(spans)
+    }
+
+    /// The segment that is being written is written no more, if no one waits for any of it: what has
+    /// arrived need not lie around.
+    pub(super) fn tidy(&mut self) {
+        if self.segments.back().is_some_and(|last| last.segment.is_done()) {
+            self.file = None;
+            self.remove_done();
+        }
+        self.unreadable.clear();
+        if !self.has_ready() {
+            self.read = None;
+        }
+    }
+
+    fn remove_done(&mut self) {
+        let active = self.active();
+        let is_done = |known: &Numbered| known.segment.is_done() && Some(known.number) != active;
+        while let Some(at) = self.segments.iter().position(is_done) {
+            if let Some(Numbered { segment, .. }) = self.segments.remove(at) {
+                segment.delete();
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn finish(&mut self) {
+        self.file = None;
+    }
+
+    /// Forgets segments whose files someone has deleted.
+    pub(super) fn forget_missing(&mut self) {
+        let active = self.active();
+        self.segments.retain(|known| Some(known.number) == active || known.segment.path().exists());
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|known| known.segment.length()).sum()
+    }
+
+    pub(super) fn spans(&self) -> u64 {
+        self.segments.iter().map(|known| known.segment.spans()).sum()
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        self.segments.iter().any(|known| self.can_be_read(known))
+    }
+
+    /// When the oldest segment with spans in it was begun, and when its last entry was written.
+    pub(super) fn oldest(&self) -> Option<(u64, u64)> {
+        let with_spans = self.segments.iter().find(|known| known.segment.spans() > 0)?;
+        Some((with_spans.segment.header.created, with_spans.segment.newest()))
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn path_of(&self, number: u64) -> PathBuf {
+        self.directory.join(format!("{}{number:010}.{}", self.prefix, segment::SEGMENT))
+    }
+}
+
+/// The files in `directory` that end so.
+pub(super) fn files(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    Ok(paths.filter(|path| path.extension().is_some_and(|it| it == extension)).collect())
+}

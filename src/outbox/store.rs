@@ -1,0 +1,245 @@
+//! What is on disk: three lines, and the limits that hold for all of them.
+//!
+//! Nothing here waits for a disk to make something durable: what is to be synced is given back, and
+//! synced when nothing is locked.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::directory::{self, Directory};
+use super::format::Entry;
+use super::line::{self, Line, Notice, Taken};
+use super::options::OutboxOptions;
+use super::segment::Fate;
+use crate::shipment::Shipment;
+
+/// Where a shipment was taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    Feedback(line::Place),
+    Spans(line::Place),
+    /// It could not be written yet.
+    Journal(u64),
+}
+
+#[derive(Debug)]
+pub(super) struct Store {
+    max_bytes: u64,
+    max_age: Duration,
+    max_feedback_age: Duration,
+    /// Of the spans of this process.
+    resource: Bytes,
+    pub(super) directory: Directory,
+    pub(super) feedback: Line,
+    pub(super) spans: Line,
+    rejected: Line,
+    /// Spans that were dropped and not told of yet, and how many of them carried feedback.
+    lost: (u64, u64),
+}
+
+impl Store {
+    pub(super) fn open(options: &OutboxOptions, resource: Bytes) -> io::Result<Self> {
+        let directory = Directory::create(&options.path)?;
+        let own = directory.path();
+        let prefix = format!("{}-", directory.name());
+        Ok(Self {
+            max_bytes: options.max_bytes,
+            max_age: options.max_age,
+            max_feedback_age: options.max_feedback_age,
+            resource,
+            feedback: Line::create(own.join(directory::FEEDBACK), String::new())?,
+            spans: Line::create(own.join(directory::SPANS), String::new())?,
+            rejected: Line::create(directory.rejected(), prefix)?,
+            directory,
+            lost: (0, 0),
+        })
+    }
+
+    /// Appends shipments without feedback. Returns the file to be synced.
+    pub(super) fn spill(
+        &mut self,
+        shipments: &[Shipment],
+        now: u64,
+    ) -> io::Result<Option<Arc<File>>> {
+        let needed = shipments.iter().map(|shipment| shipment.encoded.len() as u64).sum();
+        self.make_room(needed, now);
+        if self.bytes() + needed > self.max_bytes {
+            return Err(io::Error::other("the outbox is full"));
+        }
+        append(&mut self.spans, shipments, Fate::Ready, "", now)?;
+        Ok(self.spans.file())
+    }
+
+    /// Appends shipments that the collector has refused, with its reason. Returns the file to be
+    /// synced.
+    pub(super) fn reject(
+        &mut self,
+        shipments: &[Shipment],
+        reason: &str,
+        now: u64,
+    ) -> io::Result<Option<Arc<File>>> {
+        append(&mut self.rejected, shipments, Fate::Held, reason, now)?;
+        Ok(self.rejected.file())
+    }
+
+    /// Appends entries of the journal, after what has become of earlier ones is noted, which is so
+    /// also where nothing can be written. Returns the file to be synced.
+    pub(super) fn write(
+        &mut self,
+        entries: &[(Entry, Fate)],
+        released: &[u64],
+        left: &[u64],
+        now: u64,
+    ) -> io::Result<Option<Arc<File>>> {
+        self.feedback.settle_sequences(released, Fate::Gone);
+        self.feedback.settle_sequences(left, Fate::Ready);
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        self.make_room(entries.iter().map(|(entry, _)| entry.size() as u64).sum(), now);
+        self.feedback.append(entries, &self.resource, "", now)?;
+        Ok(self.feedback.file())
+    }
+
+    /// The last entries with feedback, or those without, could not be synced.
+    pub(super) fn distrust_feedback(&mut self, entries: usize) {
+        self.feedback.distrust(entries);
+    }
+
+    pub(super) fn distrust_spans(&mut self, entries: usize) {
+        self.spans.distrust(entries);
+    }
+
+    /// Takes what is ready to be sent, feedback first: up to `most` bytes, or one shipment that has
+    /// more.
+    pub(super) fn take(&mut self, most: usize, now: u64) -> Vec<(Place, Shipment)> {
+        self.make_room(0, now);
+        let mut taken = Vec::new();
+        self.feedback.take(most, &mut taken);
+        let feedback = taken.len();
+        self.spans.take(most, &mut taken);
+        let place_of = |at, place| match at < feedback {
+            true => Place::Feedback(place),
+            false => Place::Spans(place),
+        };
+        let taken = taken.into_iter().enumerate();
+        taken
+            .map(|(at, Taken { place, resource, entry })| {
+                (place_of(at, place), entry.into_shipment(resource, at < feedback))
+            })
+            .collect()
+    }
+
+    /// Says what became of entries that were taken.
+    pub(super) fn settle(
+        &mut self,
+        feedback: Vec<line::Place>,
+        spans: Vec<line::Place>,
+        fate: Fate,
+    ) {
+        self.feedback.settle(feedback, fate);
+        self.spans.settle(spans, fate);
+    }
+
+    /// Deletes what is too old, and for want of room the oldest spans without feedback.
+    pub(super) fn make_room(&mut self, needed: u64, now: u64) {
+        while is_older(&self.spans, self.max_age, now) {
+            let Some(spans) = self.spans.drop_oldest() else { break };
+            self.lost.0 += spans;
+        }
+        while is_older(&self.feedback, self.max_feedback_age, now) {
+            let Some(spans) = self.feedback.drop_oldest() else { break };
+            self.lost.0 += spans;
+            self.lost.1 += spans;
+        }
+        while self.bytes() + needed > self.max_bytes {
+            let Some(spans) = self.spans.drop_oldest() else { break };
+            self.lost.0 += spans;
+        }
+    }
+
+    /// Adopts what others have left, and deletes what no one waits for.
+    pub(super) fn go_round(&mut self) -> io::Result<()> {
+        self.feedback.tidy();
+        self.spans.tidy();
+        let mut result = self.directory.trim_rejected(self.max_bytes / 4, self.max_feedback_age);
+        self.rejected.forget_missing();
+        for abandoned in self.directory.abandoned()? {
+            let feedback = self.feedback.adopt(&abandoned.path.join(directory::FEEDBACK));
+            let spans = self.spans.adopt(&abandoned.path.join(directory::SPANS));
+            match feedback.and(spans) {
+                Ok(()) => abandoned.remove(),
+                // It must not keep the others from being adopted.
+                Err(error) => result = Err(error),
+            }
+        }
+        result
+    }
+
+    /// Leaves what is here to others.
+    pub(super) fn leave(&mut self) {
+        self.feedback.tidy();
+        self.spans.tidy();
+        self.directory.leave();
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.feedback.bytes() + self.spans.bytes() + self.rejected.bytes()
+    }
+
+    pub(super) fn feedback_bytes(&self) -> u64 {
+        self.feedback.bytes()
+    }
+
+    pub(super) fn spans(&self) -> u64 {
+        self.feedback.spans() + self.spans.spans()
+    }
+
+    /// When the oldest spans that wait were written.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let oldest = [&self.feedback, &self.spans].into_iter().filter_map(Line::oldest);
+        oldest.map(|(created, _)| created).min()
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        self.feedback.has_ready() || self.spans.has_ready()
+    }
+
+    /// Spans that were lost since this was last asked, and how many of them carried feedback.
+    pub(super) fn take_lost(&mut self) -> (u64, u64) {
+        let feedback = self.feedback.take_lost();
+        let (spans, with_feedback) = std::mem::take(&mut self.lost);
+        (spans + feedback + self.spans.take_lost(), with_feedback + feedback)
+    }
+
+    /// What has to be said when nothing is locked.
+    pub(super) fn notices(&mut self) -> Vec<Notice> {
+        let lines = [&mut self.feedback, &mut self.spans, &mut self.rejected];
+        lines.into_iter().flat_map(|line| line.notices.drain(..)).collect()
+    }
+}
+
+fn append(
+    line: &mut Line,
+    shipments: &[Shipment],
+    fate: Fate,
+    note: &str,
+    now: u64,
+) -> io::Result<()> {
+    for of_one in shipments.chunk_by(|one, next| one.resource == next.resource) {
+        let Some(Shipment { resource, .. }) = of_one.first() else { continue };
+        let entries = of_one.iter().map(|shipment| (Entry::of_shipment(shipment, now), fate));
+        line.append(&entries.collect::<Vec<_>>(), resource, note, now)?;
+    }
+    Ok(())
+}
+
+/// Whether all that the oldest segment of a line holds is older than `age`.
+fn is_older(line: &Line, age: Duration, now: u64) -> bool {
+    let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+    line.oldest().is_some_and(|(_, newest)| now.saturating_sub(newest) > age)
+}

@@ -1,0 +1,660 @@
+use std::path::PathBuf;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::format::{Acknowledged, Found, Header, HeaderError, entries};
+use super::line::{Line, Taken};
+use super::segment::Segment;
+use super::*;
+
+/// A directory that is gone with the test.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("tracing-feedback-unit-{:016x}", random())))
+    }
+}
+
+impl std::ops::Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn header() -> Header {
+    let (resource, note) = (Bytes::from_static(b"resource"), "note".to_owned());
+    Header { resource, note, created: 7, marker: *b"\x01marker\xff" }
+}
+
+fn some(sequence: u64, text: &str) -> Entry {
+    let (scope, encoded) = (Bytes::from_static(b"scope"), Bytes::copy_from_slice(text.as_bytes()));
+    Entry { sequence, time: 1_000 + sequence, spans: 1, scope, encoded }
+}
+
+fn segment_of(entries: &[Entry]) -> Vec<u8> {
+    let header = header();
+    let mut bytes = header.encode();
+    entries.iter().for_each(|entry| entry.append(header.marker, &mut bytes));
+    bytes
+}
+
+/// What can still be read of a segment.
+fn read(bytes: &[u8]) -> Vec<Entry> {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let Ok((header, start)) = Header::decode(&bytes) else { return Vec::new() };
+    let found = entries(&bytes, start, header.marker);
+    found
+        .filter_map(|found| match found {
+            Found::Entry(_, entry) => Some(entry),
+            Found::Damage(..) => None,
+        })
+        .collect()
+}
+
+#[test]
+fn either_copy_of_a_header_will_do() {
+    let (header, entry) = (header(), some(3, "spans"));
+    let whole = segment_of(std::slice::from_ref(&entry));
+    let length = header.encode().len() / 2;
+    for damaged in [0, 9, 20, length - 1, length, length + 9, 2 * length - 1] {
+        let mut bytes = whole.clone();
+        bytes[damaged] ^= 0x40;
+        let bytes = Bytes::from(bytes);
+        let (read, start) = Header::decode(&bytes).unwrap();
+        assert_eq!((read, start), (header.clone(), 2 * length), "{damaged}");
+        let found: Vec<_> = entries(&bytes, start, header.marker).collect();
+        assert_eq!(found, [Found::Entry(start, entry.clone())]);
+    }
+    let mut bytes = whole;
+    (bytes[9], bytes[length + 9]) = (9, 9);
+    assert_eq!(Header::decode(&Bytes::from(bytes)), Err(HeaderError::Damaged));
+}
+
+#[test]
+fn a_segment_of_another_version_is_left_alone() {
+    // As a later version would write it, its checksums included.
+    let mut later = header().encode();
+    later.truncate(later.len() / 2);
+    later[8] = 2;
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&later[..36]);
+    crc.update(&later[40..]);
+    later[36..40].copy_from_slice(&crc.finalize().to_le_bytes());
+    assert_eq!(Header::decode(&Bytes::from(later)), Err(HeaderError::Version(2)));
+}
+
+#[test]
+fn an_acknowledgement_that_was_cut_off_or_damaged_acknowledges_nothing() {
+    let (marker, mut file) = (header().marker, Vec::new());
+    let cells = [(10, 20), (30, 30), (40, 50)].map(|(first, last)| Acknowledged { first, last });
+    cells.iter().for_each(|cell| cell.append(marker, &mut file));
+    assert_eq!(Acknowledged::all(&file, marker).collect::<Vec<_>>(), cells);
+    file[25] ^= 1;
+    file.truncate(file.len() - 1);
+    assert_eq!(Acknowledged::all(&file, marker).collect::<Vec<_>>(), [cells[0]]);
+    assert_eq!(Acknowledged::all(&file, *b"another!").count(), 0);
+}
+
+proptest! {
+    #[test]
+    fn damage_costs_the_entries_it_touches_and_no_others(
+        texts in vec("[a-z]{0,40}", 1..8),
+        damaged in vec((any::<prop::sample::Index>(), 1_u8..), 0..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let known: Vec<_> = (0..).zip(&texts).map(|(at, text)| some(at, text)).collect();
+        let whole = segment_of(&known);
+        let start = header().encode().len();
+        let mut bytes = whole.clone();
+        for (at, bits) in &damaged {
+            bytes[start + at.index(whole.len() - start)] ^= bits;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(start + cut.index(whole.len() - start));
+        }
+        let mut from = start;
+        let untouched = known.iter().filter(|entry| {
+            let to = from + entry.size();
+            let range = std::mem::replace(&mut from, to)..to;
+            bytes.get(range.clone()) == Some(&whole[range])
+        });
+        let untouched: Vec<_> = untouched.cloned().collect();
+        prop_assert_eq!(read(&bytes), untouched);
+    }
+
+    #[test]
+    fn whatever_lies_in_a_file_can_be_read_without_harm(bytes in vec(any::<u8>(), 0..300)) {
+        read(&bytes);
+        let mut with_header = header().encode();
+        with_header.extend_from_slice(&header().marker);
+        with_header.extend_from_slice(&bytes);
+        prop_assert_eq!(read(&with_header).len(), 0);
+        let _ = Acknowledged::all(&bytes, header().marker).count();
+    }
+}
+
+#[test]
+fn what_looks_like_an_entry_inside_of_one_is_not_taken_for_one() {
+    // Someone's comment holds a whole segment, but can't know the marker of the one it is put in.
+    let forged = segment_of(&[some(9, "forged")]);
+    let mut other = header();
+    other.marker = *b"unknown!";
+    let mut bytes = other.encode();
+    let start = bytes.len();
+    let encoded = Bytes::from(forged);
+    Entry { encoded, ..some(1, "") }.append(other.marker, &mut bytes);
+    some(2, "behind").append(other.marker, &mut bytes);
+    bytes[start + 20] ^= 1; // its own entry is damaged
+    assert_eq!(read(&bytes), [some(2, "behind")]);
+}
+
+fn line(place: &Place) -> Line {
+    Line::create(place.0.join("line"), String::new()).unwrap()
+}
+
+const RESOURCE: Bytes = Bytes::from_static(b"resource");
+
+fn ready(entries: impl IntoIterator<Item = Entry>) -> Vec<(Entry, Fate)> {
+    entries.into_iter().map(|entry| (entry, Fate::Ready)).collect()
+}
+
+fn take(line: &mut Line, most: usize) -> (Vec<line::Place>, Vec<String>) {
+    let mut taken = Vec::new();
+    line.take(most, &mut taken);
+    let text = |taken: &Taken| String::from_utf8(taken.entry.encoded.to_vec()).unwrap();
+    (taken.iter().map(|taken| taken.place).collect(), taken.iter().map(text).collect())
+}
+
+#[test]
+fn entries_come_out_in_the_order_they_went_in_until_they_are_acknowledged() {
+    let place = Place::new();
+    let mut line = line(&place);
+    let texts: Vec<_> = (0..10).map(|at| format!("text {at}")).collect();
+    for (at, text) in (0..).zip(&texts) {
+        line.append(&ready([some(at, text)]), &RESOURCE, "", 5).unwrap();
+    }
+    let size = some(0, "text 0").size();
+    let (first, got) = take(&mut line, 3 * size);
+    assert_eq!(got, texts[..3]);
+    let (second, got) = take(&mut line, 3 * size);
+    assert_eq!(got, texts[3..6]);
+    line.settle(second, Fate::Ready); // could not be sent
+    line.settle(first, Fate::Gone);
+    let (rest, got) = take(&mut line, usize::MAX);
+    assert_eq!(got, texts[3..]);
+    assert_eq!(line.spans(), 7);
+    line.settle(rest, Fate::Gone);
+    assert_eq!((line.spans(), line.has_ready()), (0, false));
+    line.tidy();
+    assert_eq!(line.bytes(), 0);
+    assert_eq!(std::fs::read_dir(place.0.join("line")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_entry_that_is_too_large_for_a_batch_makes_one_of_its_own() {
+    let place = Place::new();
+    let mut line = line(&place);
+    line.append(&ready([some(0, "small"), some(1, "large")]), &RESOURCE, "", 5).unwrap();
+    assert_eq!(take(&mut line, 1).1, ["small"]);
+    assert_eq!(take(&mut line, 1).1, ["large"]);
+    assert_eq!(take(&mut line, 1).1, [""; 0]);
+}
+
+#[test]
+fn what_was_acknowledged_is_not_sent_by_whoever_adopts_the_line() {
+    let place = Place::new();
+    let path = place.0.join("line");
+    {
+        let mut line = line(&place);
+        let entries = (0..6).map(|at| some(at, &at.to_string()));
+        line.append(&ready(entries), &RESOURCE, "", 5).unwrap();
+        let (places, _) = take(&mut line, usize::MAX);
+        line.settle(vec![places[0], places[1], places[4]], Fate::Gone);
+    }
+    let mut heir = Line::create(place.0.join("heir"), String::new()).unwrap();
+    heir.append(&ready([some(0, "own")]), &RESOURCE, "", 9).unwrap();
+    heir.adopt(&path).unwrap();
+    assert_eq!(take(&mut heir, usize::MAX).1, ["2", "3", "5", "own"]); // the oldest first
+    assert_eq!(std::fs::read_dir(path).unwrap().count(), 0);
+    // What it writes from then on goes behind its own.
+    heir.append(&ready([some(1, "more")]), &RESOURCE, "", 9).unwrap();
+    assert_eq!(take(&mut heir, usize::MAX).1, ["more"]);
+    assert_eq!(heir.notices.len(), 0);
+}
+
+#[test]
+fn an_own_entry_is_known_by_its_sequence_and_one_of_another_process_is_not() {
+    let place = Place::new();
+    {
+        let mut line = line(&place);
+        line.append(&[(some(0, "of another"), Fate::Held)], &RESOURCE, "", 5).unwrap();
+    }
+    let mut heir = Line::create(place.0.join("heir"), String::new()).unwrap();
+    let held = [(some(0, "own"), Fate::Held), (some(1, "left"), Fate::Held)];
+    heir.append(&held, &RESOURCE, "", 9).unwrap();
+    heir.adopt(&place.0.join("line")).unwrap();
+    assert_eq!(take(&mut heir, usize::MAX).1, ["of another"]); // no one holds it any more
+    heir.settle_sequences(&[0], Fate::Gone);
+    heir.settle_sequences(&[1], Fate::Ready);
+    assert_eq!(take(&mut heir, usize::MAX).1, ["left"]);
+}
+
+#[test]
+fn a_damaged_segment_is_named_with_the_offset() {
+    let place = Place::new();
+    {
+        let entries = ["first", "second", "third"].map(|text| some(0, text));
+        line(&place).append(&ready(entries), &RESOURCE, "", 5).unwrap();
+    }
+    let path = place.0.join("line/0000000001.segment");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let second = bytes.windows(6).position(|window| window == b"second").unwrap();
+    bytes[second] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::write(place.0.join("line/0000000002.segment"), "no segment").unwrap();
+
+    let mut heir = Line::create(place.0.join("heir"), String::new()).unwrap();
+    heir.adopt(&place.0.join("line")).unwrap();
+    assert_eq!(take(&mut heir, usize::MAX).1, ["first", "third"]);
+    let [Notice { path: damaged, what: Trouble::Damage(from, to) }, other] = &heir.notices[..]
+    else {
+        panic!("{:?}", heir.notices)
+    };
+    let size = some(0, "second").size();
+    assert_eq!((damaged, *from + size - 6, *to - *from), (&path, second, size));
+    assert!(matches!(other.what, Trouble::Unreadable(_)));
+    assert!(other.path.exists()); // it stays for whoever can make something of it
+}
+
+#[test]
+fn an_entry_damaged_while_it_waits_is_passed_over() {
+    let place = Place::new();
+    let mut line = line(&place);
+    let entries = ["first", "second", "third"].map(|text| some(0, text));
+    line.append(&ready(entries), &RESOURCE, "", 5).unwrap();
+    let path = place.0.join("line/0000000001.segment");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let second = bytes.windows(6).position(|window| window == b"second").unwrap();
+    bytes[second] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(take(&mut line, usize::MAX).1, ["first", "third"]);
+    assert!(matches!(line.notices[..], [Notice { what: Trouble::Damage(..), .. }]));
+    assert_eq!(take(&mut line, usize::MAX).1, [""; 0]);
+}
+
+#[test]
+fn a_line_goes_on_in_another_segment_when_one_is_full() {
+    let place = Place::new();
+    let mut line = line(&place);
+    let megabyte = "x".repeat(1024 * 1024);
+    for at in 0..9 {
+        line.append(&ready([some(at, &megabyte)]), &RESOURCE, "", 5).unwrap();
+    }
+    let segments = || std::fs::read_dir(place.0.join("line")).unwrap().count();
+    assert_eq!(segments(), 3);
+    let size = some(0, &megabyte).size();
+    let (places, _) = take(&mut line, 4 * size);
+    line.settle(places, Fate::Gone);
+    let (places, _) = take(&mut line, size);
+    assert_eq!(places.len(), 1);
+    line.settle(places, Fate::Gone);
+    assert_eq!(segments(), 2 + 1); // two, and what was acknowledged of one of them
+    assert_eq!(line.drop_oldest(), Some(3)); // of four
+    assert_eq!(line.drop_oldest(), None); // never the one that is written
+}
+
+#[test]
+fn entries_that_could_not_be_written_are_not_there() {
+    let place = Place::new();
+    let mut line = line(&place);
+    line.append(&ready([some(0, "first")]), &RESOURCE, "", 5).unwrap();
+    let path = place.0.join("line/0000000001.segment");
+    let length = path.metadata().unwrap().len();
+    // A file that can't be written any more.
+    let mut segment = Segment::read(path.clone(), |_, _| panic!("damage")).unwrap();
+    let unwritable = std::fs::File::open(&path).unwrap();
+    let failed = segment.append(&unwritable, &ready([some(1, "second")]), &mut Vec::new());
+    assert!(failed.is_err());
+    assert_eq!((segment.spans(), path.metadata().unwrap().len()), (1, length));
+}
+
+fn outbox(place: &Place, told: impl FnOnce(OutboxOptions) -> OutboxOptions) -> Arc<Outbox> {
+    let options = told(OutboxOptions::new(&place.0).with_policy(OutboxPolicy::WriteAhead));
+    Outbox::open(options, b"resource".to_vec(), b"scope".to_vec()).unwrap()
+}
+
+fn plain(text: &str) -> Shipment {
+    Shipment {
+        resource: RESOURCE,
+        scope: Bytes::from_static(b"scope"),
+        encoded: Bytes::copy_from_slice(text.as_bytes()),
+        spans: 10,
+        feedback: 0,
+    }
+}
+
+fn judged(text: &str) -> Shipment {
+    Shipment { spans: 1, feedback: 1, ..plain(text) }
+}
+
+fn texts(taken: &[(super::Place, Shipment)]) -> Vec<&str> {
+    taken.iter().map(|(_, it)| std::str::from_utf8(&it.encoded).unwrap()).collect()
+}
+
+#[test]
+fn an_entry_is_sent_only_when_its_receipt_is_dropped() {
+    let place = Place::new();
+    let outbox = outbox(&place, |options| options);
+    let held = ["arrives", "is lost", "is on its way"].map(|text| {
+        let mut receipts = Receipts::default();
+        receipts.push(outbox.hold(text.as_bytes().to_vec(), true, 1).unwrap());
+        receipts
+    });
+    outbox.sync_soon().unwrap();
+    assert_eq!((outbox.reading().spans, outbox.take(usize::MAX).len()), (3, 0));
+    let [arrives, is_lost, _on_its_way] = held;
+    arrives.release();
+    drop(is_lost);
+    // What was settled is seen by the thread that writes, with what comes next.
+    outbox.spill_feedback(&judged("spilled")).unwrap();
+    outbox.sync_soon().unwrap();
+    let taken = outbox.take(usize::MAX);
+    assert_eq!(texts(&taken), ["is lost", "spilled"]);
+    assert_eq!(outbox.reading().spans, 3);
+    outbox.close();
+}
+
+#[test]
+fn feedback_comes_first_and_everything_is_gone_when_it_was_taken() {
+    let place = Place::new();
+    let outbox = outbox(&place, |options| options);
+    outbox.spill(&[plain("spans"), plain("more")]).unwrap();
+    outbox.spill_feedback(&judged("feedback")).unwrap();
+    outbox.sync_soon().unwrap();
+    assert!(outbox.has_ready());
+    let taken = outbox.take(usize::MAX);
+    assert_eq!(texts(&taken), ["feedback", "spans", "more"]);
+    assert_eq!(taken.iter().map(|(_, it)| it.feedback).collect::<Vec<_>>(), [1, 0, 0]);
+    let places: Vec<_> = taken.iter().map(|(place, _)| *place).collect();
+    outbox.put_back(&places[1..]);
+    outbox.acknowledge(&places[..1], 1);
+    assert_eq!(texts(&outbox.take(usize::MAX)), ["spans", "more"]);
+    outbox.acknowledge(&places[1..], 20);
+    let Reading { spans, replayed, .. } = outbox.reading();
+    assert_eq!((spans, replayed), (0, 21));
+    outbox.close();
+    let left: Vec<_> = std::fs::read_dir(&place.0).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1); // the directory for what is rejected
+}
+
+#[test]
+fn spans_make_room_the_oldest_first_and_feedback_is_refused_rather_than_dropped() {
+    let place = Place::new();
+    const MEGABYTE: usize = 1024 * 1024;
+    let outbox = outbox(&place, |options| options.with_max_bytes(16 * MEGABYTE as u64));
+    let large = |letter: &str| letter.repeat(5 * MEGABYTE);
+    for letter in ["a", "b", "c"] {
+        outbox.spill(&[plain(&large(letter))]).unwrap();
+    }
+    assert_eq!(outbox.lost(), (0, 0));
+    outbox.spill(&[plain(&large("d"))]).unwrap();
+    assert_eq!(outbox.lost(), (10, 0)); // the spans of "a"
+    for _ in 0..2 {
+        outbox.spill_feedback(&judged(&large("f"))).unwrap();
+        outbox.sync_soon().unwrap();
+    }
+    assert_eq!(outbox.lost(), (20, 0));
+    for _ in 0..2 {
+        outbox.spill_feedback(&judged(&large("g"))).unwrap();
+        outbox.sync_soon().unwrap();
+    }
+    // It is full of feedback by now, and none of it is dropped.
+    assert_eq!(outbox.spill_feedback(&judged("h")), Err(Refused::Full));
+    assert!(outbox.spill(&[plain(&large("e"))]).is_err());
+    let taken = outbox.take(usize::MAX);
+    assert_eq!(taken.iter().filter(|(_, it)| it.feedback > 0).count(), 4);
+    outbox.close();
+}
+
+#[test]
+fn what_is_too_old_is_dropped_and_counted() {
+    let place = Place::new();
+    let outbox = outbox(&place, |options| {
+        let second = Duration::from_secs(1);
+        options.with_max_age(second).with_max_feedback_age(10 * second)
+    });
+    outbox.spill(&[plain("spans")]).unwrap();
+    outbox.spill_feedback(&judged("feedback")).unwrap();
+    outbox.sync_soon().unwrap();
+    let later = |seconds: i64| {
+        let now = clock::now().saturating_add_signed(seconds * 1_000_000_000);
+        outbox.with_store(|store| {
+            // Of a process before: what is still being written is never dropped.
+            store.spans.finish();
+            store.feedback.finish();
+            store.make_room(0, now);
+        });
+        outbox.lost()
+    };
+    assert_eq!(later(-3600), (0, 0)); // the clock was set back: nothing is older than it is
+    assert_eq!(later(0), (0, 0));
+    assert_eq!(later(2), (10, 0));
+    assert_eq!(later(9), (0, 0));
+    assert_eq!(later(11), (1, 1));
+    assert_eq!(outbox.reading().spans, 0);
+    outbox.close();
+}
+
+#[test]
+fn what_the_disk_can_not_take_waits_in_memory_and_is_sent_from_there() {
+    let place = Place::new();
+    let outbox = outbox(&place, |options| options);
+    // No one can write where there is no directory.
+    let lines = outbox.with_store(|store| store.directory.path());
+    std::fs::remove_dir_all(&lines).unwrap();
+    let mut receipts = Receipts::default();
+    receipts.push(outbox.hold(b"held".to_vec(), true, 1).unwrap());
+    outbox.spill_feedback(&judged("spilled")).unwrap();
+    assert!(outbox.sync_soon().is_err());
+    assert!(outbox.has_ready());
+    let taken = outbox.take(usize::MAX);
+    assert_eq!(texts(&taken), ["spilled"]);
+    outbox.put_back(&taken.iter().map(|(place, _)| *place).collect::<Vec<_>>());
+    drop(receipts);
+    let taken = outbox.take(usize::MAX);
+    assert_eq!(texts(&taken), ["held", "spilled"]);
+    outbox.acknowledge(&taken.iter().map(|(place, _)| *place).collect::<Vec<_>>(), 2);
+    outbox.sync_soon().unwrap(); // there is nothing left to write
+    outbox.close();
+}
+
+#[test]
+fn what_can_be_neither_written_nor_sent_is_counted_in_the_end() {
+    let place = Place::new();
+    let outbox = outbox(&place, |options| options);
+    let lines = outbox.with_store(|store| store.directory.path());
+    std::fs::remove_dir_all(&lines).unwrap();
+    outbox.spill_feedback(&judged("spilled")).unwrap();
+    let mut receipts = Receipts::default();
+    receipts.push(outbox.hold(b"held".to_vec(), true, 1).unwrap());
+    outbox.close();
+    assert_eq!(outbox.lost(), (2, 2));
+    assert_eq!(outbox.hold(b"late".to_vec(), true, 1).err(), Some(Refused::Closed));
+}
+
+#[test]
+fn many_open_a_shared_directory_at_once_and_each_has_its_own_part() {
+    let place = Place::new();
+    let texts: Vec<_> = (0..16).map(|at| at.to_string()).collect();
+    std::thread::scope(|scope| {
+        for text in &texts {
+            scope.spawn(|| {
+                let outbox = outbox(&place, |options| options);
+                outbox.spill_feedback(&judged(text)).unwrap();
+                outbox.sync_soon().unwrap();
+                outbox.close();
+            });
+        }
+    });
+    // Those that came later may have adopted what others had left: all of it is there once.
+    let last = outbox(&place, |options| options);
+    let (mut found, until) = (Vec::new(), clock::after(Duration::from_secs(30)));
+    while found.len() < texts.len() && Instant::now() < until {
+        last.with_store(Store::go_round).unwrap();
+        found.extend(last.take(usize::MAX).into_iter().map(|(_, it)| it.encoded));
+    }
+    let mut found: Vec<_> = found.iter().map(|it| std::str::from_utf8(it).unwrap()).collect();
+    let mut expected: Vec<_> = texts.iter().map(String::as_str).collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    last.close();
+}
+
+#[test]
+fn what_was_replaced_is_there_until_what_replaced_it_is_durable() {
+    let journal = Journal::default();
+    let push = |text: &'static str| {
+        let encoded = Bytes::from_static(text.as_bytes());
+        journal.push(Bytes::new(), encoded, 1, Fate::Held, 1).unwrap()
+    };
+    let patch = push("patch");
+    assert_eq!(journal.work(Duration::ZERO).entries.len(), 1);
+    journal.written(1, false);
+    let whole = push("whole");
+    journal.supersede(patch, whole);
+    let work = journal.work(Duration::ZERO);
+    assert_eq!((work.released, work.entries.len()), (vec![], 1));
+    journal.failed(work.entries, "the disk is full".to_owned());
+    let work = journal.work(Duration::ZERO);
+    assert_eq!((work.released, work.entries.len()), (vec![], 1));
+    journal.written(2, false);
+    assert_eq!(journal.work(Duration::ZERO).released, [patch]);
+
+    // What can't be written any more must not keep what it has replaced.
+    let [first, second] = ["first", "second"].map(push);
+    let work = journal.work(Duration::ZERO);
+    journal.supersede(first, second); // while it is being written
+    journal.failed(work.entries, "the disk is full".to_owned());
+    let work = journal.work(Duration::ZERO);
+    assert_eq!(work.entries.iter().map(|(it, _)| it.sequence).collect::<Vec<_>>(), [second]);
+    journal.written(second + 1, false);
+    let third = push("third");
+    journal.supersede(second, third);
+    journal.settle(third, Fate::Gone);
+    let work = journal.work(Duration::ZERO);
+    assert_eq!((work.released, work.entries.len()), (vec![second], 0));
+}
+
+#[test]
+fn entries_that_could_not_be_made_durable_are_written_again() {
+    let place = Place::new();
+    let mut line = line(&place);
+    let held = || [0, 1].map(|at| (some(at, "held"), Fate::Held));
+    line.append(&[(some(9, "before"), Fate::Ready)], &RESOURCE, "", 5).unwrap();
+    line.append(&held(), &RESOURCE, "", 5).unwrap();
+    line.distrust(2);
+    assert_eq!(line.spans(), 1);
+    line.append(&held(), &RESOURCE, "", 5).unwrap();
+    assert_eq!(std::fs::read_dir(place.0.join("line")).unwrap().count(), 2);
+    line.settle_sequences(&[0, 1], Fate::Gone);
+    line.tidy();
+    assert_eq!(take(&mut line, usize::MAX).1, ["before"]);
+    assert_eq!(line.spans(), 1);
+}
+
+#[test]
+fn a_segment_that_someone_has_deleted_is_counted_and_told_of_once() {
+    let place = Place::new();
+    let mut line = line(&place);
+    line.append(&ready([some(0, "one"), some(1, "two")]), &RESOURCE, "", 5).unwrap();
+    std::fs::remove_file(place.0.join("line/0000000001.segment")).unwrap();
+    assert!(line.has_ready());
+    for _ in 0..3 {
+        assert_eq!(take(&mut line, usize::MAX).1, [""; 0]);
+    }
+    assert!(!line.has_ready()); // or the export thread would never rest
+    assert_eq!((line.take_lost(), line.take_lost()), (2, 0));
+    assert!(matches!(line.notices[..], [Notice { what: Trouble::Missing, .. }]));
+    // What comes next can be found.
+    line.append(&ready([some(2, "three")]), &RESOURCE, "", 5).unwrap();
+    assert_eq!(take(&mut line, usize::MAX).1, ["three"]);
+}
+
+#[test]
+fn a_segment_that_can_not_be_read_now_is_tried_again_later() {
+    let place = Place::new();
+    let mut line = line(&place);
+    line.append(&ready([some(0, "text")]), &RESOURCE, "", 5).unwrap();
+    let (path, aside) = (place.0.join("line/0000000001.segment"), place.0.join("aside"));
+    std::fs::rename(&path, &aside).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    for _ in 0..3 {
+        assert_eq!(take(&mut line, usize::MAX).1, [""; 0]);
+        assert!(!line.has_ready());
+    }
+    assert!(matches!(line.notices[..], [Notice { what: Trouble::Unreadable(_), .. }]));
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
+    line.tidy();
+    assert_eq!(take(&mut line, usize::MAX).1, ["text"]);
+    assert_eq!(line.take_lost(), 0);
+}
+
+#[test]
+fn a_directory_that_can_not_be_adopted_keeps_no_other_from_it() {
+    let place = Place::new();
+    for name in ["0000000000000000", "5555555555555555", "ffffffffffffffff"] {
+        let directory = place.0.join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("lock"), "").unwrap();
+        match name.starts_with('5') {
+            true => Line::create(directory.join(directory::FEEDBACK), String::new())
+                .and_then(|mut line| {
+                    let entry = Entry { time: clock::now(), ..some(0, name) };
+                    line.append(&ready([entry]), &RESOURCE, "", 5)
+                })
+                .unwrap(),
+            false => std::fs::write(directory.join(directory::FEEDBACK), "no directory").unwrap(),
+        }
+    }
+    let outbox = outbox(&place, |options| options);
+    outbox.with_store(Store::go_round).unwrap_err();
+    assert_eq!(texts(&outbox.take(usize::MAX)), ["5555555555555555"]);
+    outbox.close();
+}
+
+#[test]
+fn a_clock_that_goes_backwards_loses_nothing() {
+    let place = Place::new();
+    let path = place.0.join("line");
+    let day = |day: u64| day * 24 * 60 * 60 * 1_000_000_000;
+    line(&place).append(&ready([some(0, "before")]), &RESOURCE, "", day(9)).unwrap();
+    let mut heir = Line::create(place.0.join("heir"), String::new()).unwrap();
+    heir.append(&ready([some(0, "after")]), &RESOURCE, "", day(7)).unwrap();
+    heir.adopt(&path).unwrap();
+    heir.append(&ready([some(1, "still")]), &RESOURCE, "", day(6)).unwrap();
+    let (places, mut got) = take(&mut heir, usize::MAX);
+    got.sort_unstable();
+    assert_eq!(got, ["after", "before", "still"]);
+    heir.settle(places, Fate::Gone);
+    heir.tidy();
+    assert_eq!((heir.spans(), heir.bytes()), (0, 0));
+}
+
+#[test]
+fn what_is_found_before_anyone_listens_is_told_of_later() {
+    let place = Place::new();
+    let outbox = outbox(&place, |options| options);
+    let unheard = || outbox.with_store(|store| store.feedback.notices.len());
+    outbox.with_store(|store| {
+        let path = place.0.join("segment");
+        store.feedback.notices.push(Notice { path, what: Trouble::Missing });
+    });
+    assert_eq!((unheard(), unheard()), (1, 1));
+    tracing::subscriber::with_default(tracing_subscriber::registry(), unheard);
+    assert_eq!(unheard(), 0);
+    outbox.close();
+}

@@ -1,0 +1,778 @@
+//! Held traces: unsampled spans that have ended, until it is known whether feedback asks for them.
+//!
+//! The spans of a trace lie together in [parcels](Parcel), packed as they would leave. A trace is *held*
+//! until its local root has ended and the grace period is over. Feedback that arrives before turns it
+//! into a *kept* one, of which only the id stays here: what was held leaves at once, and what ends
+//! later goes straight through.
+//!
+//! Nothing runs by itself: the export thread [sweeps](Held::sweep), and a span that begins a trace
+//! clears away some that are over. Time is passed in.
+//!
+//! There is one lock for all threads. Its holder copies a span, or takes a few traces out of the maps;
+//! memory is given back when it is free again. Shards by trace cost more than they saved
+//! (`BENCHMARKS.md`): what is dropped for a new trace then comes from another shard.
+//!
+//! # Invariants
+//!
+//! - A span that was held is exported, or counted as unsampled, once.
+//! - A trace is held or kept, never both. A held one stands once in `by_age`, and in `ended` while no
+//!   local root of it is known to be open; a kept one stands once in `kept`.
+//! - `spans` and `bytes` are the totals of all held traces.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use opentelemetry::InstrumentationScope;
+use opentelemetry::trace::{SpanId, TraceId};
+
+use super::Batching;
+use super::stats::Counters;
+use crate::record::SpanRecord;
+use crate::sink::{Packing, Parcel};
+
+/// How much is held at the most, and how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) spans: usize,
+    /// Bytes in memory, about.
+    pub(crate) bytes: usize,
+    /// How long a trace waits for its local root to end.
+    pub(crate) age: Duration,
+    /// How long it is held after that.
+    pub(crate) grace: Duration,
+}
+
+/// Traces that wait for feedback, or have got it.
+pub(super) struct Held {
+    room: Mutex<Room>,
+    counters: Arc<Counters>,
+}
+
+/// What feedback has released.
+#[derive(Debug, Default)]
+pub(super) struct Released {
+    pub(super) parcels: Vec<Parcel>,
+    pub(super) dropped_attributes: u64,
+}
+
+impl Held {
+    /// A place for spans of `scope`, if there is to be one.
+    pub(super) fn new(
+        packing: Packing,
+        scope: &Arc<InstrumentationScope>,
+        batching: &Batching,
+        counters: &Arc<Counters>,
+    ) -> Option<Self> {
+        let limits = batching.held?;
+        let limits = Limits { age: limits.age.min(YEAR), grace: limits.grace.min(YEAR), ..limits };
+        let full = (batching.parcel_spans(packing), batching.parcel_bytes());
+        let rules = Rules { limits, packing, scope: scope.clone(), full };
+        Some(Self { room: Mutex::new(Room::new(rules)), counters: counters.clone() })
+    }
+
+    /// Spans that are held now.
+    pub(super) fn spans(&self) -> usize {
+        crate::sync::lock(&self.room).spans
+    }
+
+    /// Holds a span. `true` if its trace is kept: then it is left as it is, to be exported instead.
+    pub(super) fn hold(&self, record: &mut SpanRecord, now: Instant) -> bool {
+        let mut gone = Gone::default();
+        let is_kept = crate::sync::lock(&self.room).hold(record, now, &mut gone);
+        self.count(gone);
+        is_kept
+    }
+
+    /// Feedback has arrived: lets go of what is held of the trace, and remembers it.
+    pub(super) fn keep(&self, trace_id: TraceId, now: Instant) -> Released {
+        let mut gone = Gone::default();
+        let released = crate::sync::lock(&self.room).keep(trace_id, now, &mut gone);
+        self.count(gone);
+        released.map(|trace| trace.release()).unwrap_or_default()
+    }
+
+    /// Drops what is over, some at a time: others may wait for the lock.
+    pub(super) fn sweep(&self, now: Instant) {
+        loop {
+            let mut gone = Gone::default();
+            let is_done = crate::sync::lock(&self.room).expire(now, 64, &mut gone);
+            self.count(gone);
+            if is_done {
+                return;
+            }
+        }
+    }
+
+    /// Drops everything, and holds nothing more.
+    pub(super) fn close(&self) {
+        let traces = crate::sync::lock(&self.room).close();
+        let held = traces.into_values().filter_map(|trace| match trace {
+            Trace::Held(trace) => Some(trace.spans),
+            Trace::Kept(..) => None,
+        });
+        self.count(Gone { spans: held.sum(), ..Gone::default() });
+    }
+
+    /// No one asked for these.
+    fn count(&self, gone: Gone) {
+        if gone.spans > 0 {
+            self.counters.unsampled(gone.spans as u64);
+        }
+    }
+}
+
+/// What is held no longer, and memory to be given back when nothing is locked.
+#[derive(Default)]
+struct Gone {
+    spans: usize,
+    memory: Memory,
+}
+
+/// The memory of traces, their boxes included: all of it is used again.
+#[allow(clippy::vec_box)]
+type Memory = Vec<Box<HeldTrace>>;
+
+struct Rules {
+    limits: Limits,
+    packing: Packing,
+    /// The scope of spans that name no other.
+    scope: Arc<InstrumentationScope>,
+    /// Spans and bytes at which a parcel is full.
+    full: (usize, usize),
+}
+
+/// What the lock guards.
+struct Room {
+    rules: Rules,
+    traces: HashMap<TraceId, Trace>,
+    /// Held traces in the order in which they began, with the time they have for their root to end.
+    by_age: BTreeMap<u64, (Instant, TraceId)>,
+    /// Held traces in the order in which their root has ended, with the end of the grace period.
+    ended: BTreeMap<u64, (Instant, TraceId)>,
+    /// Kept traces in the order in which they are forgotten, and when.
+    kept: BTreeMap<u64, (Instant, TraceId)>,
+    /// What is next in one of these orders has this number.
+    next: u64,
+    spans: usize,
+    bytes: usize,
+    closed: bool,
+    /// The memory of traces that are gone, for those to come.
+    spare: Memory,
+}
+
+enum Trace {
+    Held(Box<HeldTrace>),
+    /// Its number in `kept`, and until when it is remembered.
+    Kept(u64, Instant),
+}
+
+impl Room {
+    fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            traces: HashMap::new(),
+            by_age: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            next: 0,
+            spans: 0,
+            bytes: 0,
+            closed: false,
+            spare: Vec::new(),
+        }
+    }
+
+    /// Adds a span to its trace. `true` if that is kept: then nothing is done.
+    fn hold(&mut self, record: &mut SpanRecord, now: Instant, gone: &mut Gone) -> bool {
+        if self.closed {
+            gone.spans += 1;
+            return false;
+        }
+        let trace_id = record.trace_id;
+        let trace = match self.traces.get_mut(&trace_id) {
+            Some(known) if !known.is_over(now) => known,
+            known => {
+                if known.is_some() {
+                    self.discard(trace_id, gone);
+                }
+                self.expire(now, 2, gone);
+                let begun = self.begin(trace_id, now);
+                self.traces.entry(trace_id).or_insert(begun)
+            }
+        };
+        let Trace::Held(trace) = trace else {
+            self.remember(trace_id, now);
+            return true;
+        };
+        let Limits { age, grace, .. } = self.rules.limits;
+        if let Some(number) = trace.ended.take() {
+            self.ended.remove(&number);
+        }
+        if is_local_root(record) {
+            trace.expires = (now + grace).min(trace.began + age + grace);
+            trace.ended = Some(self.next);
+            self.ended.insert(self.next, (trace.expires, trace_id));
+            self.next += 1;
+        } else {
+            // A span below a local root ends before that does: one is open, maybe again.
+            trace.expires = trace.expires.max(trace.began + age);
+        }
+        self.bytes += trace.add(record, &self.rules);
+        self.spans += 1;
+        while self.spans > self.rules.limits.spans || self.bytes > self.rules.limits.bytes {
+            let Some((_, &(_, oldest))) = self.by_age.first_key_value() else { break };
+            self.discard(oldest, gone);
+        }
+        false
+    }
+
+    /// From now on the trace is kept. What was held of it is returned.
+    fn keep(&mut self, trace_id: TraceId, now: Instant, gone: &mut Gone) -> Option<Box<HeldTrace>> {
+        if self.closed {
+            return None;
+        }
+        let held = match self.traces.get(&trace_id) {
+            Some(Trace::Held(trace)) if trace.expires > now => self.forget(trace_id),
+            Some(Trace::Held(_)) => {
+                self.discard(trace_id, gone); // too late
+                None
+            }
+            _ => None,
+        };
+        self.remember(trace_id, now);
+        held
+    }
+
+    /// Clears away what is over, but at the most so much. `false` if there may be more.
+    fn expire(&mut self, now: Instant, most: usize, gone: &mut Gone) -> bool {
+        for _ in 0..most {
+            let first = |line: &BTreeMap<_, _>| {
+                let (_, &(due, trace_id)) = line.first_key_value()?;
+                (due <= now).then_some(trace_id)
+            };
+            let over = first(&self.ended).or_else(|| first(&self.kept)).or_else(|| {
+                // If the root of this one has ended, the grace period is not over.
+                let oldest = first(&self.by_age)?;
+                self.traces.get(&oldest).filter(|trace| trace.is_over(now)).map(|_| oldest)
+            });
+            match over {
+                Some(trace_id) => self.discard(trace_id, gone),
+                None => return true,
+            }
+        }
+        false
+    }
+
+    fn close(&mut self) -> HashMap<TraceId, Trace> {
+        self.closed = true;
+        (self.spans, self.bytes) = (0, 0);
+        self.by_age.clear();
+        self.ended.clear();
+        self.kept.clear();
+        std::mem::take(&mut self.traces)
+    }
+
+    fn begin(&mut self, trace_id: TraceId, now: Instant) -> Trace {
+        let number = self.next;
+        self.next += 1;
+        let due = now + self.rules.limits.age;
+        self.by_age.insert(number, (due, trace_id));
+        self.bytes += OVERHEAD;
+        let mut trace = self.spare.pop().unwrap_or_else(|| Box::new(HeldTrace::new(now)));
+        (trace.number, trace.began, trace.expires) = (number, now, due);
+        Trace::Held(trace)
+    }
+
+    /// Remembers that the trace is kept: for as long as a trace is held at the most, and up to twice
+    /// that, so that this changes little each time it is heard of.
+    fn remember(&mut self, trace_id: TraceId, now: Instant) {
+        let Limits { age, grace, .. } = self.rules.limits;
+        let longest = age + grace;
+        if let Some(Trace::Kept(number, until)) = self.traces.get(&trace_id) {
+            if *until > now + longest {
+                return;
+            }
+            self.kept.remove(number);
+        }
+        let (number, until) = (self.next, now + 2 * longest);
+        self.next += 1;
+        self.traces.insert(trace_id, Trace::Kept(number, until));
+        self.kept.insert(number, (until, trace_id));
+        if self.kept.len() > MOST_KEPT
+            && let Some((_, (_, oldest))) = self.kept.pop_first()
+        {
+            self.traces.remove(&oldest);
+        }
+    }
+
+    /// Takes a trace out of everything.
+    fn forget(&mut self, trace_id: TraceId) -> Option<Box<HeldTrace>> {
+        match self.traces.remove(&trace_id)? {
+            Trace::Held(trace) => {
+                self.by_age.remove(&trace.number);
+                if let Some(number) = trace.ended {
+                    self.ended.remove(&number);
+                }
+                self.spans -= trace.spans;
+                self.bytes -= trace.bytes;
+                Some(trace)
+            }
+            Trace::Kept(number, _) => {
+                self.kept.remove(&number);
+                None
+            }
+        }
+    }
+
+    /// No one asked for this trace. Its memory is for the next one, or given back.
+    fn discard(&mut self, trace_id: TraceId, gone: &mut Gone) {
+        let Some(mut trace) = self.forget(trace_id) else { return };
+        gone.spans += trace.spans;
+        let is_small = self.rules.packing == Packing::Packed && trace.bytes <= LARGE;
+        if is_small && self.spare.len() < MOST_SPARE {
+            trace.clear(&self.rules);
+            self.spare.push(trace);
+        } else {
+            gone.memory.push(trace);
+        }
+    }
+}
+
+impl Trace {
+    fn is_over(&self, now: Instant) -> bool {
+        now >= match self {
+            Self::Held(trace) => trace.expires,
+            Self::Kept(_, until) => *until,
+        }
+    }
+}
+
+/// The spans of one trace.
+struct HeldTrace {
+    /// Its number in `by_age`.
+    number: u64,
+    /// Its number in `ended`, if it stands there.
+    ended: Option<u64>,
+    began: Instant,
+    expires: Instant,
+    /// A parcel for each scope that takes more spans, and those that are full.
+    open: Vec<Parcel>,
+    full: Vec<Parcel>,
+    spans: usize,
+    bytes: usize,
+    dropped_attributes: u64,
+}
+
+impl HeldTrace {
+    fn new(now: Instant) -> Self {
+        Self {
+            number: 0,
+            ended: None,
+            began: now,
+            expires: now,
+            open: Vec::with_capacity(1),
+            full: Vec::new(),
+            spans: 0,
+            bytes: OVERHEAD,
+            dropped_attributes: 0,
+        }
+    }
+
+    /// Adds a span, and says how many bytes that takes.
+    fn add(&mut self, record: &mut SpanRecord, rules: &Rules) -> usize {
+        self.spans += 1;
+        self.dropped_attributes += u64::from(record.dropped_attributes);
+        let scope = match (rules.packing, &record.scope) {
+            (Packing::Packed, Some(scope)) => scope,
+            _ => &rules.scope,
+        };
+        let known = self.open.iter().position(|parcel| parcel.scope() == scope);
+        let at = known.unwrap_or_else(|| {
+            self.open.push(Parcel::new(rules.packing, scope));
+            self.open.len() - 1
+        });
+        let parcel = &mut self.open[at];
+        let before = parcel.bytes;
+        parcel.add(record);
+        let grown = parcel.bytes - before;
+        if parcel.spans >= rules.full.0 || parcel.bytes >= rules.full.1 {
+            let empty = Parcel::new(rules.packing, parcel.scope());
+            self.full.push(std::mem::replace(parcel, empty));
+        }
+        self.bytes += grown;
+        grown
+    }
+
+    fn release(self) -> Released {
+        let mut parcels = self.full;
+        parcels.extend(self.open.into_iter().filter(|parcel| parcel.spans > 0));
+        Released { parcels, dropped_attributes: self.dropped_attributes }
+    }
+
+    /// Forgets everything but its memory.
+    fn clear(&mut self, rules: &Rules) {
+        self.open.retain_mut(|parcel| {
+            parcel.clear();
+            Arc::ptr_eq(parcel.scope(), &rules.scope)
+        });
+        self.full.clear();
+        (self.ended, self.spans, self.bytes, self.dropped_attributes) = (None, 0, OVERHEAD, 0);
+    }
+}
+
+/// Whether the span's parent, if it has one, is in another process.
+fn is_local_root(record: &SpanRecord) -> bool {
+    record.parent.is_remote || record.parent.span_id == SpanId::INVALID
+}
+
+/// Traces that are remembered as kept, at the most.
+const MOST_KEPT: usize = 16 * 1024;
+
+/// Bytes that a trace takes beside its spans, about.
+const OVERHEAD: usize = size_of::<HeldTrace>() + size_of::<Parcel>() + 128;
+
+/// How many traces' memory waits for the next ones, and the most that any of them took.
+const MOST_SPARE: usize = 64;
+const LARGE: usize = 16 * 1024;
+
+/// Clocks can count to it.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::stats::Waiting;
+    use super::*;
+    use crate::attributes::ValueRef;
+    use crate::record::Parent;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const AGE: Duration = Duration::from_secs(100);
+    const GRACE: Duration = Duration::from_secs(30);
+
+    fn room(packing: Packing, spans: usize, bytes: usize) -> Room {
+        let limits = Limits { spans, bytes, age: AGE, grace: GRACE };
+        let scope = Arc::new(InstrumentationScope::builder("ours").build());
+        Room::new(Rules { limits, packing, scope, full: (100, 10_000) })
+    }
+
+    fn roomy() -> Room {
+        room(Packing::Packed, 1000, 1 << 20)
+    }
+
+    fn trace(trace_id: u128) -> TraceId {
+        TraceId::from(trace_id)
+    }
+
+    fn root(trace_id: u128) -> SpanRecord {
+        SpanRecord { trace_id: trace(trace_id), ..SpanRecord::default() }
+    }
+
+    fn child(trace_id: u128) -> SpanRecord {
+        let parent = Parent { span_id: SpanId::from(7), is_remote: false };
+        SpanRecord { parent, ..root(trace_id) }
+    }
+
+    impl Room {
+        /// Whether it was held, and how many others had to go.
+        fn holds(&mut self, mut record: SpanRecord, now: Instant) -> (bool, usize) {
+            let mut gone = Gone::default();
+            let is_kept = self.hold(&mut record, now, &mut gone);
+            self.check();
+            (!is_kept, gone.spans)
+        }
+
+        /// How many spans feedback releases.
+        fn releases(&mut self, trace_id: u128, now: Instant) -> usize {
+            let mut gone = Gone::default();
+            let released = self.keep(trace(trace_id), now, &mut gone);
+            self.check();
+            let released = released.map(|trace| trace.release()).unwrap_or_default();
+            released.parcels.iter().map(|parcel| parcel.spans).sum()
+        }
+
+        /// How many spans are dropped since their time is over.
+        fn expires(&mut self, now: Instant) -> usize {
+            let mut gone = Gone::default();
+            while !self.expire(now, 1, &mut gone) {
+                self.check();
+            }
+            gone.spans
+        }
+
+        fn check(&self) {
+            let (mut spans, mut bytes, mut held, mut ended, mut kept) = (0, 0, 0, 0, 0);
+            for (trace_id, trace) in &self.traces {
+                match trace {
+                    Trace::Held(trace) => {
+                        let due = trace.began + AGE;
+                        assert_eq!(self.by_age.get(&trace.number), Some(&(due, *trace_id)));
+                        if let Some(number) = trace.ended {
+                            let due = (trace.expires, *trace_id);
+                            assert_eq!(self.ended.get(&number), Some(&due));
+                            ended += 1;
+                        }
+                        assert!(trace.expires <= trace.began + AGE + GRACE);
+                        let parcels = || trace.open.iter().chain(&trace.full);
+                        assert_eq!(
+                            parcels().map(|parcel| parcel.spans).sum::<usize>(),
+                            trace.spans
+                        );
+                        let packed: usize = parcels().map(|parcel| parcel.bytes).sum();
+                        assert_eq!(packed + OVERHEAD, trace.bytes);
+                        (spans, bytes, held) = (spans + trace.spans, bytes + trace.bytes, held + 1);
+                    }
+                    Trace::Kept(number, until) => {
+                        assert_eq!(self.kept.get(number), Some(&(*until, *trace_id)));
+                        kept += 1;
+                    }
+                }
+            }
+            assert_eq!((spans, bytes), (self.spans, self.bytes));
+            assert!(spans <= self.rules.limits.spans && bytes <= self.rules.limits.bytes);
+            let orders = (self.by_age.len(), self.ended.len(), self.kept.len());
+            assert_eq!(orders, (held, ended, kept));
+            assert!(self.spare.iter().all(|trace| trace.spans == 0 && trace.ended.is_none()));
+        }
+    }
+
+    #[test]
+    fn a_trace_is_held_until_its_root_has_ended_and_the_grace_period_is_over() {
+        let (mut room, start) = (roomy(), Instant::now());
+        assert_eq!(room.holds(child(1), start), (true, 0));
+        assert_eq!(room.holds(root(1), start + SECOND), (true, 0));
+        assert_eq!(room.expires(start + GRACE), 0);
+        assert_eq!(room.expires(start + SECOND + GRACE), 2);
+        assert!(room.traces.is_empty());
+    }
+
+    #[test]
+    fn a_root_that_does_not_end_is_waited_for_until_the_trace_is_too_old() {
+        let (mut room, start) = (roomy(), Instant::now());
+        room.holds(child(1), start);
+        room.holds(child(1), start + AGE - SECOND);
+        assert_eq!(room.expires(start + AGE - SECOND), 0);
+        assert_eq!(room.expires(start + AGE), 2);
+    }
+
+    #[test]
+    fn a_root_that_ends_just_in_time_has_its_whole_grace_period() {
+        let (mut room, start) = (roomy(), Instant::now());
+        room.holds(child(1), start);
+        let end = start + AGE - SECOND;
+        room.holds(root(1), end);
+        assert_eq!(room.expires(end + GRACE - SECOND), 0);
+        assert_eq!(room.expires(end + GRACE), 2);
+    }
+
+    #[test]
+    fn a_root_that_opens_again_within_the_grace_period_is_waited_for_again() {
+        let (mut room, start) = (roomy(), Instant::now());
+        room.holds(root(1), start);
+        room.holds(child(1), start + 20 * SECOND);
+        assert_eq!(room.expires(start + GRACE + SECOND), 0);
+        room.holds(root(1), start + 60 * SECOND);
+        assert_eq!(room.expires(start + 60 * SECOND + GRACE - SECOND), 0);
+        assert_eq!(room.expires(start + 60 * SECOND + GRACE), 3);
+    }
+
+    #[test]
+    fn many_roots_of_one_trace_do_not_hold_it_for_ever() {
+        let (mut room, start) = (roomy(), Instant::now());
+        for second in (0..).step_by(10) {
+            let (held, gone) = room.holds(root(1), start + second * SECOND);
+            assert!(held);
+            if gone > 0 {
+                assert_eq!((second, gone), (130, 13)); // the age, and one grace period
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn feedback_in_time_releases_what_is_held_and_lets_the_rest_through() {
+        let (mut room, start) = (roomy(), Instant::now());
+        room.holds(child(1), start);
+        room.holds(child(2), start);
+        room.holds(root(1), start);
+        let almost = start + GRACE - SECOND;
+        assert_eq!(room.releases(1, almost), 2);
+        assert_eq!(room.releases(1, almost), 0);
+        assert_eq!(room.holds(child(1), almost), (false, 0));
+        assert_eq!(room.holds(root(1), almost), (false, 0));
+        assert_eq!(room.holds(child(2), almost), (true, 0));
+        assert_eq!(room.spans, 2);
+    }
+
+    #[test]
+    fn feedback_that_comes_too_late_releases_nothing_though_no_one_has_swept() {
+        let (mut room, start) = (roomy(), Instant::now());
+        room.holds(root(1), start);
+        assert_eq!(room.releases(1, start + GRACE), 0);
+        assert_eq!(room.spans, 0);
+        // What ends from here on is about a trace with feedback all the same.
+        assert_eq!(room.holds(child(1), start + GRACE), (false, 0));
+    }
+
+    #[test]
+    fn feedback_may_come_before_anything_has_ended() {
+        let (mut room, start) = (roomy(), Instant::now());
+        assert_eq!(room.releases(1, start), 0);
+        assert_eq!(room.holds(child(1), start + AGE), (false, 0));
+    }
+
+    #[test]
+    fn a_kept_trace_is_remembered_while_it_is_heard_of() {
+        let (mut room, start) = (roomy(), Instant::now());
+        room.releases(1, start);
+        let mut now = start;
+        for _ in 0..5 {
+            now += AGE;
+            assert_eq!(room.expires(now), 0);
+            assert_eq!(room.holds(child(1), now), (false, 0));
+        }
+        now += 2 * (AGE + GRACE);
+        assert_eq!(room.holds(child(1), now), (true, 0), "long after, it is a trace as any other");
+        room.releases(2, now);
+        assert_eq!(room.expires(now + 2 * (AGE + GRACE)), 1);
+        assert!(room.traces.is_empty());
+    }
+
+    #[test]
+    fn not_more_than_so_many_kept_traces_are_remembered() {
+        let (mut room, start) = (roomy(), Instant::now());
+        let mut gone = Gone::default();
+        let most = MOST_KEPT as u128;
+        for id in 0..most {
+            room.keep(trace(id), start, &mut gone);
+        }
+        let later = start + AGE + GRACE;
+        assert_eq!(room.holds(root(0), later), (false, 0)); // heard of again
+        assert_eq!(room.releases(most, later), 0);
+        assert_eq!(room.kept.len(), MOST_KEPT);
+        assert_eq!(room.holds(root(0), start), (false, 0));
+        assert_eq!(room.holds(root(1), start), (true, 0), "the first that was kept");
+        assert_eq!(room.holds(root(2), start), (false, 0));
+    }
+
+    #[test]
+    fn the_trace_that_is_held_for_longest_makes_room_for_spans() {
+        let (mut room, start) = (room(Packing::Packed, 4, 1 << 20), Instant::now());
+        room.holds(child(1), start);
+        room.holds(root(2), start + SECOND); // over sooner, and younger
+        room.holds(child(1), start + SECOND);
+        room.holds(root(3), start + SECOND);
+        assert_eq!(room.holds(root(4), start + 2 * SECOND), (true, 2));
+        assert_eq!(room.releases(1, start + 2 * SECOND), 0);
+        assert_eq!(room.releases(2, start + 2 * SECOND), 1);
+    }
+
+    #[test]
+    fn the_trace_that_is_held_for_longest_makes_room_for_bytes() {
+        for packing in [Packing::Packed, Packing::Records] {
+            let (mut room, start) = (room(packing, 1000, 20_000), Instant::now());
+            let mut ids = 1..;
+            let gone = ids.find_map(|id| {
+                let mut record = root(id);
+                record.attributes.set("text", ValueRef::Str(&"x".repeat(3000)));
+                let (held, gone) = room.holds(record, start);
+                assert!(held);
+                (gone > 0).then_some((id, gone))
+            });
+            assert_eq!(gone, Some((6, 1)), "{packing:?}");
+            assert_eq!(room.releases(1, start), 0);
+            assert_eq!(room.releases(2, start), 1);
+            // A span that is larger than all there is takes everything with it.
+            let mut record = root(100);
+            record.attributes.set("text", ValueRef::Str(&"x".repeat(30_000)));
+            assert_eq!(room.holds(record, start), (true, 5));
+            assert!(room.by_age.is_empty());
+        }
+    }
+
+    #[test]
+    fn spans_leave_in_parcels_by_scope_and_not_too_large() {
+        let (mut room, start) = (roomy(), Instant::now());
+        for n in 0..250 {
+            let theirs = || Arc::new(InstrumentationScope::builder("theirs").build());
+            room.holds(SpanRecord { scope: (n >= 200).then(theirs), ..child(1) }, start);
+        }
+        let trace = room.keep(trace(1), start, &mut Gone::default()).unwrap();
+        let parcels = trace.release().parcels;
+        assert!(parcels.iter().all(|parcel| parcel.spans > 0 && parcel.bytes < 10_500));
+        let of = |scope: &str| {
+            let parcels = parcels.iter().filter(|parcel| parcel.scope().name() == scope);
+            parcels.map(|parcel| parcel.spans).sum::<usize>()
+        };
+        assert_eq!((of("ours"), of("theirs")), (200, 50));
+    }
+
+    #[test]
+    fn the_memory_of_a_dropped_trace_tells_nothing_of_it() {
+        let (mut room, start) = (roomy(), Instant::now());
+        let scope = Some(Arc::new(InstrumentationScope::builder("theirs").build()));
+        room.holds(SpanRecord { scope, dropped_attributes: 5, ..child(1) }, start);
+        room.holds(SpanRecord { dropped_attributes: 6, ..root(1) }, start);
+        assert_eq!(room.expires(start + GRACE), 2);
+        assert_eq!(room.spare.len(), 1);
+        room.holds(child(2), start + GRACE);
+        assert_eq!(room.spare.len(), 0);
+        let trace = room.keep(trace(2), start + AGE, &mut Gone::default()).unwrap();
+        let Released { parcels, dropped_attributes } = trace.release();
+        assert_eq!((parcels.len(), parcels[0].spans, dropped_attributes), (1, 1, 0));
+    }
+
+    #[test]
+    fn what_is_closed_holds_and_keeps_nothing() {
+        let counters = Arc::new(Counters::default());
+        let held = Held { room: Mutex::new(roomy()), counters: counters.clone() };
+        let start = Instant::now();
+        held.hold(&mut root(1), start);
+        held.hold(&mut root(2), start);
+        held.keep(trace(2), start);
+        assert_eq!(held.spans(), 1);
+        held.close();
+        assert_eq!(counters.read(Waiting::default()).unsampled, 1);
+        assert!(!held.hold(&mut root(2), start));
+        assert!(held.keep(trace(1), start).parcels.is_empty());
+        held.sweep(start + AGE);
+        assert_eq!((held.spans(), counters.read(Waiting::default()).unsampled), (0, 2));
+    }
+
+    /// Something that happens: what, to which trace, and how many seconds after the last.
+    fn happenings() -> impl Strategy<Value = Vec<(u8, u128, u32)>> {
+        prop::collection::vec((0..8_u8, 0..6_u128, prop_oneof![Just(0), 0..40_u32]), 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_every_span_is_told_of_once(happenings in happenings()) {
+            let (mut room, mut now) = (room(Packing::Packed, 12, 1 << 20), Instant::now());
+            let (mut came, mut through, mut released, mut gone) = (0, 0, 0, 0);
+            for (what, id, pause) in happenings {
+                now += pause * SECOND;
+                match what {
+                    0..=4 => {
+                        let record = if what == 0 { root(id) } else { child(id) };
+                        let (held, evicted) = room.holds(record, now);
+                        came += 1;
+                        through += usize::from(!held);
+                        gone += evicted;
+                    }
+                    5 => gone += room.expires(now),
+                    _ => {
+                        let before = room.spans;
+                        let now_released = room.releases(id, now);
+                        released += now_released;
+                        gone += before - room.spans - now_released;
+                    }
+                }
+                assert_eq!(came, through + released + gone + room.spans);
+            }
+            room.expires(now + 2 * (AGE + GRACE));
+            assert!(room.traces.is_empty());
+        }
+    }
+}

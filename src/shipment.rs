@@ -1,0 +1,109 @@
+//! Shipments: spans that are encoded, and can be sent, and sent again.
+//!
+//! Several of them make a request, without being copied or looked into.
+
+use bytes::Bytes;
+
+use crate::protobuf as wire;
+
+/// `ExportTraceServiceRequest`.
+const RESOURCE_SPANS: u32 = 1;
+
+/// `ResourceSpans`.
+const SCOPE_SPANS: u32 = 2;
+
+/// Encoded spans of one resource and scope.
+#[derive(Clone, Debug)]
+pub(crate) struct Shipment {
+    /// The fields `resource` and `schema_url` of a `ResourceSpans`.
+    pub(crate) resource: Bytes,
+    /// The fields of a `ScopeSpans` beside its spans.
+    pub(crate) scope: Bytes,
+    /// The spans of that `ScopeSpans`.
+    pub(crate) encoded: Bytes,
+    pub(crate) spans: usize,
+    /// How many of them carry feedback.
+    pub(crate) feedback: usize,
+}
+
+impl Shipment {
+    /// Cuts it between two of its spans, and returns the second half.
+    pub(crate) fn halve(&mut self) -> Option<Self> {
+        let first = self.spans / 2;
+        let encoded = self.encoded.split_off(end_of_span(&self.encoded, first)?);
+        // A span with feedback has a shipment to itself, which is never cut.
+        let half = Self { encoded, spans: self.spans - first, feedback: 0, ..self.clone() };
+        self.spans = first;
+        Some(half)
+    }
+}
+
+/// The spans of each scope.
+type Scopes = Vec<(Bytes, Vec<Bytes>)>;
+
+/// The request for shipments, their spans grouped by resource and scope.
+pub(crate) fn request<'s>(shipments: impl IntoIterator<Item = &'s Shipment>) -> Vec<Bytes> {
+    let mut resources: Vec<(&Bytes, Scopes)> = Vec::new();
+    for Shipment { resource, scope, encoded, .. } in shipments {
+        let known = resources.iter().position(|(known, _)| *known == resource);
+        let at = known.unwrap_or_else(|| {
+            resources.push((resource, Vec::new()));
+            resources.len() - 1
+        });
+        let scopes = &mut resources[at].1;
+        match scopes.iter_mut().find(|(known, _)| known == scope) {
+            Some((_, of_scope)) => of_scope.push(encoded.clone()),
+            None => scopes.push((scope.clone(), vec![encoded.clone()])),
+        }
+    }
+    let mut request = Vec::new();
+    for (resource, scopes) in resources {
+        append_resource(&mut request, resource.clone(), scopes);
+    }
+    request
+}
+
+/// Spans of all shipments, and how many of them carry feedback.
+pub(crate) fn totals<'s>(shipments: impl IntoIterator<Item = &'s Shipment>) -> (u64, u64) {
+    shipments.into_iter().fold((0, 0), |(spans, feedback), shipment| {
+        (spans + shipment.spans as u64, feedback + shipment.feedback as u64)
+    })
+}
+
+/// Appends a `ResourceSpans` to a request that is made of pieces which follow one another: the spans
+/// of each scope, as [`Packed`](crate::encode::Packed) encodes them, stay where they are.
+pub(crate) fn append_resource<Piece: AsRef<[u8]> + From<Vec<u8>>>(
+    request: &mut Vec<Piece>,
+    resource: Piece,
+    scopes: impl IntoIterator<Item = (Piece, Vec<Piece>)>,
+) {
+    let mut pieces = vec![resource];
+    for (scope, spans) in scopes {
+        let length = scope.as_ref().len() + length(&spans);
+        pieces.push(tag_and_length(SCOPE_SPANS, length).into());
+        pieces.push(scope);
+        pieces.extend(spans);
+    }
+    request.push(tag_and_length(RESOURCE_SPANS, length(&pieces)).into());
+    request.extend(pieces);
+}
+
+fn length(pieces: &[impl AsRef<[u8]>]) -> usize {
+    pieces.iter().map(|piece| piece.as_ref().len()).sum()
+}
+
+fn tag_and_length(field: u32, length: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    wire::length_of(&mut out, field, length);
+    out
+}
+
+/// Where span number `spans` of those in `encoded` ends. `None` if there are fewer.
+fn end_of_span(encoded: &[u8], spans: usize) -> Option<usize> {
+    let mut end = 0;
+    for _ in 0..spans {
+        let (length, size) = wire::read_varint(encoded.get(end + 1..)?)?;
+        end += 1 + size + usize::try_from(length).ok()?;
+    }
+    (end <= encoded.len()).then_some(end)
+}

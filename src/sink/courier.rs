@@ -1,0 +1,82 @@
+//! The courier: it takes requests to the collector, on a runtime of its own.
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::Patience;
+use crate::clock;
+use crate::transport::retry::{Backoff, deliver};
+use crate::transport::{Failure, Pieces, Reply, Transport};
+
+pub(crate) struct Courier<T> {
+    transport: T,
+    runtime: tokio::runtime::Runtime,
+    /// How long one request may take, its retries included.
+    timeout: Duration,
+}
+
+impl<T: Transport> Courier<T> {
+    /// Makes the transport with `make`, which runs where the transport will: in the runtime.
+    pub(crate) fn new<Error>(
+        runtime: tokio::runtime::Runtime,
+        timeout: Duration,
+        make: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<Self, Error> {
+        let transport = {
+            let _context = runtime.enter();
+            make()?
+        };
+        Ok(Self { transport, runtime, timeout })
+    }
+
+    /// Delivers one request. Says what the collector made of it, and how often it was sent again.
+    pub(super) fn deliver(
+        &mut self,
+        request: Pieces,
+        backoff: Backoff,
+    ) -> (Result<Reply, Failure>, u64) {
+        let mut retried = 0;
+        let Self { transport, runtime, timeout } = self;
+        let result = runtime.block_on(async {
+            let deadline = clock::after(*timeout).into();
+            deliver(transport, request, backoff, deadline, || retried += 1).await
+        });
+        (result, retried)
+    }
+
+    /// As [`deliver`](Self::deliver), until there is no patience left: for one that has somewhere
+    /// else to go.
+    #[cfg_attr(not(feature = "outbox"), allow(dead_code))]
+    pub(super) fn try_to_deliver(
+        &mut self,
+        request: Pieces,
+        backoff: Backoff,
+        patience: &Patience,
+    ) -> (Result<Reply, Failure>, u64) {
+        let mut retried = 0;
+        let Self { transport, runtime, timeout } = self;
+        let result = runtime.block_on(async {
+            let began = Instant::now();
+            let deadline = clock::after(*timeout).into();
+            let mut delivery =
+                pin!(deliver(transport, request, backoff, deadline, || retried += 1));
+            let mut impatience = pin!(async {
+                while !patience.is_over(began) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            });
+            std::future::poll_fn(|context| {
+                if let Poll::Ready(result) = delivery.as_mut().poll(context) {
+                    return Poll::Ready(result);
+                }
+                impatience.as_mut().poll(context).map(|()| {
+                    let message = "there was no time left to try again".to_owned();
+                    Err(Failure::Passing { message, wait: None })
+                })
+            })
+            .await
+        });
+        (result, retried)
+    }
+}

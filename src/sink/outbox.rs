@@ -1,0 +1,454 @@
+//! The sink to a collector for those who have an outbox: what can't be delivered waits on disk.
+//!
+//! It differs from the [plain one](super::wire) in what it does with failures only. New spans and
+//! those from disk take the same way. After a failure that may pass, neither is tried for a while
+//! (new ones go straight to disk), each with a pause of its own: a request that only the collector
+//! trips over must not keep new spans from it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use opentelemetry_sdk::Resource;
+
+use super::courier::Courier;
+use super::reach::Reach;
+use super::{Delivery, Packing, Parcel, Patience, Sink};
+use crate::encode::request::resource_fields;
+use crate::outbox::{Outbox, Place, Receipts};
+use crate::shipment::{Shipment, request, totals};
+use crate::transport::retry::Backoff;
+use crate::transport::{Failure, Reply, Transport};
+
+/// Bytes of a request with spans from disk.
+const BATCH: usize = 2 * 1024 * 1024;
+/// How often it is looked whether there is anything on disk.
+const ROUND: Duration = Duration::from_secs(1);
+/// Requests that a refused one is taken apart into, at the most, to find what it was refused for.
+const MOST_PARTS: u32 = 64;
+/// How often a request from disk may fail, while new spans are taken, until it is given up.
+const MOST_STRIKES: u32 = 5;
+
+pub(crate) struct OutboxSink<T> {
+    courier: Courier<T>,
+    /// Of the spans of this process.
+    resource: Bytes,
+    outbox: Arc<Outbox>,
+    /// The way for new spans, and for those from disk.
+    live: Reach,
+    stored: Reach,
+    /// Whether new spans were taken since a request from disk last failed, and how often that was so.
+    live_is_taken: bool,
+    strikes: u32,
+}
+
+/// A shipment, and where it came from.
+struct Item {
+    shipment: Shipment,
+    origin: Origin,
+}
+
+enum Origin {
+    Live(Receipts),
+    Stored(Place),
+}
+
+impl Item {
+    fn is_stored(&self) -> bool {
+        matches!(self.origin, Origin::Stored(_))
+    }
+}
+
+impl<T: Transport> OutboxSink<T> {
+    pub(crate) fn new(courier: Courier<T>, resource: &Resource, outbox: Arc<Outbox>) -> Self {
+        Self {
+            courier,
+            resource: resource_fields(resource).into(),
+            outbox,
+            live: Reach::default(),
+            stored: Reach::default(),
+            live_is_taken: false,
+            strikes: 0,
+        }
+    }
+
+    /// Sends items, in as many requests as it takes.
+    fn send(
+        &mut self,
+        items: Vec<Item>,
+        backoff: Backoff,
+        patience: &Patience,
+        delivery: &mut Delivery,
+    ) {
+        let mut requests = VecDeque::from([items]);
+        let mut parts = 0;
+        while let Some(items) = requests.pop_front() {
+            let shipments = || items.iter().map(|item| &item.shipment);
+            let (spans, _) = totals(shipments());
+            let (result, retried) =
+                self.courier.try_to_deliver(request(shipments()), backoff, patience);
+            delivery.retried += retried * spans;
+            match result {
+                Ok(reply) if reply.rejected == 0 => {
+                    reply.pass_on();
+                    self.reached(&items);
+                    self.taken(items, delivery);
+                }
+                Ok(reply) => {
+                    self.reached(&items);
+                    self.taken_in_part(items, reply, patience, delivery);
+                }
+                Err(Failure::TooLarge { message }) => match self.smaller(items) {
+                    Ok(smaller) => smaller.into_iter().rev().for_each(|it| requests.push_front(it)),
+                    Err(items) => self.reject(items, message, delivery),
+                },
+                Err(Failure::Rejected { message }) if parts < MOST_PARTS => {
+                    // Feedback is looked at one by one: it is most likely another's fault.
+                    match feedback_apart(items) {
+                        Ok(apart) => {
+                            parts += 1;
+                            apart.into_iter().rev().for_each(|it| requests.push_front(it));
+                        }
+                        Err(items) => self.reject(items, message, delivery),
+                    }
+                }
+                Err(Failure::Rejected { message }) => self.reject(items, message, delivery),
+                Err(Failure::Unwelcome { message }) if self.is_hopeless(&items) => {
+                    self.reject(items, message, delivery);
+                }
+                Err(Failure::Passing { message, wait }) => {
+                    self.failed(&message, wait);
+                    let rest = items.into_iter().chain(requests.drain(..).flatten()).collect();
+                    self.keep(rest, &message, delivery);
+                }
+                Err(Failure::Unwelcome { message }) => {
+                    match items.iter().all(Item::is_stored) {
+                        // Maybe it is this request alone.
+                        true => self.stored.failed(None, Instant::now()),
+                        false => self.failed(&message, None),
+                    }
+                    self.live_is_taken = false;
+                    let rest = items.into_iter().chain(requests.drain(..).flatten()).collect();
+                    self.keep(rest, &message, delivery);
+                }
+            }
+        }
+    }
+
+    /// The collector has taken a request.
+    fn reached(&mut self, items: &[Item]) {
+        if items.iter().all(Item::is_stored) {
+            self.stored.succeeded();
+            self.strikes = 0;
+        } else {
+            self.live_is_taken = true;
+        }
+        if self.live.succeeded() {
+            // An outage is over for both.
+            self.stored.succeeded();
+            tracing::info!(target: "tracing_feedback", "the collector takes spans again");
+        }
+    }
+
+    /// Neither way works for now.
+    fn failed(&mut self, message: &str, wait: Option<Duration>) {
+        if !self.live.is_doubtful() {
+            tracing::warn!(
+                target: "tracing_feedback",
+                "spans wait in the outbox, since the collector doesn't take them: {message}"
+            );
+        }
+        let now = Instant::now();
+        self.live.failed(wait, now);
+        self.stored.failed(wait, now);
+        self.live_is_taken = false;
+    }
+
+    /// Whether a request from disk has failed often enough, though new spans are taken: it will not
+    /// do for ever what it has done so often.
+    fn is_hopeless(&mut self, items: &[Item]) -> bool {
+        if !self.live_is_taken || !items.iter().all(Item::is_stored) {
+            return false;
+        }
+        self.strikes += 1;
+        let is_hopeless = self.strikes >= MOST_STRIKES;
+        if is_hopeless {
+            self.strikes = 0;
+        }
+        is_hopeless
+    }
+
+    /// In two parts what is too large for the collector, until single spans are.
+    ///
+    /// # Errors
+    ///
+    /// It can't be made smaller.
+    fn smaller(&mut self, mut items: Vec<Item>) -> Result<Vec<Vec<Item>>, Vec<Item>> {
+        if items.len() > 1 {
+            return halves(items).map(Vec::from);
+        }
+        let Some(Item { shipment, origin }) = items.first_mut() else { return Ok(Vec::new()) };
+        if shipment.spans < 2 {
+            return Err(items);
+        }
+        let whole = shipment.clone();
+        let Some(half) = shipment.halve() else { return Err(items) };
+        match origin {
+            Origin::Live(_) => {
+                let origin = Origin::Live(Receipts::default());
+                Ok(vec![items, vec![Item { shipment: half, origin }]])
+            }
+            // Its parts take its place on disk, and come from there.
+            Origin::Stored(place) => match self.outbox.spill(&[shipment.clone(), half]) {
+                Ok(()) => {
+                    self.outbox.acknowledge(&[*place], 0);
+                    Ok(Vec::new())
+                }
+                Err(_) => {
+                    *shipment = whole;
+                    Err(items)
+                }
+            },
+        }
+    }
+
+    fn taken(&mut self, items: Vec<Item>, delivery: &mut Delivery) {
+        let (mut places, mut stored) = (Vec::new(), 0);
+        for Item { shipment, origin } in items {
+            delivery.exported += shipment.spans as u64;
+            match origin {
+                Origin::Live(receipts) => receipts.release(),
+                Origin::Stored(place) => {
+                    stored += shipment.spans as u64;
+                    places.push(place);
+                }
+            }
+        }
+        if !places.is_empty() {
+            self.outbox.acknowledge(&places, stored);
+        }
+    }
+
+    /// Some spans of a request were rejected, but not which is known: feedback is sent once more,
+    /// each by itself, and what is left of the number are others.
+    fn taken_in_part(
+        &mut self,
+        items: Vec<Item>,
+        reply: Reply,
+        patience: &Patience,
+        delivery: &mut Delivery,
+    ) {
+        let Reply { rejected, message } = reply;
+        let mut rejected = rejected;
+        let is_alone = items.len() == 1;
+        let (feedback, plain): (Vec<_>, Vec<_>) =
+            items.into_iter().partition(|item| item.shipment.feedback > 0);
+        if is_alone && !feedback.is_empty() {
+            return self.reject(feedback, message, delivery);
+        }
+        for (number, item) in (0..).zip(feedback) {
+            let result = match number < MOST_PARTS {
+                true => {
+                    let request = request([&item.shipment]);
+                    self.courier.try_to_deliver(request, Backoff::default(), patience).0
+                }
+                false => Err(Failure::Passing { message: message.clone(), wait: None }),
+            };
+            match result {
+                Ok(reply) if reply.rejected == 0 => self.taken(vec![item], delivery),
+                Ok(Reply { message, .. })
+                | Err(Failure::Rejected { message } | Failure::TooLarge { message }) => {
+                    rejected = rejected.saturating_sub(1);
+                    self.reject(vec![item], message, delivery);
+                }
+                Err(Failure::Passing { message, .. } | Failure::Unwelcome { message }) => {
+                    self.keep(vec![item], &message, delivery);
+                }
+            }
+        }
+        let (spans, _) = totals(plain.iter().map(|item| &item.shipment));
+        let rejected = rejected.min(spans);
+        if rejected > 0 {
+            self.write_rejected(&plain, rejected, &message);
+            delivery.reject(rejected, 0, message);
+        }
+        self.taken(plain, delivery);
+        delivery.exported -= rejected;
+    }
+
+    /// The collector will never take these.
+    fn reject(&mut self, items: Vec<Item>, message: String, delivery: &mut Delivery) {
+        let (spans, _) = totals(items.iter().map(|item| &item.shipment));
+        let is_written = self.write_rejected(&items, spans, &message);
+        // What could not be written down stays where it is, until it can.
+        let (kept, items): (Vec<_>, _) =
+            items.into_iter().partition(|item| item.is_stored() && !is_written);
+        if !kept.is_empty() {
+            self.stored.failed(None, Instant::now());
+            self.keep(kept, &message, delivery);
+        }
+        let (spans, feedback) = totals(items.iter().map(|item| &item.shipment));
+        if spans > 0 {
+            delivery.reject(spans, feedback, message);
+        }
+        let mut places = Vec::new();
+        for Item { origin, .. } in items {
+            match origin {
+                Origin::Live(receipts) if is_written => receipts.release(),
+                Origin::Live(_) => {} // the outbox goes on trying
+                Origin::Stored(place) => places.push(place),
+            }
+        }
+        if !places.is_empty() {
+            self.outbox.acknowledge(&places, 0);
+        }
+    }
+
+    fn write_rejected(&self, items: &[Item], rejected: u64, message: &str) -> bool {
+        let loads: Vec<_> = items.iter().map(|item| item.shipment.clone()).collect();
+        let (spans, _) = totals(&loads);
+        let reason = match rejected == spans {
+            true => message.to_owned(),
+            false => format!("{rejected} of these {spans} spans: {message}"),
+        };
+        match self.outbox.reject(&loads, rejected, &reason) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(
+                    target: "tracing_feedback",
+                    "rejected spans could not be written to the outbox: {error}"
+                );
+                false
+            }
+        }
+    }
+
+    /// Sees that these are sent later.
+    fn keep(&mut self, items: Vec<Item>, message: &str, delivery: &mut Delivery) {
+        let (mut places, mut plain, mut judged) = (Vec::new(), Vec::new(), Vec::new());
+        for Item { shipment, origin } in items {
+            match origin {
+                Origin::Stored(place) => places.push(place),
+                // The outbox has it, and is told by the receipt that it has to send it.
+                Origin::Live(receipts) if receipts.is_whole() => drop(receipts),
+                Origin::Live(receipts) if shipment.feedback > 0 => {
+                    judged.push((shipment, receipts))
+                }
+                Origin::Live(_) => plain.push(shipment),
+            }
+        }
+        if !places.is_empty() {
+            self.outbox.put_back(&places);
+        }
+        if let Err(error) = self.outbox.spill(&plain) {
+            let (spans, _) = totals(&plain);
+            delivery.fail(spans, 0, format!("{message}; and the outbox can't take them: {error}"));
+        }
+        let taken: Vec<_> = judged
+            .into_iter()
+            .filter_map(|(shipment, receipts)| match self.outbox.spill_feedback(&shipment) {
+                Ok(()) => Some(receipts),
+                Err(refused) => {
+                    // What was written ahead of it is sent from there.
+                    let feedback = if receipts.is_empty() { shipment.feedback as u64 } else { 0 };
+                    let message = format!("{message}; and the outbox can't take it: {refused}");
+                    delivery.fail(shipment.spans as u64, feedback, message);
+                    None
+                }
+            })
+            .collect();
+        // What the disk can't take stays in memory, and is sent from there.
+        if !taken.is_empty() && self.outbox.sync_soon().is_ok() {
+            taken.into_iter().for_each(Receipts::release);
+        }
+    }
+}
+
+impl<T: Transport> Sink for OutboxSink<T> {
+    fn component(&self) -> &'static str {
+        T::COMPONENT
+    }
+
+    fn packing(&self) -> Packing {
+        Packing::Packed
+    }
+
+    fn export(&mut self, parcels: Vec<Parcel>, patience: &Patience) -> Delivery {
+        let mut delivery = Delivery::default();
+        let items = parcels.into_iter().filter_map(|mut parcel| {
+            let shipment = parcel.shipment(&self.resource)?;
+            Some(Item { shipment, origin: Origin::Live(std::mem::take(&mut parcel.receipts)) })
+        });
+        let items: Vec<Item> = items.collect();
+        let has_parts = |item: &Item| match &item.origin {
+            Origin::Live(receipts) => !receipts.is_empty() && !receipts.is_whole(),
+            Origin::Stored(_) => false,
+        };
+        if items.iter().any(has_parts) {
+            self.outbox.sync_ahead();
+        }
+        if self.live.is_down(Instant::now()) || patience.has_ended() {
+            self.keep(items, "the collector can't be reached", &mut delivery);
+        } else {
+            let backoff = if self.live.is_doubtful() { Backoff::ONCE } else { Backoff::default() };
+            self.send(items, backoff, patience, &mut delivery);
+        }
+        delivery.discarded = self.outbox.lost();
+        delivery
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let now = Instant::now();
+        // Other threads may put something there, or adopt it.
+        let when = if self.outbox.has_ready() { self.stored.until() } else { Some(now + ROUND) };
+        Some(when.unwrap_or(now))
+    }
+
+    fn catch_up(&mut self, patience: &Patience) -> Delivery {
+        let mut delivery = Delivery::default();
+        let items = self.outbox.take(BATCH).into_iter();
+        let items = items.map(|(place, shipment)| {
+            let origin = Origin::Stored(place);
+            Item { shipment, origin }
+        });
+        let items: Vec<_> = items.collect();
+        if !items.is_empty() {
+            self.send(items, Backoff::ONCE, patience, &mut delivery);
+        }
+        delivery.discarded = self.outbox.lost();
+        delivery
+    }
+
+    fn shutdown(&mut self, _: Duration) -> Result<Delivery, String> {
+        self.outbox.close();
+        Ok(Delivery { discarded: self.outbox.lost(), ..Delivery::default() })
+    }
+}
+
+impl<T> Drop for OutboxSink<T> {
+    /// Also where the export thread has panicked.
+    fn drop(&mut self) {
+        self.outbox.close();
+    }
+}
+
+/// Two halves of several items.
+fn halves(mut items: Vec<Item>) -> Result<[Vec<Item>; 2], Vec<Item>> {
+    if items.len() > 1 {
+        let half = items.split_off(items.len() / 2);
+        return Ok([items, half]);
+    }
+    Err(items)
+}
+
+/// Those with feedback apart from the others, and if there are no others, in two halves.
+fn feedback_apart(items: Vec<Item>) -> Result<[Vec<Item>; 2], Vec<Item>> {
+    let (feedback, plain): (Vec<_>, Vec<_>) =
+        items.into_iter().partition(|item| item.shipment.feedback > 0);
+    match (feedback.is_empty(), plain.is_empty()) {
+        (false, false) => Ok([feedback, plain]),
+        (true, _) => Err(plain),
+        (false, true) => halves(feedback),
+    }
+}

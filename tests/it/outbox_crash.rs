@@ -1,0 +1,211 @@
+//! The outbox of processes that are killed: this test binary, started again for a single test.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
+use tracing::info_span;
+use tracing_feedback::collector::{Answer, Collector, ReceivedSpan};
+use tracing_feedback::{
+    Builder, OutboxOptions, OutboxPolicy, SpanExt, enrich_session, enrich_span,
+};
+use tracing_subscriber::prelude::*;
+
+use crate::Rig;
+
+/// Where the outbox of a process is that was started to be killed.
+const DIRECTORY: &str = "TRACING_FEEDBACK_TEST_CRASH";
+const SOON: Duration = Duration::from_secs(60);
+
+/// A directory that is gone with the test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tracing-feedback-crash-{}-{number}", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+
+    /// How many processes have a part of it.
+    fn parts(&self) -> usize {
+        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.path().join("lock").exists()).count()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn written_ahead(builder: Builder, directory: &Path) -> Builder {
+    let options = OutboxOptions::new(directory).with_policy(OutboxPolicy::WriteAhead);
+    builder
+        .with_timeout(Duration::from_millis(100))
+        .with_schedule_delay(Duration::from_millis(100))
+        .with_outbox(options)
+}
+
+fn rig(directory: &Directory) -> Rig {
+    Rig::with(|builder| written_ahead(builder, &directory.0))
+}
+
+/// A test's other process.
+struct Victim(Child);
+
+impl Victim {
+    /// Starts it, and waits until it has said that what it has to say is acknowledged.
+    fn start(test: &str, directory: &Directory) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("outbox_crash::{test}"), "--nocapture"])
+            .env(DIRECTORY, &directory.0)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let victim = Self(process);
+        let mut lines = output.lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.ends_with("acknowledged")), "it said nothing");
+        victim
+    }
+
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Does something in the process that is to be killed, if this is the one, and says so when `flush`
+/// has acknowledged it. Then it waits for its end.
+fn as_victim(work: impl FnOnce()) {
+    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
+    let builder = tracing_feedback::builder().with_endpoint("http://127.0.0.1:9"); // no one listens
+    let (layer, telemetry) = written_ahead(builder, Path::new(&directory)).build().unwrap();
+    let _default = tracing_subscriber::registry().with(layer).set_default();
+    work();
+    telemetry.flush().unwrap();
+    println!("acknowledged");
+    loop {
+        std::thread::park();
+    }
+}
+
+/// What the victims say, on a span that never ends.
+fn say() {
+    let span = info_span!("answer");
+    span.in_scope(|| {
+        enrich_span!(feedback = { "rating": 1, "comment": "slow" });
+        enrich_span!(feedback = { "rating": 5, "comment": null });
+    });
+    enrich_session!(session_id = "conversation-42", feedback = { "resolved": true });
+    std::mem::forget(span);
+}
+
+/// Waits until what the victims have said is there, from `n` of them.
+fn assert_said(collector: &Collector, n: usize) {
+    let spans = collector.wait_for_spans(3 * n, SOON).unwrap();
+    let answers: Vec<_> = spans.iter().filter(|span| !span.links.is_empty()).collect();
+    assert_eq!((spans.len(), answers.len()), (3 * n, 2 * n)); // two parts, and the session's
+    for ReceivedSpan { links, .. } in answers {
+        let feedback = collector.feedback(links[0].trace_id, links[0].span_id);
+        assert_eq!(feedback.len(), 1, "{feedback:?}");
+        assert_eq!(feedback["feedback.rating"], 5);
+    }
+    assert_eq!(collector.session_feedback("conversation-42")["feedback.resolved"], true);
+}
+
+#[test]
+fn feedback_that_was_written_ahead_outlives_the_process() {
+    as_victim(say);
+    let directory = Directory::new();
+    for _ in 0..2 {
+        let test = "feedback_that_was_written_ahead_outlives_the_process";
+        Victim::start(test, &directory).kill();
+    }
+    let rig = rig(&directory);
+    assert_said(&rig.collector, 2);
+    rig.telemetry.shutdown().unwrap();
+    assert_eq!((rig.telemetry.stats().replayed, rig.telemetry.stats().spooled), (6, 0));
+    assert_eq!(directory.parts(), 0);
+}
+
+#[test]
+fn a_process_adopts_what_another_leaves_behind_but_not_before() {
+    as_victim(say);
+    let directory = Directory::new();
+    let test = "a_process_adopts_what_another_leaves_behind_but_not_before";
+    let victim = Victim::start(test, &directory);
+    let waiting = rig(&directory);
+    waiting.run(|| info_span!("own").in_scope(|| ()));
+    assert_eq!(waiting.telemetry.stats().spooled, 0); // what lives is not touched
+    assert_eq!(directory.parts(), 2);
+    waiting.collector.clear();
+    victim.kill();
+    assert_said(&waiting.collector, 1); // now and then it looks around
+    waiting.telemetry.shutdown().unwrap();
+    assert_eq!(directory.parts(), 0);
+}
+
+#[test]
+fn what_is_rejected_stays_where_it_is_while_no_file_can_be_written() {
+    let directory = Directory::new();
+    let rig = rig(&directory);
+    rig.collector.answer_all(Some(Answer::Unavailable { retry_after: None }));
+    let late = SpanContext::new(
+        TraceId::from(7),
+        SpanId::from(7),
+        TraceFlags::SAMPLED,
+        true,
+        Default::default(),
+    );
+    rig.run(|| enrich_span!(target = &late, feedback = { "rating": 5 }));
+
+    let (rejected, aside) = (directory.0.join("rejected"), directory.0.join("aside"));
+    std::fs::rename(&rejected, &aside).unwrap();
+    std::fs::write(&rejected, "no directory").unwrap();
+    let n = rig.collector.requests().len();
+    rig.collector.answer_all(Some(Answer::BadRequest { message: "no ratings".to_owned() }));
+    rig.collector.wait_for_requests(n + 2, SOON).unwrap();
+    assert_eq!((rig.telemetry.stats().dropped, rig.telemetry.stats().rejected), (0, 0));
+
+    std::fs::remove_file(&rejected).unwrap();
+    std::fs::rename(&aside, &rejected).unwrap();
+    let until = Instant::now() + SOON;
+    while rig.telemetry.stats().rejected == 0 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = rig.telemetry.shutdown(); // it tells of what was rejected
+    let stats = rig.telemetry.stats();
+    assert_eq!((stats.dropped, stats.rejected, stats.spooled), (1, 1, 0));
+}
+
+#[test]
+fn what_is_on_disk_does_not_count_as_lost_when_there_is_no_time_left() {
+    let directory = Directory::new();
+    let rig = rig(&directory);
+    rig.collector.answer_all(Some(Answer::Silence));
+    tracing::dispatcher::with_default(&rig.dispatch, || {
+        let span = info_span!("answer");
+        let target = span.span_context().unwrap();
+        for rating in 0..100 {
+            enrich_span!(target = &target, feedback = { "rating": rating });
+        }
+        std::mem::forget(span);
+    });
+    let _ = rig.telemetry.shutdown_within(Duration::ZERO);
+    assert_eq!(rig.telemetry.stats().dropped_by_reason.get("timed_out"), None);
+}
