@@ -123,3 +123,43 @@ fn type_of(name: &str) -> &'static str {
 pub(super) async fn documentation() -> Response {
     ([(CONTENT_TYPE, "text/plain; charset=utf-8")], API).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_view_is_the_page_and_each_file_is_served() {
+        for path in ["/", "/traces", "/traces/0af7651916cd43dd8448eb211c80319c", "/sessions/a%2Fb"]
+        {
+            assert_eq!(find(path), Some((HTML, INDEX)), "{path}");
+        }
+        for path in [
+            "",
+            "/nothing",
+            "/page",
+            "/page/",
+            "/page/index.html",
+            "/page/../page.rs",
+            "/../traces",
+        ] {
+            assert_eq!(find(path), None, "{path}");
+        }
+        let index = std::str::from_utf8(INDEX).unwrap();
+        for link in index.split('"').filter(|text| text.starts_with("/page/")) {
+            assert!(find(link).is_some(), "{link}");
+        }
+        for (name, content) in FILES.iter().filter(|(name, _)| name.ends_with(".js")) {
+            let Ok(text) = std::str::from_utf8(content) else { panic!("{name}") };
+            assert!(!text.contains("innerHTML =") || name.starts_with("vendor/"), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_page_knows_the_same_views() {
+        let (_, route) = FILES.iter().find(|(name, _)| *name == "state/route.js").unwrap();
+        let quoted: Vec<_> = VIEWS.iter().map(|view| format!("\"{view}\"")).collect();
+        let line = format!("export const VIEWS = [{}];", quoted.join(", "));
+        assert!(std::str::from_utf8(route).unwrap().contains(&line), "{line}");
+    }
+}

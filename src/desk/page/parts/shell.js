@@ -80,6 +80,6 @@ export function Shell() {
     <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>Skip to the content</a>
     <${Navigation} route=${route} />
     <main id="main" tabindex="-1" ref=${main}>
-      <${Trouble} key=${`${route.view} ${route.id ?? ""}`}><${View} route=${route} /><//>
+      <${Trouble} key=${`${route.view} ${route.id ?? ""}`} at=${String(route.params)}><${View} route=${route} /><//>
     </main>`;
 }

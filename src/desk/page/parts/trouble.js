@@ -10,15 +10,22 @@ export function Problem({ error }) {
   </div>`;
 }
 
-/** A mistake of ours in one view leaves the others usable. */
+/** A mistake of ours in one view leaves the others usable; `at` is what is shown, by which it may end. */
 export class Trouble extends Component {
   componentDidCatch(error) {
     console.error(error);
     this.setState({ error });
   }
 
+  componentDidUpdate({ at }) {
+    if (this.state.error && at !== this.props.at) this.setState({ error: undefined });
+  }
+
   render({ children }, { error }) {
-    return error ? html`<${Problem} error=${{ status: 1, message: String(error.message ?? error) }} />` : children;
+    // Elements of their own: of a view that failed half way, all has to go.
+    return error
+      ? html`<div key="problem"><${Problem} error=${{ status: 1, message: String(error.message ?? error) }} /></div>`
+      : html`<div key="view">${children}</div>`;
   }
 }
 

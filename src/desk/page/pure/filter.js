@@ -110,7 +110,7 @@ export function conditionText(condition) {
     return `has ${condition.negated ? "no " : ""}${subject}`;
   }
   const { field, operator, value, quoted } = condition;
-  const bare = !quoted && isWord(value) && value !== "not";
+  const bare = !quoted && isWord(value) && value.toLowerCase() !== "not"; // which `is` would take for its own
   return `${fieldText(field)} ${operator} ${bare ? value : quote(value)}`;
 }
 

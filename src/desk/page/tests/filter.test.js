@@ -16,6 +16,7 @@ test("conditions are written as they are read", () => {
     "has ground truth and has no feedback.edits.0.value",
     '"feedback" is x',
     'name is "not"',
+    'name is "NOT"',
     'a is "5"',
     'a is "say \\"x\\" \\\\ and y"',
     'metadata.plan is "日本 語"',
@@ -46,7 +47,7 @@ test("what is no filter says what is wrong", () => {
 });
 
 test("any field and any value come back as they went in", () => {
-  const texts = ["x", "has", "no", "ground", "feedback", "a b", 'q"q', "<script>", "\\", "and", "is", "", "5", "true", "é", "\u2028", "a=b", "line\nbreak", "\u{1F600}"];
+  const texts = ["x", "has", "no", "ground", "feedback", "a b", 'q"q', "<script>", "\\", "and", "is", "NOT", "", "5", "true", "é", "\u2028", "a=b", "line\nbreak", "\u{1F600}"];
   for (const field of texts) {
     for (const value of texts) {
       const conditions = [{ field, operator: "is", value, quoted: true }, { has: "field", field, negated: true }];
