@@ -10,26 +10,156 @@ pub(super) const POLICY: &str = "default-src 'none'; script-src 'self'; style-sr
     form-action 'none'; frame-ancestors 'none'";
 
 const HTML: &str = "text/html; charset=utf-8";
+const INDEX: &[u8] = include_bytes!("../page/index.html");
 
-/// Path, type and content.
-const FILES: &[(&str, &str, &[u8])] = &[("/", HTML, include_bytes!("../page/index.html"))];
+/// The views: each is the same file, which reads its address.
+const VIEWS: &[&str] =
+    &["traces", "sessions", "charts", "comments", "dataset", "waiting", "status"];
+
+/// Path and content of files in `src/desk/page`, served under `/page/`.
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_bytes!(concat!("../page/", $name)))),*]
+    };
+}
+
+#[rustfmt::skip]
+const FILES: &[(&str, &[u8])] = files![
+    "icon.svg",
+    "main.js",
+    "theme.js",
+    "parts/attributes.js",
+    "parts/chart.js",
+    "parts/chips.js",
+    "parts/combobox.js",
+    "parts/condition.js",
+    "parts/difference.js",
+    "parts/document.js",
+    "parts/export.js",
+    "parts/heading.js",
+    "parts/history.js",
+    "parts/icons.js",
+    "parts/narrow.js",
+    "parts/nothing.js",
+    "parts/paging.js",
+    "parts/plot.js",
+    "parts/rows.js",
+    "parts/shell.js",
+    "parts/span.js",
+    "parts/text.js",
+    "parts/theme.js",
+    "parts/time.js",
+    "parts/tree.js",
+    "parts/trouble.js",
+    "parts/twin.js",
+    "pure/axis.js",
+    "pure/chart.js",
+    "pure/difference.js",
+    "pure/filter.js",
+    "pure/format.js",
+    "pure/leaves.js",
+    "pure/time.js",
+    "state/api.js",
+    "state/fields.js",
+    "state/live.js",
+    "state/neighbours.js",
+    "state/query.js",
+    "state/route.js",
+    "state/saved.js",
+    "style/base.css",
+    "style/parts.css",
+    "style/tokens.css",
+    "style/views.css",
+    "vendor/htm-preact.js",
+    "vendor/uplot.css",
+    "vendor/uplot.js",
+    "views/chart.js",
+    "views/charts.js",
+    "views/comments.js",
+    "views/dashboard.js",
+    "views/dataset.js",
+    "views/session.js",
+    "views/sessions.js",
+    "views/status.js",
+    "views/trace.js",
+    "views/traces.js",
+    "views/waiting.js",
+];
 
 /// The documentation of the API.
 pub(super) const API: &str = include_str!("API.md");
 
 pub(super) async fn file(uri: Uri) -> Response {
-    let found = FILES.iter().find(|(path, ..)| *path == uri.path());
-    let Some((_, content_type, content)) = found else {
+    let Some((content_type, content)) = find(uri.path()) else {
         return (StatusCode::NOT_FOUND, "there is nothing here: see / and /api\n").into_response();
     };
     let headers = [
-        (CONTENT_TYPE, *content_type),
+        (CONTENT_TYPE, content_type),
         (CONTENT_SECURITY_POLICY, POLICY),
         (CACHE_CONTROL, "no-cache"),
     ];
-    (headers, *content).into_response()
+    (headers, content).into_response()
+}
+
+fn find(path: &str) -> Option<(&'static str, &'static [u8])> {
+    let path = path.strip_prefix('/')?;
+    if let Some(name) = path.strip_prefix("page/") {
+        let (_, content) = FILES.iter().find(|(known, _)| *known == name)?;
+        return Some((type_of(name), content));
+    }
+    // Of what has an id of its own the page says itself whether there is any.
+    let view = path.split('/').next().unwrap_or_default();
+    (path.is_empty() || VIEWS.contains(&view)).then_some((HTML, INDEX))
+}
+
+fn type_of(name: &str) -> &'static str {
+    match name.rsplit('.').next() {
+        Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        _ => "text/javascript; charset=utf-8",
+    }
 }
 
 pub(super) async fn documentation() -> Response {
     ([(CONTENT_TYPE, "text/plain; charset=utf-8")], API).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_view_is_the_page_and_each_file_is_served() {
+        for path in ["/", "/traces", "/traces/0af7651916cd43dd8448eb211c80319c", "/sessions/a%2Fb"]
+        {
+            assert_eq!(find(path), Some((HTML, INDEX)), "{path}");
+        }
+        for path in [
+            "",
+            "/nothing",
+            "/page",
+            "/page/",
+            "/page/index.html",
+            "/page/../page.rs",
+            "/../traces",
+        ] {
+            assert_eq!(find(path), None, "{path}");
+        }
+        let index = std::str::from_utf8(INDEX).unwrap();
+        for link in index.split('"').filter(|text| text.starts_with("/page/")) {
+            assert!(find(link).is_some(), "{link}");
+        }
+        for (name, content) in FILES.iter().filter(|(name, _)| name.ends_with(".js")) {
+            let Ok(text) = std::str::from_utf8(content) else { panic!("{name}") };
+            assert!(!text.contains("innerHTML =") || name.starts_with("vendor/"), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_page_knows_the_same_views() {
+        let (_, route) = FILES.iter().find(|(name, _)| *name == "state/route.js").unwrap();
+        let quoted: Vec<_> = VIEWS.iter().map(|view| format!("\"{view}\"")).collect();
+        let line = format!("export const VIEWS = [{}];", quoted.join(", "));
+        assert!(std::str::from_utf8(route).unwrap().contains(&line), "{line}");
+    }
 }

@@ -1,0 +1,65 @@
+// A chart: its figures, its plots, and how many values they hold.
+
+import { html } from "../vendor/htm-preact.js";
+import { change, isShare, measured, number } from "../pure/format.js";
+import { bucketParams, holds, lines as linesOf, measureName, panels, shownMeasures } from "../pure/chart.js";
+import { address, go } from "../state/route.js";
+import { narrowed } from "../state/api.js";
+import { offset } from "../pure/time.js";
+import { colourName, Plot } from "./plot.js";
+
+const OWN = ["field", "measure", "bucket", "group", "top", "time", "compare"];
+
+/** What the API is asked for a chart. */
+export function chartQuery(params, now = new Date()) {
+  const more = { tz: params.get("tz") || offset(now.getTimezoneOffset()) };
+  for (const name of OWN) more[name] = params.get(name);
+  return narrowed(params, more, params.get("compare") === "previous");
+}
+
+const kindOf = (measure) => (isShare(measure) ? "share" : measure === "count" ? "count" : "value");
+
+/** Where a bucket leads to. */
+export const bucketAddress = (params, data, at, series) => address("traces", undefined, bucketParams(params, data, at, series));
+
+function Figures({ data, measures }) {
+  return html`<dl class="chart-figures">
+    ${measures.map((measure) => {
+      const now = data.total.overall[measure];
+      const delta = data.compare && change(measure, now, data.compare.total.overall[measure]);
+      return html`<div key=${measure}><dt>${measureName(measure)}</dt>
+        <dd><span class="value">${measured(measure, now)}</span>
+          ${delta && html`<span class="delta">${delta} <span class="note">against ${measured(measure, data.compare.total.overall[measure])}</span></span>`}</dd></div>`;
+    })}
+  </dl>`;
+}
+
+function Legend({ lines }) {
+  if (lines.length < 2) return null;
+  return html`<ul class="legend">
+    ${lines.map((line, at) => html`<li key=${`${line.name} ${at}`}>
+      <span class=${`swatch ${line.role}`} style=${{ "--swatch": `var(${colourName(line, at)})` }}></span>
+      <span class="name">${line.name}</span> <b>${measured(line.measure, line.overall)}</b> <span class="note">${number(line.values)}</span></li>`)}
+  </ul>`;
+}
+
+export function Chart({ params, data, height, isSmall = false }) {
+  const measures = shownMeasures(data, params);
+  const shown = panels(isSmall ? measures.slice(0, 1) : measures, data.groups.length > 0);
+  const pick = (at) => go(bucketAddress(params, data, at));
+  return html`<div class=${`chart ${isSmall ? "small" : ""}`}>
+    <${Figures} data=${data} measures=${isSmall ? measures.slice(0, 1) : measures} />
+    ${data.values > 0 && shown.map((panel) => {
+      const lines = linesOf(data, panel);
+      const name = panel.map(measureName).join(", ");
+      return html`<figure key=${panel.join()}>
+        ${shown.length > 1 && html`<figcaption>${name}</figcaption>`}
+        <${Plot} data=${data} lines=${lines} kind=${kindOf(panel[0])} height=${height} onPick=${pick}
+          label=${`${name} of ${data.field} by ${data.bucket}: ${data.total.values} values. The table below holds the same.`} />
+        <${Legend} lines=${lines} />
+      </figure>`;
+    })}
+    ${!isSmall && html`<p class="note holds">${holds(data)}${data.other_groups > 0 ? `; “other” holds ${data.other_groups} more groups` : ""}.
+      ${data.values > 0 && " Empty stretches are gaps. Click a bucket for its traces."}</p>`}
+  </div>`;
+}

@@ -1,0 +1,10 @@
+// The head of a view: what it is, and how much of it there is.
+
+import { html } from "../vendor/htm-preact.js";
+
+export function Heading({ title, note, children }) {
+  return html`<header class="heading">
+    <div><h1>${title}</h1>${note !== undefined && html`<p class="note" aria-live="polite">${note}</p>`}</div>
+    ${children && html`<div class="heading-end">${children}</div>`}
+  </header>`;
+}

@@ -1,0 +1,85 @@
+// The frame: navigation, whether the page is live, light or dark, and the view.
+
+import { html, useEffect, useRef } from "../vendor/htm-preact.js";
+import { address, only, SHARED, useRoute } from "../state/route.js";
+import { useAnswer } from "../state/query.js";
+import { useConnection } from "../state/live.js";
+import { endpoint } from "../state/api.js";
+import { number } from "../pure/format.js";
+import { icons } from "./icons.js";
+import { Theme } from "./theme.js";
+import { Trouble } from "./trouble.js";
+import { Traces } from "../views/traces.js";
+import { Trace } from "../views/trace.js";
+import { Sessions } from "../views/sessions.js";
+import { Session } from "../views/session.js";
+import { Charts } from "../views/charts.js";
+import { Comments } from "../views/comments.js";
+import { Dataset } from "../views/dataset.js";
+import { Waiting } from "../views/waiting.js";
+import { Status } from "../views/status.js";
+
+const VIEWS = {
+  traces: { title: "Traces", list: Traces, one: Trace },
+  sessions: { title: "Sessions", list: Sessions, one: Session },
+  charts: { title: "Charts", list: Charts },
+  comments: { title: "Comments", list: Comments },
+  dataset: { title: "Data set", list: Dataset },
+  waiting: { title: "Waiting", list: Waiting },
+  status: { title: "Status", list: Status },
+};
+
+const STATES = { live: "Live", connecting: "Connecting", lost: "Not connected" };
+
+function Connection() {
+  const state = useConnection();
+  return html`<p class="connection" role="status" data-state=${state}><span class="lamp"></span><span class="state">${STATES[state]}</span></p>`;
+}
+
+function Navigation({ route }) {
+  const { data } = useAnswer(endpoint("status"));
+  const waiting = (data?.waiting ?? 0) + (data?.adrift ?? 0);
+  const kept = only(route.params, SHARED);
+  const list = useRef();
+  useEffect(() => {
+    // On a phone the views are a row that scrolls by itself.
+    const link = list.current.querySelector("[aria-current]");
+    list.current.scrollLeft = link.offsetLeft - list.current.offsetLeft - 24;
+  }, [route.view, waiting > 0]);
+  return html`<nav class="sidebar" aria-label="Views">
+    <a class="brand" href="/traces"><img src="/page/icon.svg" alt="" width="24" height="24" /><span>feedback-desk</span></a>
+    <ul ref=${list}>
+      ${Object.entries(VIEWS).map(([view, { title }]) => html`<li key=${view}>
+        <a href=${address(view, undefined, kept)} aria-current=${route.view === view ? "page" : undefined}>
+          ${icons[view]()}<span>${title}</span>
+          ${view === "waiting" && waiting > 0 && html`<span class="badge">${number(waiting)}</span>`}
+        </a>
+      </li>`)}
+    </ul>
+    <div class="sidebar-end">
+      <${Connection} />
+      <${Theme} />
+      <a class="quiet" href="/api" target="_blank">API</a>
+    </div>
+  </nav>`;
+}
+
+export function Shell() {
+  const route = useRoute();
+  const { title, list, one } = VIEWS[route.view];
+  const View = route.id !== undefined && one ? one : list;
+  const main = useRef();
+
+  // Who uses a screen reader is told of another view by its heading.
+  useEffect(() => {
+    document.title = `${title} · feedback-desk`;
+    if (route.by === "view") main.current.focus({ preventScroll: true });
+  }, [route.view, route.id]);
+
+  return html`
+    <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>Skip to the content</a>
+    <${Navigation} route=${route} />
+    <main id="main" tabindex="-1" ref=${main}>
+      <${Trouble} key=${`${route.view} ${route.id ?? ""}`} at=${String(route.params)}><${View} route=${route} /><//>
+    </main>`;
+}

@@ -1,0 +1,52 @@
+// Everything about one span.
+
+import { html } from "../vendor/htm-preact.js";
+import { address } from "../state/route.js";
+import { count, duration } from "../pure/format.js";
+import { flow, groundTruth } from "../pure/leaves.js";
+import { Attributes } from "./attributes.js";
+import { Document } from "./document.js";
+import { Text } from "./text.js";
+import { icons } from "./icons.js";
+
+const FLOWS = [["inputs", "Input"], ["outputs", "Output"]];
+
+function Part({ title, many, isOpen, children }) {
+  return html`<details class="part" open=${isOpen}><summary>${title}${many !== undefined && html` <span class="note">${many}</span>`}</summary>${children}</details>`;
+}
+
+export function Span({ trace, span }) {
+  const { document: said } = span;
+  const size = (object) => Object.keys(object).length;
+  const output = flow(trace, span, "outputs");
+  const after = span.start - (trace.start ?? span.start);
+  const began = after > 0.0005 ? `${duration(after)} after the beginning` : "from the beginning";
+  const hasTruth = groundTruth(said) !== undefined;
+  const flows = FLOWS.filter(([namespace]) => said?.namespaces[namespace]?.length || span.attributes[namespace === "inputs" ? "input.value" : "output.value"] !== undefined);
+  return html`<section class="card span-card" aria-labelledby="span-name">
+    <header>
+      <h2 id="span-name">${span.name || "unnamed"}</h2>
+      <p class="note">${span.kind} · ${duration(span.duration_ms)} · ${began} · <span class="mono">${span.span_id}</span></p>
+      ${span.status === "error" && html`<p class="failed">${icons.error()}<span><${Text} text=${span.status_message || "It failed, and does not say why."} /></span></p>`}
+    </header>
+    ${said && html`<${Document} document=${said} output=${output} namespaces=${["feedback", "metrics"]} />`}
+    ${flows.map(([namespace, title]) => !(hasTruth && namespace === "outputs") && html`<section class="flow" key=${namespace}>
+      <h3>${title}</h3><p><${Text} text=${flow(trace, span, namespace)} /></p></section>`)}
+    ${said && ["metadata", "user_properties", "config"].some((name) => said.namespaces[name]?.length) && html`<${Part} title="Context" isOpen>
+      <${Document} document=${{ namespaces: said.namespaces, history: [] }} namespaces=${["metadata", "user_properties", "config"]} /><//>`}
+    <${Part} title="Attributes" many=${size(span.attributes)} isOpen=${!said && size(span.attributes) > 0}>
+      ${size(span.attributes) ? html`<${Attributes} attributes=${span.attributes} />` : html`<p class="hint">It has none.</p>`}<//>
+    ${span.events.length > 0 && html`<${Part} title="Events" many=${span.events.length} isOpen>
+      <ol class="events">${span.events.map((event, at) => html`<li key=${at}>
+        <p><strong>${event.name}</strong> <span class="note">${duration(event.time - span.start)} after it began</span></p>
+        <${Attributes} attributes=${event.attributes} />
+      </li>`)}</ol><//>`}
+    ${span.links.length > 0 && html`<${Part} title="Links" many=${count(span.links.length, "link")}>
+      <ul class="links">${span.links.map((link, at) => html`<li key=${at}>
+        <a class="mono" href=${address("traces", link.trace_id, { span: link.span_id })}>${link.trace_id} / ${link.span_id}</a>
+        <${Attributes} attributes=${link.attributes} />
+      </li>`)}</ul><//>`}
+    <${Part} title="Resource" many=${size(span.resource)}><${Attributes} attributes=${span.resource} />
+      ${span.scope && html`<p class="hint">Recorded by ${span.scope}</p>`}<//>
+  </section>`;
+}

@@ -1,0 +1,14 @@
+// A text of any length, of which the beginning is shown. It is always text: never markup.
+
+import { html, useState } from "../vendor/htm-preact.js";
+import { count } from "../pure/format.js";
+
+const SHORT = 400;
+
+export function Text({ text }) {
+  const [isWhole, setWhole] = useState(false);
+  const letters = String(text);
+  if (letters.length <= SHORT * 1.3) return html`<span class="text">${letters}</span>`;
+  return html`<span class="text">${isWhole ? letters : `${letters.slice(0, SHORT).replace(/[\uD800-\uDBFF]$/, "")}…`}</span>
+    <button class="link" onClick=${() => setWhole(!isWhole)}>${isWhole ? "Show less" : `Show all ${count(letters.length, "character")}`}</button>`;
+}

@@ -1,0 +1,64 @@
+// What was said, leaf by leaf.
+
+/** A field without its namespace. */
+export function shortName(field) {
+  return field.slice(field.indexOf(".") + 1);
+}
+
+export function namespaceOf(field) {
+  return field.slice(0, Math.max(0, field.indexOf(".")));
+}
+
+/** The order in which a glance takes them in: thumb, stars, other verdicts, words, the rest. */
+function weight({ field, type }) {
+  const name = shortName(field);
+  if (name === "rating") return 0;
+  if (name === "stars") return 1;
+  if (name === "comment") return 3;
+  if (name === "ground_truth") return 4;
+  if (/(^|\.)\d+(\.|$)/.test(name)) return 6;
+  return type === "bool" || type === "number" ? 2 : 5;
+}
+
+export function byWeight(leaves) {
+  return [...leaves].sort((a, b) => weight(a) - weight(b) || (a.field < b.field ? -1 : 1));
+}
+
+export const isGroundTruth = ({ field }) => shortName(field) === "ground_truth";
+
+/** The ground truth of a document, as text. */
+export function groundTruth(document) {
+  const leaf = document?.namespaces.feedback?.find(isGroundTruth);
+  return leaf && String(leaf.value);
+}
+
+function textOf(leaves) {
+  if (!leaves?.length) return undefined;
+  if (leaves.length === 1) return String(leaves[0].value);
+  return leaves.map(({ field, value }) => `${shortName(field)}: ${value}`).join("\n");
+}
+
+const own = (span, namespace) => textOf(span?.document?.namespaces[namespace]);
+const SEMANTIC = { inputs: "input.value", outputs: "output.value" };
+
+/**
+ * What went in or came out: of the span, else of the first of the trace that says so. The same rule
+ * as the API has for data sets.
+ */
+export function flow(trace, span, namespace) {
+  const attribute = (each) => each?.attributes[SEMANTIC[namespace]];
+  const spans = trace.spans.filter((each) => !each.carrier);
+  const first = (read) => {
+    for (const each of spans) {
+      const found = read(each);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  };
+  const found =
+    own(span, namespace) ??
+    first((each) => own(each, namespace)) ??
+    attribute(span) ??
+    first(attribute);
+  return found === undefined ? undefined : String(found);
+}

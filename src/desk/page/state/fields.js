@@ -1,0 +1,27 @@
+// Suggestions for fields and their values.
+
+import { ask, endpoint, narrowed } from "./api.js";
+import { only } from "./route.js";
+
+const TYPES = { bool: "yes / no", number: "number", string: "text", other: "other" };
+
+/** Fields whose name contains a text. `isSaid` leaves out what nobody has said. */
+export async function fieldOptions(search, { isSaid = false, limit = 60 } = {}) {
+  const { rows } = await ask(endpoint("fields", { search, limit }));
+  return rows
+    .filter((row) => !isSaid || row.source === "said")
+    .map((row) => ({ value: row.field, type: row.type, note: TYPES[row.type] ?? row.type, row }));
+}
+
+/** The type of a field: the most frequent one. */
+export async function typeOf(field) {
+  const { rows } = await ask(endpoint("fields", { search: field, limit: 200 }));
+  return rows.find((row) => row.field === field)?.type;
+}
+
+/** Values of a field, the most frequent first, where the list is. */
+export async function valueOptions(field, search, params) {
+  const where = narrowed(only(params, ["service", "range", "from", "to"]), { field, search, limit: 30 });
+  const { rows } = await ask(endpoint("values", where));
+  return rows.map((row) => ({ value: row.value, note: String(row.count) }));
+}

@@ -1,0 +1,136 @@
+// One chart, and everything that can be chosen about it.
+
+import { html, useEffect, useState } from "../vendor/htm-preact.js";
+import { useAnswer } from "../state/query.js";
+import { ask, endpoint, narrowed } from "../state/api.js";
+import { address, changed, go, only, SHARED } from "../state/route.js";
+import { load, store } from "../state/saved.js";
+import { fieldOptions } from "../state/fields.js";
+import { COMPARISONS, comparison, MEASURES, NAMES, shownMeasures, title } from "../pure/chart.js";
+import { isShare } from "../pure/format.js";
+import { Chart, chartQuery } from "../parts/chart.js";
+import { Combobox } from "../parts/combobox.js";
+import { Export } from "../parts/export.js";
+import { Heading } from "../parts/heading.js";
+import { Loading, Problem, Empty } from "../parts/trouble.js";
+import { Narrow } from "../parts/narrow.js";
+import { Twin } from "../parts/twin.js";
+import { icons } from "../parts/icons.js";
+
+const BUCKETS = [["", "Automatic"], ["minute", "Minute"], ["hour", "Hour"], ["day", "Day"], ["week", "Week"], ["month", "Month"]];
+const TOPS = [3, 5, 10, 20];
+
+const saidFields = (search) => fieldOptions(search, { isSaid: true, limit: 200 });
+
+function Measures({ data, params, set }) {
+  const chosen = shownMeasures(data, params);
+  const percentage = chosen.map(comparison).find(Boolean);
+  const [draft, setDraft] = useState(percentage ?? { operator: ">=", value: "4" });
+  const hasGroups = Boolean(params.get("group"));
+  const put = (measures) => set({ measure: measures.join(",") });
+  const toggle = (measure) => {
+    const own = measure === "percentage" ? `percentage${draft.operator}${draft.value}` : measure;
+    const isOn = measure === "percentage" ? Boolean(percentage) : chosen.includes(measure);
+    if (hasGroups) put([own]);
+    else if (!isOn) put([...chosen, own]);
+    else if (chosen.length > 1) put(chosen.filter((each) => (measure === "percentage" ? !comparison(each) : each !== measure)));
+  };
+  const change = (changes) => {
+    const next = { ...draft, ...changes };
+    setDraft(next);
+    if (next.value.trim() && !Number.isNaN(Number(next.value))) put(chosen.map((each) => (comparison(each) ? `percentage${next.operator}${next.value.trim()}` : each)));
+  };
+  return html`<fieldset class="pills"><legend>Measure</legend>
+    ${(MEASURES[data.type] ?? ["count"]).map((measure) => {
+      const isOn = measure === "percentage" ? Boolean(percentage) : chosen.includes(measure);
+      return html`<button key=${measure} type="button" aria-pressed=${String(isOn)} onClick=${() => toggle(measure)}>${NAMES[measure]}</button>`;
+    })}
+    ${percentage && html`<span class="comparison">
+      <label><span class="hidden">Comparison</span><select value=${percentage.operator} onChange=${(event) => change({ operator: event.target.value })}>
+        ${COMPARISONS.map((each) => html`<option key=${each} value=${each} selected=${each === percentage.operator}>${each}</option>`)}</select></label>
+      <label><span class="hidden">Compared with</span><input inputmode="decimal" size="6" value=${draft.value} onInput=${(event) => change({ value: event.target.value })} /></label>
+    </span>`}
+  </fieldset>`;
+}
+
+function Compare({ params, set }) {
+  const { data } = useAnswer(endpoint("values", { ...narrowed(only(params, ["service", "range", "from", "to"])), field: "service.version", limit: 50 }));
+  const chosen = params.get("compare") ?? "";
+  const canBefore = params.has("range") || (params.has("from") && params.has("to"));
+  const versions = (data?.rows ?? []).map(({ value }) => `version:${value}`);
+  if (chosen.startsWith("version:") && !versions.includes(chosen)) versions.push(chosen);
+  return html`<label class="field"><span>Compare with</span>
+    <select value=${chosen} onChange=${(event) => set({ compare: event.target.value })}>
+      <option value="" selected=${!chosen}>Nothing</option>
+      <option value="previous" selected=${chosen === "previous"} disabled=${!canBefore}>Previous period${canBefore ? "" : " (choose a time)"}</option>
+      ${versions.map((each) => html`<option key=${each} value=${each} selected=${chosen === each}>Version ${each.slice(8)}</option>`)}
+    </select></label>`;
+}
+
+function Save({ params }) {
+  const [isOpen, setOpen] = useState(false);
+  const [name, setName] = useState("");
+  const [said, setSaid] = useState("");
+  const begin = () => {
+    setName(title(params));
+    setSaid("");
+    setOpen(!isOpen);
+  };
+  const save = (event) => {
+    event.preventDefault();
+    store([...load(), { title: name.trim() || title(params), query: params.toString() }]);
+    setOpen(false);
+    setSaid("Saved");
+  };
+  return html`<div class="save">
+    <span role="status" class="note">${said && html`${said}: <a href="/charts">dashboard</a>`}</span>
+    <button aria-expanded=${String(isOpen)} onClick=${begin}>${icons.save()}Save</button>
+    ${isOpen && html`<form class="menu save-form" onSubmit=${save} onKeyDown=${(event) => event.key === "Escape" && setOpen(false)}>
+      <label class="field"><span>Title</span><input value=${name} onInput=${(event) => setName(event.target.value)} ref=${(input) => input && !input.dataset.seen && ((input.dataset.seen = "1"), input.focus())} /></label>
+      <button class="primary">Save to the dashboard</button>
+    </form>`}
+  </div>`;
+}
+
+export function ChartView({ route }) {
+  const { params, view } = route;
+  const query = chartQuery(params);
+  const { data, error, isStale } = useAnswer(endpoint("chart", query), params.get("field"));
+  const set = (changes) => go(address(view, undefined, changed(params, changes)));
+  const pickField = ({ value }) => set({ field: value, measure: undefined });
+  const pickGroup = ({ value }) => {
+    const first = data && params.get("measure") ? shownMeasures(data, params)[0] : undefined;
+    set({ group: value.trim(), measure: first, ...(value.trim() ? {} : { top: undefined }) });
+  };
+  const group = params.get("group") ?? "";
+  const isTable = params.get("table") === "1";
+  return html`
+    <nav class="crumbs" aria-label="Where this is"><a href=${address("charts", undefined, only(params, SHARED))}>Charts</a></nav>
+    <${Heading} title=${params.get("field")} note=${data ? `by ${data.bucket}, ${params.get("time") === "given" ? "when it was given" : "when its target began"}` : " "}>
+      <${Save} params=${params} />
+    <//>
+    <div class="bar chart-bar">
+      <${Combobox} label="Field" value=${params.get("field")} load=${saidFields} onPick=${pickField} />
+      <${Combobox} label="Group by" value=${group} placeholder="Nothing" load=${fieldOptions} isFree onPick=${pickGroup} />
+      ${group && html`<label class="field"><span>Show</span><select value=${params.get("top") ?? "5"} onChange=${(event) => set({ top: event.target.value === "5" ? undefined : event.target.value })}>
+        ${TOPS.map((top) => html`<option key=${top} value=${top} selected=${String(top) === (params.get("top") ?? "5")}>top ${top}, and other</option>`)}</select></label>`}
+      <label class="field"><span>Bucket</span><select value=${params.get("bucket") ?? ""} onChange=${(event) => set({ bucket: event.target.value })}>
+        ${BUCKETS.map(([value, name]) => html`<option key=${value} value=${value} selected=${value === (params.get("bucket") ?? "")}>${name}</option>`)}</select></label>
+      <label class="field"><span>Time is when</span><select value=${params.get("time") ?? ""} onChange=${(event) => set({ time: event.target.value })}>
+        <option value="" selected=${!params.get("time")}>its target began</option>
+        <option value="given" selected=${params.get("time") === "given"}>it was given</option></select></label>
+      <${Compare} params=${params} set=${set} />
+    </div>
+    <${Narrow} route=${route} end=${html`<${Export} query=${query} views=${[["chart", "Chart"]]} />`} />
+    ${error && html`<${Problem} error=${error} />`}
+    ${!data && !error && html`<${Loading} rows=${6} />`}
+    ${data && html`<section class="card chart-card" aria-label="Chart" aria-busy=${String(isStale)}>
+      <${Measures} data=${data} params=${params} set=${set} />
+      <${Chart} params=${params} data=${data} height=${300} />
+      ${data.values === 0 && html`<${Empty} title="No values here"><p>Nobody has said anything of <code>${data.field}</code> within the filter and the time that are chosen.</p>
+        <p><a class="button" href=${address("charts", undefined, { field: data.field })}>Show all of it</a></p><//>`}
+      ${data.values > 0 && html`<details class="part" open=${isTable} onToggle=${(event) => event.target.open !== isTable && go(address(view, undefined, changed(params, { table: event.target.open ? "1" : undefined })), { replace: true })}>
+        <summary>Table</summary>${isTable && html`<${Twin} params=${params} data=${data} />`}</details>`}
+    </section>`}
+  `;
+}

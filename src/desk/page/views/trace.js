@@ -1,0 +1,99 @@
+// One trace: what was said about its session and about it as a whole, its spans, and one of them
+// in full.
+
+import { html, useEffect, useRef } from "../vendor/htm-preact.js";
+import { useAnswer } from "../state/query.js";
+import { endpoint } from "../state/api.js";
+import { address, changed, go, only } from "../state/route.js";
+import { LIST, useNeighbours } from "../state/neighbours.js";
+import { count, duration, number } from "../pure/format.js";
+import { flow } from "../pure/leaves.js";
+import { Document } from "../parts/document.js";
+import { Empty, Loading, Problem } from "../parts/trouble.js";
+import { Heading } from "../parts/heading.js";
+import { Span } from "../parts/span.js";
+import { Time } from "../parts/time.js";
+import { Tree } from "../parts/tree.js";
+import { icons } from "../parts/icons.js";
+
+/** The first that something was said about, else the root. */
+function firstOf(spans) {
+  return spans.find(({ document }) => document?.namespaces.feedback?.length)
+    ?? spans.find(({ document }) => document?.namespaces.metrics?.length) ?? spans[0];
+}
+
+/** J and K, as in a mailbox, where nothing is being typed. */
+function useKeys(newer, older) {
+  const latest = useRef();
+  latest.current = { k: newer, j: older };
+  useEffect(() => {
+    const listener = (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, textarea, select, [contenteditable]")) return;
+      const url = latest.current[event.key];
+      if (url) go(url);
+    };
+    addEventListener("keydown", listener);
+    return () => removeEventListener("keydown", listener);
+  }, []);
+}
+
+function Neighbours({ id, params }) {
+  const kept = only(params, LIST);
+  const { newer, older, place, total } = useNeighbours(id, params);
+  const to = (other) => other && address("traces", other, kept);
+  useKeys(to(newer), to(older));
+  const link = (other, rel, content, title) => other
+    ? html`<a class="button" rel=${rel} href=${to(other)} title=${title}>${content}</a>`
+    : html`<span class="button off" role="link" aria-disabled="true">${content}</span>`;
+  return html`<nav class="neighbours" aria-label="Traces of the list">
+    <span class="note">${place ? `${number(place)} of ${number(total)}` : " "}</span>
+    ${link(newer, "prev", html`${icons.left()}Newer`, "The newer one in the list (K)")}
+    ${link(older, "next", html`Older${icons.right()}`, "The older one in the list (J)")}
+  </nav>`;
+}
+
+export function Trace({ route: { id, params } }) {
+  const { data, error } = useAnswer(endpoint(`traces/${encodeURIComponent(id)}`), id);
+  const kept = only(params, LIST);
+  const crumbs = html`<div class="crumbs-line"><nav class="crumbs" aria-label="Where this is"><a href=${address("traces", undefined, kept)}>Traces</a>
+    ${data?.session_id && html`<a href=${address("sessions", data.session_id)}>Session <span class="mono">${data.session_id}</span></a>`}</nav>
+    <${Neighbours} id=${id} params=${params} /></div>`;
+
+  if (error) {
+    return html`${crumbs}<${Heading} title="Trace" note=${html`<span class="mono">${id}</span>`} />${error.status === 404
+      ? html`<${Empty} title="There is no such trace"><p>It has not come yet, or was forgotten by the desk's retention.</p><//>`
+      : html`<${Problem} error=${error} />`}`;
+  }
+  if (!data) return html`${crumbs}<${Heading} title="Trace" note=" " /><${Loading} />`;
+
+  const hasCarriers = params.get("carriers") === "1";
+  const carriers = data.spans.filter(({ carrier }) => carrier).length;
+  const spans = hasCarriers ? data.spans : data.spans.filter(({ carrier }) => !carrier);
+  const shown = spans.length ? spans : data.spans;
+  const selected = shown.find(({ span_id }) => span_id === params.get("span")) ?? firstOf(shown);
+  const root = shown[0];
+  const select = (span) => go(address("traces", id, changed(params, { span })), { replace: true });
+  const version = root?.resource["service.version"];
+  return html`
+    ${crumbs}
+    <${Heading} title=${root?.name || "unnamed"} note=${html`<span class="parts"><span>${root?.service ?? "unknown service"}${version ? ` ${version}` : ""}</span>
+      <${Time} at=${data.start} /><span>${duration(data.duration_ms)}</span><span>${count(data.spans.length - carriers, "span")}</span>
+      <span class="mono">${id}</span></span>`} />
+    ${data.session_document && html`<section class="card about-session">
+      <h2>About the session <a class="mono" href=${address("sessions", data.session_id)}>${data.session_id}</a></h2>
+      <${Document} document=${data.session_document} /></section>`}
+    ${data.document && html`<section class="card about-trace"><h2>About the trace as a whole</h2>
+      <${Document} document=${data.document} output=${flow(data, undefined, "outputs")} /></section>`}
+    ${data.truncated && html`<p class="hint">It has more spans than are shown: these are the first ${number(data.spans.length)}.</p>`}
+    <div class="two">
+      <section class="card tree-card" aria-labelledby="spans-title">
+        <header><h2 id="spans-title">Spans</h2>
+          ${carriers > 0 && html`<label class="check"><input type="checkbox" checked=${hasCarriers}
+            onChange=${(event) => go(address("traces", id, changed(params, { carriers: event.target.checked ? "1" : undefined })), { replace: true })} />
+            Show ${count(carriers, "carrier")}</label>`}
+        </header>
+        ${shown.length > 0 && html`<${Tree} trace=${data} spans=${shown} selected=${selected.span_id} onSelect=${select} />`}
+      </section>
+      ${selected && html`<${Span} key=${selected.span_id} trace=${data} span=${selected} />`}
+    </div>`;
+}
