@@ -177,3 +177,16 @@ test("comments are searched, and lead to what they are about", async () => {
   await page.locator(".of-feedback").getByText("hallucinated").waitFor();
   await close(page);
 });
+
+test("ground truth stands once, beside the output, word by word", async () => {
+  const wanted = 'feedback.ground_truth contains "Albany" and outputs.answer contains "City"';
+  const [found] = await desk.ids({ filter: wanted });
+  const page = await open(desk, `/traces/${found}`);
+  await page.locator(".difference").waitFor();
+  assert.equal(await page.locator(".difference").count(), 1);
+  assert.deepEqual(await page.locator(".difference del").allTextContents(), ["New York City"]);
+  assert.deepEqual(await page.locator(".difference ins").allTextContents(), ["Albany"]);
+  // What evaluators say is never among what users say.
+  assert.equal(await page.locator(".of-feedback", { hasText: "faithfulness" }).count(), 0);
+  await close(page);
+});

@@ -38,7 +38,7 @@ export function Leaves({ leaves, hasTimes = true }) {
 
 /** `output` is what ground truth is held against. `namespaces` says which are shown, all unless said. */
 export function Document({ document, output, namespaces = Object.keys(TITLES) }) {
-  const truth = document.namespaces.feedback?.find(isGroundTruth);
+  const truth = namespaces.includes("feedback") ? document.namespaces.feedback?.find(isGroundTruth) : undefined;
   return html`<div class="document">
     ${namespaces.filter((name) => document.namespaces[name]?.length).map((name) => {
       const leaves = document.namespaces[name].filter((leaf) => leaf !== truth);
