@@ -1,6 +1,6 @@
 //! How much an outbox holds, for those who ask without waiting.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::store::Store;
@@ -16,6 +16,8 @@ pub(super) struct Levels {
     oldest: AtomicU64,
     /// Whether anything is ready to be sent.
     ready: AtomicU64,
+    /// Whether it is known what other processes have left.
+    has_looked: AtomicBool,
     rejected: AtomicU64,
     replayed: AtomicU64,
     /// Dropped, and not told of yet.
@@ -58,6 +60,14 @@ impl Levels {
 
     pub(super) fn has_ready(&self) -> bool {
         self.ready.load(Relaxed) > 0
+    }
+
+    pub(super) fn looked_around(&self) {
+        self.has_looked.store(true, Relaxed);
+    }
+
+    pub(super) fn has_looked(&self) -> bool {
+        self.has_looked.load(Relaxed)
     }
 
     pub(super) fn feedback_bytes(&self) -> u64 {

@@ -290,6 +290,11 @@ impl Outbox {
         self.levels.has_ready() || self.journal.has_waiting()
     }
 
+    /// Whether what other processes have left is among it by now.
+    pub(crate) fn has_looked(&self) -> bool {
+        self.levels.has_looked()
+    }
+
     pub(crate) fn reading(&self) -> Reading {
         self.levels.read(clock::now())
     }
@@ -318,6 +323,7 @@ impl Outbox {
                 if let Err(error) = self.with_store(Store::go_round) {
                     warn_of_trouble(&error);
                 }
+                self.levels.looked_around();
                 next_round = Instant::now() + ROUND;
             }
             let pushed = self.journal.pushed();

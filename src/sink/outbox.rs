@@ -25,6 +25,8 @@ use crate::transport::{Failure, Reply, Transport};
 const BATCH: usize = 2 * 1024 * 1024;
 /// How often it is looked whether there is anything on disk.
 const ROUND: Duration = Duration::from_secs(1);
+/// The same until it is known what other processes have left.
+const START: Duration = Duration::from_millis(10);
 /// Requests that a refused one is taken apart into, at the most, to find what it was refused for.
 const MOST_PARTS: u32 = 64;
 /// How often a request from disk may fail, while new spans are taken, until it is given up.
@@ -400,9 +402,11 @@ impl<T: Transport> Sink for OutboxSink<T> {
 
     fn due(&self) -> Option<Instant> {
         let now = Instant::now();
-        // Other threads may put something there, or adopt it.
-        let when = if self.outbox.has_ready() { self.stored.until() } else { Some(now + ROUND) };
-        Some(when.unwrap_or(now))
+        if self.outbox.has_ready() {
+            return Some(self.stored.until().unwrap_or(now));
+        }
+        // Other threads may put something there, or adopt it, as they do at the start.
+        Some(now + if self.outbox.has_looked() { ROUND } else { START })
     }
 
     fn catch_up(&mut self, patience: &Patience) -> Delivery {
