@@ -9,6 +9,7 @@ use super::super::Result;
 use super::super::stored::{self, SPAN_COLUMNS};
 use super::field::Field;
 use super::narrow::Narrowed;
+use super::paging;
 use super::{asked, datum_json, hex, json, resource_text, span_id};
 use crate::desk::query::datum::Datum;
 use crate::desk::query::filter::contains;
@@ -51,7 +52,7 @@ pub(super) fn comments(
             found.push(Cursor { time: row.get(3)?, id: target });
         }
     }
-    let (chosen, total, next) = latest(found, page);
+    let (chosen, total, next) = paging::of_found(found, page);
     let sql = "SELECT value FROM leaves WHERE target = ?1 AND field = ?2";
     let mut text = connection.prepare_cached(sql)?;
     let mut rows = Vec::with_capacity(chosen.len());
@@ -85,22 +86,9 @@ pub(super) fn dataset(
             found.push(Cursor { time: row.get(3)?, id: target });
         }
     }
-    let (chosen, total, next) = latest(found, page);
+    let (chosen, total, next) = paging::of_found(found, page);
     let rows = chosen.into_iter().map(|at| about(connection, at.id)).collect::<Result<_>>()?;
     Ok(List { rows, total: Some(total), next })
-}
-
-/// A page of what was found, the latest first, each once.
-fn latest(mut found: Vec<Cursor>, page: &Page) -> (Vec<Cursor>, u64, Option<String>) {
-    found.sort_unstable_by(|a, b| b.cmp(a));
-    found.dedup();
-    let total = found.len() as u64;
-    let begin = page.after.map_or(0, |after| found.partition_point(|at| *at >= after));
-    let rest = &found[begin..];
-    let chosen = rest[..rest.len().min(page.limit)].to_vec();
-    let next =
-        (chosen.len() < rest.len()).then(|| chosen.last().map(ToString::to_string)).flatten();
-    (chosen, total, next)
 }
 
 /// A target with input, output, ground truth and feedback.
@@ -275,7 +263,7 @@ pub(super) fn waiting(connection: &Connection, page: &Page) -> Result<List<Waiti
         found.push(at);
         about.insert(at.id, (row.get::<_, Option<Vec<u8>>>(1)?, row.get::<_, i64>(2)?));
     }
-    let (chosen, total, next) = latest(found, page);
+    let (chosen, total, next) = paging::of_found(found, page);
     let mut rows = Vec::with_capacity(chosen.len());
     for Cursor { time, id } in chosen {
         let (trace_id, span) = about.remove(&id).unwrap_or_default();

@@ -6,6 +6,7 @@
 //! | `fields` | which names and values there are |
 //! | `bits`, `narrow` | filters, as sets of rows |
 //! | `groups` | which group a target belongs to |
+//! | `paging` | one page of a list |
 //! | `spans` | attributes that have no index |
 //! | `traces`, `sessions`, `trace` | the lists, and one trace |
 //! | `documents` | what is said about a target, and how it came about |
@@ -20,6 +21,7 @@ mod field;
 mod fields;
 mod groups;
 mod narrow;
+mod paging;
 mod sessions;
 mod spans;
 mod trace;

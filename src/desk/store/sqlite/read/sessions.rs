@@ -5,9 +5,9 @@ use rusqlite::{Connection, OptionalExtension};
 use super::super::Result;
 use super::super::write::session_target;
 use super::narrow::Narrowed;
-use super::{documents, resource_text, traces};
+use super::{documents, paging, resource_text, traces};
 use crate::desk::query::time::millis;
-use crate::desk::query::{Cursor, Narrow, Page};
+use crate::desk::query::{Narrow, Page};
 use crate::desk::store::view::{List, SessionRow, SessionView};
 
 /// The traces of a session that are listed with it.
@@ -25,23 +25,7 @@ pub(super) fn sessions(
                ORDER BY last DESC, id DESC";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([narrow.range.first(), narrow.range.end()])?;
-    let (mut ids, mut total, mut last, mut next) = (Vec::new(), 0, None, None);
-    while let Some(row) = rows.next()? {
-        let at = Cursor { time: row.get(0)?, id: row.get(1)? };
-        if !narrowed.session(at.id) {
-            continue;
-        }
-        total += 1;
-        if page.after.is_some_and(|after| at >= after) {
-            continue;
-        }
-        if ids.len() < page.limit {
-            ids.push(at.id);
-            last = Some(at);
-        } else {
-            next = last.map(|last| last.to_string());
-        }
-    }
+    let (ids, total, next) = paging::of_rows(&mut rows, page, None, |id| narrowed.session(id))?;
     let rows = ids.into_iter().map(|id| row(connection, id)).collect::<Result<_>>()?;
     Ok(List { rows, total: Some(total), next })
 }

@@ -6,9 +6,10 @@ use super::super::{Result, stored};
 use super::bits::Bits;
 use super::field::{self, Field};
 use super::narrow::Narrowed;
+use super::paging;
 use super::{asked, datum_json, hex, resource_text, span_id};
 use crate::desk::query::time::millis;
-use crate::desk::query::{Clock, Cursor, Narrow, Page, TraceQuery};
+use crate::desk::query::{Clock, Narrow, Page, TraceQuery};
 use crate::desk::store::view::{List, Said, TraceRow};
 
 /// What is shown of a trace's feedback in a row.
@@ -52,27 +53,7 @@ fn listed(
                ORDER BY start DESC, id DESC";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(range)?;
-    let (mut ids, mut count, mut last, mut next) = (Vec::new(), 0_u64, None, None);
-    while let Some(row) = rows.next()? {
-        let at = Cursor { time: row.get(0)?, id: row.get(1)? };
-        if !is_in(at.id) {
-            continue;
-        }
-        count += 1;
-        if page.after.is_some_and(|after| at >= after) {
-            continue;
-        }
-        if ids.len() < page.limit {
-            ids.push(at.id);
-            last = Some(at);
-        } else {
-            next = last.map(|last| last.to_string());
-            if total.is_some() {
-                break; // it has been counted
-            }
-        }
-    }
-    Ok((ids, total.map_or(count, i64::unsigned_abs), next))
+    paging::of_rows(&mut rows, page, total.map(i64::unsigned_abs), is_in)
 }
 
 /// The traces with a value of a field that a chart would count.
