@@ -15,7 +15,7 @@ pub(super) struct Levels {
     /// When the oldest was written; 0 if there is none.
     oldest: AtomicU64,
     /// Whether anything is ready to be sent.
-    ready: AtomicU64,
+    ready: AtomicBool,
     /// Whether it is known what other processes have left.
     has_looked: AtomicBool,
     rejected: AtomicU64,
@@ -42,7 +42,7 @@ impl Levels {
         self.bytes.store(store.bytes(), Relaxed);
         self.feedback.store(store.feedback_bytes(), Relaxed);
         self.oldest.store(store.oldest().unwrap_or(0), Relaxed);
-        self.ready.store(store.has_ready().into(), Relaxed);
+        self.ready.store(store.has_ready(), Relaxed);
         let (spans, feedback) = store.take_lost();
         self.lose(spans, feedback);
     }
@@ -59,7 +59,7 @@ impl Levels {
     }
 
     pub(super) fn has_ready(&self) -> bool {
-        self.ready.load(Relaxed) > 0
+        self.ready.load(Relaxed)
     }
 
     pub(super) fn looked_around(&self) {

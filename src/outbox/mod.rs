@@ -204,7 +204,7 @@ impl Outbox {
         let file = self.with_store(|store| store.spill(shipments, clock::now()))?;
         // Not under the lock: a disk takes its time.
         file.map_or(Ok(()), |file| file.sync_data()).inspect_err(|_| {
-            self.with_store(|store| store.distrust_spans(shipments.len()));
+            self.with_store(|store| store.spans.distrust(shipments.len()));
         })
     }
 
@@ -376,7 +376,7 @@ impl Outbox {
         let file = self.with_store(|store| store.write(entries, released, left, now))?;
         // Not under the lock either: a disk takes its time.
         if let Err(error) = file.map_or(Ok(()), |file| file.sync_data()) {
-            self.with_store(|store| store.distrust_feedback(entries.len()));
+            self.with_store(|store| store.feedback.distrust(entries.len()));
             return Err(error);
         }
         Ok(self.levels.feedback_bytes() >= self.max_bytes)

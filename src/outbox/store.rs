@@ -105,15 +105,6 @@ impl Store {
         Ok(self.feedback.file())
     }
 
-    /// The last entries with feedback, or those without, could not be synced.
-    pub(super) fn distrust_feedback(&mut self, entries: usize) {
-        self.feedback.distrust(entries);
-    }
-
-    pub(super) fn distrust_spans(&mut self, entries: usize) {
-        self.spans.distrust(entries);
-    }
-
     /// Takes what is ready to be sent, feedback first: up to `most` bytes, or one shipment that has
     /// more.
     pub(super) fn take(&mut self, most: usize, now: u64) -> Vec<(Place, Shipment)> {

@@ -174,10 +174,16 @@ impl Queue {
         self.patience.press(state.bytes + more > self.batching.queue_bytes / 2);
     }
 
-    /// Whether the queue needs all that the collector can take, or all the time that is left.
+    /// Whether the queue needs all that the collector can take, or all the time that is left: there
+    /// is something to export then, and what was put aside can wait.
     pub(super) fn is_pressing(&self) -> bool {
         let state = self.lock();
-        state.closed || state.bytes > self.batching.queue_bytes / 4
+        state.closed || self.is_batch(&state) && state.bytes > self.batching.queue_bytes / 4
+    }
+
+    /// Whether a whole batch waits.
+    fn is_batch(&self, state: &State) -> bool {
+        state.spans >= self.batch_spans || state.encoded >= self.batching.batch_bytes
     }
 
     /// What was lost since it was last told.
@@ -189,11 +195,9 @@ impl Queue {
     pub(super) fn next(&self, due: Instant) -> Next {
         let mut state = self.lock();
         loop {
-            let is_full =
-                state.spans >= self.batch_spans || state.encoded >= self.batching.batch_bytes;
             let is_urgent = state.closed || state.flush_to > state.settled;
             let left = due.saturating_duration_since(Instant::now());
-            if state.waiting.first().is_some() && (is_full || is_urgent) {
+            if state.waiting.first().is_some() && (self.is_batch(&state) || is_urgent) {
                 return Next::Export(self.take_batch(&mut state));
             }
             if state.closed {
@@ -376,6 +380,28 @@ mod tests {
         let mut parcel = Parcel::new(Packing::Records, &scope);
         parcel.add(&mut SpanRecord { feedback, ..SpanRecord::default() });
         parcel
+    }
+
+    #[test]
+    fn a_queue_presses_only_while_there_is_a_batch_to_export() {
+        // Otherwise the export thread would turn round and round, waiting for what it must not send.
+        let one = parcel(false).bytes;
+        let batching = Batching {
+            batch_spans: Some(4),
+            batch_bytes: usize::MAX,
+            queue_bytes: 6 * one,
+            ..Batching::default()
+        };
+        let counters = Arc::new(Counters::default());
+        let queue = Queue::new(Packing::Records, batching, counters);
+        for spans in 1..=5 {
+            queue.push(parcel(false)).unwrap();
+            assert_eq!(queue.is_pressing(), spans >= 4, "{spans}");
+        }
+        assert!(matches!(queue.next(Instant::now()), Next::Export(_)));
+        assert!(!queue.is_pressing());
+        queue.take_no_more();
+        assert!(queue.is_pressing());
     }
 
     #[test]

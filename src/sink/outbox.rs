@@ -119,20 +119,16 @@ impl<T: Transport> OutboxSink<T> {
                 Err(Failure::Unwelcome { message }) if self.is_hopeless(&items) => {
                     self.reject(items, message, delivery);
                 }
-                Err(Failure::Passing { message, wait }) => {
-                    self.failed(&message, wait);
-                    let rest = items.into_iter().chain(requests.drain(..).flatten()).collect();
-                    self.keep(rest, &message, delivery);
-                }
-                Err(Failure::Unwelcome { message }) => {
-                    match items.iter().all(Item::is_stored) {
-                        // Maybe it is this request alone.
-                        true => self.stored.failed(None, Instant::now()),
-                        false => self.failed(&message, None),
-                    }
+                Err(Failure::Unwelcome { message }) if items.iter().all(Item::is_stored) => {
+                    // Maybe it is this request alone.
+                    self.stored.failed(None, Instant::now());
                     self.live_is_taken = false;
-                    let rest = items.into_iter().chain(requests.drain(..).flatten()).collect();
-                    self.keep(rest, &message, delivery);
+                    return self.keep(all(items, requests), &message, delivery);
+                }
+                Err(failure) => {
+                    let (message, wait) = failure.into_parts();
+                    self.failed(&message, wait);
+                    return self.keep(all(items, requests), &message, delivery);
                 }
             }
         }
@@ -241,8 +237,7 @@ impl<T: Transport> OutboxSink<T> {
         patience: &Patience,
         delivery: &mut Delivery,
     ) {
-        let Reply { rejected, message } = reply;
-        let mut rejected = rejected;
+        let Reply { mut rejected, message } = reply;
         let is_alone = items.len() == 1;
         let (feedback, plain): (Vec<_>, Vec<_>) =
             items.into_iter().partition(|item| item.shipment.feedback > 0);
@@ -250,13 +245,14 @@ impl<T: Transport> OutboxSink<T> {
             return self.reject(feedback, message, delivery);
         }
         for (number, item) in (0..).zip(feedback) {
-            let result = match number < MOST_PARTS {
-                true => {
-                    let request = request([&item.shipment]);
-                    self.courier.try_to_deliver(request, Backoff::default(), patience).0
-                }
-                false => Err(Failure::Passing { message: message.clone(), wait: None }),
-            };
+            if number >= MOST_PARTS {
+                self.keep(vec![item], &message, delivery);
+                continue;
+            }
+            let request = request([&item.shipment]);
+            let (result, retried) =
+                self.courier.try_to_deliver(request, Backoff::default(), patience);
+            delivery.retried += 1 + retried;
             match result {
                 Ok(reply) if reply.rejected == 0 => self.taken(vec![item], delivery),
                 Ok(Reply { message, .. })
@@ -437,6 +433,11 @@ impl<T> Drop for OutboxSink<T> {
     }
 }
 
+/// What could not be sent, and what was to be sent after it.
+fn all(items: Vec<Item>, requests: VecDeque<Vec<Item>>) -> Vec<Item> {
+    items.into_iter().chain(requests.into_iter().flatten()).collect()
+}
+
 /// Two halves of several items.
 fn halves(mut items: Vec<Item>) -> Result<[Vec<Item>; 2], Vec<Item>> {
     if items.len() > 1 {
@@ -456,3 +457,7 @@ fn feedback_apart(items: Vec<Item>) -> Result<[Vec<Item>; 2], Vec<Item>> {
         (false, true) => halves(feedback),
     }
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

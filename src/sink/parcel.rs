@@ -120,6 +120,7 @@ impl Parcel {
             Contents::Records { records, .. } => records.clear(),
             Contents::Packed { spans, .. } => spans.clear(),
         }
+        self.receipts = Receipts::default();
         (self.spans, self.feedback, self.bytes, self.encoded) = (0, 0, 0, 0);
     }
 

@@ -41,12 +41,7 @@ impl<T: Transport> WireSink<T> {
                 }
             }
             Err(Failure::TooLarge { .. }) if spans > 1 => return None,
-            Err(
-                Failure::Passing { message, .. }
-                | Failure::TooLarge { message }
-                | Failure::Rejected { message }
-                | Failure::Unwelcome { message },
-            ) => delivery.fail(spans, feedback, message),
+            Err(failure) => delivery.fail(spans, feedback, failure.into_parts().0),
         }
         Some(())
     }

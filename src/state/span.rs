@@ -572,7 +572,9 @@ impl SpanState {
         // A session's feedback travels on the span unless that has feedback of its own.
         let (own, scoped) = (std::mem::take(&mut live.own), live.scoped.take());
         let (document, scope, apart) = match scoped.map(|scoped| *scoped) {
-            Some((scope, scoped)) if own.document.leaves().len() == 0 => {
+            Some((scope, mut scoped)) if own.document.leaves().len() == 0 => {
+                // That all was retracted is said by there being nothing.
+                scoped.receipts.append(own.receipts);
                 (scoped, Some(scope), None)
             }
             Some((scope, scoped)) => (own, None, Some((live.session.clone(), scope, scoped))),

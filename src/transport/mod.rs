@@ -64,6 +64,18 @@ pub(crate) enum Failure {
     Unwelcome { message: String },
 }
 
+impl Failure {
+    /// What was said, and when to come back if that was said too.
+    pub(crate) fn into_parts(self) -> (String, Option<Duration>) {
+        match self {
+            Self::Passing { message, wait } => (message, wait),
+            Self::TooLarge { message }
+            | Self::Rejected { message }
+            | Self::Unwelcome { message } => (message, None),
+        }
+    }
+}
+
 /// What caused an error, as an addition to its own text. Libraries repeat themselves here: a cause
 /// is told once.
 fn causes(error: &dyn std::error::Error) -> String {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use tracing::info_span;
 use tracing_feedback::collector::{Answer, Collector, ReceivedSpan};
 use tracing_feedback::{
-    BuildError, Builder, OutboxOptions, OutboxPolicy, Protocol, SpanExt, enrich_span,
+    BuildError, Builder, OutboxOptions, OutboxPolicy, Protocol, SpanExt, enrich_session,
+    enrich_span,
 };
 
 use crate::Rig;
@@ -432,5 +433,22 @@ fn a_span_that_is_enriched_for_ever_is_written_down_in_few_parts() {
     assert_eq!(spans.len(), 1);
     assert_eq!(spans[0].attributes["feedback.rating"], 999);
     rig.telemetry.shutdown().unwrap();
+    assert_eq!(directory.files("segment"), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn feedback_that_was_taken_back_leaves_nothing_to_be_sent() {
+    let directory = Directory::new();
+    let rig = rig(Protocol::Grpc, directory.ahead());
+    rig.run(|| {
+        let _turn = info_span!("turn", session.id = "conversation-7").entered();
+        enrich_span!(feedback = { "rating": 5 });
+        enrich_span!(feedback = { "rating": null });
+        enrich_session!(feedback = { "resolved": true });
+    });
+    rig.telemetry.shutdown().unwrap();
+    let spans = rig.collector.spans();
+    assert_eq!(spans.len(), 1, "{spans:?}"); // and no carrier of what was taken back
+    assert_eq!(spans[0].attributes["feedback.resolved"], true);
     assert_eq!(directory.files("segment"), [] as [PathBuf; 0]);
 }

@@ -1,0 +1,167 @@
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use opentelemetry::InstrumentationScope;
+
+use super::*;
+use crate::outbox::{OutboxOptions, OutboxPolicy, Receipt};
+use crate::record::SpanRecord;
+use crate::transport::Pieces;
+
+/// A collector that answers by a script, and takes everything when that has ended.
+#[derive(Clone, Default)]
+struct Scripted {
+    answers: Arc<Mutex<VecDeque<Result<Reply, Failure>>>>,
+    /// How many bytes of the outbox were on disk at each request.
+    on_disk: Arc<Mutex<Vec<u64>>>,
+    directory: PathBuf,
+}
+
+impl Transport for Scripted {
+    const COMPONENT: &'static str = "scripted";
+
+    async fn send(&mut self, _: Pieces) -> Result<Reply, Failure> {
+        crate::sync::lock(&self.on_disk).push(bytes_below(&self.directory, "segment"));
+        let answer = crate::sync::lock(&self.answers).pop_front();
+        answer.unwrap_or(Ok(Reply { rejected: 0, message: String::new() }))
+    }
+}
+
+fn bytes_below(directory: &std::path::Path, extension: &str) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.path() {
+        path if path.is_dir() => bytes_below(&path, extension),
+        path if path.extension().is_some_and(|it| it == extension) => {
+            path.metadata().map_or(0, |metadata| metadata.len())
+        }
+        _ => 0,
+    });
+    sizes.sum()
+}
+
+struct Rig {
+    sink: OutboxSink<Scripted>,
+    outbox: Arc<Outbox>,
+    collector: Scripted,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let name = format!("tracing-feedback-sink-{:?}", std::thread::current().id());
+        let directory = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        let options = OutboxOptions::new(&directory).with_policy(OutboxPolicy::WriteAhead);
+        let outbox = Outbox::open(options, Vec::new(), Vec::new()).unwrap();
+        let collector = Scripted { directory, ..Scripted::default() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let courier = Courier::new(runtime, Duration::from_secs(5), || {
+            Ok::<_, std::convert::Infallible>(collector.clone())
+        });
+        let resource = Resource::builder_empty().build();
+        let sink = OutboxSink::new(courier.unwrap(), &resource, outbox.clone());
+        Self { sink, outbox, collector }
+    }
+
+    fn answer(&self, answer: Result<Reply, Failure>) {
+        crate::sync::lock(&self.collector.answers).push_back(answer);
+    }
+
+    fn requests(&self) -> usize {
+        crate::sync::lock(&self.collector.on_disk).len()
+    }
+
+    fn export(&mut self, parcel: Parcel) -> Delivery {
+        self.sink.export(vec![parcel], &Patience::default())
+    }
+
+    fn catch_up(&mut self) -> Delivery {
+        self.sink.catch_up(&Patience::default())
+    }
+}
+
+impl std::ops::Drop for Rig {
+    fn drop(&mut self) {
+        self.outbox.close();
+        let _ = std::fs::remove_dir_all(&self.collector.directory);
+    }
+}
+
+fn parcel(receipt: Option<Receipt>) -> Parcel {
+    let scope = Arc::new(InstrumentationScope::builder("sink").build());
+    let mut parcel = Parcel::new(Packing::Packed, &scope);
+    let mut record = SpanRecord { feedback: receipt.is_some(), ..SpanRecord::default() };
+    receipt.into_iter().for_each(|receipt| record.receipts.push(receipt));
+    parcel.add(&mut record);
+    parcel
+}
+
+fn unwelcome() -> Result<Reply, Failure> {
+    Err(Failure::Unwelcome { message: "500: it trips over this".to_owned() })
+}
+
+fn passing() -> Result<Reply, Failure> {
+    // Longer than the courier has patience for.
+    Err(Failure::Passing { message: "503".to_owned(), wait: Some(Duration::from_secs(60)) })
+}
+
+#[test]
+fn what_was_written_ahead_is_durable_before_its_span_leaves() {
+    let mut rig = Rig::new();
+    for _ in 0..20 {
+        let before = bytes_below(&rig.collector.directory, "segment");
+        let part = vec![b'x'; 10_000];
+        let receipt = rig.outbox.hold(part, false, 1).unwrap();
+        assert_eq!(rig.export(parcel(Some(receipt))).exported, 1);
+        let on_disk = *crate::sync::lock(&rig.collector.on_disk).last().unwrap();
+        assert!(on_disk >= before + 10_000, "{before} {on_disk}");
+    }
+}
+
+#[test]
+fn a_request_from_disk_that_the_collector_trips_over_does_not_keep_new_spans_from_it() {
+    let mut rig = Rig::new();
+    rig.answer(passing());
+    assert_eq!(rig.export(parcel(None)).exported, 0); // it is on disk now
+    assert!(rig.sink.live.is_down(Instant::now()));
+    rig.sink.live = Reach::default(); // time has passed
+    for strike in 1..=MOST_STRIKES {
+        rig.answer(unwelcome());
+        assert_eq!(rig.catch_up().exported, 0);
+        assert!(rig.sink.stored.is_down(Instant::now()), "{strike}");
+        assert_eq!(rig.export(parcel(None)).exported, 1, "{strike}");
+        let reading = rig.outbox.reading();
+        assert_eq!((reading.spans, reading.rejected), (1, 0), "{strike}");
+    }
+    // It has done so often enough: it stands in `rejected` now, and nothing waits behind it.
+    rig.answer(unwelcome());
+    let delivery = rig.catch_up();
+    assert_eq!(delivery.rejected.map(|(spans, ..)| spans), Some(1));
+    let reading = rig.outbox.reading();
+    assert_eq!((reading.spans, reading.rejected), (0, 1));
+}
+
+#[test]
+fn without_new_spans_a_request_from_disk_is_never_given_up() {
+    let mut rig = Rig::new();
+    rig.answer(passing());
+    rig.export(parcel(None));
+    for _ in 0..3 * MOST_STRIKES {
+        rig.answer(unwelcome());
+        assert!(rig.catch_up().rejected.is_none());
+    }
+    assert_eq!(rig.catch_up().exported, 1);
+}
+
+#[test]
+fn while_the_collector_is_away_new_spans_go_to_disk_without_asking_it() {
+    let mut rig = Rig::new();
+    rig.answer(passing());
+    for _ in 0..10 {
+        let delivery = rig.export(parcel(None));
+        assert_eq!((delivery.exported, delivery.failed), (0, None));
+    }
+    assert_eq!((rig.requests(), rig.outbox.reading().spans), (1, 10));
+    assert_eq!(rig.catch_up().exported, 10);
+    assert_eq!(rig.requests(), 2);
+    assert_eq!(rig.export(parcel(None)).exported, 1); // and the way is open again
+}
