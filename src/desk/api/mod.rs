@@ -267,7 +267,7 @@ async fn trace(
     RawQuery(query): RawQuery,
 ) -> Response {
     read!(query, |_params| ());
-    let Some(id) = super::store::sqlite::trace_id_of(&id) else {
+    let Some(id) = super::store::json::trace_id_of(&id) else {
         let reason = "a trace id has 32 hexadecimal digits".to_owned();
         return Problem::new(StatusCode::BAD_REQUEST, reason).into_response();
     };

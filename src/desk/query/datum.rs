@@ -26,6 +26,17 @@ pub(crate) enum Kind {
 pub(crate) const KINDS: [Kind; 4] = [Kind::Bool, Kind::Number, Kind::Text, Kind::Other];
 
 impl Kind {
+    /// The most frequent, by how many values there are of each of [`KINDS`].
+    pub(crate) fn most_frequent(counts: [i64; 4]) -> Self {
+        let mut best = (Self::Number, 0);
+        for (kind, count) in KINDS.into_iter().zip(counts) {
+            if count > best.1 {
+                best = (kind, count);
+            }
+        }
+        best.0
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bool => "bool",

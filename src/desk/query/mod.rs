@@ -3,6 +3,7 @@
 pub(crate) mod datum;
 pub(crate) mod filter;
 pub(crate) mod measure;
+pub(crate) mod property;
 pub(crate) mod time;
 
 use filter::Filter;

@@ -2,9 +2,22 @@
 //!
 //! [`Store`] is the seam: the API and the command line know nothing else. `sqlite` is the store of one
 //! machine; one that reads what other systems keep answers the same questions in the same [`view`]s.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `view` | the answers |
+//! | `batch` | what a store takes |
+//! | `leaf`, `json` | values, and how the API writes them |
+//! | `history`, `tree`, `drawing` | what every store's answers have in common: documents, traces, charts |
+//! | `sqlite` | the store of one machine |
 
 pub(crate) mod batch;
+mod drawing;
+mod history;
+pub(crate) mod json;
+mod leaf;
 pub(crate) mod sqlite;
+mod tree;
 pub(crate) mod view;
 
 use super::query::{ChartQuery, Narrow, Page, TraceQuery};

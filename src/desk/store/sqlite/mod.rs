@@ -32,7 +32,6 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
-pub(crate) use read::trace_id_of;
 pub(crate) use retention::Retention;
 pub(crate) use writer::{Notice, Writer};
 

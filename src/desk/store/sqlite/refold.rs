@@ -6,9 +6,11 @@ use rusqlite::{Connection, OptionalExtension, Statement, Transaction, params};
 
 use super::Result;
 use super::known::{Known, count};
-use super::stored::{self, Leaf, SPAN_COLUMNS, Type};
+use super::stored::{self, SPAN_COLUMNS};
 use crate::collector::receive::value::Value;
 use crate::desk::store::batch::{Voice, nanos};
+use crate::desk::store::history::{Given, dated};
+use crate::desk::store::leaf::{Leaf, Type};
 use crate::fold::{Submission, fold};
 
 /// Where a target lies: in time, and at which service.
@@ -75,9 +77,6 @@ impl Dirty {
     }
 }
 
-/// A value, and when it was given.
-type Given = (Value, i64);
-
 impl Said {
     fn add(&mut self, voice: Voice, trace_id: [u8; 16]) {
         if voice.is_own {
@@ -114,21 +113,6 @@ impl Said {
         // Of several with one span id and one time the first one counts, so there has to be a first.
         self.submissions.sort_by_key(|(trace_id, _)| *trace_id);
         fold(own, self.submissions.into_iter().map(|(_, submission)| dated(submission)))
-    }
-}
-
-/// Puts the time of a submission to each of its values.
-pub(super) fn dated(submission: Submission<Value>) -> Submission<Given> {
-    let given = nanos(submission.time_unix_nano);
-    Submission {
-        span_id: submission.span_id,
-        time_unix_nano: submission.time_unix_nano,
-        cleared: submission.cleared,
-        attributes: submission
-            .attributes
-            .into_iter()
-            .map(|(key, value)| (key, (value, given)))
-            .collect(),
     }
 }
 
@@ -249,7 +233,7 @@ impl<'t> Refold<'t> {
         let mut rows = statement.query([target])?;
         let mut folded = Vec::new();
         while let Some(row) = rows.next()? {
-            let value = match Leaf::from_row(row, 1, 2)? {
+            let value = match stored::leaf(row, 1, 2)? {
                 Leaf::Bool(value) => Value::Bool(value),
                 Leaf::Int(value) => Value::Int(value),
                 Leaf::Double(value) => Value::Double(value),
@@ -338,7 +322,7 @@ impl<'t> Refold<'t> {
             old.push(Row {
                 field: row.get(0)?,
                 given: row.get(1)?,
-                leaf: Leaf::from_row(row, 2, 3)?,
+                leaf: stored::leaf(row, 2, 3)?,
                 is_feedback: row.get_ref(6)?.as_str().is_ok_and(|key| key.starts_with("feedback.")),
             });
         }

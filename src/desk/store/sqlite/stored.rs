@@ -15,7 +15,7 @@ use crate::collector::receive::value::{Value, attributes};
 use crate::collector::{ReceivedSpan, Scope};
 use crate::desk::query::datum::Datum;
 use crate::desk::store::Error;
-use crate::desk::store::batch::text;
+use crate::desk::store::leaf::Leaf;
 
 /// The columns [`span`] reads, of `spans` as `s`, `traces` as `t` and `names` as `n`.
 pub(super) const SPAN_COLUMNS: &str =
@@ -44,71 +44,6 @@ pub(super) fn resource(body: &[u8]) -> Result<BTreeMap<String, Value>> {
     Ok(attributes(resource.attributes).0)
 }
 
-/// The types a leaf is told apart by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Type {
-    Bool = 0,
-    Int = 1,
-    Double = 2,
-    Text = 3,
-    /// What is measured nowhere: arrays, bytes, NaN.
-    Other = 4,
-}
-
-/// The value of a leaf in its column.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Leaf {
-    Bool(bool),
-    Int(i64),
-    Double(f64),
-    Text(String),
-    Other(String),
-}
-
-impl Leaf {
-    /// The leaf of a field. A ground truth is always text.
-    pub(super) fn of(key: &str, value: Value) -> Self {
-        let is_truth = key
-            .strip_prefix("feedback.ground_truth")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        match value {
-            value if is_truth => Self::Text(text(&value)),
-            Value::Bool(value) => Self::Bool(value),
-            Value::Int(value) => Self::Int(value),
-            Value::Double(value) if value.is_finite() => Self::Double(value),
-            Value::String(value) => Self::Text(value),
-            value => Self::Other(value.to_string()),
-        }
-    }
-
-    pub(super) fn kind(&self) -> Type {
-        match self {
-            Self::Bool(_) => Type::Bool,
-            Self::Int(_) => Type::Int,
-            Self::Double(_) => Type::Double,
-            Self::Text(_) => Type::Text,
-            Self::Other(_) => Type::Other,
-        }
-    }
-
-    /// Out of the columns `type` and `value`.
-    pub(super) fn from_row(row: &Row<'_>, kind: usize, value: usize) -> Result<Self> {
-        Ok(Self::from(datum(row, kind, value)?))
-    }
-}
-
-impl From<Datum<'_>> for Leaf {
-    fn from(datum: Datum<'_>) -> Self {
-        match datum {
-            Datum::Bool(value) => Self::Bool(value),
-            Datum::Int(value) => Self::Int(value),
-            Datum::Double(value) => Self::Double(value),
-            Datum::Text(text) => Self::Text(text.to_owned()),
-            Datum::Other(text) => Self::Other(text.to_owned()),
-        }
-    }
-}
-
 impl ToSql for Leaf {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self {
@@ -118,6 +53,11 @@ impl ToSql for Leaf {
             Self::Text(text) | Self::Other(text) => ValueRef::Text(text.as_bytes()),
         }))
     }
+}
+
+/// A leaf out of the columns `type` and `value`.
+pub(super) fn leaf(row: &Row<'_>, kind: usize, value: usize) -> Result<Leaf> {
+    Ok(Leaf::from(datum(row, kind, value)?))
 }
 
 /// Out of the columns `type` and `value`, where it stands.

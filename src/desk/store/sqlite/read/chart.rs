@@ -9,72 +9,23 @@ use super::asked;
 use super::field::{self, Field};
 use super::groups::{Group, Groups};
 use super::narrow::Narrowed;
-use crate::desk::query::datum::Kind;
 use crate::desk::query::filter::Filter;
-use crate::desk::query::measure::{self, Measure};
-use crate::desk::query::time::{Bucket, label, millis};
-use crate::desk::query::{ChartQuery, Clock, Compare, Range};
-use crate::desk::store::Error;
-use crate::desk::store::view::{Chart, Compared, Part, Series};
-
-/// More buckets than this are no chart.
-const MOST_BUCKETS: usize = 5_000;
-const VERSION: &str = "service.version";
+use crate::desk::query::measure::Measure;
+use crate::desk::query::{ChartQuery, Clock, Range};
+use crate::desk::store::drawing::{self, Figures, Plan};
+use crate::desk::store::view::{Chart, Part, Series};
 
 pub(super) fn chart(connection: &Connection, query: &ChartQuery) -> Result<Chart> {
     let field = match Field::of(connection, &query.field)? {
         Field::Leaf(field) => field,
         _ => return asked(format!("`{}` is no field of what was said", query.field)),
     };
-    // By all its values, so that a filter doesn't turn a chart into another.
     let counts = match field {
         Some(field) => field::counts(connection, field)?,
         None => [0; 4],
     };
-    let kind = field::main_kind(counts);
-    let is_known = counts != [0; 4];
-    let measures = if query.measures.is_empty() {
-        measure::of(kind).to_vec()
-    } else {
-        if let Some(unfit) = query.measures.iter().find(|measure| !measure.fits(kind))
-            && is_known
-        {
-            let name = kind.name();
-            return asked(format!("`{}` is a {name}: it has no {unfit}", query.field));
-        }
-        query.measures.clone()
-    };
-    let mut drawing = Drawing { connection, query, field, kind, measures, bucket: query.bucket };
-    let part = drawing.part(&query.narrow.filter, query.narrow.range)?;
-    let compare = match &query.compare {
-        None => None,
-        Some(Compare::Previous) => {
-            let Range { from: Some(from), to: Some(to) } = query.narrow.range else {
-                return asked("to compare with the previous period, say `from` and `to`");
-            };
-            let length = to.saturating_sub(from);
-            let range = Range { from: Some(from.saturating_sub(length)), to: Some(from) };
-            let part = drawing.part(&query.narrow.filter, range)?;
-            Some(Compared { with: "previous".to_owned(), part })
-        }
-        Some(Compare::Version(version)) => {
-            let filter = query.narrow.filter.clone().without(VERSION);
-            let filter = filter
-                .and(Filter::is(VERSION, version))
-                .map_err(|error| Error::Asked(error.to_string()))?;
-            let part = drawing.part(&filter, query.narrow.range)?;
-            Some(Compared { with: version.clone(), part })
-        }
-    };
-    Ok(Chart {
-        field: query.field.clone(),
-        kind,
-        measures: drawing.measures.iter().map(Measure::to_string).collect(),
-        bucket: drawing.bucket.unwrap_or(Bucket::Day).name(),
-        tz: query.offset.to_string(),
-        filter: query.narrow.filter.to_string(),
-        part,
-        compare,
+    drawing::chart(query, counts, |plan, filter, range| {
+        Drawing { connection, query, field, plan }.part(filter, range)
     })
 }
 
@@ -82,10 +33,7 @@ struct Drawing<'q> {
     connection: &'q Connection,
     query: &'q ChartQuery,
     field: Option<i64>,
-    kind: Kind,
-    measures: Vec<Measure>,
-    /// The first part chooses it for all.
-    bucket: Option<Bucket>,
+    plan: &'q mut Plan,
 }
 
 /// A value that counts.
@@ -107,14 +55,15 @@ impl Drawing<'_> {
             None => None,
         };
         let (mut values, left_out) = self.values(filter, range, groups.as_ref())?;
-        let bounds = self.bounds(&values, range);
-        let buckets = self.buckets(bounds)?;
-        let edges: Vec<i64> = buckets.windows(2).map(|pair| pair[0]).collect();
-        let place = |time: i64| buckets.partition_point(|start| *start <= time).saturating_sub(1);
+        let times = || values.iter().map(|value| value.time);
+        let spread = times().min().zip(times().max());
+        let edges = self.plan.edges(spread, range, self.query.offset)?;
+        let buckets = edges.len().saturating_sub(1);
+        let place = |time: i64| edges.partition_point(|start| *start <= time).saturating_sub(1);
 
         // By value within bucket: each measure takes values that are sorted.
         let count = values.len() as u64;
-        let total = self.series(None, false, values.iter().copied(), edges.len(), place);
+        let total = self.series(None, false, values.iter().copied(), buckets, place);
         let (mut shown, mut other_groups) = (Vec::new(), 0);
         if let Some(groups) = &groups {
             let mut sizes: HashMap<Group, u64> = HashMap::new();
@@ -134,21 +83,11 @@ impl Drawing<'_> {
                 let is_other = rank_of(&run[0]) == top;
                 let group = if is_other { None } else { name(run[0].group).map(str::to_owned) };
                 let run = run.iter().copied();
-                shown.push(self.series(group, is_other, run, edges.len(), place));
+                shown.push(self.series(group, is_other, run, buckets, place));
             }
         }
-        let bucket = self.bucket.unwrap_or(Bucket::Day);
-        Ok(Part {
-            from: range.from.map(millis),
-            to: range.to.map(millis),
-            values: count,
-            left_out,
-            labels: edges.iter().map(|start| label(*start, bucket, self.query.offset)).collect(),
-            buckets: buckets.into_iter().map(millis).collect(),
-            total,
-            groups: shown,
-            other_groups,
-        })
+        let figures = Figures { values: count, left_out, total, groups: shown, other_groups };
+        Ok(self.plan.part(range, self.query.offset, &edges, figures))
     }
 
     fn values(
@@ -175,7 +114,7 @@ impl Drawing<'_> {
                 continue;
             }
             let datum = stored::datum(row, 5, 6)?;
-            if datum.kind() != self.kind {
+            if datum.kind() != self.plan.kind {
                 *left_out.entry(datum.kind().name()).or_default() += 1;
                 continue;
             }
@@ -183,36 +122,6 @@ impl Drawing<'_> {
             values.push(Counted { time, group, value: datum.number().unwrap_or(0.0) });
         }
         Ok((values, left_out))
-    }
-
-    /// From when to when there is something to draw.
-    fn bounds(&self, values: &[Counted], range: Range) -> Option<(i64, i64)> {
-        let first = range.from.or_else(|| values.iter().map(|value| value.time).min())?;
-        let last = match range.to {
-            Some(to) => to.saturating_sub(1),
-            None => values.iter().map(|value| value.time).max()?,
-        };
-        (first <= last).then_some((first, last))
-    }
-
-    /// Where buckets begin, and the last one ends.
-    fn buckets(&mut self, bounds: Option<(i64, i64)>) -> Result<Vec<i64>> {
-        let Some((first, last)) = bounds else { return Ok(Vec::new()) };
-        let bucket = self.bucket.unwrap_or(Bucket::for_length(last.saturating_sub(first)));
-        self.bucket = Some(bucket);
-        let mut starts = vec![bucket.start(first, self.query.offset)];
-        loop {
-            let next = bucket.next(starts[starts.len() - 1], self.query.offset);
-            if starts.len() > MOST_BUCKETS {
-                return asked(format!(
-                    "more than {MOST_BUCKETS} buckets: choose larger ones or less time"
-                ));
-            }
-            starts.push(next);
-            if next > last || next == i64::MAX {
-                return Ok(starts);
-            }
-        }
     }
 
     fn series(
@@ -240,11 +149,13 @@ impl Drawing<'_> {
             is_other,
             values: all.len() as u64,
             overall: self
+                .plan
                 .measures
                 .iter()
                 .map(|measure| (named(measure), finite(measure.of(&all))))
                 .collect(),
             points: self
+                .plan
                 .measures
                 .iter()
                 .map(|measure| {

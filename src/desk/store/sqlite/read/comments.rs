@@ -10,11 +10,12 @@ use super::super::stored::{self, SPAN_COLUMNS};
 use super::field::Field;
 use super::narrow::Narrowed;
 use super::paging;
-use super::{asked, datum_json, hex, json, resource_text, span_id};
+use super::{asked, resource_text, span_id};
 use crate::desk::query::datum::Datum;
 use crate::desk::query::filter::contains;
 use crate::desk::query::time::millis;
 use crate::desk::query::{Cursor, Narrow, Page};
+use crate::desk::store::json::{datum_json, hex, json};
 use crate::desk::store::view::{CommentRow, DatasetRow, List, Said, WaitingRow};
 
 /// Where others than this crate put what a span was given, and what came out (OpenInference).

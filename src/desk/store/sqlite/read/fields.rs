@@ -6,12 +6,13 @@ use rusqlite::Connection;
 
 use super::super::Result;
 use super::super::stored;
-use super::field::{Field, PROPERTIES, main_kind};
+use super::field::Field;
 use super::groups::Groups;
 use super::narrow::Narrowed;
 use crate::desk::query::Narrow;
 use crate::desk::query::datum::{KINDS, Kind};
 use crate::desk::query::filter::contains;
+use crate::desk::query::property::PROPERTIES;
 use crate::desk::store::Error;
 use crate::desk::store::view::{FieldRow, List, ValueRow};
 
@@ -42,7 +43,7 @@ pub(super) fn fields(
         found.push(FieldRow {
             field: key.to_owned(),
             source: "said",
-            kind: main_kind(counts),
+            kind: Kind::most_frequent(counts),
             count: counts.iter().sum(),
             types,
         });

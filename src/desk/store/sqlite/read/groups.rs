@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 
 use super::super::{Result, stored};
-use super::field::{Field, Property};
+use super::field::Field;
 use super::spans::Attributes;
 use crate::desk::query::Range;
+use crate::desk::query::property::Property;
 
 /// A group, by its place in a list. 0 is that of what has no value.
 pub(super) type Group = u32;

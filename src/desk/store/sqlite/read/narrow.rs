@@ -11,11 +11,13 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::super::{Result, stored};
 use super::bits::Bits;
-use super::field::{Field, Property};
+use super::field::Field;
 use super::spans::Attributes;
 use crate::desk::query::Range;
 use crate::desk::query::datum::Datum;
 use crate::desk::query::filter::{Condition, Filter, Operand, Operator, Subject};
+use crate::desk::query::property::Property;
+use crate::desk::store::json::trace_id_of;
 
 /// A filter that was looked up.
 pub(super) struct Narrowed<'c> {
@@ -278,7 +280,7 @@ impl<'c> Narrowed<'c> {
         if field != "trace_id" {
             return Ok(None);
         }
-        let Some(id) = super::trace_id_of(value.text()) else { return Ok(Some(None)) };
+        let Some(id) = trace_id_of(value.text()) else { return Ok(Some(None)) };
         let mut statement =
             self.connection.prepare_cached("SELECT id FROM traces WHERE trace_id = ?1")?;
         Ok(Some(statement.query_row([id.as_slice()], |row| row.get(0)).optional()?))

@@ -7,9 +7,11 @@ use super::bits::Bits;
 use super::field::{self, Field};
 use super::narrow::Narrowed;
 use super::paging;
-use super::{asked, datum_json, hex, resource_text, span_id};
+use super::{asked, resource_text, span_id};
+use crate::desk::query::datum::Kind;
 use crate::desk::query::time::millis;
 use crate::desk::query::{Clock, Narrow, Page, TraceQuery};
+use crate::desk::store::json::{datum_json, hex};
 use crate::desk::store::view::{List, Said, TraceRow};
 
 /// What is shown of a trace's feedback in a row.
@@ -70,7 +72,7 @@ fn with_value(
         Field::Leaf(None) => return Ok(with),
         _ => return asked(format!("`{name}` is no field of what was said")),
     };
-    let kind = field::main_kind(field::counts(connection, field)?);
+    let kind = Kind::most_frequent(field::counts(connection, field)?);
     let sql = "SELECT l.target, l.trace, l.resource, l.time, l.given, l.type, l.value, t.session
                FROM leaves l LEFT JOIN targets t ON l.trace = 0 AND t.id = l.target
                WHERE l.field = ?1 AND l.time >= ?2 AND l.time < ?3";

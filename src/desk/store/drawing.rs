@@ -1,0 +1,149 @@
+//! What all charts have in common, wherever their values are kept.
+
+use std::collections::BTreeMap;
+
+use super::Error;
+use super::view::{Chart, Compared, Part, Series};
+use crate::desk::query::datum::Kind;
+use crate::desk::query::filter::Filter;
+use crate::desk::query::measure::{self, Measure};
+use crate::desk::query::time::{Bucket, Offset, label, millis};
+use crate::desk::query::{ChartQuery, Compare, Range};
+
+/// More buckets than this are no chart.
+const MOST_BUCKETS: usize = 5_000;
+const VERSION: &str = "service.version";
+
+/// How a chart is drawn: the same for all its parts.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) kind: Kind,
+    pub(crate) measures: Vec<Measure>,
+    /// The first part chooses it for all.
+    bucket: Option<Bucket>,
+}
+
+/// A chart, part by part. `counts` are how many values of each type the field has: all of them, so that
+/// a filter doesn't turn a chart into another.
+pub(crate) fn chart(
+    query: &ChartQuery,
+    counts: [i64; 4],
+    mut draw: impl FnMut(&mut Plan, &Filter, Range) -> Result<Part, Error>,
+) -> Result<Chart, Error> {
+    let kind = Kind::most_frequent(counts);
+    let is_known = counts != [0; 4];
+    let measures = if query.measures.is_empty() {
+        measure::of(kind).to_vec()
+    } else {
+        if let Some(unfit) = query.measures.iter().find(|measure| !measure.fits(kind))
+            && is_known
+        {
+            let name = kind.name();
+            let what = format!("`{}` is a {name}: it has no {unfit}", query.field);
+            return Err(Error::Asked(what));
+        }
+        query.measures.clone()
+    };
+    let mut plan = Plan { kind, measures, bucket: query.bucket };
+    let Range { from, to } = query.narrow.range;
+    let part = draw(&mut plan, &query.narrow.filter, query.narrow.range)?;
+    let compare = match &query.compare {
+        None => None,
+        Some(Compare::Previous) => {
+            let (Some(from), Some(to)) = (from, to) else {
+                let what = "to compare with the previous period, say `from` and `to`";
+                return Err(Error::Asked(what.to_owned()));
+            };
+            let length = to.saturating_sub(from);
+            let range = Range { from: Some(from.saturating_sub(length)), to: Some(from) };
+            let part = draw(&mut plan, &query.narrow.filter, range)?;
+            Some(Compared { with: "previous".to_owned(), part })
+        }
+        Some(Compare::Version(version)) => {
+            let filter = query.narrow.filter.clone().without(VERSION);
+            let filter = filter
+                .and(Filter::is(VERSION, version))
+                .map_err(|error| Error::Asked(error.to_string()))?;
+            let part = draw(&mut plan, &filter, query.narrow.range)?;
+            Some(Compared { with: version.clone(), part })
+        }
+    };
+    Ok(Chart {
+        field: query.field.clone(),
+        kind,
+        measures: plan.measures.iter().map(Measure::to_string).collect(),
+        bucket: plan.bucket().name(),
+        tz: query.offset.to_string(),
+        filter: query.narrow.filter.to_string(),
+        part,
+        compare,
+    })
+}
+
+/// What a part of a chart shows.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    pub(crate) values: u64,
+    pub(crate) left_out: BTreeMap<&'static str, u64>,
+    pub(crate) total: Series,
+    pub(crate) groups: Vec<Series>,
+    pub(crate) other_groups: usize,
+}
+
+impl Plan {
+    fn bucket(&self) -> Bucket {
+        self.bucket.unwrap_or(Bucket::Day)
+    }
+
+    /// Where buckets begin, and the last one ends: those of the range, and where it is open, of the first
+    /// and the last value. Nothing if there is nothing to draw.
+    pub(crate) fn edges(
+        &mut self,
+        spread: Option<(i64, i64)>,
+        range: Range,
+        offset: Offset,
+    ) -> Result<Vec<i64>, Error> {
+        let first = range.from.or(spread.map(|(first, _)| first));
+        let last = range.to.map(|to| to.saturating_sub(1)).or(spread.map(|(_, last)| last));
+        let Some((first, last)) = first.zip(last).filter(|(first, last)| first <= last) else {
+            return Ok(Vec::new());
+        };
+        let bucket = *self.bucket.get_or_insert(Bucket::for_length(last.saturating_sub(first)));
+        let mut edges = vec![bucket.start(first, offset)];
+        loop {
+            let next = bucket.next(edges[edges.len() - 1], offset);
+            if edges.len() > MOST_BUCKETS {
+                return Err(Error::Asked(format!(
+                    "more than {MOST_BUCKETS} buckets: choose larger ones or less time"
+                )));
+            }
+            edges.push(next);
+            if next > last || next == i64::MAX {
+                return Ok(edges);
+            }
+        }
+    }
+
+    /// A part, with its figures by the edges of its buckets.
+    pub(crate) fn part(
+        &self,
+        range: Range,
+        offset: Offset,
+        edges: &[i64],
+        figures: Figures,
+    ) -> Part {
+        let Figures { values, left_out, total, groups, other_groups } = figures;
+        let starts = edges.split_last().map_or(edges, |(_, starts)| starts);
+        Part {
+            from: range.from.map(millis),
+            to: range.to.map(millis),
+            values,
+            left_out,
+            labels: starts.iter().map(|start| label(*start, self.bucket(), offset)).collect(),
+            buckets: edges.iter().copied().map(millis).collect(),
+            total,
+            groups,
+            other_groups,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What is said about one target: folded, and how it came about.
+
+use std::collections::{BTreeMap, HashSet};
+
+use opentelemetry::trace::SpanId;
+
+use super::batch::{Voice, nanos, text};
+use super::json::{datum_json, json};
+use super::leaf::Leaf;
+use super::view::{Change, Document, Said};
+use crate::collector::ReceivedSpan;
+use crate::collector::receive::value::Value;
+use crate::desk::query::time::millis;
+use crate::fold::{Submission, fold};
+
+/// Changes of one target that are told; the folded values are of all.
+const MOST_CHANGES: usize = 500;
+
+/// Where it may stand who has said something.
+const SPEAKERS: [&str; 6] = [
+    "feedback.user_id",
+    "feedback.user",
+    "user_properties.user_id",
+    "user_properties.id",
+    "enduser.id",
+    "user.id",
+];
+
+/// A value, and when it was given.
+pub(crate) type Given = (Value, i64);
+
+/// What spans say about one target. Folding the state with the next submission gives the state after
+/// it, so there is no rule here that [`fold`] does not know.
+pub(crate) fn document(mut spoken: Vec<(ReceivedSpan, Voice)>) -> Document {
+    // The order of folding, and each span id once; the own document comes first.
+    spoken.sort_by_key(|(span, voice)| {
+        let Submission { time_unix_nano, span_id, .. } = &voice.submission;
+        (!voice.is_own, *time_unix_nano, span_id.to_bytes(), span.trace_id.to_bytes())
+    });
+    let mut seen: HashSet<(bool, SpanId)> = HashSet::new();
+    spoken.retain(|(_, voice)| seen.insert((voice.is_own, voice.submission.span_id)));
+    let mut state: BTreeMap<String, Given> = BTreeMap::new();
+    let mut history = Vec::new();
+    for (span, voice) in spoken {
+        let before: Vec<String> = state.keys().cloned().collect();
+        let by = speaker(&span, &voice);
+        let time = nanos(voice.submission.time_unix_nano);
+        let said = &voice.submission.attributes;
+        let set = said.iter().map(|(key, value)| one(key, value, time)).collect();
+        state = fold(state, [dated(voice.submission)]);
+        history.push(Change {
+            time: millis(time),
+            by,
+            span_id: span.span_id.to_string(),
+            trace_id: span.trace_id.to_string(),
+            late: span.is_carrier(),
+            set,
+            retracted: before.into_iter().filter(|key| !state.contains_key(key)).collect(),
+        });
+    }
+    let surplus = history.len().saturating_sub(MOST_CHANGES);
+    history.drain(..surplus);
+    let mut namespaces: BTreeMap<String, Vec<Said>> = BTreeMap::new();
+    for (key, (value, given)) in state {
+        let namespace = key.split('.').next().unwrap_or_default().to_owned();
+        namespaces.entry(namespace).or_default().push(one(&key, &value, given));
+    }
+    Document { namespaces, history }
+}
+
+/// Puts the time of a submission to each of its values.
+pub(crate) fn dated(submission: Submission<Value>) -> Submission<Given> {
+    let given = nanos(submission.time_unix_nano);
+    Submission {
+        span_id: submission.span_id,
+        time_unix_nano: submission.time_unix_nano,
+        cleared: submission.cleared,
+        attributes: submission
+            .attributes
+            .into_iter()
+            .map(|(key, value)| (key, (value, given)))
+            .collect(),
+    }
+}
+
+/// Who has said it, if the feedback or its span says so.
+pub(crate) fn speaker(span: &ReceivedSpan, voice: &Voice) -> Option<String> {
+    let said = |name: &str| {
+        let of_document = voice.submission.attributes.iter().find(|(key, _)| key == name);
+        of_document.map(|(_, value)| value).or_else(|| span.attribute(name)).map(text)
+    };
+    SPEAKERS.into_iter().find_map(said)
+}
+
+pub(crate) fn one(key: &str, value: &Value, given: i64) -> Said {
+    let leaf = Leaf::of(key, value.clone());
+    let datum = leaf.datum();
+    let value = match leaf {
+        Leaf::Other(_) => json(value),
+        _ => datum_json(datum),
+    };
+    Said { field: key.to_owned(), kind: datum.kind(), value, given: millis(given), span_id: None }
+}

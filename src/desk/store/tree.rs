@@ -1,0 +1,112 @@
+//! The spans of a trace as a tree.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use opentelemetry::trace::{SpanId, SpanKind, Status};
+use serde_json::Value as Json;
+
+use super::batch::nanos;
+use super::json::json;
+use super::view::{Document, EventView, LinkView, SpanView};
+use crate::collector::ReceivedSpan;
+use crate::collector::receive::value::Value;
+use crate::desk::query::time::millis;
+
+/// What a view of a span has from elsewhere.
+pub(crate) struct About {
+    pub(crate) service: Option<String>,
+    pub(crate) scope: String,
+    pub(crate) resource: BTreeMap<String, Json>,
+    pub(crate) document: Option<Document>,
+}
+
+pub(crate) fn view(span: &ReceivedSpan, about: About) -> SpanView {
+    let (status, status_message) = match &span.status {
+        Status::Unset => ("unset", None),
+        Status::Ok => ("ok", None),
+        Status::Error { description } => ("error", Some(description.to_string())),
+    };
+    let (start, end) = (nanos(span.start_time_unix_nano), nanos(span.end_time_unix_nano));
+    let parent = span.parent_span_id;
+    SpanView {
+        span_id: span.span_id.to_string(),
+        parent_id: (parent != SpanId::INVALID).then(|| parent.to_string()),
+        depth: 0,
+        name: span.name.clone(),
+        kind: match span.kind {
+            SpanKind::Server => "server",
+            SpanKind::Client => "client",
+            SpanKind::Producer => "producer",
+            SpanKind::Consumer => "consumer",
+            SpanKind::Internal => "internal",
+        },
+        start: millis(start),
+        duration_ms: millis(end.saturating_sub(start)),
+        status,
+        status_message: status_message.filter(|message| !message.is_empty()),
+        service: about.service,
+        scope: about.scope,
+        carrier: span.is_carrier(),
+        attributes: object(&span.attributes),
+        resource: about.resource,
+        events: span
+            .events
+            .iter()
+            .map(|event| EventView {
+                name: event.name.clone(),
+                time: millis(nanos(event.time_unix_nano)),
+                attributes: object(&event.attributes),
+            })
+            .collect(),
+        links: span
+            .links
+            .iter()
+            .map(|link| LinkView {
+                trace_id: link.trace_id.to_string(),
+                span_id: link.span_id.to_string(),
+                attributes: object(&link.attributes),
+            })
+            .collect(),
+        document: about.document,
+    }
+}
+
+pub(crate) fn object(attributes: &BTreeMap<String, Value>) -> BTreeMap<String, Json> {
+    attributes.iter().map(|(key, value)| (key.clone(), json(value))).collect()
+}
+
+/// Each span after its parent and below it. Parents are foreign data: they may not have come, and
+/// they may stand in a circle.
+pub(crate) fn in_tree(spans: Vec<SpanView>) -> Vec<SpanView> {
+    let known: HashSet<&str> = spans.iter().map(|span| span.span_id.as_str()).collect();
+    let mut children: HashMap<String, Vec<usize>> = HashMap::new();
+    let mut roots = Vec::new();
+    for (at, span) in spans.iter().enumerate() {
+        match &span.parent_id {
+            Some(parent) if known.contains(parent.as_str()) && *parent != span.span_id => {
+                children.entry(parent.clone()).or_default().push(at);
+            }
+            _ => roots.push(at),
+        }
+    }
+    let mut order = Vec::with_capacity(spans.len());
+    let mut seen = HashSet::new();
+    // After the roots all spans once more: only those in a circle have not been seen by then.
+    for start in roots.into_iter().chain(0..spans.len()) {
+        let mut stack = vec![(start, 0)];
+        while let Some((at, depth)) = stack.pop() {
+            if !seen.insert(at) {
+                continue;
+            }
+            order.push((at, depth));
+            let below = children.get(&spans[at].span_id);
+            stack.extend(below.into_iter().flatten().rev().map(|child| (*child, depth + 1)));
+        }
+    }
+    let mut spans: Vec<_> = spans.into_iter().map(Some).collect();
+    let taken = order.into_iter().filter_map(|(at, depth)| {
+        let span = spans[at].take()?;
+        Some(SpanView { depth, ..span })
+    });
+    taken.collect()
+}
