@@ -2,8 +2,8 @@
 
     python3 engine.py --port 0 --path DIRECTORY [--user NAME --key KEY]
 
-The first line it prints is the port. It ends on SIGTERM. `DIRECTORY` keeps the tables; without it they
-are gone at the end.
+The first line it prints is the port. It ends on SIGTERM. `DIRECTORY` is where it works, a temporary one unless
+said.
 
 Of the HTTP interface it speaks what a reader of tables needs: `GET /ping`; a query in the URL or in the
 body of a `POST`, or both (then the body is the data of an INSERT); `database`, `default_format`,
@@ -16,8 +16,8 @@ next, and queries run side by side. Other than in a server, an answer is complet
 leaves, so a query that fails half way has an error's status and not a broken body; there are no sessions
 (`session_id`), and a query goes on when its client has gone.
 
-The database `default` is one of chdb's own kind, which refuses refreshable views: `CREATE DATABASE x
-ENGINE = Atomic` is as a server has it.
+chdb's own database `default` is of a kind that refuses refreshable views; it is replaced by an empty one as a
+server has it, at every start.
 """
 
 import argparse
@@ -97,7 +97,11 @@ class Engine:
         self.path = path
         # The engine lives as long as any connection.
         self.first = chdb.connect(path)
-        self.version = str(self.first.query("SELECT version()", "TabSeparatedRaw")).strip()
+        ask = lambda sql: str(self.first.query(sql, "TabSeparatedRaw")).strip()  # noqa: E731
+        self.version = ask("SELECT version()")
+        ask("USE system")
+        ask("DROP DATABASE default")
+        ask("CREATE DATABASE default ENGINE = Atomic")
 
     def query(self, sql, database, form, settings, parameters):
         """What a query amounts to in its format, and how much was read for it."""

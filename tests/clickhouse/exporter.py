@@ -1,6 +1,6 @@
 """Spans into `otel_traces`, as the ClickHouse exporter of the OpenTelemetry Collector writes them.
 
-    python3 exporter.py --url http://127.0.0.1:8123 --file traces.json [--database otel] [--json]
+    python3 exporter.py --url http://127.0.0.1:8123 --file traces.json [--database default] [--json]
 
 The file holds OTLP JSON, one request a line, as the Collector's file exporter writes it. Every line is
 an insert of its own, or as many as `--batch` says. What a row holds follows
@@ -244,7 +244,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--url", required=True)
     parser.add_argument("--file", required=True)
-    parser.add_argument("--database", default="otel")
+    parser.add_argument("--database", default="default")
     parser.add_argument("--user")
     parser.add_argument("--key")
     parser.add_argument("--json", action="store_true")
