@@ -10,7 +10,7 @@
 //!
 //! let desk = Desk::start(Options::new(directory.join("desk.sqlite")).with_any_ports())?;
 //! // … send spans to `desk.endpoint()`, look at `desk.address()` …
-//! assert!(desk.endpoint().starts_with("http://127.0.0.1:"));
+//! assert!(desk.endpoint().is_some_and(|endpoint| endpoint.starts_with("http://127.0.0.1:")));
 //! # drop(desk);
 //! # std::fs::remove_dir_all(&directory)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -21,7 +21,7 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `intake` | from the receiver to the store, acknowledged after the commit |
-//! | `store` | where spans are kept and asked for; `store::sqlite` is the one of one machine |
+//! | `store` | where spans are kept and asked for: `store::sqlite` on one machine, `store::clickhouse` on many |
 //! | `query` | what can be asked: filters, time, measures |
 //! | `api` | JSON over HTTP, documented in `api/API.md`; safety of the port |
 //! | `page` | the files a browser gets |
@@ -32,7 +32,7 @@
 //!
 //! ```text
 //! collector::receive ─► intake ─► store (fold) ─► api ─► page
-//!                                       └───────► command
+//!   (the Collector ─► ClickHouse) ─────┘ └──────► command
 //! ```
 //!
 //! Nothing is sent anywhere, but by the demo to this desk's own port.
@@ -47,6 +47,7 @@ mod serve;
 mod store;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -62,7 +63,10 @@ use crate::collector::receive::{grpc, http};
 use crate::quiet;
 use api::Api;
 use api::guard::{Guard, guard};
-use store::sqlite::{OpenError, Sqlite, Writer};
+use store::Store;
+use store::clickhouse::{Changes, ClickHouse};
+use store::location::Location;
+use store::sqlite::{Sqlite, Writer};
 
 /// A query of a page that takes longer than this ends with an error.
 const LONGEST_QUERY: Duration = Duration::from_secs(20);
@@ -77,9 +81,9 @@ pub struct Desk {
 
 #[derive(Clone, Copy, Debug)]
 struct Addresses {
-    grpc: SocketAddr,
-    http: SocketAddr,
     page: SocketAddr,
+    /// OTLP over gRPC and over HTTP, where the desk keeps what it gets.
+    spans: Option<[SocketAddr; 2]>,
 }
 
 /// Why a desk does not start. Displayed, it says what to do instead.
@@ -117,22 +121,35 @@ impl Desk {
                 "a token is made of letters, digits, `-`, `.`, `_` and `~`".to_owned(),
             ));
         }
-        let bind = |port, what, flag| serve::bind(options.listen, port, what, flag);
-        let [grpc_port, http_port, page_port] = options.ports;
-        let grpc = bind(grpc_port, "OTLP over gRPC", "grpc-port").map_err(StartError::of)?;
-        let http = bind(http_port, "OTLP over HTTP", "http-port").map_err(StartError::of)?;
-        let page = bind(page_port, "the page", "port").map_err(StartError::of)?;
+        let bind = |port, what, flag| {
+            serve::bind(options.listen, port, what, flag).map_err(StartError::of)
+        };
         let address =
             |listener: &std::net::TcpListener| listener.local_addr().map_err(StartError::of);
-        let addresses =
-            Addresses { grpc: address(&grpc)?, http: address(&http)?, page: address(&page)? };
-        let writer = Writer::start(&options.store, options.retention)
-            .map_err(|error| about_file(&options, &error))?;
+        let [grpc_port, http_port, page_port] = options.ports;
+        let page = bind(page_port, "the page", "port")?;
+        let mut addresses = Addresses { page: address(&page)?, spans: None };
+        let source = match &options.store {
+            Location::File(path) => {
+                let grpc = bind(grpc_port, "OTLP over gRPC", "grpc-port")?;
+                let http = bind(http_port, "OTLP over HTTP", "http-port")?;
+                addresses.spans = Some([address(&grpc)?, address(&http)?]);
+                let writer = Writer::start(path, options.retention)
+                    .map_err(|error| StartError(format!("{}: {error}", options.store)))?;
+                Source::Spans { listeners: [grpc, http], writer, path: path.clone() }
+            }
+            Location::ClickHouse(address) => {
+                let store = ClickHouse::open(address.clone(), LONGEST_QUERY);
+                let store = Arc::new(store.map_err(StartError::of)?);
+                let changes = Changes::watch(Arc::clone(&store)).map_err(StartError::of)?;
+                Source::ClickHouse { store, changes }
+            }
+        };
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = mpsc::channel();
         let work = move || {
             quiet::mark_this_thread();
-            let serving = Serving { listeners: [grpc, http, page], writer, is_local, options };
+            let serving = Serving { page, source, is_local, options };
             serving.run(&ready, stopped);
         };
         let thread = thread::Builder::new()
@@ -143,26 +160,28 @@ impl Desk {
         Ok(Self { addresses, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where to send OTLP over gRPC: `http://127.0.0.1:4317`, unless told otherwise.
-    pub fn endpoint(&self) -> String {
-        format!("http://{}", self.addresses.grpc)
+    /// Where to send OTLP over gRPC: `http://127.0.0.1:4317`, unless told otherwise. `None` where the
+    /// Collector writes and the desk only reads.
+    pub fn endpoint(&self) -> Option<String> {
+        self.addresses.spans.map(|[grpc, _]| format!("http://{grpc}"))
     }
 
     /// The same for a sender on this machine: a desk that listens everywhere has no address of its own.
-    fn local_endpoint(&self) -> String {
-        let mut address = self.addresses.grpc;
+    fn local_endpoint(&self) -> Option<String> {
+        let [mut address, _] = self.addresses.spans?;
         if address.ip().is_unspecified() {
             address.set_ip(match address {
                 SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
                 SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
             });
         }
-        format!("http://{address}")
+        Some(format!("http://{address}"))
     }
 
-    /// Where to send OTLP over HTTP: `http://127.0.0.1:4318`, unless told otherwise.
-    pub fn http_endpoint(&self) -> String {
-        format!("http://{}", self.addresses.http)
+    /// Where to send OTLP over HTTP: `http://127.0.0.1:4318`, unless told otherwise. `None` as for
+    /// [`endpoint`](Self::endpoint).
+    pub fn http_endpoint(&self) -> Option<String> {
+        self.addresses.spans.map(|[_, http]| format!("http://{http}"))
     }
 
     /// Where the page and the API are: `http://127.0.0.1:4320`, unless told otherwise.
@@ -190,21 +209,25 @@ fn is_of_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-fn about_file(options: &Options, error: &OpenError) -> StartError {
-    StartError(format!("{}: {error}", options.store.display()))
+/// Where a desk's spans come from.
+enum Source {
+    /// Services and collectors send them here.
+    Spans { listeners: [std::net::TcpListener; 2], writer: Writer, path: PathBuf },
+    /// The Collector writes them there.
+    ClickHouse { store: Arc<ClickHouse>, changes: Changes },
 }
 
 /// What the thread of a desk does.
 struct Serving {
-    listeners: [std::net::TcpListener; 3],
-    writer: Writer,
+    page: std::net::TcpListener,
+    source: Source,
     is_local: bool,
     options: Options,
 }
 
 impl Serving {
     fn run(self, ready: &mpsc::Sender<io::Result<()>>, stopped: oneshot::Receiver<()>) {
-        let Self { listeners: [grpc, http, page], writer, is_local, options } = self;
+        let Self { page, source, is_local, options } = self;
         // Made and dropped on this thread, because a runtime may not be dropped inside another.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -216,28 +239,50 @@ impl Serving {
             Ok(runtime) => runtime,
             Err(error) => return drop(ready.send(Err(error))),
         };
-        let writer = Arc::new(writer);
         let rules = Guard::new(is_local, options.token.as_deref());
-        let store = Arc::new(Sqlite::new(&options.store, LONGEST_QUERY));
-        let api = Api::new(store, writer.changes(), options.retention);
-        let intake = Arc::new(intake::Desk::new(Arc::clone(&writer)));
-        let guarded = |router: axum::Router| {
-            serve::bounded(router).layer(middleware::from_fn_with_state(rules.clone(), guard))
-        };
-        let routers = [guarded(grpc::router(Arc::clone(&intake))), guarded(http::router(intake))];
-        let [of_grpc, of_http] = routers;
-        let of_page = api::router(api, rules.clone());
+        let (mut intakes, mut kept) = (Vec::new(), Kept::default());
+        let store: Arc<dyn Store>;
+        let changes;
+        match source {
+            Source::Spans { listeners: [grpc_port, http_port], writer, path } => {
+                let writer = Arc::new(writer);
+                store = Arc::new(Sqlite::new(&path, LONGEST_QUERY));
+                changes = writer.changes();
+                let intake = Arc::new(intake::Desk::new(Arc::clone(&writer)));
+                let guarded = |router: axum::Router| {
+                    serve::bounded(router)
+                        .layer(middleware::from_fn_with_state(rules.clone(), guard))
+                };
+                intakes.push((grpc_port, guarded(grpc::router(Arc::clone(&intake)))));
+                intakes.push((http_port, guarded(http::router(intake))));
+                kept.writer = Some(writer);
+            }
+            Source::ClickHouse { store: clickhouse, changes: watched } => {
+                store = clickhouse;
+                changes = watched.changes();
+                kept.changes = Some(watched);
+            }
+        }
+        let of_page = api::router(Api::new(store, changes, options.retention), rules);
         runtime.block_on(async {
-            tokio::spawn(serve::serve(grpc, of_grpc));
-            tokio::spawn(serve::serve(http, of_http));
+            for (listener, router) in intakes {
+                tokio::spawn(serve::serve(listener, router));
+            }
             tokio::spawn(serve::serve(page, of_page));
             let _ = ready.send(Ok(()));
             let _ = stopped.await; // an error: the desk is gone, which means the same
         });
         // What is being read ends with its connection; what waits to be written is written.
         runtime.shutdown_timeout(Duration::from_secs(1));
-        drop(writer);
+        drop(kept);
     }
+}
+
+/// What lives as long as the desk does, and ends after its connections.
+#[derive(Default)]
+struct Kept {
+    writer: Option<Arc<Writer>>,
+    changes: Option<Changes>,
 }
 
 /// For the fuzz targets of this repository. No part of the API: it may change in any release.

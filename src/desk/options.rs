@@ -4,6 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::StartError;
+use super::store::clickhouse::Address;
+use super::store::location::Location;
 use super::store::sqlite::Retention;
 
 pub(super) const STORE: &str = "feedback-desk.sqlite";
@@ -24,7 +27,7 @@ pub(super) const PAGE_PORT: u16 = 4320;
 /// | [`with_max_bytes`](Self::with_max_bytes) | no limit |
 #[derive(Clone, Debug)]
 pub struct Options {
-    pub(super) store: PathBuf,
+    pub(super) store: Location,
     pub(super) listen: IpAddr,
     pub(super) ports: [u16; 3],
     pub(super) token: Option<String>,
@@ -34,8 +37,24 @@ pub struct Options {
 impl Options {
     /// For a desk that keeps its spans in this SQLite file, which is made if there is none.
     pub fn new(store: impl Into<PathBuf>) -> Self {
+        Self::of(Location::File(store.into()))
+    }
+
+    /// For a desk that shows what the Collector's clickhouse exporter has written, and keeps nothing
+    /// itself: `http://[user[:password]@]host[:port][/database][?table=otel_traces&type.FIELD=number]`.
+    /// No ports for spans are opened then.
+    ///
+    /// # Errors
+    ///
+    /// The address is none; the error says why.
+    pub fn clickhouse(address: &str) -> Result<Self, StartError> {
+        let address: Address = address.parse().map_err(StartError)?;
+        Ok(Self::of(Location::ClickHouse(address)))
+    }
+
+    pub(super) fn of(store: Location) -> Self {
         Self {
-            store: store.into(),
+            store,
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             ports: [GRPC_PORT, HTTP_PORT, PAGE_PORT],
             token: None,

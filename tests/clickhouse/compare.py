@@ -279,7 +279,7 @@ def refresh(client):
 def wait_until_equal(right, found, timeout=60):
     """Until the second desk has seen what has arrived, which it may do with a delay."""
     deadline = time.monotonic() + timeout
-    watched = ["spans", "traces", "documents", "waiting", "adrift"]
+    watched = ["documents", "waiting", "adrift"]
     while True:
         states = [{name: desk("status")[name] for name in watched} for desk in (Asked(right.url), Asked(found.url))]
         if states[0] == states[1]:

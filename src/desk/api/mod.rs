@@ -30,8 +30,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub(super) use export::{csv_line, table};
 
-use super::store::sqlite::{Notice, Retention};
-use super::store::{Error, Store};
+use super::store::sqlite::Retention;
+use super::store::{Error, Notice, Store};
 use export::{Format, View};
 use guard::{Guard, guard};
 use params::Params;
@@ -151,6 +151,7 @@ impl From<Error> for Problem {
             Error::Asked(_) => StatusCode::BAD_REQUEST,
             Error::TooLong => StatusCode::SERVICE_UNAVAILABLE,
             Error::Damaged(_) | Error::Sqlite(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Error::Engine(_) => StatusCode::BAD_GATEWAY,
         };
         Self::new(status, error.to_string())
     }

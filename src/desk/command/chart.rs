@@ -1,7 +1,6 @@
 //! `feedback-desk chart`.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
 use lexopt::{Parser, ValueExt};
@@ -10,12 +9,11 @@ use serde_json::Value as Json;
 use super::{Done, Failure, print};
 use crate::desk::api::params::Params;
 use crate::desk::api::{csv_line, table};
-use crate::desk::store::Store;
-use crate::desk::store::sqlite::Sqlite;
+use crate::desk::store::location::Location;
 use crate::desk::store::view::{Chart, Part};
 
 /// On the command line one may wait longer than on a page.
-const LONGEST: Duration = Duration::from_secs(300);
+pub(super) const LONGEST: Duration = Duration::from_secs(300);
 
 /// The flags, as the parameters of the API they are.
 #[derive(Debug, Default)]
@@ -44,7 +42,7 @@ impl ChartCommand {
         Ok(true)
     }
 
-    pub(super) fn run(self, store: &Path) -> Done {
+    pub(super) fn run(self, store: &Location) -> Done {
         let Some(field) = self.field else {
             return Err(Failure::Usage("chart takes a field, as in feedback.rating".to_owned()));
         };
@@ -52,7 +50,7 @@ impl ChartCommand {
         let mut params = Params::parse(&query).map_err(Failure::Usage)?;
         let query = params.chart().map_err(Failure::Usage)?;
         params.finish().map_err(Failure::Usage)?;
-        let store = open(store)?;
+        let store = store.open(LONGEST).map_err(Failure::Failed)?;
         let chart = store.chart(&query).map_err(Failure::failed)?;
         let text = match self.format.as_deref() {
             None | Some("table") => as_table(&chart),
@@ -72,15 +70,6 @@ impl ChartCommand {
         }
         Ok(())
     }
-}
-
-/// Opens a file to read it.
-pub(super) fn open(path: &Path) -> Result<Sqlite, Failure> {
-    let name = path.display();
-    if !path.exists() {
-        return Err(Failure::Failed(format!("there is no {name}: say which file with --store")));
-    }
-    Sqlite::existing(path, LONGEST).map_err(|error| Failure::Failed(format!("{name}: {error}")))
 }
 
 /// How many values there are.

@@ -11,11 +11,18 @@ usage:
   feedback-desk chart FIELD [flags]    print a chart as a table
   feedback-desk tail [flags]           print feedback as it arrives
   feedback-desk import FILE... [flags] read OTLP JSON lines
+  feedback-desk clickhouse --ddl       print what makes the desk fast in a ClickHouse
   feedback-desk COMMAND --help         all flags of a command
 
 flags of the desk (the variable in brackets says the same; a flag wins):
   --store FILE        the SQLite file, made if there is none
                       [FEEDBACK_DESK_STORE, default feedback-desk.sqlite]
+  --store clickhouse=http://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE][?table=NAME&type.FIELD=TYPE]
+                      show what the OpenTelemetry Collector's clickhouse exporter has written; spans
+                      are only read, and no ports for them are opened. Types come back from the
+                      values; type.feedback.zip=string (or bool, number) says better. The password
+                      may be in CLICKHOUSE_PASSWORD [default: user default, port 8123, database
+                      default, table otel_traces]
   --port PORT         page and API [FEEDBACK_DESK_PORT, default 4320]
   --grpc-port PORT    OTLP over gRPC [FEEDBACK_DESK_GRPC_PORT, default 4317]
   --http-port PORT    OTLP over HTTP, protobuf and JSON [FEEDBACK_DESK_HTTP_PORT, default 4318]
@@ -62,7 +69,8 @@ flags:
   --tz OFFSET         where days begin: +02:00 [default +00:00]
   --compare WITH      previous, or version:VERSION
   --format FORMAT     table, csv, json [default table]
-  --store FILE        the SQLite file [FEEDBACK_DESK_STORE, default feedback-desk.sqlite]
+  --store STORE       the SQLite file, or clickhouse=http://…
+                      [FEEDBACK_DESK_STORE, default feedback-desk.sqlite]
 
 A bucket without values is empty, not zero. What was superseded or retracted counts nowhere. How many
 values there are, and how many of another type were left out, is said on the standard error.
@@ -76,7 +84,8 @@ usage: feedback-desk tail [flags]
 flags:
   --all               begin with everything there is
   --json              JSON lines
-  --store FILE        the SQLite file [FEEDBACK_DESK_STORE, default feedback-desk.sqlite]
+  --store STORE       the SQLite file, or clickhouse=http://… where the desk's own tables are
+                      [FEEDBACK_DESK_STORE, default feedback-desk.sqlite]
 ";
 
 pub(super) const IMPORT: &str = "\
@@ -91,4 +100,20 @@ can be read again. It can be done while the desk runs.
 flags:
   --store FILE        the SQLite file, made if there is none
                       [FEEDBACK_DESK_STORE, default feedback-desk.sqlite]
+";
+
+pub(super) const CLICKHOUSE: &str = "\
+feedback-desk clickhouse: tables and views that make the desk fast in a ClickHouse
+
+usage: feedback-desk clickhouse --ddl [flags] | clickhouse-client --multiquery
+
+It prints statements for whoever looks after the database to read and to run; the desk runs none. It works
+without them, too: then every question looks at every span.
+
+flags:
+  --ddl               print them
+  --store STORE       clickhouse=http://…: the names of database and table, and how it keeps attributes,
+                      are looked up there [default: table otel_traces, attributes in maps]
+  --json              attributes are in columns of type JSON (`json: true` of the exporter), where no store
+                      is asked
 ";

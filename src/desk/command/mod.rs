@@ -19,6 +19,8 @@ use super::demo;
 use super::options::{DEMO_STORE, GRPC_PORT, HTTP_PORT, PAGE_PORT, STORE};
 use super::query::time::{self, Bucket, Offset};
 use super::store::Store;
+use super::store::clickhouse::{self, ClickHouse};
+use super::store::location::Location;
 use super::store::sqlite::Sqlite;
 use super::store::view::Status;
 use super::{Desk, Options};
@@ -92,9 +94,10 @@ fn command(mut parser: Parser) -> Done {
                     Some("chart") => chart(parser),
                     Some("tail") => tail(parser),
                     Some("import") => import(parser),
+                    Some("clickhouse") => clickhouse(parser),
                     Some("help") => print(help::HELP),
                     _ => Err(Failure::Usage(format!(
-                        "there is no command `{}`: there are chart, tail and import",
+                        "there is no command `{}`: there are chart, tail, import and clickhouse",
                         command.to_string_lossy()
                     ))),
                 };
@@ -117,7 +120,7 @@ fn command(mut parser: Parser) -> Done {
 /// The flags of the desk itself.
 #[derive(Debug, Default)]
 struct Flags {
-    store: Option<PathBuf>,
+    store: Option<OsString>,
     listen: Option<IpAddr>,
     grpc_port: Option<u16>,
     http_port: Option<u16>,
@@ -135,7 +138,7 @@ impl Flags {
     fn flag(&mut self, name: &str, parser: &mut Parser) -> Result<bool, Failure> {
         self.is_touched = true;
         match name {
-            "store" => self.store = Some(parser.value()?.into()),
+            "store" => self.store = Some(parser.value()?),
             "listen" => self.listen = Some(parser.value()?.parse()?),
             "grpc-port" => self.grpc_port = Some(parser.value()?.parse()?),
             "http-port" => self.http_port = Some(parser.value()?.parse()?),
@@ -171,10 +174,10 @@ impl Flags {
         let page = or(self.port, "FEEDBACK_DESK_PORT", PAGE_PORT)?;
         // The environment names the file of real data, which is no place for a demo.
         let file = match (self.is_demo, self.store) {
-            (true, None) => PathBuf::from(DEMO_STORE),
-            (_, flag) => store(flag),
+            (true, None) => Location::File(DEMO_STORE.into()),
+            (_, flag) => store(flag)?,
         };
-        let mut options = Options::new(file).with_ports(grpc, http, page);
+        let mut options = Options::of(file).with_ports(grpc, http, page);
         let listen = match self.listen {
             Some(listen) => Some(listen),
             None => environment("FEEDBACK_DESK_LISTEN", |text| text.parse().ok())?,
@@ -207,10 +210,21 @@ impl Flags {
     }
 }
 
-/// The file, as told, by the environment, or the one in this directory.
-fn store(flag: Option<PathBuf>) -> PathBuf {
-    let of_environment = || std::env::var_os("FEEDBACK_DESK_STORE").filter(|path| !path.is_empty());
-    flag.or_else(|| of_environment().map(PathBuf::from)).unwrap_or_else(|| PathBuf::from(STORE))
+/// The store, as told, by the environment, or the file in this directory.
+fn store(flag: Option<OsString>) -> Result<Location, Failure> {
+    let of_environment = || std::env::var_os("FEEDBACK_DESK_STORE").filter(|text| !text.is_empty());
+    let told = flag.or_else(of_environment).unwrap_or_else(|| STORE.into());
+    Location::read(told).map_err(Failure::Usage)
+}
+
+/// The same where it has to be a file.
+fn file(flag: Option<OsString>, what: &str) -> Result<PathBuf, Failure> {
+    match store(flag)? {
+        Location::File(path) => Ok(path),
+        Location::ClickHouse(_) => Err(Failure::Usage(format!(
+            "{what} takes a file: in ClickHouse the Collector writes, and the desk only reads"
+        ))),
+    }
 }
 
 /// A variable, if it is set to anything.
@@ -245,25 +259,31 @@ fn bytes(text: &str) -> Result<u64, String> {
 }
 
 fn serve(options: Options, demo: Option<u64>) -> Done {
-    let file = options.store.clone();
+    let store = options.store.clone();
     let token = options.token.clone();
+    let file = store.file().map(Path::to_owned);
     if demo.is_some() {
-        check_for_demo(&file)?;
+        let Some(file) = &file else {
+            return Err(Failure::Usage(
+                "--demo takes a file: in ClickHouse the desk only reads".to_owned(),
+            ));
+        };
+        check_for_demo(file)?;
     }
     let desk = Desk::start(options).map_err(Failure::failed)?;
-    print(&format!(
-        "feedback-desk {}\n  page and API    {}\n  OTLP over gRPC  {}\n  OTLP over HTTP  {}\n  \
-         store           {}\n",
+    let mut text = format!(
+        "feedback-desk {}\n  page and API    {}\n",
         env!("CARGO_PKG_VERSION"),
-        desk.address(),
-        desk.endpoint(),
-        desk.http_endpoint(),
-        file.display(),
-    ))?;
-    match demo {
-        Some(seed) => fill(&desk, &file, token.as_deref(), seed)?,
-        None if status(&file)?.demo => print("There is demo data in this store.\n")?,
-        None => {}
+        desk.address()
+    );
+    if let (Some(grpc), Some(http)) = (desk.endpoint(), desk.http_endpoint()) {
+        text += &format!("  OTLP over gRPC  {grpc}\n  OTLP over HTTP  {http}\n");
+    }
+    print(&format!("{text}  store           {store}\n"))?;
+    match (demo, &file) {
+        (Some(seed), Some(file)) => fill(&desk, file, token.as_deref(), seed)?,
+        (None, Some(file)) if status(file)?.demo => print("There is demo data in this store.\n")?,
+        _ => {}
     }
     print("Ctrl-C stops it.\n")?;
     wait_for_the_end().map_err(Failure::failed)?;
@@ -298,8 +318,8 @@ fn check_for_demo(file: &Path) -> Done {
 fn fill(desk: &Desk, file: &Path, token: Option<&str>, seed: u64) -> Done {
     let begin = Instant::now();
     let before = status(file)?.spans;
-    let sent = demo::send(&desk.local_endpoint(), token, seed, SystemTime::now())
-        .map_err(Failure::failed)?;
+    let Some(endpoint) = desk.local_endpoint() else { return Ok(()) };
+    let sent = demo::send(&endpoint, token, seed, SystemTime::now()).map_err(Failure::failed)?;
     let new = status(file)?.spans - before;
     let date = |day: u64| {
         let begin = i64::try_from(day * demo::DAY).unwrap_or(i64::MAX);
@@ -346,12 +366,12 @@ fn wait_for_the_end() -> std::io::Result<()> {
 
 fn chart(mut parser: Parser) -> Done {
     let mut chart = ChartCommand::default();
-    let mut file = None;
+    let mut place = None;
     loop {
         match parser.next()? {
-            None => return chart.run(&store(file)),
+            None => return chart.run(&store(place)?),
             Some(Arg::Short('h') | Arg::Long("help")) => return print(help::CHART),
-            Some(Arg::Long("store")) => file = Some(parser.value()?.into()),
+            Some(Arg::Long("store")) => place = Some(parser.value()?),
             Some(Arg::Long(name)) => {
                 let name = name.to_owned();
                 if !chart.flag(&name, &mut parser)? {
@@ -367,12 +387,12 @@ fn chart(mut parser: Parser) -> Done {
 }
 
 fn tail(mut parser: Parser) -> Done {
-    let (mut file, mut is_json, mut is_all) = (None, false, false);
+    let (mut place, mut is_json, mut is_all) = (None, false, false);
     loop {
         match parser.next()? {
-            None => return tail::tail(&store(file), is_json, is_all),
+            None => return tail::tail(&store(place)?, is_json, is_all),
             Some(Arg::Short('h') | Arg::Long("help")) => return print(help::TAIL),
-            Some(Arg::Long("store")) => file = Some(parser.value()?.into()),
+            Some(Arg::Long("store")) => place = Some(parser.value()?),
             Some(Arg::Long("json")) => is_json = true,
             Some(Arg::Long("all")) => is_all = true,
             Some(other) => return Err(other.unexpected().into()),
@@ -381,19 +401,52 @@ fn tail(mut parser: Parser) -> Done {
 }
 
 fn import(mut parser: Parser) -> Done {
-    let (mut file, mut inputs) = (None, Vec::new());
+    let (mut place, mut inputs) = (None, Vec::new());
     loop {
         match parser.next()? {
             None if inputs.is_empty() => {
                 return Err(Failure::Usage("import takes a file, or - for its input".to_owned()));
             }
-            None => return import::import(&store(file), &inputs),
+            None => return import::import(&file(place, "import")?, &inputs),
             Some(Arg::Short('h') | Arg::Long("help")) => return print(help::IMPORT),
-            Some(Arg::Long("store")) => file = Some(parser.value()?.into()),
+            Some(Arg::Long("store")) => place = Some(parser.value()?),
             Some(Arg::Value(input)) => inputs.push(PathBuf::from(input)),
             Some(other) => return Err(other.unexpected().into()),
         }
     }
+}
+
+/// What the desk would run in a ClickHouse to be fast there.
+fn clickhouse(mut parser: Parser) -> Done {
+    let (mut place, mut is_ddl, mut is_json) = (None, false, false);
+    loop {
+        match parser.next()? {
+            None if !is_ddl => {
+                return Err(Failure::Usage(
+                    "clickhouse takes --ddl: it prints, and runs nothing".to_owned(),
+                ));
+            }
+            None => break,
+            Some(Arg::Short('h') | Arg::Long("help")) => return print(help::CLICKHOUSE),
+            Some(Arg::Long("store")) => place = Some(parser.value()?),
+            Some(Arg::Long("ddl")) => is_ddl = true,
+            Some(Arg::Long("json")) => is_json = true,
+            Some(other) => return Err(other.unexpected().into()),
+        }
+    }
+    let address = match place.map(Location::read).transpose().map_err(Failure::Usage)? {
+        None => clickhouse::Address::default(),
+        Some(Location::ClickHouse(address)) => {
+            // The table itself says how it keeps attributes.
+            let store = ClickHouse::open(address.clone(), Duration::from_secs(20));
+            is_json = store.and_then(|store| store.is_json()).map_err(Failure::failed)?;
+            address
+        }
+        Some(Location::File(_)) => {
+            return Err(Failure::Usage("--store is clickhouse=http://… here".to_owned()));
+        }
+    };
+    print(&clickhouse::ddl(&address, is_json))
 }
 
 fn print(text: &str) -> Done {

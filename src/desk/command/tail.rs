@@ -1,14 +1,13 @@
 //! `feedback-desk tail`.
 
 use std::io::Write;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use super::chart::{open, printable};
+use super::chart::{LONGEST, printable};
 use super::{Done, Failure};
 use crate::desk::query::time::rfc3339;
-use crate::desk::store::Store;
+use crate::desk::store::location::Location;
 use crate::desk::store::view::{Said, SaidRow};
 
 /// How often the file is looked at.
@@ -16,8 +15,8 @@ const INTERVAL: Duration = Duration::from_millis(250);
 const ROWS: usize = 500;
 
 /// Prints what was said, until somebody stops it.
-pub(super) fn tail(path: &Path, is_json: bool, is_all: bool) -> Done {
-    let store = open(path)?;
+pub(super) fn tail(store: &Location, is_json: bool, is_all: bool) -> Done {
+    let store = store.open(LONGEST).map_err(Failure::Failed)?;
     let (_, end) = store.said_after(None, 0).map_err(Failure::failed)?;
     let mut after = if is_all { 0 } else { end };
     let mut out = std::io::stdout().lock();

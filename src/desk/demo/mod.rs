@@ -112,10 +112,11 @@ mod tests {
         // A day of which something is lost: by ids that are nobody else's.
         let day = 20_460;
         let at = |day: u64| clock::system_time(day * DAY + DAY / 2);
-        let first = send(&desk.endpoint(), None, 1, at(day)).unwrap();
+        let endpoint = desk.endpoint().unwrap();
+        let first = send(&endpoint, None, 1, at(day)).unwrap();
         let before = status();
         assert_eq!(before.spans.unsigned_abs(), first.spans);
-        let second = send(&desk.endpoint(), None, 1, at(day + 1)).unwrap();
+        let second = send(&endpoint, None, 1, at(day + 1)).unwrap();
         let (after, added) = (status(), (status().spans - before.spans).unsigned_abs());
         assert!(0 < added && added < second.spans / 10, "{added} of {}", second.spans);
         assert_eq!((before.waiting, after.waiting), (6, 7));

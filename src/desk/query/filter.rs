@@ -91,6 +91,21 @@ impl Operand {
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
+
+    /// The text in lower case.
+    pub(crate) fn lower(&self) -> &str {
+        &self.lower
+    }
+
+    /// As a bool, if it can be one.
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        self.boolean
+    }
+
+    /// As a number, if it can be one.
+    pub(crate) fn number(&self) -> Option<f64> {
+        self.number
+    }
 }
 
 impl Operator {

@@ -86,6 +86,10 @@ impl Comparison {
         }
     }
 
+    pub(crate) fn symbol(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, known)| *known == self).map_or("=", |(symbol, _)| symbol)
+    }
+
     const ALL: [(&'static str, Self); 6] = [
         ("<=", Self::LessOrEqual),
         (">=", Self::GreaterOrEqual),
@@ -134,8 +138,7 @@ impl fmt::Display for Measure {
             Self::P98 => "p98",
             Self::P99 => "p99",
             Self::Percentage(comparison, operand) => {
-                let symbol = Comparison::ALL.iter().find(|(_, known)| known == comparison);
-                return write!(f, "percentage{}{operand}", symbol.map_or("", |(text, _)| text));
+                return write!(f, "percentage{}{operand}", comparison.symbol());
             }
         })
     }

@@ -63,6 +63,17 @@ impl Bucket {
         }
     }
 
+    /// How long each is, if all are of one length.
+    pub(crate) fn length(self) -> Option<i64> {
+        match self {
+            Self::Minute => Some(MINUTE),
+            Self::Hour => Some(HOUR),
+            Self::Day => Some(DAY),
+            Self::Week => Some(7 * DAY),
+            Self::Month => None,
+        }
+    }
+
     /// The one that cuts a stretch of time into about sixty pieces.
     pub(crate) fn for_length(length: i64) -> Self {
         match length {
@@ -151,6 +162,12 @@ pub(crate) fn instant(text: &str) -> Result<i64, String> {
     };
     let of_day = hour * HOUR + minute * MINUTE + second * SECOND + fraction;
     Ok(midnight.saturating_add(of_day).saturating_sub(offset.nanos))
+}
+
+impl Offset {
+    pub(crate) fn nanos(self) -> i64 {
+        self.nanos
+    }
 }
 
 impl FromStr for Offset {

@@ -91,7 +91,7 @@ pub(crate) struct Figures {
 }
 
 impl Plan {
-    fn bucket(&self) -> Bucket {
+    pub(crate) fn bucket(&self) -> Bucket {
         self.bucket.unwrap_or(Bucket::Day)
     }
 

@@ -28,11 +28,8 @@ pub(crate) enum Leaf {
 impl Leaf {
     /// The leaf of a field. A ground truth is always text.
     pub(crate) fn of(key: &str, value: Value) -> Self {
-        let is_truth = key
-            .strip_prefix("feedback.ground_truth")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         match value {
-            value if is_truth => Self::Text(text(&value)),
+            value if is_ground_truth(key) => Self::Text(text(&value)),
             Value::Bool(value) => Self::Bool(value),
             Value::Int(value) => Self::Int(value),
             Value::Double(value) if value.is_finite() => Self::Double(value),
@@ -72,4 +69,10 @@ impl From<Datum<'_>> for Leaf {
             Datum::Other(text) => Self::Other(text.to_owned()),
         }
     }
+}
+
+/// Whether a field is a ground truth, which is always text.
+pub(crate) fn is_ground_truth(key: &str) -> bool {
+    key.strip_prefix("feedback.ground_truth")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }

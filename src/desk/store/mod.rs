@@ -5,17 +5,21 @@
 //!
 //! | file | idea |
 //! | --- | --- |
+//! | `location` | which store |
 //! | `view` | the answers |
 //! | `batch` | what a store takes |
 //! | `leaf`, `json` | values, and how the API writes them |
 //! | `history`, `tree`, `drawing` | what every store's answers have in common: documents, traces, charts |
 //! | `sqlite` | the store of one machine |
+//! | `clickhouse` | that of many: what the Collector's exporter has written |
 
 pub(crate) mod batch;
+pub(crate) mod clickhouse;
 mod drawing;
 mod history;
 pub(crate) mod json;
 mod leaf;
+pub(crate) mod location;
 pub(crate) mod sqlite;
 mod tree;
 pub(crate) mod view;
@@ -42,6 +46,18 @@ pub(crate) enum Error {
     /// SQLite says no.
     #[error("{0}")]
     Sqlite(rusqlite::Error),
+    /// ClickHouse says no, or nothing.
+    #[error("ClickHouse: {0}")]
+    Engine(String),
+}
+
+/// What has come last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Notice {
+    /// It grows with everything that changes an answer.
+    pub(crate) version: u64,
+    /// Bytes in use.
+    pub(crate) used: u64,
 }
 
 impl From<rusqlite::Error> for Error {

@@ -164,6 +164,21 @@ pub(crate) struct FieldRow {
     pub(crate) types: BTreeMap<&'static str, i64>,
 }
 
+impl FieldRow {
+    /// What people came for first.
+    pub(crate) fn sort(rows: &mut [Self]) {
+        rows.sort_by(|a, b| {
+            let rank = |row: &Self| match (row.source, row.field.starts_with("feedback.")) {
+                (_, true) => 0,
+                ("said", _) => 1,
+                ("resource", _) => 2,
+                _ => 3,
+            };
+            rank(a).cmp(&rank(b)).then(b.count.cmp(&a.count)).then_with(|| a.field.cmp(&b.field))
+        });
+    }
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ValueRow {
     pub(crate) value: String,

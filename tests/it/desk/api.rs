@@ -18,8 +18,8 @@ fn feedback_of_a_traced_service_arrives_by_each_protocol() {
         watched(move || {
             let rig = Rig::new();
             let endpoint = match protocol {
-                Protocol::Grpc => rig.desk.endpoint(),
-                _ => rig.desk.http_endpoint(),
+                Protocol::Grpc => rig.desk.endpoint().unwrap(),
+                _ => rig.desk.http_endpoint().unwrap(),
             };
             let mut builder = tracing_feedback::builder()
                 .with_service_name("chat")

@@ -71,7 +71,7 @@ impl Rig {
 
     /// Spans by OTLP over http/json. When it returns they are kept.
     fn send(&self, spans: impl IntoIterator<Item = Span>) {
-        post(&self.desk.http_endpoint(), &request(spans));
+        post(&self.desk.http_endpoint().unwrap(), &request(spans));
     }
 
     fn get(&self, path_and_query: &str) -> Json {

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags};
 
 pub(crate) use retention::Retention;
-pub(crate) use writer::{Notice, Writer};
+pub(crate) use writer::Writer;
 
 use super::Error;
 use crate::sync::lock;

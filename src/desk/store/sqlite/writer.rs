@@ -15,6 +15,7 @@ use super::known::Known;
 use super::retention::{self, Retention};
 use super::write::{Written, write};
 use super::{OpenError, Result, open};
+use crate::desk::store::Notice;
 use crate::desk::store::batch::Batch;
 use crate::quiet;
 
@@ -26,15 +27,6 @@ const ENOUGH_SPANS: usize = 20_000;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Permits stand for KiB.
 const UNIT: usize = 1 << 10;
-
-/// What has been committed last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Notice {
-    /// It grows with every commit that changed something.
-    pub(crate) version: u64,
-    /// Bytes in use, without the write-ahead log.
-    pub(crate) used: u64,
-}
 
 /// Why a request was not written. Its sender may try again.
 #[derive(Clone, Debug, thiserror::Error)]

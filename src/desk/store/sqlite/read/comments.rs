@@ -254,7 +254,8 @@ pub(super) fn waiting(connection: &Connection, page: &Page) -> Result<List<Waiti
     // By number: targets below zero are documents without any.
     let sql = "
         SELECT g.id, t.trace_id, g.span, (SELECT max(time) FROM documents WHERE target = g.id) AS at
-        FROM targets g JOIN traces t ON t.id = g.trace WHERE g.arrived = 0
+        FROM targets g JOIN traces t ON t.id = g.trace
+        WHERE g.arrived = 0 AND EXISTS (SELECT 1 FROM leaves l WHERE l.target = g.id)
         UNION ALL SELECT -d.id, NULL, 0, d.time FROM documents d WHERE d.target = 0";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([])?;

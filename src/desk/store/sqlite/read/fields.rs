@@ -69,16 +69,7 @@ pub(super) fn fields(
             found.push(FieldRow { field, source: "trace", kind, count: traces, types });
         }
     }
-    // What people came for first.
-    found.sort_by(|a, b| {
-        let rank = |row: &FieldRow| match (row.source, row.field.starts_with("feedback.")) {
-            (_, true) => 0,
-            ("said", _) => 1,
-            ("resource", _) => 2,
-            _ => 3,
-        };
-        rank(a).cmp(&rank(b)).then(b.count.cmp(&a.count)).then(a.field.cmp(&b.field))
-    });
+    FieldRow::sort(&mut found);
     let total = Some(found.len() as u64);
     found.truncate(limit);
     Ok(List { rows: found, total, next: None })

@@ -125,7 +125,8 @@ fn status(connection: &Connection) -> Result<Status> {
         spans: counter("spans")?,
         traces: counter("traces")?,
         documents: counter("documents")?,
-        waiting: one("SELECT count(*) FROM targets WHERE arrived = 0")?,
+        waiting: one("SELECT count(*) FROM targets g WHERE g.arrived = 0
+             AND EXISTS (SELECT 1 FROM leaves l WHERE l.target = g.id)")?,
         adrift: one("SELECT count(*) FROM documents WHERE target = 0")?,
         used_bytes: retention::used(connection)?,
         file_bytes: (pages * size).unsigned_abs(),

@@ -1,0 +1,95 @@
+//! That something has come, for open pages: ClickHouse tells nobody, so it is asked now and then.
+
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::sql::list;
+use super::{ClickHouse, Result, tables};
+use crate::desk::store::Notice;
+use crate::quiet;
+
+/// How often it is asked. It costs a look at a system table.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The thread that asks. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    changes: watch::Receiver<Notice>,
+    /// Its end is the sign to stop.
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What there is: rows, bytes, and when what was said was folded last.
+type Seen = (u64, u64, i64);
+
+impl Changes {
+    pub(crate) fn watch(store: Arc<ClickHouse>) -> std::io::Result<Self> {
+        let (change, changes) = watch::channel(Notice::default());
+        let (stop, stopped) = channel::<()>();
+        let work = move || {
+            quiet::mark_this_thread();
+            let mut last: Option<Seen> = None;
+            // Something has come that is not folded yet.
+            let mut is_behind = false;
+            while stopped.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+                let Ok(seen) = store.seen() else { continue }; // who asks for a page is told
+                let has_come = last.is_some_and(|last| last.0 != seen.0);
+                let is_folded = is_behind && last.is_some_and(|last| last.2 != seen.2);
+                is_behind = has_come || is_behind && !is_folded;
+                if has_come || is_folded || last.is_none() {
+                    store.forget();
+                    change.send_modify(|notice| {
+                        notice.version += 1;
+                        notice.used = seen.1;
+                    });
+                }
+                last = Some(seen);
+            }
+        };
+        let thread = thread::Builder::new().name("desk-changes".into()).spawn(work)?;
+        Ok(Self { changes, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// What has come last.
+    pub(crate) fn changes(&self) -> watch::Receiver<Notice> {
+        self.changes.clone()
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // it doesn't panic, and if it did, it would have said so
+        }
+    }
+}
+
+impl ClickHouse {
+    fn seen(&self) -> Result<Seen> {
+        let names = [self.client().address().table()].into_iter().chain(tables::NAMES);
+        let (rows, bytes): (u64, u64) = self.client().row(&format!(
+            "SELECT toUInt64(sumIf(ifNull(total_rows, 0), name = {})), toUInt64(sum(ifNull(total_bytes, 0)))
+             FROM system.tables WHERE database = currentDatabase() AND name IN ({})",
+            super::sql::text(self.client().address().table()),
+            list(names)
+        ))?;
+        let folded = if self.relations()?.has_tables {
+            let sql = format!(
+                "SELECT ifNull(toInt64(max(last_success_time)), 0) FROM system.view_refreshes
+                 WHERE database = currentDatabase() AND view = '{}'",
+                tables::LEAVES
+            );
+            // Not everyone may read it; then pages learn what has come when they ask next.
+            self.client().row::<(i64,)>(&sql).map_or(0, |(time,)| time)
+        } else {
+            0
+        };
+        Ok((rows, bytes, folded))
+    }
+}

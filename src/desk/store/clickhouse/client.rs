@@ -1,0 +1,190 @@
+//! ClickHouse over its HTTP interface. <https://clickhouse.com/docs/interfaces/http>
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde::de::DeserializeOwned;
+use tokio::runtime::{Builder, Runtime};
+
+use super::address::Address;
+use crate::desk::store::Error;
+use crate::quiet;
+
+/// On top of what a query may take, for connecting and for its answer.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What ClickHouse calls a query that took too long, `TIMEOUT_EXCEEDED`.
+const TOO_LONG: &str = "159";
+
+/// Asks one server. From threads that may wait.
+pub(super) struct Client {
+    http: reqwest::Client,
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
+    address: Address,
+    limit: Duration,
+}
+
+impl Client {
+    /// A query that takes longer than `limit` ends with an error.
+    pub(super) fn new(address: Address, limit: Duration) -> Result<Self, Error> {
+        let failed = |error: &dyn fmt::Display| Error::Engine(error.to_string());
+        let http = reqwest::Client::builder()
+            .timeout(limit + GRACE)
+            .connect_timeout(GRACE)
+            // A redirect would carry the password to another place.
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false);
+        let http = if address.is_loopback() { http.no_proxy() } else { http };
+        let http = tls::prepare(http, &address)?.build().map_err(|error| failed(&error))?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("desk-clickhouse")
+            .on_thread_start(quiet::mark_this_thread)
+            .enable_all()
+            .build()
+            .map_err(|error| failed(&error))?;
+        Ok(Self { http, runtime: Some(runtime), address, limit })
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The rows of a query, each an array of its columns.
+    pub(super) fn rows<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>, Error> {
+        let body = self.ask(sql)?;
+        serde_json::Deserializer::from_slice(&body)
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .map_err(|error| Error::Engine(format!("an answer that is none: {error}")))
+    }
+
+    /// The only row of a query that has one.
+    pub(super) fn row<T: DeserializeOwned>(&self, sql: &str) -> Result<T, Error> {
+        let none = || Error::Engine("an answer without a row".to_owned());
+        self.rows(sql)?.into_iter().next().ok_or_else(none)
+    }
+
+    fn ask(&self, sql: &str) -> Result<Vec<u8>, Error> {
+        let limit = self.limit.as_secs().max(1).to_string();
+        let settings = [
+            ("database", self.address.database()),
+            ("default_format", "JSONCompactEachRow"),
+            // It may set what follows, and change nothing else.
+            ("readonly", "2"),
+            ("max_execution_time", &limit),
+            // An error on the way has the status of one.
+            ("wait_end_of_query", "1"),
+            ("output_format_json_quote_64bit_integers", "0"),
+            ("output_format_json_quote_denormals", "0"),
+            ("join_use_nulls", "1"),
+        ];
+        let mut request = self
+            .http
+            .post(self.address.url_with(&settings))
+            .header("X-ClickHouse-User", self.address.user())
+            .body(sql.to_owned());
+        if let Some(password) = self.address.password() {
+            request = request.header("X-ClickHouse-Key", password);
+        }
+        let unreachable = |error: reqwest::Error| {
+            let url = self.address.url();
+            match error.is_timeout() {
+                true => Error::TooLong,
+                false => Error::Engine(format!("{url} can't be reached: {}", cause(&error))),
+            }
+        };
+        let asked = async {
+            let answer = request.send().await.map_err(unreachable)?;
+            let status = answer.status();
+            let code = answer.headers().get("X-ClickHouse-Exception-Code");
+            let is_too_long = code.is_some_and(|code| code == TOO_LONG);
+            let body = answer.bytes().await.map_err(unreachable)?;
+            if status.is_success() {
+                Ok(body.into())
+            } else {
+                Err(failure(status, is_too_long, &body))
+            }
+        };
+        let gone = || Error::Engine("the desk is shutting down".to_owned());
+        self.runtime.as_ref().ok_or_else(gone)?.block_on(asked)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background(); // from wherever it is dropped
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// What the server says is wrong, without its stack.
+fn failure(status: StatusCode, is_too_long: bool, body: &[u8]) -> Error {
+    let said = String::from_utf8_lossy(body);
+    if is_too_long {
+        return Error::TooLong;
+    }
+    let said: String = said.chars().filter(|c| !c.is_control()).take(500).collect();
+    Error::Engine(format!("{}: {said}", status.as_u16()))
+}
+
+/// The innermost cause: the outer ones say that a request was sent.
+fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(feature = "tls")]
+mod tls {
+    use std::sync::Arc;
+
+    use rustls::{ClientConfig, RootCertStore};
+
+    use super::{Address, Error};
+
+    /// The roots of the system, by ring. It is given also where it isn't used: left alone the client
+    /// looks for a provider of the whole process, and panics where there is none.
+    pub(super) fn prepare(
+        http: reqwest::ClientBuilder,
+        address: &Address,
+    ) -> Result<reqwest::ClientBuilder, Error> {
+        let mut roots = RootCertStore::empty();
+        if address.is_secure() {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::Engine(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(http.tls_backend_preconfigured(config))
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+mod tls {
+    use super::{Address, Error};
+
+    pub(super) fn prepare(
+        http: reqwest::ClientBuilder,
+        address: &Address,
+    ) -> Result<reqwest::ClientBuilder, Error> {
+        match address.is_secure() {
+            true => Err(Error::Engine("https:// needs the feature `tls`".to_owned())),
+            false => Ok(http),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What there is: counts, names, and values.
+
+use std::collections::BTreeMap;
+
+use super::field::Field;
+use super::groups::trace_group;
+use super::narrow::{Scene, contains, within};
+use super::sql::{list, text};
+use super::{ClickHouse, Result, asked, tables};
+use crate::desk::query::Narrow;
+use crate::desk::query::datum::{KINDS, Kind};
+use crate::desk::query::filter;
+use crate::desk::query::property::PROPERTIES;
+use crate::desk::query::time::millis;
+use crate::desk::store::view::{FieldRow, List, Status, ValueRow};
+
+impl ClickHouse {
+    pub(super) fn look(&self) -> Result<Status> {
+        let relations = self.relations()?;
+        let (spans,): (i64,) =
+            self.client().row(&format!("SELECT count() FROM {}", relations.spans))?;
+        let (traces, first, last): (i64, Option<i64>, Option<i64>) = self.client().row(&format!(
+            "SELECT count() AS n, if(n = 0, NULL, min(start)), if(n = 0, NULL, max(start)) FROM {}",
+            relations.traces
+        ))?;
+        let (documents, adrift): (i64, i64) = self.client().row(&format!(
+            "SELECT uniqExact(by_trace, by_span), uniqExactIf((by_trace, by_span), target = 0) FROM {}",
+            relations.said
+        ))?;
+        let (waiting,): (i64,) = self
+            .client()
+            .row(&format!("SELECT uniqExactIf(target, NOT arrived) FROM {}", relations.leaves))?;
+        let services: Vec<(String,)> = self.client().rows(&format!(
+            "SELECT DISTINCT attributes['service.name'] AS service FROM {}
+             WHERE mapContains(attributes, 'service.name') ORDER BY service",
+            relations.resources
+        ))?;
+        let (demo,): (u64,) = self.client().row(&format!(
+            "SELECT countIf(attributes['demo'] = 'true') FROM {}",
+            relations.resources
+        ))?;
+        let names = [self.client().address().table()].into_iter().chain(tables::NAMES);
+        let (used,): (u64,) = self.client().row(&format!(
+            "SELECT toUInt64(sum(ifNull(total_bytes, 0))) FROM system.tables
+             WHERE database = currentDatabase() AND name IN ({})",
+            list(names)
+        ))?;
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION"),
+            schema: 0,
+            spans,
+            traces,
+            documents,
+            waiting,
+            adrift,
+            used_bytes: used,
+            file_bytes: used,
+            services: services.into_iter().map(|(service,)| service).collect(),
+            demo: demo > 0,
+            first: first.map(millis),
+            last: last.map(millis),
+        })
+    }
+
+    pub(super) fn list_fields(&self, search: &str, limit: usize) -> Result<List<FieldRow>> {
+        let search = search.to_lowercase();
+        let kinds = self.kinds()?;
+        let mut found = Vec::new();
+        for (field, known) in kinds.all().filter(|(field, _)| filter::contains(field, &search)) {
+            let types: BTreeMap<_, i64> = KINDS
+                .into_iter()
+                .zip(known.counts)
+                .filter(|(_, count)| *count > 0)
+                .map(|(kind, count)| (kind.name(), count))
+                .collect();
+            found.push(FieldRow {
+                field: field.to_owned(),
+                source: "said",
+                kind: Kind::most_frequent(known.counts),
+                count: known.counts.iter().sum(),
+                types,
+            });
+        }
+        let relations = self.relations()?;
+        let attributes: Vec<(String, i64)> = self.client().rows(&format!(
+            "SELECT key, count() FROM {} ARRAY JOIN mapKeys(attributes) AS key GROUP BY key",
+            relations.resources
+        ))?;
+        let (traces,): (i64,) =
+            self.client().row(&format!("SELECT count() FROM {}", relations.traces))?;
+        let attributes =
+            attributes.into_iter().map(|(name, count)| (name, "resource", Kind::Text, count));
+        let properties =
+            PROPERTIES.into_iter().map(|(name, _, kind)| (name.to_owned(), "trace", kind, traces));
+        for (field, source, kind, count) in attributes.chain(properties) {
+            if filter::contains(&field, &search) {
+                found.push(FieldRow { field, source, kind, count, types: BTreeMap::new() });
+            }
+        }
+        FieldRow::sort(&mut found);
+        let total = Some(found.len() as u64);
+        found.truncate(limit);
+        Ok(List { rows: found, total, next: None })
+    }
+
+    pub(super) fn list_values(
+        &self,
+        name: &str,
+        search: &str,
+        narrow: &Narrow,
+        limit: usize,
+    ) -> Result<List<ValueRow>> {
+        let search = search.to_lowercase();
+        let (relations, kinds) = (self.relations()?, self.kinds()?);
+        let scene = Scene { relations: &relations, kinds: &kinds };
+        let narrowed = self.narrowed(&scene, &narrow.filter, narrow.range)?;
+        let of_traces = |value: &str, joins: &str| {
+            format!(
+                "SELECT {value} AS value FROM {} AS t {joins} WHERE {} AND {}",
+                relations.traces,
+                within(narrow.range, "t.start"),
+                narrowed.trace()
+            )
+        };
+        let values = match self.field(name)? {
+            Field::Leaf(key) => format!(
+                "SELECT l.value AS value FROM {} AS l WHERE l.field = {} AND {} AND {}",
+                relations.leaves,
+                text(&key),
+                within(narrow.range, "l.time"),
+                narrowed.leaf()
+            ),
+            Field::Trace(property) => of_traces(&trace_group(property), ""),
+            Field::Resource => {
+                let joins = format!(
+                    "LEFT ANY JOIN (SELECT hash, attributes[{0}] AS value FROM {1}
+                         WHERE mapContains(attributes, {0})) AS resource
+                     ON resource.hash = t.root_resource",
+                    text(name),
+                    relations.resources
+                );
+                of_traces("resource.value", &joins)
+            }
+            Field::Attribute => {
+                return asked(format!("nothing is known of the values of `{name}`"));
+            }
+        };
+        let rows: Vec<(String, u64, u64)> = self.client().rows(&format!(
+            "SELECT assumeNotNull(value) AS text, count() AS n, count() OVER () FROM ({values})
+             WHERE isNotNull(value) AND {} GROUP BY text ORDER BY n DESC, text LIMIT {limit}",
+            contains("value", &search)
+        ))?;
+        let total = Some(rows.first().map_or(0, |(.., total)| *total));
+        let rows = rows.into_iter().map(|(value, count, _)| ValueRow { value, count }).collect();
+        Ok(List { rows, total, next: None })
+    }
+}

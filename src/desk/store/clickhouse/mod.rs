@@ -1,0 +1,223 @@
+//! The store of many machines: ClickHouse, as the OpenTelemetry Collector's clickhouse exporter fills it.
+//! It is only read.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `address` | which ClickHouse, and which table of it |
+//! | `client` | queries over HTTP |
+//! | `sql` | literals and templates; in its folder the relations themselves |
+//! | `relations` | what every question is made of, and where it is to be had |
+//! | `tables` | the desk's own tables, which make it fast |
+//! | `kinds` | types, which come back from values |
+//! | `field`, `narrow`, `groups` | names, filters and groups as SQL |
+//! | `chart`, `fields`, `traces`, `sessions`, `targets` | the answers |
+//! | `spans` | spans out of their rows, and what they say |
+//! | `changes` | that something has come, for open pages |
+//!
+//! What everything rests on is the fold as SQL, `sql/leaves.sql`, which gives what [`crate::fold`] gives. An
+//! answer may be of several queries, and what comes in between them shows in the later ones.
+
+mod address;
+mod changes;
+mod chart;
+mod client;
+mod field;
+mod fields;
+mod groups;
+mod kinds;
+mod narrow;
+mod relations;
+mod sessions;
+mod spans;
+mod sql;
+mod tables;
+mod targets;
+mod traces;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+pub(crate) use address::Address;
+pub(crate) use changes::Changes;
+pub(crate) use tables::ddl;
+
+use super::view::{
+    Chart, CommentRow, DatasetRow, FieldRow, List, SaidRow, SessionRow, SessionView, Status,
+    TraceRow, TraceView, ValueRow, WaitingRow,
+};
+use super::{Error, Store};
+use crate::desk::query::{ChartQuery, Narrow, Page, TraceQuery};
+use crate::sync::lock;
+use client::Client;
+use field::Field;
+use kinds::Kinds;
+use relations::Relations;
+use sql::text;
+
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// How long it is believed what there is.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// The reading side of a ClickHouse. Cheap to share.
+#[derive(Debug)]
+pub(crate) struct ClickHouse {
+    client: Client,
+    relations: Kept<Relations>,
+    kinds: Kept<Kinds>,
+    /// Whether a name is an attribute of resources.
+    resources: Mutex<HashMap<String, (Instant, bool)>>,
+}
+
+/// Something that is asked for anew now and then.
+#[derive(Debug)]
+struct Kept<T>(Mutex<Option<(Instant, Arc<T>)>>);
+
+impl<T> Kept<T> {
+    fn get(&self, ask: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+        if let Some((since, kept)) = &*lock(&self.0)
+            && since.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(kept));
+        }
+        let fresh = Arc::new(ask()?); // not under the lock: it takes its time
+        *lock(&self.0) = Some((Instant::now(), Arc::clone(&fresh)));
+        Ok(fresh)
+    }
+}
+
+impl ClickHouse {
+    /// Looks whether it is one, and has what is needed. A query that takes longer than `limit` ends with
+    /// an error.
+    ///
+    /// # Errors
+    ///
+    /// It can't be reached, refuses the password, or has no table as the exporter makes it.
+    pub(crate) fn open(address: Address, limit: Duration) -> Result<Self> {
+        let store = Self {
+            client: Client::new(address, limit)?,
+            relations: Kept(Mutex::default()),
+            kinds: Kept(Mutex::default()),
+            resources: Mutex::default(),
+        };
+        store.relations()?;
+        Ok(store)
+    }
+
+    /// Whether attributes are in columns of type JSON (`json: true`).
+    pub(crate) fn is_json(&self) -> Result<bool> {
+        Ok(self.relations()?.attributes != "SpanAttributes")
+    }
+
+    /// Asks anew what there is: something has come.
+    fn forget(&self) {
+        *lock(&self.kinds.0) = None;
+    }
+
+    fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn relations(&self) -> Result<Arc<Relations>> {
+        self.relations.get(|| Relations::find(&self.client))
+    }
+
+    fn kinds(&self) -> Result<Arc<Kinds>> {
+        self.kinds.get(|| {
+            let rows = self.client.rows(&Kinds::query(&self.relations()?.leaves))?;
+            Ok(Kinds::new(rows, self.client.address().types()))
+        })
+    }
+
+    /// What a name means.
+    fn field(&self, name: &str) -> Result<Field> {
+        if let Some(field) = Field::of(name) {
+            return Ok(field);
+        }
+        let known = lock(&self.resources).get(name).copied();
+        let is_resource = match known.filter(|(since, _)| since.elapsed() < FRESH) {
+            Some((_, is_resource)) => is_resource,
+            None => {
+                let sql = format!(
+                    "SELECT count() FROM (SELECT 1 FROM {} WHERE mapContains(attributes, {}) LIMIT 1)",
+                    self.relations()?.resources,
+                    text(name)
+                );
+                let is_resource = self.client.row::<(u64,)>(&sql)?.0 > 0;
+                let mut known = lock(&self.resources);
+                known.retain(|_, (since, _)| since.elapsed() < FRESH);
+                known.insert(name.to_owned(), (Instant::now(), is_resource));
+                is_resource
+            }
+        };
+        Ok(if is_resource { Field::Resource } else { Field::Attribute })
+    }
+}
+
+impl Store for ClickHouse {
+    fn status(&self) -> Result<Status> {
+        self.look()
+    }
+
+    fn fields(&self, search: &str, limit: usize) -> Result<List<FieldRow>> {
+        self.list_fields(search, limit)
+    }
+
+    fn values(
+        &self,
+        field: &str,
+        search: &str,
+        narrow: &Narrow,
+        limit: usize,
+    ) -> Result<List<ValueRow>> {
+        self.list_values(field, search, narrow, limit)
+    }
+
+    fn traces(&self, query: &TraceQuery) -> Result<List<TraceRow>> {
+        self.list_traces(query)
+    }
+
+    fn trace(&self, trace_id: [u8; 16]) -> Result<Option<TraceView>> {
+        self.view_trace(trace_id)
+    }
+
+    fn sessions(&self, narrow: &Narrow, page: &Page) -> Result<List<SessionRow>> {
+        self.list_sessions(narrow, page)
+    }
+
+    fn session(&self, id: &str) -> Result<Option<SessionView>> {
+        self.view_session(id)
+    }
+
+    fn chart(&self, query: &ChartQuery) -> Result<Chart> {
+        self.draw(query)
+    }
+
+    fn comments(
+        &self,
+        field: &str,
+        search: &str,
+        narrow: &Narrow,
+        page: &Page,
+    ) -> Result<List<CommentRow>> {
+        self.list_comments(field, search, narrow, page)
+    }
+
+    fn waiting(&self, page: &Page) -> Result<List<WaitingRow>> {
+        self.list_waiting(page)
+    }
+
+    fn dataset(&self, narrow: &Narrow, page: &Page) -> Result<List<DatasetRow>> {
+        self.list_targets(narrow, page)
+    }
+
+    fn said_after(&self, after: Option<i64>, limit: usize) -> Result<(Vec<SaidRow>, i64)> {
+        self.follow(after, limit)
+    }
+}
+
+/// A question that is at fault.
+fn asked<T>(what: impl Into<String>) -> Result<T> {
+    Err(Error::Asked(what.into()))
+}

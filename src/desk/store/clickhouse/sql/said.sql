@@ -1,0 +1,53 @@
+-- What each span says, and about whom: a row for every span that says something.
+--
+-- A target is a span (trace and span), a trace (without a span), or a session (without either); none of
+-- the three is feedback that does not say what it is about.
+SELECT
+    if(about.1 = '' AND about.3 = '', toUInt128(0), reinterpretAsUInt128(sipHash128(about.1, about.2, about.3))) AS target,
+    about.1 AS trace_id,
+    about.2 AS span_id,
+    about.3 AS session_id,
+    role = 'own' AS is_own,
+    TraceId AS by_trace,
+    SpanId AS by_span,
+    start,
+    {resource} AS resource,
+    -- When it was said: as it says itself, else when its span ended, or the carrier began.
+    multiIf(
+        mapContains(attributes, 'tracing_feedback.time_unix_nano'),
+        toInt64(ifNull(toUInt64OrNull(attributes['tracing_feedback.time_unix_nano']), toUInt64(start))),
+        role = 'own', start + toInt64(Duration),
+        start) AS time,
+    if(role = 'own', [], arrayMap(key -> replaceRegexpOne(key, '^honeyhive_', ''), cleared_keys)) AS cleared,
+    arrayMap(key -> replaceRegexpOne(key, '^honeyhive_', ''), all_keys) AS keys,
+    arrayMap(key -> attributes[key], all_keys) AS values
+FROM (
+    SELECT
+        TraceId, SpanId, Duration, ResourceAttributes,
+        {attributes} AS attributes,
+        toUnixTimestamp64Nano(Timestamp) AS start,
+        arraySort(arrayFilter(key -> {in_namespace}, mapKeys(attributes))) AS all_keys,
+        attributes['tracing_feedback.late'] = 'true' AS late,
+        attributes['tracing_feedback.scope'] AS scope,
+        multiIf(
+            scope = 'session', if(mapContains(attributes, 'session.id'), 'session', 'adrift'),
+            scope = 'trace', 'trace',
+            late, if(length(Links.TraceId) = 1, 'span', 'adrift'),
+            'own') AS role,
+        multiIf(
+            role = 'session', ('', '', attributes['session.id']),
+            role = 'trace' AND late AND notEmpty(Links.TraceId), (Links.TraceId[1], '', ''),
+            role = 'trace', (TraceId, '', ''),
+            role = 'span', if(Links.TraceId[1] = '' OR Links.SpanId[1] = '',
+                ('', '', ''), (Links.TraceId[1], Links.SpanId[1], '')),
+            role = 'own', (TraceId, SpanId, ''),
+            ('', '', '')) AS about,
+        attributes['tracing_feedback.cleared'] AS cleared_text,
+        multiIf(
+            cleared_text = '', [],
+            startsWith(cleared_text, '['), JSONExtract(cleared_text, 'Array(String)'),
+            [cleared_text]) AS cleared_keys
+    FROM {spans}
+    WHERE arrayExists(key -> {concerns_feedback}, mapKeys({attributes}))
+)
+WHERE role != 'own' OR notEmpty(all_keys)

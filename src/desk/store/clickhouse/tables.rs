@@ -1,0 +1,117 @@
+//! The desk's own tables: small, filled by materialized views while the Collector writes, so that charts
+//! need not look at every span. The desk never makes them itself: it says what it would run
+//! (`feedback-desk clickhouse --ddl`), and reads them where they are.
+//!
+//! | table | filled |
+//! | --- | --- |
+//! | `feedback_desk_resources` | with each insert |
+//! | `feedback_desk_trace_parts` | with each insert: what its spans add to their traces |
+//! | `feedback_desk_said` | with each insert: what its spans say |
+//! | `feedback_desk_leaves` | anew every ten seconds: what was said, folded |
+
+use std::fmt::Write;
+
+use super::address::Address;
+use super::relations::Relations;
+
+pub(super) const RESOURCES: &str = "feedback_desk_resources";
+pub(super) const TRACE_PARTS: &str = "feedback_desk_trace_parts";
+pub(super) const SAID: &str = "feedback_desk_said";
+pub(super) const LEAVES: &str = "feedback_desk_leaves";
+
+pub(super) const NAMES: [&str; 4] = [RESOURCES, TRACE_PARTS, SAID, LEAVES];
+
+const HEAD: &str = "\
+-- Tables of feedback-desk beside the exporter's, for ClickHouse 24.10 or newer, in a database whose engine is
+-- Atomic (as new ones are). They hold a row for each resource, trace, and span that says something.
+-- To be run once; what is in the exporter's table already is taken over at the end. Running that part
+-- twice changes nothing.
+-- To be rid of them: DROP TABLE the four that are created here and the three views `…_from_spans`.
+";
+
+/// What is to be run, statement by statement, with `;` and an empty line between.
+pub(crate) fn ddl(address: &Address, is_json: bool) -> String {
+    let spans = Relations::of(address, is_json, false);
+    let tables = Relations::of(address, is_json, true);
+    let said = spans.fill(include_str!("sql/said.sql"));
+    let parts = spans.fill(include_str!("sql/trace_parts.sql"));
+    let resources = spans.fill(include_str!("sql/resources.sql"));
+    let leaves = tables.fill(include_str!("sql/leaves.sql"));
+    let mut ddl = HEAD.to_owned();
+    let mut statement = |text: &str| {
+        let _ = write!(ddl, "\n{};\n", text.trim_end()); // a String takes all
+    };
+    statement(&format!(
+        "CREATE TABLE IF NOT EXISTS {RESOURCES} (
+    hash UInt64,
+    attributes Map(LowCardinality(String), String)
+) ENGINE = ReplacingMergeTree ORDER BY hash"
+    ));
+    statement(&format!(
+        "CREATE TABLE IF NOT EXISTS {TRACE_PARTS} (
+    trace_id String CODEC(ZSTD(1)),
+    start SimpleAggregateFunction(min, Int64),
+    finish SimpleAggregateFunction(max, Int64),
+    spans AggregateFunction(uniqExact, UInt64),
+    errors AggregateFunction(uniqExactIf, UInt64, UInt8),
+    root AggregateFunction(argMin, Tuple(String, UInt64, String), Tuple(UInt8, Int64, String)),
+    session_id AggregateFunction(argMinIf, String, Tuple(Int64, String), UInt8),
+    resources SimpleAggregateFunction(groupUniqArrayArray, Array(UInt64))
+) ENGINE = AggregatingMergeTree ORDER BY trace_id"
+    ));
+    statement(&format!(
+        "CREATE TABLE IF NOT EXISTS {SAID} (
+    target UInt128,
+    trace_id String CODEC(ZSTD(1)),
+    span_id String CODEC(ZSTD(1)),
+    session_id String CODEC(ZSTD(1)),
+    is_own Bool,
+    by_trace String CODEC(ZSTD(1)),
+    by_span String CODEC(ZSTD(1)),
+    start Int64 CODEC(Delta, ZSTD(1)),
+    resource UInt64,
+    time Int64 CODEC(Delta, ZSTD(1)),
+    cleared Array(String),
+    keys Array(LowCardinality(String)),
+    values Array(String),
+    -- When it came here, which `feedback-desk tail` goes by.
+    seen DateTime64(6) DEFAULT now64(6),
+    INDEX by_trace_id trace_id TYPE bloom_filter GRANULARITY 1,
+    INDEX by_session_id session_id TYPE bloom_filter GRANULARITY 1,
+    INDEX by_seen seen TYPE minmax GRANULARITY 1
+) ENGINE = MergeTree ORDER BY (target, time)"
+    ));
+    for (table, query) in [(RESOURCES, &resources), (TRACE_PARTS, &parts), (SAID, &said)] {
+        statement(&format!(
+            "CREATE MATERIALIZED VIEW IF NOT EXISTS {table}_from_spans TO {table} AS\n{query}"
+        ));
+    }
+    for (table, query) in [(RESOURCES, &resources), (TRACE_PARTS, &parts), (SAID, &said)] {
+        let columns = match table {
+            SAID => {
+                " (target, trace_id, span_id, session_id, is_own, by_trace, by_span, start, resource, time, \
+                 cleared, keys, values)"
+            }
+            _ => "",
+        };
+        statement(&format!("INSERT INTO {table}{columns}\n{query}"));
+    }
+    statement(&format!(
+        "CREATE MATERIALIZED VIEW IF NOT EXISTS {LEAVES}
+REFRESH EVERY 10 SECOND (
+    field LowCardinality(String),
+    target UInt128,
+    trace_id String CODEC(ZSTD(1)),
+    span_id String CODEC(ZSTD(1)),
+    session_id String CODEC(ZSTD(1)),
+    value String CODEC(ZSTD(1)),
+    given Int64 CODEC(Delta, ZSTD(1)),
+    time Int64 CODEC(Delta, ZSTD(1)),
+    resource UInt64,
+    arrived Bool,
+    INDEX by_trace_id trace_id TYPE bloom_filter GRANULARITY 1,
+    INDEX by_target target TYPE bloom_filter GRANULARITY 1
+) ENGINE = MergeTree ORDER BY (field, time) AS\n{leaves}"
+    ));
+    ddl
+}

@@ -1,0 +1,403 @@
+//! Targets: comments, the data set, and what waits for its target.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Map, Value as Json};
+
+use super::field::Field;
+use super::kinds::{Kinds, guessed, is_of};
+use super::narrow::{Scene, contains, within};
+use super::sql::{list, text};
+use super::traces::{after, next};
+use super::{ClickHouse, Result, asked};
+use crate::desk::query::time::millis;
+use crate::desk::query::{Cursor, Narrow, Page};
+use crate::desk::store::history::one;
+use crate::desk::store::json::json;
+use crate::desk::store::view::{CommentRow, DatasetRow, List, WaitingRow};
+
+/// Where others than this crate put what a span was given, and what came out (OpenInference).
+const INPUT: &str = "input.value";
+const OUTPUT: &str = "output.value";
+
+/// The number of a target by which pages go.
+const NUMBER: &str = "toInt64(bitAnd(toUInt64(target), 0x7fffffffffffffff))";
+
+/// A target on a page: where it stands, which one it is, and how many there are.
+#[derive(serde::Deserialize)]
+struct Found {
+    at: i64,
+    number: i64,
+    target: String,
+    text: String,
+    total: u64,
+}
+
+/// A target, with where it lies.
+#[derive(serde::Deserialize)]
+struct Place {
+    target: String,
+    trace_id: String,
+    span_id: String,
+    session_id: String,
+    time: i64,
+    resource: u64,
+}
+
+/// What is known of a trace.
+#[derive(serde::Deserialize)]
+struct Trace {
+    trace_id: String,
+    root_name: String,
+    root_span: String,
+    session_id: String,
+}
+
+impl ClickHouse {
+    pub(super) fn list_comments(
+        &self,
+        name: &str,
+        search: &str,
+        narrow: &Narrow,
+        page: &Page,
+    ) -> Result<List<CommentRow>> {
+        let key = match self.field(name)? {
+            Field::Leaf(key) => key,
+            _ => return asked(format!("`{name}` is no field of what was said")),
+        };
+        let (relations, kinds) = (self.relations()?, self.kinds()?);
+        let scene = Scene { relations: &relations, kinds: &kinds };
+        let narrowed = self.narrowed(&scene, &narrow.filter, narrow.range)?;
+        let is_text = match kinds.of(&key).kind {
+            Some(
+                kind @ (crate::desk::query::datum::Kind::Bool
+                | crate::desk::query::datum::Kind::Number),
+            ) => {
+                format!("NOT ({})", is_of(kind, "l.value"))
+            }
+            _ => "1".to_owned(),
+        };
+        let found = format!(
+            "SELECT l.given AS at, {NUMBER} AS number, toString(l.target) AS id, l.value AS text
+             FROM {} AS l WHERE l.field = {} AND {is_text} AND {} AND {} AND {}",
+            relations.leaves,
+            text(&key),
+            contains("l.value", &search.to_lowercase()),
+            within(narrow.range, "l.time"),
+            narrowed.leaf()
+        );
+        let (found, total, next) = self.page_of_targets(&found, page)?;
+        let mut about = self.about(&found)?;
+        let rows = found.into_iter().filter_map(|found| {
+            let about = about.remove(&found.target)?;
+            Some(CommentRow {
+                field: name.to_owned(),
+                text: found.text,
+                given: millis(found.at),
+                about,
+            })
+        });
+        Ok(List { rows: rows.collect(), total, next })
+    }
+
+    pub(super) fn list_targets(&self, narrow: &Narrow, page: &Page) -> Result<List<DatasetRow>> {
+        let (relations, kinds) = (self.relations()?, self.kinds()?);
+        let scene = Scene { relations: &relations, kinds: &kinds };
+        let narrowed = self.narrowed(&scene, &narrow.filter, narrow.range)?;
+        let found = format!(
+            "SELECT any(l.time) AS at, {NUMBER} AS number, toString(l.target) AS id, '' AS text
+             FROM {} AS l WHERE startsWith(l.field, 'feedback.') AND {} AND {} GROUP BY l.target",
+            relations.leaves,
+            within(narrow.range, "l.time"),
+            narrowed.leaf()
+        );
+        let (found, total, next) = self.page_of_targets(&found, page)?;
+        let mut about = self.about(&found)?;
+        let rows = found.into_iter().filter_map(|found| about.remove(&found.target)).collect();
+        Ok(List { rows, total, next })
+    }
+
+    /// A page of rows with `at`, `number`, `id` and `text`, the latest first.
+    fn page_of_targets(
+        &self,
+        found: &str,
+        page: &Page,
+    ) -> Result<(Vec<Found>, Option<u64>, Option<String>)> {
+        let mut rows: Vec<Found> = self.client().rows(&format!(
+            "SELECT at, number, id, text, total FROM (SELECT *, count() OVER () AS total FROM ({found}))
+             WHERE {} ORDER BY at DESC, number DESC LIMIT {}",
+            after(page, "at", "number"),
+            page.limit + 1
+        ))?;
+        let total = rows.first().map_or(0, |row| row.total);
+        let next = next(&rows, page, |row| Cursor { time: row.at, id: row.number });
+        rows.truncate(page.limit);
+        Ok((rows, Some(total), next))
+    }
+
+    /// Targets with input, output, ground truth and feedback.
+    fn about(&self, found: &[Found]) -> Result<HashMap<String, DatasetRow>> {
+        if found.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let (relations, kinds) = (self.relations()?, self.kinds()?);
+        let ids: Vec<_> =
+            found.iter().map(|found| format!("toUInt128('{}')", found.target)).collect();
+        let is_in = format!("target IN ({})", ids.join(", "));
+        let places: Vec<Place> = self.client().rows(&format!(
+            "SELECT toString(target), any(trace_id), any(span_id), any(session_id), any(time), any(resource)
+             FROM {} WHERE {is_in} GROUP BY target",
+            relations.leaves
+        ))?;
+        let leaves: Vec<(String, String, String)> = self.client().rows(&format!(
+            "SELECT toString(target) AS id, field, value FROM {} WHERE {is_in} ORDER BY id, field",
+            relations.leaves
+        ))?;
+        let mut said: HashMap<String, Vec<(String, String)>> = HashMap::new();
+        for (target, field, value) in leaves {
+            said.entry(target).or_default().push((field, value));
+        }
+        let traces = self.traces_by_id(&places)?;
+        let elsewhere = Elsewhere {
+            texts: self.texts_of(&places, &kinds)?,
+            attributes: self.attributes_of(&places, &traces)?,
+        };
+        let pairs: Vec<_> = places
+            .iter()
+            .filter(|place| !place.span_id.is_empty())
+            .map(|place| format!("({}, {})", text(&place.trace_id), text(&place.span_id)))
+            .collect();
+        let names = self.names_of(&pairs)?;
+        let resources = self.resources(places.iter().map(|place| place.resource))?;
+        let rows = places.into_iter().map(|place| {
+            let trace = traces.get(&place.trace_id);
+            let mut row = DatasetRow {
+                trace_id: given(&place.trace_id),
+                span_id: given(&place.span_id),
+                session_id: given(&place.session_id).or_else(|| given(&trace?.session_id)),
+                name: match place.span_id.as_str() {
+                    "" => trace.map(|trace| trace.root_name.clone()),
+                    _ => {
+                        let key = (place.trace_id.clone(), place.span_id.clone(), String::new());
+                        names.get(&key).cloned()
+                    }
+                },
+                service: resources
+                    .get(&place.resource)
+                    .and_then(|resource| resource.get("service.name"))
+                    .cloned(),
+                start: millis(place.time),
+                input: Json::Null,
+                output: Json::Null,
+                ground_truth: None,
+                feedback: BTreeMap::new(),
+                metrics: BTreeMap::new(),
+            };
+            let said = said.remove(&place.target).unwrap_or_default();
+            let texts = sorted(said, &mut row, &kinds);
+            elsewhere.complete(&place, texts, trace, &mut row);
+            (place.target, row)
+        });
+        Ok(rows.collect())
+    }
+
+    fn traces_by_id(&self, places: &[Place]) -> Result<HashMap<String, Trace>> {
+        let ids = places.iter().map(|place| &place.trace_id).filter(|id| !id.is_empty());
+        let rows: Vec<Trace> = self.client().rows(&format!(
+            "SELECT trace_id, root_name, root_span, session_id FROM {} WHERE trace_id IN ({})",
+            self.relations()?.traces,
+            list(ids)
+        ))?;
+        Ok(rows.into_iter().map(|trace| (trace.trace_id.clone(), trace)).collect())
+    }
+
+    /// Inputs and outputs that were recorded in traces: of the first span that has any.
+    fn texts_of(
+        &self,
+        places: &[Place],
+        kinds: &Kinds,
+    ) -> Result<HashMap<String, [Map<String, Json>; 2]>> {
+        let ids = places.iter().map(|place| &place.trace_id).filter(|id| !id.is_empty());
+        let rows: Vec<(String, String, String, String)> = self.client().rows(&format!(
+            "SELECT trace_id, span_id, field, value FROM {} WHERE trace_id IN ({})
+                 AND (startsWith(field, 'inputs.') OR startsWith(field, 'outputs.'))
+             ORDER BY trace_id, time, span_id, field",
+            self.relations()?.leaves,
+            list(ids)
+        ))?;
+        let mut found: HashMap<String, [Map<String, Json>; 2]> = HashMap::new();
+        let mut first: HashMap<(String, usize), String> = HashMap::new();
+        for (trace, span, field, value) in rows {
+            let Some((namespace, rest)) = field.split_once('.') else { continue };
+            let at = usize::from(namespace == "outputs");
+            let of = first.entry((trace.clone(), at)).or_insert_with(|| span.clone());
+            if *of == span {
+                let value = one(&field, &kinds.value(&field, value), 0).value;
+                found.entry(trace).or_default()[at].insert(rest.to_owned(), value);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The same by OpenInference's attributes, of the target or the root of its trace.
+    fn attributes_of(
+        &self,
+        places: &[Place],
+        traces: &HashMap<String, Trace>,
+    ) -> Result<HashMap<(String, String), [Option<Json>; 2]>> {
+        let pairs: Vec<_> = places
+            .iter()
+            .filter_map(|place| {
+                let span = span_of(place, traces.get(&place.trace_id))?;
+                Some(format!("({}, {})", text(&place.trace_id), text(span)))
+            })
+            .collect();
+        if pairs.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let relations = self.relations()?;
+        let rows: Vec<(String, String, Option<String>, Option<String>)> =
+            self.client().rows(&format!(
+                "SELECT TraceId, SpanId, any(if(mapContains(a, '{INPUT}'), a['{INPUT}'], NULL)),
+                        any(if(mapContains(a, '{OUTPUT}'), a['{OUTPUT}'], NULL))
+                 FROM (SELECT TraceId, SpanId, {} AS a FROM {} WHERE (TraceId, SpanId) IN ({}))
+                 GROUP BY TraceId, SpanId",
+                relations.attributes,
+                relations.spans,
+                pairs.join(", ")
+            ))?;
+        let value = |text: Option<String>| text.map(|text| json(&guessed(text)));
+        let rows = rows.into_iter();
+        Ok(rows
+            .map(|(trace, span, input, output)| ((trace, span), [value(input), value(output)]))
+            .collect())
+    }
+
+    pub(super) fn list_waiting(&self, page: &Page) -> Result<List<WaitingRow>> {
+        let relations = self.relations()?;
+        let found = format!(
+            "SELECT max(time) AS at, {NUMBER} AS number, toString(target) AS id, '' AS text FROM {0}
+             WHERE target IN (SELECT target FROM {1} WHERE NOT arrived) GROUP BY target
+             UNION ALL
+             SELECT max(time), toInt64(bitAnd(cityHash64(by_trace, by_span), 0x7fffffffffffffff)), '',
+                    concat(by_trace, by_span) FROM {0} WHERE target = 0 GROUP BY by_trace, by_span",
+            relations.said, relations.leaves
+        );
+        let (found, total, next) = self.page_of_targets(&found, page)?;
+        let mut rows = Vec::with_capacity(found.len());
+        for found in found {
+            let row = WaitingRow {
+                reason: "its target has not come",
+                trace_id: None,
+                span_id: None,
+                given: millis(found.at),
+                said: Vec::new(),
+            };
+            rows.push(match found.target.as_str() {
+                "" => self.said_adrift(&found.text, row)?,
+                target => self.said_about(target, row)?,
+            });
+        }
+        Ok(List { rows, total, next })
+    }
+
+    fn said_about(&self, target: &str, row: WaitingRow) -> Result<WaitingRow> {
+        let documents = self.documents(&format!("target = toUInt128('{target}')"))?;
+        let Some(((trace, span, _), document)) = documents.into_iter().next() else {
+            return Ok(row);
+        };
+        let said = document.namespaces.into_values().flatten().collect();
+        Ok(WaitingRow { trace_id: given(&trace), span_id: given(&span), said, ..row })
+    }
+
+    fn said_adrift(&self, ids: &str, row: WaitingRow) -> Result<WaitingRow> {
+        let reason = "it does not say what it is about";
+        let Some((trace, span)) = ids.split_at_checked(32) else { return Ok(row) };
+        let is_it = format!("TraceId = {} AND SpanId = {}", text(trace), text(span));
+        let found = self.spans(&is_it, 1)?;
+        let voice = found.first().and_then(|row| crate::desk::store::batch::Voice::of(&row.span));
+        let said = voice.into_iter().flat_map(|voice| {
+            let time = crate::desk::store::batch::nanos(voice.submission.time_unix_nano);
+            let said = voice.submission.attributes.into_iter();
+            said.map(move |(key, value)| one(&key, &value, time))
+        });
+        Ok(WaitingRow { reason, said: said.collect(), ..row })
+    }
+}
+
+/// What may be found of a target elsewhere in its trace.
+struct Elsewhere {
+    texts: HashMap<String, [Map<String, Json>; 2]>,
+    attributes: HashMap<(String, String), [Option<Json>; 2]>,
+}
+
+impl Elsewhere {
+    fn complete(
+        &self,
+        place: &Place,
+        texts: [Map<String, Json>; 2],
+        trace: Option<&Trace>,
+        row: &mut DatasetRow,
+    ) {
+        let of_trace = self.texts.get(&place.trace_id);
+        let of_span = span_of(place, trace)
+            .and_then(|span| self.attributes.get(&(place.trace_id.clone(), span.to_owned())));
+        let slots = [&mut row.input, &mut row.output];
+        for (at, (slot, own)) in slots.into_iter().zip(texts).enumerate() {
+            let own = match (own.is_empty(), of_trace) {
+                (true, Some(of_trace)) => of_trace[at].clone(),
+                _ => own,
+            };
+            *slot = plain(own);
+            if slot.is_null()
+                && let Some(value) = of_span.and_then(|of_span| of_span[at].clone())
+            {
+                *slot = value;
+            }
+        }
+    }
+}
+
+/// The span whose attributes tell about a target: itself, or the root of its trace.
+fn span_of<'p>(place: &'p Place, trace: Option<&'p Trace>) -> Option<&'p str> {
+    let span = match place.span_id.as_str() {
+        "" => trace?.root_span.as_str(),
+        span => span,
+    };
+    (!place.trace_id.is_empty()).then_some(span)
+}
+
+/// Sorts the leaves of a target into a row; returns its inputs and outputs.
+fn sorted(
+    said: Vec<(String, String)>,
+    row: &mut DatasetRow,
+    kinds: &Kinds,
+) -> [Map<String, Json>; 2] {
+    let mut texts = [Map::new(), Map::new()];
+    for (field, value) in said {
+        let Some((namespace, rest)) = field.split_once('.') else { continue };
+        let rest = rest.to_owned();
+        let typed = one(&field, &kinds.value(&field, value.clone()), 0).value;
+        match (namespace, rest.as_str()) {
+            ("feedback", "ground_truth") => row.ground_truth = Some(value),
+            ("feedback", _) => drop(row.feedback.insert(rest, typed)),
+            ("metrics", _) => drop(row.metrics.insert(rest, typed)),
+            ("inputs", _) => drop(texts[0].insert(rest, typed)),
+            ("outputs", _) => drop(texts[1].insert(rest, typed)),
+            _ => {}
+        }
+    }
+    texts
+}
+
+/// A single leaf is the value itself.
+fn plain(texts: Map<String, Json>) -> Json {
+    if texts.len() > 1 {
+        return Json::Object(texts);
+    }
+    texts.into_iter().next().map_or(Json::Null, |(_, value)| value)
+}
+
+fn given(id: &str) -> Option<String> {
+    Some(id.to_owned()).filter(|id| !id.is_empty())
+}

@@ -1,0 +1,255 @@
+//! Traces: the list, and one of them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::field::Field;
+use super::narrow::{Scene, within};
+use super::sql::{list, text};
+use super::{ClickHouse, Result, asked};
+use crate::desk::query::time::millis;
+use crate::desk::query::{Cursor, Narrow, Page, TraceQuery};
+use crate::desk::store::history::one;
+use crate::desk::store::json::hex;
+use crate::desk::store::tree::{self, About};
+use crate::desk::store::view::{List, Said, TraceRow, TraceView};
+
+/// What is shown of a trace's feedback in a row.
+pub(super) const MOST_SAID: usize = 50;
+/// Spans that are shown of a trace.
+const MOST_SPANS: usize = 10_000;
+
+/// What a row of the list is made of.
+#[derive(serde::Deserialize)]
+struct Row {
+    trace_id: String,
+    number: i64,
+    /// Where it stands in the list.
+    at: i64,
+    start: Option<i64>,
+    finish: Option<i64>,
+    spans: i64,
+    errors: i64,
+    session_id: String,
+    root_name: String,
+    root_resource: u64,
+    total: u64,
+}
+
+/// The columns of a [`Row`] but the last, of a row of `traces` as `t`, which stands in the list at its start.
+const COLUMNS: &str = "t.trace_id AS trace_id, t.number AS number, t.start AS at, t.start AS start, \
+     t.finish AS finish, t.spans AS spans, t.errors AS errors, t.session_id AS session_id, \
+     t.root_name AS root_name, t.root_resource AS root_resource";
+
+/// The same of a trace that may not have come, which stands where `w` says.
+const COLUMNS_IF_COME: &str = "w.trace_id AS trace_id, \
+     toInt64(bitAnd(cityHash64(w.trace_id), 0x7fffffffffffffff)) AS number, \
+     ifNull(t.start, w.at) AS at, t.start AS start, t.finish AS finish, ifNull(t.spans, 0) AS spans, \
+     ifNull(t.errors, 0) AS errors, ifNull(t.session_id, '') AS session_id, \
+     ifNull(t.root_name, '') AS root_name, ifNull(t.root_resource, 0) AS root_resource";
+
+impl ClickHouse {
+    pub(super) fn list_traces(&self, query: &TraceQuery) -> Result<List<TraceRow>> {
+        let TraceQuery { narrow, of, page } = query;
+        let (relations, kinds) = (self.relations()?, self.kinds()?);
+        let scene = Scene { relations: &relations, kinds: &kinds };
+        let found = match of {
+            None => {
+                let Narrow { filter, range } = narrow;
+                let narrowed = self.narrowed(&scene, filter, *range)?;
+                format!(
+                    "SELECT {COLUMNS} FROM {} AS t WHERE {} AND {}",
+                    relations.traces,
+                    within(*range, "t.start"),
+                    narrowed.trace()
+                )
+            }
+            Some((name, clock)) => {
+                let key = match self.field(name)? {
+                    Field::Leaf(key) => key,
+                    _ => return asked(format!("`{name}` is no field of what was said")),
+                };
+                let kind = kinds.of(&key).kind;
+                let Some(kind) = kind else {
+                    return Ok(List { rows: Vec::new(), total: Some(0), next: None });
+                };
+                let narrowed = (&narrow.filter, narrow.range, *clock);
+                let values = self.values_of(&scene, (&key, kind), narrowed, None)?;
+                with_value(&values, &relations.traces, kinds.of(&key).has_sessions)
+            }
+        };
+        self.page_of_traces(&found, page)
+    }
+
+    /// A page of rows with [`COLUMNS`], the latest first.
+    fn page_of_traces(&self, found: &str, page: &Page) -> Result<List<TraceRow>> {
+        let rows: Vec<Row> = self.client().rows(&format!(
+            "SELECT * FROM (SELECT *, count() OVER () AS total FROM ({found})) WHERE {}
+             ORDER BY at DESC, number DESC LIMIT {}",
+            after(page, "at", "number"),
+            page.limit + 1
+        ))?;
+        let total = rows.first().map_or(0, |row| row.total);
+        let next = next(&rows, page, |row| Cursor { time: row.at, id: row.number });
+        let rows = rows.into_iter().take(page.limit).collect();
+        Ok(List { rows: self.trace_rows(rows)?, total: Some(total), next })
+    }
+
+    /// Rows with what is said in their traces.
+    fn trace_rows(&self, rows: Vec<Row>) -> Result<Vec<TraceRow>> {
+        let ids = || rows.iter().map(|row| row.trace_id.as_str());
+        let mut said = self.said(&format!("trace_id IN ({})", list(ids())), "trace_id")?;
+        let resources = self.resources(rows.iter().map(|row| row.root_resource))?;
+        let views = rows.into_iter().map(|row| {
+            let resource = resources.get(&row.root_resource);
+            let text = |key: &str| resource.and_then(|resource| resource.get(key)).cloned();
+            TraceRow {
+                feedback: said.remove(&row.trace_id).unwrap_or_default(),
+                trace_id: row.trace_id,
+                name: row.root_name,
+                service: text("service.name"),
+                version: text("service.version"),
+                start: millis(row.start.unwrap_or(row.at)),
+                duration_ms: duration(row.start, row.finish),
+                spans: row.spans,
+                errors: row.errors,
+                session_id: Some(row.session_id).filter(|id| !id.is_empty()),
+            }
+        });
+        Ok(views.collect())
+    }
+
+    /// The feedback of the leaves that fit, by one of their columns.
+    pub(super) fn said(&self, condition: &str, by: &str) -> Result<HashMap<String, Vec<Said>>> {
+        let kinds = self.kinds()?;
+        let rows: Vec<(String, String, String, i64, String)> = self.client().rows(&format!(
+            "SELECT {by}, field, value, given, span_id FROM {}
+             WHERE {condition} AND startsWith(field, 'feedback.')
+             ORDER BY {by}, time, span_id, field LIMIT {MOST_SAID} BY {by}",
+            self.relations()?.leaves
+        ))?;
+        let mut said: HashMap<String, Vec<Said>> = HashMap::new();
+        for (id, field, value, given, span_id) in rows {
+            let value = kinds.value(&field, value);
+            let span_id = Some(span_id).filter(|id| !id.is_empty());
+            said.entry(id).or_default().push(Said { span_id, ..one(&field, &value, given) });
+        }
+        Ok(said)
+    }
+
+    /// The attributes of resources, by their hashes.
+    pub(super) fn resources(
+        &self,
+        hashes: impl Iterator<Item = u64>,
+    ) -> Result<HashMap<u64, BTreeMap<String, String>>> {
+        let mut hashes: Vec<_> = hashes.collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        if hashes.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let hashes: Vec<_> = hashes.iter().map(u64::to_string).collect();
+        let rows: Vec<(u64, BTreeMap<String, String>)> = self.client().rows(&format!(
+            "SELECT hash, attributes FROM {} WHERE hash IN ({})",
+            self.relations()?.resources,
+            hashes.join(", ")
+        ))?;
+        Ok(rows.into_iter().collect())
+    }
+
+    pub(super) fn traces_of_session(&self, session: &str, most: usize) -> Result<Vec<TraceRow>> {
+        let rows: Vec<Row> = self.client().rows(&format!(
+            "SELECT {COLUMNS}, toUInt64(0) AS total FROM {} AS t WHERE t.session_id = {}
+             ORDER BY at, number LIMIT {most}",
+            self.relations()?.traces,
+            text(session)
+        ))?;
+        self.trace_rows(rows)
+    }
+
+    pub(super) fn view_trace(&self, trace_id: [u8; 16]) -> Result<Option<TraceView>> {
+        let trace_id = hex(&trace_id);
+        let is_it = format!("TraceId = {}", text(&trace_id));
+        let mut spans = self.spans(&is_it, MOST_SPANS + 1)?;
+        let truncated = spans.len() > MOST_SPANS;
+        spans.truncate(MOST_SPANS);
+        let own = spans.iter().filter(|span| !span.span.is_carrier());
+        let start = own.clone().map(|span| span.start).min();
+        let end = own.clone().map(|span| span.end).max();
+        let session_id = own
+            .filter_map(|span| Some((span.start, span.span.span_id.to_bytes(), span.session()?)))
+            .min()
+            .map(|(_, _, session)| session.to_owned());
+        let mut about = format!("trace_id = {}", text(&trace_id));
+        if let Some(session) = &session_id {
+            about = format!("({about} OR session_id = {})", text(session));
+        }
+        let mut documents = self.documents(&about)?;
+        if spans.is_empty() && documents.is_empty() {
+            return Ok(None);
+        }
+        let of_span = |id: String| (trace_id.clone(), id, String::new());
+        let views = spans
+            .iter()
+            .map(|row| {
+                let about = About {
+                    service: row.resource.get("service.name").cloned(),
+                    scope: row.span.scope.name.clone(),
+                    resource: tree::object(&row.span.resource),
+                    document: documents.remove(&of_span(row.span.span_id.to_string())),
+                };
+                tree::view(&row.span, about)
+            })
+            .collect();
+        let of_session = |id: &String| (String::new(), String::new(), id.clone());
+        Ok(Some(TraceView {
+            start: start.map(millis),
+            duration_ms: duration(start, end),
+            document: documents.remove(&of_span(String::new())),
+            session_document: session_id.as_ref().and_then(|id| documents.remove(&of_session(id))),
+            trace_id,
+            session_id,
+            spans: tree::in_tree(views),
+            truncated,
+        }))
+    }
+}
+
+/// The traces with a value that a chart would count; those of which nothing else has come stand where
+/// their first value does.
+fn with_value(values: &str, traces: &str, has_sessions: bool) -> String {
+    let mut with = format!(
+        "SELECT trace_id, min(at) AS at FROM ({values}) WHERE fits AND trace_id != '' GROUP BY trace_id"
+    );
+    if has_sessions {
+        with = format!(
+            "SELECT trace_id, min(at) AS at FROM ({with} UNION ALL
+                 SELECT trace_id, start AS at FROM {traces} WHERE session_id IN (
+                     SELECT session_id FROM ({values}) WHERE fits AND session_id != ''))
+             GROUP BY trace_id"
+        );
+    }
+    format!(
+        "SELECT {columns} FROM ({with}) AS w LEFT ANY JOIN {traces} AS t ON t.trace_id = w.trace_id"
+    )
+}
+
+/// Whether a row comes after the page before, the latest first.
+pub(super) fn after(page: &Page, time: &str, id: &str) -> String {
+    match page.after {
+        Some(Cursor { time: before, id: last }) => {
+            format!("({time}, {id}) < (toInt64({before}), toInt64({last}))")
+        }
+        None => "1".to_owned(),
+    }
+}
+
+/// Where the next page begins, of rows of which one too many was asked for.
+pub(super) fn next<T>(rows: &[T], page: &Page, at: impl Fn(&T) -> Cursor) -> Option<String> {
+    let last = page.limit.checked_sub(1).and_then(|last| rows.get(last))?;
+    (rows.len() > page.limit).then(|| at(last).to_string())
+}
+
+/// In milliseconds.
+fn duration(start: Option<i64>, finish: Option<i64>) -> f64 {
+    start.zip(finish).map_or(0.0, |(start, finish)| millis(finish.saturating_sub(start)))
+}
