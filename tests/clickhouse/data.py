@@ -45,6 +45,7 @@ class Data:
         self.chance = random.Random(seed)
         self.used = set()
         self.moments = set()
+        self.mixed = 0
 
     def id(self, digits):
         while (made := self.chance.getrandbits(4 * digits)) in self.used or not made:
@@ -88,7 +89,8 @@ class Data:
         if self.some(0.1):
             said[prefix + "big"] = str(10**19 + chance.randrange(5))
         if self.some(0.7):
-            said[prefix + "mixed"] = "n/a" if self.some(0.004) else chance.randrange(20)
+            self.mixed += 1
+            said[prefix + "mixed"] = "n/a" if self.mixed % 170 == 60 else chance.randrange(20)
         if self.some(0.3):
             said["metrics.score"] = chance.choice([0.0, 0.25, 0.5, 1.0])
         if self.some(0.2):
