@@ -21,7 +21,7 @@ import itertools
 import json
 import math
 import os
-import re
+import signal
 import sys
 import tempfile
 import threading
@@ -397,6 +397,7 @@ def main():
     parser.add_argument("--traces", type=int, default=400)
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and what was started ends, too
     with tempfile.TemporaryDirectory() as directory:
         work = selftest if options.what == "selftest" else against_clickhouse
         sys.exit(0 if work(options, directory) else 1)
