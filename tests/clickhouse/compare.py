@@ -310,10 +310,10 @@ def selftest(options, directory):
     few = questions.FILTERS[::8]
     with Desk(options.desk, stores[0]) as one, Desk(options.desk, stores[1]) as other:
         check_data(Asked(one.url))
-        comparison = Comparison(one, other, strict, starts)
+        comparison = Comparison(one, other, strict, starts, options.every)
         if not comparison.run("the same twice", few):
             return False
-        if not Comparison(one, other, lenient, starts).run("the same twice, less strictly", few):
+        if not Comparison(one, other, lenient, starts, options.every).run("the same twice, less strictly", few):
             return False
         for store in stores:
             import_lines(options.desk, store, later, directory)
