@@ -5,6 +5,7 @@ fields, ids and times depend on the data.
 """
 
 import itertools
+import json
 
 # About the data of `data.py`; elsewhere most of them match nothing, which is an answer, too.
 FILTERS = [
@@ -172,7 +173,7 @@ def of_fields(ask, said):
         yield f"has {field}"
         yield f"has no {field}"
         for value in values[:2]:
-            quoted = '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
+            quoted = json.dumps(value, ensure_ascii=False)
             bare = row["type"] != "string" and all(c not in value for c in ' "<>=!')
             yield f"{field} is {value if bare else quoted}"
             if row["type"] == "number":
