@@ -24,7 +24,7 @@ impl Groups {
             Field::Leaf(key) => {
                 let is_it = format!("field = {}", text(key));
                 let of_trace = format!(
-                    "SELECT trace_id, argMin(value, (time, target)) AS value FROM {leaves}
+                    "SELECT trace_id, argMin(value, (time, value)) AS value FROM {leaves}
                      WHERE {is_it} AND trace_id != '' GROUP BY trace_id"
                 );
                 let mut joins = format!(

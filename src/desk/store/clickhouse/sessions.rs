@@ -5,7 +5,7 @@ use super::sql::{list, text};
 use super::traces::{after, next};
 use super::{ClickHouse, Result};
 use crate::desk::query::time::millis;
-use crate::desk::query::{Cursor, Narrow, Page};
+use crate::desk::query::{Cursor, Narrow, Page, Range};
 use crate::desk::store::view::{List, SessionRow, SessionView};
 
 /// The traces of a session that are listed with it.
@@ -31,8 +31,12 @@ impl ClickHouse {
         let (relations, kinds) = (self.relations()?, self.kinds()?);
         let scene = Scene { relations: &relations, kinds: &kinds };
         let narrowed = self.narrowed(&scene, &narrow.filter, narrow.range)?;
+        // Those that were going on in that time.
+        let Range { from, to } = narrow.range;
+        let range = [(Range { from, to: None }, "x.last"), (Range { from: None, to }, "x.start")];
+        let range = range.map(|(range, column)| within(range, column).to_string()).join(" AND ");
         let rows = self.session_rows(
-            &format!("{} AND {}", within(narrow.range, "x.last"), narrowed.session()),
+            &format!("{range} AND {}", narrowed.session()),
             &format!(
                 "WHERE {} ORDER BY last DESC, number DESC LIMIT {}",
                 after(page, "last", "number"),

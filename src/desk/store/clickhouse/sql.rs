@@ -26,7 +26,8 @@ pub(super) fn name(name: &str) -> String {
 
 /// An array of string literals.
 pub(super) fn texts<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
-    format!("[{}]", list(texts))
+    let quoted: Vec<_> = texts.into_iter().map(|each| text(each.as_ref())).collect();
+    format!("[{}]", quoted.join(", "))
 }
 
 /// String literals with commas between, for `IN (…)`: never without one, for that is no list.
@@ -98,7 +99,7 @@ mod tests {
         assert_eq!(text("a\0b\n"), "'a\\0b\n'");
         assert_eq!(name("a`b"), r"`a\`b`");
         assert_eq!(list(["a", "b'"]), r"'a', 'b\''");
-        assert_eq!(list([""; 0]), "NULL");
+        assert_eq!((list([""; 0]), texts([""; 0])), ("NULL".to_owned(), "[]".to_owned()));
         assert_eq!(number(-0.5), "toFloat64(-5e-1)");
         assert_eq!(number(f64::INFINITY), "toFloat64('inf')");
     }

@@ -53,6 +53,9 @@ struct Trace {
     session_id: String,
 }
 
+/// Input and output, by trace and span.
+type OfSpans = HashMap<(String, String), [Option<Json>; 2]>;
+
 impl ClickHouse {
     pub(super) fn list_comments(
         &self,
@@ -240,11 +243,7 @@ impl ClickHouse {
     }
 
     /// The same by OpenInference's attributes, of the target or the root of its trace.
-    fn attributes_of(
-        &self,
-        places: &[Place],
-        traces: &HashMap<String, Trace>,
-    ) -> Result<HashMap<(String, String), [Option<Json>; 2]>> {
+    fn attributes_of(&self, places: &[Place], traces: &HashMap<String, Trace>) -> Result<OfSpans> {
         let pairs: Vec<_> = places
             .iter()
             .filter_map(|place| {
@@ -328,7 +327,7 @@ impl ClickHouse {
 /// What may be found of a target elsewhere in its trace.
 struct Elsewhere {
     texts: HashMap<String, [Map<String, Json>; 2]>,
-    attributes: HashMap<(String, String), [Option<Json>; 2]>,
+    attributes: OfSpans,
 }
 
 impl Elsewhere {

@@ -229,7 +229,7 @@ fn with_value(values: &str, traces: &str, has_sessions: bool) -> String {
         );
     }
     format!(
-        "SELECT {columns} FROM ({with}) AS w LEFT ANY JOIN {traces} AS t ON t.trace_id = w.trace_id"
+        "SELECT {COLUMNS_IF_COME} FROM ({with}) AS w LEFT ANY JOIN {traces} AS t ON t.trace_id = w.trace_id"
     )
 }
 

@@ -75,12 +75,15 @@ impl Groups {
     }
 
     fn leaf(&mut self, connection: &Connection, field: i64) -> Result<()> {
-        let sql = "SELECT l.target, l.trace, l.type, l.value, t.session
+        // The first value in a trace is its group: by time, and of those with one time by its text, not by
+        // what has arrived first.
+        let sql = "SELECT l.target, l.trace, l.type, l.value, t.session, l.time
                    FROM leaves l LEFT JOIN targets t ON l.trace = 0 AND t.id = l.target
-                   WHERE l.field = ?1";
+                   WHERE l.field = ?1 ORDER BY l.time";
         let mut statement = connection.prepare_cached(sql)?;
         let mut rows = statement.query([field])?;
         let mut has_sessions = false;
+        let mut times: Vec<i64> = Vec::new();
         while let Some(row) = rows.next()? {
             let group = match stored::datum(row, 2, 3)? {
                 // The usual: nothing is copied.
@@ -94,7 +97,15 @@ impl Groups {
                     put(&mut self.of_session, session, group);
                     has_sessions = true;
                 }
-                trace => put_first(&mut self.of_trace, trace, group),
+                trace => {
+                    let (time, known) = (row.get(5)?, get(&self.of_trace, trace));
+                    if known == 0
+                        || get(&times, trace) == time && self.name(group) < self.name(known)
+                    {
+                        put(&mut times, trace, time);
+                        put(&mut self.of_trace, trace, group);
+                    }
+                }
             }
         }
         if has_sessions {
@@ -160,16 +171,16 @@ impl Groups {
     }
 }
 
-fn get(groups: &[Group], id: i64) -> Group {
-    usize::try_from(id).ok().and_then(|id| groups.get(id)).copied().unwrap_or(0)
+fn get<T: Copy + Default>(values: &[T], id: i64) -> T {
+    usize::try_from(id).ok().and_then(|id| values.get(id)).copied().unwrap_or_default()
 }
 
-fn put<T: Copy + Default>(groups: &mut Vec<T>, id: i64, group: T) {
+fn put<T: Copy + Default>(values: &mut Vec<T>, id: i64, value: T) {
     let Ok(id) = usize::try_from(id) else { return };
-    if id >= groups.len() {
-        groups.resize(id + 1 + groups.len() / 2, T::default());
+    if id >= values.len() {
+        values.resize(id + 1 + values.len() / 2, T::default());
     }
-    groups[id] = group;
+    values[id] = value;
 }
 
 fn put_first(groups: &mut Vec<Group>, id: i64, group: Group) {
