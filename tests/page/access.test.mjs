@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { demo, MARKUP } from "./data.mjs";
+import { id } from "./otlp.mjs";
 import { accessibility, close, Desk, open, quit, rows, settled, until } from "./rig.mjs";
 
 let desk;
@@ -29,6 +30,8 @@ before(async () => {
     waiting: "/waiting",
     status: "/status",
     "nothing found": "/traces?filter=feedback.rating+is+7",
+    "traces that have not come": "/traces?field=feedback.rating&range=24h",
+    "trace that has not come": `/traces/${id(0xabc1, 32)}`,
     "no such trace": `/traces/${"0".repeat(31)}1`,
   };
 });

@@ -33,6 +33,8 @@ pub(crate) struct Said {
     pub(crate) span_id: Option<String>,
 }
 
+/// A trace. In a list of those with a value of a field there are also some of which nothing came but
+/// feedback: they have no spans and no name, and begin with that value.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct TraceRow {
     pub(crate) trace_id: String,
@@ -111,6 +113,14 @@ pub(crate) struct TraceView {
     pub(crate) spans: Vec<SpanView>,
     /// There are more, which are left out.
     pub(crate) truncated: bool,
+    /// What is said about spans of it that have not come.
+    pub(crate) waiting: Vec<AboutSpan>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct AboutSpan {
+    pub(crate) span_id: String,
+    pub(crate) document: Document,
 }
 
 #[derive(Clone, Debug, Serialize)]

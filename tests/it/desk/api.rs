@@ -203,6 +203,147 @@ fn pages_follow_each_other_without_gap_or_repetition() {
     }
 }
 
+/// Answers that have come and some that have not: trace 3 is known by two carriers, trace 4 by one
+/// about all of it, trace 5 has come without the span that is meant.
+fn some_that_have_not_come() -> Vec<Span> {
+    vec![
+        span("one", 1, 1, NEW_YEAR).with("feedback.rating", true),
+        span("two", 2, 1, NEW_YEAR + DAY).with("feedback.rating", false),
+        carrier((3, 1), 9, NEW_YEAR + DAY + HOUR).with("feedback.rating", true),
+        carrier((3, 2), 10, NEW_YEAR + 2 * DAY)
+            .with("feedback.rating", false)
+            .with("feedback.comment", "Where is it?")
+            .with("user.id", "u-3"),
+        carrier((4, 0), 11, NEW_YEAR + 2 * DAY + HOUR)
+            .with("tracing_feedback.scope", "trace")
+            .with("feedback.rating", false),
+        span("five", 5, 1, NEW_YEAR + 2 * HOUR),
+        carrier((5, 2), 12, NEW_YEAR + 3 * DAY).with("feedback.rating", true),
+        span("six", 6, 1, NEW_YEAR + HOUR),
+    ]
+}
+
+#[test]
+fn a_bucket_has_exactly_its_traces_also_those_that_have_not_come() {
+    let rig = Rig::new();
+    rig.send(some_that_have_not_come());
+    let ids = |query: &str| -> Vec<u64> {
+        let list = rig.get(&format!("/api/v1/traces?{query}"));
+        let rows = list["rows"].as_array().unwrap();
+        assert_eq!(list["total"], rows.len());
+        let id = |row: &Json| u64::from_str_radix(row["trace_id"].as_str().unwrap(), 16).unwrap();
+        rows.iter().map(id).collect()
+    };
+    for clock in ["start", "given"] {
+        let of = format!("field=feedback.rating&time={clock}");
+        let chart = rig.get(&format!("/api/v1/chart?{of}&bucket=day&measure=count"));
+        let buckets = chart["buckets"].as_array().unwrap();
+        let counts = chart["total"]["points"]["count"].as_array().unwrap();
+        let found: Vec<_> = buckets
+            .windows(2)
+            .map(|edge| ids(&format!("{of}&from={}&to={}", edge[0], edge[1])))
+            .collect();
+        // A trace that has not come stands where its value does, in each bucket that has one.
+        assert_eq!(found, [vec![1], vec![3, 2], vec![4, 3], vec![5]], "{clock}");
+        assert_eq!(counts.iter().filter_map(Json::as_f64).sum::<f64>(), 6.0);
+        for (count, traces) in counts.iter().zip(&found) {
+            assert_eq!(*count, traces.len() as f64);
+        }
+        assert_eq!(ids(&of), [4, 3, 2, 5, 1]);
+        assert_eq!(ids(&format!("{of}&filter=feedback.rating+is+false")), [4, 3, 2]);
+        assert_eq!(ids(&format!("{of}&filter=service.name+is+chat")), [2, 5, 1]);
+    }
+    // Lists of no field are of what has come.
+    assert_eq!(ids(""), [2, 5, 6, 1]);
+    assert_eq!(ids("filter=feedback.rating+is+false"), [2]);
+    assert_eq!(rig.get("/api/v1/waiting")["total"], 3);
+
+    let list = rig.get("/api/v1/traces?field=feedback.rating&limit=2");
+    let rows = list["rows"].as_array().unwrap();
+    let trace = &rows[1];
+    assert_eq!((&trace["spans"], &trace["name"]), (&json!(0), &json!("")));
+    assert_eq!(trace["service"], Json::Null);
+    assert_eq!(trace["start"], ((NEW_YEAR + DAY + HOUR) / 1_000_000) as f64);
+    let said: Vec<_> = trace["feedback"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|said| (said["field"].as_str().unwrap(), said["value"].clone()))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("feedback.rating", json!(true)),
+            ("feedback.comment", json!("Where is it?")),
+            ("feedback.rating", json!(false)),
+        ]
+    );
+    // The pages of the list follow each other, and its file has the same rows.
+    let rest = rig.get(&format!(
+        "/api/v1/traces?field=feedback.rating&limit=5&cursor={}",
+        list["next"].as_str().unwrap()
+    ));
+    let names: Vec<_> = rest["rows"].as_array().unwrap().iter().map(|row| &row["name"]).collect();
+    assert_eq!(names, ["two", "five", "one"]);
+    let path = "/api/v1/export/traces?field=feedback.rating&format=jsonl";
+    assert_eq!(get(&rig.desk.address(), path, &[]).text().lines().count(), 5);
+
+    // When it comes it moves to where it began.
+    rig.send([
+        span("three", 3, 1, NEW_YEAR + 4 * DAY),
+        span("child", 3, 2, NEW_YEAR + 4 * DAY + 1),
+    ]);
+    assert_eq!(ids("field=feedback.rating"), [3, 4, 2, 5, 1]);
+}
+
+#[test]
+fn data_set_and_comments_have_what_charts_count() {
+    let rig = Rig::new();
+    rig.send(some_that_have_not_come());
+    let total = |path: &str| rig.get(&format!("/api/v1/{path}"))["total"].clone();
+    let counted = |query: &str| rig.get(&format!("/api/v1/chart?{query}"))["values"].clone();
+    for narrow in ["", "&from=2026-01-02", "&to=2026-01-03", "&filter=feedback.rating+is+false"] {
+        // Each target has a rating here, so the data set is of as many.
+        assert_eq!(
+            total(&format!("dataset?{narrow}")),
+            counted(&format!("field=feedback.rating{narrow}"))
+        );
+        assert_eq!(
+            total(&format!("comments?{narrow}")),
+            counted(&format!("field=feedback.comment{narrow}"))
+        );
+    }
+    assert_eq!(total("dataset"), 6);
+    let comment = &rig.get("/api/v1/comments")["rows"][0];
+    assert_eq!(comment["trace_id"], format!("{:032x}", 3));
+    assert_eq!((&comment["name"], &comment["input"]), (&Json::Null, &Json::Null));
+    assert_eq!(comment["start"], ((NEW_YEAR + 2 * DAY) / 1_000_000) as f64);
+}
+
+#[test]
+fn a_trace_that_has_not_come_says_what_was_said() {
+    let rig = Rig::new();
+    rig.send(some_that_have_not_come());
+    let said = |about: &Json| about["document"]["namespaces"]["feedback"].clone();
+    let trace = rig.get(&format!("/api/v1/traces/{:032x}", 3));
+    assert_eq!((&trace["start"], &trace["document"]), (&Json::Null, &Json::Null));
+    let waiting = trace["waiting"].as_array().unwrap();
+    assert_eq!(waiting.len(), 2);
+    assert_eq!(waiting[0]["span_id"], format!("{:016x}", 1));
+    assert_eq!(said(&waiting[0])[0]["value"], true);
+    assert_eq!(waiting[1]["document"]["history"][0]["by"], "u-3");
+    // About all of it, and about one span of what else has come.
+    let trace = rig.get(&format!("/api/v1/traces/{:032x}", 4));
+    assert_eq!((&said(&trace)[0]["value"], &trace["waiting"]), (&json!(false), &json!([])));
+    let trace = rig.get(&format!("/api/v1/traces/{:032x}", 5));
+    assert_eq!(said(&trace["waiting"][0])[0]["value"], true);
+    assert_eq!(rig.get(&format!("/api/v1/traces/{:032x}", 1))["waiting"], json!([]));
+    rig.send([span("late", 5, 2, NEW_YEAR + 3 * HOUR)]);
+    let trace = rig.get(&format!("/api/v1/traces/{:032x}", 5));
+    assert_eq!(trace["waiting"], json!([]));
+    assert_eq!(said(&trace["spans"][1])[0]["value"], true);
+}
+
 #[test]
 fn sessions_and_traces_have_documents_of_their_own() {
     let rig = Rig::new();

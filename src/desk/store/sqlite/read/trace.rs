@@ -12,7 +12,7 @@ use super::{documents, hex, json, resource_text, traces};
 use crate::collector::receive::value::Value;
 use crate::desk::query::time::millis;
 use crate::desk::store::batch::nanos;
-use crate::desk::store::view::{EventView, LinkView, SpanView, TraceView};
+use crate::desk::store::view::{AboutSpan, EventView, LinkView, SpanView, TraceView};
 
 /// Spans that are shown of a trace.
 const MOST_SPANS: i64 = 10_000;
@@ -29,12 +29,17 @@ pub(super) fn trace(connection: &Connection, trace_id: [u8; 16]) -> Result<Optio
         })
         .optional()?;
     let Some((id, [start, finish], session, session_id)) = found else { return Ok(None) };
-    let mut about: HashMap<i64, i64> = HashMap::new();
-    let mut statement =
-        connection.prepare_cached("SELECT span, id FROM targets WHERE trace = ?1")?;
+    let (mut about, mut waiting) = (HashMap::new(), Vec::new());
+    let mut statement = connection
+        .prepare_cached("SELECT span, id, arrived FROM targets WHERE trace = ?1 ORDER BY id")?;
     let mut rows = statement.query([id])?;
     while let Some(row) = rows.next()? {
-        about.insert(row.get(0)?, row.get(1)?);
+        let (span, target): (i64, i64) = (row.get(0)?, row.get(1)?);
+        about.insert(span, target);
+        if !row.get::<_, bool>(2)? {
+            let document = documents::document(connection, target)?;
+            waiting.push(AboutSpan { span_id: super::span_id(span), document });
+        }
     }
     let (spans, truncated) = spans(connection, id, &about)?;
     let document = |target: Option<i64>| {
@@ -56,6 +61,7 @@ pub(super) fn trace(connection: &Connection, trace_id: [u8; 16]) -> Result<Optio
         session_document: document(of_session)?,
         spans: in_tree(spans),
         truncated,
+        waiting,
     }))
 }
 
