@@ -164,6 +164,27 @@ test("newer and older stay inside the filter", async () => {
   await close(page);
 });
 
+test("the last of a list knows its place without a walk through it, and one that has left it too", async () => {
+  const expected = await desk.ids({ field: "feedback.rating" });
+  const page = await open(desk, `/traces/${expected.at(-1)}?field=feedback.rating`);
+  await page.getByText(`${expected.length} of ${expected.length}`).waitFor();
+  const asked = page.asked.filter((url) => url.includes("/api/v1/traces")).map((url) => url.split("/api/v1/").pop());
+  assert.deepEqual(asked.sort(), [`traces/${expected.at(-1)}`, `traces/${expected.at(-1)}/neighbours?field=feedback.rating`]);
+  assert.equal(await page.locator('nav.neighbours a[rel="next"]').count(), 0);
+  await page.keyboard.press("k");
+  await page.getByText(`${expected.length - 1} of ${expected.length}`).waitFor();
+  assert.equal(new URL(page.url()).pathname, `/traces/${expected.at(-2)}`);
+
+  const rated = await desk.ids({ filter: FILTER });
+  const other = (await desk.ids({ filter: "feedback.rating is true" }))[40];
+  await page.goto(`${desk.page}/traces/${other}?${query}`);
+  await page.getByText("not in the list").waitFor();
+  await page.keyboard.press("j");
+  await page.getByText(new RegExp(`^\\d+ of ${rated.length}$`)).waitFor();
+  assert.ok(rated.includes(new URL(page.url()).pathname.split("/").pop()));
+  await close(page);
+});
+
 test("comments are searched, and lead to what they are about", async () => {
   const page = await open(desk, "/comments");
   await settled(page);

@@ -49,6 +49,16 @@ pub(crate) struct TraceRow {
     pub(crate) feedback: Vec<Said>,
 }
 
+/// What stands around a trace in a list.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Neighbours {
+    pub(crate) newer: Option<String>,
+    pub(crate) older: Option<String>,
+    /// Its place, from 1. `None`: it is not in the list itself.
+    pub(crate) position: Option<u64>,
+    pub(crate) total: u64,
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct SessionRow {
     pub(crate) session_id: String,

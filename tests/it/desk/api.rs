@@ -345,6 +345,65 @@ fn a_trace_that_has_not_come_says_what_was_said() {
 }
 
 #[test]
+fn neighbours_are_those_of_the_list_whatever_it_is_narrowed_to() {
+    let rig = Rig::new();
+    rig.send(some_that_have_not_come());
+    // Several of one time.
+    rig.send((11..=40).map(|id| {
+        let answer = span("answer", id, 1, NEW_YEAR + id / 4 * HOUR);
+        if id % 3 == 0 { answer.with("feedback.rating", id % 2 == 0) } else { answer }
+    }));
+    let whole = |query: &str| {
+        let list = rig.get(&format!("/api/v1/traces?limit=500&{query}"));
+        let rows = list["rows"].as_array().unwrap().clone();
+        rows.into_iter().map(|mut row| row["trace_id"].take()).collect::<Vec<_>>()
+    };
+    let around = |id: &Json, query: &str| {
+        rig.get(&format!("/api/v1/traces/{}/neighbours?{query}", id.as_str().unwrap()))
+    };
+    for (query, size) in [
+        ("", 34),
+        ("filter=feedback.rating+is+false", 6),
+        ("filter=has+feedback&from=2026-01-01T04:00Z&to=2026-01-01T09:00Z", 6),
+        ("from=2026-01-01T04:00Z&to=2026-01-01T08:00Z", 16),
+        ("field=feedback.rating", 15),
+        ("field=feedback.rating&time=given&from=2026-01-02", 4),
+        ("service=nobody", 0),
+    ] {
+        let list = whole(query);
+        assert_eq!(list.len(), size, "{query}");
+        for (at, id) in list.iter().enumerate() {
+            let newer = at.checked_sub(1).and_then(|at| list.get(at)).unwrap_or(&Json::Null);
+            let older = list.get(at + 1).unwrap_or(&Json::Null);
+            let expected = json!({
+                "newer": newer, "older": older, "position": at + 1, "total": list.len(),
+            });
+            assert_eq!(around(id, query), expected, "{query} {at}");
+        }
+    }
+    // One that has left the list, by a change of mind, knows where it was.
+    let query = "filter=feedback.rating+is+false";
+    let list = whole(query);
+    let id = list[2].as_str().unwrap();
+    let number = u64::from_str_radix(id, 16).unwrap();
+    rig.send([carrier((number, 1), 99, NEW_YEAR + 5 * DAY).with("feedback.rating", true)]);
+    assert_eq!(
+        around(&list[2], query),
+        json!({ "newer": list[1], "older": list[3], "position": null, "total": list.len() - 1 })
+    );
+    // One that nobody knows, and one that is not in a list of what has come.
+    for id in [7_777, 3] {
+        assert_eq!(
+            around(&json!(format!("{id:032x}")), ""),
+            json!({ "newer": null, "older": null, "position": null, "total": 34 })
+        );
+    }
+    assert!(rig.error("/api/v1/traces/7/neighbours").contains("32 hexadecimal digits"));
+    let path = format!("/api/v1/traces/{:032x}/neighbours?limit=5", 1);
+    assert!(rig.error(&path).contains("no parameter `limit`"));
+}
+
+#[test]
 fn sessions_and_traces_have_documents_of_their_own() {
     let rig = Rig::new();
     let scoped = |name: &str, trace: u64, id: u64, scope: &str, time: u64| {

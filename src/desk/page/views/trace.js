@@ -39,14 +39,14 @@ function useKeys(newer, older) {
 
 function Neighbours({ id, params }) {
   const kept = only(params, LIST);
-  const { newer, older, place, total } = useNeighbours(id, params);
+  const { newer, older, position, total } = useNeighbours(id, params);
   const to = (other) => other && address("traces", other, kept);
   useKeys(to(newer), to(older));
   const link = (other, rel, content, title) => other
     ? html`<a class="button" rel=${rel} href=${to(other)} title=${title}>${content}</a>`
     : html`<span class="button off" role="link" aria-disabled="true">${content}</span>`;
   return html`<nav class="neighbours" aria-label="Traces of the list">
-    <span class="note">${place ? `${number(place)} of ${number(total)}` : " "}</span>
+    <span class="note">${position ? `${number(position)} of ${number(total)}` : position === null ? "not in the list" : " "}</span>
     ${link(newer, "prev", html`${icons.left()}Newer`, "The newer one in the list (K)")}
     ${link(older, "next", html`Older${icons.right()}`, "The older one in the list (J)")}
   </nav>`;

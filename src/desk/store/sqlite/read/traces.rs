@@ -1,9 +1,10 @@
-//! The list of traces.
+//! The list of traces, and what stands around one of it.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{Result, stored};
 use super::bits::Bits;
@@ -12,7 +13,7 @@ use super::narrow::Narrowed;
 use super::{asked, datum_json, hex, resource_text, span_id};
 use crate::desk::query::time::millis;
 use crate::desk::query::{Clock, Cursor, Range, TraceQuery};
-use crate::desk::store::view::{List, Said, TraceRow};
+use crate::desk::store::view::{List, Neighbours, Said, TraceRow};
 
 /// What is shown of a trace's feedback in a row.
 const MOST_SAID: usize = 50;
@@ -42,6 +43,37 @@ pub(super) fn traces(connection: &Connection, query: &TraceQuery) -> Result<List
         .map(|at| Ok(TraceRow { start: millis(at.time), ..row(connection, at.id)? }))
         .collect::<Result<_>>()?;
     Ok(List { rows, total: Some(total.unwrap_or(count)), next })
+}
+
+/// Which traces stand around one in a list.
+pub(super) fn neighbours(
+    connection: &Connection,
+    trace_id: [u8; 16],
+    query: &TraceQuery,
+) -> Result<Neighbours> {
+    let listing = Listing::of(connection, query)?;
+    let total = listing.counted()?;
+    let place = listing.place(trace_id)?;
+    let (mut count, mut position) = (0_u64, None);
+    let (mut newer, mut older) = (None, None);
+    listing.each(|at| {
+        count += 1;
+        match place.map(|place| at.cmp(&place)) {
+            Some(Ordering::Greater) => newer = Some(at.id),
+            Some(Ordering::Equal) => position = Some(count),
+            Some(Ordering::Less) if older.is_none() => older = Some(at.id),
+            _ => {}
+        }
+        let is_found = place.is_none() || older.is_some();
+        if total.is_some() && is_found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    let name = |id: Option<i64>| id.map(|id| trace_id_of_row(connection, id)).transpose();
+    Ok(Neighbours {
+        newer: name(newer)?,
+        older: name(older)?,
+        position,
+        total: total.unwrap_or(count),
+    })
 }
 
 /// The traces of a list, in their order.
@@ -121,6 +153,20 @@ impl<'c> Listing<'c> {
         let _ = waiting.try_for_each(tell); // told to stop or not, it is the end
         Ok(())
     }
+
+    /// Where a trace stands in the order of the list, or would if it was in.
+    fn place(&self, trace_id: [u8; 16]) -> Result<Option<Cursor>> {
+        let sql = "SELECT id, start FROM traces WHERE trace_id = ?1";
+        let found: Option<(i64, Option<i64>)> = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row([trace_id.as_slice()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        Ok(found.and_then(|(id, start)| match start {
+            Some(time) => Some(Cursor { time, id }),
+            None => self.waiting.iter().copied().find(|waiting| waiting.id == id),
+        }))
+    }
 }
 
 /// The traces with a value of a field that a chart would count: those that have come, and of the
@@ -172,6 +218,11 @@ fn with_value(
         }
     }
     Ok((with, waiting))
+}
+
+fn trace_id_of_row(connection: &Connection, id: i64) -> Result<String> {
+    let mut statement = connection.prepare_cached("SELECT trace_id FROM traces WHERE id = ?1")?;
+    Ok(statement.query_row([id], |row| Ok(hex(row.get_ref(0)?.as_blob()?)))?)
 }
 
 /// One row of the list. What it says of its start is 0 where nothing came but feedback.
