@@ -193,6 +193,9 @@ test("comments are searched, and lead to what they are about", async () => {
   await until(() => total(page), `${found.total} comments`);
   await page.waitForURL(/search=hallucinated/);
   for (const text of await page.locator("blockquote").allTextContents()) assert.match(text, /hallucinated/);
+  assert.ok(found.rows.some(({ by }) => by));
+  const givers = await page.locator(".comment footer").evaluateAll((all) => all.map((footer) => footer.querySelector("strong")?.innerText ?? null));
+  assert.deepEqual(givers, found.rows.map(({ by }) => by));
   await page.locator(".comment footer a").first().click();
   await page.waitForURL(`**/traces/${found.rows[0].trace_id}?span=${found.rows[0].span_id}`);
   await page.locator(".of-feedback").getByText("hallucinated").waitFor();

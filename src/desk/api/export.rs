@@ -74,6 +74,7 @@ const DATASET: &[&str] = &[
 ];
 const COMMENTS: &[&str] = &[
     "given",
+    "by",
     "field",
     "text",
     "trace_id",

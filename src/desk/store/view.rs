@@ -195,6 +195,8 @@ pub(crate) struct CommentRow {
     pub(crate) field: String,
     pub(crate) text: String,
     pub(crate) given: f64,
+    /// Who gave it, where it says so.
+    pub(crate) by: Option<String>,
     #[serde(flatten)]
     pub(crate) about: DatasetRow,
 }

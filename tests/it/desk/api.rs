@@ -474,6 +474,42 @@ fn a_data_set_has_input_output_ground_truth_and_feedback() {
 }
 
 #[test]
+fn a_comment_says_who_gave_it() {
+    let rig = Rig::new();
+    let late = |id: u64, hours: u64| carrier((2, 1), id, NEW_YEAR + hours * HOUR);
+    rig.send([
+        span("one", 1, 1, NEW_YEAR)
+            .with("honeyhive_feedback.comment", "By the span")
+            .with("user.id", "u-1"),
+        span("two", 2, 1, NEW_YEAR).with("feedback.comment", "At first").with("user.id", "u-2"),
+        // Three change their mind; the last of them about something else.
+        late(9, 1).with("feedback.comment", "Then").with("feedback.user_id", "u-9"),
+        late(10, 3).with("feedback.comment", "At last").with("user.id", "u-10"),
+        late(11, 4).with("feedback.rating", true).with("user.id", "u-11"),
+        late(12, 2).with("feedback.comment", "In between").with("user.id", "u-12"),
+        span("three", 3, 1, NEW_YEAR).with("feedback.comment", "By nobody"),
+    ]);
+    let rows = rig.get("/api/v1/comments");
+    let mut said: Vec<_> = rows["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["text"].as_str().unwrap(), row["by"].clone()))
+        .collect();
+    said.sort_by_key(|(text, _)| *text);
+    assert_eq!(
+        said,
+        [("At last", json!("u-10")), ("By nobody", Json::Null), ("By the span", json!("u-1")),]
+    );
+    let by_name = rig.get("/api/v1/comments?field=honeyhive_feedback.comment&search=span");
+    assert_eq!(by_name["rows"][0]["by"], "u-1");
+    let csv = get(&rig.desk.address(), "/api/v1/export/comments?search=last", &[]).text();
+    let mut lines = csv.lines();
+    assert!(lines.next().unwrap().starts_with("given,by,field,text,"), "{csv}");
+    assert!(lines.next().unwrap().contains(",u-10,feedback.comment,At last,"), "{csv}");
+}
+
+#[test]
 fn a_span_attribute_filters_and_groups_without_an_index() {
     let rig = Rig::new();
     rig.send((1..=6_u64).map(|id| {

@@ -57,9 +57,9 @@ pub(super) fn document(connection: &Connection, target: i64) -> Result<Document>
 /// A value with where it comes from, to be folded like any other.
 type Told = (Value, i64);
 
-/// Each change in the order in which they apply. Folding the state with the next submission gives
-/// the state after it, so there is no rule here that [`fold`] does not know.
-fn history(connection: &Connection, target: i64) -> Result<Vec<Change>> {
+/// What counts of what was said about a target, in the order of folding: the own document first, and
+/// each span id once.
+fn spoken(connection: &Connection, target: i64) -> Result<Vec<(ReceivedSpan, Voice)>> {
     let mut spoken = Vec::new();
     let sql = format!(
         "SELECT {SPAN_COLUMNS} FROM documents d JOIN spans s ON s.id = d.span
@@ -74,16 +74,31 @@ fn history(connection: &Connection, target: i64) -> Result<Vec<Change>> {
             spoken.push((span, voice));
         }
     }
-    // The order of folding, and each span id once; the own document comes first.
     spoken.sort_by_key(|(span, voice)| {
         let Submission { time_unix_nano, span_id, .. } = &voice.submission;
         (!voice.is_own, *time_unix_nano, span_id.to_bytes(), span.trace_id.to_bytes())
     });
     let mut seen: HashSet<SpanId> = HashSet::new();
     spoken.retain(|(_, voice)| voice.is_own || seen.insert(voice.submission.span_id));
+    Ok(spoken)
+}
+
+/// Who has given a field its value, if it is said.
+pub(super) fn giver(connection: &Connection, target: i64, field: &str) -> Result<Option<String>> {
+    let spoken = spoken(connection, target)?;
+    let last = spoken
+        .iter()
+        .rev()
+        .find(|(_, voice)| voice.submission.attributes.iter().any(|(key, _)| key == field));
+    Ok(last.and_then(|(span, voice)| speaker(span, voice)))
+}
+
+/// Each change in the order in which they apply. Folding the state with the next submission gives
+/// the state after it, so there is no rule here that [`fold`] does not know.
+fn history(connection: &Connection, target: i64) -> Result<Vec<Change>> {
     let mut state: BTreeMap<String, Told> = BTreeMap::new();
     let mut changes = Vec::new();
-    for (span, voice) in spoken {
+    for (span, voice) in spoken(connection, target)? {
         let before = state.clone();
         let by = speaker(&span, &voice);
         let said: Vec<_> = voice.submission.attributes.clone();
