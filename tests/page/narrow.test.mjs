@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { demo } from "./data.mjs";
+import { id, span } from "./otlp.mjs";
 import { allRows, close, Desk, open, quit, rows, settled, until } from "./rig.mjs";
 
 let desk;
@@ -89,6 +90,24 @@ test("a filter is built by choosing, and is the same as its text", async () => {
   await page.getByRole("button", { name: "Remove metadata.plan is team" }).click();
   await page.waitForURL((url) => url.searchParams.get("filter") === 'feedback.comment contains "New York"');
   await close(page);
+});
+
+test("a text among other types is chosen as a text", async () => {
+  const answer = (number, mixed) => span({ name: `answer ${number}`, trace: id(number, 32), span: id(number, 16), start: Date.now() - 60_000, said: { feedback: { mixed } } });
+  const own = await Desk.start([answer(1, true), answer(2, true), answer(3, "true")]);
+  const page = await open(own, "/traces");
+  await settled(page);
+  await page.getByRole("button", { name: "Filter", exact: true }).click();
+  await page.getByRole("combobox", { name: "Field" }).pressSequentially("feedback.mi");
+  await page.getByRole("option", { name: /feedback\.mixed/ }).click();
+  await page.getByRole("combobox", { name: "Value" }).click();
+  await page.getByRole("option", { name: "true yes / no · 2" }).waitFor();
+  await page.getByRole("option", { name: "true text · 1" }).click();
+  await page.getByRole("button", { name: "Apply" }).click();
+  await page.waitForURL((url) => url.searchParams.get("filter") === 'feedback.mixed is "true"');
+  await until(() => rows(page), [id(3, 32)]);
+  await close(page);
+  await own.stop();
 });
 
 test("back, forward and a copied address restore the view", async () => {

@@ -187,6 +187,9 @@ pub(crate) struct FieldRow {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ValueRow {
     pub(crate) value: String,
+    /// Said where the field has values of several.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<Kind>,
     pub(crate) count: u64,
 }
 
@@ -309,6 +312,7 @@ pub(crate) struct Status {
     pub(crate) version: &'static str,
     pub(crate) schema: i64,
     pub(crate) spans: i64,
+    /// Those of which more came than feedback.
     pub(crate) traces: i64,
     /// Spans that say something.
     pub(crate) documents: i64,

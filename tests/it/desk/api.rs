@@ -510,6 +510,51 @@ fn a_comment_says_who_gave_it() {
 }
 
 #[test]
+fn values_of_mixed_types_are_told_apart() {
+    let rig = Rig::new();
+    let said = [json!(true), json!(true), json!("true"), json!("5"), json!(5), json!(5.0)];
+    rig.send(said.into_iter().zip(1..).map(|(value, id)| {
+        let answer = span("answer", id, 1, NEW_YEAR + id * HOUR).with("feedback.mixed", value);
+        answer.with("feedback.plain", "true")
+    }));
+    let values = |query: &str| rig.get(&format!("/api/v1/values?{query}"))["rows"].clone();
+    assert_eq!(
+        values("field=feedback.mixed"),
+        json!([
+            { "value": "5", "type": "number", "count": 2 },
+            { "value": "true", "type": "bool", "count": 2 },
+            { "value": "5", "type": "string", "count": 1 },
+            { "value": "true", "type": "string", "count": 1 },
+        ])
+    );
+    // Of one type here, and the same row as elsewhere.
+    let two_hours = "field=feedback.mixed&to=2026-01-01T02:30Z";
+    assert_eq!(values(two_hours), json!([{ "value": "true", "type": "bool", "count": 2 }]));
+    assert_eq!(values("field=feedback.plain"), json!([{ "value": "true", "count": 6 }]));
+    assert_eq!(values("field=service.name"), json!([{ "value": "chat", "count": 6 }]));
+}
+
+#[test]
+fn traces_are_counted_when_they_have_come() {
+    let rig = Rig::new();
+    let counts = || {
+        let status = rig.get("/api/v1/status");
+        let fields = rig.get("/api/v1/fields?search=duration");
+        let list = rig.get("/api/v1/traces?limit=1");
+        assert_eq!(
+            (&list["total"], &fields["rows"][0]["count"]),
+            (&status["traces"], &status["traces"])
+        );
+        (status["traces"].clone(), status["waiting"].clone())
+    };
+    assert_eq!(counts(), (json!(0), json!(0)));
+    rig.send(some_that_have_not_come());
+    assert_eq!(counts(), (json!(4), json!(3)));
+    rig.send([span("three", 3, 1, NEW_YEAR)]);
+    assert_eq!(counts(), (json!(5), json!(2)));
+}
+
+#[test]
 fn a_span_attribute_filters_and_groups_without_an_index() {
     let rig = Rig::new();
     rig.send((1..=6_u64).map(|id| {

@@ -127,7 +127,7 @@ fn status(connection: &Connection) -> Result<Status> {
         version: env!("CARGO_PKG_VERSION"),
         schema: schema::VERSION,
         spans: counter("spans")?,
-        traces: counter("traces")?,
+        traces: traces::that_came(connection)?,
         documents: counter("documents")?,
         waiting: one("SELECT count(*) FROM targets WHERE arrived = 0")?,
         adrift: one("SELECT count(*) FROM documents WHERE target = 0")?,

@@ -45,6 +45,12 @@ pub(super) fn traces(connection: &Connection, query: &TraceQuery) -> Result<List
     Ok(List { rows, total: Some(total.unwrap_or(count)), next })
 }
 
+/// How many there are of which more came than feedback: those of a list that is not narrowed.
+pub(super) fn that_came(connection: &Connection) -> Result<i64> {
+    let sql = "SELECT count(*) FROM traces WHERE start IS NOT NULL";
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+}
+
 /// Which traces stand around one in a list.
 pub(super) fn neighbours(
     connection: &Connection,
