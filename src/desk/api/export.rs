@@ -55,6 +55,7 @@ const SESSIONS: &[&str] = &[
     "service",
     "traces",
     "traces_with_feedback",
+    "feedback_leaves",
     "spans",
     "errors",
     "feedback",

@@ -69,6 +69,8 @@ pub(crate) struct SessionRow {
     pub(crate) last: Option<f64>,
     pub(crate) traces: i64,
     pub(crate) traces_with_feedback: i64,
+    /// Leaves of feedback in its traces.
+    pub(crate) feedback_leaves: i64,
     pub(crate) spans: i64,
     pub(crate) errors: i64,
     /// What was said about the session as a whole.

@@ -422,6 +422,16 @@ fn sessions_and_traces_have_documents_of_their_own() {
     assert_eq!(session["document"]["namespaces"]["feedback"][0]["value"], 2);
     assert_eq!(session["document"]["history"].as_array().unwrap().len(), 2);
     assert_eq!(session["traces"], 3);
+    // What is said about the session, and what evaluators say, is none of its traces' feedback.
+    assert_eq!(
+        (&session["traces_with_feedback"], &session["feedback_leaves"]),
+        (&json!(1), &json!(1))
+    );
+    rig.send([carrier((1, 1), 5, NEW_YEAR + DAY)
+        .with("feedback.comment", "Late")
+        .with("feedback.edits.0.value", "x")]);
+    let row = &rig.get("/api/v1/sessions")["rows"][0];
+    assert_eq!((&row["traces_with_feedback"], &row["feedback_leaves"]), (&json!(2), &json!(3)));
     let names: Vec<_> =
         session["list"].as_array().unwrap().iter().map(|row| &row["name"]).collect();
     assert_eq!(names, ["one", "two", "three"]);
@@ -515,7 +525,9 @@ fn values_of_mixed_types_are_told_apart() {
     let said = [json!(true), json!(true), json!("true"), json!("5"), json!(5), json!(5.0)];
     rig.send(said.into_iter().zip(1..).map(|(value, id)| {
         let answer = span("answer", id, 1, NEW_YEAR + id * HOUR).with("feedback.mixed", value);
-        answer.with("feedback.plain", "true")
+        answer
+            .with("feedback.plain", "true")
+            .with("feedback.two", if id < 3 { json!(id) } else { json!("1") })
     }));
     let values = |query: &str| rig.get(&format!("/api/v1/values?{query}"))["rows"].clone();
     assert_eq!(
@@ -530,6 +542,10 @@ fn values_of_mixed_types_are_told_apart() {
     // Of one type here, and the same row as elsewhere.
     let two_hours = "field=feedback.mixed&to=2026-01-01T02:30Z";
     assert_eq!(values(two_hours), json!([{ "value": "true", "type": "bool", "count": 2 }]));
+    assert_eq!(
+        values("field=feedback.two")[0],
+        json!({ "value": "1", "type": "string", "count": 4 })
+    );
     assert_eq!(values("field=feedback.plain"), json!([{ "value": "true", "count": 6 }]));
     assert_eq!(values("field=service.name"), json!([{ "value": "chat", "count": 6 }]));
 }
