@@ -59,7 +59,7 @@ pub(crate) trait Store: Send + Sync {
     /// Traces, the latest first.
     fn traces(&self, query: &TraceQuery) -> Result<List<TraceRow>, Error>;
 
-    /// Which of these traces stand before and after one. Its page is of no account.
+    /// Which of these traces stand before and after one. The page asked for is of no account.
     fn neighbours(&self, trace_id: [u8; 16], query: &TraceQuery) -> Result<Neighbours, Error>;
 
     fn trace(&self, trace_id: [u8; 16]) -> Result<Option<TraceView>, Error>;
