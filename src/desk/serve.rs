@@ -76,6 +76,10 @@ pub(super) fn bind(
 
 /// Bounds what requests that bring spans cost: how many there are, and for how long.
 pub(super) fn bounded(router: Router) -> Router {
+    bounded_by(router, REQUEST)
+}
+
+fn bounded_by(router: Router, limit: Duration) -> Router {
     let permits = Arc::new(Semaphore::new(REQUESTS));
     router.layer(middleware::from_fn(move |request: Request, next: Next| {
         let permits = Arc::clone(&permits);
@@ -87,7 +91,7 @@ pub(super) fn bounded(router: Router) -> Router {
             let cut = |_| -> Response {
                 (StatusCode::REQUEST_TIMEOUT, "this takes too long\n").into_response()
             };
-            timeout(REQUEST, work).await.unwrap_or_else(cut)
+            timeout(limit, work).await.unwrap_or_else(cut)
         }
     }))
 }
@@ -192,5 +196,91 @@ impl AsyncWrite for Moving {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::collector::Answer;
+    use crate::collector::receive::refusal::Refusal;
+    use crate::collector::receive::{Head, Intake, http};
+
+    /// Longer than any machine takes; a test that waits for it has failed.
+    const LONG: Duration = Duration::from_secs(20);
+    const LIMIT: Duration = Duration::from_millis(200);
+
+    /// Tells of what was read.
+    struct Told(mpsc::UnboundedSender<bool>);
+
+    impl Intake for Told {
+        async fn receive(
+            &self,
+            _: Head,
+            decoded: Result<ExportTraceServiceRequest, Refusal>,
+        ) -> Result<Answer, Refusal> {
+            let _ = self.0.send(decoded.is_ok());
+            decoded.map(|_| Answer::Accept)
+        }
+
+        fn note(&self, _: Head, _: &Refusal) {}
+    }
+
+    /// Sends a body byte by byte until there is an answer.
+    async fn trickle(address: SocketAddr) -> String {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (mut read, mut write) = stream.into_split();
+        let head = "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\
+                    content-type: application/json\r\n\r\n";
+        write.write_all(head.as_bytes()).await.unwrap();
+        let sending = tokio::spawn(async move {
+            while write.write_all(b" ").await.is_ok() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let mut answer = Vec::new();
+        // What was sent after the cut may end the connection with an error.
+        let _ = read.read_to_end(&mut answer).await;
+        sending.abort();
+        String::from_utf8(answer).unwrap()
+    }
+
+    async fn whole(address: SocketAddr) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\
+                       content-type: application/json\r\nconnection: close\r\n\r\n{}";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn whoever_does_not_finish_its_body_is_cut_and_leaves_room_for_others() {
+        let (sender, mut told) = mpsc::unbounded_channel();
+        let listener = bind(Ipv4Addr::LOCALHOST.into(), 0, "a test", "port").unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = bounded_by(http::router(Arc::new(Told(sender))), LIMIT);
+        let serving = tokio::spawn(serve(listener, router));
+
+        let begun = Instant::now();
+        let slow: Vec<_> = (0..REQUESTS).map(|_| tokio::spawn(trickle(address))).collect();
+        for slow in slow {
+            let answer = timeout(LONG, slow).await.unwrap().unwrap();
+            assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
+        }
+        assert!(begun.elapsed() >= LIMIT);
+        assert!(told.try_recv().is_err(), "nothing of it was taken for a request");
+
+        let answer = timeout(LONG, whole(address)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert_eq!(told.recv().await, Some(true));
+        serving.abort();
     }
 }

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { demo, MARKUP } from "./data.mjs";
+import { id, span } from "./otlp.mjs";
 import { accessibility, close, Desk, open, quit, rows, settled, until } from "./rig.mjs";
 
 let desk;
@@ -29,17 +30,21 @@ before(async () => {
     waiting: "/waiting",
     status: "/status",
     "nothing found": "/traces?filter=feedback.rating+is+7",
+    "traces that have not come": "/traces?field=feedback.rating&range=24h",
+    "trace that has not come": `/traces/${id(0xabc1, 32)}`,
     "no such trace": `/traces/${"0".repeat(31)}1`,
   };
 });
 after(quit);
 
 
-for (const [mode, options] of Object.entries({
+const MODES = {
   light: { colorScheme: "light" },
   dark: { colorScheme: "dark" },
   phone: { colorScheme: "light", viewport: { width: 360, height: 740 }, hasTouch: true },
-})) {
+};
+
+for (const [mode, options] of Object.entries(MODES)) {
   test(`axe finds nothing, nothing sticks out, and markup is text: ${mode}`, async () => {
     for (const [name, path] of Object.entries(views)) {
       const page = await open(desk, path, options);
@@ -56,6 +61,34 @@ for (const [mode, options] of Object.entries({
     }
   });
 }
+
+test("what is made up is marked as such, as soon as it comes", async () => {
+  const own = await Desk.start();
+  const pages = [];
+  for (const [mode, options] of Object.entries(MODES)) {
+    const page = await open(own, "/traces", options);
+    await page.getByRole("heading", { name: "No traces yet" }).waitFor();
+    assert.equal(await page.locator(".demo-badge").count(), 0);
+    pages.push([mode, page]);
+  }
+  await own.send(span({ name: "answer", trace: id(1, 32), span: id(1, 16), start: Date.now() - 60_000, resource: { demo: true } }));
+  for (const [mode, page] of pages) {
+    const badge = page.getByRole("link", { name: /^Demo/ });
+    await badge.waitFor();
+    assert.match(await badge.getAttribute("title"), /made up/);
+    const { x, y, width, height } = await badge.boundingBox();
+    const frame = page.viewportSize();
+    assert.ok(x >= 0 && y >= 0 && x + width <= frame.width && y + height <= 120, `${mode}: it is not in the header`);
+    assert.deepEqual(await accessibility(page), [], mode);
+    const excess = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(excess <= 0, `${mode}: ${excess} px too wide`);
+    await badge.click();
+    await page.getByText("Some of it is made up").waitFor();
+    assert.deepEqual(await accessibility(page), [], mode);
+    await close(page);
+  }
+  await own.stop();
+});
 
 test("markup is shown as it was written", async () => {
   const page = await open(desk, views["trace with markup"]);

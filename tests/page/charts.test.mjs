@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { demo } from "./data.mjs";
+import { id } from "./otlp.mjs";
 import { allRows, close, Desk, open, quit, settled, until } from "./rig.mjs";
 
 let desk;
@@ -38,6 +39,33 @@ test("a click on a bucket shows exactly its traces", async () => {
   await page.locator(".figures-table tbody tr").nth(at).locator("a").first().click();
   await until(() => page.locator(".heading .note").first().textContent(), `${expected.length} traces`);
   assert.deepEqual(await allRows(page), expected);
+  await close(page);
+});
+
+test("every bucket has its traces, also those that have not come, and they can be opened", async () => {
+  const data = await desk.get("chart", { field: "feedback.rating", bucket: "day", tz: "+00:00", measure: "count" });
+  const counts = data.total.points.count;
+  for (const [at, count] of counts.entries()) {
+    const found = await desk.ids({ field: "feedback.rating", from: data.buckets[at], to: data.buckets[at + 1] });
+    assert.equal(found.length, count ?? 0, data.labels[at]);
+  }
+  const missing = id(0xabc1, 32);
+  const [{ given }] = (await desk.get("waiting")).rows.filter((row) => row.trace_id === missing);
+  const at = data.buckets.findLastIndex((start) => start <= given);
+
+  const page = await open(desk, "/charts?field=feedback.rating&bucket=day&measure=count&table=1");
+  await page.locator(".figures-table tbody tr").nth(at).locator("a").first().click();
+  await page.waitForURL(/\/traces\?/);
+  await settled(page);
+  assert.equal((await allRows(page)).length, counts[at]);
+  const row = page.locator(`tr[data-key="${missing}"]`);
+  await row.getByText("only what was said about it").waitFor();
+  await row.getByText("Where is my answer?").waitFor();
+  await row.getByRole("link", { name: "Has not come" }).click();
+  await page.getByRole("heading", { level: 1, name: "This trace has not come" }).waitFor();
+  await page.locator(".about-waiting .of-feedback").getByText("Where is my answer?").waitFor();
+  await page.locator(".about-waiting").getByText("History").click();
+  await page.locator(".about-waiting .history").getByText("ada").waitFor();
   await close(page);
 });
 

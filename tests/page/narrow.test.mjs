@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { demo } from "./data.mjs";
+import { id, span } from "./otlp.mjs";
 import { allRows, close, Desk, open, quit, rows, settled, until } from "./rig.mjs";
 
 let desk;
@@ -91,6 +92,24 @@ test("a filter is built by choosing, and is the same as its text", async () => {
   await close(page);
 });
 
+test("a text among other types is chosen as a text", async () => {
+  const answer = (number, mixed) => span({ name: `answer ${number}`, trace: id(number, 32), span: id(number, 16), start: Date.now() - 60_000, said: { feedback: { mixed } } });
+  const own = await Desk.start([answer(1, true), answer(2, true), answer(3, "true")]);
+  const page = await open(own, "/traces");
+  await settled(page);
+  await page.getByRole("button", { name: "Filter", exact: true }).click();
+  await page.getByRole("combobox", { name: "Field" }).pressSequentially("feedback.mi");
+  await page.getByRole("option", { name: /feedback\.mixed/ }).click();
+  await page.getByRole("combobox", { name: "Value" }).click();
+  await page.getByRole("option", { name: "true yes / no · 2" }).waitFor();
+  await page.getByRole("option", { name: "true text · 1" }).click();
+  await page.getByRole("button", { name: "Apply" }).click();
+  await page.waitForURL((url) => url.searchParams.get("filter") === 'feedback.mixed is "true"');
+  await until(() => rows(page), [id(3, 32)]);
+  await close(page);
+  await own.stop();
+});
+
 test("back, forward and a copied address restore the view", async () => {
   const page = await open(desk, "/traces");
   await settled(page);
@@ -164,6 +183,27 @@ test("newer and older stay inside the filter", async () => {
   await close(page);
 });
 
+test("the last of a list knows its place without a walk through it, and one that has left it too", async () => {
+  const expected = await desk.ids({ field: "feedback.rating" });
+  const page = await open(desk, `/traces/${expected.at(-1)}?field=feedback.rating`);
+  await page.getByText(`${expected.length} of ${expected.length}`).waitFor();
+  const asked = page.asked.filter((url) => url.includes("/api/v1/traces")).map((url) => url.split("/api/v1/").pop());
+  assert.deepEqual(asked.sort(), [`traces/${expected.at(-1)}`, `traces/${expected.at(-1)}/neighbours?field=feedback.rating`]);
+  assert.equal(await page.locator('nav.neighbours a[rel="next"]').count(), 0);
+  await page.keyboard.press("k");
+  await page.getByText(`${expected.length - 1} of ${expected.length}`).waitFor();
+  assert.equal(new URL(page.url()).pathname, `/traces/${expected.at(-2)}`);
+
+  const rated = await desk.ids({ filter: FILTER });
+  const other = (await desk.ids({ filter: "feedback.rating is true" }))[40];
+  await page.goto(`${desk.page}/traces/${other}?${query}`);
+  await page.getByText("not in the list").waitFor();
+  await page.keyboard.press("j");
+  await page.getByText(new RegExp(`^\\d+ of ${rated.length}$`)).waitFor();
+  assert.ok(rated.includes(new URL(page.url()).pathname.split("/").pop()));
+  await close(page);
+});
+
 test("comments are searched, and lead to what they are about", async () => {
   const page = await open(desk, "/comments");
   await settled(page);
@@ -172,6 +212,9 @@ test("comments are searched, and lead to what they are about", async () => {
   await until(() => total(page), `${found.total} comments`);
   await page.waitForURL(/search=hallucinated/);
   for (const text of await page.locator("blockquote").allTextContents()) assert.match(text, /hallucinated/);
+  assert.ok(found.rows.some(({ by }) => by));
+  const givers = await page.locator(".comment footer").evaluateAll((all) => all.map((footer) => footer.querySelector("strong")?.innerText ?? null));
+  assert.deepEqual(givers, found.rows.map(({ by }) => by));
   await page.locator(".comment footer a").first().click();
   await page.waitForURL(`**/traces/${found.rows[0].trace_id}?span=${found.rows[0].span_id}`);
   await page.locator(".of-feedback").getByText("hallucinated").waitFor();

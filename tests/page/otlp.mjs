@@ -28,6 +28,7 @@ export const id = (number, digits) => number.toString(16).padStart(digits, "0");
 export function span({
   name, trace, span: own, parent, start, duration = 1000, service = "chat", version = "1.1",
   session, attributes: more = {}, said = {}, events = [], links = [], error, kind = 1,
+  resource = {},
 }) {
   const all = { ...more };
   for (const [namespace, value] of Object.entries(said)) {
@@ -35,8 +36,7 @@ export function span({
   }
   if (session) all["session.id"] = session;
   return {
-    service,
-    version,
+    resource: { "service.name": service, "service.version": version, "deployment.environment.name": "production", ...resource },
     json: {
       traceId: trace, spanId: own, parentSpanId: parent ?? "", name, kind,
       startTimeUnixNano: nano(start),
@@ -75,12 +75,8 @@ export function carrier({ about, span: own, time, said, cleared, by, scope, sess
 }
 
 function request(spans) {
-  const resourceSpans = spans.map(({ service, version, json }) => ({
-    resource: {
-      attributes: attributes({
-        "service.name": service, "service.version": version, "deployment.environment.name": "production",
-      }),
-    },
+  const resourceSpans = spans.map(({ resource, json }) => ({
+    resource: { attributes: attributes(resource) },
     scopeSpans: [{ scope: { name: "demo" }, spans: [json] }],
   }));
   return JSON.stringify({ resourceSpans });

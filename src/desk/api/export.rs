@@ -55,6 +55,7 @@ const SESSIONS: &[&str] = &[
     "service",
     "traces",
     "traces_with_feedback",
+    "feedback_leaves",
     "spans",
     "errors",
     "feedback",
@@ -74,6 +75,7 @@ const DATASET: &[&str] = &[
 ];
 const COMMENTS: &[&str] = &[
     "given",
+    "by",
     "field",
     "text",
     "trace_id",

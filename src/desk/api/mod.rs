@@ -114,6 +114,7 @@ pub(super) fn router(api: Api, rules: Guard) -> Router {
         .route("/values", get(values))
         .route("/traces", get(traces))
         .route("/traces/{trace_id}", get(trace))
+        .route("/traces/{trace_id}/neighbours", get(neighbours))
         .route("/sessions", get(sessions))
         .route("/sessions/{id}", get(session))
         .route("/chart", get(chart))
@@ -268,11 +269,29 @@ async fn trace(
     RawQuery(query): RawQuery,
 ) -> Response {
     read!(query, |_params| ());
-    let Some(id) = super::store::json::trace_id_of(&id) else {
+    match trace_id(&id) {
+        Ok(id) => api.find(move |store| store.trace(id)).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn neighbours(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = read!(query, |params| params.all_traces()?);
+    match trace_id(&id) {
+        Ok(id) => api.ask(move |store| store.neighbours(id, &query)).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn trace_id(text: &str) -> Result<[u8; 16], Problem> {
+    super::store::json::trace_id_of(text).ok_or_else(|| {
         let reason = "a trace id has 32 hexadecimal digits".to_owned();
-        return Problem::new(StatusCode::BAD_REQUEST, reason).into_response();
-    };
-    api.find(move |store| store.trace(id)).await
+        Problem::new(StatusCode::BAD_REQUEST, reason)
+    })
 }
 
 async fn sessions(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {

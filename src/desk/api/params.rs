@@ -124,10 +124,16 @@ impl Params {
         }
     }
 
-    pub(crate) fn traces(&mut self) -> Result<TraceQuery> {
+    /// A list of traces as a whole.
+    pub(crate) fn all_traces(&mut self) -> Result<TraceQuery> {
         let clock = self.clock()?;
         let of = self.one("field")?.map(|field| (field, clock));
-        Ok(TraceQuery { narrow: self.narrow()?, of, page: self.page()? })
+        Ok(TraceQuery { narrow: self.narrow()?, of, page: Page::default() })
+    }
+
+    /// One page of it.
+    pub(crate) fn traces(&mut self) -> Result<TraceQuery> {
+        Ok(TraceQuery { page: self.page()?, ..self.all_traces()? })
     }
 
     pub(crate) fn chart(&mut self) -> Result<ChartQuery> {

@@ -94,7 +94,8 @@ impl std::str::FromStr for Cursor {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct TraceQuery {
     pub(crate) narrow: Narrow,
-    /// Only traces with a value of this field, and the range is about the value.
+    /// Only traces with a value of this field, and the range is about the value. Of some nothing may
+    /// have come but what was said: they stand at the time of their first such value.
     pub(crate) of: Option<(String, Clock)>,
     pub(crate) page: Page,
 }

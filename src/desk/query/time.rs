@@ -124,10 +124,18 @@ pub(crate) fn instant(text: &str) -> Result<i64, String> {
     if let Ok(millis) = text.parse::<i64>() {
         return Ok(millis.saturating_mul(1_000_000));
     }
-    let (date, rest) = text.split_at_checked(10).ok_or_else(wrong)?;
     let digits = |text: &str| -> Option<i64> {
         text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
     };
+    // As this crate writes them: `1767225600000.0`, microseconds behind the point.
+    if let Some((whole, fraction)) = text.split_once('.')
+        && let (Some(millis), Some(_)) = (digits(whole), digits(fraction))
+        && fraction.len() <= 6
+    {
+        let nanos = digits(&format!("{fraction:0<6}")).unwrap_or(0);
+        return Ok(millis.saturating_mul(1_000_000).saturating_add(nanos));
+    }
+    let (date, rest) = text.split_at_checked(10).ok_or_else(wrong)?;
     let mut parts = date.split('-').map(digits);
     let date = (|| Some((parts.next()??, parts.next()??, parts.next()??)))();
     let (year, month, day) = date.filter(|_| parts.next().is_none()).ok_or_else(wrong)?;
@@ -260,6 +268,7 @@ mod tests {
         let noon = 1_769_860_800 * SECOND; // 2026-01-31T12:00:00Z
         for text in [
             "1769860800000",
+            "1769860800000.0",
             "2026-01-31T12:00:00Z",
             "2026-01-31 12:00",
             "2026-01-31T14:00:00+02:00",
@@ -267,6 +276,7 @@ mod tests {
         ] {
             assert_eq!(instant(text), Ok(noon), "{text}");
         }
+        assert_eq!(instant("1769860800000.000001"), Ok(noon + 1));
         assert_eq!(instant("2026-01-31"), Ok(noon - 12 * HOUR));
         assert_eq!(instant("2026-01-31T12:00:00.000000001Z"), Ok(noon + 1));
         assert_eq!(rfc3339(noon + 120_000_000), "2026-01-31T12:00:00.12Z");
@@ -281,6 +291,8 @@ mod tests {
             "äääääääää",
             "2026-01-31T12:00:00.Z",
             "2026-01-31T12:00+2",
+            "1769860800000.",
+            "1769860800000.0000001",
         ] {
             assert!(instant(text).is_err(), "{text}");
         }

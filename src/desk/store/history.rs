@@ -31,17 +31,10 @@ pub(crate) type Given = (Value, i64);
 
 /// What spans say about one target. Folding the state with the next submission gives the state after
 /// it, so there is no rule here that [`fold`] does not know.
-pub(crate) fn document(mut spoken: Vec<(ReceivedSpan, Voice)>) -> Document {
-    // The order of folding, and each span id once; the own document comes first.
-    spoken.sort_by_key(|(span, voice)| {
-        let Submission { time_unix_nano, span_id, .. } = &voice.submission;
-        (!voice.is_own, *time_unix_nano, span_id.to_bytes(), span.trace_id.to_bytes())
-    });
-    let mut seen: HashSet<(bool, SpanId)> = HashSet::new();
-    spoken.retain(|(_, voice)| seen.insert((voice.is_own, voice.submission.span_id)));
+pub(crate) fn document(spoken: Vec<(ReceivedSpan, Voice)>) -> Document {
     let mut state: BTreeMap<String, Given> = BTreeMap::new();
     let mut history = Vec::new();
-    for (span, voice) in spoken {
+    for (span, voice) in in_order(spoken) {
         let before: Vec<String> = state.keys().cloned().collect();
         let by = speaker(&span, &voice);
         let time = nanos(voice.submission.time_unix_nano);
@@ -66,6 +59,26 @@ pub(crate) fn document(mut spoken: Vec<(ReceivedSpan, Voice)>) -> Document {
         namespaces.entry(namespace).or_default().push(one(&key, &value, given));
     }
     Document { namespaces, history }
+}
+
+/// Who has given a field its value, if it is said.
+pub(crate) fn giver(spoken: Vec<(ReceivedSpan, Voice)>, field: &str) -> Option<String> {
+    let spoken = in_order(spoken);
+    let mut latest = spoken.iter().rev();
+    let last =
+        latest.find(|(_, voice)| voice.submission.attributes.iter().any(|(key, _)| key == field));
+    last.and_then(|(span, voice)| speaker(span, voice))
+}
+
+/// The order of folding, and each span id once; the own document comes first.
+fn in_order(mut spoken: Vec<(ReceivedSpan, Voice)>) -> Vec<(ReceivedSpan, Voice)> {
+    spoken.sort_by_key(|(span, voice)| {
+        let Submission { time_unix_nano, span_id, .. } = &voice.submission;
+        (!voice.is_own, *time_unix_nano, span_id.to_bytes(), span.trace_id.to_bytes())
+    });
+    let mut seen: HashSet<(bool, SpanId)> = HashSet::new();
+    spoken.retain(|(_, voice)| seen.insert((voice.is_own, voice.submission.span_id)));
+    spoken
 }
 
 /// Puts the time of a submission to each of its values.

@@ -26,8 +26,8 @@ pub(crate) mod view;
 
 use super::query::{ChartQuery, Narrow, Page, TraceQuery};
 use view::{
-    Chart, CommentRow, DatasetRow, FieldRow, List, SaidRow, SessionRow, SessionView, Status,
-    TraceRow, TraceView, ValueRow, WaitingRow,
+    Chart, CommentRow, DatasetRow, FieldRow, List, Neighbours, SaidRow, SessionRow, SessionView,
+    Status, TraceRow, TraceView, ValueRow, WaitingRow,
 };
 
 /// Why a question was not answered.
@@ -87,6 +87,9 @@ pub(crate) trait Store: Send + Sync {
 
     /// Traces, the latest first.
     fn traces(&self, query: &TraceQuery) -> Result<List<TraceRow>, Error>;
+
+    /// Which of these traces stand before and after one. The page asked for is of no account.
+    fn neighbours(&self, trace_id: [u8; 16], query: &TraceQuery) -> Result<Neighbours, Error>;
 
     fn trace(&self, trace_id: [u8; 16]) -> Result<Option<TraceView>, Error>;
 

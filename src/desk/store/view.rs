@@ -33,6 +33,8 @@ pub(crate) struct Said {
     pub(crate) span_id: Option<String>,
 }
 
+/// A trace. In a list of those with a value of a field there are also some of which nothing came but
+/// feedback: they have no spans and no name, and begin with that value.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct TraceRow {
     pub(crate) trace_id: String,
@@ -47,6 +49,16 @@ pub(crate) struct TraceRow {
     pub(crate) feedback: Vec<Said>,
 }
 
+/// What stands around a trace in a list.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Neighbours {
+    pub(crate) newer: Option<String>,
+    pub(crate) older: Option<String>,
+    /// Its place, from 1. `None`: it is not in the list itself.
+    pub(crate) position: Option<u64>,
+    pub(crate) total: u64,
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct SessionRow {
     pub(crate) session_id: String,
@@ -57,6 +69,8 @@ pub(crate) struct SessionRow {
     pub(crate) last: Option<f64>,
     pub(crate) traces: i64,
     pub(crate) traces_with_feedback: i64,
+    /// Leaves of feedback in its traces.
+    pub(crate) feedback_leaves: i64,
     pub(crate) spans: i64,
     pub(crate) errors: i64,
     /// What was said about the session as a whole.
@@ -111,6 +125,14 @@ pub(crate) struct TraceView {
     pub(crate) spans: Vec<SpanView>,
     /// There are more, which are left out.
     pub(crate) truncated: bool,
+    /// What is said about spans of it that have not come.
+    pub(crate) waiting: Vec<AboutSpan>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct AboutSpan {
+    pub(crate) span_id: String,
+    pub(crate) document: Document,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -182,6 +204,9 @@ impl FieldRow {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ValueRow {
     pub(crate) value: String,
+    /// Said where the field has values of several.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<Kind>,
     pub(crate) count: u64,
 }
 
@@ -190,6 +215,8 @@ pub(crate) struct CommentRow {
     pub(crate) field: String,
     pub(crate) text: String,
     pub(crate) given: f64,
+    /// Who gave it, where it says so.
+    pub(crate) by: Option<String>,
     #[serde(flatten)]
     pub(crate) about: DatasetRow,
 }
@@ -302,6 +329,7 @@ pub(crate) struct Status {
     pub(crate) version: &'static str,
     pub(crate) schema: i64,
     pub(crate) spans: i64,
+    /// Those of which more came than feedback.
     pub(crate) traces: i64,
     /// Spans that say something.
     pub(crate) documents: i64,

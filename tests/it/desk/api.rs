@@ -203,6 +203,206 @@ fn pages_follow_each_other_without_gap_or_repetition() {
     }
 }
 
+/// Answers that have come and some that have not: trace 3 is known by two carriers, trace 4 by one
+/// about all of it, trace 5 has come without the span that is meant.
+fn some_that_have_not_come() -> Vec<Span> {
+    vec![
+        span("one", 1, 1, NEW_YEAR).with("feedback.rating", true),
+        span("two", 2, 1, NEW_YEAR + DAY).with("feedback.rating", false),
+        carrier((3, 1), 9, NEW_YEAR + DAY + HOUR).with("feedback.rating", true),
+        carrier((3, 2), 10, NEW_YEAR + 2 * DAY)
+            .with("feedback.rating", false)
+            .with("feedback.comment", "Where is it?")
+            .with("user.id", "u-3"),
+        carrier((4, 0), 11, NEW_YEAR + 2 * DAY + HOUR)
+            .with("tracing_feedback.scope", "trace")
+            .with("feedback.rating", false),
+        span("five", 5, 1, NEW_YEAR + 2 * HOUR),
+        carrier((5, 2), 12, NEW_YEAR + 3 * DAY).with("feedback.rating", true),
+        span("six", 6, 1, NEW_YEAR + HOUR),
+    ]
+}
+
+#[test]
+fn a_bucket_has_exactly_its_traces_also_those_that_have_not_come() {
+    let rig = Rig::new();
+    rig.send(some_that_have_not_come());
+    let ids = |query: &str| -> Vec<u64> {
+        let list = rig.get(&format!("/api/v1/traces?{query}"));
+        let rows = list["rows"].as_array().unwrap();
+        assert_eq!(list["total"], rows.len());
+        let id = |row: &Json| u64::from_str_radix(row["trace_id"].as_str().unwrap(), 16).unwrap();
+        rows.iter().map(id).collect()
+    };
+    for clock in ["start", "given"] {
+        let of = format!("field=feedback.rating&time={clock}");
+        let chart = rig.get(&format!("/api/v1/chart?{of}&bucket=day&measure=count"));
+        let buckets = chart["buckets"].as_array().unwrap();
+        let counts = chart["total"]["points"]["count"].as_array().unwrap();
+        let found: Vec<_> = buckets
+            .windows(2)
+            .map(|edge| ids(&format!("{of}&from={}&to={}", edge[0], edge[1])))
+            .collect();
+        // A trace that has not come stands where its value does, in each bucket that has one.
+        assert_eq!(found, [vec![1], vec![3, 2], vec![4, 3], vec![5]], "{clock}");
+        assert_eq!(counts.iter().filter_map(Json::as_f64).sum::<f64>(), 6.0);
+        for (count, traces) in counts.iter().zip(&found) {
+            assert_eq!(*count, traces.len() as f64);
+        }
+        assert_eq!(ids(&of), [4, 3, 2, 5, 1]);
+        assert_eq!(ids(&format!("{of}&filter=feedback.rating+is+false")), [4, 3, 2]);
+        assert_eq!(ids(&format!("{of}&filter=service.name+is+chat")), [2, 5, 1]);
+    }
+    // Lists of no field are of what has come.
+    assert_eq!(ids(""), [2, 5, 6, 1]);
+    assert_eq!(ids("filter=feedback.rating+is+false"), [2]);
+    assert_eq!(rig.get("/api/v1/waiting")["total"], 3);
+
+    let list = rig.get("/api/v1/traces?field=feedback.rating&limit=2");
+    let rows = list["rows"].as_array().unwrap();
+    let trace = &rows[1];
+    assert_eq!((&trace["spans"], &trace["name"]), (&json!(0), &json!("")));
+    assert_eq!(trace["service"], Json::Null);
+    assert_eq!(trace["start"], ((NEW_YEAR + DAY + HOUR) / 1_000_000) as f64);
+    let said: Vec<_> = trace["feedback"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|said| (said["field"].as_str().unwrap(), said["value"].clone()))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("feedback.rating", json!(true)),
+            ("feedback.comment", json!("Where is it?")),
+            ("feedback.rating", json!(false)),
+        ]
+    );
+    // The pages of the list follow each other, and its file has the same rows.
+    let rest = rig.get(&format!(
+        "/api/v1/traces?field=feedback.rating&limit=5&cursor={}",
+        list["next"].as_str().unwrap()
+    ));
+    let names: Vec<_> = rest["rows"].as_array().unwrap().iter().map(|row| &row["name"]).collect();
+    assert_eq!(names, ["two", "five", "one"]);
+    let path = "/api/v1/export/traces?field=feedback.rating&format=jsonl";
+    assert_eq!(get(&rig.desk.address(), path, &[]).text().lines().count(), 5);
+
+    // When it comes it moves to where it began.
+    rig.send([
+        span("three", 3, 1, NEW_YEAR + 4 * DAY),
+        span("child", 3, 2, NEW_YEAR + 4 * DAY + 1),
+    ]);
+    assert_eq!(ids("field=feedback.rating"), [3, 4, 2, 5, 1]);
+}
+
+#[test]
+fn data_set_and_comments_have_what_charts_count() {
+    let rig = Rig::new();
+    rig.send(some_that_have_not_come());
+    let total = |path: &str| rig.get(&format!("/api/v1/{path}"))["total"].clone();
+    let counted = |query: &str| rig.get(&format!("/api/v1/chart?{query}"))["values"].clone();
+    for narrow in ["", "&from=2026-01-02", "&to=2026-01-03", "&filter=feedback.rating+is+false"] {
+        // Each target has a rating here, so the data set is of as many.
+        assert_eq!(
+            total(&format!("dataset?{narrow}")),
+            counted(&format!("field=feedback.rating{narrow}"))
+        );
+        assert_eq!(
+            total(&format!("comments?{narrow}")),
+            counted(&format!("field=feedback.comment{narrow}"))
+        );
+    }
+    assert_eq!(total("dataset"), 6);
+    let comment = &rig.get("/api/v1/comments")["rows"][0];
+    assert_eq!(comment["trace_id"], format!("{:032x}", 3));
+    assert_eq!((&comment["name"], &comment["input"]), (&Json::Null, &Json::Null));
+    assert_eq!(comment["start"], ((NEW_YEAR + 2 * DAY) / 1_000_000) as f64);
+}
+
+#[test]
+fn a_trace_that_has_not_come_says_what_was_said() {
+    let rig = Rig::new();
+    rig.send(some_that_have_not_come());
+    let said = |about: &Json| about["document"]["namespaces"]["feedback"].clone();
+    let trace = rig.get(&format!("/api/v1/traces/{:032x}", 3));
+    assert_eq!((&trace["start"], &trace["document"]), (&Json::Null, &Json::Null));
+    let waiting = trace["waiting"].as_array().unwrap();
+    assert_eq!(waiting.len(), 2);
+    assert_eq!(waiting[0]["span_id"], format!("{:016x}", 1));
+    assert_eq!(said(&waiting[0])[0]["value"], true);
+    assert_eq!(waiting[1]["document"]["history"][0]["by"], "u-3");
+    // About all of it, and about one span of what else has come.
+    let trace = rig.get(&format!("/api/v1/traces/{:032x}", 4));
+    assert_eq!((&said(&trace)[0]["value"], &trace["waiting"]), (&json!(false), &json!([])));
+    let trace = rig.get(&format!("/api/v1/traces/{:032x}", 5));
+    assert_eq!(said(&trace["waiting"][0])[0]["value"], true);
+    assert_eq!(rig.get(&format!("/api/v1/traces/{:032x}", 1))["waiting"], json!([]));
+    rig.send([span("late", 5, 2, NEW_YEAR + 3 * HOUR)]);
+    let trace = rig.get(&format!("/api/v1/traces/{:032x}", 5));
+    assert_eq!(trace["waiting"], json!([]));
+    assert_eq!(said(&trace["spans"][1])[0]["value"], true);
+}
+
+#[test]
+fn neighbours_are_those_of_the_list_whatever_it_is_narrowed_to() {
+    let rig = Rig::new();
+    rig.send(some_that_have_not_come());
+    // Several of one time.
+    rig.send((11..=40).map(|id| {
+        let answer = span("answer", id, 1, NEW_YEAR + id / 4 * HOUR);
+        if id % 3 == 0 { answer.with("feedback.rating", id % 2 == 0) } else { answer }
+    }));
+    let whole = |query: &str| {
+        let list = rig.get(&format!("/api/v1/traces?limit=500&{query}"));
+        let rows = list["rows"].as_array().unwrap().clone();
+        rows.into_iter().map(|mut row| row["trace_id"].take()).collect::<Vec<_>>()
+    };
+    let around = |id: &Json, query: &str| {
+        rig.get(&format!("/api/v1/traces/{}/neighbours?{query}", id.as_str().unwrap()))
+    };
+    for (query, size) in [
+        ("", 34),
+        ("filter=feedback.rating+is+false", 6),
+        ("filter=has+feedback&from=2026-01-01T04:00Z&to=2026-01-01T09:00Z", 6),
+        ("from=2026-01-01T04:00Z&to=2026-01-01T08:00Z", 16),
+        ("field=feedback.rating", 15),
+        ("field=feedback.rating&time=given&from=2026-01-02", 4),
+        ("service=nobody", 0),
+    ] {
+        let list = whole(query);
+        assert_eq!(list.len(), size, "{query}");
+        for (at, id) in list.iter().enumerate() {
+            let newer = at.checked_sub(1).and_then(|at| list.get(at)).unwrap_or(&Json::Null);
+            let older = list.get(at + 1).unwrap_or(&Json::Null);
+            let expected = json!({
+                "newer": newer, "older": older, "position": at + 1, "total": list.len(),
+            });
+            assert_eq!(around(id, query), expected, "{query} {at}");
+        }
+    }
+    // One that has left the list, by a change of mind, knows where it was.
+    let query = "filter=feedback.rating+is+false";
+    let list = whole(query);
+    let id = list[2].as_str().unwrap();
+    let number = u64::from_str_radix(id, 16).unwrap();
+    rig.send([carrier((number, 1), 99, NEW_YEAR + 5 * DAY).with("feedback.rating", true)]);
+    assert_eq!(
+        around(&list[2], query),
+        json!({ "newer": list[1], "older": list[3], "position": null, "total": list.len() - 1 })
+    );
+    // One that nobody knows, and one that is not in a list of what has come.
+    for id in [7_777, 3] {
+        assert_eq!(
+            around(&json!(format!("{id:032x}")), ""),
+            json!({ "newer": null, "older": null, "position": null, "total": 34 })
+        );
+    }
+    assert!(rig.error("/api/v1/traces/7/neighbours").contains("32 hexadecimal digits"));
+    let path = format!("/api/v1/traces/{:032x}/neighbours?limit=5", 1);
+    assert!(rig.error(&path).contains("no parameter `limit`"));
+}
+
 #[test]
 fn sessions_and_traces_have_documents_of_their_own() {
     let rig = Rig::new();
@@ -222,6 +422,16 @@ fn sessions_and_traces_have_documents_of_their_own() {
     assert_eq!(session["document"]["namespaces"]["feedback"][0]["value"], 2);
     assert_eq!(session["document"]["history"].as_array().unwrap().len(), 2);
     assert_eq!(session["traces"], 3);
+    // What is said about the session, and what evaluators say, is none of its traces' feedback.
+    assert_eq!(
+        (&session["traces_with_feedback"], &session["feedback_leaves"]),
+        (&json!(1), &json!(1))
+    );
+    rig.send([carrier((1, 1), 5, NEW_YEAR + DAY)
+        .with("feedback.comment", "Late")
+        .with("feedback.edits.0.value", "x")]);
+    let row = &rig.get("/api/v1/sessions")["rows"][0];
+    assert_eq!((&row["traces_with_feedback"], &row["feedback_leaves"]), (&json!(2), &json!(3)));
     let names: Vec<_> =
         session["list"].as_array().unwrap().iter().map(|row| &row["name"]).collect();
     assert_eq!(names, ["one", "two", "three"]);
@@ -271,6 +481,93 @@ fn a_data_set_has_input_output_ground_truth_and_feedback() {
     let fields = rig.get("/api/v1/fields?search=GROUND");
     assert_eq!(fields["rows"][0]["field"], "feedback.ground_truth");
     assert_eq!(fields["rows"][0]["type"], "string");
+}
+
+#[test]
+fn a_comment_says_who_gave_it() {
+    let rig = Rig::new();
+    let late = |id: u64, hours: u64| carrier((2, 1), id, NEW_YEAR + hours * HOUR);
+    rig.send([
+        span("one", 1, 1, NEW_YEAR)
+            .with("honeyhive_feedback.comment", "By the span")
+            .with("user.id", "u-1"),
+        span("two", 2, 1, NEW_YEAR).with("feedback.comment", "At first").with("user.id", "u-2"),
+        // Three change their mind; the last of them about something else.
+        late(9, 1).with("feedback.comment", "Then").with("feedback.user_id", "u-9"),
+        late(10, 3).with("feedback.comment", "At last").with("user.id", "u-10"),
+        late(11, 4).with("feedback.rating", true).with("user.id", "u-11"),
+        late(12, 2).with("feedback.comment", "In between").with("user.id", "u-12"),
+        span("three", 3, 1, NEW_YEAR).with("feedback.comment", "By nobody"),
+    ]);
+    let rows = rig.get("/api/v1/comments");
+    let mut said: Vec<_> = rows["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["text"].as_str().unwrap(), row["by"].clone()))
+        .collect();
+    said.sort_by_key(|(text, _)| *text);
+    assert_eq!(
+        said,
+        [("At last", json!("u-10")), ("By nobody", Json::Null), ("By the span", json!("u-1")),]
+    );
+    let by_name = rig.get("/api/v1/comments?field=honeyhive_feedback.comment&search=span");
+    assert_eq!(by_name["rows"][0]["by"], "u-1");
+    let csv = get(&rig.desk.address(), "/api/v1/export/comments?search=last", &[]).text();
+    let mut lines = csv.lines();
+    assert!(lines.next().unwrap().starts_with("given,by,field,text,"), "{csv}");
+    assert!(lines.next().unwrap().contains(",u-10,feedback.comment,At last,"), "{csv}");
+}
+
+#[test]
+fn values_of_mixed_types_are_told_apart() {
+    let rig = Rig::new();
+    let said = [json!(true), json!(true), json!("true"), json!("5"), json!(5), json!(5.0)];
+    rig.send(said.into_iter().zip(1..).map(|(value, id)| {
+        let answer = span("answer", id, 1, NEW_YEAR + id * HOUR).with("feedback.mixed", value);
+        answer
+            .with("feedback.plain", "true")
+            .with("feedback.two", if id < 3 { json!(id) } else { json!("1") })
+    }));
+    let values = |query: &str| rig.get(&format!("/api/v1/values?{query}"))["rows"].clone();
+    assert_eq!(
+        values("field=feedback.mixed"),
+        json!([
+            { "value": "5", "type": "number", "count": 2 },
+            { "value": "true", "type": "bool", "count": 2 },
+            { "value": "5", "type": "string", "count": 1 },
+            { "value": "true", "type": "string", "count": 1 },
+        ])
+    );
+    // Of one type here, and the same row as elsewhere.
+    let two_hours = "field=feedback.mixed&to=2026-01-01T02:30Z";
+    assert_eq!(values(two_hours), json!([{ "value": "true", "type": "bool", "count": 2 }]));
+    assert_eq!(
+        values("field=feedback.two")[0],
+        json!({ "value": "1", "type": "string", "count": 4 })
+    );
+    assert_eq!(values("field=feedback.plain"), json!([{ "value": "true", "count": 6 }]));
+    assert_eq!(values("field=service.name"), json!([{ "value": "chat", "count": 6 }]));
+}
+
+#[test]
+fn traces_are_counted_when_they_have_come() {
+    let rig = Rig::new();
+    let counts = || {
+        let status = rig.get("/api/v1/status");
+        let fields = rig.get("/api/v1/fields?search=duration");
+        let list = rig.get("/api/v1/traces?limit=1");
+        assert_eq!(
+            (&list["total"], &fields["rows"][0]["count"]),
+            (&status["traces"], &status["traces"])
+        );
+        (status["traces"].clone(), status["waiting"].clone())
+    };
+    assert_eq!(counts(), (json!(0), json!(0)));
+    rig.send(some_that_have_not_come());
+    assert_eq!(counts(), (json!(4), json!(3)));
+    rig.send([span("three", 3, 1, NEW_YEAR)]);
+    assert_eq!(counts(), (json!(5), json!(2)));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn a_foreign_host_is_refused_everywhere() {
     let rig = Rig::new();
-    for endpoint in [rig.desk.address(), rig.desk.http_endpoint()] {
+    for endpoint in [rig.desk.address(), rig.desk.http_endpoint().unwrap()] {
         for name in ["evil.example", "localhost.evil.example:4320", "192.168.0.1"] {
             let reply = get(&endpoint, "/api/v1/status", &[("host", name)]);
             assert_eq!(reply.status, 403, "{name}");
@@ -47,9 +47,9 @@ fn a_token_is_asked_of_everyone() {
     assert_eq!(cookie.status, 200);
 
     let body = request([span("a", 1, 1, NEW_YEAR)]);
-    assert_eq!(try_post(&rig.desk.http_endpoint(), &body, "").status, 401);
+    assert_eq!(try_post(&rig.desk.http_endpoint().unwrap(), &body, "").status, 401);
     let header = "authorization: Bearer s3cret\r\n";
-    assert_eq!(try_post(&rig.desk.http_endpoint(), &body, header).status, 200);
+    assert_eq!(try_post(&rig.desk.http_endpoint().unwrap(), &body, header).status, 200);
 }
 
 #[test]

@@ -101,7 +101,7 @@ export function Combobox({ label, value, placeholder, load, onInput, onPick, isF
       onClick=${() => !isOpen && suggest("", 0)}
       onBlur=${() => { close(); if (!onInput) setText(value ?? ""); }} onKeyDown=${onKeyDown} />
     ${isShown && html`<ul role="listbox" id=${`${id.current}-list`} aria-label=${label}>
-      ${options.map((option, at) => html`<li key=${option.value} id=${`${id.current}-${at}`} role="option"
+      ${options.map((option, at) => html`<li key=${`${option.value} ${option.note}`} id=${`${id.current}-${at}`} role="option"
         aria-selected=${String(at === active)} onMouseDown=${(event) => { event.preventDefault(); pick(option); }}>
         <span class="option">${option.label ?? option.value}</span>
         ${option.note !== undefined && html`<span class="note">${option.note}</span>`}

@@ -29,7 +29,7 @@ function beginning(condition) {
 
 export function ConditionForm({ params, condition, onApply, onClose }) {
   const [draft, setDraft] = useState(() => beginning(condition));
-  const [type, setType] = useState();
+  const [{ type, isMixed }, setType] = useState({});
   const change = (changes) => setDraft((before) => ({ ...before, ...changes }));
   const { field, value, isWhole } = draft;
 
@@ -37,7 +37,8 @@ export function ConditionForm({ params, condition, onApply, onClose }) {
     if (field && !isWhole) typeOf(field).then(setType, () => {});
   }, [field, isWhole]);
 
-  const operators = isWhole ? HAS : [...(FOR_TYPE[type] ?? [...OPERATORS, ...HAS])];
+  const all = [...OPERATORS, ...HAS];
+  const operators = isWhole ? HAS : isMixed ? all : [...(FOR_TYPE[type] ?? all)];
   if (draft.operator && !isWhole && !operators.includes(draft.operator) && condition) operators.push(draft.operator);
   const operator = operators.includes(draft.operator) ? draft.operator : operators[0];
   const needsValue = !HAS.includes(operator);
@@ -49,14 +50,14 @@ export function ConditionForm({ params, condition, onApply, onClose }) {
   };
   const pickField = (option) => change({ field: option.value, isWhole: Boolean(option.has), ...(option.has ? { operator: "has" } : {}) });
   const loadValues = async (search) =>
-    type === "bool" ? ["true", "false"].filter((each) => each.startsWith(search)).map((each) => ({ value: each })) : valueOptions(field, search, params);
+    type === "bool" && !isMixed ? ["true", "false"].filter((each) => each.startsWith(search)).map((each) => ({ value: each })) : valueOptions(field, search, params);
   const apply = (event) => {
     event?.preventDefault();
     if (!isReady) return;
     const negated = operator === "has no";
     if (isWhole) onApply({ has: field, negated });
     else if (!needsValue) onApply({ has: "field", field, negated });
-    else onApply({ field, operator, value, quoted: Boolean(condition?.quoted && condition.value === value) });
+    else onApply({ field, operator, value, quoted: Boolean(draft.quoted) });
   };
 
   return html`<form class="panel condition-form" onSubmit=${apply} onKeyDown=${(event) => event.key === "Escape" && onClose()}>
@@ -68,7 +69,8 @@ export function ConditionForm({ params, condition, onApply, onClose }) {
       </select>
     </label>
     ${needsValue && html`<${Combobox} label="Value" value=${value} placeholder="Any text" load=${loadValues} isFree autofocus=${Boolean(condition)}
-      onInput=${(typed) => change({ value: typed })} onPick=${(option) => change({ value: option.value })} />`}
+      onInput=${(typed) => change({ value: typed, quoted: Boolean(condition?.quoted && condition.value === typed) })}
+      onPick=${(option) => change({ value: option.value, quoted: option.quoted })} />`}
     <div class="actions">
       <button class="primary" type="submit" disabled=${!isReady}>Apply</button>
       <button type="button" onClick=${onClose}>Cancel</button>

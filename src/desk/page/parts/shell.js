@@ -36,6 +36,12 @@ function Connection() {
   return html`<p class="connection" role="status" data-state=${state}><span class="lamp"></span><span class="state">${STATES[state]}</span></p>`;
 }
 
+const MADE_UP = "Some of what is shown is made up: it comes from a service that says demo = true of itself.";
+
+function DemoBadge() {
+  return html`<a class="demo-badge" href="/status" title=${MADE_UP}>Demo<span class="hidden">: some of what is shown is made up</span></a>`;
+}
+
 function Navigation({ route }) {
   const { data } = useAnswer(endpoint("status"));
   const waiting = (data?.waiting ?? 0) + (data?.adrift ?? 0);
@@ -48,6 +54,7 @@ function Navigation({ route }) {
   }, [route.view, waiting > 0]);
   return html`<nav class="sidebar" aria-label="Views">
     <a class="brand" href="/traces"><img src="/page/icon.svg" alt="" width="24" height="24" /><span>feedback-desk</span></a>
+    ${data?.demo && html`<${DemoBadge} />`}
     <ul ref=${list}>
       ${Object.entries(VIEWS).map(([view, { title }]) => html`<li key=${view}>
         <a href=${address(view, undefined, kept)} aria-current=${route.view === view ? "page" : undefined}>

@@ -13,15 +13,21 @@ export async function fieldOptions(search, { isSaid = false, limit = 60 } = {}) 
     .map((row) => ({ value: row.field, type: row.type, note: TYPES[row.type] ?? row.type, row }));
 }
 
-/** The type of a field: the most frequent one. */
+/** The type of a field, the most frequent one, and whether it has values of others. */
 export async function typeOf(field) {
   const { rows } = await ask(endpoint("fields", { search: field, limit: 200 }));
-  return rows.find((row) => row.field === field)?.type;
+  const found = rows.find((row) => row.field === field);
+  return { type: found?.type, isMixed: Object.keys(found?.types ?? {}).length > 1 };
 }
 
-/** Values of a field, the most frequent first, where the list is. */
+/**
+ * Values of a field, the most frequent first, where the list is. Of a field of mixed types a text is
+ * `quoted`, or a filter would take it for whatever it can be read as.
+ */
 export async function valueOptions(field, search, params) {
   const where = narrowed(only(params, ["service", "range", "from", "to"]), { field, search, limit: 30 });
   const { rows } = await ask(endpoint("values", where));
-  return rows.map((row) => ({ value: row.value, note: String(row.count) }));
+  return rows.map(({ value, type, count }) => ({
+    value, quoted: type === "string", note: type ? `${TYPES[type] ?? type} · ${count}` : String(count),
+  }));
 }

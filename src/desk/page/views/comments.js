@@ -37,8 +37,8 @@ function Search({ route: { view, params } }) {
 
 function About({ row }) {
   const to = row.trace_id ? address("traces", row.trace_id, { span: row.span_id }) : row.session_id && address("sessions", row.session_id);
-  const name = row.name ?? (row.session_id ? `session ${row.session_id}` : "what it is about");
-  return html`<footer><span>on ${to ? html`<a href=${to}>${name}</a>` : name}${row.service && html` in ${row.service}`}</span>
+  const name = (row.name ?? (row.trace_id ? "what has not come" : `session ${row.session_id}`)) || "unnamed";
+  return html`<footer><span>${row.by !== null && html`<strong>${row.by}</strong> `}on ${to ? html`<a href=${to}>${name}</a>` : name}${row.service && html` in ${row.service}`}</span>
     <${Time} at=${row.given} isRelative /></footer>`;
 }
 

@@ -27,7 +27,8 @@ function columns(kept) {
     { name: "feedback", title: "About the session", of: (row) => html`<${Chips} leaves=${row.feedback} />` },
     {
       name: "traces", title: "Traces with feedback", className: "number",
-      of: (row) => html`${number(row.traces_with_feedback)} <span class="note">of ${number(row.traces)}</span>`,
+      of: (row) => html`${number(row.traces_with_feedback)} <span class="note">of ${number(row.traces)}</span>
+        ${row.feedback_leaves > 0 && html`<span class="under">${count(row.feedback_leaves, "value")} of feedback</span>`}`,
     },
     { name: "spans", title: "Spans", className: "number", of: (row) => number(row.spans) },
     { name: "when", title: "Heard of", className: "number", of: (row) => html`<${Time} at=${row.last ?? row.start} />` },

@@ -37,6 +37,7 @@ export function Status() {
     <section class="card">
       <h2>What came</h2>
       <dl class="leaves">
+        ${data.demo && html`<div><dt>Demo</dt><dd><p>Some of it is made up, as by <code>feedback-desk --demo</code>: its resources say <code>demo = true</code>.</p></dd></div>`}
         <div><dt>First trace</dt><dd><${Time} at=${data.first} /></dd></div>
         <div><dt>Latest trace</dt><dd><${Time} at=${data.last} /></dd></div>
         <div><dt>Services</dt><dd class="chips">${data.services.length ? data.services.map((name) => html`<a class="chip" key=${name} href=${address("traces", undefined, { service: name })}>${name}</a>`) : html`<span class="none">none</span>`}</dd></div>

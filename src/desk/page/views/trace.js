@@ -39,17 +39,25 @@ function useKeys(newer, older) {
 
 function Neighbours({ id, params }) {
   const kept = only(params, LIST);
-  const { newer, older, place, total } = useNeighbours(id, params);
+  const { newer, older, position, total } = useNeighbours(id, params);
   const to = (other) => other && address("traces", other, kept);
   useKeys(to(newer), to(older));
   const link = (other, rel, content, title) => other
     ? html`<a class="button" rel=${rel} href=${to(other)} title=${title}>${content}</a>`
     : html`<span class="button off" role="link" aria-disabled="true">${content}</span>`;
   return html`<nav class="neighbours" aria-label="Traces of the list">
-    <span class="note">${place ? `${number(place)} of ${number(total)}` : " "}</span>
+    <span class="note">${position ? `${number(position)} of ${number(total)}` : position === null ? "not in the list" : " "}</span>
     ${link(newer, "prev", html`${icons.left()}Newer`, "The newer one in the list (K)")}
     ${link(older, "next", html`Older${icons.right()}`, "The older one in the list (J)")}
   </nav>`;
+}
+
+/** What was said about a span of which nothing else is known. */
+function AboutWaiting({ span_id, document }) {
+  return html`<section class="card about-waiting">
+    <header><h2>About span <span class="mono">${span_id}</span></h2>
+      <p class="hint">The span has not come: it was lost, was never sampled, or is still on its way.</p></header>
+    <${Document} document=${document} /></section>`;
 }
 
 export function Trace({ route: { id, params } }) {
@@ -74,26 +82,29 @@ export function Trace({ route: { id, params } }) {
   const root = shown[0];
   const select = (span) => go(address("traces", id, changed(params, { span })), { replace: true });
   const version = root?.resource["service.version"];
+  const hasCome = data.start !== null;
   return html`
     ${crumbs}
-    <${Heading} title=${root?.name || "unnamed"} note=${html`<span class="parts"><span>${root?.service ?? "unknown service"}${version ? ` ${version}` : ""}</span>
+    ${hasCome ? html`<${Heading} title=${root?.name || "unnamed"} note=${html`<span class="parts"><span>${root?.service ?? "unknown service"}${version ? ` ${version}` : ""}</span>
       <${Time} at=${data.start} /><span>${duration(data.duration_ms)}</span><span>${count(data.spans.length - carriers, "span")}</span>
-      <span class="mono">${id}</span></span>`} />
+      <span class="mono">${id}</span></span>`} />`
+      : html`<${Heading} title="This trace has not come" note=${html`<span class="parts"><span>Only what was said about it is here.</span><span class="mono">${id}</span></span>`} />`}
     ${data.session_document && html`<section class="card about-session">
       <h2>About the session <a class="mono" href=${address("sessions", data.session_id)}>${data.session_id}</a></h2>
       <${Document} document=${data.session_document} /></section>`}
     ${data.document && html`<section class="card about-trace"><h2>About the trace as a whole</h2>
       <${Document} document=${data.document} output=${flow(data, undefined, "outputs")} /></section>`}
+    ${data.waiting.map((each) => html`<${AboutWaiting} key=${each.span_id} ...${each} />`)}
     ${data.truncated && html`<p class="hint">It has more spans than are shown: these are the first ${number(data.spans.length)}.</p>`}
-    <div class="two">
+    ${shown.length > 0 && html`<div class="two">
       <section class="card tree-card" aria-labelledby="spans-title">
         <header><h2 id="spans-title">Spans</h2>
-          ${carriers > 0 && html`<label class="check"><input type="checkbox" checked=${hasCarriers}
+          ${carriers > 0 && spans.length > 0 && html`<label class="check"><input type="checkbox" checked=${hasCarriers}
             onChange=${(event) => go(address("traces", id, changed(params, { carriers: event.target.checked ? "1" : undefined })), { replace: true })} />
             Show ${count(carriers, "carrier")}</label>`}
         </header>
-        ${shown.length > 0 && html`<${Tree} trace=${data} spans=${shown} selected=${selected.span_id} onSelect=${select} />`}
+        <${Tree} trace=${data} spans=${shown} selected=${selected.span_id} onSelect=${select} />
       </section>
-      ${selected && html`<${Span} key=${selected.span_id} trace=${data} span=${selected} />`}
-    </div>`;
+      <${Span} key=${selected.span_id} trace=${data} span=${selected} />
+    </div>`}`;
 }

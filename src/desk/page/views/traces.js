@@ -17,18 +17,29 @@ import { Rows } from "../parts/rows.js";
 import { Time } from "../parts/time.js";
 import { icons } from "../parts/icons.js";
 
+const Unknown = () => html`<span class="none">–</span>`;
+
+/** What a trace is called, also one of which nothing came but feedback. */
+function nameOf(row) {
+  return row.spans ? row.name || "unnamed" : "Has not come";
+}
+
+function Under({ row }) {
+  if (!row.spans) return html`<span class="under">only what was said about it: <span class="mono">${row.trace_id.slice(0, 8)}…</span></span>`;
+  return html`<span class="under">${row.service ?? "unknown service"}${row.version && html` <span class="version">${row.version}</span>`}
+    ${row.errors > 0 && html`<span class="failed">${icons.error()}${count(row.errors, "error")}</span>`}</span>`;
+}
+
 /** Columns of traces; `kept` is what a trace takes along of the list. */
 export function traceColumns(kept) {
   return [
     {
       name: "name", title: "Trace",
-      of: (row) => html`<a class="row-link" href=${address("traces", row.trace_id, kept)}>${row.name || "unnamed"}</a>
-        <span class="under">${row.service ?? "unknown service"}${row.version && html` <span class="version">${row.version}</span>`}
-        ${row.errors > 0 && html`<span class="failed">${icons.error()}${count(row.errors, "error")}</span>`}</span>`,
+      of: (row) => html`<a class=${`row-link ${row.spans ? "" : "has-not-come"}`} href=${address("traces", row.trace_id, kept)}>${nameOf(row)}</a><${Under} row=${row} />`,
     },
     { name: "feedback", title: "Feedback", of: (row) => html`<${Chips} leaves=${row.feedback} />` },
-    { name: "duration", title: "Duration", className: "number", of: (row) => duration(row.duration_ms) },
-    { name: "spans", title: "Spans", className: "number", of: (row) => number(row.spans) },
+    { name: "duration", title: "Duration", className: "number", of: (row) => (row.spans ? duration(row.duration_ms) : html`<${Unknown} />`) },
+    { name: "spans", title: "Spans", className: "number", of: (row) => (row.spans ? number(row.spans) : html`<${Unknown} />`) },
     { name: "when", title: "Began", className: "number", of: (row) => html`<${Time} at=${row.start} />` },
   ];
 }

@@ -3,6 +3,7 @@
 import { html } from "../vendor/htm-preact.js";
 import { useAnswer } from "../state/query.js";
 import { endpoint } from "../state/api.js";
+import { address } from "../state/route.js";
 import { number } from "../pure/format.js";
 import { Chips } from "../parts/chips.js";
 import { Empty, Loading, Problem } from "../parts/trouble.js";
@@ -16,7 +17,7 @@ const COLUMNS = [
   { name: "feedback", title: "What was said", of: (row) => html`<${Chips} leaves=${row.said} most=${6} />` },
   {
     name: "target", title: "About",
-    of: (row) => (row.trace_id ? html`<span class="mono">${row.trace_id}</span>${row.span_id && html`<span class="under mono">${row.span_id}</span>`}` : html`<span class="none">unknown</span>`),
+    of: (row) => (row.trace_id ? html`<a class="mono" href=${address("traces", row.trace_id)}>${row.trace_id}</a>${row.span_id && html`<span class="under mono">${row.span_id}</span>`}` : html`<span class="none">unknown</span>`),
   },
   { name: "when", title: "Given", className: "number", of: (row) => html`<${Time} at=${row.given} />` },
 ];

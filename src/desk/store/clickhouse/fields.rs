@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::field::Field;
 use super::groups::trace_group;
+use super::kinds::is_of;
 use super::narrow::{Scene, contains, within};
 use super::sql::{list, text};
 use super::{ClickHouse, Result, asked, tables};
@@ -116,15 +117,25 @@ impl ClickHouse {
         let narrowed = self.narrowed(&scene, &narrow.filter, narrow.range)?;
         let of_traces = |value: &str, joins: &str| {
             format!(
-                "SELECT {value} AS value FROM {} AS t {joins} WHERE {} AND {}",
+                "SELECT {value} AS value, 1 AS is_of_kind FROM {} AS t {joins} WHERE {} AND {}",
                 relations.traces,
                 within(narrow.range, "t.start"),
                 narrowed.trace()
             )
         };
-        let values = match self.field(name)? {
+        let field = self.field(name)?;
+        // Of a field with values of several types it is said which one a value has.
+        let mixed = match &field {
+            Field::Leaf(key) => kinds.of(key).mixed(),
+            _ => None,
+        };
+        let of_kind = match mixed {
+            Some(kind) => format!(", {} AS is_of_kind", is_of(kind, "l.value")),
+            None => ", 1 AS is_of_kind".to_owned(),
+        };
+        let values = match field {
             Field::Leaf(key) => format!(
-                "SELECT l.value AS value FROM {} AS l WHERE l.field = {} AND {} AND {}",
+                "SELECT l.value AS value{of_kind} FROM {} AS l WHERE l.field = {} AND {} AND {}",
                 relations.leaves,
                 text(&key),
                 within(narrow.range, "l.time"),
@@ -145,13 +156,18 @@ impl ClickHouse {
                 return asked(format!("nothing is known of the values of `{name}`"));
             }
         };
-        let rows: Vec<(String, u64, u64)> = self.client().rows(&format!(
-            "SELECT assumeNotNull(value) AS text, count() AS n, count() OVER () FROM ({values})
-             WHERE isNotNull(value) AND {} GROUP BY text ORDER BY n DESC, text LIMIT {limit}",
+        let rows: Vec<(String, u8, u64, u64)> = self.client().rows(&format!(
+            "SELECT assumeNotNull(value) AS text, is_of_kind, count() AS n, count() OVER () FROM ({values})
+             WHERE isNotNull(value) AND {} GROUP BY text, is_of_kind
+             ORDER BY n DESC, text, is_of_kind DESC LIMIT {limit}",
             contains("value", &search)
         ))?;
         let total = Some(rows.first().map_or(0, |(.., total)| *total));
-        let rows = rows.into_iter().map(|(value, count, _)| ValueRow { value, count }).collect();
+        let rows = rows.into_iter().map(|(value, is_of_kind, count, _)| {
+            let kind = mixed.map(|kind| if is_of_kind == 1 { kind } else { Kind::Text });
+            ValueRow { value, kind, count }
+        });
+        let rows = rows.collect();
         Ok(List { rows, total, next: None })
     }
 }

@@ -29,6 +29,14 @@ pub(super) struct Known {
     pub(super) has_sessions: bool,
 }
 
+impl Known {
+    /// The type, if there are values of others, too.
+    pub(super) fn mixed(self) -> Option<Kind> {
+        let types = self.counts.into_iter().filter(|count| *count > 0);
+        self.kind.filter(|_| types.count() > 1)
+    }
+}
+
 /// What is known of all fields.
 #[derive(Debug, Default)]
 pub(super) struct Kinds {

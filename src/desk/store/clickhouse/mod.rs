@@ -43,8 +43,8 @@ pub(crate) use changes::Changes;
 pub(crate) use tables::ddl;
 
 use super::view::{
-    Chart, CommentRow, DatasetRow, FieldRow, List, SaidRow, SessionRow, SessionView, Status,
-    TraceRow, TraceView, ValueRow, WaitingRow,
+    Chart, CommentRow, DatasetRow, FieldRow, List, Neighbours, SaidRow, SessionRow, SessionView,
+    Status, TraceRow, TraceView, ValueRow, WaitingRow,
 };
 use super::{Error, Store};
 use crate::desk::query::{ChartQuery, Narrow, Page, TraceQuery};
@@ -176,6 +176,10 @@ impl Store for ClickHouse {
 
     fn traces(&self, query: &TraceQuery) -> Result<List<TraceRow>> {
         self.list_traces(query)
+    }
+
+    fn neighbours(&self, trace_id: [u8; 16], query: &TraceQuery) -> Result<Neighbours> {
+        self.around(trace_id, query)
     }
 
     fn trace(&self, trace_id: [u8; 16]) -> Result<Option<TraceView>> {

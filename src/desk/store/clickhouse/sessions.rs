@@ -23,6 +23,7 @@ struct Row {
     spans: i64,
     errors: i64,
     with_feedback: i64,
+    leaves: i64,
     total: u64,
 }
 
@@ -56,23 +57,26 @@ impl ClickHouse {
                  SELECT x.session_id AS session_id,
                         toInt64(bitAnd(cityHash64(x.session_id), 0x7fffffffffffffff)) AS number,
                         x.start AS start, x.last AS last, x.resource AS resource, x.traces AS traces,
-                        x.spans AS spans, x.errors AS errors, toInt64(0) AS with_feedback,
+                        x.spans AS spans, x.errors AS errors, toInt64(0) AS with_feedback, toInt64(0) AS leaves,
                         count() OVER () AS total
                  FROM {} AS x WHERE {condition}) {page}",
             relations.sessions
         );
         let mut rows: Vec<Row> = self.client().rows(&page)?;
-        let with: Vec<(String, i64)> = self.client().rows(&format!(
-            "SELECT session_id, count() FROM {} WHERE session_id IN ({}) AND trace_id IN (
-                 SELECT trace_id FROM {} WHERE startsWith(field, 'feedback.') AND trace_id != '')
-             GROUP BY session_id",
+        let with: Vec<(String, i64, i64)> = self.client().rows(&format!(
+            "SELECT t.session_id, count(), sum(l.leaves) FROM {} AS t INNER JOIN (
+                 SELECT trace_id, count() AS leaves FROM {}
+                 WHERE startsWith(field, 'feedback.') AND trace_id != '' GROUP BY trace_id
+             ) AS l ON l.trace_id = t.trace_id
+             WHERE t.session_id IN ({}) GROUP BY t.session_id",
             relations.traces,
-            list(rows.iter().map(|row| &row.session_id)),
-            relations.leaves
+            relations.leaves,
+            list(rows.iter().map(|row| &row.session_id))
         ))?;
         for row in &mut rows {
-            let found = with.iter().find(|(id, _)| *id == row.session_id);
-            row.with_feedback = found.map_or(0, |(_, count)| *count);
+            if let Some((_, traces, leaves)) = with.iter().find(|(id, ..)| *id == row.session_id) {
+                (row.with_feedback, row.leaves) = (*traces, *leaves);
+            }
         }
         Ok(rows)
     }
@@ -92,6 +96,7 @@ impl ClickHouse {
             last: Some(millis(row.last)),
             traces: row.traces,
             traces_with_feedback: row.with_feedback,
+            feedback_leaves: row.leaves,
             spans: row.spans,
             errors: row.errors,
         });
@@ -117,6 +122,7 @@ impl ClickHouse {
                     last: None,
                     traces: 0,
                     traces_with_feedback: 0,
+                    feedback_leaves: 0,
                     spans: 0,
                     errors: 0,
                     feedback: said.remove(id).unwrap_or_default(),

@@ -60,6 +60,9 @@ struct Row {
 /// What a document is about: trace, span and session, as the relation `said` has them.
 type About = (String, String, String);
 
+/// Spans that say something about one target.
+type Spoken = Vec<(ReceivedSpan, Voice)>;
+
 impl ClickHouse {
     /// Spans that fit, by their start; each once, however often it has come.
     pub(super) fn spans(&self, condition: &str, most: usize) -> Result<Vec<SpanRow>> {
@@ -81,7 +84,13 @@ impl ClickHouse {
 
     /// What is said about the targets that fit, which is asked of the relation `said`.
     pub(super) fn documents(&self, condition: &str) -> Result<HashMap<About, Document>> {
-        let mut spoken: HashMap<About, Vec<(ReceivedSpan, Voice)>> = HashMap::new();
+        let spoken = self.spoken(condition)?.into_iter();
+        Ok(spoken.map(|(about, spoken)| (about, history::document(spoken))).collect())
+    }
+
+    /// The same, as it was said.
+    pub(super) fn spoken(&self, condition: &str) -> Result<HashMap<About, Spoken>> {
+        let mut spoken: HashMap<About, Spoken> = HashMap::new();
         for SpanRow { span, .. } in self.speaking(condition)? {
             if let Some(voice) = Voice::of(&span)
                 && let Some(about) = &voice.about
@@ -89,12 +98,11 @@ impl ClickHouse {
                 spoken.entry(key(about)).or_default().push((span, voice));
             }
         }
-        let documents = spoken.into_iter();
-        Ok(documents.map(|(about, spoken)| (about, history::document(spoken))).collect())
+        Ok(spoken)
     }
 
     /// The spans that say something which fits.
-    pub(super) fn speaking(&self, condition: &str) -> Result<Vec<SpanRow>> {
+    fn speaking(&self, condition: &str) -> Result<Vec<SpanRow>> {
         let said = &self.relations()?.said;
         let condition = format!(
             "(TraceId, SpanId) IN (SELECT by_trace, by_span FROM {said} WHERE {condition})"

@@ -12,7 +12,7 @@ use super::traces::{after, next};
 use super::{ClickHouse, Result, asked};
 use crate::desk::query::time::millis;
 use crate::desk::query::{Cursor, Narrow, Page};
-use crate::desk::store::history::one;
+use crate::desk::store::history::{self, one};
 use crate::desk::store::json::json;
 use crate::desk::store::view::{CommentRow, DatasetRow, List, WaitingRow};
 
@@ -91,16 +91,37 @@ impl ClickHouse {
         );
         let (found, total, next) = self.page_of_targets(&found, page)?;
         let mut about = self.about(&found)?;
+        let mut by = self.givers(&found, &key)?;
         let rows = found.into_iter().filter_map(|found| {
             let about = about.remove(&found.target)?;
             Some(CommentRow {
                 field: name.to_owned(),
                 text: found.text,
                 given: millis(found.at),
+                by: by.remove(&found.target),
                 about,
             })
         });
         Ok(List { rows: rows.collect(), total, next })
+    }
+
+    /// Who has given each of these targets its value of a field, where it is said.
+    fn givers(&self, found: &[Found], key: &str) -> Result<HashMap<String, String>> {
+        if found.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let ids = found.iter().map(|found| format!("toUInt128('{}')", found.target));
+        let is_in = format!("target IN ({})", ids.collect::<Vec<_>>().join(", "));
+        let targets: Vec<(String, String, String, String)> = self.client().rows(&format!(
+            "SELECT DISTINCT toString(target), trace_id, span_id, session_id FROM {} WHERE {is_in}",
+            self.relations()?.said
+        ))?;
+        let mut spoken = self.spoken(&is_in)?;
+        let given = targets.into_iter().filter_map(|(target, trace, span, session)| {
+            let spoken = spoken.remove(&(trace, span, session))?;
+            Some((target, history::giver(spoken, key)?))
+        });
+        Ok(given.collect())
     }
 
     pub(super) fn list_targets(&self, narrow: &Narrow, page: &Page) -> Result<List<DatasetRow>> {

@@ -11,7 +11,7 @@ use crate::desk::query::{Cursor, Narrow, Page, TraceQuery};
 use crate::desk::store::history::one;
 use crate::desk::store::json::hex;
 use crate::desk::store::tree::{self, About};
-use crate::desk::store::view::{List, Said, TraceRow, TraceView};
+use crate::desk::store::view::{AboutSpan, List, Neighbours, Said, TraceRow, TraceView};
 
 /// What is shown of a trace's feedback in a row.
 pub(super) const MOST_SAID: usize = 50;
@@ -49,35 +49,73 @@ const COLUMNS_IF_COME: &str = "w.trace_id AS trace_id, \
 
 impl ClickHouse {
     pub(super) fn list_traces(&self, query: &TraceQuery) -> Result<List<TraceRow>> {
-        let TraceQuery { narrow, of, page } = query;
+        match self.found(query)? {
+            Some(found) => self.page_of_traces(&found, &query.page),
+            None => Ok(List { rows: Vec::new(), total: Some(0), next: None }),
+        }
+    }
+
+    /// Which traces stand around one in a list.
+    pub(super) fn around(&self, trace_id: [u8; 16], query: &TraceQuery) -> Result<Neighbours> {
+        let none = Neighbours { newer: None, older: None, position: None, total: 0 };
+        let Some(found) = self.found(query)? else { return Ok(none) };
+        let is_it = format!("trace_id = {}", text(&hex(&trace_id)));
+        // Where it stands, or would if it were in the list.
+        let places: Vec<(i64, i64)> = self.client().rows(&format!(
+            "SELECT at, number FROM (
+                 SELECT at, number, 0 AS rank FROM ({found}) WHERE {is_it}
+                 UNION ALL SELECT start AS at, number, 1 FROM {} WHERE {is_it}
+             ) ORDER BY rank LIMIT 1",
+            self.relations()?.traces
+        ))?;
+        let Some((at, number)) = places.first() else {
+            let (total,) = self.client().row(&format!("SELECT count() FROM ({found})"))?;
+            return Ok(Neighbours { total, ..none });
+        };
+        let place = format!("(toInt64({at}), toInt64({number}))");
+        let (newer, older, newers, is_in, total): (String, String, u64, u64, u64) =
+            self.client().row(&format!(
+                "SELECT argMinIf(trace_id, (at, number), (at, number) > {place}),
+                        argMaxIf(trace_id, (at, number), (at, number) < {place}),
+                        countIf((at, number) > {place}), countIf({is_it}), count()
+                 FROM ({found})"
+            ))?;
+        let given = |id: String| Some(id).filter(|id| !id.is_empty());
+        Ok(Neighbours {
+            newer: given(newer),
+            older: given(older),
+            position: (is_in > 0).then_some(newers + 1),
+            total,
+        })
+    }
+
+    /// The traces of a list as a query, with [`COLUMNS`]; `None` if it can have none.
+    fn found(&self, query: &TraceQuery) -> Result<Option<String>> {
+        let TraceQuery { narrow, of, .. } = query;
         let (relations, kinds) = (self.relations()?, self.kinds()?);
         let scene = Scene { relations: &relations, kinds: &kinds };
-        let found = match of {
+        Ok(match of {
             None => {
                 let Narrow { filter, range } = narrow;
                 let narrowed = self.narrowed(&scene, filter, *range)?;
-                format!(
+                Some(format!(
                     "SELECT {COLUMNS} FROM {} AS t WHERE {} AND {}",
                     relations.traces,
                     within(*range, "t.start"),
                     narrowed.trace()
-                )
+                ))
             }
             Some((name, clock)) => {
                 let key = match self.field(name)? {
                     Field::Leaf(key) => key,
                     _ => return asked(format!("`{name}` is no field of what was said")),
                 };
-                let kind = kinds.of(&key).kind;
-                let Some(kind) = kind else {
-                    return Ok(List { rows: Vec::new(), total: Some(0), next: None });
-                };
+                let Some(kind) = kinds.of(&key).kind else { return Ok(None) };
                 let narrowed = (&narrow.filter, narrow.range, *clock);
                 let values = self.values_of(&scene, (&key, kind), narrowed, None)?;
-                with_value(&values, &relations.traces, kinds.of(&key).has_sessions)
+                Some(with_value(&values, &relations.traces, kinds.of(&key).has_sessions))
             }
-        };
-        self.page_of_traces(&found, page)
+        })
     }
 
     /// A page of rows with [`COLUMNS`], the latest first.
@@ -201,15 +239,24 @@ impl ClickHouse {
             })
             .collect();
         let of_session = |id: &String| (String::new(), String::new(), id.clone());
+        let session_document = session_id.as_ref().and_then(|id| documents.remove(&of_session(id)));
+        let document = documents.remove(&of_span(String::new()));
+        // What is left is about spans of it that have not come, or are none.
+        let mut waiting: Vec<_> = documents
+            .into_iter()
+            .map(|((_, span_id, _), document)| AboutSpan { span_id, document })
+            .collect();
+        waiting.sort_unstable_by(|a, b| a.span_id.cmp(&b.span_id));
         Ok(Some(TraceView {
             start: start.map(millis),
             duration_ms: duration(start, end),
-            document: documents.remove(&of_span(String::new())),
-            session_document: session_id.as_ref().and_then(|id| documents.remove(&of_session(id))),
+            document,
+            session_document,
             trace_id,
             session_id,
             spans: tree::in_tree(views),
             truncated,
+            waiting,
         }))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::{Connection, OptionalExtension, Statement, Transaction, params};
 
 use super::Result;
-use super::known::{Known, count};
+use super::known::Known;
 use super::stored::{self, SPAN_COLUMNS};
 use crate::collector::receive::value::Value;
 use crate::desk::store::batch::{Voice, nanos};
@@ -351,15 +351,14 @@ impl<'t> Refold<'t> {
                 .execute([trace])?;
         }
         // A trace that was known by what was said about it only.
-        let gone = self
-            .transaction
+        self.transaction
             .prepare_cached(
                 "DELETE FROM traces AS t WHERE id = ?1
                      AND NOT EXISTS (SELECT 1 FROM spans WHERE trace = t.id)
                      AND NOT EXISTS (SELECT 1 FROM targets WHERE trace = t.id)",
             )?
             .execute([trace])?;
-        count(self.transaction, "traces", if gone > 0 { -1 } else { 0 })
+        Ok(())
     }
 
     fn count(&mut self, trace: i64, row: &Row, by: i64) {

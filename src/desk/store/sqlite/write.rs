@@ -30,7 +30,6 @@ pub(crate) struct Written {
     pub(crate) spans: i64,
     /// Spans that say something, of those.
     pub(crate) documents: i64,
-    pub(super) traces: i64,
 }
 
 /// Writes some requests. All or nothing is the transaction's business.
@@ -58,7 +57,6 @@ pub(super) fn write(
     refold.finish()?;
     count(transaction, "spans", written.spans)?;
     count(transaction, "documents", written.documents)?;
-    count(transaction, "traces", written.traces)?;
     Ok(written)
 }
 
@@ -415,7 +413,6 @@ impl<'t, 'b> Pass<'t, 'b> {
             Some(trace) => trace,
             None => {
                 self.next_trace += 1;
-                self.written.traces += 1;
                 Trace::new(self.next_trace - 1)
             }
         };

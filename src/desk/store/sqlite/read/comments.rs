@@ -10,7 +10,7 @@ use super::super::stored::{self, SPAN_COLUMNS};
 use super::field::Field;
 use super::narrow::Narrowed;
 use super::paging;
-use super::{asked, resource_text, span_id};
+use super::{asked, documents, resource_text, span_id};
 use crate::desk::query::datum::Datum;
 use crate::desk::query::filter::contains;
 use crate::desk::query::time::millis;
@@ -54,6 +54,9 @@ pub(super) fn comments(
         }
     }
     let (chosen, total, next) = paging::of_found(found, page);
+    let key: String = connection
+        .prepare_cached("SELECT key FROM fields WHERE id = ?1")?
+        .query_row([field], |row| row.get(0))?;
     let sql = "SELECT value FROM leaves WHERE target = ?1 AND field = ?2";
     let mut text = connection.prepare_cached(sql)?;
     let mut rows = Vec::with_capacity(chosen.len());
@@ -62,6 +65,7 @@ pub(super) fn comments(
             field: name.to_owned(),
             text: text.query_row([id, field], |row| row.get(0))?,
             given: millis(time),
+            by: documents::giver(connection, id, &key)?,
             about: about(connection, id)?,
         });
     }
@@ -286,11 +290,11 @@ pub(super) fn waiting(connection: &Connection, page: &Page) -> Result<List<Waiti
 }
 
 fn said_about(connection: &Connection, target: i64) -> Result<Vec<Said>> {
-    let document = super::documents::document(connection, target)?;
+    let document = documents::document(connection, target)?;
     Ok(document.namespaces.into_values().flatten().collect())
 }
 
 fn said_by(connection: &Connection, document: i64) -> Result<Vec<Said>> {
-    let (said, _) = super::documents::said_after(connection, Some(document - 1), 1)?;
+    let (said, _) = documents::said_after(connection, Some(document - 1), 1)?;
     Ok(said.into_iter().flat_map(|row| row.set).collect())
 }

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::super::Result;
 use super::super::stored::{self, SPAN_COLUMNS};
 use super::span_id;
+use crate::collector::ReceivedSpan;
 use crate::desk::query::time::millis;
 use crate::desk::store::batch::{Voice, nanos};
 use crate::desk::store::history::{self, one, speaker};
@@ -13,6 +14,16 @@ use crate::desk::store::view::{Document, SaidRow};
 
 /// The folded document of a target with its history.
 pub(super) fn document(connection: &Connection, target: i64) -> Result<Document> {
+    Ok(history::document(spoken(connection, target)?))
+}
+
+/// Who has given a field its value, if it is said.
+pub(super) fn giver(connection: &Connection, target: i64, field: &str) -> Result<Option<String>> {
+    Ok(history::giver(spoken(connection, target)?, field))
+}
+
+/// The spans that say something about a target, as they come.
+fn spoken(connection: &Connection, target: i64) -> Result<Vec<(ReceivedSpan, Voice)>> {
     let sql = format!(
         "SELECT {SPAN_COLUMNS} FROM documents d JOIN spans s ON s.id = d.span
          JOIN traces t ON t.id = s.trace JOIN names n ON n.id = s.name
@@ -27,7 +38,7 @@ pub(super) fn document(connection: &Connection, target: i64) -> Result<Document>
             spoken.push((span, voice));
         }
     }
-    Ok(history::document(spoken))
+    Ok(spoken)
 }
 
 /// What arrived after another thing.

@@ -6,9 +6,10 @@ use rusqlite::Connection;
 
 use super::super::Result;
 use super::super::stored;
-use super::field::Field;
+use super::field::{self, Field};
 use super::groups::Groups;
 use super::narrow::Narrowed;
+use super::traces;
 use crate::desk::query::Narrow;
 use crate::desk::query::datum::{KINDS, Kind};
 use crate::desk::query::filter::contains;
@@ -58,11 +59,7 @@ pub(super) fn fields(
             found.push(FieldRow { field, source, kind: Kind::Text, count: row.get(1)?, types });
         }
     }
-    let traces: i64 = connection.query_row(
-        "SELECT coalesce((SELECT value FROM meta WHERE key = 'traces'), 0)",
-        [],
-        |row| row.get(0),
-    )?;
+    let traces = traces::that_came(connection)?;
     for (name, _, kind) in PROPERTIES {
         if contains(name, &search) {
             let (field, types) = (name.to_owned(), BTreeMap::new());
@@ -83,10 +80,13 @@ pub(super) fn values(
     limit: usize,
 ) -> Result<List<ValueRow>> {
     let search = search.to_lowercase();
-    let mut counts: HashMap<String, u64> = HashMap::new();
+    let mut counts: HashMap<(String, Option<Kind>), u64> = HashMap::new();
     match Field::of(connection, name)? {
         Field::Leaf(None) => {}
         Field::Leaf(Some(field)) => {
+            // Whatever it is narrowed to, so that a row is the same in every view.
+            let types = field::counts(connection, field)?;
+            let is_mixed = types.iter().filter(|count| **count > 0).count() > 1;
             let mut narrowed = Narrowed::new(connection, &narrow.filter, narrow.range)?;
             narrowed.with_session_targets()?;
             let sql = "SELECT target, trace, resource, type, value FROM leaves
@@ -97,9 +97,10 @@ pub(super) fn values(
                 if !narrowed.target(row.get(0)?, row.get(1)?, row.get(2)?) {
                     continue;
                 }
-                let text = stored::datum(row, 3, 4)?.text();
+                let datum = stored::datum(row, 3, 4)?;
+                let text = datum.text();
                 if contains(&text, &search) {
-                    *counts.entry(text).or_default() += 1;
+                    *counts.entry((text, is_mixed.then_some(datum.kind()))).or_default() += 1;
                 }
             }
         }
@@ -118,7 +119,7 @@ pub(super) fn values(
                     && let Some(text) = groups.name(groups.of_target(0, trace, resource))
                     && contains(text, &search)
                 {
-                    *counts.entry(text.to_owned()).or_default() += 1;
+                    *counts.entry((text.to_owned(), None)).or_default() += 1;
                 }
             }
         }
@@ -128,8 +129,10 @@ pub(super) fn values(
     }
     let total = Some(counts.len() as u64);
     let mut rows: Vec<_> =
-        counts.into_iter().map(|(value, count)| ValueRow { value, count }).collect();
-    rows.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
+        counts.into_iter().map(|((value, kind), count)| ValueRow { value, kind, count }).collect();
+    rows.sort_by(|a, b| {
+        b.count.cmp(&a.count).then_with(|| (&a.value, a.kind).cmp(&(&b.value, b.kind)))
+    });
     rows.truncate(limit);
     Ok(List { rows, total, next: None })
 }

@@ -34,8 +34,8 @@ use crate::desk::query::time::millis;
 use crate::desk::query::{ChartQuery, Narrow, Page, TraceQuery};
 use crate::desk::store::json::hex;
 use crate::desk::store::view::{
-    Chart, CommentRow, DatasetRow, FieldRow, List, SaidRow, SessionRow, SessionView, Status,
-    TraceRow, TraceView, ValueRow, WaitingRow,
+    Chart, CommentRow, DatasetRow, FieldRow, List, Neighbours, SaidRow, SessionRow, SessionView,
+    Status, TraceRow, TraceView, ValueRow, WaitingRow,
 };
 use crate::desk::store::{Error, Store};
 
@@ -60,6 +60,10 @@ impl Store for Sqlite {
 
     fn traces(&self, query: &TraceQuery) -> Result<List<TraceRow>> {
         self.read(|connection| traces::traces(connection, query))
+    }
+
+    fn neighbours(&self, trace_id: [u8; 16], query: &TraceQuery) -> Result<Neighbours> {
+        self.read(|connection| traces::neighbours(connection, trace_id, query))
     }
 
     fn trace(&self, trace_id: [u8; 16]) -> Result<Option<TraceView>> {
@@ -123,7 +127,7 @@ fn status(connection: &Connection) -> Result<Status> {
         version: env!("CARGO_PKG_VERSION"),
         schema: schema::VERSION,
         spans: counter("spans")?,
-        traces: counter("traces")?,
+        traces: traces::that_came(connection)?,
         documents: counter("documents")?,
         waiting: one("SELECT count(*) FROM targets g WHERE g.arrived = 0
              AND EXISTS (SELECT 1 FROM leaves l WHERE l.target = g.id)")?,

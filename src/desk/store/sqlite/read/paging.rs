@@ -6,11 +6,10 @@ use super::super::Result;
 use crate::desk::query::{Cursor, Page};
 
 /// A page of the rows that are in. A row begins with its time and its id, and rows come the latest
-/// first. Returns the ids, how many rows are in, unless that was known, and where the next page begins.
+/// first. Returns the ids, how many rows are in, and where the next page begins.
 pub(super) fn of_rows(
     rows: &mut Rows<'_>,
     page: &Page,
-    known: Option<u64>,
     is_in: impl Fn(i64) -> bool,
 ) -> Result<(Vec<i64>, u64, Option<String>)> {
     let (mut ids, mut count, mut last, mut has_more) = (Vec::new(), 0, None, false);
@@ -27,14 +26,11 @@ pub(super) fn of_rows(
             ids.push(at.id);
             last = Some(at);
         } else {
-            has_more = true;
-            if known.is_some() {
-                break; // there is nothing to count
-            }
+            has_more = true; // it goes on for the count alone
         }
     }
     let next = last.filter(|_| has_more).map(|last| last.to_string());
-    Ok((ids, known.unwrap_or(count), next))
+    Ok((ids, count, next))
 }
 
 /// A page of what was found, the latest first, each once.

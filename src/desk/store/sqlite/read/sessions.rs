@@ -25,7 +25,7 @@ pub(super) fn sessions(
                ORDER BY last DESC, id DESC";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([narrow.range.first(), narrow.range.end()])?;
-    let (ids, total, next) = paging::of_rows(&mut rows, page, None, |id| narrowed.session(id))?;
+    let (ids, total, next) = paging::of_rows(&mut rows, page, |id| narrowed.session(id))?;
     let rows = ids.into_iter().map(|id| row(connection, id)).collect::<Result<_>>()?;
     Ok(List { rows, total: Some(total), next })
 }
@@ -57,7 +57,7 @@ pub(super) fn session(connection: &Connection, id: &str) -> Result<Option<Sessio
 fn row(connection: &Connection, id: i64) -> Result<SessionRow> {
     let mut statement = connection.prepare_cached(
         "SELECT s.name, s.start, s.last, s.resource, count(t.id), count(nullif(t.feedback, 0)),
-                coalesce(sum(t.spans), 0), coalesce(sum(t.errors), 0)
+                coalesce(sum(t.feedback), 0), coalesce(sum(t.spans), 0), coalesce(sum(t.errors), 0)
          FROM sessions s LEFT JOIN traces t ON t.session = s.id AND t.start IS NOT NULL
          WHERE s.id = ?1",
     )?;
@@ -69,8 +69,9 @@ fn row(connection: &Connection, id: i64) -> Result<SessionRow> {
             last: row.get::<_, Option<i64>>(2)?.map(millis),
             traces: row.get(4)?,
             traces_with_feedback: row.get(5)?,
-            spans: row.get(6)?,
-            errors: row.get(7)?,
+            feedback_leaves: row.get(6)?,
+            spans: row.get(7)?,
+            errors: row.get(8)?,
             feedback: Vec::new(),
         };
         Ok((view, row.get::<_, Option<i64>>(3)?.unwrap_or(0)))

@@ -11,7 +11,7 @@ use super::{documents, resource_text, traces};
 use crate::desk::query::time::millis;
 use crate::desk::store::json::hex;
 use crate::desk::store::tree::{self, About};
-use crate::desk::store::view::{SpanView, TraceView};
+use crate::desk::store::view::{AboutSpan, SpanView, TraceView};
 
 /// Spans that are shown of a trace.
 const MOST_SPANS: i64 = 10_000;
@@ -28,13 +28,19 @@ pub(super) fn trace(connection: &Connection, trace_id: [u8; 16]) -> Result<Optio
         })
         .optional()?;
     let Some((id, [start, finish], session, session_id)) = found else { return Ok(None) };
-    let mut about: HashMap<i64, i64> = HashMap::new();
+    let (mut about, mut waiting) = (HashMap::new(), Vec::new());
     let mut statement =
-        connection.prepare_cached("SELECT span, id FROM targets WHERE trace = ?1")?;
+        connection.prepare_cached("SELECT span, id, arrived FROM targets WHERE trace = ?1")?;
     let mut rows = statement.query([id])?;
     while let Some(row) = rows.next()? {
-        about.insert(row.get(0)?, row.get(1)?);
+        let (span, target): (i64, i64) = (row.get(0)?, row.get(1)?);
+        about.insert(span, target);
+        if !row.get::<_, bool>(2)? {
+            let document = documents::document(connection, target)?;
+            waiting.push(AboutSpan { span_id: super::span_id(span), document });
+        }
     }
+    waiting.sort_unstable_by(|a: &AboutSpan, b| a.span_id.cmp(&b.span_id));
     let (spans, truncated) = spans(connection, id, &about)?;
     let document = |target: Option<i64>| {
         target.map(|target| documents::document(connection, target)).transpose()
@@ -55,6 +61,7 @@ pub(super) fn trace(connection: &Connection, trace_id: [u8; 16]) -> Result<Optio
         session_document: document(of_session)?,
         spans: tree::in_tree(spans),
         truncated,
+        waiting,
     }))
 }
 

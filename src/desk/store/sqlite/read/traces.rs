@@ -1,108 +1,239 @@
-//! The list of traces.
+//! The list of traces, and what stands around one of it.
 
-use rusqlite::{Connection, params};
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{Result, stored};
 use super::bits::Bits;
 use super::field::{self, Field};
 use super::narrow::Narrowed;
-use super::paging;
 use super::{asked, resource_text, span_id};
 use crate::desk::query::datum::Kind;
 use crate::desk::query::time::millis;
-use crate::desk::query::{Clock, Narrow, Page, TraceQuery};
+use crate::desk::query::{Clock, Cursor, Range, TraceQuery};
 use crate::desk::store::json::{datum_json, hex};
-use crate::desk::store::view::{List, Said, TraceRow};
+use crate::desk::store::view::{List, Neighbours, Said, TraceRow};
 
 /// What is shown of a trace's feedback in a row.
 const MOST_SAID: usize = 50;
 
 pub(super) fn traces(connection: &Connection, query: &TraceQuery) -> Result<List<TraceRow>> {
-    let TraceQuery { narrow, of, page } = query;
-    let clock = of.as_ref().map_or(Clock::Start, |(_, clock)| *clock);
-    let of_targets = clock.of_targets(narrow.range);
-    let mut narrowed = Narrowed::new(connection, &narrow.filter, of_targets)?;
-    let (ids, total, next) = match of {
-        None => listed(connection, narrow, page, narrowed.is_open(), |id| narrowed.trace(id))?,
-        Some((field, clock)) => {
-            narrowed.with_session_targets()?;
-            let with = with_value(connection, narrow, &narrowed, field, *clock)?;
-            let all = Narrow::default(); // the range has been about the values
-            listed(connection, &all, page, false, |id| with.get(id))?
+    let listing = Listing::of(connection, query)?;
+    let total = listing.counted()?;
+    let page = &query.page;
+    let (mut chosen, mut count, mut next) = (Vec::new(), 0_u64, None);
+    listing.each(|at| {
+        count += 1;
+        if page.after.is_some_and(|after| at >= after) {
+            return ControlFlow::Continue(());
         }
-    };
-    let rows = ids.into_iter().map(|id| row(connection, id)).collect::<Result<_>>()?;
-    Ok(List { rows, total: Some(total), next })
+        if chosen.len() < page.limit {
+            chosen.push(at);
+            return ControlFlow::Continue(());
+        }
+        if next.is_none() {
+            next = chosen.last().map(Cursor::to_string);
+        }
+        // It goes on for the count alone.
+        if total.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    let rows = chosen
+        .into_iter()
+        .map(|at| Ok(TraceRow { start: millis(at.time), ..row(connection, at.id)? }))
+        .collect::<Result<_>>()?;
+    Ok(List { rows, total: Some(total.unwrap_or(count)), next })
 }
 
-/// A page of the traces that are in, and how many there are.
-fn listed(
+/// How many there are of which more came than feedback: those of a list that is not narrowed.
+pub(super) fn that_came(connection: &Connection) -> Result<i64> {
+    let sql = "SELECT count(*) FROM traces WHERE start IS NOT NULL";
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+}
+
+/// Which traces stand around one in a list.
+pub(super) fn neighbours(
     connection: &Connection,
-    narrow: &Narrow,
-    page: &Page,
-    is_open: bool,
-    is_in: impl Fn(i64) -> bool,
-) -> Result<(Vec<i64>, u64, Option<String>)> {
-    let range = [narrow.range.first(), narrow.range.end()];
-    let total = if is_open {
+    trace_id: [u8; 16],
+    query: &TraceQuery,
+) -> Result<Neighbours> {
+    let listing = Listing::of(connection, query)?;
+    let total = listing.counted()?;
+    let place = listing.place(trace_id)?;
+    let (mut count, mut position) = (0_u64, None);
+    let (mut newer, mut older) = (None, None);
+    listing.each(|at| {
+        count += 1;
+        match place.map(|place| at.cmp(&place)) {
+            Some(Ordering::Greater) => newer = Some(at.id),
+            Some(Ordering::Equal) => position = Some(count),
+            Some(Ordering::Less) if older.is_none() => older = Some(at.id),
+            _ => {}
+        }
+        let is_found = place.is_none() || older.is_some();
+        if total.is_some() && is_found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    let name = |id: Option<i64>| id.map(|id| trace_id_of_row(connection, id)).transpose();
+    Ok(Neighbours {
+        newer: name(newer)?,
+        older: name(older)?,
+        position,
+        total: total.unwrap_or(count),
+    })
+}
+
+/// The traces of a list, in their order.
+struct Listing<'c> {
+    connection: &'c Connection,
+    /// Within which they begin.
+    range: Range,
+    members: Members<'c>,
+    /// Those known by what was said about them alone, at the time of their value, the latest first.
+    waiting: Vec<Cursor>,
+}
+
+/// Which of the traces that have come are in.
+enum Members<'c> {
+    Fitting(Narrowed<'c>),
+    Found(Bits),
+}
+
+impl<'c> Listing<'c> {
+    fn of(connection: &'c Connection, query: &TraceQuery) -> Result<Self> {
+        let TraceQuery { narrow, of, .. } = query;
+        let clock = of.as_ref().map_or(Clock::Start, |(_, clock)| *clock);
+        let of_targets = clock.of_targets(narrow.range);
+        let mut narrowed = Narrowed::new(connection, &narrow.filter, of_targets)?;
+        let Some((field, clock)) = of else {
+            let (range, members) = (narrow.range, Members::Fitting(narrowed));
+            return Ok(Self { connection, range, members, waiting: Vec::new() });
+        };
+        narrowed.with_session_targets()?;
+        let (found, waiting) = with_value(connection, narrow.range, &narrowed, field, *clock)?;
+        let mut waiting: Vec<_> =
+            waiting.into_iter().map(|(id, time)| Cursor { time, id }).collect();
+        waiting.sort_unstable_by(|a, b| b.cmp(a));
+        // The range has been about the values.
+        Ok(Self { connection, range: Range::default(), members: Members::Found(found), waiting })
+    }
+
+    /// How many there are, where that takes no look at each.
+    fn counted(&self) -> Result<Option<u64>> {
+        match &self.members {
+            Members::Fitting(narrowed) if narrowed.is_open() => {}
+            _ => return Ok(None),
+        }
         let sql = "SELECT count(*) FROM traces
                    WHERE start IS NOT NULL AND start >= ?1 AND start < ?2";
-        Some(connection.prepare_cached(sql)?.query_row(range, |row| row.get::<_, i64>(0))?)
-    } else {
-        None
-    };
-    let sql = "SELECT start, id FROM traces WHERE start IS NOT NULL AND start >= ?1 AND start < ?2
-               ORDER BY start DESC, id DESC";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(range)?;
-    paging::of_rows(&mut rows, page, total.map(i64::unsigned_abs), is_in)
+        let range = [self.range.first(), self.range.end()];
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(Some(statement.query_row(range, |row| row.get::<_, i64>(0))?.unsigned_abs()))
+    }
+
+    /// Tells each, the latest first, until told to stop.
+    fn each(&self, mut tell: impl FnMut(Cursor) -> ControlFlow<()>) -> Result<()> {
+        let sql = "SELECT start, id FROM traces
+                   WHERE start IS NOT NULL AND start >= ?1 AND start < ?2
+                   ORDER BY start DESC, id DESC";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([self.range.first(), self.range.end()])?;
+        let mut waiting = self.waiting.iter().copied().peekable();
+        while let Some(row) = rows.next()? {
+            let at = Cursor { time: row.get(0)?, id: row.get(1)? };
+            let is_in = match &self.members {
+                Members::Fitting(narrowed) => narrowed.trace(at.id),
+                Members::Found(found) => found.get(at.id),
+            };
+            if !is_in {
+                continue;
+            }
+            while let Some(later) = waiting.next_if(|waiting| *waiting > at) {
+                if tell(later).is_break() {
+                    return Ok(());
+                }
+            }
+            if tell(at).is_break() {
+                return Ok(());
+            }
+        }
+        let _ = waiting.try_for_each(tell); // told to stop or not, it is the end
+        Ok(())
+    }
+
+    /// Where a trace stands in the order of the list, or would if it was in.
+    fn place(&self, trace_id: [u8; 16]) -> Result<Option<Cursor>> {
+        let sql = "SELECT id, start FROM traces WHERE trace_id = ?1";
+        let found: Option<(i64, Option<i64>)> = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row([trace_id.as_slice()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        Ok(found.and_then(|(id, start)| match start {
+            Some(time) => Some(Cursor { time, id }),
+            None => self.waiting.iter().copied().find(|waiting| waiting.id == id),
+        }))
+    }
 }
 
-/// The traces with a value of a field that a chart would count.
+/// The traces with a value of a field that a chart would count: those that have come, and of the
+/// others the time of their first one.
 fn with_value(
     connection: &Connection,
-    narrow: &Narrow,
+    range: Range,
     narrowed: &Narrowed<'_>,
     name: &str,
     clock: Clock,
-) -> Result<Bits> {
-    let mut with = Bits::default();
+) -> Result<(Bits, HashMap<i64, i64>)> {
+    let (mut with, mut waiting) = (Bits::default(), HashMap::new());
     let field = match Field::of(connection, name)? {
         Field::Leaf(Some(field)) => field,
-        Field::Leaf(None) => return Ok(with),
+        Field::Leaf(None) => return Ok((with, waiting)),
         _ => return asked(format!("`{name}` is no field of what was said")),
     };
     let kind = Kind::most_frequent(field::counts(connection, field)?);
     let sql = "SELECT l.target, l.trace, l.resource, l.time, l.given, l.type, l.value, t.session
                FROM leaves l LEFT JOIN targets t ON l.trace = 0 AND t.id = l.target
                WHERE l.field = ?1 AND l.time >= ?2 AND l.time < ?3";
-    let of_targets = clock.of_targets(narrow.range);
+    let of_targets = clock.of_targets(range);
     let bounds = [field, of_targets.first(), of_targets.end()];
     let mut of_session = connection.prepare_cached("SELECT id FROM traces WHERE session = ?1")?;
+    let mut has_come =
+        connection.prepare_cached("SELECT start IS NOT NULL FROM traces WHERE id = ?1")?;
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(bounds)?;
     while let Some(row) = rows.next()? {
-        let time = if clock == Clock::Start { row.get(3)? } else { row.get(4)? };
-        let trace: i64 = row.get(1)?;
-        if !narrow.range.holds(time)
+        let (start, given): (i64, i64) = (row.get(3)?, row.get(4)?);
+        let time = if clock == Clock::Start { start } else { given };
+        let (trace, resource): (i64, i64) = (row.get(1)?, row.get(2)?);
+        if !range.holds(time)
             || stored::datum(row, 5, 6)?.kind() != kind
-            || !narrowed.target(row.get(0)?, trace, row.get(2)?)
+            || !narrowed.target(row.get(0)?, trace, resource)
         {
             continue;
         }
-        if trace != 0 {
-            with.set(trace);
-        } else {
+        if trace == 0 {
             let mut traces = of_session.query([row.get::<_, Option<i64>>(7)?])?;
             while let Some(row) = traces.next()? {
                 with.set(row.get(0)?);
             }
+        } else if resource != 0 || has_come.query_row([trace], |row| row.get(0))? {
+            // A target that has come has a resource, and its trace has come with it.
+            with.set(trace);
+        } else {
+            waiting.entry(trace).and_modify(|first| *first = start.min(*first)).or_insert(start);
         }
     }
-    Ok(with)
+    Ok((with, waiting))
 }
 
-/// One row of the list.
+fn trace_id_of_row(connection: &Connection, id: i64) -> Result<String> {
+    let mut statement = connection.prepare_cached("SELECT trace_id FROM traces WHERE id = ?1")?;
+    Ok(statement.query_row([id], |row| Ok(hex(row.get_ref(0)?.as_blob()?)))?)
+}
+
+/// One row of the list. What it says of its start is 0 where nothing came but feedback.
 pub(super) fn row(connection: &Connection, id: i64) -> Result<TraceRow> {
     let mut statement = connection.prepare_cached(
         "SELECT t.trace_id, n.name, t.start, t.finish, t.spans, t.errors, s.name, t.root_resource,
