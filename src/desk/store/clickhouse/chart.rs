@@ -40,7 +40,9 @@ impl ClickHouse {
         let narrowed = self.narrowed(scene, filter, of_targets)?;
         let groups = match group {
             Some(name) => Groups::of(scene, name, &self.field(name)?, of_targets),
-            None => Groups { joins: String::new(), group: "NULL".to_owned() },
+            None => {
+                Groups { joins: String::new(), group: "CAST(NULL, 'Nullable(String)')".to_owned() }
+            }
         };
         let at = if clock == Clock::Start { "l.time" } else { "l.given" };
         Ok(format!(
@@ -136,6 +138,9 @@ impl Drawing<'_> {
                     None => continue, // nobody asked for groups
                 },
             };
+            if count == 0 {
+                continue; // the row of all that there is of nothing: a gap, and not zero
+            }
             if is_overall == 1 {
                 series.values = count;
             }

@@ -69,7 +69,7 @@ impl Groups {
                 let query = format!(
                     "SELECT TraceId AS trace_id, argMin({attributes}[{name}], (Timestamp, SpanId)) AS value
                      FROM {spans} WHERE mapContains({attributes}, {name}) AND {} GROUP BY TraceId",
-                    since(range)
+                    since(relations, range)
                 );
                 Self { joins: by_trace(&query), group: "of_trace.value".to_owned() }
             }

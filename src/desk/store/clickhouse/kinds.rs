@@ -97,12 +97,16 @@ impl Kinds {
     }
 }
 
-/// The value of an attribute of which nothing is known but its text.
+/// The value of an attribute of which nothing is known but its text: what it looks like, if it is written
+/// the same again. `5.0` stays text, for it may be a version.
 pub(super) fn guessed(text: String) -> Value {
     match text.as_str() {
         "true" => Value::Bool(true),
         "false" => Value::Bool(false),
-        _ if looks_like_a_number(&text) => number(text),
+        _ if looks_like_a_number(&text) => match number(text.clone()) {
+            number if number.to_string() == text => number,
+            _ => Value::String(text),
+        },
         _ => Value::String(text),
     }
 }
@@ -233,6 +237,16 @@ mod tests {
             "1.2.3",
         ] {
             assert!(!looks_like_a_number(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_attribute_is_what_it_looks_like_if_it_is_written_so() {
+        assert_eq!(guessed("200".to_owned()), Value::Int(200));
+        assert_eq!(guessed("0.25".to_owned()), Value::Double(0.25));
+        assert_eq!(guessed("true".to_owned()), Value::Bool(true));
+        for text in ["5.0", "1.10", "007", "yes", ""] {
+            assert_eq!(guessed(text.to_owned()), Value::from(text));
         }
     }
 

@@ -182,7 +182,7 @@ impl Scene<'_> {
                 let traces = format!(
                     "SELECT TraceId FROM {spans} WHERE mapContains({attributes}, {}) AND {} AND {}",
                     text(name),
-                    since(range),
+                    since(self.relations, range),
                     fits(Look::Unknown, &value)
                 );
                 Levels { traces, ..Levels::default() }
@@ -269,11 +269,14 @@ pub(super) fn of_trace(property: Property) -> (Look, String) {
     }
 }
 
-/// That a span can belong to a trace of this range: none begins before its trace.
-pub(super) fn since(range: Range) -> String {
+/// The spans in which attributes are looked for: those since the beginning of a range, without carriers.
+pub(super) fn since(relations: &Relations, range: Range) -> String {
+    let is_none = relations.fill("{late} != 'true'");
     match range.from {
-        Some(from) => format!("Timestamp >= fromUnixTimestamp64Nano(toInt64({from}))"),
-        None => "1".to_owned(),
+        Some(from) => {
+            format!("{is_none} AND Timestamp >= fromUnixTimestamp64Nano(toInt64({from}))")
+        }
+        None => is_none,
     }
 }
 

@@ -267,18 +267,23 @@ fn span(row: Row, kinds: &Kinds) -> Result<SpanRow> {
         dropped_attributes_count: 0,
         dropped_events_count: 0,
         dropped_links_count: 0,
-        resource: Arc::new(values(row.resource.clone(), kinds)),
+        resource: Arc::new(row.resource.iter().map(text_pair).collect()),
         scope: Arc::new(Scope { name: row.scope, ..Scope::default() }),
     };
     Ok(SpanRow { span, start: row.start, end, resource: row.resource })
 }
 
 fn values(texts: BTreeMap<String, String>, kinds: &Kinds) -> BTreeMap<String, Value> {
-    texts
-        .into_iter()
-        .map(|(key, text)| (value(&key, text, kinds), key))
-        .map(|(v, k)| (k, v))
-        .collect()
+    let values = texts.into_iter().map(|(key, text)| {
+        let value = value(&key, text, kinds);
+        (key, value)
+    });
+    values.collect()
+}
+
+/// Of resources nothing is guessed: a version is text, whatever it looks like.
+fn text_pair((key, text): (&String, &String)) -> (String, Value) {
+    (key.clone(), Value::String(text.clone()))
 }
 
 /// The value of an attribute out of its text.

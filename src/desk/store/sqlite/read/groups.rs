@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::super::{Result, stored};
 use super::field::Field;
-use super::spans::Attributes;
+use super::spans::{Attributes, Bearer};
 use crate::desk::query::Range;
 use crate::desk::query::property::Property;
 
@@ -43,9 +43,13 @@ impl Groups {
             }
             Field::Trace(property) => groups.property(connection, property)?,
             Field::Attribute => {
-                Attributes::new(connection, name, range)?.each(|trace, value| {
-                    let group = groups.group(&value.text());
-                    put_first(&mut groups.of_trace, trace, group);
+                let mut first: Vec<Bearer> = Vec::new();
+                Attributes::new(connection, name, range)?.each(|trace, bearer, value| {
+                    if get(&groups.of_trace, trace) == 0 || bearer < get(&first, trace) {
+                        let group = groups.group(&value.text());
+                        put(&mut first, trace, bearer);
+                        put(&mut groups.of_trace, trace, group);
+                    }
                 })?;
             }
         }
@@ -181,10 +185,4 @@ fn put<T: Copy + Default>(values: &mut Vec<T>, id: i64, value: T) {
         values.resize(id + 1 + values.len() / 2, T::default());
     }
     values[id] = value;
-}
-
-fn put_first(groups: &mut Vec<Group>, id: i64, group: Group) {
-    if get(groups, id) == 0 {
-        put(groups, id, group);
-    }
 }

@@ -161,7 +161,7 @@ impl<'c> Narrowed<'c> {
             Field::Resource => self.resource(levels, name, fits),
             Field::Trace(property) => self.property(levels, property, fits),
             Field::Attribute => {
-                Attributes::new(self.connection, name, range)?.each(|trace, value| {
+                Attributes::new(self.connection, name, range)?.each(|trace, _, value| {
                     if fits(value) {
                         levels.trace_fits.set(trace);
                     }

@@ -11,40 +11,52 @@ use crate::desk::query::datum::Datum;
 use crate::desk::store::batch::text;
 use crate::protobuf::read_varint;
 
-/// One attribute of the spans of some time.
+/// One attribute of the spans since some time. Carriers are no part of a trace.
 pub(super) struct Attributes<'c> {
     connection: &'c Connection,
     key: &'c str,
-    /// The first and the last trace that is looked into.
-    traces: [i64; 2],
+    /// When they begin, at the earliest, and the first trace that can have any.
+    bounds: [i64; 2],
+}
+
+/// A span with the attribute, by its trace: when it began, and its id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Bearer {
+    start: i64,
+    span: u64,
 }
 
 impl<'c> Attributes<'c> {
     pub(super) fn new(connection: &'c Connection, key: &'c str, range: Range) -> Result<Self> {
-        let bounds = connection
-            .prepare_cached(
-                "SELECT coalesce(min(id), 0), coalesce(max(id), -1) FROM traces
-                 WHERE start IS NOT NULL AND start >= ?1 AND start < ?2",
-            )?
-            .query_row([range.first(), range.end()], |row| Ok([row.get(0)?, row.get(1)?]))?;
-        Ok(Self { connection, key, traces: bounds })
+        let first = match range.from {
+            Some(from) => connection
+                .prepare_cached("SELECT coalesce(min(id), 0) FROM traces WHERE finish >= ?1")?
+                .query_row([from], |row| row.get(0))?,
+            None => 0,
+        };
+        Ok(Self { connection, key, bounds: [range.first(), first] })
     }
 
     /// Tells each value with the trace it stands in.
-    pub(super) fn each(&self, mut tell: impl FnMut(i64, Datum<'_>)) -> Result<()> {
-        let sql = "SELECT trace, body FROM spans WHERE trace BETWEEN ?1 AND ?2";
+    pub(super) fn each(&self, mut tell: impl FnMut(i64, Bearer, Datum<'_>)) -> Result<()> {
+        let sql = "SELECT trace, body, start, span FROM spans
+                   WHERE start >= ?1 AND trace >= ?2 AND flags & 1 = 0";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(self.traces)?;
+        let mut rows = statement.query(self.bounds)?;
         while let Some(row) = rows.next()? {
             let body = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
             let Some(value) = attribute(body, self.key.as_bytes()) else { continue };
             let trace = row.get(0)?;
+            let span: i64 = row.get(3)?;
+            let bearer = Bearer { start: row.get(2)?, span: span as u64 };
             match AnyValue::decode(value).map(Value::from_wire) {
-                Ok(Value::Bool(value)) => tell(trace, Datum::Bool(value)),
-                Ok(Value::Int(value)) => tell(trace, Datum::Int(value)),
-                Ok(Value::Double(value)) if value.is_finite() => tell(trace, Datum::Double(value)),
-                Ok(Value::String(value)) => tell(trace, Datum::Text(&value)),
-                Ok(other) => tell(trace, Datum::Other(&text(&other))),
+                Ok(Value::Bool(value)) => tell(trace, bearer, Datum::Bool(value)),
+                Ok(Value::Int(value)) => tell(trace, bearer, Datum::Int(value)),
+                Ok(Value::Double(value)) if value.is_finite() => {
+                    tell(trace, bearer, Datum::Double(value))
+                }
+                Ok(Value::String(value)) => tell(trace, bearer, Datum::Text(&value)),
+                Ok(other) => tell(trace, bearer, Datum::Other(&text(&other))),
                 Err(_) => {}
             }
         }
