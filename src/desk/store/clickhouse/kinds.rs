@@ -104,7 +104,8 @@ pub(super) fn guessed(text: String) -> Value {
         "true" => Value::Bool(true),
         "false" => Value::Bool(false),
         _ if looks_like_a_number(&text) => match number(text.clone()) {
-            number if number.to_string() == text => number,
+            Value::Int(int) if int.to_string() == text => Value::Int(int),
+            Value::Double(double) if double.to_string() == text => Value::Double(double),
             _ => Value::String(text),
         },
         _ => Value::String(text),
