@@ -20,6 +20,7 @@ class Process:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            errors="replace",
             text=True,
         )
         self.name, self.lines, self.changed = os.path.basename(arguments[0]), [], threading.Condition()

@@ -70,7 +70,16 @@ fn what_is_wrong_is_said_with_the_way_out() {
         (&["chart", "feedback.rating"][..], "--store"),
         (&["chart"], "takes a field"),
         (&["chart", "a", "--by", "year"], "minute, hour, day, week, month"),
-        (&["graph"], "there are chart, tail and import"),
+        (&["graph"], "there are chart, tail, import and clickhouse"),
+        (&["clickhouse"], "--ddl"),
+        (&["clickhouse", "--ddl", "--store", "desk.sqlite"], "clickhouse=http://"),
+        (&["chart", "a", "--store", "clickhouse=ftp://host"], "http://host:8123/database"),
+        (
+            &["chart", "feedback.rating", "--store", "clickhouse=http://127.0.0.1:1"],
+            "can't be reached",
+        ),
+        (&["import", "x", "--store", "clickhouse=http://127.0.0.1:1"], "the desk only reads"),
+        (&["--demo", "--store", "clickhouse=http://127.0.0.1:1"], "the desk only reads"),
         (&["--prot", "1"], "--prot"),
         (&["--port", "x"], "x"),
         (&["import"], "takes a file"),
@@ -80,7 +89,13 @@ fn what_is_wrong_is_said_with_the_way_out() {
         let (is_done, _, err) = run(&store, arguments);
         assert!(!is_done && err.contains(expected), "{arguments:?}: {err}");
     }
-    for arguments in [&["--help"][..], &["chart", "--help"], &["tail", "-h"], &["import", "-h"]] {
+    for arguments in [
+        &["--help"][..],
+        &["chart", "--help"],
+        &["tail", "-h"],
+        &["import", "-h"],
+        &["clickhouse", "-h"],
+    ] {
         let (is_done, out, _) = run(&store, arguments);
         assert!(is_done && out.starts_with("feedback-desk"), "{out}");
     }

@@ -55,7 +55,7 @@ impl ClickHouse {
             groups.joins,
             text(key),
             within(range, at),
-            narrowed.leaf(),
+            narrowed.leaf(scene.kinds.of(key).has_sessions),
         ))
     }
 
@@ -102,7 +102,7 @@ impl Drawing<'_> {
         )?;
         let top = self.query.top;
         // All of them first, then the largest groups.
-        let sizes: Vec<Size> = self.store.client().rows(&format!(
+        let sizes: Vec<Size> = self.store.rows(&format!(
             "SELECT g, grouping(g) AS is_all, countIf(fits) AS n, countIf(NOT fits),
                     if(n = 0, NULL, minIf(at, fits)), if(n = 0, NULL, maxIf(at, fits)), count() OVER ()
              FROM ({values}) GROUP BY GROUPING SETS ((g), ()) HAVING is_all = 1 OR n > 0
@@ -205,7 +205,7 @@ impl Drawing<'_> {
             .iter()
             .map(|measure| format!("toFloat64({})", kinds::measure(*measure)))
             .collect();
-        self.store.client().rows(&format!(
+        self.store.rows(&format!(
             "SELECT rank, grouping(rank) AS is_all, bucket, grouping(bucket) AS is_overall, count(), [{}]
              FROM (SELECT toUInt64({rank}) AS rank, {bucket} AS bucket, v FROM ({values}) WHERE fits)
              GROUP BY GROUPING SETS ((rank, bucket), (rank), (bucket), ())",

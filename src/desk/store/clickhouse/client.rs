@@ -54,7 +54,16 @@ impl Client {
 
     /// The rows of a query, each an array of its columns.
     pub(super) fn rows<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>, Error> {
-        let body = self.ask(sql)?;
+        self.rows_with(sql, &[])
+    }
+
+    /// The same with some settings.
+    pub(super) fn rows_with<T: DeserializeOwned>(
+        &self,
+        sql: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Vec<T>, Error> {
+        let body = self.ask(sql, settings)?;
         serde_json::Deserializer::from_slice(&body)
             .into_iter()
             .collect::<Result<_, _>>()
@@ -67,7 +76,7 @@ impl Client {
         self.rows(sql)?.into_iter().next().ok_or_else(none)
     }
 
-    fn ask(&self, sql: &str) -> Result<Vec<u8>, Error> {
+    fn ask(&self, sql: &str, more: &[(&str, &str)]) -> Result<Vec<u8>, Error> {
         let limit = self.limit.as_secs().max(1).to_string();
         let settings = [
             ("database", self.address.database()),
@@ -81,6 +90,7 @@ impl Client {
             ("output_format_json_quote_denormals", "0"),
             ("join_use_nulls", "1"),
         ];
+        let settings = [&settings[..], more].concat();
         let mut request = self
             .http
             .post(self.address.url_with(&settings))

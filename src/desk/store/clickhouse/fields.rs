@@ -18,30 +18,28 @@ use crate::desk::store::view::{FieldRow, List, Status, ValueRow};
 impl ClickHouse {
     pub(super) fn look(&self) -> Result<Status> {
         let relations = self.relations()?;
-        let (spans,): (i64,) =
-            self.client().row(&format!("SELECT count() FROM {}", relations.spans))?;
-        let (traces, first, last): (i64, Option<i64>, Option<i64>) = self.client().row(&format!(
+        let (spans,): (i64,) = self.row(&format!("SELECT count() FROM {}", relations.spans))?;
+        let (traces, first, last): (i64, Option<i64>, Option<i64>) = self.row(&format!(
             "SELECT count() AS n, if(n = 0, NULL, min(start)), if(n = 0, NULL, max(start)) FROM {}",
             relations.traces
         ))?;
-        let (documents, adrift): (i64, i64) = self.client().row(&format!(
+        let (documents, adrift): (i64, i64) = self.row(&format!(
             "SELECT uniqExact(by_trace, by_span), uniqExactIf((by_trace, by_span), target = 0) FROM {}",
             relations.said
         ))?;
         let (waiting,): (i64,) = self
-            .client()
             .row(&format!("SELECT uniqExactIf(target, NOT arrived) FROM {}", relations.leaves))?;
-        let services: Vec<(String,)> = self.client().rows(&format!(
+        let services: Vec<(String,)> = self.rows(&format!(
             "SELECT DISTINCT attributes['service.name'] AS service FROM {}
              WHERE mapContains(attributes, 'service.name') ORDER BY service",
             relations.resources
         ))?;
-        let (demo,): (u64,) = self.client().row(&format!(
+        let (demo,): (u64,) = self.row(&format!(
             "SELECT countIf(attributes['demo'] = 'true') FROM {}",
             relations.resources
         ))?;
         let names = [self.client().address().table()].into_iter().chain(tables::NAMES);
-        let (used,): (u64,) = self.client().row(&format!(
+        let (used,): (u64,) = self.row(&format!(
             "SELECT toUInt64(sum(ifNull(total_bytes, 0))) FROM system.tables
              WHERE database = currentDatabase() AND name IN ({})",
             list(names)
@@ -83,12 +81,11 @@ impl ClickHouse {
             });
         }
         let relations = self.relations()?;
-        let attributes: Vec<(String, i64)> = self.client().rows(&format!(
+        let attributes: Vec<(String, i64)> = self.rows(&format!(
             "SELECT key, count() FROM {} ARRAY JOIN mapKeys(attributes) AS key GROUP BY key",
             relations.resources
         ))?;
-        let (traces,): (i64,) =
-            self.client().row(&format!("SELECT count() FROM {}", relations.traces))?;
+        let (traces,): (i64,) = self.row(&format!("SELECT count() FROM {}", relations.traces))?;
         let attributes =
             attributes.into_iter().map(|(name, count)| (name, "resource", Kind::Text, count));
         let properties =
@@ -139,7 +136,7 @@ impl ClickHouse {
                 relations.leaves,
                 text(&key),
                 within(narrow.range, "l.time"),
-                narrowed.leaf()
+                narrowed.leaf(kinds.of(&key).has_sessions)
             ),
             Field::Trace(property) => of_traces(&trace_group(property), ""),
             Field::Resource => {
@@ -156,7 +153,7 @@ impl ClickHouse {
                 return asked(format!("nothing is known of the values of `{name}`"));
             }
         };
-        let rows: Vec<(String, u8, u64, u64)> = self.client().rows(&format!(
+        let rows: Vec<(String, u8, u64, u64)> = self.rows(&format!(
             "SELECT assumeNotNull(value) AS text, is_of_kind, count() AS n, count() OVER () FROM ({values})
              WHERE isNotNull(value) AND {} GROUP BY text, is_of_kind
              ORDER BY n DESC, text, is_of_kind DESC LIMIT {limit}",

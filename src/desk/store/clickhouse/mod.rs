@@ -52,7 +52,8 @@ use crate::sync::lock;
 use client::Client;
 use field::Field;
 use kinds::Kinds;
-use relations::Relations;
+use relations::{MATERIALIZE, Relations};
+use serde::de::DeserializeOwned;
 use sql::text;
 
 type Result<T, E = Error> = std::result::Result<T, E>;
@@ -115,6 +116,20 @@ impl ClickHouse {
         *lock(&self.kinds.0) = None;
     }
 
+    /// The rows of a query, in which relations may be named.
+    fn rows<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>> {
+        let relations = self.relations()?;
+        let once = [(MATERIALIZE, "1")];
+        let settings = if relations.is_materialized { &once[..] } else { &[] };
+        self.client.rows_with(&relations.query(sql), settings)
+    }
+
+    /// The only row of a query that has one.
+    fn row<T: DeserializeOwned>(&self, sql: &str) -> Result<T> {
+        let none = || Error::Engine("an answer without a row".to_owned());
+        self.rows(sql)?.into_iter().next().ok_or_else(none)
+    }
+
     fn client(&self) -> &Client {
         &self.client
     }
@@ -125,7 +140,7 @@ impl ClickHouse {
 
     fn kinds(&self) -> Result<Arc<Kinds>> {
         self.kinds.get(|| {
-            let rows = self.client.rows(&Kinds::query(&self.relations()?.leaves))?;
+            let rows = self.rows(&Kinds::query(&self.relations()?.leaves))?;
             Ok(Kinds::new(rows, self.client.address().types()))
         })
     }
@@ -144,7 +159,7 @@ impl ClickHouse {
                     self.relations()?.resources,
                     text(name)
                 );
-                let is_resource = self.client.row::<(u64,)>(&sql)?.0 > 0;
+                let is_resource = self.row::<(u64,)>(&sql)?.0 > 0;
                 let mut known = lock(&self.resources);
                 known.retain(|_, (since, _)| since.elapsed() < FRESH);
                 known.insert(name.to_owned(), (Instant::now(), is_resource));

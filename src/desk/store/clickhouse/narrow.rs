@@ -75,12 +75,15 @@ impl Narrowed {
         Self { conditions, traces: scene.relations.traces.clone() }
     }
 
-    /// Whether a row of `leaves` is in, which stands in the query as `l`.
-    pub(super) fn leaf(&self) -> All {
+    /// Whether a row of `leaves` is in, which stands in the query as `l`. `has_sessions`: some of them are
+    /// about sessions.
+    pub(super) fn leaf(&self, has_sessions: bool) -> All {
         self.conditions.iter().fold(All::default(), |all, levels| {
-            let session = levels.session(&self.traces, Row::Leaf);
-            let mut fits =
-                format!("if(l.trace_id != '', l.trace_id IN ({}), {session})", levels.traces);
+            let mut fits = format!("l.trace_id IN ({})", levels.traces);
+            if has_sessions {
+                let session = levels.session(&self.traces, Row::Leaf);
+                fits = format!("if(l.trace_id != '', {fits}, {session})");
+            }
             if let Some(resources) = &levels.resource {
                 fits = format!("if(l.resource != 0, l.resource IN ({resources}), {fits})");
             }

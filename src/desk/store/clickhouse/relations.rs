@@ -9,8 +9,10 @@
 //! | `said` | span that says something: see `sql/said.sql` |
 //! | `leaves` | leaf of what was said, folded: `field`, `value`, `given`, `target`, `trace_id`, `span_id`, `session_id`, `time`, `resource`, `arrived` |
 //!
-//! Each can be worked out from the exporter's table alone. Where the desk's own tables are there
-//! ([`super::tables`]), all but the spans are read from those.
+//! Each can be worked out from the exporter's table alone, and then stands before a query that needs it as
+//! a common table expression: worked out once where ClickHouse can do that (from 26.3 on), and otherwise
+//! wherever it is named. Where the desk's own tables are there ([`super::tables`]), all but the spans are
+//! read from those.
 
 use super::address::Address;
 use super::client::Client;
@@ -56,7 +58,14 @@ pub(super) struct Relations {
     pub(super) leaves: String,
     /// Whether the desk's own tables are there.
     pub(super) has_tables: bool,
+    /// Whether ClickHouse works out once what a query names more often.
+    pub(super) is_materialized: bool,
+    /// What the names of relations stand for, each after those it is made of.
+    named: Vec<(&'static str, String)>,
 }
+
+/// The setting by which it does.
+pub(super) const MATERIALIZE: &str = "enable_materialized_cte";
 
 impl Relations {
     /// Looks what there is.
@@ -93,7 +102,10 @@ impl Relations {
             super::sql::list(tables::NAMES)
         );
         let found: usize = client.row::<(usize,)>(&sql)?.0;
-        Ok(Self::of(address, is_json, found == tables::NAMES.len()))
+        let sql = format!("SELECT count() FROM system.settings WHERE name = '{MATERIALIZE}'");
+        let can_materialize = client.row::<(u64,)>(&sql)?.0 > 0;
+        let relations = Self::of(address, is_json, found == tables::NAMES.len());
+        Ok(Self { is_materialized: can_materialize && !relations.has_tables, ..relations })
     }
 
     /// Those that are worked out from the exporter's table alone, or read from the desk's tables.
@@ -121,6 +133,8 @@ impl Relations {
             said: String::new(),
             leaves: String::new(),
             has_tables,
+            is_materialized: false,
+            named: Vec::new(),
         };
         if has_tables {
             relations.said = tables::SAID.to_owned();
@@ -131,16 +145,39 @@ impl Relations {
             );
             let parts = [("parts", tables::TRACE_PARTS)];
             relations.traces = relation(&fill(include_str!("sql/traces_of_parts.sql"), &parts));
+            relations.sessions = relation(&relations.fill(include_str!("sql/sessions.sql")));
         } else {
-            relations.said = relation(&relations.fill(include_str!("sql/said.sql")));
-            relations.resources = relation(&relations.fill(include_str!("sql/resources.sql")));
-            relations.traces = relation(&relations.fill(include_str!("sql/traces.sql")));
-        }
-        relations.sessions = relation(&relations.fill(include_str!("sql/sessions.sql")));
-        if !has_tables {
-            relations.leaves = relation(&relations.fill(include_str!("sql/leaves.sql")));
+            let names =
+                ["desk_said", "desk_resources", "desk_traces", "desk_sessions", "desk_leaves"];
+            let [said, resources, traces, sessions, leaves] = names.map(str::to_owned);
+            relations = Self { said, resources, traces, sessions, leaves, ..relations };
+            let queries = [
+                include_str!("sql/said.sql"),
+                include_str!("sql/resources.sql"),
+                include_str!("sql/traces.sql"),
+                include_str!("sql/sessions.sql"),
+                include_str!("sql/leaves.sql"),
+            ];
+            let queries = queries.map(|query| relation(&relations.fill(query)));
+            relations.named = names.into_iter().zip(queries).collect();
         }
         relations
+    }
+
+    /// A query, with what the names in it stand for before it.
+    pub(super) fn query(&self, sql: &str) -> String {
+        let mut needed: Vec<String> = Vec::new();
+        for (name, query) in self.named.iter().rev() {
+            if sql.contains(name) || needed.iter().any(|needed| needed.contains(name)) {
+                let once = if self.is_materialized { "MATERIALIZED " } else { "" };
+                needed.push(format!("{name} AS {once}{query}"));
+            }
+        }
+        if needed.is_empty() {
+            return sql.to_owned();
+        }
+        needed.reverse();
+        format!("WITH {}\n{sql}", needed.join(",\n"))
     }
 
     /// A template, with what depends on the exporter's table and on where the other relations are.

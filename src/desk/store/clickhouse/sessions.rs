@@ -62,8 +62,8 @@ impl ClickHouse {
                  FROM {} AS x WHERE {condition}) {page}",
             relations.sessions
         );
-        let mut rows: Vec<Row> = self.client().rows(&page)?;
-        let with: Vec<(String, i64, i64)> = self.client().rows(&format!(
+        let mut rows: Vec<Row> = self.rows(&page)?;
+        let with: Vec<(String, i64, i64)> = self.rows(&format!(
             "SELECT t.session_id, count(), sum(l.leaves) FROM {} AS t INNER JOIN (
                  SELECT trace_id, count() AS leaves FROM {}
                  WHERE startsWith(field, 'feedback.') AND trace_id != '' GROUP BY trace_id

@@ -67,7 +67,7 @@ impl ClickHouse {
     /// Spans that fit, by their start; each once, however often it has come.
     pub(super) fn spans(&self, condition: &str, most: usize) -> Result<Vec<SpanRow>> {
         let (relations, kinds) = (self.relations()?, self.kinds()?);
-        let rows: Vec<Row> = self.client().rows(&format!(
+        let rows: Vec<Row> = self.rows(&format!(
             "SELECT TraceId, SpanId, ParentSpanId, SpanName, SpanKind, toUnixTimestamp64Nano(Timestamp),
                     toInt64(Duration), StatusCode, StatusMessage, ScopeName, {}, {}, Events.Name,
                     arrayMap(time -> toUnixTimestamp64Nano(time), Events.Timestamp), {}, Links.TraceId,
@@ -120,9 +120,9 @@ impl ClickHouse {
         }
         let Some(after) = after else {
             let sql = format!("SELECT toUnixTimestamp64Micro(max(seen)) FROM {}", relations.said);
-            return Ok((Vec::new(), self.client().row::<(i64,)>(&sql)?.0));
+            return Ok((Vec::new(), self.row::<(i64,)>(&sql)?.0));
         };
-        let found: Vec<(String, String, i64)> = self.client().rows(&format!(
+        let found: Vec<(String, String, i64)> = self.rows(&format!(
             "SELECT by_trace, by_span, toUnixTimestamp64Micro(seen) AS at FROM {}
              WHERE seen > fromUnixTimestamp64Micro(toInt64({after})) ORDER BY at LIMIT {limit} WITH TIES",
             relations.said
@@ -169,7 +169,7 @@ impl ClickHouse {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let rows: Vec<(String, String, String)> = self.client().rows(&format!(
+        let rows: Vec<(String, String, String)> = self.rows(&format!(
             "SELECT TraceId, SpanId, any(SpanName) FROM {} WHERE (TraceId, SpanId) IN ({})
              GROUP BY TraceId, SpanId",
             self.relations()?.spans,
@@ -281,6 +281,17 @@ fn values(texts: BTreeMap<String, String>, kinds: &Kinds) -> BTreeMap<String, Va
     values.collect()
 }
 
+/// Keys, as the exporter writes an array, or as ClickHouse does that came in a column of type JSON.
+fn keys(text: String) -> Value {
+    if let Ok(keys) = serde_json::from_str::<Vec<String>>(&text) {
+        return Value::Array(keys.into_iter().map(Value::String).collect());
+    }
+    match text.strip_prefix("['").and_then(|rest| rest.strip_suffix("']")) {
+        Some(keys) => Value::Array(keys.split("','").map(Value::from).collect()),
+        None => Value::String(text),
+    }
+}
+
 /// Of resources nothing is guessed: a version is text, whatever it looks like.
 fn text_pair((key, text): (&String, &String)) -> (String, Value) {
     (key.clone(), Value::String(text.clone()))
@@ -295,10 +306,7 @@ fn value(key: &str, text: String, kinds: &Kinds) -> Value {
         return text.parse().map_or(Value::String(text), Value::Int);
     }
     if key == "tracing_feedback.cleared" {
-        return match serde_json::from_str::<Vec<String>>(&text) {
-            Ok(keys) => Value::Array(keys.into_iter().map(Value::String).collect()),
-            Err(_) => Value::String(text),
-        };
+        return keys(text);
     }
     if is_in_namespace(key) {
         return kinds.value(key.strip_prefix("honeyhive_").unwrap_or(key), text);

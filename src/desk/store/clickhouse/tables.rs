@@ -115,3 +115,20 @@ REFRESH EVERY 10 SECOND (
     ));
     ddl
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_end_where_they_say_and_nothing_is_left_to_fill_in() {
+        for is_json in [false, true] {
+            let ddl = ddl(&Address::default(), is_json);
+            assert!(!ddl.contains(['{', '}']), "{ddl}");
+            assert_eq!(ddl.matches(";\n").count(), 10, "{ddl}");
+            assert_eq!(ddl.contains("JSONAllPaths(SpanAttributes)"), is_json);
+        }
+        let other: Address = "http://host?table=spans".parse().unwrap();
+        assert!(ddl(&other, false).contains("FROM `spans`"));
+    }
+}

@@ -87,7 +87,7 @@ impl ClickHouse {
             text(&key),
             contains("l.value", &search.to_lowercase()),
             within(narrow.range, "l.time"),
-            narrowed.leaf()
+            narrowed.leaf(kinds.of(&key).has_sessions)
         );
         let (found, total, next) = self.page_of_targets(&found, page)?;
         let mut about = self.about(&found)?;
@@ -112,7 +112,7 @@ impl ClickHouse {
         }
         let ids = found.iter().map(|found| format!("toUInt128('{}')", found.target));
         let is_in = format!("target IN ({})", ids.collect::<Vec<_>>().join(", "));
-        let targets: Vec<(String, String, String, String)> = self.client().rows(&format!(
+        let targets: Vec<(String, String, String, String)> = self.rows(&format!(
             "SELECT DISTINCT toString(target), trace_id, span_id, session_id FROM {} WHERE {is_in}",
             self.relations()?.said
         ))?;
@@ -128,12 +128,14 @@ impl ClickHouse {
         let (relations, kinds) = (self.relations()?, self.kinds()?);
         let scene = Scene { relations: &relations, kinds: &kinds };
         let narrowed = self.narrowed(&scene, &narrow.filter, narrow.range)?;
+        let mut said = kinds.all().filter(|(field, _)| field.starts_with("feedback."));
+        let has_sessions = said.any(|(_, known)| known.has_sessions);
         let found = format!(
             "SELECT any(l.time) AS at, {NUMBER} AS number, toString(l.target) AS id, '' AS text
              FROM {} AS l WHERE startsWith(l.field, 'feedback.') AND {} AND {} GROUP BY l.target",
             relations.leaves,
             within(narrow.range, "l.time"),
-            narrowed.leaf()
+            narrowed.leaf(has_sessions)
         );
         let (found, total, next) = self.page_of_targets(&found, page)?;
         let mut about = self.about(&found)?;
@@ -147,7 +149,7 @@ impl ClickHouse {
         found: &str,
         page: &Page,
     ) -> Result<(Vec<Found>, Option<u64>, Option<String>)> {
-        let mut rows: Vec<Found> = self.client().rows(&format!(
+        let mut rows: Vec<Found> = self.rows(&format!(
             "SELECT at, number, id, text, total FROM (SELECT *, count() OVER () AS total FROM ({found}))
              WHERE {} ORDER BY at DESC, number DESC LIMIT {}",
             after(page, "at", "number"),
@@ -168,12 +170,12 @@ impl ClickHouse {
         let ids: Vec<_> =
             found.iter().map(|found| format!("toUInt128('{}')", found.target)).collect();
         let is_in = format!("target IN ({})", ids.join(", "));
-        let places: Vec<Place> = self.client().rows(&format!(
+        let places: Vec<Place> = self.rows(&format!(
             "SELECT toString(target), any(trace_id), any(span_id), any(session_id), any(time), any(resource)
              FROM {} WHERE {is_in} GROUP BY target",
             relations.leaves
         ))?;
-        let leaves: Vec<(String, String, String)> = self.client().rows(&format!(
+        let leaves: Vec<(String, String, String)> = self.rows(&format!(
             "SELECT toString(target) AS id, field, value FROM {} WHERE {is_in} ORDER BY id, field",
             relations.leaves
         ))?;
@@ -227,7 +229,7 @@ impl ClickHouse {
 
     fn traces_by_id(&self, places: &[Place]) -> Result<HashMap<String, Trace>> {
         let ids = places.iter().map(|place| &place.trace_id).filter(|id| !id.is_empty());
-        let rows: Vec<Trace> = self.client().rows(&format!(
+        let rows: Vec<Trace> = self.rows(&format!(
             "SELECT trace_id, root_name, root_span, session_id FROM {} WHERE trace_id IN ({})",
             self.relations()?.traces,
             list(ids)
@@ -242,7 +244,7 @@ impl ClickHouse {
         kinds: &Kinds,
     ) -> Result<HashMap<String, [Map<String, Json>; 2]>> {
         let ids = places.iter().map(|place| &place.trace_id).filter(|id| !id.is_empty());
-        let rows: Vec<(String, String, String, String)> = self.client().rows(&format!(
+        let rows: Vec<(String, String, String, String)> = self.rows(&format!(
             "SELECT trace_id, span_id, field, value FROM {} WHERE trace_id IN ({})
                  AND (startsWith(field, 'inputs.') OR startsWith(field, 'outputs.'))
              ORDER BY trace_id, time, span_id, field",
@@ -276,16 +278,15 @@ impl ClickHouse {
             return Ok(HashMap::new());
         }
         let relations = self.relations()?;
-        let rows: Vec<(String, String, Option<String>, Option<String>)> =
-            self.client().rows(&format!(
-                "SELECT TraceId, SpanId, any(if(mapContains(a, '{INPUT}'), a['{INPUT}'], NULL)),
+        let rows: Vec<(String, String, Option<String>, Option<String>)> = self.rows(&format!(
+            "SELECT TraceId, SpanId, any(if(mapContains(a, '{INPUT}'), a['{INPUT}'], NULL)),
                         any(if(mapContains(a, '{OUTPUT}'), a['{OUTPUT}'], NULL))
                  FROM (SELECT TraceId, SpanId, {} AS a FROM {} WHERE (TraceId, SpanId) IN ({}))
                  GROUP BY TraceId, SpanId",
-                relations.attributes,
-                relations.spans,
-                pairs.join(", ")
-            ))?;
+            relations.attributes,
+            relations.spans,
+            pairs.join(", ")
+        ))?;
         let value = |text: Option<String>| text.map(|text| json(&guessed(text)));
         let rows = rows.into_iter();
         Ok(rows

@@ -61,7 +61,7 @@ impl ClickHouse {
         let Some(found) = self.found(query)? else { return Ok(none) };
         let is_it = format!("trace_id = {}", text(&hex(&trace_id)));
         // Where it stands, or would if it were in the list.
-        let places: Vec<(i64, i64)> = self.client().rows(&format!(
+        let places: Vec<(i64, i64)> = self.rows(&format!(
             "SELECT at, number FROM (
                  SELECT at, number, 0 AS rank FROM ({found}) WHERE {is_it}
                  UNION ALL SELECT start AS at, number, 1 FROM {} WHERE {is_it}
@@ -69,12 +69,12 @@ impl ClickHouse {
             self.relations()?.traces
         ))?;
         let Some((at, number)) = places.first() else {
-            let (total,) = self.client().row(&format!("SELECT count() FROM ({found})"))?;
+            let (total,) = self.row(&format!("SELECT count() FROM ({found})"))?;
             return Ok(Neighbours { total, ..none });
         };
         let place = format!("(toInt64({at}), toInt64({number}))");
         let (newer, older, newers, is_in, total): (String, String, u64, u64, u64) =
-            self.client().row(&format!(
+            self.row(&format!(
                 "SELECT argMinIf(trace_id, (at, number), (at, number) > {place}),
                         argMaxIf(trace_id, (at, number), (at, number) < {place}),
                         countIf((at, number) > {place}), countIf({is_it}), count()
@@ -120,7 +120,7 @@ impl ClickHouse {
 
     /// A page of rows with [`COLUMNS`], the latest first.
     fn page_of_traces(&self, found: &str, page: &Page) -> Result<List<TraceRow>> {
-        let rows: Vec<Row> = self.client().rows(&format!(
+        let rows: Vec<Row> = self.rows(&format!(
             "SELECT * FROM (SELECT *, count() OVER () AS total FROM ({found})) WHERE {}
              ORDER BY at DESC, number DESC LIMIT {}",
             after(page, "at", "number"),
@@ -159,7 +159,7 @@ impl ClickHouse {
     /// The feedback of the leaves that fit, by one of their columns.
     pub(super) fn said(&self, condition: &str, by: &str) -> Result<HashMap<String, Vec<Said>>> {
         let kinds = self.kinds()?;
-        let rows: Vec<(String, String, String, i64, String)> = self.client().rows(&format!(
+        let rows: Vec<(String, String, String, i64, String)> = self.rows(&format!(
             "SELECT {by}, field, value, given, span_id FROM {}
              WHERE {condition} AND startsWith(field, 'feedback.')
              ORDER BY {by}, time, span_id, field LIMIT {MOST_SAID} BY {by}",
@@ -186,7 +186,7 @@ impl ClickHouse {
             return Ok(HashMap::new());
         }
         let hashes: Vec<_> = hashes.iter().map(u64::to_string).collect();
-        let rows: Vec<(u64, BTreeMap<String, String>)> = self.client().rows(&format!(
+        let rows: Vec<(u64, BTreeMap<String, String>)> = self.rows(&format!(
             "SELECT hash, attributes FROM {} WHERE hash IN ({})",
             self.relations()?.resources,
             hashes.join(", ")
@@ -195,7 +195,7 @@ impl ClickHouse {
     }
 
     pub(super) fn traces_of_session(&self, session: &str, most: usize) -> Result<Vec<TraceRow>> {
-        let rows: Vec<Row> = self.client().rows(&format!(
+        let rows: Vec<Row> = self.rows(&format!(
             "SELECT {COLUMNS}, toUInt64(0) AS total FROM {} AS t WHERE t.session_id = {}
              ORDER BY at, number LIMIT {most}",
             self.relations()?.traces,

@@ -45,6 +45,8 @@ FROM (
         attributes['tracing_feedback.cleared'] AS cleared_text,
         multiIf(
             cleared_text = '', [],
+            -- As ClickHouse writes an array that came in a column of type JSON.
+            startsWith(cleared_text, '[\''), extractAll(cleared_text, '\'((?:[^\'\\\\]|\\\\.)*)\''),
             startsWith(cleared_text, '['), JSONExtract(cleared_text, 'Array(String)'),
             [cleared_text]) AS cleared_keys
     FROM {spans}
