@@ -18,8 +18,15 @@ pub(crate) struct Timings {
 }
 
 impl Timings {
-    pub(super) fn created(now: u64) -> Self {
-        Self { changed: AtomicU64::new(now), ..Self::default() }
+    /// Those of a span that is created now.
+    #[inline]
+    pub(super) fn start_anew(&mut self, now: u64) {
+        let Self { entered, changed, busy, idle, exited } = self;
+        *entered.get_mut() = 0;
+        *changed.get_mut() = now;
+        for sum in [busy, idle, exited] {
+            *sum.get_mut() = 0;
+        }
     }
 
     #[inline]
@@ -67,7 +74,8 @@ mod tests {
 
     #[test]
     fn a_span_entered_twice_at_once_is_busy_once() {
-        let timings = Timings::created(5);
+        let mut timings = Timings::default();
+        timings.start_anew(5);
         timings.enter(10);
         timings.enter(20);
         timings.exit(30);
