@@ -209,11 +209,19 @@ where
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
-        let exited = local::exit(id, self.installation());
-        let exited = exited.or_else(|| self.find(id, &ctx).map(|state| (state, None)));
-        let Some((state, guard)) = exited else { return };
-        drop(guard);
-        state.timings.exit(clock::now());
+        let is_tracked = self.installation().settings.switches.tracked_inactivity;
+        let exit = |state: &SpanState| match is_tracked {
+            true => state.timings.exit(clock::now()),
+            false => state.timings.exit_untracked(clock::now()),
+        };
+        match local::exit(id, self.installation(), exit) {
+            Some(guard) => drop(guard), // outside, since foreign code may run
+            None => {
+                if let Some(state) = self.find(id, &ctx) {
+                    exit(&state);
+                }
+            }
+        }
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
