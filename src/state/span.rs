@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use opentelemetry::trace::{TraceContextExt, TraceId, TraceState};
 use opentelemetry::{Context, KeyValue, Value};
@@ -228,12 +228,19 @@ impl SpanState {
         crate::sync::lock(&self.live).session.clone()
     }
 
+    /// What may still change, locked: no foreign code may be called meanwhile. `None` if the span has
+    /// closed.
+    #[inline]
+    pub(crate) fn live(&self) -> Option<MutexGuard<'_, Live>> {
+        let live = crate::sync::lock(&self.live);
+        if live.is_open { Some(live) } else { None }
+    }
+
     /// Changes what may still change. The change must not call foreign code: a lock is held.
     /// `None` if the span has closed.
     #[inline]
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Live) -> T) -> Option<T> {
-        let mut live = crate::sync::lock(&self.live);
-        live.is_open.then(|| change(&mut live))
+        self.live().map(|mut live| change(&mut live))
     }
 
     /// Starts the span if it hasn't started: from here on its place in a trace is fixed.
