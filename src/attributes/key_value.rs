@@ -72,7 +72,7 @@ pub(crate) fn append(out: &mut Vec<u8>, field: u32, prefix: &str, key: &str, val
 }
 
 /// The same for a key that is prepared for field `field`.
-#[inline]
+#[inline(always)] // little is left of it where the type of the value is known
 pub(super) fn append_prepared(
     out: &mut Vec<u8>,
     field: u32,
@@ -136,7 +136,7 @@ fn short_head(out: &mut Vec<u8>, field: u32, prefix: &str, key: &str) {
 }
 
 /// A short value, and the length of the attribute that begins at `start`.
-#[inline]
+#[inline(always)]
 fn short_value(out: &mut Vec<u8>, start: usize, value: ValueRef<'_>) {
     match value {
         ValueRef::Bool(value) => {

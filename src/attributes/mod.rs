@@ -123,7 +123,7 @@ impl Attributes {
     }
 
     /// As [`push`](Self::push), for a key that is written often.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_prepared(&mut self, key: &PreparedKey, value: ValueRef<'_>) {
         key_value::append_prepared(&mut self.bytes, FIELD, key, value);
         self.count += 1;

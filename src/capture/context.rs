@@ -14,23 +14,21 @@ use crate::session::Session;
 use crate::state::{self, Live, SpanState};
 
 /// Makes `span` the active one on this thread until the guard is dropped.
+///
+/// The context is made where it is attached from: a processor stalls when it moves what it has just
+/// written in other pieces.
 #[inline]
 pub(super) fn attach(span: &Arc<SpanState>) -> Option<ContextGuard> {
-    let context = span.change(|live| match &live.context {
-        Some(context) => context.clone(),
-        None => {
-            let context = make(span, live);
-            // A span that is entered once, as most are, needs it no more.
-            if span.timings.was_entered() {
-                live.context = Some(context.clone());
-            }
-            context
-        }
-    })?;
-    Some(match Context::is_current_telemetry_suppressed() {
-        true => context.with_telemetry_suppressed().attach(),
-        false => context.attach(),
-    })
+    let context = match &mut *span.live()? {
+        Live { context: Some(context), .. } => context.clone(),
+        // A span that is entered once, as most are, needs it no more.
+        live if !span.timings.was_entered() => make(span, live),
+        live => live.context.insert(make(span, live)).clone(),
+    };
+    if Context::is_current_telemetry_suppressed() {
+        return Some(context.with_telemetry_suppressed().attach());
+    }
+    Some(context.attach())
 }
 
 /// The context in which `span` is active. `None` if it has closed.
@@ -38,11 +36,7 @@ pub(super) fn of(span: &Arc<SpanState>) -> Option<Context> {
     span.start();
     span.change(|live| match &live.context {
         Some(context) => context.clone(),
-        None => {
-            let context = make(span, live);
-            live.context = Some(context.clone());
-            context
-        }
+        None => live.context.insert(make(span, live)).clone(),
     })
 }
 
@@ -50,15 +44,13 @@ pub(super) fn of(span: &Arc<SpanState>) -> Option<Context> {
 #[inline]
 fn make(span: &Arc<SpanState>, live: &Live) -> Context {
     let live_span = LiveSpan(span.clone());
-    let context = match &live.parent_context {
-        Some(parent) => parent.with_span(live_span),
-        None => Context::new().with_span(live_span),
-    };
+    let nothing = Context::new();
+    let parent = live.parent_context.as_ref().unwrap_or(&nothing);
     match &live.session {
         Some(session) if span.installation().settings.session_propagation => {
-            context.with_value(session.clone())
+            parent.with_span(live_span).with_value(session.clone())
         }
-        _ => context,
+        _ => parent.with_span(live_span),
     }
 }
 

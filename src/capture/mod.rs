@@ -64,8 +64,9 @@ impl FeedbackLayer {
         &self,
         span: &SpanRef<'_, S>,
     ) -> Option<Arc<SpanState>> {
-        let parent = span.parent()?;
-        local::get(&parent.id(), self.installation()).or_else(|| Self::nearest(Some(parent)))
+        let parent = span.parent();
+        let at_hand = local::get(&parent.as_ref()?.id(), self.installation());
+        if at_hand.is_some() { at_hand } else { Self::nearest(parent) }
     }
 
     /// Says what is known of a span before its fields: parents, session, and where it was made.
@@ -81,7 +82,7 @@ impl FeedbackLayer {
         // The OpenTelemetry context counts where this layer keeps it up to date, and where nothing
         // of ours is around.
         if is_contextual && (switches.context_activation || parent.is_none()) {
-            live.parent_context = Some(OtelContext::current());
+            OtelContext::map_current(|context| live.parent_context = Some(context.clone()));
         }
         live.session = self.inherited_session(live.parent_context.as_ref(), parent);
         live.record.callsite = Some(&callsite.common);
@@ -133,8 +134,9 @@ where
         if self.is_off() {
             return;
         }
-        let Some(span) = ctx.span(id) else { return };
-        let parent = self.parent_of(&span);
+        let span = ctx.span(id);
+        let Some(span) = &span else { return };
+        let parent = self.parent_of(span);
         if let Some(parent) = &parent {
             parent.start(); // it has a child: its place is fixed
         }
@@ -209,11 +211,19 @@ where
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
-        let exited = local::exit(id, self.installation());
-        let exited = exited.or_else(|| self.find(id, &ctx).map(|state| (state, None)));
-        let Some((state, guard)) = exited else { return };
-        drop(guard);
-        state.timings.exit(clock::now());
+        let is_tracked = self.installation().settings.switches.tracked_inactivity;
+        let exit = |state: &SpanState| match is_tracked {
+            true => state.timings.exit(clock::now()),
+            false => state.timings.exit_untracked(clock::now()),
+        };
+        match local::exit(id, self.installation(), exit) {
+            Some(guard) => drop(guard), // outside, since foreign code may run
+            None => {
+                if let Some(state) = self.find(id, &ctx) {
+                    exit(&state);
+                }
+            }
+        }
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {

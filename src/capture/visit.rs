@@ -420,10 +420,11 @@ impl<'a> NewSpanVisitor<'a> {
 }
 
 impl Values for NewSpanVisitor<'_> {
+    #[inline(always)] // where the type of the value is known
     fn value(&mut self, field: &Field, value: ValueRef<'_>) {
         match self.direct(field) {
             Some((attributes, key)) => attributes.push_prepared(key, value),
-            None => self.other(|visitor| visitor.value(field, value)),
+            None => self.other(move |visitor| visitor.value(field, value)),
         }
     }
 

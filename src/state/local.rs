@@ -31,7 +31,8 @@ struct AtHand {
     id: Id,
     state: Arc<SpanState>,
     /// Whether it is entered here now, and what keeps its context active.
-    entered: Option<Option<ContextGuard>>,
+    is_entered: bool,
+    guard: Option<ContextGuard>,
 }
 
 impl AtHand {
@@ -45,23 +46,19 @@ impl AtHand {
 /// The span was made on this thread.
 #[inline]
 pub(crate) fn add(id: &Id, state: Arc<SpanState>) {
-    let _outlived = push(AtHand { id: id.clone(), state, entered: None });
-}
-
-/// Adds a span, and returns the one that made room for it.
-#[inline]
-fn push(span: AtHand) -> Option<AtHand> {
-    let outlived = SPANS.try_with(|spans| {
+    let _outlived = SPANS.try_with(|spans| {
         let mut spans = spans.borrow_mut();
-        let outlived = match spans.len() >= MOST {
-            true => spans.iter().position(|span| span.entered.is_none()),
-            false => None,
-        };
-        let outlived = outlived.map(|at| spans.remove(at));
-        spans.push(span);
+        let outlived = if spans.len() < MOST { None } else { make_room(&mut spans) };
+        spans.push(AtHand { id: id.clone(), state, is_entered: false, guard: None });
         outlived
     });
-    outlived.ok().flatten()
+}
+
+/// Takes away the oldest span that isn't entered.
+#[cold]
+fn make_room(spans: &mut Vec<AtHand>) -> Option<Arc<SpanState>> {
+    let at = spans.iter().position(|span| !span.is_entered)?;
+    Some(spans.remove(at).state)
 }
 
 /// A span that is at hand.
@@ -92,33 +89,36 @@ pub(crate) fn in_registry(id: &Id, registry: usize) -> Option<Arc<SpanState>> {
 #[inline]
 pub(crate) fn enter(id: &Id, state: Arc<SpanState>, guard: Option<ContextGuard>) {
     // A thread that is being torn down has no place for the guard, which then detaches at once.
-    let _of_no_use = SPANS.try_with(|spans| {
+    let (mut state, mut guard) = (Some(state), guard);
+    let _ = SPANS.try_with(|spans| {
         let mut spans = spans.borrow_mut();
-        let known = spans.iter_mut().rev().find(|span| Arc::ptr_eq(&span.state, &state));
-        match known.filter(|span| span.entered.is_none()) {
-            Some(span) => {
-                span.entered = Some(guard);
-                Some(state)
-            }
-            None => {
-                spans.push(AtHand { id: id.clone(), state, entered: Some(guard) });
-                None
-            }
+        let is_it = |span: &&mut AtHand| {
+            !span.is_entered && state.as_ref().is_some_and(|state| Arc::ptr_eq(&span.state, state))
+        };
+        if let Some(span) = spans.iter_mut().rev().find(is_it) {
+            (span.is_entered, span.guard) = (true, guard.take());
+        } else if let Some(state) = state.take() {
+            let guard = guard.take();
+            spans.push(AtHand { id: id.clone(), state, is_entered: true, guard });
         }
     });
 }
 
-/// The span is exited on this thread. Returns its state, and the guard that it was entered with.
+/// The span is exited on this thread, which `then` is told. Returns the guard that it was entered
+/// with.
 #[inline]
 pub(crate) fn exit(
     id: &Id,
     installation: &Arc<Installation>,
-) -> Option<(Arc<SpanState>, Option<ContextGuard>)> {
+    then: impl FnOnce(&SpanState),
+) -> Option<Option<ContextGuard>> {
     let exited = SPANS.try_with(|spans| {
         let mut spans = spans.borrow_mut();
         let mut all = spans.iter_mut().rev();
-        let span = all.find(|span| span.entered.is_some() && span.is(id, installation))?;
-        Some((span.state.clone(), span.entered.take()?))
+        let span = all.find(|span| span.is_entered && span.is(id, installation))?;
+        then(&span.state);
+        span.is_entered = false;
+        Some(span.guard.take())
     });
     exited.ok().flatten()
 }
@@ -128,13 +128,8 @@ pub(crate) fn exit(
 pub(crate) fn take(id: &Id, installation: &Arc<Installation>) -> Option<Arc<SpanState>> {
     let taken = SPANS.try_with(|spans| {
         let mut spans = spans.borrow_mut();
-        match spans.last() {
-            Some(last) if last.is(id, installation) => spans.pop(),
-            _ => {
-                let at = spans.iter().rposition(|span| span.is(id, installation))?;
-                Some(spans.remove(at))
-            }
-        }
+        let at = spans.iter().rposition(|span| span.is(id, installation))?;
+        Some(spans.remove(at).state)
     });
-    taken.ok().flatten().map(|span| span.state).filter(|state| state.is_open())
+    taken.ok().flatten().filter(|state| state.is_open())
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use opentelemetry::trace::{TraceContextExt, TraceId, TraceState};
 use opentelemetry::{Context, KeyValue, Value};
@@ -141,14 +141,14 @@ impl Live {
         self.own.is_feedback || self.scoped.is_some()
     }
 
-    /// Forgets everything but the session, and gives back what foreign code may live in.
+    /// Forgets everything but the session, and the contexts, in which foreign code may live.
     #[inline]
-    fn clear(&mut self) -> [Option<Context>; 2] {
+    fn clear(&mut self) {
         let Self {
             is_open,
             record,
-            parent_context,
-            context,
+            parent_context: _,
+            context: _,
             session: _,
             session_is_own,
             ended,
@@ -161,7 +161,6 @@ impl Live {
             *own = Enriched::default();
         }
         *scoped = None;
-        [parent_context.take(), context.take()]
     }
 }
 
@@ -190,7 +189,7 @@ impl SpanState {
             this.installation = installation.clone();
         }
         this.local_parent = local_parent;
-        this.timings = Timings::created(start);
+        this.timings.start_anew(start);
         *this.is_closed.get_mut() = false;
         let live = this.live.get_mut().unwrap_or_else(PoisonError::into_inner);
         live.is_open = true;
@@ -206,14 +205,15 @@ impl SpanState {
     fn recycle(mut state: Arc<Self>) {
         let Some(this) = Arc::get_mut(&mut state) else { return };
         let live = this.live.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let of_the_past = (this.local_parent.take(), live.session.take());
+        // Dropped last: other spans may go with them, and be recycled in turn.
+        let _local_parent = this.local_parent.take();
+        let _session = live.session.take();
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
             if spare.len() < MOST_SPARE {
                 spare.push(state);
             }
         });
-        drop(of_the_past);
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -228,12 +228,19 @@ impl SpanState {
         crate::sync::lock(&self.live).session.clone()
     }
 
+    /// What may still change, locked: no foreign code may be called meanwhile. `None` if the span has
+    /// closed.
+    #[inline]
+    pub(crate) fn live(&self) -> Option<MutexGuard<'_, Live>> {
+        let live = crate::sync::lock(&self.live);
+        if live.is_open { Some(live) } else { None }
+    }
+
     /// Changes what may still change. The change must not call foreign code: a lock is held.
     /// `None` if the span has closed.
     #[inline]
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Live) -> T) -> Option<T> {
-        let mut live = crate::sync::lock(&self.live);
-        live.is_open.then(|| change(&mut live))
+        self.live().map(|mut live| change(&mut live))
     }
 
     /// Starts the span if it hasn't started: from here on its place in a trace is fixed.
@@ -511,13 +518,17 @@ impl SpanState {
         } else {
             self.installation.count_unsampled();
         }
-        let contexts = live.clear();
+        // Dropped at the very end, since foreign code may run then, and not moved again, which costs
+        // more than to drop them.
+        let _parent_context = live.parent_context.take();
+        let _context = live.context.take();
+        live.clear();
         drop(guard);
-        // Only now, since foreign code may run: of id generators, and where a context is dropped.
-        if let Some((session, scope, scoped)) = apart {
+        // Only now, since foreign code may run: of id generators.
+        if let Some(apart) = apart {
+            let (session, scope, scoped) = *apart;
             self.carry(&session, started, Some(scope), scoped);
         }
-        drop(contexts);
     }
 
     /// The span is another's to tell of.
@@ -526,20 +537,21 @@ impl SpanState {
         let contexts = {
             let mut live = crate::sync::lock(&self.live);
             self.is_closed.store(true, Ordering::Release);
-            live.clear()
+            live.clear();
+            (live.parent_context.take(), live.context.take())
         };
         drop(contexts);
     }
 
     /// Says in the record what is known only now. Returns the session's document, and the session,
-    /// if it has to travel apart.
+    /// if it has to travel apart: boxed, since most spans have none and all would pay for its size.
     #[inline]
     fn complete(
         &self,
         live: &mut Live,
         started: &Started,
         now: impl FnOnce() -> u64,
-    ) -> Option<(Option<Session>, Scope, Enriched)> {
+    ) -> Option<Box<(Option<Session>, Scope, Enriched)>> {
         let settings = &self.installation.settings;
         let most = settings.span_limits.max_attributes_per_span as usize;
         let record = &mut live.record;
@@ -577,7 +589,9 @@ impl SpanState {
                 scoped.receipts.append(own.receipts);
                 (scoped, Some(scope), None)
             }
-            Some((scope, scoped)) => (own, None, Some((live.session.clone(), scope, scoped))),
+            Some((scope, scoped)) => {
+                (own, None, Some(Box::new((live.session.clone(), scope, scoped))))
+            }
             None => (own, None, None),
         };
         record.receipts = document.receipts;

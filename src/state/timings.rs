@@ -18,8 +18,15 @@ pub(crate) struct Timings {
 }
 
 impl Timings {
-    pub(super) fn created(now: u64) -> Self {
-        Self { changed: AtomicU64::new(now), ..Self::default() }
+    /// Those of a span that is created now.
+    #[inline]
+    pub(super) fn start_anew(&mut self, now: u64) {
+        let Self { entered, changed, busy, idle, exited } = self;
+        *entered.get_mut() = 0;
+        *changed.get_mut() = now;
+        for sum in [busy, idle, exited] {
+            *sum.get_mut() = 0;
+        }
     }
 
     #[inline]
@@ -35,6 +42,12 @@ impl Timings {
         if self.entered.fetch_sub(1, Ordering::Relaxed) <= 1 {
             self.add_to(&self.busy, now);
         }
+    }
+
+    /// The same where no one asks how long it was entered.
+    #[inline]
+    pub(crate) fn exit_untracked(&self, now: u64) {
+        self.exited.store(now, Ordering::Relaxed);
     }
 
     pub(super) fn read(&self) -> record::Timings {
@@ -67,7 +80,8 @@ mod tests {
 
     #[test]
     fn a_span_entered_twice_at_once_is_busy_once() {
-        let timings = Timings::created(5);
+        let mut timings = Timings::default();
+        timings.start_anew(5);
         timings.enter(10);
         timings.enter(20);
         timings.exit(30);
