@@ -18,34 +18,30 @@ pub(super) const MOST_SAID: usize = 50;
 /// Spans that are shown of a trace.
 const MOST_SPANS: usize = 10_000;
 
-/// What a row of the list is made of.
+/// Where a trace stands in a list: `at` a time and, of those with one time, by a number.
+#[derive(serde::Deserialize)]
+struct Place {
+    trace_id: String,
+    number: i64,
+    at: i64,
+    total: u64,
+}
+
+/// The columns of a [`Place`] but the last, of a row of `traces` as `t`, which stands at its start.
+const PLACE: &str = "t.trace_id AS trace_id, t.number AS number, t.start AS at";
+
+/// What is known of a trace that has come.
 #[derive(serde::Deserialize)]
 struct Row {
     trace_id: String,
-    number: i64,
-    /// Where it stands in the list.
-    at: i64,
-    start: Option<i64>,
-    finish: Option<i64>,
+    start: i64,
+    finish: i64,
     spans: i64,
     errors: i64,
     session_id: String,
     root_name: String,
     root_resource: u64,
-    total: u64,
 }
-
-/// The columns of a [`Row`] but the last, of a row of `traces` as `t`, which stands in the list at its start.
-const COLUMNS: &str = "t.trace_id AS trace_id, t.number AS number, t.start AS at, t.start AS start, \
-     t.finish AS finish, t.spans AS spans, t.errors AS errors, t.session_id AS session_id, \
-     t.root_name AS root_name, t.root_resource AS root_resource";
-
-/// The same of a trace that may not have come, which stands where `w` says.
-const COLUMNS_IF_COME: &str = "w.trace_id AS trace_id, \
-     toInt64(bitAnd(cityHash64(w.trace_id), 0x7fffffffffffffff)) AS number, \
-     ifNull(t.start, w.at) AS at, t.start AS start, t.finish AS finish, ifNull(t.spans, 0) AS spans, \
-     ifNull(t.errors, 0) AS errors, ifNull(t.session_id, '') AS session_id, \
-     ifNull(t.root_name, '') AS root_name, ifNull(t.root_resource, 0) AS root_resource";
 
 impl ClickHouse {
     pub(super) fn list_traces(&self, query: &TraceQuery) -> Result<List<TraceRow>> {
@@ -89,7 +85,7 @@ impl ClickHouse {
         })
     }
 
-    /// The traces of a list as a query, with [`COLUMNS`]; `None` if it can have none.
+    /// The traces of a list as a query, with [`PLACE`]; `None` if it can have none.
     fn found(&self, query: &TraceQuery) -> Result<Option<String>> {
         let TraceQuery { narrow, of, .. } = query;
         let (relations, kinds) = (self.relations()?, self.kinds()?);
@@ -99,7 +95,7 @@ impl ClickHouse {
                 let Narrow { filter, range } = narrow;
                 let narrowed = self.narrowed(&scene, filter, *range)?;
                 Some(format!(
-                    "SELECT {COLUMNS} FROM {} AS t WHERE {} AND {}",
+                    "SELECT {PLACE} FROM {} AS t WHERE {} AND {}",
                     relations.traces,
                     within(*range, "t.start"),
                     narrowed.trace()
@@ -118,39 +114,59 @@ impl ClickHouse {
         })
     }
 
-    /// A page of rows with [`COLUMNS`], the latest first.
+    /// A page of a list, the latest first. Only what is on it is looked at closely.
     fn page_of_traces(&self, found: &str, page: &Page) -> Result<List<TraceRow>> {
-        let rows: Vec<Row> = self.rows(&format!(
+        let mut places: Vec<Place> = self.rows(&format!(
             "SELECT * FROM (SELECT *, count() OVER () AS total FROM ({found})) WHERE {}
              ORDER BY at DESC, number DESC LIMIT {}",
             after(page, "at", "number"),
             page.limit + 1
         ))?;
-        let total = rows.first().map_or(0, |row| row.total);
-        let next = next(&rows, page, |row| Cursor { time: row.at, id: row.number });
-        let rows = rows.into_iter().take(page.limit).collect();
-        Ok(List { rows: self.trace_rows(rows)?, total: Some(total), next })
+        let total = places.first().map_or(0, |place| place.total);
+        let next = next(&places, page, |place| Cursor { time: place.at, id: place.number });
+        places.truncate(page.limit);
+        Ok(List { rows: self.trace_rows(&places)?, total: Some(total), next })
     }
 
-    /// Rows with what is said in their traces.
-    fn trace_rows(&self, rows: Vec<Row>) -> Result<Vec<TraceRow>> {
-        let ids = || rows.iter().map(|row| row.trace_id.as_str());
-        let mut said = self.said(&format!("trace_id IN ({})", list(ids())), "trace_id")?;
-        let resources = self.resources(rows.iter().map(|row| row.root_resource))?;
-        let views = rows.into_iter().map(|row| {
+    /// What is at some places of a list, with what is said there.
+    fn trace_rows(&self, places: &[Place]) -> Result<Vec<TraceRow>> {
+        let ids = list(places.iter().map(|place| &place.trace_id));
+        let rows: Vec<Row> = self.rows(&format!(
+            "SELECT trace_id, start, finish, spans, errors, session_id, root_name, root_resource
+             FROM {} WHERE trace_id IN ({ids})",
+            self.relations()?.traces
+        ))?;
+        let mut rows: HashMap<_, _> =
+            rows.into_iter().map(|row| (row.trace_id.clone(), row)).collect();
+        let mut said = self.said(&format!("trace_id IN ({ids})"), "trace_id")?;
+        let resources = self.resources(rows.values().map(|row| row.root_resource))?;
+        let views = places.iter().map(|place| {
+            let feedback = said.remove(&place.trace_id).unwrap_or_default();
+            let view = TraceRow {
+                trace_id: place.trace_id.clone(),
+                name: String::new(),
+                service: None,
+                version: None,
+                start: millis(place.at),
+                duration_ms: 0.0,
+                spans: 0,
+                errors: 0,
+                session_id: None,
+                feedback,
+            };
+            let Some(row) = rows.remove(&place.trace_id) else { return view }; // it has not come
             let resource = resources.get(&row.root_resource);
             let text = |key: &str| resource.and_then(|resource| resource.get(key)).cloned();
             TraceRow {
-                feedback: said.remove(&row.trace_id).unwrap_or_default(),
-                trace_id: row.trace_id,
                 name: row.root_name,
                 service: text("service.name"),
                 version: text("service.version"),
-                start: millis(row.start.unwrap_or(row.at)),
-                duration_ms: duration(row.start, row.finish),
+                start: millis(row.start),
+                duration_ms: duration(Some(row.start), Some(row.finish)),
                 spans: row.spans,
                 errors: row.errors,
                 session_id: Some(row.session_id).filter(|id| !id.is_empty()),
+                ..view
             }
         });
         Ok(views.collect())
@@ -195,13 +211,13 @@ impl ClickHouse {
     }
 
     pub(super) fn traces_of_session(&self, session: &str, most: usize) -> Result<Vec<TraceRow>> {
-        let rows: Vec<Row> = self.rows(&format!(
-            "SELECT {COLUMNS}, toUInt64(0) AS total FROM {} AS t WHERE t.session_id = {}
+        let places: Vec<Place> = self.rows(&format!(
+            "SELECT {PLACE}, toUInt64(0) AS total FROM {} AS t WHERE t.session_id = {}
              ORDER BY at, number LIMIT {most}",
             self.relations()?.traces,
             text(session)
         ))?;
-        self.trace_rows(rows)
+        self.trace_rows(&places)
     }
 
     pub(super) fn view_trace(&self, trace_id: [u8; 16]) -> Result<Option<TraceView>> {
@@ -276,7 +292,9 @@ fn with_value(values: &str, traces: &str, has_sessions: bool) -> String {
         );
     }
     format!(
-        "SELECT {COLUMNS_IF_COME} FROM ({with}) AS w LEFT ANY JOIN {traces} AS t ON t.trace_id = w.trace_id"
+        "SELECT w.trace_id AS trace_id, toInt64(bitAnd(cityHash64(w.trace_id), 0x7fffffffffffffff)) AS number,
+                ifNull(t.start, w.at) AS at
+         FROM ({with}) AS w LEFT ANY JOIN {traces} AS t ON t.trace_id = w.trace_id"
     )
 }
 
