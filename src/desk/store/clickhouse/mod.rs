@@ -7,7 +7,7 @@
 //! | `client` | queries over HTTP |
 //! | `sql` | literals and templates; in its folder the relations themselves |
 //! | `relations` | what every question is made of, and where it is to be had |
-//! | `tables` | the desk's own tables, which make it fast |
+//! | `tables`, `ddl` | the desk's own tables, which make it fast, and what makes them |
 //! | `kinds` | types, which come back from values |
 //! | `field`, `narrow`, `groups` | names, filters and groups as SQL |
 //! | `chart`, `fields`, `traces`, `sessions`, `targets` | the answers |
@@ -21,6 +21,7 @@ mod address;
 mod changes;
 mod chart;
 mod client;
+mod ddl;
 mod field;
 mod fields;
 mod groups;
@@ -40,7 +41,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use address::Address;
 pub(crate) use changes::Changes;
-pub(crate) use tables::ddl;
+pub(crate) use ddl::ddl;
 
 use super::view::{
     Chart, CommentRow, DatasetRow, FieldRow, List, Neighbours, SaidRow, SessionRow, SessionView,
