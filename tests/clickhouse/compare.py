@@ -44,6 +44,7 @@ AT_ONCE = 4  # as many as a desk answers at a time
 DIFFERENCES = {
     # of `status`: about the file, not about the data
     "version": None,
+    "store": None,
     "schema": None,
     "used_bytes": None,
     "file_bytes": None,

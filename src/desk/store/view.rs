@@ -327,6 +327,9 @@ pub(crate) struct Series {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Status {
     pub(crate) version: &'static str,
+    /// `sqlite` or `clickhouse`.
+    pub(crate) store: &'static str,
+    /// Of the file, 0 where there is none.
     pub(crate) schema: i64,
     pub(crate) spans: i64,
     /// Those of which more came than feedback.

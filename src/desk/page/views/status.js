@@ -13,14 +13,23 @@ function Figure({ name, value, note }) {
   return html`<div class="card big"><dt>${name}</dt><dd><span class="value">${value}</span>${note && html`<span class="note">${note}</span>`}</dd></div>`;
 }
 
+function RoomInFile({ data }) {
+  const share = data.keep_bytes ? Math.min(1, data.used_bytes / data.keep_bytes) : undefined;
+  return html`
+    <p><strong class="figure">${bytes(data.used_bytes)}</strong> used${data.keep_bytes ? html` of ${bytes(data.keep_bytes)}` : ""}, in a file of ${bytes(data.file_bytes)}.</p>
+    ${share !== undefined && html`<progress max="1" value=${share} aria-label="Used">${Math.round(share * 100)} %</progress>`}
+    <p class="hint">${data.keep_days ? `Traces of which nothing was heard for ${count(data.keep_days, "day")} are forgotten.` : "Nothing is forgotten by age: --keep-days sets a limit."}
+    ${" "}${data.keep_bytes ? "When the file grows beyond its limit, the oldest traces are forgotten, those with feedback last." : "Nothing is forgotten by size: --keep-bytes sets a limit."}</p>`;
+}
+
 export function Status() {
   const { data, error } = useAnswer(endpoint("status"));
   if (error) return html`<${Heading} title="Status" /><${Problem} error=${error} />`;
   if (!data) return html`<${Heading} title="Status" note=" " /><${Loading} rows=${4} />`;
-  const share = data.keep_bytes ? Math.min(1, data.used_bytes / data.keep_bytes) : undefined;
   const waiting = data.waiting + data.adrift;
+  const isFile = data.store === "sqlite";
   return html`
-    <${Heading} title="Status" note=${`feedback-desk ${data.version}, schema ${data.schema}`} />
+    <${Heading} title="Status" note=${`feedback-desk ${data.version}, ${isFile ? `schema ${data.schema}` : "on ClickHouse"}`} />
     <dl class="figures">
       <${Figure} name="Traces" value=${number(data.traces)} />
       <${Figure} name="Spans" value=${number(data.spans)} />
@@ -29,10 +38,7 @@ export function Status() {
     </dl>
     <section class="card">
       <h2>Room</h2>
-      <p><strong class="figure">${bytes(data.used_bytes)}</strong> used${data.keep_bytes ? html` of ${bytes(data.keep_bytes)}` : ""}, in a file of ${bytes(data.file_bytes)}.</p>
-      ${share !== undefined && html`<progress max="1" value=${share} aria-label="Used">${Math.round(share * 100)} %</progress>`}
-      <p class="hint">${data.keep_days ? `Traces of which nothing was heard for ${count(data.keep_days, "day")} are forgotten.` : "Nothing is forgotten by age: --keep-days sets a limit."}
-      ${" "}${data.keep_bytes ? "When the file grows beyond its limit, the oldest traces are forgotten, those with feedback last." : "Nothing is forgotten by size: --keep-bytes sets a limit."}</p>
+      ${isFile ? html`<${RoomInFile} data=${data} />` : html`<p><strong class="figure">${bytes(data.used_bytes)}</strong> used in ClickHouse, by the spans and the desk's own tables. How long it keeps them is its own affair.</p>`}
     </section>
     <section class="card">
       <h2>What came</h2>

@@ -46,6 +46,7 @@ impl ClickHouse {
         ))?;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION"),
+            store: "clickhouse",
             schema: 0,
             spans,
             traces,

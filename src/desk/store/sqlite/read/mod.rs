@@ -125,6 +125,7 @@ fn status(connection: &Connection) -> Result<Status> {
     let size = connection.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))?;
     Ok(Status {
         version: env!("CARGO_PKG_VERSION"),
+        store: "sqlite",
         schema: schema::VERSION,
         spans: counter("spans")?,
         traces: traces::that_came(connection)?,
