@@ -7,10 +7,14 @@ use super::relations::Relations;
 use super::tables::{LEAVES, RESOURCES, SAID, TRACE_PARTS};
 
 const HEAD: &str = "\
--- Tables of feedback-desk beside the exporter's, for ClickHouse 24.10 or newer, in a database whose engine is
--- Atomic (as new ones are). They hold a row for each resource, trace, and span that says something.
+-- Tables of feedback-desk beside the exporter's, for ClickHouse 24.10 or newer (run with 26.9), in a database
+-- whose engine is Atomic, as new ones are. They hold a row for each resource, trace, and span that says
+-- something.
 -- To be run once; what is in the exporter's table already is taken over at the end. Running that part
 -- twice changes nothing.
+-- They forget nothing by themselves. Where the exporter's table has a TTL, give them the same, as in
+--   ALTER TABLE feedback_desk_said MODIFY TTL toDateTime(intDiv(time, 1000000000)) + INTERVAL 90 DAY
+--   ALTER TABLE feedback_desk_trace_parts MODIFY TTL toDateTime(intDiv(start, 1000000000)) + INTERVAL 90 DAY
 -- To be rid of them: DROP TABLE the four that are created here and the three views `…_from_spans`.
 ";
 
