@@ -25,7 +25,7 @@ pub(crate) struct Changes {
 }
 
 /// What there is: rows, bytes, and when what was said was folded last.
-type Seen = (u64, u64, i64);
+pub(super) type Seen = (u64, u64, i64);
 
 impl Changes {
     pub(crate) fn watch(store: Arc<ClickHouse>) -> std::io::Result<Self> {
@@ -71,7 +71,7 @@ impl Drop for Changes {
 }
 
 impl ClickHouse {
-    fn seen(&self) -> Result<Seen> {
+    pub(super) fn seen(&self) -> Result<Seen> {
         let names = [self.client().address().table()].into_iter().chain(tables::NAMES);
         let (rows, bytes): (u64, u64) = self.client().row(&format!(
             "SELECT toUInt64(sumIf(ifNull(total_rows, 0), name = {})), toUInt64(sum(ifNull(total_bytes, 0)))

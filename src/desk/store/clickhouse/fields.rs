@@ -6,8 +6,8 @@ use super::field::Field;
 use super::groups::trace_group;
 use super::kinds::is_of;
 use super::narrow::{Scene, contains, within};
-use super::sql::{list, text};
-use super::{ClickHouse, Result, asked, tables};
+use super::sql::text;
+use super::{ClickHouse, Result, asked};
 use crate::desk::query::Narrow;
 use crate::desk::query::datum::{KINDS, Kind};
 use crate::desk::query::filter;
@@ -38,12 +38,7 @@ impl ClickHouse {
             "SELECT countIf(attributes['demo'] = 'true') FROM {}",
             relations.resources
         ))?;
-        let names = [self.client().address().table()].into_iter().chain(tables::NAMES);
-        let (used,): (u64,) = self.row(&format!(
-            "SELECT toUInt64(sum(ifNull(total_bytes, 0))) FROM system.tables
-             WHERE database = currentDatabase() AND name IN ({})",
-            list(names)
-        ))?;
+        let (_, used, _) = self.seen()?;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION"),
             store: "clickhouse",

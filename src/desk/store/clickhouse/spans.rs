@@ -58,10 +58,10 @@ struct Row {
 }
 
 /// What a document is about: trace, span and session, as the relation `said` has them.
-type About = (String, String, String);
+pub(super) type About = (String, String, String);
 
 /// Spans that say something about one target.
-type Spoken = Vec<(ReceivedSpan, Voice)>;
+pub(super) type Spoken = Vec<(ReceivedSpan, Voice)>;
 
 impl ClickHouse {
     /// Spans that fit, by their start; each once, however often it has come.

@@ -7,14 +7,17 @@ use serde_json::{Map, Value as Json};
 use super::field::Field;
 use super::kinds::{Kinds, guessed, is_of};
 use super::narrow::{Scene, contains, within};
+use super::spans::{About, Spoken};
 use super::sql::{list, text};
 use super::traces::{after, next};
 use super::{ClickHouse, Result, asked};
+use crate::desk::query::datum::Kind;
 use crate::desk::query::time::millis;
 use crate::desk::query::{Cursor, Narrow, Page};
+use crate::desk::store::batch::{Voice, nanos};
 use crate::desk::store::history::{self, one};
 use crate::desk::store::json::json;
-use crate::desk::store::view::{CommentRow, DatasetRow, List, WaitingRow};
+use crate::desk::store::view::{CommentRow, DatasetRow, List, Said, WaitingRow};
 
 /// Where others than this crate put what a span was given, and what came out (OpenInference).
 const INPUT: &str = "input.value";
@@ -72,10 +75,7 @@ impl ClickHouse {
         let scene = Scene { relations: &relations, kinds: &kinds };
         let narrowed = self.narrowed(&scene, &narrow.filter, narrow.range)?;
         let is_text = match kinds.of(&key).kind {
-            Some(
-                kind @ (crate::desk::query::datum::Kind::Bool
-                | crate::desk::query::datum::Kind::Number),
-            ) => {
+            Some(kind @ (Kind::Bool | Kind::Number)) => {
                 format!("NOT ({})", is_of(kind, "l.value"))
             }
             _ => "1".to_owned(),
@@ -107,21 +107,31 @@ impl ClickHouse {
 
     /// Who has given each of these targets its value of a field, where it is said.
     fn givers(&self, found: &[Found], key: &str) -> Result<HashMap<String, String>> {
-        if found.is_empty() {
+        let spoken = self.spoken_about(found)?.into_iter();
+        let given =
+            spoken.filter_map(|(target, (_, spoken))| Some((target, history::giver(spoken, key)?)));
+        Ok(given.collect())
+    }
+
+    /// What is said about each of these targets, with their ids.
+    fn spoken_about(&self, found: &[Found]) -> Result<HashMap<String, (About, Spoken)>> {
+        let targets = found.iter().filter(|found| !found.target.is_empty());
+        let ids: Vec<_> = targets.map(|found| format!("toUInt128('{}')", found.target)).collect();
+        if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let ids = found.iter().map(|found| format!("toUInt128('{}')", found.target));
-        let is_in = format!("target IN ({})", ids.collect::<Vec<_>>().join(", "));
+        let is_in = format!("target IN ({})", ids.join(", "));
         let targets: Vec<(String, String, String, String)> = self.rows(&format!(
             "SELECT DISTINCT toString(target), trace_id, span_id, session_id FROM {} WHERE {is_in}",
             self.relations()?.said
         ))?;
         let mut spoken = self.spoken(&is_in)?;
-        let given = targets.into_iter().filter_map(|(target, trace, span, session)| {
-            let spoken = spoken.remove(&(trace, span, session))?;
-            Some((target, history::giver(spoken, key)?))
+        let about = targets.into_iter().filter_map(|(target, trace, span, session)| {
+            let about = (trace, span, session);
+            let spoken = spoken.remove(&about)?;
+            Some((target, (about, spoken)))
         });
-        Ok(given.collect())
+        Ok(about.collect())
     }
 
     pub(super) fn list_targets(&self, narrow: &Narrow, page: &Page) -> Result<List<DatasetRow>> {
@@ -305,44 +315,50 @@ impl ClickHouse {
             relations.said, relations.leaves
         );
         let (found, total, next) = self.page_of_targets(&found, page)?;
-        let mut rows = Vec::with_capacity(found.len());
-        for found in found {
-            let row = WaitingRow {
+        let mut spoken = self.spoken_about(&found)?;
+        let mut adrift = self.said_adrift(&found)?;
+        let rows = found.into_iter().map(|found| {
+            let given_at = millis(found.at);
+            if found.target.is_empty() {
+                return WaitingRow {
+                    reason: "it does not say what it is about",
+                    trace_id: None,
+                    span_id: None,
+                    given: given_at,
+                    said: adrift.remove(&found.text).unwrap_or_default(),
+                };
+            }
+            let ((trace, span, _), spoken) = spoken.remove(&found.target).unwrap_or_default();
+            let document = history::document(spoken);
+            WaitingRow {
                 reason: "its target has not come",
-                trace_id: None,
-                span_id: None,
-                given: millis(found.at),
-                said: Vec::new(),
-            };
-            rows.push(match found.target.as_str() {
-                "" => self.said_adrift(&found.text, row)?,
-                target => self.said_about(target, row)?,
-            });
-        }
-        Ok(List { rows, total, next })
-    }
-
-    fn said_about(&self, target: &str, row: WaitingRow) -> Result<WaitingRow> {
-        let documents = self.documents(&format!("target = toUInt128('{target}')"))?;
-        let Some(((trace, span, _), document)) = documents.into_iter().next() else {
-            return Ok(row);
-        };
-        let said = document.namespaces.into_values().flatten().collect();
-        Ok(WaitingRow { trace_id: given(&trace), span_id: given(&span), said, ..row })
-    }
-
-    fn said_adrift(&self, ids: &str, row: WaitingRow) -> Result<WaitingRow> {
-        let reason = "it does not say what it is about";
-        let Some((trace, span)) = ids.split_at_checked(32) else { return Ok(row) };
-        let is_it = format!("TraceId = {} AND SpanId = {}", text(trace), text(span));
-        let found = self.spans(&is_it, 1)?;
-        let voice = found.first().and_then(|row| crate::desk::store::batch::Voice::of(&row.span));
-        let said = voice.into_iter().flat_map(|voice| {
-            let time = crate::desk::store::batch::nanos(voice.submission.time_unix_nano);
-            let said = voice.submission.attributes.into_iter();
-            said.map(move |(key, value)| one(&key, &value, time))
+                trace_id: given(&trace),
+                span_id: given(&span),
+                given: given_at,
+                said: document.namespaces.into_values().flatten().collect(),
+            }
         });
-        Ok(WaitingRow { reason, said: said.collect(), ..row })
+        Ok(List { rows: rows.collect(), total, next })
+    }
+
+    /// What is said by spans that don't say about what, by their trace and span ids in one.
+    fn said_adrift(&self, found: &[Found]) -> Result<HashMap<String, Vec<Said>>> {
+        let adrift = found.iter().filter(|found| found.target.is_empty());
+        let pairs: Vec<_> = adrift
+            .filter_map(|found| found.text.split_at_checked(32))
+            .map(|(trace, span)| format!("({}, {})", text(trace), text(span)))
+            .collect();
+        if pairs.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let is_in = format!("(TraceId, SpanId) IN ({})", pairs.join(", "));
+        let said = self.spans(&is_in, pairs.len())?.into_iter().filter_map(|row| {
+            let Voice { submission, .. } = Voice::of(&row.span)?;
+            let time = nanos(submission.time_unix_nano);
+            let said = submission.attributes.iter().map(|(key, value)| one(key, value, time));
+            Some((format!("{}{}", row.span.trace_id, row.span.span_id), said.collect()))
+        });
+        Ok(said.collect())
     }
 }
 
