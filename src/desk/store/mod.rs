@@ -9,10 +9,11 @@
 //! | `view` | the answers |
 //! | `batch` | what a store takes |
 //! | `leaf`, `json` | values, and how the API writes them |
-//! | `history`, `tree`, `drawing` | what every store's answers have in common: documents, traces, charts |
+//! | `history`, `about`, `tree`, `drawing` | what every store's answers have in common: documents, rows of a data set, traces, charts |
 //! | `sqlite` | the store of one machine |
 //! | `clickhouse` | that of many: what the Collector's exporter has written |
 
+mod about;
 pub(crate) mod batch;
 pub(crate) mod clickhouse;
 mod drawing;

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::desk::query::datum::Kind;
+use crate::desk::query::datum::{KINDS, Kind};
+use crate::desk::query::property::PROPERTIES;
 
 /// A page of a list.
 #[derive(Clone, Debug, Serialize)]
@@ -187,6 +188,31 @@ pub(crate) struct FieldRow {
 }
 
 impl FieldRow {
+    /// A field of what was said, by how many values there are of each of [`KINDS`].
+    pub(crate) fn said(field: &str, counts: [i64; 4]) -> Self {
+        let types = KINDS.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+        Self {
+            field: field.to_owned(),
+            source: "said",
+            kind: Kind::most_frequent(counts),
+            count: counts.iter().sum(),
+            types: types.map(|(kind, count)| (kind.name(), count)).collect(),
+        }
+    }
+
+    /// An attribute of so many resources.
+    pub(crate) fn of_resources(field: String, count: i64) -> Self {
+        Self { field, source: "resource", kind: Kind::Text, count, types: BTreeMap::new() }
+    }
+
+    /// What is known of each of so many traces.
+    pub(crate) fn of_traces(count: i64) -> impl Iterator<Item = Self> {
+        PROPERTIES.into_iter().map(move |(name, _, kind)| {
+            let field = name.to_owned();
+            Self { field, source: "trace", kind, count, types: BTreeMap::new() }
+        })
+    }
+
     /// What people came for first.
     pub(crate) fn sort(rows: &mut [Self]) {
         rows.sort_by(|a, b| {

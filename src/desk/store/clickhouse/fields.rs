@@ -1,7 +1,5 @@
 //! What there is: counts, names, and values.
 
-use std::collections::BTreeMap;
-
 use super::field::Field;
 use super::groups::trace_group;
 use super::kinds::is_of;
@@ -9,9 +7,8 @@ use super::narrow::{Scene, contains, within};
 use super::sql::text;
 use super::{ClickHouse, Result, asked};
 use crate::desk::query::Narrow;
-use crate::desk::query::datum::{KINDS, Kind};
+use crate::desk::query::datum::Kind;
 use crate::desk::query::filter;
-use crate::desk::query::property::PROPERTIES;
 use crate::desk::query::time::millis;
 use crate::desk::store::view::{FieldRow, List, Status, ValueRow};
 
@@ -60,37 +57,17 @@ impl ClickHouse {
     pub(super) fn list_fields(&self, search: &str, limit: usize) -> Result<List<FieldRow>> {
         let search = search.to_lowercase();
         let kinds = self.kinds()?;
-        let mut found = Vec::new();
-        for (field, known) in kinds.all().filter(|(field, _)| filter::contains(field, &search)) {
-            let types: BTreeMap<_, i64> = KINDS
-                .into_iter()
-                .zip(known.counts)
-                .filter(|(_, count)| *count > 0)
-                .map(|(kind, count)| (kind.name(), count))
-                .collect();
-            found.push(FieldRow {
-                field: field.to_owned(),
-                source: "said",
-                kind: Kind::most_frequent(known.counts),
-                count: known.counts.iter().sum(),
-                types,
-            });
-        }
         let relations = self.relations()?;
         let attributes: Vec<(String, i64)> = self.rows(&format!(
             "SELECT key, count() FROM {} ARRAY JOIN mapKeys(attributes) AS key GROUP BY key",
             relations.resources
         ))?;
         let (traces,): (i64,) = self.row(&format!("SELECT count() FROM {}", relations.traces))?;
-        let attributes =
-            attributes.into_iter().map(|(name, count)| (name, "resource", Kind::Text, count));
-        let properties =
-            PROPERTIES.into_iter().map(|(name, _, kind)| (name.to_owned(), "trace", kind, traces));
-        for (field, source, kind, count) in attributes.chain(properties) {
-            if filter::contains(&field, &search) {
-                found.push(FieldRow { field, source, kind, count, types: BTreeMap::new() });
-            }
-        }
+        let said = kinds.all().map(|(field, known)| FieldRow::said(field, known.counts));
+        let of_resources =
+            attributes.into_iter().map(|(key, count)| FieldRow::of_resources(key, count));
+        let all = said.chain(of_resources).chain(FieldRow::of_traces(traces));
+        let mut found: Vec<_> = all.filter(|row| filter::contains(&row.field, &search)).collect();
         FieldRow::sort(&mut found);
         let total = Some(found.len() as u64);
         found.truncate(limit);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
 use super::field::Field;
 use super::kinds::{Kinds, guessed, is_of};
@@ -14,14 +14,11 @@ use super::{ClickHouse, Result, asked};
 use crate::desk::query::datum::Kind;
 use crate::desk::query::time::millis;
 use crate::desk::query::{Cursor, Narrow, Page};
+use crate::desk::store::about::{INPUT, OUTPUT, Texts, plain, put};
 use crate::desk::store::batch::{Voice, nanos};
 use crate::desk::store::history::{self, one};
 use crate::desk::store::json::json;
 use crate::desk::store::view::{CommentRow, DatasetRow, List, Said, WaitingRow};
-
-/// Where others than this crate put what a span was given, and what came out (OpenInference).
-const INPUT: &str = "input.value";
-const OUTPUT: &str = "output.value";
 
 /// The number of a target by which pages go.
 const NUMBER: &str = "toInt64(bitAnd(toUInt64(target), 0x7fffffffffffffff))";
@@ -230,7 +227,11 @@ impl ClickHouse {
                 metrics: BTreeMap::new(),
             };
             let said = said.remove(&place.target).unwrap_or_default();
-            let texts = sorted(said, &mut row, &kinds);
+            let mut texts = Texts::default();
+            for (field, text) in said {
+                let value = one(&field, &kinds.value(&field, text.clone()), 0).value;
+                put(&mut row, &mut texts, &field, || text, value);
+            }
             elsewhere.complete(&place, texts, trace, &mut row);
             (place.target, row)
         });
@@ -248,11 +249,7 @@ impl ClickHouse {
     }
 
     /// Inputs and outputs that were recorded in traces: of the first span that has any.
-    fn texts_of(
-        &self,
-        places: &[Place],
-        kinds: &Kinds,
-    ) -> Result<HashMap<String, [Map<String, Json>; 2]>> {
+    fn texts_of(&self, places: &[Place], kinds: &Kinds) -> Result<HashMap<String, Texts>> {
         let ids = places.iter().map(|place| &place.trace_id).filter(|id| !id.is_empty());
         let rows: Vec<(String, String, String, String)> = self.rows(&format!(
             "SELECT trace_id, span_id, field, value FROM {} WHERE trace_id IN ({})
@@ -261,7 +258,7 @@ impl ClickHouse {
             self.relations()?.leaves,
             list(ids)
         ))?;
-        let mut found: HashMap<String, [Map<String, Json>; 2]> = HashMap::new();
+        let mut found: HashMap<String, Texts> = HashMap::new();
         let mut first: HashMap<(String, usize), String> = HashMap::new();
         for (trace, span, field, value) in rows {
             let Some((namespace, rest)) = field.split_once('.') else { continue };
@@ -364,18 +361,12 @@ impl ClickHouse {
 
 /// What may be found of a target elsewhere in its trace.
 struct Elsewhere {
-    texts: HashMap<String, [Map<String, Json>; 2]>,
+    texts: HashMap<String, Texts>,
     attributes: OfSpans,
 }
 
 impl Elsewhere {
-    fn complete(
-        &self,
-        place: &Place,
-        texts: [Map<String, Json>; 2],
-        trace: Option<&Trace>,
-        row: &mut DatasetRow,
-    ) {
+    fn complete(&self, place: &Place, texts: Texts, trace: Option<&Trace>, row: &mut DatasetRow) {
         let of_trace = self.texts.get(&place.trace_id);
         let of_span = span_of(place, trace)
             .and_then(|span| self.attributes.get(&(place.trace_id.clone(), span.to_owned())));
@@ -402,37 +393,6 @@ fn span_of<'p>(place: &'p Place, trace: Option<&'p Trace>) -> Option<&'p str> {
         span => span,
     };
     (!place.trace_id.is_empty()).then_some(span)
-}
-
-/// Sorts the leaves of a target into a row; returns its inputs and outputs.
-fn sorted(
-    said: Vec<(String, String)>,
-    row: &mut DatasetRow,
-    kinds: &Kinds,
-) -> [Map<String, Json>; 2] {
-    let mut texts = [Map::new(), Map::new()];
-    for (field, value) in said {
-        let Some((namespace, rest)) = field.split_once('.') else { continue };
-        let rest = rest.to_owned();
-        let typed = one(&field, &kinds.value(&field, value.clone()), 0).value;
-        match (namespace, rest.as_str()) {
-            ("feedback", "ground_truth") => row.ground_truth = Some(value),
-            ("feedback", _) => drop(row.feedback.insert(rest, typed)),
-            ("metrics", _) => drop(row.metrics.insert(rest, typed)),
-            ("inputs", _) => drop(texts[0].insert(rest, typed)),
-            ("outputs", _) => drop(texts[1].insert(rest, typed)),
-            _ => {}
-        }
-    }
-    texts
-}
-
-/// A single leaf is the value itself.
-fn plain(texts: Map<String, Json>) -> Json {
-    if texts.len() > 1 {
-        return Json::Object(texts);
-    }
-    texts.into_iter().next().map_or(Json::Null, |(_, value)| value)
 }
 
 fn given(id: &str) -> Option<String> {

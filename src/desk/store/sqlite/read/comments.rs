@@ -15,12 +15,9 @@ use crate::desk::query::datum::Datum;
 use crate::desk::query::filter::contains;
 use crate::desk::query::time::millis;
 use crate::desk::query::{Cursor, Narrow, Page};
+use crate::desk::store::about::{INPUT, OUTPUT, Texts, plain, put};
 use crate::desk::store::json::{datum_json, hex, json};
 use crate::desk::store::view::{CommentRow, DatasetRow, List, Said, WaitingRow};
-
-/// Where others than this crate put what a span was given, and what came out (OpenInference).
-const INPUT: &str = "input.value";
-const OUTPUT: &str = "output.value";
 
 pub(super) fn comments(
     connection: &Connection,
@@ -122,7 +119,7 @@ pub(super) fn about(connection: &Connection, target: i64) -> Result<DatasetRow> 
         feedback: BTreeMap::new(),
         metrics: BTreeMap::new(),
     };
-    let mut texts = [Map::new(), Map::new()];
+    let mut texts = Texts::default();
     let resource = leaves(connection, target, &mut row, &mut texts)?;
     if trace != 0 {
         row.name = if span != 0 {
@@ -159,7 +156,7 @@ fn leaves(
     connection: &Connection,
     target: i64,
     row: &mut DatasetRow,
-    texts: &mut [Map<String, Json>; 2],
+    texts: &mut Texts,
 ) -> Result<i64> {
     let mut statement = connection.prepare_cached(
         "SELECT f.key, l.type, l.value, l.time, l.resource
@@ -172,29 +169,13 @@ fn leaves(
         let datum = stored::datum(found, 1, 2)?;
         row.start = millis(found.get(3)?);
         resource = found.get(4)?;
-        let Some((namespace, rest)) = key.split_once('.') else { continue };
-        match (namespace, rest) {
-            ("feedback", "ground_truth") => row.ground_truth = Some(datum.text()),
-            ("feedback", rest) => {
-                row.feedback.insert(rest.to_owned(), datum_json(datum));
-            }
-            ("metrics", rest) => {
-                row.metrics.insert(rest.to_owned(), datum_json(datum));
-            }
-            ("inputs", rest) => {
-                texts[0].insert(rest.to_owned(), datum_json(datum));
-            }
-            ("outputs", rest) => {
-                texts[1].insert(rest.to_owned(), datum_json(datum));
-            }
-            _ => {}
-        }
+        put(row, texts, key, || datum.text(), datum_json(datum));
     }
     Ok(resource)
 }
 
 /// Inputs and outputs that were recorded elsewhere in the trace: of the first span that has any.
-fn of_trace(connection: &Connection, trace: i64, texts: &mut [Map<String, Json>; 2]) -> Result<()> {
+fn of_trace(connection: &Connection, trace: i64, texts: &mut Texts) -> Result<()> {
     let sql = "SELECT f.key, l.type, l.value, t.span FROM targets t
                JOIN leaves l ON l.target = t.id JOIN fields f ON f.id = l.field
                WHERE t.trace = ?1 AND f.key GLOB ?2 ORDER BY l.time, t.span, f.key";
@@ -244,14 +225,6 @@ fn of_attributes(
         }
     }
     Ok(())
-}
-
-/// A single leaf is the value itself.
-fn plain(texts: Map<String, Json>) -> Json {
-    if texts.len() > 1 {
-        return Json::Object(texts);
-    }
-    texts.into_iter().next().map_or(Json::Null, |(_, value)| value)
 }
 
 pub(super) fn waiting(connection: &Connection, page: &Page) -> Result<List<WaitingRow>> {

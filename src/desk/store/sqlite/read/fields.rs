@@ -1,6 +1,6 @@
 //! Which names there are, and which values they have.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use rusqlite::Connection;
 
@@ -11,9 +11,8 @@ use super::groups::Groups;
 use super::narrow::Narrowed;
 use super::traces;
 use crate::desk::query::Narrow;
-use crate::desk::query::datum::{KINDS, Kind};
+use crate::desk::query::datum::Kind;
 use crate::desk::query::filter::contains;
-use crate::desk::query::property::PROPERTIES;
 use crate::desk::store::Error;
 use crate::desk::store::view::{FieldRow, List, ValueRow};
 
@@ -35,19 +34,7 @@ pub(super) fn fields(
             continue;
         }
         let counts = [row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?];
-        let types: BTreeMap<_, i64> = KINDS
-            .into_iter()
-            .zip(counts)
-            .filter(|(_, count)| *count > 0)
-            .map(|(kind, count)| (kind.name(), count))
-            .collect();
-        found.push(FieldRow {
-            field: key.to_owned(),
-            source: "said",
-            kind: Kind::most_frequent(counts),
-            count: counts.iter().sum(),
-            types,
-        });
+        found.push(FieldRow::said(key, counts));
     }
     let sql = "SELECT key, count(*) FROM resource_texts GROUP BY key";
     let mut statement = connection.prepare_cached(sql)?;
@@ -55,17 +42,11 @@ pub(super) fn fields(
     while let Some(row) = rows.next()? {
         let field: String = row.get(0)?;
         if contains(&field, &search) {
-            let (source, types) = ("resource", BTreeMap::new());
-            found.push(FieldRow { field, source, kind: Kind::Text, count: row.get(1)?, types });
+            found.push(FieldRow::of_resources(field, row.get(1)?));
         }
     }
-    let traces = traces::that_came(connection)?;
-    for (name, _, kind) in PROPERTIES {
-        if contains(name, &search) {
-            let (field, types) = (name.to_owned(), BTreeMap::new());
-            found.push(FieldRow { field, source: "trace", kind, count: traces, types });
-        }
-    }
+    let of_traces = FieldRow::of_traces(traces::that_came(connection)?);
+    found.extend(of_traces.filter(|row| contains(&row.field, &search)));
     FieldRow::sort(&mut found);
     let total = Some(found.len() as u64);
     found.truncate(limit);
