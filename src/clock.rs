@@ -1,18 +1,29 @@
 //! The clock: nanoseconds since the Unix epoch.
 
 use std::cell::Cell;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fastant::Anchor;
-
 /// How long a thread counts on from one look at the system's clock: short enough that a step of
 /// that clock, or an error of a millionth in the counter's rate, is soon made good.
-const TRUSTED: u64 = 100_000_000;
+const TRUSTED: Duration = Duration::from_millis(100);
 
 thread_local! {
-    /// When this thread last looked at the system's clock.
-    static ANCHOR: Cell<Option<(u64, Anchor)>> = const { Cell::new(None) };
+    static ANCHOR: Cell<Anchor> = const { Cell::new(Anchor { ticks: 0, time: 0, rate: 0, trusted: 0 }) };
+}
+
+/// When a thread last looked at the system's clock, and how it counts on from there.
+#[derive(Clone, Copy)]
+struct Anchor {
+    /// What the counter said then.
+    ticks: u64,
+    /// Nanoseconds since the epoch.
+    time: u64,
+    /// Nanoseconds a tick, times 2^32.
+    rate: u64,
+    /// How many ticks may be counted: so few that their product with the rate is one of 64 bits.
+    trusted: u64,
 }
 
 /// The time, counted on by the processor's time-stamp counter from the last look at the system's
@@ -20,9 +31,9 @@ thread_local! {
 #[inline]
 pub(crate) fn now() -> u64 {
     let anchored = ANCHOR.try_with(|anchor| {
-        let (looked, of_then) = anchor.get()?;
-        let now = fastant::Instant::now().as_unix_nanos(&of_then);
-        (now.wrapping_sub(looked) < TRUSTED).then_some(now)
+        let Anchor { ticks, time, rate, trusted } = anchor.get();
+        let since = Ticks::now().0.wrapping_sub(ticks);
+        (since < trusted).then(|| time + ((since * rate) >> 32))
     });
     match anchored {
         Ok(Some(now)) => now,
@@ -32,12 +43,50 @@ pub(crate) fn now() -> u64 {
 
 #[cold]
 fn look() -> u64 {
-    let now = unix_nanos(SystemTime::now());
-    // An anchor can't be made before the epoch.
-    if now > 0 {
-        let _ = ANCHOR.try_with(|anchor| anchor.set(Some((now, Anchor::new()))));
+    let time = unix_nanos(SystemTime::now());
+    let ticks = Ticks::now().0;
+    // What lies before the epoch or after 2554 can't be counted on from, nor what doesn't tick.
+    let trusted = Ticks::of(fastant::Instant::ZERO + TRUSTED).0;
+    let rate = (u128::from(TRUSTED.as_nanos() as u64) << 32).checked_div(trusted.into());
+    let rate = rate.and_then(|rate| u64::try_from(rate).ok());
+    if let Some(rate) = rate.filter(|_| time > 0 && time < u64::MAX / 2) {
+        let _ = ANCHOR.try_with(|anchor| anchor.set(Anchor { ticks, time, rate, trusted }));
     }
-    now
+    time
+}
+
+/// How often the time-stamp counter has ticked.
+///
+/// `fastant` reads it, and gives the time in floating-point numbers, which takes as long as to read
+/// it. The number itself is what an instant is hashed by.
+#[derive(Default)]
+struct Ticks(u64);
+
+impl Ticks {
+    #[inline]
+    fn now() -> Self {
+        Self::of(fastant::Instant::now())
+    }
+
+    #[inline]
+    fn of(instant: fastant::Instant) -> Self {
+        let mut ticks = Self::default();
+        instant.hash(&mut ticks);
+        ticks
+    }
+}
+
+impl Hasher for Ticks {
+    #[inline]
+    fn write_u64(&mut self, ticks: u64) {
+        self.0 = ticks;
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// Nanoseconds since the epoch; 0 for what lies before it, the end of `u64` for what lies after 2554.
@@ -72,7 +121,7 @@ mod tests {
     #[test]
     fn the_time_counted_on_is_that_of_the_system() {
         // Long enough that a thread looks at the system's clock again and again.
-        let until = Instant::now() + 3 * Duration::from_nanos(TRUSTED);
+        let until = Instant::now() + 3 * TRUSTED;
         let mut last = now();
         while Instant::now() < until {
             let (before, time, after) =
