@@ -108,21 +108,23 @@ thread_local! {
 }
 
 /// What is known of the call site of `metadata`.
+#[inline]
 pub(super) fn of(metadata: &'static Metadata<'static>, settings: &Settings) -> &'static Callsite {
     let told = Told::by(settings);
     let key = told.key(metadata);
-    let mine = MINE.try_with(|mine| {
-        *mine.borrow_mut().entry(key).or_insert_with(|| known(key, metadata, told))
-    });
-    mine.unwrap_or_else(|_| known(key, metadata, told))
+    let mine = MINE.try_with(|mine| mine.borrow().get(&key).copied());
+    mine.ok().flatten().unwrap_or_else(|| known(key, metadata, told))
 }
 
+/// The same of a call site that is new to this thread.
+#[cold]
 fn known(key: Key, metadata: &'static Metadata<'static>, told: Told) -> &'static Callsite {
-    let mut known = crate::sync::lock(&KNOWN);
-    known
+    let callsite = *crate::sync::lock(&KNOWN)
         .get_or_insert_default()
         .entry(key)
-        .or_insert_with(|| Box::leak(Box::new(Callsite::new(metadata, told))))
+        .or_insert_with(|| Box::leak(Box::new(Callsite::new(metadata, told))));
+    let _ = MINE.try_with(|mine| mine.borrow_mut().insert(key, callsite));
+    callsite
 }
 
 /// Sets `known` to the attributes of every span that this thread makes.

@@ -19,25 +19,34 @@ use crate::state::{self, Live, SpanState};
 /// written in other pieces.
 #[inline]
 pub(super) fn attach(span: &Arc<SpanState>) -> Option<ContextGuard> {
-    let context = match &mut *span.live()? {
-        Live { context: Some(context), .. } => context.clone(),
+    let is_suppressed = Context::is_current_telemetry_suppressed();
+    let mut live = span.live()?;
+    if live.context.is_none() && !span.timings.was_entered() && !is_suppressed {
         // A span that is entered once, as most are, needs it no more.
-        live if !span.timings.was_entered() => make(span, live),
-        live => live.context.insert(make(span, live)).clone(),
-    };
-    if Context::is_current_telemetry_suppressed() {
-        return Some(context.with_telemetry_suppressed().attach());
+        let context = make(span, &live);
+        drop(live);
+        return Some(context.attach());
     }
-    Some(context.attach())
+    let context = kept(span, &mut live);
+    drop(live);
+    Some(match is_suppressed {
+        true => context.with_telemetry_suppressed().attach(),
+        false => context.attach(),
+    })
 }
 
 /// The context in which `span` is active. `None` if it has closed.
 pub(super) fn of(span: &Arc<SpanState>) -> Option<Context> {
     span.start();
-    span.change(|live| match &live.context {
+    span.change(|live| kept(span, live))
+}
+
+/// The context of a span that has started, which keeps it. Calls nothing foreign.
+fn kept(span: &Arc<SpanState>, live: &mut Live) -> Context {
+    match &live.context {
         Some(context) => context.clone(),
         None => live.context.insert(make(span, live)).clone(),
-    })
+    }
 }
 
 /// Of a span that has started. Calls nothing foreign.

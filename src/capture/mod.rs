@@ -28,7 +28,7 @@ use crate::clock;
 use crate::quiet;
 use crate::record::Link;
 use crate::session::Session;
-use crate::state::{Captured, Claim, FeedbackLayer, Live, SpanState, local};
+use crate::state::{Captured, Claim, FeedbackLayer, Live, SpanState, entered};
 use callsite::Callsite;
 
 pub use processor::FeedbackSpanProcessor;
@@ -46,27 +46,35 @@ impl FeedbackLayer {
             || OtelContext::is_current_telemetry_suppressed()
     }
 
-    /// The state of a span and of those around it. `None` if it isn't captured.
-    fn state<S: for<'span> LookupSpan<'span>>(span: &SpanRef<'_, S>) -> Option<Arc<SpanState>> {
-        Captured::of(&span.extensions()).cloned()
-    }
-
-    /// The state of the nearest captured span, beginning with `span`.
+    /// The nearest captured span, beginning with `span`.
     fn nearest<'r, S: for<'span> LookupSpan<'span> + 'r>(
+        &self,
         span: Option<SpanRef<'r, S>>,
     ) -> Option<Arc<SpanState>> {
-        std::iter::successors(span, SpanRef::parent).find_map(|span| Self::state(&span))
+        std::iter::successors(span, SpanRef::parent).find_map(|span| {
+            let at_hand = self.installation().open.get(&span.id());
+            at_hand.or_else(|| Captured::of(&span.extensions()).cloned())
+        })
     }
 
     /// The captured span around one that is being made.
     #[inline]
-    fn parent_of<S: for<'span> LookupSpan<'span>>(
+    fn parent_of<S>(
         &self,
-        span: &SpanRef<'_, S>,
-    ) -> Option<Arc<SpanState>> {
-        let parent = span.parent();
-        let at_hand = local::get(&parent.as_ref()?.id(), self.installation());
-        if at_hand.is_some() { at_hand } else { Self::nearest(parent) }
+        attributes: &Attributes<'_>,
+        id: &Id,
+        ctx: &Context<'_, S>,
+    ) -> Option<Arc<SpanState>>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        if attributes.is_contextual() {
+            entered::innermost(self.installation())
+        } else if attributes.is_root() {
+            None
+        } else {
+            self.nearest(ctx.span(id)?.parent())
+        }
     }
 
     /// Says what is known of a span before its fields: parents, session, and where it was made.
@@ -134,9 +142,7 @@ where
         if self.is_off() {
             return;
         }
-        let span = ctx.span(id);
-        let Some(span) = &span else { return };
-        let parent = self.parent_of(span);
+        let parent = self.parent_of(attributes, id, &ctx);
         if let Some(parent) = &parent {
             parent.start(); // it has a child: its place is fixed
         }
@@ -150,17 +156,13 @@ where
         if is_feedback {
             state.remember_fields();
         }
-        let others = span.extensions_mut().replace(Captured::new(state.clone()));
-        if let Some(others) = others {
-            // Another layer captures it. Which one stays is the registry's to say, if it knows.
-            state.abandon();
-            span.extensions_mut().replace(others);
-            if !self.has_claim() {
-                self.become_inert();
-            }
-            return;
+        // Who doesn't know its registry may meet another layer there, and can only be found there.
+        let put = if self.has_claim() { installation.open.put(id, state) } else { Err(state) };
+        match put {
+            Ok(None) => {}
+            Ok(Some(unheard)) => SpanState::end(unheard),
+            Err(state) => self.put_into_registry(id, state, &ctx),
         }
-        local::add(id, state);
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
@@ -187,8 +189,12 @@ where
         if self.is_off() {
             return;
         }
-        if let Some(state) = Self::nearest(ctx.event_span(event)) {
-            event::record(event, &state, self.installation());
+        let span = match event.is_contextual() {
+            true => entered::innermost(self.installation()),
+            false => self.nearest(ctx.event_span(event)),
+        };
+        if let Some(span) = span {
+            event::record(event, &span, self.installation());
         }
     }
 
@@ -199,6 +205,9 @@ where
         if !self.has_claim() {
             // It was put into its subscriber later, or by a wrapper that doesn't tell.
             dispatcher::get_default(|dispatch| self.claim(Claim::of_span(dispatch, id, &state)));
+            if self.is_inert() {
+                return state.abandon(); // the other layer captures it too
+            }
         }
         if switches.tracked_inactivity {
             state.timings.enter(clock::now());
@@ -207,42 +216,75 @@ where
             true => context::attach(&state),
             false => None,
         };
-        local::enter(id, state, guard);
+        entered::enter(id, state, guard);
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
-        let is_tracked = self.installation().settings.switches.tracked_inactivity;
-        let exit = |state: &SpanState| match is_tracked {
+        // Its context stays active until the end, when it is dropped, since foreign code may run then.
+        let entered = entered::exit(id, self.installation());
+        let found;
+        let state = match &entered {
+            Some((state, _)) => state,
+            None => {
+                found = self.find(id, &ctx);
+                let Some(state) = &found else { return };
+                state
+            }
+        };
+        match self.installation().settings.switches.tracked_inactivity {
             true => state.timings.exit(clock::now()),
             false => state.timings.exit_untracked(clock::now()),
-        };
-        match local::exit(id, self.installation(), exit) {
-            Some(guard) => drop(guard), // outside, since foreign code may run
-            None => {
-                if let Some(state) = self.find(id, &ctx) {
-                    exit(&state);
-                }
-            }
         }
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
-        let state = local::take(&id, self.installation());
-        if let Some(state) = state.or_else(|| self.find(&id, &ctx)) {
-            state.close(clock::now);
+        match self.installation().open.take(&id) {
+            Some(state) => SpanState::end(state),
+            None => {
+                if let Some(state) = self.find_in_registry(&id, &ctx) {
+                    state.close(clock::now);
+                }
+            }
         }
     }
 }
 
 impl FeedbackLayer {
     /// The state of a span that this layer captured.
+    #[inline]
     fn find<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<Arc<SpanState>>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        local::get(id, self.installation()).or_else(|| {
-            let state = Self::state(&ctx.span(id)?)?;
-            Arc::ptr_eq(state.installation(), self.installation()).then_some(state)
-        })
+        let open = self.installation().open.get(id);
+        if open.is_some() { open } else { self.find_in_registry(id, ctx) }
+    }
+
+    #[cold]
+    fn find_in_registry<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<Arc<SpanState>>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        let state = Captured::of(&ctx.span(id)?.extensions())?.clone();
+        Arc::ptr_eq(state.installation(), self.installation()).then_some(state)
+    }
+
+    /// The registry keeps the state of a new span, unless another layer captures it: of two, the one
+    /// that knows its registry.
+    #[cold]
+    fn put_into_registry<S>(&self, id: &Id, state: Arc<SpanState>, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        let Some(span) = ctx.span(id) else { return state.abandon() };
+        let others = span.extensions_mut().replace(Captured::new(state.clone()));
+        let Some(others) = others else { return };
+        if self.has_claim() {
+            others.abandon();
+        } else {
+            state.abandon();
+            span.extensions_mut().replace(others);
+            self.become_inert();
+        }
     }
 }

@@ -11,6 +11,7 @@ use opentelemetry_sdk::trace::{
     IdGenerator, RandomIdGenerator, Sampler, SamplingDecision, ShouldSample,
 };
 
+use super::open::Open;
 use super::span::SpanState;
 use crate::outbox::Receipts;
 use crate::pipeline::{Drop, FlushError, NotDurable, Pipeline};
@@ -25,6 +26,8 @@ pub(crate) struct Installation {
     pub(crate) ids: Ids,
     /// Absent when the environment has switched telemetry off.
     pipeline: Option<Pipeline>,
+    /// The spans that are open, those that aren't in the extensions of the registry.
+    pub(crate) open: Open,
     shut_down: AtomicBool,
     /// The address of the registry whose spans are captured, once it is known.
     registry: OnceLock<usize>,
@@ -140,6 +143,7 @@ impl Installation {
             sampling,
             ids,
             pipeline,
+            open: Open::default(),
             shut_down: AtomicBool::new(false),
             registry: OnceLock::new(),
             has_warned_of_session_id: AtomicBool::new(false),
@@ -148,6 +152,7 @@ impl Installation {
     }
 
     /// Whether the environment has switched telemetry off.
+    #[inline]
     pub(crate) fn is_disabled(&self) -> bool {
         self.pipeline.is_none()
     }
@@ -156,6 +161,7 @@ impl Installation {
         self.shut_down.load(Ordering::Acquire)
     }
 
+    #[inline]
     pub(super) fn registry(&self) -> Option<usize> {
         self.registry.get().copied()
     }

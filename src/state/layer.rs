@@ -7,13 +7,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Claim, Installation};
+use super::{Claim, Installation, SpanState};
 
 /// The layer that captures `#[instrument]` spans, with the feedback on them, for export.
 ///
 /// Made by [`Builder::build`](crate::Builder::build), and put into a subscriber that is based on
 /// [`tracing_subscriber::Registry`]. It works under `reload`, `Filtered`, `Option`, `Box` and `Vec`.
-/// Of several in one stack the first captures; the others are inert and say so once.
+/// Of several in one stack the first captures; the others are inert and say so once. When it is
+/// taken out by `reload`, the spans that are open end.
 ///
 /// ```
 /// use tracing_subscriber::prelude::*;
@@ -43,14 +44,17 @@ impl FeedbackLayer {
         Self { installation, is_inert, has_said_so, has_claim }
     }
 
+    #[inline]
     pub(crate) fn installation(&self) -> &Arc<Installation> {
         &self.installation
     }
 
+    #[inline]
     pub(crate) fn is_inert(&self) -> bool {
         self.is_inert.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(crate) fn has_claim(&self) -> bool {
         self.has_claim.load(Ordering::Relaxed)
     }
@@ -83,6 +87,8 @@ impl FeedbackLayer {
 impl Drop for FeedbackLayer {
     fn drop(&mut self) {
         Claim::release(&self.installation);
+        // Taken out by `reload`, or its subscriber is gone.
+        self.installation.open.drain().into_iter().for_each(SpanState::end);
     }
 }
 

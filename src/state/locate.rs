@@ -13,7 +13,7 @@ use tracing::span::Id;
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanData};
 
-use super::{Captured, FeedbackLayer, Installation, SpanState, local};
+use super::{Captured, FeedbackLayer, Installation, SpanState, entered};
 use crate::quiet;
 use crate::session::Session;
 
@@ -76,16 +76,15 @@ pub(crate) fn locate_current() -> Located {
     }
     dispatcher::get_default(|dispatch| {
         let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Located::Nothing };
-        let mut next = dispatch.current_span().into_inner().map(|(id, _)| id);
-        if let Some(state) = next.as_ref().and_then(|id| local::in_registry(id, address(registry)))
-        {
+        if let Some(state) = entered::innermost_in(address(registry)) {
             return Located::Span(state);
         }
-        while let Some(span) = next.and_then(|id| registry.span_data(&id)) {
-            if let Some(state) = Captured::of(&span.extensions()) {
-                return Located::Span(state.clone());
+        let mut next = dispatch.current_span().into_inner().map(|(id, _)| id);
+        while let Some(id) = next {
+            if let Some(state) = state_of(registry, &id) {
+                return Located::Span(state);
             }
-            next = span.parent().cloned();
+            next = registry.span_data(&id).and_then(|span| span.parent().cloned());
         }
         installation_of(dispatch, registry).map_or(Located::Nothing, Located::Layer)
     })
@@ -108,8 +107,14 @@ pub(crate) fn locate_span(span: &tracing::Span) -> Located {
 }
 
 fn state_of(registry: &Registry, id: &Id) -> Option<Arc<SpanState>> {
-    local::in_registry(id, address(registry))
-        .or_else(|| Captured::of(&registry.span_data(id)?.extensions()).cloned())
+    entered::get(id, address(registry))
+        .or_else(|| claimed(address(registry))?.open.get(id))
+        .or_else(|| kept_by(registry, id))
+}
+
+/// The state that the registry keeps of a span.
+fn kept_by(registry: &Registry, id: &Id) -> Option<Arc<SpanState>> {
+    Captured::of(&registry.span_data(id)?.extensions()).cloned()
 }
 
 fn installation_of(dispatch: &Dispatch, registry: &Registry) -> Option<Arc<Installation>> {
@@ -148,9 +153,9 @@ impl Claim {
         }
     }
 
-    /// Claims the registry under `dispatch` for the layer of `span`, if that is where it is open.
+    /// Claims the registry under `dispatch` for the layer of `span`, if it keeps that.
     pub(crate) fn of_span(dispatch: &Dispatch, id: &Id, span: &Arc<SpanState>) -> Self {
-        let state = dispatch.downcast_ref::<Registry>().and_then(|registry| state_of(registry, id));
+        let state = dispatch.downcast_ref::<Registry>().and_then(|registry| kept_by(registry, id));
         match state {
             Some(state) if Arc::ptr_eq(&state, span) => Self::make(dispatch, span.installation()),
             _ => Self::NoRegistry,

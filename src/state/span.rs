@@ -35,9 +35,10 @@ pub(crate) struct SpanState {
     live: Mutex<Live>,
 }
 
-/// What the registry keeps of a captured span.
+/// What the registry keeps, in its extensions, of a captured span that isn't in the table of its
+/// layer's [open](super::open) ones.
 ///
-/// A span ends at the latest when the registry forgets it: its layer may have been taken out by
+/// Such a span ends at the latest when the registry forgets it: its layer may have been taken out by
 /// `reload` and never hear that it closed.
 #[derive(Debug)]
 pub(crate) struct Captured(Option<Arc<SpanState>>);
@@ -51,15 +52,19 @@ impl Captured {
     pub(crate) fn of<'e>(extensions: &'e Extensions<'_>) -> Option<&'e Arc<SpanState>> {
         extensions.get::<Self>()?.0.as_ref()
     }
+
+    /// The span is another's to tell of.
+    pub(crate) fn abandon(&self) {
+        if let Some(state) = &self.0 {
+            state.abandon();
+        }
+    }
 }
 
 impl Drop for Captured {
     fn drop(&mut self) {
         if let Some(state) = self.0.take() {
-            if state.is_open() {
-                state.close(clock::now);
-            }
-            SpanState::recycle(state);
+            SpanState::end(state);
         }
     }
 }
@@ -200,6 +205,16 @@ impl SpanState {
         Some((state, filled))
     }
 
+    /// The span has ended, unless that is known already, and whoever gives it away has no more use
+    /// for it.
+    #[inline]
+    pub(crate) fn end(state: Arc<Self>) {
+        if state.is_open() {
+            state.close(clock::now);
+        }
+        Self::recycle(state);
+    }
+
     /// Keeps the memory of a closed span that no one knows any more for the next of this thread.
     #[inline]
     fn recycle(mut state: Arc<Self>) {
@@ -216,14 +231,17 @@ impl SpanState {
         });
     }
 
+    #[inline]
     pub(crate) fn is_open(&self) -> bool {
         !self.is_closed.load(Ordering::Acquire)
     }
 
+    #[inline]
     pub(crate) fn installation(&self) -> &Arc<Installation> {
         &self.installation
     }
 
+    #[inline]
     pub(crate) fn session(&self) -> Option<Session> {
         crate::sync::lock(&self.live).session.clone()
     }

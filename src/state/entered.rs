@@ -1,0 +1,134 @@
+//! The spans that a thread has entered, the innermost on top.
+//!
+//! What [`Context::lookup_current`](tracing_subscriber::layer::Context::lookup_current) finds in the
+//! registry, without asking it: the captured span around whatever happens on this thread now.
+//!
+//! # Invariants
+//!
+//! - Nothing foreign runs while the list is borrowed. What is dropped is dropped by the caller, since
+//!   dropping a context or a state may run anything.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use opentelemetry::ContextGuard;
+use tracing::span::Id;
+
+use super::{Installation, SpanState};
+
+thread_local! {
+    static SPANS: RefCell<Entered> = const { RefCell::new(Entered { places: Vec::new(), depth: 0 }) };
+}
+
+/// Places on top of each other, of which the lowest are taken. The others are kept, so that a span is
+/// written where it stays: a processor stalls when it moves in one piece what it has just written in
+/// several.
+struct Entered {
+    places: Vec<Place>,
+    depth: usize,
+}
+
+impl Drop for Entered {
+    /// A thread that ends goes back to no context, and its contexts may be gone before its spans.
+    fn drop(&mut self) {
+        self.places.iter_mut().for_each(|place| std::mem::forget(place.guard.take()));
+    }
+}
+
+/// A span that is entered on this thread.
+#[derive(Default)]
+struct Place {
+    id: Option<Id>,
+    state: Option<Arc<SpanState>>,
+    /// Whether it lies further down as well, which is the place that counts, as in the registry.
+    is_again: bool,
+    /// What keeps its context active.
+    guard: Option<ContextGuard>,
+}
+
+impl Place {
+    /// The span here, if it is the innermost for a layer that knows its own by `is_ours`.
+    #[inline]
+    fn around(&self, is_ours: impl FnOnce(&Arc<Installation>) -> bool) -> Option<&Arc<SpanState>> {
+        let state = self.state.as_ref()?;
+        (!self.is_again && is_ours(state.installation()) && state.is_open()).then_some(state)
+    }
+}
+
+/// The span is entered on this thread. `guard` keeps its context active until it is exited.
+#[inline]
+pub(crate) fn enter(id: &Id, state: Arc<SpanState>, mut guard: Option<ContextGuard>) {
+    let mut state = Some(state);
+    // A thread that is being torn down has no place for the guard, which then detaches at once.
+    let _ = SPANS.try_with(|spans| {
+        let spans = &mut *spans.borrow_mut();
+        if spans.places.len() == spans.depth {
+            spans.places.push(Place::default());
+        }
+        let (taken, free) = spans.places.split_at_mut(spans.depth);
+        let Some(place) = free.first_mut() else { return };
+        place.is_again = taken.iter().any(|other| is_same(&other.state, &state));
+        place.id = Some(id.clone());
+        place.state = state.take();
+        place.guard = guard.take();
+        spans.depth += 1;
+    });
+}
+
+#[inline]
+fn is_same(one: &Option<Arc<SpanState>>, other: &Option<Arc<SpanState>>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if Arc::ptr_eq(one, other))
+}
+
+/// The span is exited on this thread. Gives back what it was entered with. Every registry has ids of
+/// its own, and a layer has one registry.
+#[inline]
+pub(crate) fn exit(
+    id: &Id,
+    installation: &Arc<Installation>,
+) -> Option<(Arc<SpanState>, Option<ContextGuard>)> {
+    let exited = SPANS.try_with(|spans| {
+        let spans = &mut *spans.borrow_mut();
+        let taken = spans.places.get_mut(..spans.depth)?;
+        let at = taken.iter().rposition(|place| {
+            let state = place.state.as_ref();
+            place.id.as_ref() == Some(id)
+                && state.is_some_and(|state| Arc::ptr_eq(state.installation(), installation))
+        })?;
+        taken[at..].rotate_left(1); // most are on top
+        let place = taken.last_mut()?;
+        spans.depth -= 1;
+        Some((place.state.take()?, place.guard.take()))
+    });
+    exited.ok().flatten()
+}
+
+/// The innermost span of this layer.
+#[inline]
+pub(crate) fn innermost(installation: &Arc<Installation>) -> Option<Arc<SpanState>> {
+    find(|place| place.around(|other| Arc::ptr_eq(other, installation)))
+}
+
+/// The innermost span of the registry at this address.
+#[inline]
+pub(crate) fn innermost_in(registry: usize) -> Option<Arc<SpanState>> {
+    find(|place| place.around(|other| other.registry() == Some(registry)))
+}
+
+/// The span of the registry at this address that has this id there.
+#[inline]
+pub(crate) fn get(id: &Id, registry: usize) -> Option<Arc<SpanState>> {
+    find(|place| {
+        let place = Some(place).filter(|place| place.id.as_ref() == Some(id))?;
+        place.around(|other| other.registry() == Some(registry))
+    })
+}
+
+#[inline]
+fn find(of: impl Fn(&Place) -> Option<&Arc<SpanState>>) -> Option<Arc<SpanState>> {
+    let found = SPANS.try_with(|spans| {
+        let spans = spans.borrow();
+        spans.places.get(..spans.depth)?.iter().rev().find_map(of).cloned()
+    });
+    found.ok().flatten()
+}

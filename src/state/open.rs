@@ -1,0 +1,143 @@
+//! The open spans of a layer, by the ids that its registry gives them.
+//!
+//! A table with one place for each id, which most spans find free. Who finds it taken lies in the
+//! [extensions of the registry](super::Captured), where it takes several times as long to put a span
+//! and to take it away.
+//!
+//! # Invariants
+//!
+//! - What is here is open in the registry by that id: it is put here when the span is made, and taken
+//!   away when it closes, or when the layer goes, or when the id is given anew.
+//! - Nothing foreign runs while a place is locked.
+
+use std::sync::{Arc, Mutex};
+
+use tracing::span::Id;
+
+use super::SpanState;
+
+/// How many spans find a place, if no two have the same.
+const PLACES: usize = 1024;
+
+/// The table.
+#[derive(Debug)]
+pub(crate) struct Open(Box<[Place]>);
+
+/// A cache line to itself, so that threads don't wait for each other.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Place(Mutex<Option<(Id, Arc<SpanState>)>>);
+
+impl Default for Open {
+    fn default() -> Self {
+        Self(std::iter::repeat_with(Place::default).take(PLACES).collect())
+    }
+}
+
+impl Open {
+    /// The place of an id. A registry counts the spans of each thread in the lowest bits, and the
+    /// threads from the 38th on: those of one thread lie side by side, and apart from the others'.
+    /// (So does `sharded-slab` 0.1. Did it do otherwise, more spans would find their place taken.)
+    #[inline]
+    fn place(&self, id: &Id) -> &Mutex<Option<(Id, Arc<SpanState>)>> {
+        let id = id.into_u64();
+        let thread = (id >> 38) & 0xfff;
+        &self.0[id.wrapping_add(thread * 61) as usize % PLACES].0
+    }
+
+    /// Puts a new span in its place. Gives it back if another has that. If the other one has its id,
+    /// the layer did not hear that it closed, and gets it to end it.
+    #[inline]
+    pub(crate) fn put(
+        &self,
+        id: &Id,
+        state: Arc<SpanState>,
+    ) -> Result<Option<Arc<SpanState>>, Arc<SpanState>> {
+        let mut place = crate::sync::lock(self.place(id));
+        match &mut *place {
+            None => *place = Some((id.clone(), state)),
+            Some((of, unheard)) if of == id => return Ok(Some(std::mem::replace(unheard, state))),
+            Some(_) => return Err(state),
+        }
+        Ok(None)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: &Id) -> Option<Arc<SpanState>> {
+        match &*crate::sync::lock(self.place(id)) {
+            Some((of, state)) if of == id => Some(state.clone()),
+            _ => None,
+        }
+    }
+
+    /// Takes a span away, which has closed.
+    #[inline]
+    pub(crate) fn take(&self, id: &Id) -> Option<Arc<SpanState>> {
+        let mut place = crate::sync::lock(self.place(id));
+        let (_, state) = place.take_if(|(of, _)| of == id)?;
+        Some(state)
+    }
+
+    /// Takes all away: no one will hear that they close.
+    pub(crate) fn drain(&self) -> Vec<Arc<SpanState>> {
+        let take = |place: &Place| Some(crate::sync::lock(&place.0).take()?.1);
+        self.0.iter().filter_map(take).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::settings::Settings;
+    use crate::state::{Ids, Installation, Sampling};
+
+    fn state() -> Arc<SpanState> {
+        let (sampling, ids) = (Sampling::default(), Ids::default());
+        let installation = Installation::new(Settings::default(), sampling, ids, None);
+        let begun = SpanState::begin(&Arc::new(installation), None, clock::now(), |_, _| Some(()));
+        begun.unwrap().0
+    }
+
+    fn id(thread: u64, span: u64) -> Id {
+        Id::from_u64(thread << 38 | span)
+    }
+
+    #[test]
+    fn a_span_is_found_by_its_id_only_and_until_it_is_taken() {
+        let (open, one, other) = (Open::default(), state(), state());
+        assert!(matches!(open.put(&id(0, 1), one.clone()), Ok(None)));
+        // The same place: what is there stays.
+        let elsewhere = id(0, 1 + PLACES as u64);
+        assert!(
+            matches!(open.put(&elsewhere, other.clone()), Err(back) if Arc::ptr_eq(&back, &other))
+        );
+        assert!(open.get(&elsewhere).is_none() && open.take(&elsewhere).is_none());
+        assert!(Arc::ptr_eq(&open.get(&id(0, 1)).unwrap(), &one));
+        assert!(Arc::ptr_eq(&open.take(&id(0, 1)).unwrap(), &one));
+        assert!(open.get(&id(0, 1)).is_none());
+        assert!(matches!(open.put(&elsewhere, other), Ok(None)));
+    }
+
+    #[test]
+    fn an_id_that_is_given_anew_is_that_of_the_new_span() {
+        let (open, one, other) = (Open::default(), state(), state());
+        assert!(matches!(open.put(&id(3, 7), one.clone()), Ok(None)));
+        let unheard = open.put(&id(3, 7), other.clone()).unwrap().unwrap();
+        assert!(Arc::ptr_eq(&unheard, &one));
+        let left = open.drain();
+        assert!(left.len() == 1 && Arc::ptr_eq(&left[0], &other));
+        assert!(open.get(&id(3, 7)).is_none());
+    }
+
+    #[test]
+    fn the_spans_of_some_threads_have_places_of_their_own() {
+        let open = Open::default();
+        for thread in 0..16 {
+            for span in 1..=32 {
+                assert!(open.put(&id(thread, span), state()).is_ok(), "{thread} {span}");
+            }
+        }
+        assert_eq!(open.drain().len(), 512);
+    }
+}
