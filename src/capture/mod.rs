@@ -37,13 +37,10 @@ pub use span_ext::{SpanError, SpanExt};
 pub(crate) use context::current as current_context;
 
 impl FeedbackLayer {
-    /// Whether nothing is captured on this thread now.
+    /// Whether nothing is captured on this thread now, unless a context suppresses it.
     #[inline]
     fn is_off(&self) -> bool {
-        quiet::is_this_thread()
-            || self.is_inert()
-            || self.installation().is_disabled()
-            || OtelContext::is_current_telemetry_suppressed()
+        quiet::is_this_thread() || self.is_inert() || self.installation().is_disabled()
     }
 
     /// The nearest captured span, beginning with `span`.
@@ -78,6 +75,7 @@ impl FeedbackLayer {
     }
 
     /// Says what is known of a span before its fields: parents, session, and where it was made.
+    /// `None` if the context around suppresses it.
     #[inline]
     fn describe(
         &self,
@@ -85,12 +83,19 @@ impl FeedbackLayer {
         callsite: &'static Callsite,
         is_contextual: bool,
         parent: Option<&Arc<SpanState>>,
-    ) {
+    ) -> Option<()> {
         let switches = &self.installation().settings.switches;
         // The OpenTelemetry context counts where this layer keeps it up to date, and where nothing
         // of ours is around.
-        if is_contextual && (switches.context_activation || parent.is_none()) {
-            OtelContext::map_current(|context| live.parent_context = Some(context.clone()));
+        let counts = is_contextual && (switches.context_activation || parent.is_none());
+        let is_suppressed = OtelContext::map_current(|context| {
+            if counts {
+                live.parent_context = Some(context.clone());
+            }
+            context.is_telemetry_suppressed()
+        });
+        if is_suppressed {
+            return None;
         }
         live.session = self.inherited_session(live.parent_context.as_ref(), parent);
         live.record.callsite = Some(&callsite.common);
@@ -98,6 +103,7 @@ impl FeedbackLayer {
             true => callsite::tell_thread(&mut live.record.thread),
             false => live.record.thread = None,
         }
+        Some(())
     }
 
     #[inline]
@@ -143,14 +149,13 @@ where
             return;
         }
         let parent = self.parent_of(attributes, id, &ctx);
-        if let Some(parent) = &parent {
-            parent.start(); // it has a child: its place is fixed
-        }
         let installation = self.installation();
         let callsite = callsite::of(attributes.metadata(), &installation.settings);
         let begun = SpanState::begin(installation, parent, clock::now(), |live, parent| {
-            self.describe(live, callsite, attributes.is_contextual(), parent);
-            visit::new_span(installation, callsite, live, |visitor| attributes.record(visitor))
+            self.describe(live, callsite, attributes.is_contextual(), parent)?;
+            Some(visit::new_span(installation, callsite, live, |visitor| {
+                attributes.record(visitor)
+            }))
         });
         let Some((state, is_feedback)) = begun else { return };
         if is_feedback {
@@ -186,7 +191,7 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
-        if self.is_off() {
+        if self.is_off() || OtelContext::is_current_telemetry_suppressed() {
             return;
         }
         let span = match event.is_contextual() {

@@ -60,12 +60,12 @@ impl Sampling {
     #[inline]
     pub(super) fn known(
         &self,
-        parent: &SpanContext,
+        parent: Option<&SpanContext>,
         trace_id: TraceId,
     ) -> Option<(bool, TraceState)> {
         match self {
             Self::ParentBasedAlwaysOn => Some(Self::as_parent_says(parent)),
-            Self::OfSdk(Sampler::ParentBased(_)) if parent.is_valid() => {
+            Self::OfSdk(Sampler::ParentBased(_)) if parent.is_some() => {
                 Some(Self::as_parent_says(parent))
             }
             Self::OfSdk(
@@ -74,7 +74,7 @@ impl Sampling {
                 let kind = SpanKind::Internal; // as good as any
                 let result = sampler.should_sample(None, trace_id, "", &kind, &[], &[]);
                 let is_sampled = matches!(result.decision, SamplingDecision::RecordAndSample);
-                Some((is_sampled, parent.trace_state().clone()))
+                Some((is_sampled, Self::as_parent_says(parent).1))
             }
             Self::OfSdk(_) | Self::Custom(_) => None,
         }
@@ -82,8 +82,11 @@ impl Sampling {
 
     /// Whether a child is sampled, and its trace state, where no one else is asked.
     #[inline]
-    pub(super) fn as_parent_says(parent: &SpanContext) -> (bool, TraceState) {
-        (!parent.is_valid() || parent.is_sampled(), parent.trace_state().clone())
+    pub(super) fn as_parent_says(parent: Option<&SpanContext>) -> (bool, TraceState) {
+        match parent {
+            Some(parent) => (parent.is_sampled(), parent.trace_state().clone()),
+            None => (true, TraceState::NONE),
+        }
     }
 
     /// Who is to be asked, if it isn't known.

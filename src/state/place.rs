@@ -22,21 +22,24 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The place of a span that is made in `context`, below `local_parent`.
+    /// Begins anew, with the place of a span that is made in `context`, below `local_parent`.
     #[inline]
-    pub(super) fn planned(
+    pub(super) fn plan(
+        &mut self,
         installation: &Installation,
         context: Option<&Context>,
         local_parent: Option<&Started>,
-    ) -> Self {
-        let Ids::Random = &installation.ids else { return Self::default() };
-        let planned = with_parent(context, local_parent, |parent| {
-            let ids = ids(installation, parent);
-            let sampling = installation.sampling.known(parent, ids.1)?;
-            Some(Started::new(parent, ids, sampling))
-        });
-        let plan = if planned.is_some() { STANDS } else { VOID };
-        Self { planned, plan: AtomicU8::new(plan), decided: OnceLock::new() }
+    ) {
+        self.planned = match &installation.ids {
+            Ids::Random => with_parent(context, local_parent, |parent| {
+                let ids = ids(installation, parent);
+                let sampling = installation.sampling.known(parent, ids.1)?;
+                Some(Started::new(parent, ids, sampling))
+            }),
+            Ids::Custom(_) => None,
+        };
+        *self.plan.get_mut() = if self.planned.is_some() { STANDS } else { VOID };
+        self.decided.take();
     }
 
     /// The place, if it is fixed.
@@ -79,18 +82,19 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    /// Below `parent`, which may be invalid: a root then.
+    /// Below `parent`, or as a root.
+    #[inline]
     pub(super) fn new(
-        parent: &SpanContext,
+        parent: Option<&SpanContext>,
         (span_id, trace_id): (SpanId, TraceId),
         (is_sampled, trace_state): (bool, TraceState),
     ) -> Self {
-        let (flags, of_parent) = match parent.is_valid() {
-            true => {
+        let (flags, of_parent) = match parent {
+            Some(parent) => {
                 let (span_id, is_remote) = (parent.span_id(), parent.is_remote());
                 (parent.trace_flags(), Parent { span_id, is_remote })
             }
-            false => (TraceFlags::default(), Parent::NONE),
+            None => (TraceFlags::default(), Parent::NONE),
         };
         let flags = flags.with_sampled(is_sampled);
         let context = SpanContext::new(trace_id, span_id, flags, false, trace_state);
@@ -103,22 +107,21 @@ impl Started {
 pub(super) fn with_parent<T>(
     context: Option<&Context>,
     local_parent: Option<&Started>,
-    then: impl FnOnce(&SpanContext) -> T,
+    then: impl FnOnce(Option<&SpanContext>) -> T,
 ) -> T {
-    let span = context.map(|context| context.span());
-    match (span.as_ref().map(|span| span.span_context()), local_parent) {
-        (Some(parent), _) if parent.is_valid() => then(parent),
-        (_, Some(parent)) => then(&parent.context),
-        (_, None) => then(&SpanContext::NONE),
-    }
+    let active = context.map(|context| context.span());
+    let active = active.as_ref().map(|span| span.span_context());
+    let parent = active.filter(|context| context.is_valid());
+    let or_local = || local_parent.map(|local| &local.context).filter(|local| local.is_valid());
+    then(parent.or_else(or_local))
 }
 
 /// The ids of a span below `parent`.
 #[inline]
-pub(super) fn ids(installation: &Installation, parent: &SpanContext) -> (SpanId, TraceId) {
+pub(super) fn ids(installation: &Installation, parent: Option<&SpanContext>) -> (SpanId, TraceId) {
     let span_id = installation.ids.span_id();
-    let is_root = !parent.is_valid();
-    (span_id, if is_root { installation.ids.trace_id() } else { parent.trace_id() })
+    let trace_id = parent.map(|parent| parent.trace_id());
+    (span_id, trace_id.unwrap_or_else(|| installation.ids.trace_id()))
 }
 
 /// What [`Place`] says of its plan.

@@ -31,6 +31,8 @@ pub(crate) struct SpanState {
     local_parent: Option<Arc<SpanState>>,
     place: Place,
     is_closed: AtomicBool,
+    /// Whether the span has, or once had, a session.
+    has_session: AtomicBool,
     pub(crate) timings: Timings,
     live: Mutex<Live>,
 }
@@ -170,13 +172,14 @@ impl Live {
 }
 
 impl SpanState {
-    /// The state of a new span, which no one else knows while `fill` says what it is.
+    /// The state of a new span, which no one else knows while `fill` says what it is. `None` if that
+    /// says that there is to be none.
     #[inline]
     pub(crate) fn begin<T>(
         installation: &Arc<Installation>,
         local_parent: Option<Arc<SpanState>>,
         start: u64,
-        fill: impl FnOnce(&mut Live, Option<&Arc<SpanState>>) -> T,
+        fill: impl FnOnce(&mut Live, Option<&Arc<SpanState>>) -> Option<T>,
     ) -> Option<(Arc<Self>, T)> {
         let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
         let mut state = spare.unwrap_or_else(|| {
@@ -185,6 +188,7 @@ impl SpanState {
                 local_parent: None,
                 place: Place::default(),
                 is_closed: AtomicBool::new(false),
+                has_session: AtomicBool::new(false),
                 timings: Timings::default(),
                 live: Mutex::default(),
             })
@@ -199,30 +203,46 @@ impl SpanState {
         let live = this.live.get_mut().unwrap_or_else(PoisonError::into_inner);
         live.is_open = true;
         live.record.start = start;
-        let filled = fill(live, this.local_parent.as_ref());
+        let Some(filled) = fill(live, this.local_parent.as_ref()) else {
+            live.clear();
+            *this.is_closed.get_mut() = true;
+            Self::end(state);
+            return None;
+        };
+        *this.has_session.get_mut() = live.session.is_some();
+        // The parent has a child: its place is fixed.
         let parent = this.local_parent.as_ref().map(|parent| parent.start());
-        this.place = Place::planned(installation, live.parent_context.as_ref(), parent);
+        this.place.plan(installation, live.parent_context.as_ref(), parent);
         Some((state, filled))
     }
 
     /// The span has ended, unless that is known already, and whoever gives it away has no more use
     /// for it.
+    ///
+    /// Few are still known to anyone else by now: what would need a lock doesn't, and the memory is
+    /// kept for the next span of this thread.
     #[inline]
-    pub(crate) fn end(state: Arc<Self>) {
+    pub(crate) fn end(mut state: Arc<Self>) {
         if state.is_open() {
-            state.close(clock::now);
+            state.start();
         }
-        Self::recycle(state);
-    }
-
-    /// Keeps the memory of a closed span that no one knows any more for the next of this thread.
-    #[inline]
-    fn recycle(mut state: Arc<Self>) {
-        let Some(this) = Arc::get_mut(&mut state) else { return };
+        let Some(this) = Arc::get_mut(&mut state) else { return state.close(clock::now) };
         let live = this.live.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // Dropped last: other spans may go with them, and be recycled in turn.
+        if live.is_open && live.is_enriched() {
+            state.close(clock::now);
+            return;
+        }
+        if std::mem::take(&mut live.is_open)
+            && let Some(started) = this.place.fixed()
+        {
+            this.installation.take(live, &this.timings, started, clock::now);
+            live.clear();
+        }
+        // Dropped last: other spans may go with them, and be recycled in turn, and foreign code runs.
         let _local_parent = this.local_parent.take();
         let _session = live.session.take();
+        let _parent_context = live.parent_context.take();
+        let _context = live.context.take();
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
             if spare.len() < MOST_SPARE {
@@ -243,7 +263,10 @@ impl SpanState {
 
     #[inline]
     pub(crate) fn session(&self) -> Option<Session> {
-        crate::sync::lock(&self.live).session.clone()
+        match self.has_session.load(Ordering::Acquire) {
+            true => crate::sync::lock(&self.live).session.clone(),
+            false => None, // nearly always
+        }
     }
 
     /// What may still change, locked: no foreign code may be called meanwhile. `None` if the span has
@@ -258,7 +281,12 @@ impl SpanState {
     /// `None` if the span has closed.
     #[inline]
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Live) -> T) -> Option<T> {
-        self.live().map(|mut live| change(&mut live))
+        let mut live = self.live()?;
+        let changed = change(&mut live);
+        if live.session.is_some() {
+            self.has_session.store(true, Ordering::Release);
+        }
+        Some(changed)
     }
 
     /// Starts the span if it hasn't started: from here on its place in a trace is fixed.
@@ -297,10 +325,11 @@ impl SpanState {
             let sampling = &self.installation.sampling;
             let known = sampling.known(parent, ids.1).or_else(|| {
                 let base = of_context.clone().unwrap_or_default();
-                let base = if parent.is_valid() && !base.span().span_context().is_valid() {
-                    base.with_remote_span_context(parent.clone())
-                } else {
-                    base
+                let base = match parent {
+                    Some(parent) if !base.span().span_context().is_valid() => {
+                        base.with_remote_span_context(parent.clone())
+                    }
+                    _ => base,
                 };
                 Some(self.ask(sampling.sampler()?, &base, ids.1))
             });
@@ -526,16 +555,7 @@ impl SpanState {
             live.record.feedback = true;
             self.installation.keep(started.context.trace_id()); // still, or again
         }
-        let mut apart = None;
-        if started.context.is_sampled() || live.record.feedback {
-            apart = self.complete(live, started, now);
-            let _ = self.installation.push(&mut live.record); // what is lost is counted
-        } else if self.installation.keeps() {
-            apart = self.complete(live, started, now);
-            self.installation.hold(&mut live.record);
-        } else {
-            self.installation.count_unsampled();
-        }
+        let apart = self.installation.take(live, &self.timings, started, now);
         // Dropped at the very end, since foreign code may run then, and not moved again, which costs
         // more than to drop them.
         let _parent_context = live.parent_context.take();
@@ -561,20 +581,49 @@ impl SpanState {
         drop(contexts);
     }
 
+}
+
+type Apart = Box<(Option<Session>, Scope, Enriched)>;
+
+impl Installation {
+    /// The record of a span that has ended leaves, if it is one that does.
+    #[inline]
+    fn take(
+        &self,
+        live: &mut Live,
+        timings: &Timings,
+        started: &Started,
+        now: impl FnOnce() -> u64,
+    ) -> Option<Apart> {
+        if started.context.is_sampled() || live.record.feedback {
+            let apart = self.complete(live, timings, started, now);
+            let _ = self.push(&mut live.record); // what is lost is counted
+            apart
+        } else if self.keeps() {
+            let apart = self.complete(live, timings, started, now);
+            self.hold(&mut live.record);
+            apart
+        } else {
+            self.count_unsampled();
+            None
+        }
+    }
+
     /// Says in the record what is known only now. Returns the session's document, and the session,
     /// if it has to travel apart: boxed, since most spans have none and all would pay for its size.
     #[inline]
     fn complete(
         &self,
         live: &mut Live,
+        timings: &Timings,
         started: &Started,
         now: impl FnOnce() -> u64,
-    ) -> Option<Box<(Option<Session>, Scope, Enriched)>> {
-        let settings = &self.installation.settings;
+    ) -> Option<Apart> {
+        let settings = &self.settings;
         let most = settings.span_limits.max_attributes_per_span as usize;
         let record = &mut live.record;
         if settings.switches.tracked_inactivity {
-            record.timings = Some(self.timings.read());
+            record.timings = Some(timings.read());
         }
         record.trace_id = started.context.trace_id();
         record.span_id = started.context.span_id();
@@ -583,7 +632,7 @@ impl SpanState {
         if *started.context.trace_state() != TraceState::NONE {
             record.trace_state = started.context.trace_state().clone();
         }
-        let exited = self.timings.exited();
+        let exited = timings.exited();
         let end = live.ended.unwrap_or_else(|| if exited == 0 { now() } else { exited });
         record.end = end.max(record.start);
 
@@ -619,7 +668,7 @@ impl SpanState {
             scope,
             is_late: false,
             is_unsampled: !is_sampled,
-            is_kept: !is_sampled && self.installation.keeps(),
+            is_kept: !is_sampled && self.keeps(),
             time: scope.map(|_| document.time),
             cleared: if scope.is_some() { &cleared } else { &[] },
             prefix: settings.convention.prefix(),
@@ -627,6 +676,9 @@ impl SpanState {
         reserved.put_first(leaves, record, most);
         apart
     }
+}
+
+impl SpanState {
 
     /// The pipeline is about to end and the span is still open: its documents leave without it.
     pub(super) fn leave_while_open(&self) {
