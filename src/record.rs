@@ -4,6 +4,7 @@
 //! `tracing`, nor of how requests are made. Its attributes are kept [as they leave](crate::attributes).
 
 use std::borrow::Cow;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
 
 use opentelemetry::trace::{
@@ -22,9 +23,6 @@ pub(crate) struct SpanRecord {
     pub(crate) span_id: SpanId,
     pub(crate) parent: Parent,
     pub(crate) flags: TraceFlags,
-    pub(crate) trace_state: TraceState,
-    /// The span's name, if it isn't that of its call site.
-    pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) kind: SpanKind,
     /// Nanoseconds since the Unix epoch.
     pub(crate) start: u64,
@@ -37,6 +35,17 @@ pub(crate) struct SpanRecord {
     pub(crate) timings: Option<Timings>,
     /// The attributes of its own. None has the key of a common one.
     pub(crate) attributes: Attributes,
+    /// Whether the span carries feedback: such records are the last to be dropped.
+    pub(crate) feedback: bool,
+    pub(crate) details: Rare,
+}
+
+/// What few spans have.
+#[derive(Debug, Default)]
+pub(crate) struct Details {
+    pub(crate) trace_state: TraceState,
+    /// The span's name, if it isn't that of its call site.
+    pub(crate) name: Option<Cow<'static, str>>,
     /// The leaves of the feedback document, beside the other attributes.
     pub(crate) enrichments: Enrichments,
     pub(crate) dropped_attributes: u32,
@@ -47,10 +56,59 @@ pub(crate) struct SpanRecord {
     pub(crate) status: Status,
     /// The instrumentation scope, if it isn't that of the pipeline.
     pub(crate) scope: Option<Arc<InstrumentationScope>>,
-    /// Whether the span carries feedback: such records are the last to be dropped.
-    pub(crate) feedback: bool,
-    /// For what of it the outbox holds already.
+    /// For what of the feedback the outbox holds already.
     pub(crate) receipts: Receipts,
+}
+
+/// Details, which take no memory before they are changed.
+#[derive(Debug, Default)]
+pub(crate) struct Rare(Option<Box<Details>>);
+
+impl Rare {
+    /// Whether there are none.
+    #[inline]
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The details, out of the box.
+    pub(crate) fn into_inner(self) -> Details {
+        self.0.map_or_else(Details::default, |details| *details)
+    }
+}
+
+impl From<Details> for Rare {
+    fn from(details: Details) -> Self {
+        Self(Some(Box::new(details)))
+    }
+}
+
+impl Deref for Rare {
+    type Target = Details;
+
+    #[inline]
+    fn deref(&self) -> &Details {
+        static NONE: Details = Details {
+            trace_state: TraceState::NONE,
+            name: None,
+            enrichments: Enrichments { prefix: "", leaves: Vec::new() },
+            dropped_attributes: 0,
+            events: Vec::new(),
+            dropped_events: 0,
+            links: Vec::new(),
+            dropped_links: 0,
+            status: Status::Unset,
+            scope: None,
+            receipts: Receipts::NONE,
+        };
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl DerefMut for Rare {
+    fn deref_mut(&mut self) -> &mut Details {
+        self.0.get_or_insert_default()
+    }
 }
 
 /// What all spans of a call site have in common, with room for its encoded form.
@@ -160,8 +218,6 @@ impl Default for SpanRecord {
             span_id: SpanId::INVALID,
             parent: Parent::NONE,
             flags: TraceFlags::default(),
-            trace_state: TraceState::default(),
-            name: None,
             kind: SpanKind::Internal,
             start: 0,
             end: 0,
@@ -169,16 +225,8 @@ impl Default for SpanRecord {
             thread: None,
             timings: None,
             attributes: Attributes::default(),
-            enrichments: Enrichments::default(),
-            dropped_attributes: 0,
-            events: Vec::new(),
-            dropped_events: 0,
-            links: Vec::new(),
-            dropped_links: 0,
-            status: Status::Unset,
-            scope: None,
             feedback: false,
-            receipts: Receipts::default(),
+            details: Rare::default(),
         }
     }
 }
@@ -188,7 +236,7 @@ impl SpanRecord {
     #[inline]
     pub(crate) fn clear(&mut self) {
         // A large span is an exception: its memory is better given back.
-        if self.attributes.capacity() > 4096 || self.events.capacity() > 64 {
+        if self.attributes.capacity() > 4096 {
             *self = Self::default();
             return;
         }
@@ -197,8 +245,6 @@ impl SpanRecord {
             span_id,
             parent,
             flags,
-            trace_state,
-            name,
             kind,
             start,
             end,
@@ -206,31 +252,20 @@ impl SpanRecord {
             thread: _, // most likely the next span's too
             timings,
             attributes,
-            enrichments,
-            dropped_attributes,
-            events,
-            dropped_events,
-            links,
-            dropped_links,
-            status,
-            scope,
             feedback,
-            receipts: _, // they have left with the span
+            details,
         } = self;
         (*trace_id, *span_id, *parent) = (TraceId::INVALID, SpanId::INVALID, Parent::NONE);
-        (*flags, *trace_state) = (TraceFlags::default(), TraceState::default());
-        (*name, *kind, *callsite, *scope) = (None, SpanKind::Internal, None, None);
-        *timings = None;
-        (*start, *end, *status, *feedback) = (0, 0, Status::Unset, false);
+        (*flags, *kind, *callsite) = (TraceFlags::default(), SpanKind::Internal, None);
+        (*start, *end, *timings, *feedback) = (0, 0, None, false);
         attributes.clear();
-        *enrichments = Enrichments::default();
-        events.clear();
-        links.clear();
-        (*dropped_attributes, *dropped_events, *dropped_links) = (0, 0, 0);
+        if !details.is_none() {
+            *details = Rare::default();
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
-        match (&self.name, self.callsite) {
+        match (&self.details.name, self.callsite) {
             (Some(name), _) => name,
             (None, Some(callsite)) => callsite.name,
             (None, None) => "",
@@ -258,7 +293,7 @@ impl SpanRecord {
     pub(crate) fn own_common(&mut self) {
         let mut attributes = Attributes::default();
         if let Some(callsite) = self.callsite.take() {
-            self.name.get_or_insert(Cow::Borrowed(callsite.name));
+            self.details.name.get_or_insert(Cow::Borrowed(callsite.name));
             attributes.extend(&callsite.attributes);
         }
         if let Some(thread) = self.thread.take() {
@@ -281,15 +316,22 @@ impl SpanRecord {
             self.own_common();
         }
         let most = most.saturating_sub(self.common_len());
-        if !self.attributes.set_within(key, value, most) {
-            self.dropped_attributes = self.dropped_attributes.saturating_add(1);
+        let is_kept = self.attributes.set_within(key, value, most);
+        self.count_dropped(u32::from(!is_kept));
+    }
+
+    /// So many attributes were dropped.
+    pub(crate) fn count_dropped(&mut self, attributes: u32) {
+        if attributes > 0 {
+            let dropped = &mut self.details.dropped_attributes;
+            *dropped = dropped.saturating_add(attributes);
         }
     }
 
     /// Sets the status by the rules of the specification: `Ok` is final, and a new error replaces an
     /// old one, but one without a description never erases one.
     pub(crate) fn set_status(&mut self, status: Status) {
-        let keeps = match (&self.status, &status) {
+        let keeps = match (&self.details.status, &status) {
             (Status::Ok, _) | (_, Status::Unset) => true,
             (Status::Error { description: old }, Status::Error { description: new }) => {
                 new.is_empty() && !old.is_empty()
@@ -297,23 +339,23 @@ impl SpanRecord {
             _ => false,
         };
         if !keeps {
-            self.status = status;
+            self.details.status = status;
         }
     }
 
     pub(crate) fn add_event(&mut self, event: Event, most: u32) {
-        if self.events.len() < most as usize {
-            self.events.push(event);
+        if self.details.events.len() < most as usize {
+            self.details.events.push(event);
         } else {
-            self.dropped_events = self.dropped_events.saturating_add(1);
+            self.details.dropped_events = self.details.dropped_events.saturating_add(1);
         }
     }
 
     pub(crate) fn add_link(&mut self, link: Link, most: u32) {
-        if self.links.len() < most as usize {
-            self.links.push(link);
+        if self.details.links.len() < most as usize {
+            self.details.links.push(link);
         } else {
-            self.dropped_links = self.dropped_links.saturating_add(1);
+            self.details.dropped_links = self.details.dropped_links.saturating_add(1);
         }
     }
 
@@ -321,14 +363,19 @@ impl SpanRecord {
     pub(crate) fn size(&self) -> usize {
         let size = |attributes: &Attributes| attributes.as_bytes().len();
         let enrichments: usize = self
+            .details
             .enrichments
             .leaves
             .iter()
             .map(|(key, value)| 32 + key.len() + value_size(value))
             .sum();
-        let events: usize =
-            self.events.iter().map(|event| 64 + event.name.len() + size(&event.attributes)).sum();
-        let links: usize = self.links.iter().map(|link| 96 + size(&link.attributes)).sum();
+        let events: usize = self
+            .details
+            .events
+            .iter()
+            .map(|event| 64 + event.name.len() + size(&event.attributes))
+            .sum();
+        let links: usize = self.details.links.iter().map(|link| 96 + size(&link.attributes)).sum();
         let common = self.callsite.map_or(0, |callsite| size(&callsite.attributes));
         384 + self.name().len() + common + size(&self.attributes) + enrichments + events + links
     }
@@ -362,8 +409,6 @@ mod tests {
             span_id: SpanId::from(2),
             parent: Parent { span_id: SpanId::from(3), is_remote: true },
             flags: TraceFlags::SAMPLED,
-            trace_state: TraceState::from_key_value([("a", "b")]).unwrap(),
-            name: Some("renamed".into()),
             kind: SpanKind::Server,
             start: 4,
             end: 5,
@@ -371,24 +416,28 @@ mod tests {
             thread: None,
             timings: Some(Timings { busy: 12, idle: 13 }),
             attributes: attributes.clone(),
-            enrichments: Enrichments {
-                prefix: "honeyhive_",
-                leaves: vec![("feedback.rating".into(), Value::from(1))],
-            },
-            dropped_attributes: 6,
-            events: vec![Event {
-                name: "event".into(),
-                time: 7,
-                attributes: attributes.clone(),
-                dropped_attributes: 8,
-            }],
-            dropped_events: 9,
-            links: vec![Link { context, attributes, dropped_attributes: 10 }],
-            dropped_links: 11,
-            status: Status::Ok,
-            scope: Some(Arc::new(InstrumentationScope::builder("scope").build())),
             feedback: true,
-            receipts: Receipts::default(),
+            details: Rare::from(Details {
+                trace_state: TraceState::from_key_value([("a", "b")]).unwrap(),
+                name: Some("renamed".into()),
+                enrichments: Enrichments {
+                    prefix: "honeyhive_",
+                    leaves: vec![("feedback.rating".into(), Value::from(1))],
+                },
+                dropped_attributes: 6,
+                events: vec![Event {
+                    name: "event".into(),
+                    time: 7,
+                    attributes: attributes.clone(),
+                    dropped_attributes: 8,
+                }],
+                dropped_events: 9,
+                links: vec![Link { context, attributes, dropped_attributes: 10 }],
+                dropped_links: 11,
+                status: Status::Ok,
+                scope: Some(Arc::new(InstrumentationScope::builder("scope").build())),
+                receipts: Receipts::default(),
+            }),
         };
         record.clear();
         assert_eq!(format!("{record:?}"), format!("{:?}", SpanRecord::default()));

@@ -115,7 +115,7 @@ impl Span for LiveSpan {
     where
         T: Into<Cow<'static, str>>,
     {
-        self.0.change(|live| live.record.name = Some(new_name.into()));
+        self.0.change(|live| live.record.details.name = Some(new_name.into()));
     }
 
     fn add_link(&mut self, span_context: SpanContext, attributes: Vec<KeyValue>) {

@@ -11,7 +11,7 @@ use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 use crate::attributes::{Attributes, ValueRef};
 use crate::clock;
 use crate::outbox::Receipts;
-use crate::record::{Enrichments, Event, Link, Parent, SpanRecord};
+use crate::record::{Details, Enrichments, Event, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::namespaced;
 use crate::state::Installation;
@@ -117,20 +117,9 @@ fn record(span: SpanData, installation: &Installation) -> SpanRecord {
     let is_feedback =
         |key| namespaced(key, convention).is_some_and(|key| key.starts_with("feedback."));
     let feedback = own.iter().any(|(key, _)| is_feedback(key));
-    SpanRecord {
-        trace_id: context.trace_id(),
-        span_id: context.span_id(),
-        parent: Parent { span_id: span.parent_span_id, is_remote: span.parent_span_is_remote },
-        flags: context.trace_flags(),
+    let details = Details {
         trace_state: context.trace_state().clone(),
         name: Some(span.name),
-        kind: span.span_kind,
-        start: clock::unix_nanos(span.start_time),
-        end: clock::unix_nanos(span.end_time).max(clock::unix_nanos(span.start_time)),
-        callsite: None,
-        thread: None,
-        timings: None,
-        attributes: own,
         enrichments: Enrichments::default(),
         dropped_attributes: span.dropped_attributes_count,
         events: events.collect(),
@@ -139,8 +128,22 @@ fn record(span: SpanData, installation: &Installation) -> SpanRecord {
         dropped_links: span.links.dropped_count,
         status: span.status,
         scope: Some(Arc::new(span.instrumentation_scope)),
-        feedback,
         receipts: Receipts::default(),
+    };
+    SpanRecord {
+        trace_id: context.trace_id(),
+        span_id: context.span_id(),
+        parent: Parent { span_id: span.parent_span_id, is_remote: span.parent_span_is_remote },
+        flags: context.trace_flags(),
+        kind: span.span_kind,
+        start: clock::unix_nanos(span.start_time),
+        end: clock::unix_nanos(span.end_time).max(clock::unix_nanos(span.start_time)),
+        callsite: None,
+        thread: None,
+        timings: None,
+        attributes: own,
+        feedback,
+        details: details.into(),
     }
 }
 

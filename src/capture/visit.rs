@@ -237,7 +237,7 @@ impl Fields {
         let room = most.saturating_sub(live.record.common_len());
         dropped += live.record.attributes.merge_within(&self.attributes, room) as u32;
         if let Some(name) = self.name {
-            live.record.name = Some(name.into());
+            live.record.details.name = Some(name.into());
         }
         if let Some(kind) = self.kind {
             live.record.kind = kind;
@@ -262,7 +262,7 @@ impl Fields {
                 dropped += live.own.document.apply_within(patch, most) as u32;
             }
         }
-        live.record.dropped_attributes = live.record.dropped_attributes.saturating_add(dropped);
+        live.record.count_dropped(dropped);
     }
 }
 

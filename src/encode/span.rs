@@ -66,8 +66,8 @@ impl Head {
             flags: flags(record.flags.to_u8(), record.parent.is_remote),
             kind: kind(&record.kind),
             is_of_thread,
-            has_name: record.name.is_some(),
-            has_status: record.status != Status::Unset,
+            has_name: record.details.name.is_some(),
+            has_status: record.details.status != Status::Unset,
             own,
         }
     }
@@ -162,15 +162,7 @@ fn common(common: &Common) -> Vec<u8> {
 /// Whether the head says all of a record, but its own attributes.
 #[inline]
 pub(super) fn is_plain(record: &SpanRecord) -> bool {
-    let counts = record.dropped_attributes | record.dropped_events | record.dropped_links;
-    record.name.is_none()
-        && record.callsite.is_some()
-        && record.trace_state == TraceState::NONE
-        && record.enrichments.leaves.is_empty()
-        && record.events.is_empty()
-        && record.links.is_empty()
-        && record.status == Status::Unset
-        && counts == 0
+    record.callsite.is_some() && record.details.is_none()
 }
 
 /// A span by itself, as it stands in a `ScopeSpans`.
@@ -185,20 +177,20 @@ pub(crate) fn encoded(record: &SpanRecord) -> Vec<u8> {
 
 /// Appends what few spans have.
 pub(super) fn append_rest(out: &mut Vec<u8>, record: &SpanRecord) {
-    append_trace_state(out, TRACE_STATE, &record.trace_state);
-    if record.name.is_some() || record.callsite.is_none() {
+    append_trace_state(out, TRACE_STATE, &record.details.trace_state);
+    if record.details.name.is_some() || record.callsite.is_none() {
         wire::string(out, NAME, record.name());
     }
-    for (key, value) in &record.enrichments.leaves {
-        let prefix = record.enrichments.prefix;
+    for (key, value) in &record.details.enrichments.leaves {
+        let prefix = record.details.enrichments.prefix;
         attributes::append(out, ATTRIBUTES, prefix, key, ValueRef::from(value));
     }
-    wire::uint32(out, DROPPED_ATTRIBUTES_COUNT, record.dropped_attributes);
-    record.events.iter().for_each(|event| append_event(out, event));
-    wire::uint32(out, DROPPED_EVENTS_COUNT, record.dropped_events);
-    record.links.iter().for_each(|link| append_link(out, link));
-    wire::uint32(out, DROPPED_LINKS_COUNT, record.dropped_links);
-    append_status(out, &record.status);
+    wire::uint32(out, DROPPED_ATTRIBUTES_COUNT, record.details.dropped_attributes);
+    record.details.events.iter().for_each(|event| append_event(out, event));
+    wire::uint32(out, DROPPED_EVENTS_COUNT, record.details.dropped_events);
+    record.details.links.iter().for_each(|link| append_link(out, link));
+    wire::uint32(out, DROPPED_LINKS_COUNT, record.details.dropped_links);
+    append_status(out, &record.details.status);
 }
 
 /// `SpanKind`.

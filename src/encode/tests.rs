@@ -122,10 +122,10 @@ fn record() -> impl Strategy<Value = SpanRecord> {
             record.span_id = context.span_id();
             record.parent = Parent { span_id: SpanId::from(parent.0), is_remote: parent.1 };
             record.flags = context.trace_flags();
-            record.trace_state = context.trace_state().clone();
+            record.details.trace_state = context.trace_state().clone();
             record.kind = kind;
             record.end = start + length;
-            record.status = status;
+            record.details.status = status;
             record.attributes = attributes;
             if dropped % 2 == 0 {
                 let mut common = Attributes::default();
@@ -134,18 +134,18 @@ fn record() -> impl Strategy<Value = SpanRecord> {
                     Some(Box::leak(Box::new(Common::new("of the call site", common))));
             }
             if dropped % 2 == 1 || dropped % 3 == 0 {
-                record.name = Some(name.into());
+                record.details.name = Some(name.into());
             }
             record.thread = THREADS.get(dropped as usize % 3).cloned();
             record.timings = (dropped_links % 2 == 0)
                 .then_some(Timings { busy: dropped_links.into(), idle: u64::from(dropped) << 20 });
-            record.dropped_attributes = dropped;
-            record.dropped_links = dropped_links;
-            record.enrichments = Enrichments {
+            record.details.dropped_attributes = dropped;
+            record.details.dropped_links = dropped_links;
+            record.details.enrichments = Enrichments {
                 prefix: "honeyhive_",
                 leaves: leaves.into_iter().map(|(key, value)| (key.into(), value)).collect(),
             };
-            record.events = events
+            record.details.events = events
                 .into_iter()
                 .map(|(name, time, attributes, dropped_attributes)| Event {
                     name: name.into(),
@@ -154,7 +154,7 @@ fn record() -> impl Strategy<Value = SpanRecord> {
                     dropped_attributes,
                 })
                 .collect();
-            record.links = links
+            record.details.links = links
                 .into_iter()
                 .map(|(context, attributes, dropped_attributes)| Link {
                     context,

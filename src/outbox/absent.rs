@@ -45,6 +45,8 @@ pub(crate) struct Receipt(Infallible);
 pub(crate) struct Receipts(());
 
 impl Receipts {
+    pub(crate) const NONE: Self = Self(());
+
     pub(crate) fn push(&mut self, receipt: Receipt) {
         match receipt.0 {}
     }

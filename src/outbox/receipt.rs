@@ -38,6 +38,8 @@ impl Drop for Receipt {
 pub(crate) struct Receipts(Vec<Receipt>);
 
 impl Receipts {
+    pub(crate) const NONE: Self = Self(Vec::new());
+
     pub(crate) fn push(&mut self, receipt: Receipt) {
         self.0.push(receipt);
     }

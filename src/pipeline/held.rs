@@ -382,8 +382,8 @@ impl HeldTrace {
     /// Adds a span, and says how many bytes that takes.
     fn add(&mut self, record: &mut SpanRecord, rules: &Rules) -> usize {
         self.spans += 1;
-        self.dropped_attributes += u64::from(record.dropped_attributes);
-        let scope = match (rules.packing, &record.scope) {
+        self.dropped_attributes += u64::from(record.details.dropped_attributes);
+        let scope = match (rules.packing, &record.details.scope) {
             (Packing::Packed, Some(scope)) => scope,
             _ => &rules.scope,
         };
@@ -697,7 +697,9 @@ mod tests {
         let (mut room, start) = (roomy(), Instant::now());
         for n in 0..250 {
             let theirs = || Arc::new(InstrumentationScope::builder("theirs").build());
-            room.holds(SpanRecord { scope: (n >= 200).then(theirs), ..child(1) }, start);
+            let mut record = child(1);
+            record.details.scope = (n >= 200).then(theirs);
+            room.holds(record, start);
         }
         let trace = room.keep(trace(1), start, &mut Gone::default()).unwrap();
         let parcels = trace.release().parcels;
@@ -713,8 +715,12 @@ mod tests {
     fn the_memory_of_a_dropped_trace_tells_nothing_of_it() {
         let (mut room, start) = (roomy(), Instant::now());
         let scope = Some(Arc::new(InstrumentationScope::builder("theirs").build()));
-        room.holds(SpanRecord { scope, dropped_attributes: 5, ..child(1) }, start);
-        room.holds(SpanRecord { dropped_attributes: 6, ..root(1) }, start);
+        let [mut below, mut above] = [child(1), root(1)];
+        below.details.scope = scope;
+        below.count_dropped(5);
+        above.count_dropped(6);
+        room.holds(below, start);
+        room.holds(above, start);
         assert_eq!(room.expires(start + GRACE), 2);
         assert_eq!(room.spare.len(), 1);
         room.holds(child(2), start + GRACE);

@@ -63,12 +63,14 @@ impl Lanes {
     #[inline]
     /// Takes a span, or says why not. That a span without feedback doesn't fit is only counted.
     pub(super) fn push(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), Drop> {
-        if !record.feedback && (self.packing == Packing::Records || record.scope.is_none()) {
+        if !record.feedback && (self.packing == Packing::Records || record.details.scope.is_none())
+        {
             return self.with_mine(|lane| self.gather(lane, record, queue));
         }
         // Feedback doesn't wait among spans that may be dropped, and spans of other scopes would
         // have to be told apart.
-        let mut parcel = Parcel::new(self.packing, record.scope.as_ref().unwrap_or(&self.scope));
+        let mut parcel =
+            Parcel::new(self.packing, record.details.scope.as_ref().unwrap_or(&self.scope));
         parcel.add(record);
         queue.push(parcel)
     }

@@ -171,7 +171,7 @@ impl Pipeline {
     pub(crate) fn hold(&self, record: &mut SpanRecord) {
         let Some(held) = &self.held else { return self.counters.unsampled(1) };
         if held.hold(record, Instant::now()) {
-            self.counters.dropped_attributes(record.dropped_attributes.into());
+            self.counters.dropped_attributes(record.details.dropped_attributes.into());
             let _ = self.push(record); // what is lost is counted
         }
     }

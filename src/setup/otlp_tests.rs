@@ -306,13 +306,14 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn span() -> SpanRecord {
-    SpanRecord {
+    let mut span = SpanRecord {
         trace_id: TraceId::from(1),
         span_id: SpanId::from(2),
-        // Long enough to be worth compressing.
-        name: Some("answer ".repeat(100).into()),
         ..SpanRecord::default()
-    }
+    };
+    // Long enough to be worth compressing.
+    span.details.name = Some("answer ".repeat(100).into());
+    span
 }
 
 /// What arrived: the headers (of several of one name all), and what the body said.

@@ -97,19 +97,20 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
 
 /// The record as the SDK's exporters take it. Its scope is `scope` unless it names another.
 pub(crate) fn span_data(record: SpanRecord, scope: &InstrumentationScope) -> SpanData {
-    let prefix = record.enrichments.prefix;
-    let name = record.name.clone().unwrap_or_else(|| record.name().to_owned().into());
+    let name = record.details.name.clone().unwrap_or_else(|| record.name().to_owned().into());
     let mut attributes: Vec<_> = key_values(record.all_attributes()).collect();
+    let details = record.details.into_inner();
+    let prefix = details.enrichments.prefix;
     let context =
-        SpanContext::new(record.trace_id, record.span_id, record.flags, false, record.trace_state);
-    attributes.extend(record.enrichments.leaves.into_iter().map(|(key, value)| {
+        SpanContext::new(record.trace_id, record.span_id, record.flags, false, details.trace_state);
+    attributes.extend(details.enrichments.leaves.into_iter().map(|(key, value)| {
         let key =
             if prefix.is_empty() { Key::from(key) } else { Key::from(format!("{prefix}{key}")) };
         KeyValue::new(key, value)
     }));
     let mut events = SpanEvents::default();
-    events.dropped_count = record.dropped_events;
-    events.events = record
+    events.dropped_count = details.dropped_events;
+    events.events = details
         .events
         .into_iter()
         .map(|event| {
@@ -122,8 +123,8 @@ pub(crate) fn span_data(record: SpanRecord, scope: &InstrumentationScope) -> Spa
         })
         .collect();
     let mut links = SpanLinks::default();
-    links.dropped_count = record.dropped_links;
-    links.links = record
+    links.dropped_count = details.dropped_links;
+    links.links = details
         .links
         .into_iter()
         .map(|link| {
@@ -143,11 +144,11 @@ pub(crate) fn span_data(record: SpanRecord, scope: &InstrumentationScope) -> Spa
         start_time: clock::system_time(record.start),
         end_time: clock::system_time(record.end),
         attributes,
-        dropped_attributes_count: record.dropped_attributes,
+        dropped_attributes_count: details.dropped_attributes,
         events,
         links,
-        status: record.status,
-        instrumentation_scope: record.scope.as_deref().unwrap_or(scope).clone(),
+        status: details.status,
+        instrumentation_scope: details.scope.as_deref().unwrap_or(scope).clone(),
     }
 }
 

@@ -90,7 +90,7 @@ fn parcel(receipt: Option<Receipt>) -> Parcel {
     let scope = Arc::new(InstrumentationScope::builder("sink").build());
     let mut parcel = Parcel::new(Packing::Packed, &scope);
     let mut record = SpanRecord { feedback: receipt.is_some(), ..SpanRecord::default() };
-    receipt.into_iter().for_each(|receipt| record.receipts.push(receipt));
+    receipt.into_iter().for_each(|receipt| record.details.receipts.push(receipt));
     parcel.add(&mut record);
     parcel
 }

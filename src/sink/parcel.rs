@@ -99,7 +99,7 @@ impl Parcel {
         self.spans += 1;
         if record.feedback {
             self.feedback += 1;
-            self.receipts.append(std::mem::take(&mut record.receipts));
+            self.receipts.append(std::mem::take(&mut record.details.receipts));
         }
         match &mut self.contents {
             Contents::Records { records, .. } => {

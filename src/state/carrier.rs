@@ -91,9 +91,9 @@ impl Carrier {
         let target = self.target.as_ref().map(SpanContext::trace_id);
         let most = installation.settings.span_limits.max_attributes_per_span as usize;
         let (mut record, _) = self.into_record(installation, &installation.ids, most);
-        let left_out = record.dropped_attributes as usize;
+        let left_out = record.details.dropped_attributes as usize;
         let mut is_durable = true;
-        record.receipts = match receipts.is_empty() {
+        record.details.receipts = match receipts.is_empty() {
             true => installation.write_ahead(&record, true).unwrap_or_else(|_| {
                 is_durable = false;
                 receipts
@@ -116,7 +116,7 @@ impl Carrier {
         // The document is kept as it is: the limit is one of its span.
         let (mut record, cleared) = self.into_record(installation, &Generator::Random, usize::MAX);
         let receipts = installation.write_ahead(&record, false);
-        let leaves = std::mem::take(&mut record.enrichments.leaves);
+        let leaves = std::mem::take(&mut record.details.enrichments.leaves);
         (Document::from_parts(leaves, cleared), receipts)
     }
 
@@ -134,16 +134,20 @@ impl Carrier {
             span_id: ids.span_id,
             parent: ids.parent,
             flags: TraceFlags::SAMPLED,
-            name: Some(NAME.into()),
             start: self.time,
             end: self.time,
             feedback: true,
             ..SpanRecord::default()
         };
+        record.details.name = Some(NAME.into());
         if let Some(target) = &self.target {
-            record.trace_state = target.trace_state().clone();
+            record.details.trace_state = target.trace_state().clone();
             let (attributes, dropped_attributes) = (Attributes::default(), 0);
-            record.links.push(Link { context: target.clone(), attributes, dropped_attributes });
+            record.details.links.push(Link {
+                context: target.clone(),
+                attributes,
+                dropped_attributes,
+            });
         }
         let (leaves, cleared) = self.document.into_parts();
         let reserved = Reserved {
@@ -236,7 +240,12 @@ pub(super) struct Reserved<'a> {
 impl Reserved<'_> {
     /// Puts the reserved attributes and then the enrichments' leaves into `record`, before what is
     /// there already. Of more than `most` the last are dropped.
-    pub(super) fn put_first(self, leaves: Vec<(Key, Value)>, record: &mut SpanRecord, most: usize) {
+    pub(super) fn put_first(
+        self,
+        mut leaves: Vec<(Key, Value)>,
+        record: &mut SpanRecord,
+        most: usize,
+    ) {
         let cleared = (!self.cleared.is_empty()).then(|| {
             let keys = self.cleared.iter();
             let keys = keys.map(|key| StringValue::from(format!("{}{key}", self.prefix)));
@@ -253,9 +262,11 @@ impl Reserved<'_> {
         ];
         let room = most.saturating_sub(values.iter().flatten().count());
         let mut dropped = leaves.len().saturating_sub(room);
-        record.enrichments = Enrichments { prefix: self.prefix, leaves };
-        record.enrichments.leaves.truncate(room);
-        let room = room - record.enrichments.leaves.len();
+        leaves.truncate(room);
+        let room = room - leaves.len();
+        if !leaves.is_empty() {
+            record.details.enrichments = Enrichments { prefix: self.prefix, leaves };
+        }
         if record.common_len() + record.attributes.len() > room {
             record.own_common();
             dropped += record.attributes.truncate(room);
@@ -270,7 +281,6 @@ impl Reserved<'_> {
                 false => record.attributes.set(key, value),
             }
         }
-        let dropped = u32::try_from(dropped).unwrap_or(u32::MAX);
-        record.dropped_attributes = record.dropped_attributes.saturating_add(dropped);
+        record.count_dropped(u32::try_from(dropped).unwrap_or(u32::MAX));
     }
 }

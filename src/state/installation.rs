@@ -186,8 +186,8 @@ impl Installation {
     #[inline]
     pub(crate) fn push(&self, record: &mut SpanRecord) -> Result<(), Drop> {
         let Some(pipeline) = &self.pipeline else { return Ok(()) };
-        if record.dropped_attributes > 0 {
-            pipeline.counters().dropped_attributes(record.dropped_attributes.into());
+        if record.details.dropped_attributes > 0 {
+            pipeline.counters().dropped_attributes(record.details.dropped_attributes.into());
         }
         pipeline.push(record)
     }

@@ -355,7 +355,7 @@ impl SpanState {
             let leaves =
                 leaves.map(|(key, value)| KeyValue::new(format!("{prefix}{key}"), value.clone()));
             let attributes: Vec<_> = fields.chain(leaves).chain(session).collect();
-            let links = record.links.iter();
+            let links = record.details.links.iter();
             let links: Vec<_> = links
                 .map(|link| opentelemetry::trace::Link::with_context(link.context.clone()))
                 .collect();
@@ -375,7 +375,7 @@ impl SpanState {
                         let mut patch = Document::default();
                         patch.set(key.to_owned(), value.clone());
                         let dropped = live.own.document.apply_within(patch, most) as u32;
-                        live.record.dropped_attributes += dropped;
+                        live.record.count_dropped(dropped);
                     } else if ![record::Timings::BUSY, record::Timings::IDLE]
                         .contains(&key.as_str())
                         && !key.as_str().starts_with(carrier::OWN_PREFIX)
@@ -474,7 +474,7 @@ impl SpanState {
         let is_long = enriched.receipts.len() >= MOST_RECEIPTS;
         let left_out = enriched.document.absorb(patch, most.saturating_sub(reserved));
         let dropped = u32::try_from(left_out).unwrap_or(u32::MAX);
-        live.record.dropped_attributes = live.record.dropped_attributes.saturating_add(dropped);
+        live.record.count_dropped(dropped);
         if is_long {
             self.write_anew(live, kind);
         }
@@ -580,7 +580,6 @@ impl SpanState {
         };
         drop(contexts);
     }
-
 }
 
 type Apart = Box<(Option<Session>, Scope, Enriched)>;
@@ -630,7 +629,7 @@ impl Installation {
         record.parent = started.parent;
         record.flags = started.context.trace_flags();
         if *started.context.trace_state() != TraceState::NONE {
-            record.trace_state = started.context.trace_state().clone();
+            record.details.trace_state = started.context.trace_state().clone();
         }
         let exited = timings.exited();
         let end = live.ended.unwrap_or_else(|| if exited == 0 { now() } else { exited });
@@ -661,7 +660,9 @@ impl Installation {
             }
             None => (own, None, None),
         };
-        record.receipts = document.receipts;
+        if !document.receipts.is_empty() {
+            record.details.receipts = document.receipts;
+        }
         let (leaves, cleared) = document.document.into_parts();
         let reserved = carrier::Reserved {
             session: live.session.as_ref(),
@@ -679,7 +680,6 @@ impl Installation {
 }
 
 impl SpanState {
-
     /// The pipeline is about to end and the span is still open: its documents leave without it.
     pub(super) fn leave_while_open(&self) {
         let started = self.start();
