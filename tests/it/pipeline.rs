@@ -443,10 +443,13 @@ fn after_shutdown_spans_are_dropped_and_shutting_down_again_is_fine() {
         telemetry.shutdown().unwrap();
         drop(open);
         spans(3);
+        info_span!("rated", feedback.rating = 5).in_scope(|| ());
     });
     processor.force_flush().unwrap();
     processor.shutdown().unwrap();
     assert_eq!(collector.spans().len(), 1);
+    let stats = telemetry.stats();
+    assert_eq!((stats.dropped_by_reason["after_shutdown"], stats.dropped_feedback), (5, 1));
 }
 
 #[test]
