@@ -7,6 +7,7 @@
 //! span around a caller from the current subscriber, by what the thread has [entered].
 
 pub(crate) mod carrier;
+mod end;
 pub(crate) mod entered;
 mod installation;
 mod layer;
@@ -14,6 +15,7 @@ mod locate;
 mod open;
 mod place;
 mod span;
+mod spare;
 mod timings;
 
 pub(crate) use installation::{Ids, Installation, Sampling};

@@ -1,6 +1,5 @@
 //! The state of one open span.
 
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,9 +11,8 @@ use tracing_subscriber::registry::Extensions;
 use super::carrier::{self, Carrier, Put};
 use super::place::{Place, Started, ids, with_parent};
 use super::timings::Timings;
-use super::{Installation, Sampling};
+use super::{Installation, Sampling, spare};
 use crate::attributes::ValueRef;
-use crate::clock;
 use crate::document::Document;
 use crate::outbox::Receipts;
 use crate::pipeline::NotDurable;
@@ -26,15 +24,15 @@ use crate::settings::namespaced;
 /// One captured span, from its creation until it closes.
 #[derive(Debug)]
 pub(crate) struct SpanState {
-    installation: Arc<Installation>,
+    pub(super) installation: Arc<Installation>,
     /// The captured span around this one in the registry, which stays open as long as this one.
-    local_parent: Option<Arc<SpanState>>,
-    place: Place,
-    is_closed: AtomicBool,
+    pub(super) local_parent: Option<Arc<SpanState>>,
+    pub(super) place: Place,
+    pub(super) is_closed: AtomicBool,
     /// Whether the span has, or once had, a session.
     has_session: AtomicBool,
     pub(crate) timings: Timings,
-    live: Mutex<Live>,
+    pub(super) live: Mutex<Live>,
 }
 
 /// What the registry keeps, in its extensions, of a captured span that isn't in the table of its
@@ -74,7 +72,7 @@ impl Drop for Captured {
 /// What may change until the span closes.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    is_open: bool,
+    pub(super) is_open: bool,
     /// What leaves in the end, made in place. Its ids are set when the span closes.
     pub(crate) record: SpanRecord,
     /// The OpenTelemetry context the span was created in, if it was created in one.
@@ -90,7 +88,7 @@ pub(crate) struct Live {
     /// The feedback document of the span itself.
     pub(crate) own: Enriched,
     /// The document of the session or trace that this span speaks for.
-    scoped: Option<Box<(Scope, Enriched)>>,
+    pub(super) scoped: Option<Box<(Scope, Enriched)>>,
 }
 
 /// A document, and when it was last enriched.
@@ -101,11 +99,11 @@ pub(crate) struct Enriched {
     /// Whether anyone has said anything, as opposed to plain fields that lie in a namespace.
     pub(crate) is_feedback: bool,
     /// For what of it the outbox holds already.
-    receipts: Receipts,
+    pub(super) receipts: Receipts,
 }
 
 impl Enriched {
-    fn is_blank(&self) -> bool {
+    pub(super) fn is_blank(&self) -> bool {
         self.document.is_empty() && !self.is_feedback
     }
 }
@@ -136,38 +134,9 @@ pub(crate) enum DocumentKind {
 /// How many patches of a document are written down one by one.
 const MOST_RECEIPTS: usize = 64;
 
-/// How many states a thread keeps for its next spans.
-const MOST_SPARE: usize = 64;
-
-thread_local! {
-    static SPARE: RefCell<Vec<Arc<SpanState>>> = const { RefCell::new(Vec::new()) };
-}
-
 impl Live {
-    fn is_enriched(&self) -> bool {
+    pub(super) fn is_enriched(&self) -> bool {
         self.own.is_feedback || self.scoped.is_some()
-    }
-
-    /// Forgets everything but the session, and the contexts, in which foreign code may live.
-    #[inline]
-    fn clear(&mut self) {
-        let Self {
-            is_open,
-            record,
-            parent_context: _,
-            context: _,
-            session: _,
-            session_is_own,
-            ended,
-            own,
-            scoped,
-        } = self;
-        record.clear();
-        (*is_open, *session_is_own, *ended) = (false, false, None);
-        if !own.is_blank() {
-            *own = Enriched::default();
-        }
-        *scoped = None;
     }
 }
 
@@ -181,8 +150,7 @@ impl SpanState {
         start: u64,
         fill: impl FnOnce(&mut Live, Option<&Arc<SpanState>>) -> Option<T>,
     ) -> Option<(Arc<Self>, T)> {
-        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
-        let mut state = spare.unwrap_or_else(|| {
+        let mut state = spare::take().unwrap_or_else(|| {
             Arc::new(Self {
                 installation: installation.clone(),
                 local_parent: None,
@@ -214,41 +182,6 @@ impl SpanState {
         let parent = this.local_parent.as_ref().map(|parent| parent.start());
         this.place.plan(installation, live.parent_context.as_ref(), parent);
         Some((state, filled))
-    }
-
-    /// The span has ended, unless that is known already, and whoever gives it away has no more use
-    /// for it.
-    ///
-    /// Few are still known to anyone else by now: what would need a lock doesn't, and the memory is
-    /// kept for the next span of this thread.
-    #[inline]
-    pub(crate) fn end(mut state: Arc<Self>) {
-        if state.is_open() {
-            state.start();
-        }
-        let Some(this) = Arc::get_mut(&mut state) else { return state.close(clock::now) };
-        let live = this.live.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if live.is_open && live.is_enriched() {
-            state.close(clock::now);
-            return;
-        }
-        if std::mem::take(&mut live.is_open)
-            && let Some(started) = this.place.fixed()
-        {
-            this.installation.take(live, &this.timings, started, clock::now);
-            live.clear();
-        }
-        // Dropped last: other spans may go with them, and be recycled in turn, and foreign code runs.
-        let _local_parent = this.local_parent.take();
-        let _session = live.session.take();
-        let _parent_context = live.parent_context.take();
-        let _context = live.context.take();
-        let _ = SPARE.try_with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < MOST_SPARE {
-                spare.push(state);
-            }
-        });
     }
 
     #[inline]
@@ -538,179 +471,5 @@ impl SpanState {
             self.installation.remember(self);
             self.keep();
         }
-    }
-
-    /// The span has ended: hands its record to the pipeline, and its session's document with it.
-    #[inline]
-    pub(crate) fn close(&self, now: impl FnOnce() -> u64) {
-        let started = self.start();
-        let mut guard = crate::sync::lock(&self.live);
-        let live = &mut *guard;
-        if !std::mem::take(&mut live.is_open) {
-            return;
-        }
-        self.is_closed.store(true, Ordering::Release);
-        if live.is_enriched() {
-            self.installation.forget(self);
-            live.record.feedback = true;
-            self.installation.keep(started.context.trace_id()); // still, or again
-        }
-        let apart = self.installation.take(live, &self.timings, started, now);
-        // Dropped at the very end, since foreign code may run then, and not moved again, which costs
-        // more than to drop them.
-        let _parent_context = live.parent_context.take();
-        let _context = live.context.take();
-        live.clear();
-        drop(guard);
-        // Only now, since foreign code may run: of id generators.
-        if let Some(apart) = apart {
-            let (session, scope, scoped) = *apart;
-            self.carry(&session, started, Some(scope), scoped);
-        }
-    }
-
-    /// The span is another's to tell of.
-    pub(crate) fn abandon(&self) {
-        self.installation.forget(self);
-        let contexts = {
-            let mut live = crate::sync::lock(&self.live);
-            self.is_closed.store(true, Ordering::Release);
-            live.clear();
-            (live.parent_context.take(), live.context.take())
-        };
-        drop(contexts);
-    }
-}
-
-type Apart = Box<(Option<Session>, Scope, Enriched)>;
-
-impl Installation {
-    /// The record of a span that has ended leaves, if it is one that does.
-    #[inline]
-    fn take(
-        &self,
-        live: &mut Live,
-        timings: &Timings,
-        started: &Started,
-        now: impl FnOnce() -> u64,
-    ) -> Option<Apart> {
-        if started.context.is_sampled() || live.record.feedback {
-            let apart = self.complete(live, timings, started, now);
-            let _ = self.push(&mut live.record); // what is lost is counted
-            apart
-        } else if self.keeps() {
-            let apart = self.complete(live, timings, started, now);
-            self.hold(&mut live.record);
-            apart
-        } else {
-            self.count_unsampled();
-            None
-        }
-    }
-
-    /// Says in the record what is known only now. Returns the session's document, and the session,
-    /// if it has to travel apart: boxed, since most spans have none and all would pay for its size.
-    #[inline]
-    fn complete(
-        &self,
-        live: &mut Live,
-        timings: &Timings,
-        started: &Started,
-        now: impl FnOnce() -> u64,
-    ) -> Option<Apart> {
-        let settings = &self.settings;
-        let most = settings.span_limits.max_attributes_per_span as usize;
-        let record = &mut live.record;
-        if settings.switches.tracked_inactivity {
-            record.timings = Some(timings.read());
-        }
-        record.trace_id = started.context.trace_id();
-        record.span_id = started.context.span_id();
-        record.parent = started.parent;
-        record.flags = started.context.trace_flags();
-        if *started.context.trace_state() != TraceState::NONE {
-            record.details.trace_state = started.context.trace_state().clone();
-        }
-        let exited = timings.exited();
-        let end = live.ended.unwrap_or_else(|| if exited == 0 { now() } else { exited });
-        record.end = end.max(record.start);
-
-        let is_sampled = started.context.is_sampled();
-        let is_alone = live.session.is_none() && live.scoped.is_none() && live.own.is_blank();
-        if is_alone {
-            // Without feedback an unsampled span comes here only to be held.
-            let marks = if is_sampled { None } else { Some(&*carrier::MARKS_OF_HELD) };
-            let reserved = marks.map_or(0, |marks| marks.len());
-            if record.common_len() + record.attributes.len() + reserved <= most {
-                marks.into_iter().for_each(|marks| record.attributes.extend(marks));
-                return None; // most spans
-            }
-        }
-
-        // A session's feedback travels on the span unless that has feedback of its own.
-        let (own, scoped) = (std::mem::take(&mut live.own), live.scoped.take());
-        let (document, scope, apart) = match scoped.map(|scoped| *scoped) {
-            Some((scope, mut scoped)) if own.document.leaves().len() == 0 => {
-                // That all was retracted is said by there being nothing.
-                scoped.receipts.append(own.receipts);
-                (scoped, Some(scope), None)
-            }
-            Some((scope, scoped)) => {
-                (own, None, Some(Box::new((live.session.clone(), scope, scoped))))
-            }
-            None => (own, None, None),
-        };
-        if !document.receipts.is_empty() {
-            record.details.receipts = document.receipts;
-        }
-        let (leaves, cleared) = document.document.into_parts();
-        let reserved = carrier::Reserved {
-            session: live.session.as_ref(),
-            scope,
-            is_late: false,
-            is_unsampled: !is_sampled,
-            is_kept: !is_sampled && self.keeps(),
-            time: scope.map(|_| document.time),
-            cleared: if scope.is_some() { &cleared } else { &[] },
-            prefix: settings.convention.prefix(),
-        };
-        reserved.put_first(leaves, record, most);
-        apart
-    }
-}
-
-impl SpanState {
-    /// The pipeline is about to end and the span is still open: its documents leave without it.
-    pub(super) fn leave_while_open(&self) {
-        let started = self.start();
-        let documents = self.change(|live| {
-            (live.session.clone(), std::mem::take(&mut live.own), live.scoped.take())
-        });
-        let Some((session, own, scoped)) = documents else { return };
-        if own.is_feedback {
-            self.carry(&session, started, None, own);
-        }
-        if let Some((scope, scoped)) = scoped.map(|scoped| *scoped) {
-            self.carry(&session, started, Some(scope), scoped);
-        }
-    }
-
-    fn carry(
-        &self,
-        session: &Option<Session>,
-        started: &Started,
-        scope: Option<Scope>,
-        enriched: Enriched,
-    ) {
-        let carrier = Carrier {
-            target: Some(started.context.clone()),
-            session: session.clone(),
-            scope,
-            document: enriched.document,
-            time: enriched.time,
-            id: None,
-            receipts: enriched.receipts,
-        };
-        let _ = carrier.send(&self.installation); // what is lost is counted
     }
 }

@@ -1,0 +1,260 @@
+//! How a span ends: what becomes of its state.
+//!
+//! Its record goes to the pipeline, with its document; what has to travel apart leaves as a
+//! [carrier]. The memory is [kept](spare) for the next span of the thread.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use opentelemetry::trace::TraceState;
+
+use super::carrier::{self, Carrier};
+use super::place::Started;
+use super::span::{Enriched, Live, Scope, SpanState};
+use super::timings::Timings;
+use super::{Installation, spare};
+use crate::clock;
+use crate::session::Session;
+
+impl SpanState {
+    /// The span has ended, unless that is known already, and whoever gives it away has no more use
+    /// for it.
+    #[inline]
+    pub(crate) fn end(mut state: Arc<Self>) {
+        if state.is_open() {
+            state.start();
+        }
+        // Few are still known to anyone else by now: what would need a lock doesn't.
+        if Arc::get_mut(&mut state).is_some_and(Self::end_alone) {
+            return spare::keep(state);
+        }
+        if state.is_open() {
+            state.close(clock::now);
+        }
+        if let Some(this) = Arc::get_mut(&mut state) {
+            this.forget_others();
+            spare::keep(state);
+        }
+    }
+
+    /// The span has ended, and no one else knows it. Does nothing, and returns `false`, if it carries
+    /// feedback: it isn't alone then, since its installation remembers it.
+    #[inline]
+    fn end_alone(&mut self) -> bool {
+        let live = self.live.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if live.is_open {
+            let Some(started) = self.place.fixed().filter(|_| !live.is_enriched()) else {
+                return false;
+            };
+            self.installation.take(live, &self.timings, started, clock::now);
+            *self.is_closed.get_mut() = true;
+            live.clear();
+        }
+        self.forget_others();
+        true
+    }
+
+    /// Other spans may go with what is dropped here, and foreign code may run.
+    #[inline]
+    fn forget_others(&mut self) {
+        let live = self.live.get_mut().unwrap_or_else(PoisonError::into_inner);
+        (live.parent_context, live.context, live.session) = (None, None, None);
+        self.local_parent = None;
+    }
+
+    /// The span has ended: hands its record to the pipeline, and its session's document with it.
+    #[inline]
+    pub(crate) fn close(&self, now: impl FnOnce() -> u64) {
+        let started = self.start();
+        let mut guard = crate::sync::lock(&self.live);
+        let live = &mut *guard;
+        if !std::mem::take(&mut live.is_open) {
+            return;
+        }
+        self.is_closed.store(true, Ordering::Release);
+        if live.is_enriched() {
+            self.installation.forget(self);
+            live.record.feedback = true;
+            self.installation.keep(started.context.trace_id()); // still, or again
+        }
+        let apart = self.installation.take(live, &self.timings, started, now);
+        // Dropped at the very end, since foreign code may run then, and not moved again, which costs
+        // more than to drop them.
+        let _parent_context = live.parent_context.take();
+        let _context = live.context.take();
+        live.clear();
+        drop(guard);
+        // Only now, since foreign code may run: of id generators.
+        if let Some(apart) = apart {
+            let (session, scope, scoped) = *apart;
+            self.carry(&session, started, Some(scope), scoped);
+        }
+    }
+
+    /// The span is another's to tell of.
+    pub(crate) fn abandon(&self) {
+        self.installation.forget(self);
+        let contexts = {
+            let mut live = crate::sync::lock(&self.live);
+            self.is_closed.store(true, Ordering::Release);
+            live.clear();
+            (live.parent_context.take(), live.context.take())
+        };
+        drop(contexts);
+    }
+
+    /// The pipeline is about to end and the span is still open: its documents leave without it.
+    pub(super) fn leave_while_open(&self) {
+        let started = self.start();
+        let documents = self.change(|live| {
+            (live.session.clone(), std::mem::take(&mut live.own), live.scoped.take())
+        });
+        let Some((session, own, scoped)) = documents else { return };
+        if own.is_feedback {
+            self.carry(&session, started, None, own);
+        }
+        if let Some((scope, scoped)) = scoped.map(|scoped| *scoped) {
+            self.carry(&session, started, Some(scope), scoped);
+        }
+    }
+
+    fn carry(
+        &self,
+        session: &Option<Session>,
+        started: &Started,
+        scope: Option<Scope>,
+        enriched: Enriched,
+    ) {
+        let carrier = Carrier {
+            target: Some(started.context.clone()),
+            session: session.clone(),
+            scope,
+            document: enriched.document,
+            time: enriched.time,
+            id: None,
+            receipts: enriched.receipts,
+        };
+        let _ = carrier.send(&self.installation); // what is lost is counted
+    }
+}
+
+impl Live {
+    /// Forgets everything but the session, and the contexts, in which foreign code may live.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        let Self {
+            is_open,
+            record,
+            parent_context: _,
+            context: _,
+            session: _,
+            session_is_own,
+            ended,
+            own,
+            scoped,
+        } = self;
+        record.clear();
+        (*is_open, *session_is_own, *ended) = (false, false, None);
+        if !own.is_blank() {
+            *own = Enriched::default();
+        }
+        *scoped = None;
+    }
+}
+
+type Apart = Box<(Option<Session>, Scope, Enriched)>;
+
+impl Installation {
+    /// The record of a span that has ended leaves, if it is one that does.
+    #[inline]
+    fn take(
+        &self,
+        live: &mut Live,
+        timings: &Timings,
+        started: &Started,
+        now: impl FnOnce() -> u64,
+    ) -> Option<Apart> {
+        if started.context.is_sampled() || live.record.feedback {
+            let apart = self.complete(live, timings, started, now);
+            let _ = self.push(&mut live.record); // what is lost is counted
+            apart
+        } else if self.keeps() {
+            let apart = self.complete(live, timings, started, now);
+            self.hold(&mut live.record);
+            apart
+        } else {
+            self.count_unsampled();
+            None
+        }
+    }
+
+    /// Says in the record what is known only now. Returns the session's document, and the session,
+    /// if it has to travel apart: boxed, since most spans have none and all would pay for its size.
+    #[inline]
+    fn complete(
+        &self,
+        live: &mut Live,
+        timings: &Timings,
+        started: &Started,
+        now: impl FnOnce() -> u64,
+    ) -> Option<Apart> {
+        let settings = &self.settings;
+        let most = settings.span_limits.max_attributes_per_span as usize;
+        let record = &mut live.record;
+        if settings.switches.tracked_inactivity {
+            record.timings = Some(timings.read());
+        }
+        record.trace_id = started.context.trace_id();
+        record.span_id = started.context.span_id();
+        record.parent = started.parent;
+        record.flags = started.context.trace_flags();
+        if *started.context.trace_state() != TraceState::NONE {
+            record.details.trace_state = started.context.trace_state().clone();
+        }
+        let exited = timings.exited();
+        let end = live.ended.unwrap_or_else(|| if exited == 0 { now() } else { exited });
+        record.end = end.max(record.start);
+
+        let is_sampled = started.context.is_sampled();
+        let is_alone = live.session.is_none() && live.scoped.is_none() && live.own.is_blank();
+        if is_alone {
+            // Without feedback an unsampled span comes here only to be held.
+            let marks = if is_sampled { None } else { Some(&*carrier::MARKS_OF_HELD) };
+            let reserved = marks.map_or(0, |marks| marks.len());
+            if record.common_len() + record.attributes.len() + reserved <= most {
+                marks.into_iter().for_each(|marks| record.attributes.extend(marks));
+                return None; // most spans
+            }
+        }
+
+        // A session's feedback travels on the span unless that has feedback of its own.
+        let (own, scoped) = (std::mem::take(&mut live.own), live.scoped.take());
+        let (document, scope, apart) = match scoped.map(|scoped| *scoped) {
+            Some((scope, mut scoped)) if own.document.leaves().len() == 0 => {
+                // That all was retracted is said by there being nothing.
+                scoped.receipts.append(own.receipts);
+                (scoped, Some(scope), None)
+            }
+            Some((scope, scoped)) => {
+                (own, None, Some(Box::new((live.session.clone(), scope, scoped))))
+            }
+            None => (own, None, None),
+        };
+        if !document.receipts.is_empty() {
+            record.details.receipts = document.receipts;
+        }
+        let (leaves, cleared) = document.document.into_parts();
+        let reserved = carrier::Reserved {
+            session: live.session.as_ref(),
+            scope,
+            is_late: false,
+            is_unsampled: !is_sampled,
+            is_kept: !is_sampled && self.keeps(),
+            time: scope.map(|_| document.time),
+            cleared: if scope.is_some() { &cleared } else { &[] },
+            prefix: settings.convention.prefix(),
+        };
+        reserved.put_first(leaves, record, most);
+        apart
+    }
+}
