@@ -65,13 +65,13 @@ impl FeedbackLayer {
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        if attributes.is_contextual() {
-            entered::innermost(self.installation())
-        } else if attributes.is_root() {
-            None
-        } else {
-            self.nearest(ctx.span(id)?.parent())
-        }
+        let around = match attributes.is_contextual() {
+            true => entered::innermost(self.installation()),
+            false => None,
+        };
+        // A root, or below a span that is given, or one that isn't captured: what is around that may
+        // be entered elsewhere.
+        around.or_else(|| self.nearest(ctx.span(id)?.parent()))
     }
 
     /// Says what is known of a span before its fields: parents, session, and where it was made.
@@ -194,11 +194,11 @@ where
         if self.is_off() || OtelContext::is_current_telemetry_suppressed() {
             return;
         }
-        let span = match event.is_contextual() {
+        let around = match event.is_contextual() {
             true => entered::innermost(self.installation()),
-            false => self.nearest(ctx.event_span(event)),
+            false => None,
         };
-        if let Some(span) = span {
+        if let Some(span) = around.or_else(|| self.nearest(ctx.event_span(event))) {
             event::record(event, &span, self.installation());
         }
     }

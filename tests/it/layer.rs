@@ -580,6 +580,39 @@ fn thousands_of_spans_open_at_once() {
     }
 }
 
+/// A hidden span says what is around also where no captured one is entered: on another thread.
+#[test]
+fn a_hidden_span_takes_what_is_around_to_another_thread() {
+    for activation in [true, false] {
+        let collector = tracing_feedback::collector::Collector::start().unwrap();
+        let (layer, telemetry) =
+            build(&collector, |builder| builder.with_context_activation(activation));
+        let subscriber = tracing_subscriber::registry()
+            .with(log_to(Log::default())) // else there were no hidden spans
+            .with(layer.with_filter(filter_fn(|metadata| metadata.name() != "hidden")));
+        let dispatch = Dispatch::new(subscriber);
+        dispatcher::with_default(&dispatch, || {
+            let request = info_span!("request", session.id = "s").entered();
+            let hidden = info_span!("hidden");
+            thread::scope(|threads| {
+                threads.spawn(|| {
+                    dispatcher::with_default(&dispatch, || {
+                        hidden.in_scope(|| {
+                            info_span!("below").in_scope(|| ());
+                            assert!(enrich_span!(feedback = { "rating": 1 }).is_ok());
+                        });
+                    });
+                });
+            });
+            drop(request);
+        });
+        telemetry.flush().unwrap();
+        let expected = "request\n    feedback.rating = 1\n  below\n";
+        assert_eq!(collector.tree(), expected, "{activation}");
+        assert_eq!(one(&collector, "below").attributes["session.id"], "s");
+    }
+}
+
 /// The parent is the captured span that was entered last, as `Context::lookup_current` finds it.
 #[test]
 fn what_is_around_is_what_was_entered_last() {
@@ -588,6 +621,7 @@ fn what_is_around_is_what_was_entered_last() {
         let (layer, telemetry) =
             build(&collector, |builder| builder.with_context_activation(activation));
         let subscriber = tracing_subscriber::registry()
+            .with(log_to(Log::default())) // else there were no hidden spans
             .with(layer.with_filter(filter_fn(|metadata| metadata.name() != "hidden")));
         tracing::subscriber::with_default(subscriber, || {
             let (apart, around) = (info_span!("apart"), info_span!("around").entered());
