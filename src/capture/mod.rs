@@ -247,7 +247,7 @@ where
             Some(state) => SpanState::end(state),
             None => {
                 if let Some(state) = self.find_in_registry(&id, &ctx) {
-                    state.close(clock::now);
+                    state.close();
                 }
             }
         }

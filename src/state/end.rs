@@ -29,7 +29,7 @@ impl SpanState {
             return spare::keep(state);
         }
         if state.is_open() {
-            state.close(clock::now);
+            state.close();
         }
         if let Some(this) = Arc::get_mut(&mut state) {
             this.forget_others();
@@ -46,7 +46,7 @@ impl SpanState {
             let Some(started) = self.place.fixed().filter(|_| !live.is_enriched()) else {
                 return false;
             };
-            self.installation.take(live, &self.timings, started, clock::now);
+            self.installation.take(live, &self.timings, started);
             *self.is_closed.get_mut() = true;
             live.clear();
         }
@@ -64,7 +64,7 @@ impl SpanState {
 
     /// The span has ended: hands its record to the pipeline, and its session's document with it.
     #[inline]
-    pub(crate) fn close(&self, now: impl FnOnce() -> u64) {
+    pub(crate) fn close(&self) {
         let started = self.start();
         let mut guard = crate::sync::lock(&self.live);
         let live = &mut *guard;
@@ -77,7 +77,7 @@ impl SpanState {
             live.record.feedback = true;
             self.installation.keep(started.context.trace_id()); // still, or again
         }
-        let apart = self.installation.take(live, &self.timings, started, now);
+        let apart = self.installation.take(live, &self.timings, started);
         // Dropped at the very end, since foreign code may run then, and not moved again, which costs
         // more than to drop them.
         let _parent_context = live.parent_context.take();
@@ -167,37 +167,24 @@ type Apart = Box<(Option<Session>, Scope, Enriched)>;
 impl Installation {
     /// The record of a span that has ended leaves, if it is one that does.
     #[inline]
-    fn take(
-        &self,
-        live: &mut Live,
-        timings: &Timings,
-        started: &Started,
-        now: impl FnOnce() -> u64,
-    ) -> Option<Apart> {
-        if started.context.is_sampled() || live.record.feedback {
-            let apart = self.complete(live, timings, started, now);
-            let _ = self.push(&mut live.record); // what is lost is counted
-            apart
-        } else if self.keeps() {
-            let apart = self.complete(live, timings, started, now);
-            self.hold(&mut live.record);
-            apart
-        } else {
+    fn take(&self, live: &mut Live, timings: &Timings, started: &Started) -> Option<Apart> {
+        let leaves = started.context.is_sampled() || live.record.feedback;
+        if !leaves && !self.keeps() {
             self.count_unsampled();
-            None
+            return None;
         }
+        let apart = self.complete(live, timings, started);
+        match leaves {
+            true => drop(self.push(&mut live.record)), // what is lost is counted
+            false => self.hold(&mut live.record),
+        }
+        apart
     }
 
     /// Says in the record what is known only now. Returns the session's document, and the session,
     /// if it has to travel apart: boxed, since most spans have none and all would pay for its size.
     #[inline]
-    fn complete(
-        &self,
-        live: &mut Live,
-        timings: &Timings,
-        started: &Started,
-        now: impl FnOnce() -> u64,
-    ) -> Option<Apart> {
+    fn complete(&self, live: &mut Live, timings: &Timings, started: &Started) -> Option<Apart> {
         let settings = &self.settings;
         let most = settings.span_limits.max_attributes_per_span as usize;
         let record = &mut live.record;
@@ -212,7 +199,7 @@ impl Installation {
             record.details.trace_state = started.context.trace_state().clone();
         }
         let exited = timings.exited();
-        let end = live.ended.unwrap_or_else(|| if exited == 0 { now() } else { exited });
+        let end = live.ended.unwrap_or_else(|| if exited == 0 { clock::now() } else { exited });
         record.end = end.max(record.start);
 
         let is_sampled = started.context.is_sampled();

@@ -17,36 +17,36 @@ use tracing::span::Id;
 use super::{Installation, SpanState};
 
 thread_local! {
-    static SPANS: RefCell<Entered> = const { RefCell::new(Entered { places: Vec::new(), depth: 0 }) };
+    static SPANS: RefCell<Entered> = const { RefCell::new(Entered { entries: Vec::new(), depth: 0 }) };
 }
 
-/// Places on top of each other, of which the lowest are taken. The others are kept, so that a span is
-/// written where it stays: a processor stalls when it moves in one piece what it has just written in
-/// several.
+/// Entries on top of each other, of which the lowest are spans. The others are kept empty, so that a
+/// span is written where it stays: a processor stalls when it moves in one piece what it has just
+/// written in several.
 struct Entered {
-    places: Vec<Place>,
+    entries: Vec<Entry>,
     depth: usize,
 }
 
 impl Drop for Entered {
     /// A thread that ends goes back to no context, and its contexts may be gone before its spans.
     fn drop(&mut self) {
-        self.places.iter_mut().for_each(|place| std::mem::forget(place.guard.take()));
+        self.entries.iter_mut().for_each(|entry| std::mem::forget(entry.guard.take()));
     }
 }
 
 /// A span that is entered on this thread.
 #[derive(Default)]
-struct Place {
+struct Entry {
     id: Option<Id>,
     state: Option<Arc<SpanState>>,
-    /// Whether it lies further down as well, which is the place that counts, as in the registry.
+    /// Whether it lies further down as well, which is what counts, as in the registry.
     is_again: bool,
     /// What keeps its context active.
     guard: Option<ContextGuard>,
 }
 
-impl Place {
+impl Entry {
     /// The span here, if it is the innermost for a layer that knows its own by `is_ours`.
     #[inline]
     fn around(&self, is_ours: impl FnOnce(&Arc<Installation>) -> bool) -> Option<&Arc<SpanState>> {
@@ -62,15 +62,15 @@ pub(crate) fn enter(id: &Id, state: Arc<SpanState>, mut guard: Option<ContextGua
     // A thread that is being torn down has no place for the guard, which then detaches at once.
     let _ = SPANS.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
-        if spans.places.len() == spans.depth {
-            spans.places.push(Place::default());
+        if spans.entries.len() == spans.depth {
+            spans.entries.push(Entry::default());
         }
-        let (taken, free) = spans.places.split_at_mut(spans.depth);
-        let Some(place) = free.first_mut() else { return };
-        place.is_again = taken.iter().any(|other| is_same(&other.state, &state));
-        place.id = Some(id.clone());
-        place.state = state.take();
-        place.guard = guard.take();
+        let (taken, free) = spans.entries.split_at_mut(spans.depth);
+        let Some(entry) = free.first_mut() else { return };
+        entry.is_again = taken.iter().any(|other| is_same(&other.state, &state));
+        entry.id = Some(id.clone());
+        entry.state = state.take();
+        entry.guard = guard.take();
         spans.depth += 1;
     });
 }
@@ -89,16 +89,16 @@ pub(crate) fn exit(
 ) -> Option<(Arc<SpanState>, Option<ContextGuard>)> {
     let exited = SPANS.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
-        let taken = spans.places.get_mut(..spans.depth)?;
-        let at = taken.iter().rposition(|place| {
-            let state = place.state.as_ref();
-            place.id.as_ref() == Some(id)
+        let taken = spans.entries.get_mut(..spans.depth)?;
+        let at = taken.iter().rposition(|entry| {
+            let state = entry.state.as_ref();
+            entry.id.as_ref() == Some(id)
                 && state.is_some_and(|state| Arc::ptr_eq(state.installation(), installation))
         })?;
         taken[at..].rotate_left(1); // most are on top
-        let place = taken.last_mut()?;
+        let entry = taken.last_mut()?;
         spans.depth -= 1;
-        Some((place.state.take()?, place.guard.take()))
+        Some((entry.state.take()?, entry.guard.take()))
     });
     exited.ok().flatten()
 }
@@ -106,29 +106,29 @@ pub(crate) fn exit(
 /// The innermost span of this layer.
 #[inline]
 pub(crate) fn innermost(installation: &Arc<Installation>) -> Option<Arc<SpanState>> {
-    find(|place| place.around(|other| Arc::ptr_eq(other, installation)))
+    find(|entry| entry.around(|other| Arc::ptr_eq(other, installation)))
 }
 
 /// The innermost span of the registry at this address.
 #[inline]
 pub(crate) fn innermost_in(registry: usize) -> Option<Arc<SpanState>> {
-    find(|place| place.around(|other| other.registry() == Some(registry)))
+    find(|entry| entry.around(|other| other.registry() == Some(registry)))
 }
 
 /// The span of the registry at this address that has this id there.
 #[inline]
 pub(crate) fn get(id: &Id, registry: usize) -> Option<Arc<SpanState>> {
-    find(|place| {
-        let place = Some(place).filter(|place| place.id.as_ref() == Some(id))?;
-        place.around(|other| other.registry() == Some(registry))
+    find(|entry| {
+        let entry = Some(entry).filter(|entry| entry.id.as_ref() == Some(id))?;
+        entry.around(|other| other.registry() == Some(registry))
     })
 }
 
 #[inline]
-fn find(of: impl Fn(&Place) -> Option<&Arc<SpanState>>) -> Option<Arc<SpanState>> {
+fn find(of: impl Fn(&Entry) -> Option<&Arc<SpanState>>) -> Option<Arc<SpanState>> {
     let found = SPANS.try_with(|spans| {
         let spans = spans.borrow();
-        spans.places.get(..spans.depth)?.iter().rev().find_map(of).cloned()
+        spans.entries.get(..spans.depth)?.iter().rev().find_map(of).cloned()
     });
     found.ok().flatten()
 }

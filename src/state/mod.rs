@@ -2,8 +2,8 @@
 //!
 //! Each captured span has one [`SpanState`], in the table of the [open] ones or in the extensions of
 //! the registry. Capture changes it with what `tracing` says, enrichment with what users say; when
-//! the span closes it becomes a [`SpanRecord`](crate::record::SpanRecord). What can't wait for a span, or has none, leaves as a
-//! [carrier]. [`Installation`] is what all spans of one layer share; [`locate`] finds it and the
+//! the span closes ([end]) it becomes a [`SpanRecord`](crate::record::SpanRecord). What can't wait
+//! for a span, or has none, leaves as a [carrier]. [`Installation`] is what all spans of one layer share; [`locate`] finds it and the
 //! span around a caller from the current subscriber, by what the thread has [entered].
 
 pub(crate) mod carrier;

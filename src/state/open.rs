@@ -1,6 +1,6 @@
 //! The open spans of a layer, by the ids that its registry gives them.
 //!
-//! A table with one place for each id, which most spans find free. Who finds it taken lies in the
+//! A table with one slot for each id, which most spans find free. Who finds it taken lies in the
 //! [extensions of the registry](super::Captured), where it takes several times as long to put a span
 //! and to take it away.
 //!
@@ -8,7 +8,7 @@
 //!
 //! - What is here is open in the registry by that id: it is put here when the span is made, and taken
 //!   away when it closes, or when the layer goes, or when the id is given anew.
-//! - Nothing foreign runs while a place is locked.
+//! - Nothing foreign runs while a slot is locked.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,36 +16,36 @@ use tracing::span::Id;
 
 use super::SpanState;
 
-/// How many spans find a place, if no two have the same.
-const PLACES: usize = 1024;
+/// How many spans find a slot, if no two have the same.
+const SLOTS: usize = 1024;
 
 /// The table.
 #[derive(Debug)]
-pub(crate) struct Open(Box<[Place]>);
+pub(crate) struct Open(Box<[Slot]>);
 
 /// A cache line to itself, so that threads don't wait for each other.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Place(Mutex<Option<(Id, Arc<SpanState>)>>);
+struct Slot(Mutex<Option<(Id, Arc<SpanState>)>>);
 
 impl Default for Open {
     fn default() -> Self {
-        Self(std::iter::repeat_with(Place::default).take(PLACES).collect())
+        Self(std::iter::repeat_with(Slot::default).take(SLOTS).collect())
     }
 }
 
 impl Open {
-    /// The place of an id. A registry counts the spans of each thread in the lowest bits, and the
+    /// The slot of an id. A registry counts the spans of each thread in the lowest bits, and the
     /// threads from the 38th on: those of one thread lie side by side, and apart from the others'.
-    /// (So does `sharded-slab` 0.1. Did it do otherwise, more spans would find their place taken.)
+    /// (So does `sharded-slab` 0.1. Did it do otherwise, more spans would find theirs taken.)
     #[inline]
-    fn place(&self, id: &Id) -> &Mutex<Option<(Id, Arc<SpanState>)>> {
+    fn slot(&self, id: &Id) -> &Mutex<Option<(Id, Arc<SpanState>)>> {
         let id = id.into_u64();
         let thread = (id >> 38) & 0xfff;
-        &self.0[id.wrapping_add(thread * 61) as usize % PLACES].0
+        &self.0[id.wrapping_add(thread * 61) as usize % SLOTS].0
     }
 
-    /// Puts a new span in its place. Gives it back if another has that. If the other one has its id,
+    /// Puts a new span in its slot. Gives it back if another has that. If the other one has its id,
     /// the layer did not hear that it closed, and gets it to end it.
     #[inline]
     pub(crate) fn put(
@@ -53,9 +53,9 @@ impl Open {
         id: &Id,
         state: Arc<SpanState>,
     ) -> Result<Option<Arc<SpanState>>, Arc<SpanState>> {
-        let mut place = crate::sync::lock(self.place(id));
-        match &mut *place {
-            None => *place = Some((id.clone(), state)),
+        let mut slot = crate::sync::lock(self.slot(id));
+        match &mut *slot {
+            None => *slot = Some((id.clone(), state)),
             Some((of, unheard)) if of == id => return Ok(Some(std::mem::replace(unheard, state))),
             Some(_) => return Err(state),
         }
@@ -64,7 +64,7 @@ impl Open {
 
     #[inline]
     pub(crate) fn get(&self, id: &Id) -> Option<Arc<SpanState>> {
-        match &*crate::sync::lock(self.place(id)) {
+        match &*crate::sync::lock(self.slot(id)) {
             Some((of, state)) if of == id => Some(state.clone()),
             _ => None,
         }
@@ -73,14 +73,14 @@ impl Open {
     /// Takes a span away, which has closed.
     #[inline]
     pub(crate) fn take(&self, id: &Id) -> Option<Arc<SpanState>> {
-        let mut place = crate::sync::lock(self.place(id));
-        let (_, state) = place.take_if(|(of, _)| of == id)?;
+        let mut slot = crate::sync::lock(self.slot(id));
+        let (_, state) = slot.take_if(|(of, _)| of == id)?;
         Some(state)
     }
 
     /// Takes all away: no one will hear that they close.
     pub(crate) fn drain(&self) -> Vec<Arc<SpanState>> {
-        let take = |place: &Place| Some(crate::sync::lock(&place.0).take()?.1);
+        let take = |slot: &Slot| Some(crate::sync::lock(&slot.0).take()?.1);
         self.0.iter().filter_map(take).collect()
     }
 }
@@ -107,8 +107,8 @@ mod tests {
     fn a_span_is_found_by_its_id_only_and_until_it_is_taken() {
         let (open, one, other) = (Open::default(), state(), state());
         assert!(matches!(open.put(&id(0, 1), one.clone()), Ok(None)));
-        // The same place: what is there stays.
-        let elsewhere = id(0, 1 + PLACES as u64);
+        // The same slot: what is there stays.
+        let elsewhere = id(0, 1 + SLOTS as u64);
         assert!(
             matches!(open.put(&elsewhere, other.clone()), Err(back) if Arc::ptr_eq(&back, &other))
         );
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_spans_of_some_threads_have_places_of_their_own() {
+    fn the_spans_of_some_threads_have_slots_of_their_own() {
         let open = Open::default();
         for thread in 0..16 {
             for span in 1..=32 {
