@@ -358,17 +358,23 @@ fn remote_parents() {
     assert_ne!(one(&rig.collector, "around").trace_id, remote.trace_id());
 }
 
+/// A rig whose subscriber writes a log of all spans, of which the layer doesn't see those named `hidden`.
+fn hiding(activation: bool, log: &Log) -> Rig {
+    let collector = tracing_feedback::collector::Collector::start().unwrap();
+    let (layer, telemetry) =
+        build(&collector, |builder| builder.with_context_activation(activation));
+    let subscriber = tracing_subscriber::registry()
+        .with(log_to(log.clone()))
+        .with(layer.with_filter(filter_fn(|metadata| metadata.name() != "hidden")));
+    Rig { telemetry, collector, dispatch: Dispatch::new(subscriber) }
+}
+
 #[test]
 fn spans_of_a_hidden_parent_attach_to_the_captured_one_above() {
     for activation in [true, false] {
-        let collector = tracing_feedback::collector::Collector::start().unwrap();
-        let (layer, telemetry) =
-            build(&collector, |builder| builder.with_context_activation(activation));
         let log = Log::default();
-        let subscriber = tracing_subscriber::registry()
-            .with(tracing_subscriber::fmt::layer().with_writer(log.clone()))
-            .with(layer.with_filter(filter_fn(|metadata| metadata.name() != "hidden")));
-        tracing::subscriber::with_default(subscriber, || {
+        let Rig { collector, telemetry, dispatch } = hiding(activation, &log);
+        dispatcher::with_default(&dispatch, || {
             let top = info_span!("top").entered();
             let hidden = info_span!("hidden").entered();
             info!("in the hidden one");
@@ -584,19 +590,13 @@ fn thousands_of_spans_open_at_once() {
 #[test]
 fn a_hidden_span_takes_what_is_around_to_another_thread() {
     for activation in [true, false] {
-        let collector = tracing_feedback::collector::Collector::start().unwrap();
-        let (layer, telemetry) =
-            build(&collector, |builder| builder.with_context_activation(activation));
-        let subscriber = tracing_subscriber::registry()
-            .with(log_to(Log::default())) // else there were no hidden spans
-            .with(layer.with_filter(filter_fn(|metadata| metadata.name() != "hidden")));
-        let dispatch = Dispatch::new(subscriber);
-        dispatcher::with_default(&dispatch, || {
+        let rig = hiding(activation, &Log::default());
+        rig.run(|| {
             let request = info_span!("request", session.id = "s").entered();
             let hidden = info_span!("hidden");
             thread::scope(|threads| {
                 threads.spawn(|| {
-                    dispatcher::with_default(&dispatch, || {
+                    dispatcher::with_default(&rig.dispatch, || {
                         hidden.in_scope(|| {
                             info_span!("below").in_scope(|| ());
                             assert!(enrich_span!(feedback = { "rating": 1 }).is_ok());
@@ -606,10 +606,9 @@ fn a_hidden_span_takes_what_is_around_to_another_thread() {
             });
             drop(request);
         });
-        telemetry.flush().unwrap();
         let expected = "request\n    feedback.rating = 1\n  below\n";
-        assert_eq!(collector.tree(), expected, "{activation}");
-        assert_eq!(one(&collector, "below").attributes["session.id"], "s");
+        assert_eq!(rig.collector.tree(), expected, "{activation}");
+        assert_eq!(one(&rig.collector, "below").attributes["session.id"], "s");
     }
 }
 
@@ -617,13 +616,8 @@ fn a_hidden_span_takes_what_is_around_to_another_thread() {
 #[test]
 fn what_is_around_is_what_was_entered_last() {
     for activation in [true, false] {
-        let collector = tracing_feedback::collector::Collector::start().unwrap();
-        let (layer, telemetry) =
-            build(&collector, |builder| builder.with_context_activation(activation));
-        let subscriber = tracing_subscriber::registry()
-            .with(log_to(Log::default())) // else there were no hidden spans
-            .with(layer.with_filter(filter_fn(|metadata| metadata.name() != "hidden")));
-        tracing::subscriber::with_default(subscriber, || {
+        let rig = hiding(activation, &Log::default());
+        rig.run(|| {
             let (apart, around) = (info_span!("apart"), info_span!("around").entered());
             // Hidden spans with other parents don't change what is around.
             for hidden in [info_span!(parent: None, "hidden"), info_span!(parent: &apart, "hidden")]
@@ -637,14 +631,13 @@ fn what_is_around_is_what_was_entered_last() {
             // Nor does a span that is entered again, for the registry. The context is that of the span.
             apart.in_scope(|| around.in_scope(|| info_span!("inner").in_scope(|| ())));
         });
-        telemetry.flush().unwrap();
         let rated = "around\n    feedback.rating = 1\n";
         let expected = match activation {
             true => format!("apart\n{rated}  below\n  below\n  inner\n"),
             false => format!("apart\n  inner\n{rated}  below\n  below\n"),
         };
-        assert_eq!(collector.tree(), expected, "{activation}");
-        assert_eq!(one(&collector, "around").events.len(), 2);
+        assert_eq!(rig.collector.tree(), expected, "{activation}");
+        assert_eq!(one(&rig.collector, "around").events.len(), 2);
     }
 }
 
