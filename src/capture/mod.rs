@@ -65,11 +65,14 @@ impl FeedbackLayer {
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
+        if attributes.is_root() {
+            return None;
+        }
         let around = match attributes.is_contextual() {
             true => entered::innermost(self.installation()),
             false => None,
         };
-        // A root, or below a span that is given, or one that isn't captured: what is around that may
+        // The first of a request, or below a span that is given, or one that isn't captured: what is around that may
         // be entered elsewhere.
         around.or_else(|| self.nearest(ctx.span(id)?.parent()))
     }
