@@ -72,8 +72,8 @@ impl FeedbackLayer {
             true => entered::innermost(self.installation()),
             false => None,
         };
-        // The first of a request, or below a span that is given, or one that isn't captured: what is around that may
-        // be entered elsewhere.
+        // The first of a request, or below a span that is given, or below one that isn't captured:
+        // what is around that may be entered elsewhere.
         around.or_else(|| self.nearest(ctx.span(id)?.parent()))
     }
 

@@ -154,6 +154,16 @@ impl Installation {
         }
     }
 
+    /// Whether a span may ask a sampler or an id generator that isn't one of the SDK's own.
+    pub(super) fn calls_out(&self) -> bool {
+        let asks = match &self.sampling {
+            Sampling::ParentBasedAlwaysOn => false,
+            Sampling::OfSdk(sampler) => matches!(sampler, Sampler::ParentBased(_)),
+            Sampling::Custom(_) => true,
+        };
+        asks || matches!(self.ids, Ids::Custom(_))
+    }
+
     /// Whether the environment has switched telemetry off.
     #[inline]
     pub(crate) fn is_disabled(&self) -> bool {

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use super::{Claim, Installation, SpanState};
 
@@ -88,7 +89,17 @@ impl Drop for FeedbackLayer {
     fn drop(&mut self) {
         Claim::release(&self.installation);
         // Taken out by `reload`, or its subscriber is gone.
-        self.installation.open.drain().into_iter().for_each(SpanState::end);
+        let open = self.installation.open.drain();
+        if open.is_empty() {
+            return;
+        }
+        let end = move || open.into_iter().for_each(SpanState::end);
+        if self.installation.calls_out() {
+            // `reload` holds a lock, which foreign code would wait for if it made a span or an event.
+            let _ = thread::Builder::new().name("tracing-feedback-end".to_owned()).spawn(end);
+        } else {
+            end();
+        }
     }
 }
 

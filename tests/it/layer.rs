@@ -6,10 +6,12 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 
 use opentelemetry::trace::{
-    SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags, TraceId, TraceState,
+    Link, SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags, TraceId, TraceState,
 };
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_sdk::trace::{Sampler, SpanLimits};
+use opentelemetry_sdk::trace::{
+    Sampler, SamplingDecision, SamplingResult, ShouldSample, SpanLimits,
+};
 use tracing::field::Empty;
 use tracing::instrument::WithSubscriber;
 use tracing::{Dispatch, debug_span, dispatcher, error, info, info_span, instrument, warn};
@@ -1157,6 +1159,50 @@ fn a_layer_taken_out_while_spans_are_open() {
     });
     telemetry.flush().unwrap();
     assert_eq!(collector.tree(), "outer\n  inner\n      feedback.rating = 1\n");
+}
+
+/// `reload` drops the layer inside of its lock, and a span that no one entered has its sampler still
+/// to ask, which may well write to the log.
+#[test]
+fn a_layer_taken_out_while_its_sampler_is_still_to_be_asked() {
+    #[derive(Clone, Debug)]
+    struct Chatty;
+    impl ShouldSample for Chatty {
+        fn should_sample(
+            &self,
+            _: Option<&Context>,
+            _: TraceId,
+            name: &str,
+            _: &SpanKind,
+            _: &[KeyValue],
+            _: &[Link],
+        ) -> SamplingResult {
+            info!(name, "asked");
+            let (attributes, trace_state) = (Vec::new(), TraceState::default());
+            let decision = SamplingDecision::RecordAndSample;
+            SamplingResult { decision, attributes, trace_state }
+        }
+    }
+    let collector = tracing_feedback::collector::Collector::start().unwrap();
+    let (layer, telemetry) = build(&collector, |builder| builder.with_sampler(Chatty));
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || {
+        let (reload, handle) = reload::Layer::new(Some(layer));
+        let subscriber = tracing_subscriber::registry().with(reload);
+        tracing::subscriber::with_default(subscriber, || {
+            info_span!("makes the layer known").in_scope(|| ());
+            let _span = info_span!("never entered");
+            handle.reload(None).unwrap();
+        });
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+    // It is on its way by then, or about to be.
+    let ended = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while collector.spans().len() < 2 && std::time::Instant::now() < ended {
+        telemetry.flush().unwrap();
+    }
+    one(&collector, "never entered");
 }
 
 #[test]
