@@ -15,6 +15,7 @@ pub(crate) fn mark_this_thread() {
 }
 
 /// Whether this thread is marked. A thread that is being torn down counts as marked.
+#[inline]
 pub(crate) fn is_this_thread() -> bool {
     QUIET.try_with(Cell::get).unwrap_or(true)
 }

@@ -1,7 +1,7 @@
 //! What spans have in common: where their call site is, which fields it has and where each of them
 //! belongs, and the thread that made them. Put together once for each call site and thread.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex};
@@ -16,6 +16,7 @@ use crate::settings::{Convention, Settings};
 /// What the spans of a call site have in common.
 #[derive(Debug)]
 pub(super) struct Callsite {
+    key: Key,
     pub(super) common: Common,
     /// By the field's place in the call site's field set.
     fields: Box<[Option<PreparedKey>]>,
@@ -31,7 +32,8 @@ impl Callsite {
             is_plain.then(|| attributes::prepare(name))
         });
         let fields = fields.collect();
-        Self { common: Common::new(metadata.name(), told.of(metadata)), fields }
+        let common = Common::new(metadata.name(), told.of(metadata));
+        Self { key: told.key(metadata), common, fields }
     }
 
     /// The prepared key of a field that is an attribute as it is: no other of its call site or
@@ -102,8 +104,14 @@ type Key = usize;
 /// Every call site met so far. What is leaked is bounded: a call site is a static of the program.
 static KNOWN: Mutex<Option<HashMap<Key, &'static Callsite>>> = Mutex::new(None);
 
+/// Of how many call sites a thread knows where it looks first: two to the power of this.
+const RECENT: u32 = 7;
+
 thread_local! {
-    /// What this thread knows of it.
+    /// Those this thread met last, each where its key puts it.
+    static RECENTLY: [Cell<Option<&'static Callsite>>; 1 << RECENT] =
+        const { [const { Cell::new(None) }; 1 << RECENT] };
+    /// All that this thread knows.
     static MINE: RefCell<HashMap<Key, &'static Callsite, BuildHasherDefault<Mixed>>> =
         RefCell::default();
     static THREAD: OnceCell<Arc<Attributes>> = const { OnceCell::new() };
@@ -114,13 +122,26 @@ thread_local! {
 pub(super) fn of(metadata: &'static Metadata<'static>, settings: &Settings) -> &'static Callsite {
     let told = Told::by(settings);
     let key = told.key(metadata);
-    let mine = MINE.try_with(|mine| mine.borrow().get(&key).copied());
-    mine.ok().flatten().unwrap_or_else(|| known(key, metadata, told))
+    RECENTLY.with(|recently| {
+        let slot = &recently[((key as u64).wrapping_mul(MIXER) >> (u64::BITS - RECENT)) as usize];
+        match slot.get() {
+            Some(callsite) if callsite.key == key => callsite,
+            _ => {
+                let callsite = known(key, metadata, told);
+                slot.set(Some(callsite));
+                callsite
+            }
+        }
+    })
 }
 
-/// The same of a call site that is new to this thread.
+/// The same of one that isn't among the recent ones.
 #[cold]
 fn known(key: Key, metadata: &'static Metadata<'static>, told: Told) -> &'static Callsite {
+    let mine = MINE.try_with(|mine| mine.borrow().get(&key).copied());
+    if let Ok(Some(callsite)) = mine {
+        return callsite;
+    }
     let callsite = *crate::sync::lock(&KNOWN)
         .get_or_insert_default()
         .entry(key)
@@ -154,6 +175,9 @@ fn this_thread() -> Attributes {
     attributes
 }
 
+/// An odd number whose bits look random: two to the 64th by the golden ratio.
+const MIXER: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Hashes addresses, which no stranger chooses, by a multiplication.
 #[derive(Default)]
 struct Mixed(u64);
@@ -178,7 +202,7 @@ impl Hasher for Mixed {
     fn write_u64(&mut self, value: u64) {
         // Both ends of the product are used: the table takes its buckets from one, its tags from
         // the other.
-        let product = u128::from(self.0.rotate_left(5) ^ value) * 0x9e37_79b9_7f4a_7c15;
+        let product = u128::from(self.0.rotate_left(5) ^ value) * u128::from(MIXER);
         self.0 = product as u64 ^ (product >> 64) as u64;
     }
 }
