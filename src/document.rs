@@ -66,6 +66,8 @@ impl<V> Default for Document<V> {
 }
 
 impl<V> Document<V> {
+    pub(crate) const BLANK: Self = Self { leaves: Vec::new(), cleared: Vec::new() };
+
     /// Whether the document neither sets nor removes anything.
     pub fn is_empty(&self) -> bool {
         self.leaves.is_empty() && self.cleared.is_empty()

@@ -132,6 +132,7 @@ mod pipeline;
 pub mod propagation;
 mod protobuf;
 mod quiet;
+mod rare;
 mod record;
 mod redaction;
 mod session;

@@ -4,7 +4,6 @@
 //! `tracing`, nor of how requests are made. Its attributes are kept [as they leave](crate::attributes).
 
 use std::borrow::Cow;
-use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
 
 use opentelemetry::trace::{
@@ -15,6 +14,7 @@ use opentelemetry::{Array, InstrumentationScope, Value};
 use crate::attributes::{self, Attributes, ValueRef};
 use crate::document::Key;
 use crate::outbox::Receipts;
+use crate::rare::{Blank, Rare};
 
 /// A finished span.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct SpanRecord {
     pub(crate) attributes: Attributes,
     /// Whether the span carries feedback: such records are the last to be dropped.
     pub(crate) feedback: bool,
-    pub(crate) details: Rare,
+    pub(crate) details: Rare<Details>,
 }
 
 /// What few spans have.
@@ -60,35 +60,10 @@ pub(crate) struct Details {
     pub(crate) receipts: Receipts,
 }
 
-/// Details, which take no memory before they are changed.
-#[derive(Debug, Default)]
-pub(crate) struct Rare(Option<Box<Details>>);
-
-impl Rare {
-    /// Whether there are none.
+impl Blank for Details {
     #[inline]
-    pub(crate) fn is_none(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// The details, out of the box.
-    pub(crate) fn into_inner(self) -> Details {
-        self.0.map_or_else(Details::default, |details| *details)
-    }
-}
-
-impl From<Details> for Rare {
-    fn from(details: Details) -> Self {
-        Self(Some(Box::new(details)))
-    }
-}
-
-impl Deref for Rare {
-    type Target = Details;
-
-    #[inline]
-    fn deref(&self) -> &Details {
-        static NONE: Details = Details {
+    fn blank() -> &'static Self {
+        static BLANK: Details = Details {
             trace_state: TraceState::NONE,
             name: None,
             enrichments: Enrichments { prefix: "", leaves: Vec::new() },
@@ -101,13 +76,7 @@ impl Deref for Rare {
             scope: None,
             receipts: Receipts::NONE,
         };
-        self.0.as_deref().unwrap_or(&NONE)
-    }
-}
-
-impl DerefMut for Rare {
-    fn deref_mut(&mut self) -> &mut Details {
-        self.0.get_or_insert_default()
+        &BLANK
     }
 }
 
@@ -232,7 +201,8 @@ impl Default for SpanRecord {
 }
 
 impl SpanRecord {
-    /// Makes the record blank, and keeps its memory for another span of the same thread.
+    /// Forgets what not every span sets anew, and keeps the memory for another span of the same
+    /// thread: its place in a trace, its times, its call site and its thread are left as they are.
     #[inline]
     pub(crate) fn clear(&mut self) {
         // A large span is an exception: its memory is better given back.
@@ -240,28 +210,10 @@ impl SpanRecord {
             *self = Self::default();
             return;
         }
-        let Self {
-            trace_id,
-            span_id,
-            parent,
-            flags,
-            kind,
-            start,
-            end,
-            callsite,
-            thread: _, // most likely the next span's too
-            timings,
-            attributes,
-            feedback,
-            details,
-        } = self;
-        (*trace_id, *span_id, *parent) = (TraceId::INVALID, SpanId::INVALID, Parent::NONE);
-        (*flags, *kind, *callsite) = (TraceFlags::default(), SpanKind::Internal, None);
-        (*start, *end, *timings, *feedback) = (0, 0, None, false);
-        attributes.clear();
-        if !details.is_none() {
-            *details = Rare::default();
-        }
+        self.kind = SpanKind::Internal;
+        (self.timings, self.feedback) = (None, false);
+        self.attributes.clear();
+        self.details.clear();
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -270,6 +222,12 @@ impl SpanRecord {
             (None, Some(callsite)) => callsite.name,
             (None, None) => "",
         }
+    }
+
+    /// How many attributes the span has, enrichments aside.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.common_len() + self.attributes.len()
     }
 
     /// How many attributes the span has that aren't its own.
@@ -399,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_made_blank_tells_nothing_of_its_span() {
+    fn a_cleared_record_tells_nothing_that_the_next_span_does_not_set() {
         let common: &Common = Box::leak(Box::new(Common::new("call site", Attributes::default())));
         let mut attributes = Attributes::default();
         attributes.set("user", ValueRef::Str("u-17"));
@@ -440,6 +398,17 @@ mod tests {
             }),
         };
         record.clear();
-        assert_eq!(format!("{record:?}"), format!("{:?}", SpanRecord::default()));
+        let SpanRecord { trace_id, span_id, parent, flags, start, end, callsite, .. } = record;
+        let set_anew = SpanRecord {
+            trace_id,
+            span_id,
+            parent,
+            flags,
+            start,
+            end,
+            callsite,
+            ..SpanRecord::default()
+        };
+        assert_eq!(format!("{record:?}"), format!("{set_anew:?}"));
     }
 }

@@ -1,7 +1,6 @@
 //! The captured span as the active span of the OpenTelemetry API, live.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use opentelemetry::trace::{Span, SpanContext, Status, TraceContextExt};
@@ -11,14 +10,14 @@ use super::{is_active, visit};
 use crate::clock;
 use crate::record::{Event, Link};
 use crate::session::Session;
-use crate::state::{self, Live, SpanState};
+use crate::state::{self, Live, SpanHandle};
 
 /// Makes `span` the active one on this thread until the guard is dropped.
 ///
 /// The context is made where it is attached from: a processor stalls when it moves what it has just
 /// written in other pieces.
 #[inline]
-pub(super) fn attach(span: &Arc<SpanState>) -> Option<ContextGuard> {
+pub(super) fn attach(span: &SpanHandle) -> Option<ContextGuard> {
     let is_suppressed = Context::is_current_telemetry_suppressed();
     let mut live = span.live()?;
     if live.context.is_none() && !span.timings.was_entered() && !is_suppressed {
@@ -36,13 +35,13 @@ pub(super) fn attach(span: &Arc<SpanState>) -> Option<ContextGuard> {
 }
 
 /// The context in which `span` is active. `None` if it has closed.
-pub(super) fn of(span: &Arc<SpanState>) -> Option<Context> {
+pub(super) fn of(span: &SpanHandle) -> Option<Context> {
     span.start();
     span.change(|live| kept(span, live))
 }
 
 /// The context of a span that has started, which keeps it. Calls nothing foreign.
-fn kept(span: &Arc<SpanState>, live: &mut Live) -> Context {
+fn kept(span: &SpanHandle, live: &mut Live) -> Context {
     match &live.context {
         Some(context) => context.clone(),
         None => live.context.insert(make(span, live)).clone(),
@@ -51,7 +50,7 @@ fn kept(span: &Arc<SpanState>, live: &mut Live) -> Context {
 
 /// Of a span that has started. Calls nothing foreign.
 #[inline]
-fn make(span: &Arc<SpanState>, live: &Live) -> Context {
+fn make(span: &SpanHandle, live: &Live) -> Context {
     let live_span = LiveSpan(span.clone());
     let nothing = Context::new();
     let parent = live.parent_context.as_ref().unwrap_or(&nothing);
@@ -85,7 +84,7 @@ pub(crate) fn current() -> Context {
 ///
 /// The span's state keeps the context that holds this, until it closes.
 #[derive(Debug)]
-struct LiveSpan(Arc<SpanState>);
+struct LiveSpan(SpanHandle);
 
 impl Span for LiveSpan {
     fn add_event_with_timestamp<T>(&mut self, name: T, time: SystemTime, attributes: Vec<KeyValue>)
@@ -123,13 +122,14 @@ impl Span for LiveSpan {
     }
 
     fn end_with_timestamp(&mut self, timestamp: SystemTime) {
-        self.0.change(|live| live.ended.get_or_insert(clock::unix_nanos(timestamp)).to_owned());
+        self.0
+            .change(|live| live.said.ended.get_or_insert(clock::unix_nanos(timestamp)).to_owned());
     }
 }
 
 /// Sets attributes as if they were fields. `None` if the span has closed.
 pub(super) fn set_attributes(
-    state: &Arc<SpanState>,
+    state: &SpanHandle,
     attributes: impl IntoIterator<Item = KeyValue>,
 ) -> Option<()> {
     let installation = state.installation();
@@ -144,7 +144,7 @@ pub(super) fn set_attributes(
 
 /// Adds an event. `None` if the span has closed.
 pub(super) fn add_event(
-    state: &Arc<SpanState>,
+    state: &SpanHandle,
     name: Cow<'static, str>,
     time: SystemTime,
     attributes: Vec<KeyValue>,
@@ -159,7 +159,7 @@ pub(super) fn add_event(
 
 /// Adds a link. `None` if the span has closed.
 pub(super) fn add_link(
-    state: &Arc<SpanState>,
+    state: &SpanHandle,
     context: SpanContext,
     attributes: Vec<KeyValue>,
 ) -> Option<()> {

@@ -28,7 +28,7 @@ use crate::clock;
 use crate::quiet;
 use crate::record::Link;
 use crate::session::Session;
-use crate::state::{Captured, Claim, FeedbackLayer, Live, SpanState, entered};
+use crate::state::{Captured, Claim, FeedbackLayer, Live, SpanHandle, SpanState, entered};
 use callsite::Callsite;
 
 pub use processor::FeedbackSpanProcessor;
@@ -47,7 +47,7 @@ impl FeedbackLayer {
     fn nearest<'r, S: for<'span> LookupSpan<'span> + 'r>(
         &self,
         span: Option<SpanRef<'r, S>>,
-    ) -> Option<Arc<SpanState>> {
+    ) -> Option<SpanHandle> {
         std::iter::successors(span, SpanRef::parent).find_map(|span| {
             let at_hand = self.installation().open.get(&span.id());
             at_hand.or_else(|| Captured::of(&span.extensions()).cloned())
@@ -61,7 +61,7 @@ impl FeedbackLayer {
         attributes: &Attributes<'_>,
         id: &Id,
         ctx: &Context<'_, S>,
-    ) -> Option<Arc<SpanState>>
+    ) -> Option<SpanHandle>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
@@ -85,22 +85,25 @@ impl FeedbackLayer {
         live: &mut Live,
         callsite: &'static Callsite,
         is_contextual: bool,
-        parent: Option<&Arc<SpanState>>,
+        parent: Option<&SpanHandle>,
     ) -> Option<()> {
         let switches = &self.installation().settings.switches;
         // The OpenTelemetry context counts where this layer keeps it up to date, and where nothing
         // of ours is around.
         let counts = is_contextual && (switches.context_activation || parent.is_none());
-        let is_suppressed = OtelContext::map_current(|context| {
-            if counts {
+        let is_suppressed = match counts {
+            true => OtelContext::map_current(|context| {
                 live.parent_context = Some(context.clone());
-            }
-            context.is_telemetry_suppressed()
-        });
+                context.is_telemetry_suppressed()
+            }),
+            false => OtelContext::is_current_telemetry_suppressed(),
+        };
         if is_suppressed {
             return None;
         }
-        live.session = self.inherited_session(live.parent_context.as_ref(), parent);
+        if let Some(session) = self.inherited_session(live.parent_context.as_ref(), parent) {
+            live.session = Some(session);
+        }
         live.record.callsite = Some(&callsite.common);
         match switches.threads {
             true => callsite::tell_thread(&mut live.record.thread),
@@ -113,15 +116,18 @@ impl FeedbackLayer {
     fn inherited_session(
         &self,
         context: Option<&OtelContext>,
-        parent: Option<&Arc<SpanState>>,
+        parent: Option<&SpanHandle>,
     ) -> Option<Session> {
-        let of_context = context
-            .and_then(|context| Some((context, context.get::<Session>()?)))
-            .filter(|(context, _)| !parent.is_some_and(|parent| is_active(parent, context)));
-        of_context
-            .map(|(_, session)| session.clone())
-            .or_else(|| parent.and_then(|parent| parent.session()))
-            .or_else(|| self.installation().settings.session.clone())
+        if let Some(context) = context
+            && let Some(session) = context.get::<Session>()
+            && !parent.is_some_and(|parent| is_active(parent, context))
+        {
+            return Some(session.clone());
+        }
+        match parent.and_then(|parent| parent.session()) {
+            Some(session) => Some(session),
+            None => self.installation().settings.session.clone(),
+        }
     }
 }
 
@@ -154,7 +160,7 @@ where
         let parent = self.parent_of(attributes, id, &ctx);
         let installation = self.installation();
         let callsite = callsite::of(attributes.metadata(), &installation.settings);
-        let begun = SpanState::begin(installation, parent, clock::now(), |live, parent| {
+        let begun = SpanHandle::begin(installation, parent, clock::now(), |live, parent| {
             self.describe(live, callsite, attributes.is_contextual(), parent)?;
             Some(visit::new_span(installation, callsite, live, |visitor| {
                 attributes.record(visitor)
@@ -168,7 +174,7 @@ where
         let put = if self.has_claim() { installation.open.put(id, state) } else { Err(state) };
         match put {
             Ok(None) => {}
-            Ok(Some(unheard)) => SpanState::end(unheard),
+            Ok(Some(unheard)) => unheard.end(),
             Err(state) => self.put_into_registry(id, state, &ctx),
         }
     }
@@ -247,7 +253,7 @@ where
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
         match self.installation().open.take(&id) {
-            Some(state) => SpanState::end(state),
+            Some(state) => state.end_at_once(),
             None => {
                 if let Some(state) = self.find_in_registry(&id, &ctx) {
                     state.close();
@@ -259,8 +265,8 @@ where
 
 impl FeedbackLayer {
     /// The state of a span that this layer captured.
-    #[inline]
-    fn find<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<Arc<SpanState>>
+    #[inline(always)] // on every entrance
+    fn find<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<SpanHandle>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
@@ -269,7 +275,7 @@ impl FeedbackLayer {
     }
 
     #[cold]
-    fn find_in_registry<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<Arc<SpanState>>
+    fn find_in_registry<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<SpanHandle>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
@@ -280,7 +286,7 @@ impl FeedbackLayer {
     /// The registry keeps the state of a new span, unless another layer captures it: of two, the one
     /// that knows its registry.
     #[cold]
-    fn put_into_registry<S>(&self, id: &Id, state: Arc<SpanState>, ctx: &Context<'_, S>)
+    fn put_into_registry<S>(&self, id: &Id, state: SpanHandle, ctx: &Context<'_, S>)
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {

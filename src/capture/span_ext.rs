@@ -1,7 +1,6 @@
 //! What users call on a `tracing::Span`.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use opentelemetry::trace::{SpanContext, Status};
@@ -9,7 +8,7 @@ use opentelemetry::{Context, Key, KeyValue, Value};
 
 use super::context;
 use crate::session::Session;
-use crate::state::{Located, SpanState, locate_span};
+use crate::state::{Located, SpanHandle, locate_span};
 #[cfg(feature = "tickets")]
 use crate::ticket::{Ticket, TicketError, TicketOptions, issue_for_span};
 
@@ -362,7 +361,7 @@ impl SpanExt for tracing::Span {
     fn set_session(&self, session: &Session) -> Result<(), SpanError> {
         let set = state(self)?.change(|live| {
             live.session = Some(session.clone());
-            live.session_is_own = true;
+            live.said.session_is_own = true;
             live.context = None; // it may tell the session to other services
         });
         set.ok_or(SpanError::Closed)
@@ -400,7 +399,7 @@ impl SpanExt for tracing::Span {
     }
 }
 
-fn state(span: &tracing::Span) -> Result<Arc<SpanState>, SpanError> {
+fn state(span: &tracing::Span) -> Result<SpanHandle, SpanError> {
     match locate_span(span) {
         Located::Span(state) => Ok(state),
         Located::Disabled(_) | Located::Layer(_) => Err(SpanError::SpanDisabled),

@@ -63,11 +63,10 @@ pub(super) fn new_span(
     record: impl FnOnce(&mut dyn Visit),
 ) -> bool {
     let settings = &installation.settings;
-    let most = settings.span_limits.max_attributes_per_span as usize;
-    let room = most.saturating_sub(live.record.common_len());
-    let is_direct = settings.redaction.is_none() && settings.value_characters.is_none();
-    let mut visitor =
-        NewSpanVisitor { installation, callsite, live, room, is_direct, others: None };
+    let most = installation.most_attributes();
+    let stay = settings.redaction.is_none() && settings.value_characters.is_none();
+    let room = if stay { most.saturating_sub(live.record.common_len()) } else { 0 };
+    let mut visitor = NewSpanVisitor { installation, callsite, live, room, others: None };
     record(&mut visitor);
     let NewSpanVisitor { live, others: Some(others), .. } = visitor else { return false };
     let is_feedback = others.is_feedback;
@@ -197,7 +196,7 @@ impl Fields {
             Place::Timing if settings.switches.tracked_inactivity => {}
             Place::Nowhere => self.dropped += 1,
             Place::Timing | Place::Attribute => {
-                let most = settings.span_limits.max_attributes_per_span as usize;
+                let most = installation.most_attributes();
                 let key = key.as_str();
                 self.may_be_common |= Common::may_have(key);
                 shortened(value, settings.value_characters, |value| {
@@ -228,8 +227,7 @@ impl Fields {
 
     /// Writes what was visited into the state of a span. Calls nothing foreign.
     pub(super) fn write_to(self, live: &mut Live, installation: &Installation) {
-        let limits = &installation.settings.span_limits;
-        let most = limits.max_attributes_per_span as usize;
+        let most = installation.most_attributes();
         let mut dropped = self.dropped;
         if self.may_be_common {
             live.record.own_common();
@@ -250,16 +248,16 @@ impl Fields {
         }
         if let Some(session) = self.session {
             live.session = Some(session);
-            live.session_is_own = true;
+            live.said.session_is_own = true;
             live.context = None; // it may tell the session to other services
         }
         if !self.leaves.is_empty() {
-            live.own.is_feedback |= self.is_feedback;
-            live.own.time = live.own.time.max(clock::enrichment_time());
+            live.said.own.is_feedback |= self.is_feedback;
+            live.said.own.time = live.said.own.time.max(clock::enrichment_time());
             for (key, value) in self.leaves {
                 let mut patch = crate::Document::default();
                 patch.set(key, value);
-                dropped += live.own.document.apply_within(patch, most) as u32;
+                dropped += live.said.own.document.apply_within(patch, most) as u32;
             }
         }
         live.record.count_dropped(dropped);
@@ -304,7 +302,7 @@ pub(super) trait Values {
     {
         match i64::try_from(value) {
             Ok(value) => self.value(field, ValueRef::I64(value)),
-            Err(_) => self.value(field, ValueRef::Str(&value.to_string())),
+            Err(_) => self.formatted(field, &format_args!("{value}")),
         }
     }
     /// Of `Debug` and `Display` values.
@@ -392,10 +390,8 @@ struct NewSpanVisitor<'a> {
     installation: &'a Installation,
     callsite: &'a Callsite,
     live: &'a mut Live,
-    /// How many attributes of its own the span may have.
+    /// How many attributes of its own may go straight there: none unless values stay as they are.
     room: usize,
-    /// Whether values stay as they are.
-    is_direct: bool,
     others: Option<Box<Fields>>,
 }
 
@@ -405,9 +401,15 @@ impl<'a> NewSpanVisitor<'a> {
     /// The table for a field that goes straight there, and its key.
     #[inline]
     fn direct(&mut self, field: &Field) -> Option<(&mut Attributes, &'a PreparedKey)> {
-        let key = self.callsite.plain(field.index()).filter(|_| self.is_direct)?;
+        let key = self.callsite.plain(field.index())?;
         let attributes = &mut self.live.record.attributes;
         (attributes.len() < self.room).then_some((attributes, key))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn other_value(&mut self, field: &Field, value: ValueRef<'_>) {
+        self.other(|visitor| visitor.value(field, value));
     }
 
     #[cold]
@@ -424,7 +426,7 @@ impl Values for NewSpanVisitor<'_> {
     fn value(&mut self, field: &Field, value: ValueRef<'_>) {
         match self.direct(field) {
             Some((attributes, key)) => attributes.push_prepared(key, value),
-            None => self.other(move |visitor| visitor.value(field, value)),
+            None => self.other_value(field, value),
         }
     }
 

@@ -162,7 +162,7 @@ fn common(common: &Common) -> Vec<u8> {
 /// Whether the head says all of a record, but its own attributes.
 #[inline]
 pub(super) fn is_plain(record: &SpanRecord) -> bool {
-    record.callsite.is_some() && record.details.is_none()
+    record.callsite.is_some() && record.details.is_blank()
 }
 
 /// A span by itself, as it stands in a `ScopeSpans`.

@@ -18,13 +18,13 @@ use crate::outbox::Receipts;
 use crate::pipeline::Drop;
 use crate::session::Session;
 use crate::state::carrier::{Carrier, Put, Submission};
-use crate::state::{DocumentKind, Installation, Scope, SpanState};
+use crate::state::{DocumentKind, Installation, Scope, SpanHandle};
 use crate::ticket::Ticket;
 
 /// Where an enrichment lands.
 pub(crate) enum Place {
     /// In a document of an open span.
-    Open(Arc<SpanState>, DocumentKind),
+    Open(SpanHandle, DocumentKind),
     /// On its own, as a carrier.
     Late(Box<Late>),
 }
@@ -238,7 +238,7 @@ fn settle(
 }
 
 fn enrich(
-    state: &Arc<SpanState>,
+    state: &SpanHandle,
     kind: DocumentKind,
     patch: &mut Document<Value>,
     time: u64,

@@ -89,7 +89,7 @@ impl Carrier {
     pub(crate) fn send(mut self, installation: &Installation) -> Result<Put, Drop> {
         let receipts = std::mem::take(&mut self.receipts);
         let target = self.target.as_ref().map(SpanContext::trace_id);
-        let most = installation.settings.span_limits.max_attributes_per_span as usize;
+        let most = installation.most_attributes();
         let (mut record, _) = self.into_record(installation, &installation.ids, most);
         let left_out = record.details.dropped_attributes as usize;
         let mut is_durable = true;

@@ -3,63 +3,78 @@
 //! Its record goes to the pipeline, with its document; what has to travel apart leaves as a
 //! [carrier]. The memory is [kept](spare) for the next span of the thread.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use opentelemetry::trace::TraceState;
 
 use super::carrier::{self, Carrier};
 use super::place::Started;
-use super::span::{Enriched, Live, Scope, SpanState};
+use super::said::{Enriched, Said, Scope};
+use super::span::{Live, SpanState};
 use super::timings::Timings;
-use super::{Installation, spare};
+use super::{Installation, SpanHandle, spare};
 use crate::clock;
 use crate::session::Session;
 
-impl SpanState {
+impl SpanHandle {
     /// The span has ended, unless that is known already, and whoever gives it away has no more use
     /// for it.
-    #[inline]
-    pub(crate) fn end(mut state: Arc<Self>) {
-        if state.is_open() {
-            state.start();
-        }
+    pub(crate) fn end(self) {
+        self.end_at_once();
+    }
+
+    /// As [`end`](Self::end), where most spans do.
+    #[inline(always)]
+    pub(crate) fn end_at_once(mut self) {
         // Few are still known to anyone else by now: what would need a lock doesn't.
-        if Arc::get_mut(&mut state).is_some_and(Self::end_alone) {
-            return spare::keep(state);
-        }
-        if state.is_open() {
-            state.close();
-        }
-        if let Some(this) = Arc::get_mut(&mut state) {
-            this.forget_others();
-            spare::keep(state);
+        match self.get_mut().is_some_and(SpanState::end_alone) {
+            true => spare::keep(self),
+            false => self.end_among_others(),
         }
     }
 
+    #[cold]
+    fn end_among_others(mut self) {
+        if self.is_open() {
+            self.close();
+        }
+        if let Some(state) = self.get_mut() {
+            state.forget_others();
+            spare::keep(self);
+        }
+    }
+}
+
+impl SpanState {
     /// The span has ended, and no one else knows it. Does nothing, and returns `false`, if it carries
     /// feedback: it isn't alone then, since its installation remembers it.
-    #[inline]
+    #[inline(always)] // where spans close
     fn end_alone(&mut self) -> bool {
-        let live = self.live.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if live.is_open {
+        if !*self.is_closed.get_mut() {
+            self.start();
+            let live = self.live.get_mut().unwrap_or_else(PoisonError::into_inner);
             let Some(started) = self.place.fixed().filter(|_| !live.is_enriched()) else {
                 return false;
             };
             self.installation.take(live, &self.timings, started);
-            *self.is_closed.get_mut() = true;
             live.clear();
+            *self.is_closed.get_mut() = true;
         }
         self.forget_others();
         true
     }
 
     /// Other spans may go with what is dropped here, and foreign code may run.
-    #[inline]
+    #[inline(always)] // where spans close
     fn forget_others(&mut self) {
         let live = self.live.get_mut().unwrap_or_else(PoisonError::into_inner);
-        (live.parent_context, live.context, live.session) = (None, None, None);
+        // Most have a parent, and less and less of the others.
         self.local_parent = None;
+        live.parent_context = None;
+        if live.context.is_some() || live.session.is_some() {
+            (live.context, live.session) = (None, None);
+        }
     }
 
     /// The span has ended: hands its record to the pipeline, and its session's document with it.
@@ -106,10 +121,9 @@ impl SpanState {
     /// The pipeline is about to end and the span is still open: its documents leave without it.
     pub(super) fn leave_while_open(&self) {
         let started = self.start();
-        let documents = self.change(|live| {
-            (live.session.clone(), std::mem::take(&mut live.own), live.scoped.take())
-        });
-        let Some((session, own, scoped)) = documents else { return };
+        let documents =
+            self.change(|live| (live.session.clone(), std::mem::take(&mut live.said).into_inner()));
+        let Some((session, Said { own, scoped, .. })) = documents else { return };
         if own.is_feedback {
             self.carry(&session, started, None, own);
         }
@@ -140,55 +154,47 @@ impl SpanState {
 
 impl Live {
     /// Forgets everything but the session, and the contexts, in which foreign code may live.
-    #[inline]
+    #[inline(always)] // where spans close
     pub(super) fn clear(&mut self) {
-        let Self {
-            is_open,
-            record,
-            parent_context: _,
-            context: _,
-            session: _,
-            session_is_own,
-            ended,
-            own,
-            scoped,
-        } = self;
+        let Self { is_open, record, parent_context: _, context: _, session: _, said } = self;
+        *is_open = false;
         record.clear();
-        (*is_open, *session_is_own, *ended) = (false, false, None);
-        if !own.is_blank() {
-            *own = Enriched::default();
-        }
-        *scoped = None;
+        said.clear();
     }
 }
 
 type Apart = Box<(Option<Session>, Scope, Enriched)>;
 
 impl Installation {
-    /// The record of a span that has ended leaves, if it is one that does.
-    #[inline]
+    /// The record of a span that has ended leaves, if it is one that does. Returns the session's
+    /// document, and the session, if it has to travel apart: boxed, since most spans have none and
+    /// all would pay for its size.
+    #[inline(always)] // where spans close
     fn take(&self, live: &mut Live, timings: &Timings, started: &Started) -> Option<Apart> {
-        let leaves = started.context.is_sampled() || live.record.feedback;
-        if !leaves && !self.keeps() {
+        let is_sampled = started.context.is_sampled();
+        if !is_sampled && !live.record.feedback && !self.keeps() {
             self.count_unsampled();
             return None;
         }
-        let apart = self.complete(live, timings, started);
-        match leaves {
-            true => drop(self.push(&mut live.record)), // what is lost is counted
+        self.complete(live, timings, started);
+        let is_alone = is_sampled && live.session.is_none() && live.said.is_blank();
+        if is_alone && live.record.len() <= self.most_attributes() {
+            let _ = self.push(&mut live.record); // what is lost is counted
+            return None; // most spans
+        }
+        let apart = self.put_first(live, is_sampled);
+        match is_sampled || live.record.feedback {
+            true => drop(self.push(&mut live.record)),
             false => self.hold(&mut live.record),
         }
         apart
     }
 
-    /// Says in the record what is known only now. Returns the session's document, and the session,
-    /// if it has to travel apart: boxed, since most spans have none and all would pay for its size.
-    #[inline]
-    fn complete(&self, live: &mut Live, timings: &Timings, started: &Started) -> Option<Apart> {
-        let settings = &self.settings;
-        let most = settings.span_limits.max_attributes_per_span as usize;
+    /// Says in the record what is known only now.
+    #[inline(always)] // where spans close
+    fn complete(&self, live: &mut Live, timings: &Timings, started: &Started) {
         let record = &mut live.record;
-        if settings.switches.tracked_inactivity {
+        if self.settings.switches.tracked_inactivity {
             record.timings = Some(timings.read());
         }
         record.trace_id = started.context.trace_id();
@@ -199,23 +205,27 @@ impl Installation {
             record.details.trace_state = started.context.trace_state().clone();
         }
         let exited = timings.exited();
-        let end = live.ended.unwrap_or_else(|| if exited == 0 { clock::now() } else { exited });
+        let end =
+            live.said.ended.unwrap_or_else(|| if exited == 0 { clock::now() } else { exited });
         record.end = end.max(record.start);
+    }
 
-        let is_sampled = started.context.is_sampled();
-        let is_alone = live.session.is_none() && live.scoped.is_none() && live.own.is_blank();
-        if is_alone {
+    /// Puts what is said of the span before its fields.
+    fn put_first(&self, live: &mut Live, is_sampled: bool) -> Option<Apart> {
+        let (settings, most) = (&self.settings, self.most_attributes());
+        let record = &mut live.record;
+        let is_alone = live.session.is_none() && live.said.is_blank();
+        if is_alone && !is_sampled && !record.feedback {
             // Without feedback an unsampled span comes here only to be held.
-            let marks = if is_sampled { None } else { Some(&*carrier::MARKS_OF_HELD) };
-            let reserved = marks.map_or(0, |marks| marks.len());
-            if record.common_len() + record.attributes.len() + reserved <= most {
-                marks.into_iter().for_each(|marks| record.attributes.extend(marks));
-                return None; // most spans
+            let marks = &*carrier::MARKS_OF_HELD;
+            if record.len() + marks.len() <= most {
+                record.attributes.extend(marks);
+                return None;
             }
         }
 
         // A session's feedback travels on the span unless that has feedback of its own.
-        let (own, scoped) = (std::mem::take(&mut live.own), live.scoped.take());
+        let Said { own, scoped, .. } = std::mem::take(&mut live.said).into_inner();
         let (document, scope, apart) = match scoped.map(|scoped| *scoped) {
             Some((scope, mut scoped)) if own.document.leaves().len() == 0 => {
                 // That all was retracted is said by there being nothing.

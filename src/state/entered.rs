@@ -14,7 +14,7 @@ use std::sync::Arc;
 use opentelemetry::ContextGuard;
 use tracing::span::Id;
 
-use super::{Installation, SpanState};
+use super::{Installation, SpanHandle};
 
 thread_local! {
     static SPANS: RefCell<Entered> = const { RefCell::new(Entered { entries: Vec::new(), depth: 0 }) };
@@ -35,11 +35,22 @@ impl Drop for Entered {
     }
 }
 
+impl Entered {
+    /// Puts a span on top that isn't there. `None` if it isn't here at all.
+    #[cold]
+    fn raise(&mut self, id: &Id, installation: &Arc<Installation>) -> Option<()> {
+        let taken = self.entries.get_mut(..self.depth)?;
+        let at = taken.iter().rposition(|entry| entry.is(id, installation))?;
+        taken[at..].rotate_left(1);
+        Some(())
+    }
+}
+
 /// A span that is entered on this thread.
 #[derive(Default)]
 struct Entry {
     id: Option<Id>,
-    state: Option<Arc<SpanState>>,
+    state: Option<SpanHandle>,
     /// Whether it lies further down as well, which is what counts, as in the registry.
     is_again: bool,
     /// What keeps its context active.
@@ -47,9 +58,16 @@ struct Entry {
 }
 
 impl Entry {
+    #[inline]
+    fn is(&self, id: &Id, installation: &Arc<Installation>) -> bool {
+        let state = self.state.as_ref();
+        self.id.as_ref() == Some(id)
+            && state.is_some_and(|state| Arc::ptr_eq(state.installation(), installation))
+    }
+
     /// The span here, if it is the innermost for a layer that knows its own by `is_ours`.
     #[inline]
-    fn around(&self, is_ours: impl FnOnce(&Arc<Installation>) -> bool) -> Option<&Arc<SpanState>> {
+    fn around(&self, is_ours: impl FnOnce(&Arc<Installation>) -> bool) -> Option<&SpanHandle> {
         let state = self.state.as_ref()?;
         (!self.is_again && is_ours(state.installation()) && state.is_open()).then_some(state)
     }
@@ -57,7 +75,7 @@ impl Entry {
 
 /// The span is entered on this thread. `guard` keeps its context active until it is exited.
 #[inline]
-pub(crate) fn enter(id: &Id, state: Arc<SpanState>, mut guard: Option<ContextGuard>) {
+pub(crate) fn enter(id: &Id, state: SpanHandle, mut guard: Option<ContextGuard>) {
     let mut state = Some(state);
     // A thread that is being torn down has no place for the guard, which then detaches at once.
     let _ = SPANS.try_with(|spans| {
@@ -70,14 +88,16 @@ pub(crate) fn enter(id: &Id, state: Arc<SpanState>, mut guard: Option<ContextGua
         entry.is_again = taken.iter().any(|other| is_same(&other.state, &state));
         entry.id = Some(id.clone());
         entry.state = state.take();
-        entry.guard = guard.take();
+        if let Some(guard) = guard.take() {
+            entry.guard = Some(guard);
+        }
         spans.depth += 1;
     });
 }
 
 #[inline]
-fn is_same(one: &Option<Arc<SpanState>>, other: &Option<Arc<SpanState>>) -> bool {
-    matches!((one, other), (Some(one), Some(other)) if Arc::ptr_eq(one, other))
+fn is_same(one: &Option<SpanHandle>, other: &Option<SpanHandle>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if one.ptr_eq(other))
 }
 
 /// The span is exited on this thread. Gives back what it was entered with. Every registry has ids of
@@ -86,18 +106,15 @@ fn is_same(one: &Option<Arc<SpanState>>, other: &Option<Arc<SpanState>>) -> bool
 pub(crate) fn exit(
     id: &Id,
     installation: &Arc<Installation>,
-) -> Option<(Arc<SpanState>, Option<ContextGuard>)> {
+) -> Option<(SpanHandle, Option<ContextGuard>)> {
     let exited = SPANS.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
-        let taken = spans.entries.get_mut(..spans.depth)?;
-        let at = taken.iter().rposition(|entry| {
-            let state = entry.state.as_ref();
-            entry.id.as_ref() == Some(id)
-                && state.is_some_and(|state| Arc::ptr_eq(state.installation(), installation))
-        })?;
-        taken[at..].rotate_left(1); // most are on top
-        let entry = taken.last_mut()?;
-        spans.depth -= 1;
+        let top = spans.depth.checked_sub(1)?;
+        if !spans.entries.get(top)?.is(id, installation) {
+            spans.raise(id, installation)?;
+        }
+        spans.depth = top;
+        let entry = spans.entries.get_mut(top)?;
         Some((entry.state.take()?, entry.guard.take()))
     });
     exited.ok().flatten()
@@ -105,19 +122,19 @@ pub(crate) fn exit(
 
 /// The innermost span of this layer.
 #[inline]
-pub(crate) fn innermost(installation: &Arc<Installation>) -> Option<Arc<SpanState>> {
+pub(crate) fn innermost(installation: &Arc<Installation>) -> Option<SpanHandle> {
     find(|entry| entry.around(|other| Arc::ptr_eq(other, installation)))
 }
 
 /// The innermost span of the registry at this address.
 #[inline]
-pub(crate) fn innermost_in(registry: usize) -> Option<Arc<SpanState>> {
+pub(crate) fn innermost_in(registry: usize) -> Option<SpanHandle> {
     find(|entry| entry.around(|other| other.registry() == Some(registry)))
 }
 
 /// The span of the registry at this address that has this id there.
 #[inline]
-pub(crate) fn get(id: &Id, registry: usize) -> Option<Arc<SpanState>> {
+pub(crate) fn get(id: &Id, registry: usize) -> Option<SpanHandle> {
     find(|entry| {
         let entry = Some(entry).filter(|entry| entry.id.as_ref() == Some(id))?;
         entry.around(|other| other.registry() == Some(registry))
@@ -125,7 +142,7 @@ pub(crate) fn get(id: &Id, registry: usize) -> Option<Arc<SpanState>> {
 }
 
 #[inline]
-fn find(of: impl Fn(&Entry) -> Option<&Arc<SpanState>>) -> Option<Arc<SpanState>> {
+fn find(of: impl Fn(&Entry) -> Option<&SpanHandle>) -> Option<SpanHandle> {
     let found = SPANS.try_with(|spans| {
         let spans = spans.borrow();
         spans.entries.get(..spans.depth)?.iter().rev().find_map(of).cloned()

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, TraceId, TraceState};
@@ -11,6 +11,7 @@ use opentelemetry_sdk::trace::{
     IdGenerator, RandomIdGenerator, Sampler, SamplingDecision, ShouldSample,
 };
 
+use super::SpanHandle;
 use super::open::Open;
 use super::span::SpanState;
 use crate::outbox::Receipts;
@@ -33,7 +34,7 @@ pub(crate) struct Installation {
     registry: OnceLock<usize>,
     pub(crate) has_warned_of_session_id: AtomicBool,
     /// Open spans that carry feedback, by address: what has to leave at shutdown.
-    enriched: Mutex<BTreeMap<usize, Weak<SpanState>>>,
+    enriched: Mutex<BTreeMap<usize, SpanHandle>>,
 }
 
 /// Who decides which traces are sampled.
@@ -170,6 +171,12 @@ impl Installation {
         self.pipeline.is_none()
     }
 
+    /// How many attributes a span may have.
+    #[inline]
+    pub(crate) fn most_attributes(&self) -> usize {
+        self.settings.span_limits.max_attributes_per_span as usize
+    }
+
     pub(crate) fn is_shut_down(&self) -> bool {
         self.shut_down.load(Ordering::Acquire)
     }
@@ -193,10 +200,10 @@ impl Installation {
     /// # Errors
     ///
     /// That a record with feedback was dropped, and why.
-    #[inline]
+    #[inline(always)] // once a span
     pub(crate) fn push(&self, record: &mut SpanRecord) -> Result<(), Drop> {
         let Some(pipeline) = &self.pipeline else { return Ok(()) };
-        if record.details.dropped_attributes > 0 {
+        if !record.details.is_blank() {
             pipeline.counters().dropped_attributes(record.details.dropped_attributes.into());
         }
         pipeline.push(record)
@@ -255,17 +262,18 @@ impl Installation {
 
     /// Remembers that an open span carries feedback. `false` after shutdown, which has looked by
     /// then.
-    pub(super) fn remember(&self, span: &Arc<SpanState>) -> bool {
+    pub(super) fn remember(&self, span: &SpanHandle) -> bool {
         let mut enriched = crate::sync::lock(&self.enriched);
         if self.is_shut_down() {
             return false;
         }
-        enriched.insert(Arc::as_ptr(span).addr(), Arc::downgrade(span));
+        enriched.insert(address(span), span.clone());
         true
     }
 
     pub(super) fn forget(&self, span: &SpanState) {
-        crate::sync::lock(&self.enriched).remove(&std::ptr::from_ref(span).addr());
+        let forgotten = crate::sync::lock(&self.enriched).remove(&address(span));
+        drop(forgotten); // what goes with it goes without the lock
     }
 
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
@@ -279,11 +287,15 @@ impl Installation {
             self.shut_down.store(true, Ordering::Release);
             std::mem::take(&mut *enriched)
         };
-        for span in open.into_values().filter_map(|span| span.upgrade()) {
+        for span in open.into_values() {
             span.leave_while_open();
         }
         self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.shutdown(limit))
     }
+}
+
+fn address(span: &SpanState) -> usize {
+    std::ptr::from_ref(span).addr()
 }
 
 impl std::ops::Drop for Installation {

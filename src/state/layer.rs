@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::{Claim, Installation, SpanState};
+use super::{Claim, Installation, SpanHandle};
 
 /// The layer that captures `#[instrument]` spans, with the feedback on them, for export.
 ///
@@ -93,7 +93,7 @@ impl Drop for FeedbackLayer {
         if open.is_empty() {
             return;
         }
-        let end = move || open.into_iter().for_each(SpanState::end);
+        let end = move || open.into_iter().for_each(SpanHandle::end);
         if self.installation.calls_out() {
             // `reload` holds a lock, which foreign code would wait for if it made a span or an event.
             let _ = thread::Builder::new().name("tracing-feedback-end".to_owned()).spawn(end);

@@ -13,14 +13,14 @@ use tracing::span::Id;
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanData};
 
-use super::{Captured, FeedbackLayer, Installation, SpanState, entered};
+use super::{Captured, FeedbackLayer, Installation, SpanHandle, entered};
 use crate::quiet;
 use crate::session::Session;
 
 /// What was found around a caller.
 pub(crate) enum Located {
     /// A captured span.
-    Span(Arc<SpanState>),
+    Span(SpanHandle),
     /// The layer, and no captured span.
     Layer(Arc<Installation>),
     /// The layer, and a span that is given but isn't captured.
@@ -30,7 +30,7 @@ pub(crate) enum Located {
 }
 
 /// The captured span around the caller.
-pub(crate) fn current() -> Option<Arc<SpanState>> {
+pub(crate) fn current() -> Option<SpanHandle> {
     match locate_current() {
         Located::Span(span) => Some(span),
         _ => None,
@@ -106,14 +106,14 @@ pub(crate) fn locate_span(span: &tracing::Span) -> Located {
     found.unwrap_or_else(|| installation_here().map_or(Located::Nothing, Located::Disabled))
 }
 
-fn state_of(registry: &Registry, id: &Id) -> Option<Arc<SpanState>> {
+fn state_of(registry: &Registry, id: &Id) -> Option<SpanHandle> {
     entered::get(id, address(registry))
         .or_else(|| claimed(address(registry))?.open.get(id))
         .or_else(|| kept_by(registry, id))
 }
 
 /// The state that the registry keeps of a span.
-fn kept_by(registry: &Registry, id: &Id) -> Option<Arc<SpanState>> {
+fn kept_by(registry: &Registry, id: &Id) -> Option<SpanHandle> {
     Captured::of(&registry.span_data(id)?.extensions()).cloned()
 }
 
@@ -154,10 +154,10 @@ impl Claim {
     }
 
     /// Claims the registry under `dispatch` for the layer of `span`, if it keeps that.
-    pub(crate) fn of_span(dispatch: &Dispatch, id: &Id, span: &Arc<SpanState>) -> Self {
+    pub(crate) fn of_span(dispatch: &Dispatch, id: &Id, span: &SpanHandle) -> Self {
         let state = dispatch.downcast_ref::<Registry>().and_then(|registry| kept_by(registry, id));
         match state {
-            Some(state) if Arc::ptr_eq(&state, span) => Self::make(dispatch, span.installation()),
+            Some(state) if state.ptr_eq(span) => Self::make(dispatch, span.installation()),
             _ => Self::NoRegistry,
         }
     }

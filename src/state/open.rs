@@ -10,11 +10,11 @@
 //!   away when it closes, or when the layer goes, or when the id is given anew.
 //! - Nothing foreign runs while a slot is locked.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use tracing::span::Id;
 
-use super::SpanState;
+use super::SpanHandle;
 
 /// How many spans find a slot, if no two have the same.
 const SLOTS: usize = 1024;
@@ -26,7 +26,7 @@ pub(crate) struct Open(Box<[Slot]>);
 /// A cache line to itself, so that threads don't wait for each other.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Slot(Mutex<Option<(Id, Arc<SpanState>)>>);
+struct Slot(Mutex<Option<(Id, SpanHandle)>>);
 
 impl Default for Open {
     fn default() -> Self {
@@ -39,7 +39,7 @@ impl Open {
     /// threads from the 38th on: those of one thread lie side by side, and apart from the others'.
     /// (So does `sharded-slab` 0.1. Did it do otherwise, more spans would find theirs taken.)
     #[inline]
-    fn slot(&self, id: &Id) -> &Mutex<Option<(Id, Arc<SpanState>)>> {
+    fn slot(&self, id: &Id) -> &Mutex<Option<(Id, SpanHandle)>> {
         let id = id.into_u64();
         let thread = (id >> 38) & 0xfff;
         &self.0[id.wrapping_add(thread * 61) as usize % SLOTS].0
@@ -48,11 +48,7 @@ impl Open {
     /// Puts a new span in its slot. Gives it back if another has that. If the other one has its id,
     /// the layer did not hear that it closed, and gets it to end it.
     #[inline]
-    pub(crate) fn put(
-        &self,
-        id: &Id,
-        state: Arc<SpanState>,
-    ) -> Result<Option<Arc<SpanState>>, Arc<SpanState>> {
+    pub(crate) fn put(&self, id: &Id, state: SpanHandle) -> Result<Option<SpanHandle>, SpanHandle> {
         let mut slot = crate::sync::lock(self.slot(id));
         match &mut *slot {
             None => *slot = Some((id.clone(), state)),
@@ -63,7 +59,7 @@ impl Open {
     }
 
     #[inline]
-    pub(crate) fn get(&self, id: &Id) -> Option<Arc<SpanState>> {
+    pub(crate) fn get(&self, id: &Id) -> Option<SpanHandle> {
         match &*crate::sync::lock(self.slot(id)) {
             Some((of, state)) if of == id => Some(state.clone()),
             _ => None,
@@ -72,14 +68,14 @@ impl Open {
 
     /// Takes a span away, which has closed.
     #[inline]
-    pub(crate) fn take(&self, id: &Id) -> Option<Arc<SpanState>> {
+    pub(crate) fn take(&self, id: &Id) -> Option<SpanHandle> {
         let mut slot = crate::sync::lock(self.slot(id));
         let (_, state) = slot.take_if(|(of, _)| of == id)?;
         Some(state)
     }
 
     /// Takes all away: no one will hear that they close.
-    pub(crate) fn drain(&self) -> Vec<Arc<SpanState>> {
+    pub(crate) fn drain(&self) -> Vec<SpanHandle> {
         let take = |slot: &Slot| Some(crate::sync::lock(&slot.0).take()?.1);
         self.0.iter().filter_map(take).collect()
     }
@@ -92,10 +88,13 @@ mod tests {
     use crate::settings::Settings;
     use crate::state::{Ids, Installation, Sampling};
 
-    fn state() -> Arc<SpanState> {
+    fn state() -> SpanHandle {
         let (sampling, ids) = (Sampling::default(), Ids::default());
         let installation = Installation::new(Settings::default(), sampling, ids, None);
-        let begun = SpanState::begin(&Arc::new(installation), None, clock::now(), |_, _| Some(()));
+        let begun =
+            SpanHandle::begin(&std::sync::Arc::new(installation), None, clock::now(), |_, _| {
+                Some(())
+            });
         begun.unwrap().0
     }
 
@@ -109,12 +108,10 @@ mod tests {
         assert!(matches!(open.put(&id(0, 1), one.clone()), Ok(None)));
         // The same slot: what is there stays.
         let elsewhere = id(0, 1 + SLOTS as u64);
-        assert!(
-            matches!(open.put(&elsewhere, other.clone()), Err(back) if Arc::ptr_eq(&back, &other))
-        );
+        assert!(matches!(open.put(&elsewhere, other.clone()), Err(back) if back.ptr_eq(&other)));
         assert!(open.get(&elsewhere).is_none() && open.take(&elsewhere).is_none());
-        assert!(Arc::ptr_eq(&open.get(&id(0, 1)).unwrap(), &one));
-        assert!(Arc::ptr_eq(&open.take(&id(0, 1)).unwrap(), &one));
+        assert!(open.get(&id(0, 1)).unwrap().ptr_eq(&one));
+        assert!(open.take(&id(0, 1)).unwrap().ptr_eq(&one));
         assert!(open.get(&id(0, 1)).is_none());
         assert!(matches!(open.put(&elsewhere, other), Ok(None)));
     }
@@ -124,9 +121,9 @@ mod tests {
         let (open, one, other) = (Open::default(), state(), state());
         assert!(matches!(open.put(&id(3, 7), one.clone()), Ok(None)));
         let unheard = open.put(&id(3, 7), other.clone()).unwrap().unwrap();
-        assert!(Arc::ptr_eq(&unheard, &one));
+        assert!(unheard.ptr_eq(&one));
         let left = open.drain();
-        assert!(left.len() == 1 && Arc::ptr_eq(&left[0], &other));
+        assert!(left.len() == 1 && left[0].ptr_eq(&other));
         assert!(open.get(&id(3, 7)).is_none());
     }
 

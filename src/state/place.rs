@@ -16,7 +16,8 @@ use crate::record::Parent;
 /// another parent afterwards.
 #[derive(Debug, Default)]
 pub(super) struct Place {
-    planned: Option<Started>,
+    /// The plan, unless it is void.
+    planned: Started,
     plan: AtomicU8,
     decided: OnceLock<Started>,
 }
@@ -30,35 +31,38 @@ impl Place {
         context: Option<&Context>,
         local_parent: Option<&Started>,
     ) {
-        self.planned = match &installation.ids {
-            Ids::Random => with_parent(context, local_parent, |parent| {
+        *self.plan.get_mut() = VOID;
+        if let Ids::Random = installation.ids {
+            with_parent(context, local_parent, |parent| {
                 let ids = ids(installation, parent);
-                let sampling = installation.sampling.known(parent, ids.1)?;
-                Some(Started::new(parent, ids, sampling))
-            }),
-            Ids::Custom(_) => None,
-        };
-        *self.plan.get_mut() = if self.planned.is_some() { STANDS } else { VOID };
+                if let Some(sampling) = installation.sampling.known(parent, ids.1) {
+                    self.planned = Started::new(parent, ids, sampling);
+                    *self.plan.get_mut() = STANDS;
+                }
+            });
+        }
         self.decided.take();
     }
 
     /// The place, if it is fixed.
     #[inline]
     pub(super) fn fixed(&self) -> Option<&Started> {
-        match &self.planned {
-            Some(planned) if self.plan.load(Ordering::Acquire) == FIXED => Some(planned),
+        match self.plan.load(Ordering::Acquire) {
+            FIXED => Some(&self.planned),
             _ => self.decided.get(),
         }
     }
 
-    /// The place from here on: as planned, or as `decide` says.
+    /// The place from here on: as planned. `None` if it has to be decided.
     #[inline]
-    pub(super) fn fix(&self, decide: impl FnOnce() -> Started) -> &Started {
-        let is_fixed = self.plan.load(Ordering::Acquire) == FIXED || self.replace(STANDS, FIXED);
-        match &self.planned {
-            Some(planned) if is_fixed => planned,
-            _ => self.decided.get_or_init(decide),
-        }
+    pub(super) fn fix(&self) -> Option<&Started> {
+        let is_fixed = self.replace(STANDS, FIXED);
+        is_fixed.then_some(&self.planned)
+    }
+
+    /// The place from here on: as `decide` says, unless that is known already.
+    pub(super) fn decide(&self, decide: impl FnOnce() -> Started) -> &Started {
+        self.decided.get_or_init(decide)
     }
 
     /// Lets the place be decided anew. `false` if it is fixed.
@@ -68,6 +72,7 @@ impl Place {
     }
 
     /// Whether the plan is now `new`, because it was `old` or another thread was as quick.
+    #[inline]
     fn replace(&self, old: u8, new: u8) -> bool {
         let replaced = self.plan.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire);
         replaced.is_ok() || replaced == Err(new)
@@ -79,6 +84,12 @@ impl Place {
 pub(crate) struct Started {
     pub(crate) context: SpanContext,
     pub(crate) parent: Parent,
+}
+
+impl Default for Started {
+    fn default() -> Self {
+        Self { context: SpanContext::NONE, parent: Parent::NONE }
+    }
 }
 
 impl Started {

@@ -22,10 +22,10 @@ impl Timings {
     #[inline]
     pub(super) fn start_anew(&mut self, now: u64) {
         let Self { entered, changed, busy, idle, exited } = self;
-        *entered.get_mut() = 0;
-        *changed.get_mut() = now;
+        entered.store(0, Ordering::Relaxed);
+        changed.store(now, Ordering::Relaxed);
         for sum in [busy, idle, exited] {
-            *sum.get_mut() = 0;
+            sum.store(0, Ordering::Relaxed);
         }
     }
 
@@ -50,17 +50,20 @@ impl Timings {
         self.exited.store(now, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(super) fn read(&self) -> record::Timings {
         let [busy, idle] = [&self.busy, &self.idle].map(|sum| sum.load(Ordering::Relaxed));
         record::Timings { busy, idle }
     }
 
     /// When it was last exited, 0 if it never was.
+    #[inline]
     pub(super) fn exited(&self) -> u64 {
         self.exited.load(Ordering::Relaxed)
     }
 
     /// Whether it was entered before, and exited.
+    #[inline]
     pub(crate) fn was_entered(&self) -> bool {
         self.exited() != 0
     }

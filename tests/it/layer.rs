@@ -15,7 +15,7 @@ use opentelemetry_sdk::trace::{
 use tracing::field::Empty;
 use tracing::instrument::WithSubscriber;
 use tracing::{Dispatch, debug_span, dispatcher, error, info, info_span, instrument, warn};
-use tracing_feedback::{Convention, FeedbackLayer, SpanExt, enrich_session, enrich_span};
+use tracing_feedback::{Builder, Convention, FeedbackLayer, SpanExt, enrich_session, enrich_span};
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Registry, reload};
@@ -685,34 +685,78 @@ fn a_span_with_the_id_of_one_that_closed_elsewhere() {
     assert!(entered.iter().all(|span| span["feedback.met"] == true), "{entered:?}");
 }
 
+/// What is done when a span is entered depends on whether it is timed and has a context.
+fn timed_or_not(check: impl Fn(Rig, bool)) {
+    for (timed, activation) in [(true, true), (true, false), (false, true), (false, false)] {
+        let told = |builder: Builder| {
+            builder.with_tracked_inactivity(timed).with_context_activation(activation)
+        };
+        check(Rig::with(told), activation);
+    }
+}
+
 #[test]
 fn spans_exited_out_of_order() {
-    let rig = Rig::new();
-    rig.run(|| {
-        let first = info_span!("first").entered();
-        let second = info_span!("second").entered();
-        drop(first);
-        info_span!("below second").in_scope(|| ());
-        drop(second);
-        info_span!("alone").in_scope(|| ());
-        assert!(!Context::current().has_active_span());
+    timed_or_not(|rig, _| {
+        rig.run(|| {
+            let first = info_span!("first").entered();
+            let second = info_span!("second").entered();
+            drop(first);
+            info_span!("below second").in_scope(|| ());
+            drop(second);
+            info_span!("alone").in_scope(|| ());
+            assert!(!Context::current().has_active_span());
+        });
+        assert_eq!(rig.collector.tree(), "first\n  second\n    below second\nalone\n");
     });
-    assert_eq!(rig.collector.tree(), "first\n  second\n    below second\nalone\n");
 }
 
 #[test]
 fn one_span_entered_twice() {
-    let rig = Rig::new();
-    rig.run(|| {
-        let span = info_span!("twice");
-        let outer = span.enter();
-        span.in_scope(|| info_span!("first").in_scope(|| ()));
-        info_span!("second").in_scope(|| ());
-        assert!(Context::current().has_active_span());
-        drop(outer);
-        assert!(!Context::current().has_active_span());
+    timed_or_not(|rig, activation| {
+        rig.run(|| {
+            let span = info_span!("twice");
+            let outer = span.enter();
+            span.in_scope(|| info_span!("first").in_scope(|| ()));
+            info_span!("second").in_scope(|| info_span!("below second").in_scope(|| ()));
+            assert_eq!(Context::current().has_active_span(), activation);
+            drop(outer);
+            assert!(!Context::current().has_active_span());
+        });
+        let expected = "twice\n  first\n  second\n    below second\n";
+        assert_eq!(rig.collector.tree(), expected);
     });
-    assert_eq!(rig.collector.tree(), "twice\n  first\n  second\n");
+}
+
+#[test]
+fn spans_that_are_entered_later_or_elsewhere_or_never() {
+    timed_or_not(|rig, _| {
+        rig.run(|| {
+            let outer = info_span!("outer").entered();
+            let (later, elsewhere) =
+                (info_span!("later"), info_span!("elsewhere", entered = Empty));
+            later.in_scope(|| info_span!("below").in_scope(|| ()));
+            let other = |span: tracing::Span| {
+                dispatcher::with_default(&rig.dispatch, || {
+                    span.in_scope(|| info_span!("below").in_scope(|| ()));
+                    span.record("entered", true);
+                    drop(span); // here: the registry closes parents where it is the default
+                });
+            };
+            thread::scope(|threads| threads.spawn(|| other(elsewhere)).join().unwrap());
+            drop(info_span!("never"));
+            let rated = info_span!("never, and rated");
+            assert!(enrich_span!(span = &rated, feedback = { "rating": 1 }).is_ok());
+            drop((rated, later, outer));
+            info_span!("alone").in_scope(|| ());
+        });
+        assert_eq!(
+            rig.collector.tree(),
+            "outer\n  later\n    below\n  elsewhere\n    below\n  never\n  never, and rated\n\
+             \x20     feedback.rating = 1\nalone\n"
+        );
+        assert_eq!(one(&rig.collector, "elsewhere").attributes["entered"], true);
+    });
 }
 
 #[test]

@@ -1,0 +1,109 @@
+//! Shared references to the state of a span.
+
+use std::ops::Deref;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::place::Place;
+use super::span::{Live, SpanState};
+use super::timings::Timings;
+use super::{Installation, spare};
+use crate::session::Session;
+
+/// A shared reference to a span's state.
+///
+/// Not the standard library's `Arc`: that counts weak references too, so that asking whether a handle is
+/// the only one, as is done twice a span, takes a locked instruction.
+#[derive(Clone, Debug)]
+pub(crate) struct SpanHandle(triomphe::Arc<SpanState>);
+
+impl Deref for SpanHandle {
+    type Target = SpanState;
+
+    #[inline]
+    fn deref(&self) -> &SpanState {
+        &self.0
+    }
+}
+
+impl SpanHandle {
+    #[inline]
+    pub(super) fn ptr_eq(&self, other: &Self) -> bool {
+        triomphe::Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The state itself, if there is no other handle of it.
+    #[inline]
+    pub(super) fn get_mut(&mut self) -> Option<&mut SpanState> {
+        triomphe::Arc::get_mut(&mut self.0)
+    }
+
+    /// The state of a new span, which no one else knows while `fill` says what it is. `None` if that
+    /// says that there is to be none.
+    #[inline]
+    pub(crate) fn begin<T>(
+        installation: &Arc<Installation>,
+        local_parent: Option<SpanHandle>,
+        start: u64,
+        fill: impl FnOnce(&mut Live, Option<&SpanHandle>) -> Option<T>,
+    ) -> Option<(Self, T)> {
+        let mut state = spare::take().unwrap_or_else(|| Self::new(installation));
+        let this = state.get_mut()?; // spare ones are no one else's
+        if !Arc::ptr_eq(&this.installation, installation) {
+            this.installation = installation.clone();
+        }
+        this.local_parent = local_parent;
+        this.timings.start_anew(start);
+        *this.is_closed.get_mut() = false;
+        let live = this.live.get_mut().unwrap_or_else(PoisonError::into_inner);
+        live.is_open = true;
+        live.record.start = start;
+        let Some(filled) = fill(live, this.local_parent.as_ref()) else {
+            live.clear();
+            *this.is_closed.get_mut() = true;
+            state.end();
+            return None;
+        };
+        *this.has_session.get_mut() = live.session.is_some();
+        // The parent has a child: its place is fixed.
+        let parent = this.local_parent.as_ref().map(|parent| parent.start());
+        this.place.plan(installation, live.parent_context.as_ref(), parent);
+        Some((state, filled))
+    }
+
+    #[cold]
+    fn new(installation: &Arc<Installation>) -> Self {
+        Self(triomphe::Arc::new(SpanState {
+            installation: installation.clone(),
+            local_parent: None,
+            place: Place::default(),
+            is_closed: AtomicBool::new(false),
+            has_session: AtomicBool::new(false),
+            timings: Timings::default(),
+            live: Mutex::default(),
+        }))
+    }
+
+    /// The outermost captured span around this one that belongs to `session`, maybe itself.
+    pub(crate) fn outermost_of(&self, session: &Session) -> Self {
+        let mut outermost = self.clone();
+        for span in self.ancestors() {
+            if span.session().as_ref() == Some(session) {
+                outermost = span.clone();
+            }
+        }
+        outermost
+    }
+
+    /// The outermost captured span around this one in the same trace, maybe itself.
+    pub(crate) fn local_root(&self) -> Self {
+        let trace_id = self.start().context.trace_id();
+        let root =
+            self.ancestors().take_while(|span| span.start().context.trace_id() == trace_id).last();
+        root.unwrap_or(self).clone()
+    }
+
+    fn ancestors(&self) -> impl Iterator<Item = &SpanHandle> {
+        std::iter::successors(self.local_parent.as_ref(), |span| span.local_parent.as_ref())
+    }
+}
