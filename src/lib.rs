@@ -144,6 +144,7 @@ mod shipment;
 mod sink;
 mod state;
 mod sync;
+mod tape;
 #[cfg(feature = "tickets")]
 mod ticket;
 #[cfg(not(feature = "tickets"))]

@@ -52,6 +52,17 @@ pub(crate) fn varint_in(room: &mut [u8; 10], mut value: u64) -> usize {
     length
 }
 
+/// The bytes of a varint, the first one lowest, and how many there are: of a number below 2^35.
+#[inline]
+pub(crate) fn varint_in_word(value: u64) -> (u64, usize) {
+    let (mut word, mut rest, mut bits) = (value & 0x7f, value >> 7, 8);
+    while rest > 0 {
+        word |= (rest & 0x7f) << bits | 0x80 << (bits - 8);
+        (rest, bits) = (rest >> 7, bits + 8);
+    }
+    (word, bits / 8)
+}
+
 /// A varint at the beginning of `bytes`, and how many of them it takes.
 pub(crate) fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0;

@@ -85,12 +85,22 @@ impl Blank for Details {
 pub(crate) struct Common {
     name: &'static str,
     attributes: Attributes,
+    /// How many bytes that takes, at the most.
+    size: usize,
     encoded: OnceLock<Vec<u8>>,
 }
 
 impl Common {
     pub(crate) fn new(name: &'static str, attributes: Attributes) -> Self {
-        Self { name, attributes, encoded: OnceLock::new() }
+        const MOST_LENGTH: usize = 12; // of the name, with its tag
+        let size = MOST_LENGTH + name.len() + attributes.as_bytes().len();
+        Self { name, attributes, size, encoded: OnceLock::new() }
+    }
+
+    /// How many bytes its encoded form takes, at the most.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        self.size
     }
 
     pub(crate) fn name(&self) -> &'static str {

@@ -8,6 +8,7 @@ use opentelemetry::{Array, Value};
 
 use super::ValueRef;
 use crate::protobuf::{self as wire, Head};
+use crate::tape::Tape;
 
 /// `KeyValue`.
 const KEY: u32 = 1;
@@ -33,22 +34,127 @@ const DOUBLE_TAG: u8 = wire::tag_of(DOUBLE_VALUE, wire::FIXED64);
 /// Keys and texts shorter than this make attributes whose every length takes one byte: nearly all.
 const SHORT: usize = 56;
 
-/// A key that is written again and again.
+/// A key that is written again and again, for the same field.
 #[derive(Debug)]
 pub(crate) struct PreparedKey {
     name: &'static str,
-    /// A short attribute's bytes before its value, without its length; empty if the key is long.
-    head: Vec<u8>,
+    field: u32,
+    /// A short attribute's bytes before its value, without its length. Of one size for all keys,
+    /// they are copied at once.
+    head: [u8; MOST_HEAD],
+    /// How many of them count; 0 if the key is longer.
+    length: usize,
 }
+
+/// How long the bytes before the value of a prepared key are at the most.
+const MOST_HEAD: usize = 48;
+
+/// How many bytes are written after them at once: a number with what precedes it, or what precedes a
+/// text.
+const MOST_VALUE: usize = 16;
 
 impl PreparedKey {
     pub(super) fn new(field: u32, name: &'static str) -> Self {
-        let mut head = Vec::new();
+        let mut bytes = Vec::new();
         if name.len() < SHORT {
-            short_head(&mut head, field, "", name);
+            short_head(&mut bytes, field, "", name);
         }
-        Self { name, head }
+        let mut head = [0; MOST_HEAD];
+        let length = match head.get_mut(..bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(&bytes);
+                bytes.len()
+            }
+            None => 0,
+        };
+        Self { name, field, head, length }
     }
+
+    /// Writes an attribute with this key.
+    #[inline(always)] // little is left of it where the type of the value is known
+    pub(super) fn append(&self, out: &mut Tape, value: ValueRef<'_>) {
+        // What comes after the key, of one size for all values, and how many bytes of it count.
+        let (bytes, length) = match value {
+            ValueRef::Bool(value) => {
+                (u128::from_le_bytes(padded([VALUE_TAG, 2, BOOL_TAG, u8::from(value)])), 4)
+            }
+            ValueRef::I64(value @ 0..MOST_IN_WORD) => {
+                let (varint, length) = wire::varint_in_word(value as u64);
+                let before = [VALUE_TAG, 1 + length as u8, INT_TAG];
+                (u128::from_le_bytes(padded(before)) | u128::from(varint) << 24, 3 + length)
+            }
+            ValueRef::F64(value) => {
+                let before = u128::from_le_bytes(padded([VALUE_TAG, 9, DOUBLE_TAG]));
+                (before | u128::from(value.to_bits()) << 24, 11)
+            }
+            ValueRef::Str(text) if text.len() < SHORT => {
+                let length = text.len() as u8;
+                let before = padded([VALUE_TAG, length + 2, STRING_TAG, length]);
+                (u128::from_le_bytes(before), 4)
+            }
+            _ => return self.append_long(out, value),
+        };
+        let text = if let ValueRef::Str(text) = value { text } else { "" };
+        let Some(room) = self.begin(out, bytes) else { return self.append_long(out, value) };
+        room[1] = (self.length - 2 + length + text.len()) as u8;
+        out.advance(self.length + length);
+        if !text.is_empty() {
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+
+    /// Writes the key and the bytes after it where `out` goes on, and returns them, if the key is a
+    /// short one and there is room.
+    #[inline(always)]
+    fn begin<'o>(
+        &self,
+        out: &'o mut Tape,
+        bytes: u128,
+    ) -> Option<&'o mut [u8; MOST_HEAD + MOST_VALUE]> {
+        let room: &mut [u8; MOST_HEAD + MOST_VALUE] = out.next()?;
+        room[..MOST_HEAD].copy_from_slice(&self.head);
+        let after = room.get_mut(self.length..self.length + MOST_VALUE)?;
+        after.copy_from_slice(&bytes.to_le_bytes());
+        (self.length > 0).then_some(room)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn append_long(&self, out: &mut Tape, value: ValueRef<'_>) {
+        out.change(|out| append(out, self.field, "", self.name, value));
+        out.reserve(2 * (MOST_HEAD + MOST_VALUE)); // there will be more
+    }
+
+    /// Writes an attribute with this key and the `Debug` form of a value, which is foreign code.
+    pub(super) fn append_formatted(&self, out: &mut Tape, value: &dyn fmt::Debug) {
+        let start = out.len();
+        let before = u128::from_le_bytes(padded([VALUE_TAG, 0, STRING_TAG, 0]));
+        if self.begin(out, before).is_none() {
+            return self.append_long(out, ValueRef::Str(&format!("{value:?}")));
+        }
+        out.advance(self.length + 4);
+        let text = out.len();
+        // If the value can't be written, what there is of it is kept.
+        let _ = write!(out, "{value:?}");
+        let length = out.len() - text;
+        if length >= SHORT {
+            let written = String::from_utf8_lossy(&out.as_slice()[text..]).into_owned();
+            out.truncate(start);
+            return self.append_long(out, ValueRef::Str(&written));
+        }
+        out.set(text - 1, length as u8);
+        out.set(text - 3, length as u8 + 2);
+        out.set(start + 1, (out.len() - start - 2) as u8);
+    }
+}
+
+/// Numbers below this take up to five bytes.
+const MOST_IN_WORD: i64 = 1 << 35;
+
+fn padded<const BYTES: usize>(bytes: [u8; BYTES]) -> [u8; MOST_VALUE] {
+    let mut padded = [0; MOST_VALUE];
+    padded[..BYTES].copy_from_slice(&bytes);
+    padded
 }
 
 /// Writes one attribute, whose key is `prefix` and `key` together, as field `field`.
@@ -71,53 +177,6 @@ pub(crate) fn append(out: &mut Vec<u8>, field: u32, prefix: &str, key: &str, val
     append_any_value(out, head, value);
 }
 
-/// The same for a key that is prepared for field `field`.
-#[inline(always)] // little is left of it where the type of the value is known
-pub(super) fn append_prepared(
-    out: &mut Vec<u8>,
-    field: u32,
-    key: &PreparedKey,
-    value: ValueRef<'_>,
-) {
-    if key.head.is_empty() || !is_short(value) {
-        return append(out, field, "", key.name, value);
-    }
-    let start = out.len();
-    out.extend_from_slice(&key.head);
-    short_value(out, start, value);
-}
-
-/// The same for the `Debug` form of a value, which is foreign code.
-pub(super) fn append_formatted(
-    out: &mut Vec<u8>,
-    field: u32,
-    key: &PreparedKey,
-    value: &dyn fmt::Debug,
-) {
-    struct Writer<'a>(&'a mut Vec<u8>);
-    impl fmt::Write for Writer<'_> {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            self.0.extend_from_slice(text.as_bytes());
-            Ok(())
-        }
-    }
-    let start = out.len();
-    out.extend_from_slice(&key.head);
-    out.extend_from_slice(&[VALUE_TAG, 0, STRING_TAG, 0]);
-    let text = out.len();
-    // If the value can't be written, what there is of it is kept.
-    let _ = write!(Writer(out), "{value:?}");
-    let length = out.len() - text;
-    if key.head.is_empty() || length >= SHORT {
-        let written = String::from_utf8_lossy(&out[text..]).into_owned();
-        out.truncate(start);
-        return append(out, field, "", key.name, ValueRef::Str(&written));
-    }
-    out[text - 1] = length as u8;
-    out[text - 3] = length as u8 + 2;
-    out[start + 1] = (out.len() - start - 2) as u8;
-}
-
 #[inline]
 fn is_short(value: ValueRef<'_>) -> bool {
     match value {
@@ -136,7 +195,6 @@ fn short_head(out: &mut Vec<u8>, field: u32, prefix: &str, key: &str) {
 }
 
 /// A short value, and the length of the attribute that begins at `start`.
-#[inline(always)]
 fn short_value(out: &mut Vec<u8>, start: usize, value: ValueRef<'_>) {
     match value {
         ValueRef::Bool(value) => {
@@ -145,11 +203,13 @@ fn short_value(out: &mut Vec<u8>, start: usize, value: ValueRef<'_>) {
         ValueRef::I64(value) => {
             // All bytes a number may take, and those it doesn't take away again: of one size, they
             // are copied at once.
-            let mut number = [0; 10];
-            let length = wire::varint_in(&mut number, value as u64);
-            out.extend_from_slice(&[VALUE_TAG, 1 + length as u8, INT_TAG]);
-            out.extend_from_slice(&number);
-            out.truncate(out.len() - (number.len() - length));
+            let mut bytes = [0; 3 + 10];
+            let [value_tag, any_length, int_tag, number @ ..] = &mut bytes;
+            let length = wire::varint_in(number, value as u64);
+            (*value_tag, *any_length, *int_tag) = (VALUE_TAG, 1 + length as u8, INT_TAG);
+            let end = out.len() + 3 + length;
+            out.extend_from_slice(&bytes);
+            out.truncate(end);
         }
         ValueRef::F64(value) => {
             out.extend_from_slice(&[VALUE_TAG, 9, DOUBLE_TAG]);

@@ -15,6 +15,7 @@ use opentelemetry::{Array, StringValue, Value};
 pub(crate) use key_value::{PreparedKey, append};
 
 use crate::protobuf;
+use crate::tape::Tape;
 
 /// `opentelemetry.proto.trace.v1.Span`: the field that attributes are written for.
 pub(crate) const FIELD: u32 = 9;
@@ -23,8 +24,8 @@ pub(crate) const FIELD: u32 = 9;
 #[derive(Clone, Default)]
 pub(crate) struct Attributes {
     /// `KeyValue` messages, each preceded by its tag and length as field [`FIELD`].
-    bytes: Vec<u8>,
-    count: usize,
+    bytes: Tape,
+    count: u32,
 }
 
 /// One attribute value, borrowed.
@@ -65,16 +66,23 @@ impl<'a> From<&'a Value> for ValueRef<'a> {
 impl Attributes {
     /// Room for about `attributes` of them.
     pub(crate) fn with_capacity(attributes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(attributes * 32), count: 0 }
+        Self { bytes: Tape::with_capacity(attributes * 32), count: 0 }
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.count
+        self.count as usize
+    }
+
+    /// Appends them to a span's.
+    #[inline(always)] // once a span
+    pub(crate) fn append_to(&self, out: &mut Tape) {
+        out.extend(&self.bytes);
     }
 
     /// As they stand in a span.
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_slice()
     }
 
     /// How many bytes they could take without another allocation.
@@ -82,8 +90,9 @@ impl Attributes {
         self.bytes.capacity()
     }
 
+    #[inline]
     pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
+        self.bytes.truncate(0);
         self.count = 0;
     }
 
@@ -95,7 +104,7 @@ impl Attributes {
     /// As [`set`](Self::set), unless that would make more than `most` attributes. Returns whether
     /// the value was kept.
     pub(crate) fn set_within(&mut self, key: &str, value: ValueRef<'_>, most: usize) -> bool {
-        let is_kept = self.remove(key) || self.count < most;
+        let is_kept = self.remove(key) || self.len() < most;
         if is_kept {
             self.push(key, value);
         }
@@ -106,7 +115,7 @@ impl Attributes {
     pub(crate) fn merge_within(&mut self, other: &Self, most: usize) -> usize {
         let mut dropped = 0;
         for (field, key, _) in other.messages() {
-            if self.remove(key) || self.count < most {
+            if self.remove(key) || self.len() < most {
                 self.bytes.extend_from_slice(field);
                 self.count += 1;
             } else {
@@ -118,36 +127,36 @@ impl Attributes {
 
     /// Appends without looking whether the key is there: for keys known to be new.
     pub(crate) fn push(&mut self, key: &str, value: ValueRef<'_>) {
-        append(&mut self.bytes, FIELD, "", key, value);
+        self.bytes.change(|bytes| append(bytes, FIELD, "", key, value));
         self.count += 1;
     }
 
     /// As [`push`](Self::push), for a key that is written often.
     #[inline(always)]
     pub(crate) fn push_prepared(&mut self, key: &PreparedKey, value: ValueRef<'_>) {
-        key_value::append_prepared(&mut self.bytes, FIELD, key, value);
         self.count += 1;
+        key.append(&mut self.bytes, value);
     }
 
     /// As [`push_prepared`](Self::push_prepared), for the `Debug` form of `value`.
     pub(crate) fn push_formatted(&mut self, key: &PreparedKey, value: &dyn fmt::Debug) {
-        key_value::append_formatted(&mut self.bytes, FIELD, key, value);
+        key.append_formatted(&mut self.bytes, value);
         self.count += 1;
     }
 
     /// As [`push`](Self::push), for all of `other`.
     pub(crate) fn extend(&mut self, other: &Self) {
-        self.bytes.extend_from_slice(&other.bytes);
+        self.bytes.extend(&other.bytes);
         self.count += other.count;
     }
 
     /// Keeps the first `most` attributes and returns how many were cut off.
     pub(crate) fn truncate(&mut self, most: usize) -> usize {
-        let cut = self.count.saturating_sub(most);
+        let cut = self.len().saturating_sub(most);
         if cut > 0 {
             let kept = self.messages().take(most).map(|(field, _, _)| field.len()).sum();
             self.bytes.truncate(kept);
-            self.count = most;
+            self.count = most as u32;
         }
         cut
     }
@@ -179,7 +188,7 @@ impl Attributes {
 
     fn remove(&mut self, key: &str) -> bool {
         let Some(range) = self.position(key) else { return false };
-        self.bytes.drain(range);
+        self.bytes.remove(range);
         self.count -= 1;
         true
     }
@@ -207,6 +216,9 @@ impl fmt::Debug for Attributes {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -251,6 +263,35 @@ mod tests {
         assert_eq!(attributes.truncate(1), 1);
         assert_eq!(attributes.iter().count(), 1);
     }
+
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(Value::I64),
+            (0..63_u32, -2..=2_i64).prop_map(|(bits, more)| Value::I64((1 << bits) + more)),
+            any::<f64>().prop_map(Value::F64),
+            (0..130_usize).prop_map(|length| Value::from("é".repeat(length))),
+            Just(Value::Array(Array::Bool(vec![true, false]))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_prepared_key_is_written_as_any_other(
+            fields in vec((0..70_usize, value()), 0..12),
+        ) {
+            let (mut prepared, mut any) = (Attributes::default(), Attributes::default());
+            for (length, value) in &fields {
+                let key: &'static str = KEY.get(..*length).unwrap();
+                prepared.push_prepared(&prepare(key), ValueRef::from(value));
+                any.push(key, ValueRef::from(value));
+            }
+            prop_assert_eq!(prepared.as_bytes(), any.as_bytes());
+            prop_assert_eq!(prepared.len(), fields.len());
+        }
+    }
+
+    const KEY: &str = "a.key.of.seventy.characters.that.is.longer.than.any.key.that.is.prepared";
 
     #[test]
     fn a_debug_form_of_any_length_is_one_string() {

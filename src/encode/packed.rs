@@ -7,19 +7,22 @@
 
 use std::sync::Arc;
 
-use super::span::{self, Head};
+use super::span::{self, Head, Rest};
 use crate::attributes::Attributes;
-use crate::record::SpanRecord;
+use crate::record::{Common, SpanRecord};
+use crate::tape::Tape;
 
 /// Some spans.
 #[derive(Debug, Default)]
 pub(crate) struct Packed {
     heads: Vec<Head>,
     /// What each span has of its own, one behind the other: fields of a `Span` message.
-    bytes: Vec<u8>,
+    bytes: Tape,
+    /// Room to write in what few spans have.
+    rest: Vec<u8>,
     /// The attributes of the thread that made them. A span of another thread has them of its own.
     thread: Option<Arc<Attributes>>,
-    /// How many bytes the spans take encoded.
+    /// How many bytes the spans take encoded beside what each of them takes.
     encoded: usize,
 }
 
@@ -29,7 +32,8 @@ impl Packed {
         let more = |length: usize| length + length / 8;
         Self {
             heads: Vec::with_capacity(more(self.heads.len())),
-            bytes: Vec::with_capacity(more(self.bytes.len())),
+            bytes: Tape::with_capacity(more(self.bytes.len())),
+            rest: Vec::new(),
             thread: self.thread.clone(),
             encoded: 0,
         }
@@ -38,52 +42,73 @@ impl Packed {
     /// Forgets the spans, and keeps their memory.
     pub(crate) fn clear(&mut self) {
         self.heads.clear();
-        self.bytes.clear();
+        self.bytes.truncate(0);
         (self.thread, self.encoded) = (None, 0);
     }
 
+    /// How many there are.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.heads.len()
+    }
+
     /// How many bytes the spans take in memory.
+    #[inline]
     pub(crate) fn size(&self) -> usize {
         self.heads.len() * size_of::<Head>() + self.bytes.len()
     }
 
-    /// How many bytes the spans take encoded.
+    /// How many bytes the spans take encoded, at the most.
     pub(crate) fn encoded_size(&self) -> usize {
-        self.encoded
+        let thread = self.thread.as_ref().map_or(0, |thread| thread.as_bytes().len());
+        self.heads.len() * (Head::MOST_BYTES + thread) + self.encoded
     }
 
-    #[inline]
+    #[inline(always)] // once a span
     pub(crate) fn add(&mut self, record: &SpanRecord) {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(record.attributes.as_bytes());
+        record.attributes.append_to(&mut self.bytes);
         let is_of_thread = self.is_of_thread(record);
-        if !span::is_plain(record) {
-            span::append_rest(&mut self.bytes, record);
-        }
-        let head = Head::new(record, is_of_thread, self.bytes.len() - start);
-        self.encoded += head.encoded_size(self.thread.as_deref());
-        self.heads.push(head);
+        let rest = match span::is_plain(record) {
+            true => Rest::default(),
+            false => self.add_rest(record),
+        };
+        let own = self.bytes.len() - start;
+        self.encoded += own + record.callsite.map_or(0, Common::size);
+        self.heads.push(Head::new(record, is_of_thread, rest, own));
+    }
+
+    #[inline(never)] // most have none
+    fn add_rest(&mut self, record: &SpanRecord) -> Rest {
+        span::append_rest(&mut self.rest, record);
+        self.bytes.extend_from_slice(&self.rest);
+        self.rest.clear();
+        Rest::of(record)
     }
 
     /// Whether the thread that made `record` made the others too. If not, its attributes are added.
+    #[inline(always)] // once a span
     fn is_of_thread(&mut self, record: &SpanRecord) -> bool {
         match (&record.thread, &self.thread) {
             (None, _) => false,
             (Some(thread), Some(of_all)) if Arc::ptr_eq(thread, of_all) => true,
-            (Some(thread), None) if self.heads.is_empty() => {
-                self.thread = Some(thread.clone());
-                true
-            }
-            (Some(thread), _) => {
-                self.bytes.extend_from_slice(thread.as_bytes());
-                false
-            }
+            (Some(thread), _) => self.add_thread(thread),
         }
+    }
+
+    #[cold]
+    fn add_thread(&mut self, thread: &Arc<Attributes>) -> bool {
+        let is_first = self.heads.is_empty();
+        match is_first {
+            true => self.thread = Some(thread.clone()),
+            false => self.bytes.extend_from_slice(thread.as_bytes()),
+        }
+        is_first
     }
 
     /// The spans as they stand in a `ScopeSpans`.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.encoded);
+        let mut out = Vec::with_capacity(self.encoded_size());
         let mut rest = self.bytes.as_slice();
         for head in &self.heads {
             // It is as long as was said when it was added.

@@ -1,6 +1,6 @@
 //! `opentelemetry.proto.trace.v1.Span`, as it stands in `ScopeSpans`.
 
-use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId, TraceState};
+use opentelemetry::trace::{SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 
 use crate::attributes::{self, Attributes, ValueRef};
 use crate::protobuf as wire;
@@ -41,20 +41,19 @@ pub(super) struct Head {
     end: u64,
     timings: Option<Timings>,
     callsite: Option<&'static Common>,
-    flags: u32,
-    kind: u8,
+    flags: TraceFlags,
+    kind: SpanKind,
+    parent_is_remote: bool,
     /// Whether the attributes of the thread belong to it.
     is_of_thread: bool,
-    /// Whether its own bytes say how it is called, and its status.
-    has_name: bool,
-    has_status: bool,
+    rest: Rest,
     /// How many bytes the span has of its own.
     pub(super) own: usize,
 }
 
 impl Head {
-    #[inline]
-    pub(super) fn new(record: &SpanRecord, is_of_thread: bool, own: usize) -> Self {
+    #[inline(always)] // once a span
+    pub(super) fn new(record: &SpanRecord, is_of_thread: bool, rest: Rest, own: usize) -> Self {
         Self {
             trace_id: record.trace_id,
             span_id: record.span_id,
@@ -63,24 +62,18 @@ impl Head {
             end: record.end,
             timings: record.timings,
             callsite: record.callsite,
-            flags: flags(record.flags.to_u8(), record.parent.is_remote),
-            kind: kind(&record.kind),
+            flags: record.flags,
+            kind: record.kind.clone(),
+            parent_is_remote: record.parent.is_remote,
             is_of_thread,
-            has_name: record.details.name.is_some(),
-            has_status: record.details.status != Status::Unset,
+            rest,
             own,
         }
     }
 
-    /// How many bytes the span takes encoded, at the most.
-    #[inline]
-    pub(super) fn encoded_size(&self, thread: Option<&Attributes>) -> usize {
-        let callsite = self.callsite.map_or(0, |callsite| {
-            2 * MOST_LENGTH + callsite.name().len() + callsite.attributes().as_bytes().len()
-        });
-        let thread = thread.map_or(0, |thread| thread.as_bytes().len());
-        2 * MOST_LENGTH + FIXED.len() + Timings::MOST_BYTES + callsite + thread + self.own
-    }
+    /// How many bytes it takes encoded, at the most, beside what it has of its own and in common with
+    /// others.
+    pub(super) const MOST_BYTES: usize = 2 * MOST_LENGTH + FIXED.len() + Timings::MOST_BYTES;
 
     /// Appends the span, of which `own` is what the head doesn't say, to those of a `ScopeSpans`.
     pub(super) fn append(&self, out: &mut Vec<u8>, thread: Option<&Attributes>, own: &[u8]) {
@@ -97,7 +90,7 @@ impl Head {
         wire::message(out, SPANS, 2, |out| {
             self.append_fixed(out);
             if let Some(callsite) = self.callsite {
-                out.extend_from_slice(match self.has_name {
+                out.extend_from_slice(match self.rest.has_name {
                     true => callsite.attributes().as_bytes(),
                     false => callsite.encoded(common),
                 });
@@ -118,10 +111,11 @@ impl Head {
         fixed[22..30].copy_from_slice(&self.span_id.to_bytes());
         fixed[31..39].copy_from_slice(&self.start.to_le_bytes());
         fixed[40..48].copy_from_slice(&self.end.to_le_bytes());
-        fixed[49] = self.kind;
-        fixed[52..56].copy_from_slice(&self.flags.to_le_bytes());
+        fixed[49] = kind(&self.kind);
+        let flags = flags(self.flags.to_u8(), self.parent_is_remote);
+        fixed[52..56].copy_from_slice(&flags.to_le_bytes());
         fixed[58..66].copy_from_slice(&self.parent.to_bytes());
-        let start = if self.has_status { 2 } else { 0 };
+        let start = if self.rest.has_status { 2 } else { 0 };
         let end = if self.parent == SpanId::INVALID { 56 } else { 66 };
         out.extend_from_slice(&fixed[start..end]);
     }
@@ -168,11 +162,31 @@ pub(super) fn is_plain(record: &SpanRecord) -> bool {
 /// A span by itself, as it stands in a `ScopeSpans`.
 pub(crate) fn encoded(record: &SpanRecord) -> Vec<u8> {
     let mut out = Vec::with_capacity(record.size());
-    Head::new(record, true, 0).append_with(&mut out, record.thread.as_deref(), |out| {
-        out.extend_from_slice(record.attributes.as_bytes());
-        append_rest(out, record);
-    });
+    Head::new(record, true, Rest::of(record), 0).append_with(
+        &mut out,
+        record.thread.as_deref(),
+        |out| {
+            out.extend_from_slice(record.attributes.as_bytes());
+            append_rest(out, record);
+        },
+    );
     out
+}
+
+/// What is said of a span by its own bytes, where it isn't by what it has in common with others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rest {
+    has_name: bool,
+    has_status: bool,
+}
+
+impl Rest {
+    pub(super) fn of(record: &SpanRecord) -> Self {
+        Self {
+            has_name: record.details.name.is_some(),
+            has_status: record.details.status != Status::Unset,
+        }
+    }
 }
 
 /// Appends what few spans have.

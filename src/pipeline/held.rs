@@ -393,10 +393,10 @@ impl HeldTrace {
             self.open.len() - 1
         });
         let parcel = &mut self.open[at];
-        let before = parcel.bytes;
+        let before = parcel.bytes();
         parcel.add(record);
-        let grown = parcel.bytes - before;
-        if parcel.spans >= rules.full.0 || parcel.bytes >= rules.full.1 {
+        let grown = parcel.bytes() - before;
+        if parcel.spans() >= rules.full.0 || parcel.bytes() >= rules.full.1 {
             let empty = Parcel::new(rules.packing, parcel.scope());
             self.full.push(std::mem::replace(parcel, empty));
         }
@@ -406,7 +406,7 @@ impl HeldTrace {
 
     fn release(self) -> Released {
         let mut parcels = self.full;
-        parcels.extend(self.open.into_iter().filter(|parcel| parcel.spans > 0));
+        parcels.extend(self.open.into_iter().filter(|parcel| parcel.spans() > 0));
         Released { parcels, dropped_attributes: self.dropped_attributes }
     }
 
@@ -490,7 +490,7 @@ mod tests {
             let released = self.keep(trace(trace_id), now, &mut gone);
             self.check();
             let released = released.map(|trace| trace.release()).unwrap_or_default();
-            released.parcels.iter().map(|parcel| parcel.spans).sum()
+            released.parcels.iter().map(|parcel| parcel.spans()).sum()
         }
 
         /// How many spans are dropped since their time is over.
@@ -517,10 +517,10 @@ mod tests {
                         assert!(trace.expires <= trace.began + AGE + GRACE);
                         let parcels = || trace.open.iter().chain(&trace.full);
                         assert_eq!(
-                            parcels().map(|parcel| parcel.spans).sum::<usize>(),
+                            parcels().map(|parcel| parcel.spans()).sum::<usize>(),
                             trace.spans
                         );
-                        let packed: usize = parcels().map(|parcel| parcel.bytes).sum();
+                        let packed: usize = parcels().map(|parcel| parcel.bytes()).sum();
                         assert_eq!(packed + OVERHEAD, trace.bytes);
                         (spans, bytes, held) = (spans + trace.spans, bytes + trace.bytes, held + 1);
                     }
@@ -703,10 +703,10 @@ mod tests {
         }
         let trace = room.keep(trace(1), start, &mut Gone::default()).unwrap();
         let parcels = trace.release().parcels;
-        assert!(parcels.iter().all(|parcel| parcel.spans > 0 && parcel.bytes < 10_500));
+        assert!(parcels.iter().all(|parcel| parcel.spans() > 0 && parcel.bytes() < 10_500));
         let of = |scope: &str| {
             let parcels = parcels.iter().filter(|parcel| parcel.scope().name() == scope);
-            parcels.map(|parcel| parcel.spans).sum::<usize>()
+            parcels.map(|parcel| parcel.spans()).sum::<usize>()
         };
         assert_eq!((of("ours"), of("theirs")), (200, 50));
     }
@@ -727,7 +727,7 @@ mod tests {
         assert_eq!(room.spare.len(), 0);
         let trace = room.keep(trace(2), start + AGE, &mut Gone::default()).unwrap();
         let Released { parcels, dropped_attributes } = trace.release();
-        assert_eq!((parcels.len(), parcels[0].spans, dropped_attributes), (1, 1, 0));
+        assert_eq!((parcels.len(), parcels[0].spans(), dropped_attributes), (1, 1, 0));
     }
 
     #[test]

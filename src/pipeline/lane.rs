@@ -60,31 +60,53 @@ impl Lanes {
         Self { id, packing, scope, full, known: Mutex::default() }
     }
 
-    #[inline]
     /// Takes a span, or says why not. That a span without feedback doesn't fit is only counted.
+    #[inline(always)] // once a span
     pub(super) fn push(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), Drop> {
-        if !record.feedback && (self.packing == Packing::Records || record.details.scope.is_none())
-        {
-            return self.with_mine(|lane| self.gather(lane, record, queue));
+        let has_scope = !record.details.is_blank() && record.details.scope.is_some();
+        if record.feedback || has_scope && self.packing == Packing::Packed {
+            return self.push_apart(record, queue);
         }
-        // Feedback doesn't wait among spans that may be dropped, and spans of other scopes would
-        // have to be told apart.
-        let mut parcel =
-            Parcel::new(self.packing, record.details.scope.as_ref().unwrap_or(&self.scope));
+        let gathered = MINE.try_with(|mine| {
+            let mut mine = mine.borrow_mut();
+            if mine.first().is_none_or(|(id, _)| *id != self.id) {
+                self.bring_up(&mut mine);
+            }
+            self.gather(&mine[0].1, record, queue)
+        });
+        match gathered {
+            Ok(gathered) => gathered,
+            Err(_) => self.push_at_last(record, queue),
+        }
+    }
+
+    /// A thread that is being torn down gets a lane for a single span.
+    #[cold]
+    fn push_at_last(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), Drop> {
+        self.gather(&self.open(), record, queue)
+    }
+
+    /// Feedback doesn't wait among spans that may be dropped, and spans of other scopes would have
+    /// to be told apart.
+    #[cold]
+    fn push_apart(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), Drop> {
+        let scope = record.details.scope.as_ref().unwrap_or(&self.scope);
+        let mut parcel = Parcel::new(self.packing, scope);
         parcel.add(record);
         queue.push(parcel)
     }
 
-    #[inline]
+    #[inline(always)] // once a span
     fn gather(&self, lane: &Lane, record: &mut SpanRecord, queue: &Queue) -> Result<(), Drop> {
         let mut gathering = crate::sync::lock(&lane.0);
         if gathering.closed {
             queue.count(Drop::AfterShutdown, 1, 0);
             return Err(Drop::AfterShutdown);
         }
-        gathering.parcel.add(record);
-        if gathering.parcel.spans >= self.full.0 || gathering.parcel.bytes >= self.full.1 {
-            let _ = queue.push(gathering.parcel.take());
+        let parcel = &mut gathering.parcel;
+        parcel.add(record);
+        if parcel.spans() >= self.full.0 || parcel.bytes() >= self.full.1 {
+            hand_over(parcel, queue);
         }
         Ok(())
     }
@@ -94,8 +116,8 @@ impl Lanes {
         let mut known = crate::sync::lock(&self.known);
         known.lanes.retain(|lane| {
             let mut gathering = crate::sync::lock(&lane.0);
-            if gathering.parcel.spans > 0 {
-                let _ = queue.push(gathering.parcel.take());
+            if gathering.parcel.spans() > 0 {
+                hand_over(&mut gathering.parcel, queue);
             }
             Arc::strong_count(lane) > 1 // or its thread has ended
         });
@@ -109,8 +131,8 @@ impl Lanes {
         for lane in known.lanes.drain(..) {
             let mut gathering = crate::sync::lock(&lane.0);
             gathering.closed = true;
-            if gathering.parcel.spans > 0 {
-                let _ = queue.push(gathering.parcel.take());
+            if gathering.parcel.spans() > 0 {
+                hand_over(&mut gathering.parcel, queue);
             }
         }
     }
@@ -120,24 +142,20 @@ impl Lanes {
         let known = crate::sync::lock(&self.known);
         known.lanes.iter().fold((0, 0), |(spans, bytes), lane| {
             let parcel = &crate::sync::lock(&lane.0).parcel;
-            (spans + parcel.spans, bytes + parcel.bytes)
+            (spans + parcel.spans(), bytes + parcel.bytes())
         })
     }
 
-    /// Does something with this thread's lane. A thread that is being torn down gets one for a
-    /// single span.
-    fn with_mine<T>(&self, mut then: impl FnMut(&Lane) -> T) -> T {
-        let done = MINE.try_with(|mine| {
-            let mut mine = mine.borrow_mut();
-            let known = mine.iter().position(|(id, _)| *id == self.id);
-            let at = known.unwrap_or_else(|| {
-                mine.retain(|(_, lane)| !crate::sync::lock(&lane.0).closed);
-                mine.push((self.id, self.open()));
-                mine.len() - 1
-            });
-            then(&mine[at].1)
+    /// Makes this thread's lane the first of those it knows.
+    #[cold]
+    fn bring_up(&self, mine: &mut Vec<(u64, Arc<Lane>)>) {
+        let known = mine.iter().position(|(id, _)| *id == self.id);
+        let at = known.unwrap_or_else(|| {
+            mine.retain(|(_, lane)| !crate::sync::lock(&lane.0).closed);
+            mine.push((self.id, self.open()));
+            mine.len() - 1
         });
-        done.unwrap_or_else(|_| then(&self.open()))
+        mine.swap(0, at);
     }
 
     fn open(&self) -> Arc<Lane> {
@@ -149,4 +167,10 @@ impl Lanes {
         }
         lane
     }
+}
+
+/// What the queue doesn't take is counted there.
+#[cold]
+fn hand_over(parcel: &mut Parcel, queue: &Queue) {
+    let _ = queue.push(parcel.take());
 }

@@ -161,7 +161,7 @@ impl Pipeline {
     /// # Errors
     ///
     /// That a record with feedback was dropped, and why.
-    #[inline]
+    #[inline(always)] // once a span
     pub(crate) fn push(&self, record: &mut SpanRecord) -> Result<(), Drop> {
         self.lanes.push(record, &self.queue)
     }

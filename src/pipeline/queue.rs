@@ -126,10 +126,10 @@ impl Queue {
             match victim {
                 Some(victim) => {
                     state.leave(&victim);
-                    evicted += victim.spans;
+                    evicted += victim.spans();
                 }
                 None => {
-                    let lost = if parcel.receipts.is_whole() { 0 } else { parcel.spans };
+                    let lost = if parcel.receipts.is_whole() { 0 } else { parcel.spans() };
                     state.lose(Drop::QueueFull, (evicted + lost) as u64, None);
                     drop(state);
                     self.count(Drop::QueueFull, evicted, 0);
@@ -142,12 +142,12 @@ impl Queue {
             (state.spans / self.batch_spans, state.encoded / self.batching.batch_bytes)
         };
         let before = batches(&state);
-        self.press(&state, parcel.bytes);
+        self.press(&state, parcel.bytes());
         let number = state.pushed;
-        state.pushed += parcel.spans as u64;
-        state.spans += parcel.spans;
-        state.bytes += parcel.bytes;
-        state.encoded += parcel.encoded;
+        state.pushed += parcel.spans() as u64;
+        state.spans += parcel.spans();
+        state.bytes += parcel.bytes();
+        state.encoded += parcel.encoded();
         state.waiting.push(number, parcel);
         // Wake the export thread once a batch, not once a parcel.
         let is_batch = batches(&state) != before;
@@ -165,7 +165,7 @@ impl Queue {
             return Ok(());
         }
         let is_held = !parcel.receipts.is_empty();
-        self.count(why, parcel.spans, if is_held { 0 } else { parcel.feedback });
+        self.count(why, parcel.spans(), if is_held { 0 } else { parcel.feedback });
         if is_held { Ok(()) } else { Err(why) }
     }
 
@@ -220,14 +220,14 @@ impl Queue {
         let mut batch = Vec::new();
         let (mut spans, mut encoded) = (0, 0);
         while let Some((_, next)) = state.waiting.first() {
-            let is_full = spans + next.spans > self.batch_spans
-                || encoded + next.encoded > self.batching.batch_bytes;
+            let is_full = spans + next.spans() > self.batch_spans
+                || encoded + next.encoded() > self.batching.batch_bytes;
             if is_full && !batch.is_empty() {
                 break;
             }
             if let Some(next) = state.waiting.pop() {
-                spans += next.spans;
-                encoded += next.encoded;
+                spans += next.spans();
+                encoded += next.encoded();
                 state.leave(&next);
                 batch.push(next);
             }
@@ -290,7 +290,7 @@ impl Queue {
                 let all = abandoned.plain.iter().chain(&abandoned.feedback);
                 all.filter(|(_, parcel)| !parcel.receipts.is_whole()) // the outbox has the others
             };
-            let spans = abandoned().map(|(_, parcel)| parcel.spans).sum();
+            let spans = abandoned().map(|(_, parcel)| parcel.spans()).sum();
             let lost = abandoned().filter(|(_, parcel)| parcel.receipts.is_empty());
             let feedback = lost.map(|(_, parcel)| parcel.feedback).sum();
             self.count(Drop::TimedOut, spans, feedback);
@@ -325,11 +325,12 @@ impl Queue {
 
     fn has_room(&self, state: &State, parcel: &Parcel) -> bool {
         let has_spans =
-            self.batching.queue_spans.is_none_or(|most| state.spans + parcel.spans <= most);
-        let has_bytes = state.bytes + parcel.bytes <= self.batching.queue_bytes;
+            self.batching.queue_spans.is_none_or(|most| state.spans + parcel.spans() <= most);
+        let has_bytes = state.bytes + parcel.bytes() <= self.batching.queue_bytes;
         state.waiting.first().is_none() || (has_spans && has_bytes)
     }
 
+    #[cold]
     pub(super) fn count(&self, why: Drop, spans: usize, feedback: usize) {
         if spans > 0 {
             self.counters.dropped(why, spans as u64, feedback as u64);
@@ -344,9 +345,9 @@ impl Queue {
 impl State {
     /// `parcel` waits no longer.
     fn leave(&mut self, parcel: &Parcel) {
-        self.spans -= parcel.spans;
-        self.bytes -= parcel.bytes;
-        self.encoded -= parcel.encoded;
+        self.spans -= parcel.spans();
+        self.bytes -= parcel.bytes();
+        self.encoded -= parcel.encoded();
     }
 
     fn lose(&mut self, why: Drop, spans: u64, message: Option<String>) {
@@ -385,7 +386,7 @@ mod tests {
     #[test]
     fn a_queue_presses_only_while_there_is_a_batch_to_export() {
         // Otherwise the export thread would turn round and round, waiting for what it must not send.
-        let one = parcel(false).bytes;
+        let one = parcel(false).bytes();
         let batching = Batching {
             batch_spans: Some(4),
             batch_bytes: usize::MAX,

@@ -74,7 +74,7 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
         let mut batch = Vec::with_capacity(spans as usize);
         for parcel in parcels {
             match parcel.contents {
-                Contents::Records { scope, records } => {
+                Contents::Records { scope, records, .. } => {
                     batch.extend(records.into_iter().map(|record| span_data(record, &scope)));
                 }
                 Contents::Packed { .. } => {} // never made for this sink

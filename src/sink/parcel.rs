@@ -28,13 +28,8 @@ pub(crate) enum Packing {
 #[derive(Debug)]
 pub(crate) struct Parcel {
     pub(crate) contents: Contents,
-    pub(crate) spans: usize,
     /// How many of the spans carry feedback: such parcels are the last to be dropped.
     pub(crate) feedback: usize,
-    /// Bytes in memory, about.
-    pub(crate) bytes: usize,
-    /// Bytes on the wire, about.
-    pub(crate) encoded: usize,
     /// For what of its spans the outbox holds already.
     pub(crate) receipts: Receipts,
 }
@@ -46,6 +41,8 @@ pub(crate) enum Contents {
         /// The scope of those that name no other.
         scope: Arc<InstrumentationScope>,
         records: Batch,
+        /// About how many they take.
+        bytes: usize,
     },
     Packed {
         scope: Arc<InstrumentationScope>,
@@ -58,11 +55,37 @@ impl Parcel {
     pub(crate) fn new(packing: Packing, scope: &Arc<InstrumentationScope>) -> Self {
         let scope = scope.clone();
         let contents = match packing {
-            Packing::Records => Contents::Records { scope, records: Vec::new() },
+            Packing::Records => Contents::Records { scope, records: Vec::new(), bytes: 0 },
             Packing::Packed => Contents::Packed { scope, spans: Packed::default() },
         };
         let receipts = Receipts::default();
-        Self { contents, spans: 0, feedback: 0, bytes: 0, encoded: 0, receipts }
+        Self { contents, feedback: 0, receipts }
+    }
+
+    /// How many spans there are.
+    #[inline]
+    pub(crate) fn spans(&self) -> usize {
+        match &self.contents {
+            Contents::Records { records, .. } => records.len(),
+            Contents::Packed { spans, .. } => spans.len(),
+        }
+    }
+
+    /// Bytes in memory, about.
+    #[inline]
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.contents {
+            Contents::Records { bytes, .. } => *bytes,
+            Contents::Packed { spans, .. } => spans.size(),
+        }
+    }
+
+    /// Bytes on the wire, about.
+    pub(crate) fn encoded(&self) -> usize {
+        match &self.contents {
+            Contents::Records { bytes, .. } => *bytes,
+            Contents::Packed { spans, .. } => spans.encoded_size(),
+        }
     }
 
     /// What is in it, encoded. `None` if it isn't packed.
@@ -73,7 +96,7 @@ impl Parcel {
             resource: resource.clone(),
             scope: scope_fields(scope).into(),
             encoded: spans.encode().into(),
-            spans: self.spans,
+            spans: self.spans(),
             feedback: self.feedback,
         })
     }
@@ -81,7 +104,7 @@ impl Parcel {
     /// Spans of all `parcels`, and how many of them carry feedback.
     pub(crate) fn totals(parcels: &[Self]) -> (u64, u64) {
         parcels.iter().fold((0, 0), |(spans, feedback), parcel| {
-            (spans + parcel.spans as u64, feedback + parcel.feedback as u64)
+            (spans + parcel.spans() as u64, feedback + parcel.feedback as u64)
         })
     }
 
@@ -94,51 +117,58 @@ impl Parcel {
 
     /// Adds a span, which must be of the parcel's scope where that is encoded once for all. What is
     /// left in `record` is of no more use than its memory.
-    #[inline]
+    #[inline(always)] // once a span
     pub(crate) fn add(&mut self, record: &mut SpanRecord) {
-        self.spans += 1;
         if record.feedback {
-            self.feedback += 1;
-            self.receipts.append(std::mem::take(&mut record.details.receipts));
+            self.add_feedback(record);
         }
         match &mut self.contents {
-            Contents::Records { records, .. } => {
-                self.bytes += record.size();
-                self.encoded = self.bytes;
-                records.push(std::mem::take(record));
-            }
-            Contents::Packed { spans, .. } => {
-                spans.add(record);
-                (self.bytes, self.encoded) = (spans.size(), spans.encoded_size());
-            }
+            Contents::Records { records, bytes, .. } => keep(record, records, bytes),
+            Contents::Packed { spans, .. } => spans.add(record),
         }
+    }
+
+    #[cold]
+    fn add_feedback(&mut self, record: &mut SpanRecord) {
+        self.feedback += 1;
+        self.receipts.append(std::mem::take(&mut record.details.receipts));
     }
 
     /// Forgets the spans, and keeps their memory.
     pub(crate) fn clear(&mut self) {
         match &mut self.contents {
-            Contents::Records { records, .. } => records.clear(),
+            Contents::Records { records, bytes, .. } => {
+                records.clear();
+                *bytes = 0;
+            }
             Contents::Packed { spans, .. } => spans.clear(),
         }
         self.receipts = Receipts::default();
-        (self.spans, self.feedback, self.bytes, self.encoded) = (0, 0, 0, 0);
+        self.feedback = 0;
     }
 
     /// Takes the parcel away and leaves an empty one of the same kind.
     pub(crate) fn take(&mut self) -> Self {
         let contents = match &mut self.contents {
-            Contents::Records { scope, records } => {
-                Contents::Records { scope: scope.clone(), records: std::mem::take(records) }
-            }
+            Contents::Records { scope, records, bytes } => Contents::Records {
+                scope: scope.clone(),
+                records: std::mem::take(records),
+                bytes: std::mem::take(bytes),
+            },
             Contents::Packed { scope, spans } => {
                 // As much again will be needed soon.
                 let room = spans.room_for_as_many();
                 Contents::Packed { scope: scope.clone(), spans: std::mem::replace(spans, room) }
             }
         };
-        let Self { spans, feedback, bytes, encoded, .. } = *self;
-        (self.spans, self.feedback, self.bytes, self.encoded) = (0, 0, 0, 0);
-        let receipts = std::mem::take(&mut self.receipts);
-        Self { contents, spans, feedback, bytes, encoded, receipts }
+        let (feedback, receipts) = (&mut self.feedback, &mut self.receipts);
+        Self { contents, feedback: std::mem::take(feedback), receipts: std::mem::take(receipts) }
     }
+}
+
+/// Keeps a record as it is.
+#[inline(never)] // who packs them doesn't need it
+fn keep(record: &mut SpanRecord, records: &mut Batch, bytes: &mut usize) {
+    *bytes += record.size();
+    records.push(std::mem::take(record));
 }
