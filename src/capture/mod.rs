@@ -171,11 +171,15 @@ where
             state.remember_fields();
         }
         // Who doesn't know its registry may meet another layer there, and can only be found there.
-        let put = if self.has_claim() { installation.open.put(id, state) } else { Err(state) };
-        match put {
-            Ok(None) => {}
-            Ok(Some(unheard)) => unheard.end(),
-            Err(state) => self.put_into_registry(id, state, &ctx),
+        if self.has_claim()
+            && let Ok(unheard) = installation.open.put(id, state.clone())
+        {
+            entered::made(id, state);
+            if let Some(unheard) = unheard {
+                unheard.end();
+            }
+        } else {
+            self.put_into_registry(id, state, &ctx);
         }
     }
 
@@ -214,7 +218,17 @@ where
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
         let switches = &self.installation().settings.switches;
-        let Some(state) = self.find(id, &ctx) else { return self.say_if_inert() };
+        let installation = self.installation();
+        if !switches.tracked_inactivity
+            && !switches.context_activation
+            && entered::enter_made(id, installation, SpanState::start_as_planned)
+        {
+            return;
+        }
+        let made = entered::take_made(id, installation);
+        let Some(state) = made.or_else(|| self.find(id, &ctx)) else {
+            return self.say_if_inert();
+        };
         state.start();
         if !self.has_claim() {
             // It was put into its subscriber later, or by a wrapper that doesn't tell.

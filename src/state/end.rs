@@ -13,7 +13,7 @@ use super::place::Started;
 use super::said::{Enriched, Said, Scope};
 use super::span::{Live, SpanState};
 use super::timings::Timings;
-use super::{Installation, SpanHandle, spare};
+use super::{Installation, SpanHandle, entered, spare};
 use crate::clock;
 use crate::session::Session;
 
@@ -36,6 +36,10 @@ impl SpanHandle {
 
     #[cold]
     fn end_among_others(mut self) {
+        entered::forget_made(&self); // it was never entered
+        if self.get_mut().is_some_and(SpanState::end_alone) {
+            return spare::keep(self);
+        }
         if self.is_open() {
             self.close();
         }

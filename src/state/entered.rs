@@ -1,4 +1,4 @@
-//! The spans that a thread has entered, the innermost on top.
+//! The spans that a thread has entered, the innermost on top, and the one that it is about to enter.
 //!
 //! What [`Context::lookup_current`](tracing_subscriber::layer::Context::lookup_current) finds in the
 //! registry, without asking it: the captured span around whatever happens on this thread now.
@@ -14,15 +14,15 @@ use std::sync::Arc;
 use opentelemetry::ContextGuard;
 use tracing::span::Id;
 
-use super::{Installation, SpanHandle};
+use super::{Installation, SpanHandle, SpanState};
 
 thread_local! {
     static SPANS: RefCell<Entered> = const { RefCell::new(Entered { entries: Vec::new(), depth: 0 }) };
 }
 
-/// Entries on top of each other, of which the lowest are spans. The others are kept empty, so that a
-/// span is written where it stays: a processor stalls when it moves in one piece what it has just
-/// written in several.
+/// Entries on top of each other, of which the lowest are spans. In the one above them waits the span
+/// that was made last; the others are kept so that a span is written where it stays: a processor stalls
+/// when it moves in one piece what it has just written in several.
 struct Entered {
     entries: Vec<Entry>,
     depth: usize,
@@ -36,6 +36,15 @@ impl Drop for Entered {
 }
 
 impl Entered {
+    /// The entry above the spans.
+    #[inline]
+    fn next(&mut self) -> Option<&mut Entry> {
+        if self.entries.len() == self.depth {
+            self.entries.push(Entry::default());
+        }
+        self.entries.get_mut(self.depth)
+    }
+
     /// Puts a span on top that isn't there. `None` if it isn't here at all.
     #[cold]
     fn raise(&mut self, id: &Id, installation: &Arc<Installation>) -> Option<()> {
@@ -73,6 +82,64 @@ impl Entry {
     }
 }
 
+/// The span was made on this thread, and is open. Most are entered there at once: it is put where it
+/// will stay then, and known there until another one is made.
+#[inline]
+pub(crate) fn made(id: &Id, state: SpanHandle) {
+    let mut state = Some(state);
+    let _ = SPANS.try_with(|spans| {
+        if let Some(entry) = spans.borrow_mut().next() {
+            entry.id = Some(id.clone());
+            std::mem::swap(&mut entry.state, &mut state);
+        }
+    });
+    drop(state); // of the one before, which wasn't entered here
+}
+
+/// The span that was made last on this thread, if it has this id and was not entered yet.
+#[inline]
+pub(crate) fn take_made(id: &Id, installation: &Arc<Installation>) -> Option<SpanHandle> {
+    let taken = SPANS.try_with(|spans| {
+        let spans = &mut *spans.borrow_mut();
+        let entry = spans.entries.get_mut(spans.depth)?;
+        let is_it = entry.is(id, installation) && entry.state.as_ref()?.is_open();
+        if is_it { entry.state.take() } else { None }
+    });
+    taken.ok().flatten()
+}
+
+/// Enters the span that was made last on this thread, without a context, if it has this id and
+/// `start` says that it can be. That must not call foreign code.
+#[inline]
+pub(crate) fn enter_made(
+    id: &Id,
+    installation: &Arc<Installation>,
+    start: impl FnOnce(&SpanState) -> bool,
+) -> bool {
+    let entered = SPANS.try_with(|spans| {
+        let spans = &mut *spans.borrow_mut();
+        let entry = spans.entries.get_mut(spans.depth)?;
+        let state = entry.state.as_ref().filter(|state| state.is_open())?;
+        if !entry.is(id, installation) || !start(state) {
+            return None;
+        }
+        entry.is_again = false;
+        spans.depth += 1;
+        Some(())
+    });
+    matches!(entered, Ok(Some(())))
+}
+
+/// The span is no longer known as one that was made on this thread.
+pub(super) fn forget_made(state: &SpanHandle) {
+    let forgotten = SPANS.try_with(|spans| {
+        let spans = &mut *spans.borrow_mut();
+        let made = &mut spans.entries.get_mut(spans.depth)?.state;
+        made.take_if(|made| made.ptr_eq(state))
+    });
+    drop(forgotten);
+}
+
 /// The span is entered on this thread. `guard` keeps its context active until it is exited.
 #[inline]
 pub(crate) fn enter(id: &Id, state: SpanHandle, mut guard: Option<ContextGuard>) {
@@ -80,14 +147,14 @@ pub(crate) fn enter(id: &Id, state: SpanHandle, mut guard: Option<ContextGuard>)
     // A thread that is being torn down has no place for the guard, which then detaches at once.
     let _ = SPANS.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
-        if spans.entries.len() == spans.depth {
-            spans.entries.push(Entry::default());
+        if spans.next().is_none() {
+            return;
         }
         let (taken, free) = spans.entries.split_at_mut(spans.depth);
         let Some(entry) = free.first_mut() else { return };
         entry.is_again = taken.iter().any(|other| is_same(&other.state, &state));
         entry.id = Some(id.clone());
-        entry.state = state.take();
+        std::mem::swap(&mut entry.state, &mut state);
         if let Some(guard) = guard.take() {
             entry.guard = Some(guard);
         }

@@ -138,6 +138,12 @@ impl SpanState {
         }
     }
 
+    /// Starts the span if no one has to be asked. Calls nothing foreign.
+    #[inline]
+    pub(crate) fn start_as_planned(&self) -> bool {
+        self.place.fix().is_some() && !self.installation.keeps()
+    }
+
     #[inline]
     fn start_now(&self) -> &Started {
         match self.place.fix() {

@@ -685,6 +685,28 @@ fn a_span_with_the_id_of_one_that_closed_elsewhere() {
     assert!(entered.iter().all(|span| span["feedback.met"] == true), "{entered:?}");
 }
 
+/// A thread knows the span that it made last, and ids are given anew once a span has closed.
+#[test]
+fn a_span_with_the_id_of_one_that_was_never_entered() {
+    timed_or_not(|rig, _| {
+        rig.run(|| {
+            let outer = info_span!("outer").entered();
+            let never = info_span!("never");
+            drop(outer);
+            let id = never.id();
+            drop(never);
+            let with_its_id = || (0..1_000_000).map(|_| info_span!("made")).find(|s| s.id() == id);
+            let again = with_its_id().expect("the registry gives ids anew");
+            let _around = info_span!("around").entered();
+            again.in_scope(|| info_span!("below").in_scope(|| ()));
+        });
+        let below = one(&rig.collector, "below");
+        let spans = rig.collector.spans();
+        let parent = spans.iter().find(|span| span.span_id == below.parent_span_id).unwrap();
+        assert_eq!(parent.name, "made");
+    });
+}
+
 /// What is done when a span is entered depends on whether it is timed and has a context.
 fn timed_or_not(check: impl Fn(Rig, bool)) {
     for (timed, activation) in [(true, true), (true, false), (false, true), (false, false)] {
