@@ -433,7 +433,8 @@ fn a_span_that_is_enriched_for_ever_is_written_down_in_few_parts() {
         }
         rig.telemetry.flush().unwrap(); // the span is open, and what was said of it durable
         let spooled = rig.telemetry.stats().spooled;
-        assert!((1..100).contains(&spooled), "{spooled}");
+        // Some dozens, and as many again of those that are about to be deleted.
+        assert!((1..200).contains(&spooled), "{spooled}");
     });
     rig.telemetry.flush().unwrap();
     let spans = rig.collector.spans();
