@@ -1,5 +1,6 @@
 //! The layer as a drop-in: what of `tracing` arrives, and as what.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Barrier, mpsc};
@@ -685,6 +686,27 @@ fn a_span_with_the_id_of_one_that_closed_elsewhere() {
     assert!(entered.iter().all(|span| span["feedback.met"] == true), "{entered:?}");
 }
 
+/// A thread has some call sites at hand, but not so many.
+#[test]
+fn hundreds_of_call_sites_on_one_thread() {
+    macro_rules! spans {
+        ($($letter:literal)*) => { $(spans!(@ $letter: "0" "1" "2" "3" "4" "5" "6" "7" "8" "9");)* };
+        (@ $letter:literal: $($digit:literal)*) => {
+            $(info_span!(concat!($letter, $digit), value = concat!($letter, $digit));)*
+        };
+    }
+    let rig = Rig::new();
+    rig.run(|| {
+        for _ in 0..3 {
+            spans!("a" "b" "c" "d" "e" "f" "g" "h" "i" "j" "k" "l" "m" "n" "o" "p" "q" "r" "s" "t");
+        }
+    });
+    let spans = rig.collector.spans();
+    assert!(spans.iter().all(|span| span.attributes["value"] == span.name));
+    let names: BTreeSet<_> = spans.iter().map(|span| &span.name).collect();
+    assert_eq!((spans.len(), names.len()), (600, 200));
+}
+
 /// A thread knows the span that it made last, and ids are given anew once a span has closed.
 #[test]
 fn a_span_with_the_id_of_one_that_was_never_entered() {
@@ -1070,6 +1092,24 @@ fn limits_and_what_they_dropped() {
     assert_eq!(span.links[0].attributes["x"], 1);
     assert_eq!(span.links[0].dropped_attributes_count, 1);
     assert_eq!(rig.telemetry.stats().dropped_attributes, 2);
+}
+
+#[test]
+fn limits_are_those_of_all_attributes() {
+    let limits = SpanLimits { max_attributes_per_span: 3, ..SpanLimits::default() };
+    let rig = Rig::with(|builder| {
+        builder.with_span_limits(limits).with_tracked_inactivity(true).with_target(true)
+    });
+    rig.run(|| {
+        info_span!("few").in_scope(|| ());
+        info_span!("many", a = 1, b = 2, c = 3).in_scope(|| ());
+    });
+    for (name, dropped) in [("few", 0), ("many", 3)] {
+        let span = one(&rig.collector, name);
+        let keys: Vec<_> = span.attributes.keys().collect();
+        assert_eq!(keys, ["busy_ns", "idle_ns", "target"]);
+        assert_eq!(span.dropped_attributes_count, dropped, "{name}");
+    }
 }
 
 #[test]

@@ -471,7 +471,12 @@ fn every_method_says_where_it_has_no_effect() {
 
 #[test]
 fn a_parent_is_fixed_once_the_span_has_started() {
-    let rig = Rig::new();
+    for activation in [true, false] {
+        a_parent_is_fixed(Rig::with(|builder| builder.with_context_activation(activation)));
+    }
+}
+
+fn a_parent_is_fixed(rig: Rig) {
     let other = || Context::new().with_remote_span_context(remote());
     rig.run(|| {
         let entered = info_span!("entered");
