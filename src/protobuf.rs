@@ -52,7 +52,7 @@ pub(crate) fn varint_in(room: &mut [u8; 10], mut value: u64) -> usize {
     length
 }
 
-/// The bytes of a varint, the first one lowest, and how many there are: of a number below 2^35.
+/// The bytes of a varint, the first one lowest, and how many there are: of a number below 2^56.
 #[inline]
 pub(crate) fn varint_in_word(value: u64) -> (u64, usize) {
     let (mut word, mut rest, mut bits) = (value & 0x7f, value >> 7, 8);

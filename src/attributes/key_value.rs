@@ -148,8 +148,8 @@ impl PreparedKey {
     }
 }
 
-/// Numbers below this take up to five bytes.
-const MOST_IN_WORD: i64 = 1 << 35;
+/// Numbers below this take up to eight bytes, a word.
+const MOST_IN_WORD: i64 = 1 << 56;
 
 fn padded<const BYTES: usize>(bytes: [u8; BYTES]) -> [u8; MOST_VALUE] {
     let mut padded = [0; MOST_VALUE];
