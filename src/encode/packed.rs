@@ -80,9 +80,17 @@ impl Packed {
 
     #[inline(never)] // most have none
     fn add_rest(&mut self, record: &SpanRecord) -> Rest {
-        span::append_rest(&mut self.rest, record);
-        self.bytes.extend_from_slice(&self.rest);
-        self.rest.clear();
+        if self.heads.is_empty() {
+            // Maybe the only one.
+            self.bytes.change(|bytes| {
+                bytes.reserve(record.size());
+                span::append_rest(bytes, record);
+            });
+        } else {
+            span::append_rest(&mut self.rest, record);
+            self.bytes.extend_from_slice(&self.rest);
+            self.rest.clear();
+        }
         Rest::of(record)
     }
 
