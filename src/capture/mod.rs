@@ -217,8 +217,8 @@ where
     }
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        let switches = &self.installation().settings.switches;
         let installation = self.installation();
+        let switches = &installation.settings.switches;
         if !switches.tracked_inactivity
             && !switches.context_activation
             && entered::enter_made(id, installation, SpanState::start_as_planned)
