@@ -2,7 +2,7 @@
 //!
 //! Each captured span has one [`SpanState`], in the table of the [open] ones or in the extensions of
 //! the registry, and is shared by [`SpanHandle`]s. Capture changes it with what `tracing` says,
-//! enrichment with what users say ([said]); when the span closes ([end]) it becomes a
+//! enrichment [merges](merge) into it what users [say](said); when the span closes ([end]) it becomes a
 //! [`SpanRecord`](crate::record::SpanRecord). What can't wait for a span, or has none, leaves as a
 //! [carrier]. [`Installation`] is what all spans of one layer share; [`locate`] finds it and the span
 //! around a caller from the current subscriber, by what the thread has [entered].
@@ -14,6 +14,7 @@ mod handle;
 mod installation;
 mod layer;
 mod locate;
+mod merge;
 mod open;
 mod place;
 mod said;

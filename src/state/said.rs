@@ -2,12 +2,8 @@
 
 use opentelemetry::Value;
 
-use super::SpanHandle;
-use super::carrier::{self, Carrier, Put};
-use super::span::Live;
 use crate::document::Document;
 use crate::outbox::Receipts;
-use crate::pipeline::NotDurable;
 use crate::rare::Blank;
 
 /// What has been said of few spans.
@@ -69,118 +65,4 @@ impl Scope {
 pub(crate) enum DocumentKind {
     Own,
     Scoped(Scope),
-}
-
-/// How many patches of a document are written down one by one.
-const MOST_RECEIPTS: usize = 64;
-
-impl SpanHandle {
-    /// Moves a patch into one of the span's documents. `None`, and the patch stays as it is, if the
-    /// span has closed or telemetry was shut down meanwhile.
-    pub(crate) fn enrich(
-        &self,
-        kind: DocumentKind,
-        patch: &mut Document<Value>,
-        time: u64,
-    ) -> Option<Put> {
-        let put = self.merge(kind, patch, time)?;
-        self.keep();
-        Some(put)
-    }
-
-    fn merge(&self, kind: DocumentKind, patch: &mut Document<Value>, time: u64) -> Option<Put> {
-        let written = match self.installation.writes_ahead() {
-            true => self.write_ahead(kind, patch, time),
-            false => Ok(Receipts::default()),
-        };
-        let live = &mut *crate::sync::lock(&self.live);
-        // Shutdown meets every span that is remembered, and waits here until this is done.
-        if !live.is_open || !live.is_enriched() && !self.installation.remember(self) {
-            // It leaves in another way, and is written down for that.
-            let _ = written.map(Receipts::release);
-            return None;
-        }
-        let most = self.installation.most_attributes();
-        let reserved = usize::from(live.session.is_some());
-        let (enriched, reserved) = match kind {
-            DocumentKind::Own => (&mut live.said.own, reserved),
-            DocumentKind::Scoped(scope) => {
-                let scoped =
-                    live.said.scoped.get_or_insert_with(|| Box::new((scope, Enriched::default())));
-                scoped.0 = scope;
-                (&mut scoped.1, reserved + carrier::SCOPED_ATTRIBUTES)
-            }
-        };
-        enriched.time = enriched.time.max(time);
-        enriched.is_feedback = true;
-        let is_durable = written.map(|receipts| enriched.receipts.append(receipts)).is_ok();
-        let is_long = enriched.receipts.len() >= MOST_RECEIPTS;
-        let left_out = enriched.document.absorb(patch, most.saturating_sub(reserved));
-        let dropped = u32::try_from(left_out).unwrap_or(u32::MAX);
-        live.record.count_dropped(dropped);
-        if is_long {
-            self.write_anew(live, kind);
-        }
-        Some(Put { left_out, is_durable })
-    }
-
-    /// A field in one of the namespaces gave the span feedback: see that it leaves at shutdown, and
-    /// that its trace is kept.
-    pub(crate) fn remember_fields(&self) {
-        if self.change(|live| live.is_enriched()) == Some(true) {
-            self.installation.remember(self);
-            self.keep();
-        }
-    }
-
-    /// Writes a document down as a whole, in place of the many patches it was made by: a span may
-    /// live for days.
-    fn write_anew(&self, live: &mut Live, kind: DocumentKind) {
-        let session = live.session.clone();
-        let said = &mut *live.said;
-        let (enriched, scope) = match (kind, &mut said.scoped) {
-            (DocumentKind::Own, _) => (&mut said.own, None),
-            (DocumentKind::Scoped(_), Some(scoped)) => (&mut scoped.1, Some(scoped.0)),
-            (DocumentKind::Scoped(_), None) => return,
-        };
-        let carrier = Carrier {
-            target: Some(self.start().context.clone()),
-            session,
-            scope,
-            document: std::mem::take(&mut enriched.document),
-            time: enriched.time,
-            id: None,
-            receipts: Receipts::default(),
-        };
-        let (document, written) = carrier.write_ahead(&self.installation);
-        enriched.document = document;
-        if let Ok(receipts) = written {
-            let patches = std::mem::replace(&mut enriched.receipts, receipts);
-            patches.supersede(&enriched.receipts);
-        }
-    }
-
-    /// Writes a patch down as the carrier that it leaves as if the span never does.
-    fn write_ahead(
-        &self,
-        kind: DocumentKind,
-        patch: &mut Document<Value>,
-        time: u64,
-    ) -> Result<Receipts, NotDurable> {
-        let carrier = Carrier {
-            target: Some(self.start().context.clone()),
-            session: self.session(),
-            scope: match kind {
-                DocumentKind::Own => None,
-                DocumentKind::Scoped(scope) => Some(scope),
-            },
-            document: std::mem::take(patch),
-            time,
-            id: None,
-            receipts: Receipts::default(),
-        };
-        let (document, written) = carrier.write_ahead(&self.installation);
-        *patch = document;
-        written
-    }
 }
