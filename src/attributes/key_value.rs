@@ -121,8 +121,10 @@ impl PreparedKey {
     #[cold]
     #[inline(never)]
     fn append_long(&self, out: &mut Tape, value: ValueRef<'_>) {
-        out.change(|out| append(out, self.field, "", self.name, value));
-        out.reserve(2 * (MOST_HEAD + MOST_VALUE)); // there will be more
+        out.change(|out| {
+            append(out, self.field, "", self.name, value);
+            out.reserve(2 * (MOST_HEAD + MOST_VALUE)); // there will be more
+        });
     }
 
     /// Writes an attribute with this key and the `Debug` form of a value, which is foreign code.

@@ -80,8 +80,8 @@ impl Packed {
 
     #[inline(never)] // most have none
     fn add_rest(&mut self, record: &SpanRecord) -> Rest {
-        if self.heads.is_empty() {
-            // Maybe the only one.
+        if self.bytes.capacity() < record.size() {
+            // Feedback that travels alone, mostly: there is no room yet.
             self.bytes.change(|bytes| {
                 bytes.reserve(record.size());
                 span::append_rest(bytes, record);

@@ -22,6 +22,7 @@ impl Timings {
     #[inline]
     pub(super) fn start_anew(&mut self, now: u64) {
         let Self { entered, changed, busy, idle, exited } = self;
+        // Stored one by one: as plain numbers they would be written as vectors, which stalls here.
         entered.store(0, Ordering::Relaxed);
         changed.store(now, Ordering::Relaxed);
         for sum in [busy, idle, exited] {
