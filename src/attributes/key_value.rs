@@ -203,15 +203,9 @@ fn short_value(out: &mut Vec<u8>, start: usize, value: ValueRef<'_>) {
             out.extend_from_slice(&[VALUE_TAG, 2, BOOL_TAG, u8::from(value)]);
         }
         ValueRef::I64(value) => {
-            // All bytes a number may take, and those it doesn't take away again: of one size, they
-            // are copied at once.
-            let mut bytes = [0; 3 + 10];
-            let [value_tag, any_length, int_tag, number @ ..] = &mut bytes;
-            let length = wire::varint_in(number, value as u64);
-            (*value_tag, *any_length, *int_tag) = (VALUE_TAG, 1 + length as u8, INT_TAG);
-            let end = out.len() + 3 + length;
-            out.extend_from_slice(&bytes);
-            out.truncate(end);
+            let length = wire::varint_size(value as u64) as u8;
+            out.extend_from_slice(&[VALUE_TAG, 1 + length, INT_TAG]);
+            wire::varint(out, value as u64);
         }
         ValueRef::F64(value) => {
             out.extend_from_slice(&[VALUE_TAG, 9, DOUBLE_TAG]);
