@@ -9,6 +9,7 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::Dispatch;
 use tracing_feedback::{Builder, FeedbackLayer, Keep, Telemetry};
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::Identity;
 use tracing_subscriber::prelude::*;
 
 use crate::nowhere::Nowhere;
@@ -16,7 +17,8 @@ use crate::work::{fastrace_request, request};
 
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
-    pub(crate) dispatch: Dispatch,
+    /// Who hears of the spans of a turn.
+    pub(crate) dispatch: Box<dyn Fn() -> Dispatch + Sync>,
     pub(crate) request: fn(u64),
     /// What lives as long as it does.
     _export: Box<dyn Any + Sync>,
@@ -28,7 +30,8 @@ pub(crate) fn all(endpoint: &str) -> Vec<Contestant> {
     let (ours_filtered, telemetry) = ours(endpoint, true);
     vec![
         tracing("nothing", Dispatch::none(), ()),
-        tracing("registry", Dispatch::new(registry()), ()),
+        tracing("registry", Dispatch::new(registry().with(Identity::new())), ()),
+        bare(),
         with_ours("tracing-feedback, default", endpoint, true),
         with_peer("tracing-opentelemetry, default", true),
         with_ours("tracing-feedback, minimal", endpoint, false),
@@ -47,7 +50,15 @@ pub(crate) fn all(endpoint: &str) -> Vec<Contestant> {
 }
 
 fn tracing(name: &'static str, dispatch: Dispatch, export: impl Any + Sync) -> Contestant {
+    let dispatch = Box::new(move || dispatch.clone());
     Contestant { name, dispatch, request, _export: Box::new(export) }
+}
+
+/// Without any layer, whose part it is to let the registry forget a span that closes, it keeps all: a
+/// new one at every turn.
+fn bare() -> Contestant {
+    let dispatch = Box::new(|| Dispatch::new(tracing_subscriber::registry()));
+    Contestant { name: "registry without a layer", dispatch, request, _export: Box::new(()) }
 }
 
 fn ours(endpoint: &str, on: bool) -> (FeedbackLayer, Telemetry) {
@@ -91,7 +102,7 @@ fn with_peer(name: &'static str, on: bool) -> Contestant {
 /// By its own API.
 fn fastrace() -> Contestant {
     fastrace::set_reporter(Nowhere, Config::default());
-    let (dispatch, request) = (Dispatch::none(), fastrace_request);
+    let (dispatch, request) = (Box::new(Dispatch::none), fastrace_request);
     Contestant { name: "fastrace", dispatch, request, _export: Box::new(()) }
 }
 

@@ -80,9 +80,10 @@ fn turn(contestant: &Contestant, requests: u64, threads: usize) -> f64 {
         (0..requests).for_each(|user| (contestant.request)(user));
         before.elapsed().as_nanos() as f64
     };
+    let dispatch = (contestant.dispatch)();
     let nanos: f64 = thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
-            .map(|_| scope.spawn(|| tracing::dispatcher::with_default(&contestant.dispatch, work)))
+            .map(|_| scope.spawn(|| tracing::dispatcher::with_default(&dispatch, work)))
             .collect();
         workers.into_iter().map(|worker| worker.join().expect("it ends")).sum()
     });
