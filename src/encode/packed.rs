@@ -4,13 +4,26 @@
 //! own attributes. What it has in common with others is written between them by the thread that
 //! exports. So a span waits in half the memory that it takes encoded, and its own thread doesn't
 //! copy the other half.
+//!
+//! The memory that it waited in is used again. A thread that makes spans finds it as it was left, and
+//! needn't wait for the system to map, and to clear, as much anew for every one that was given back.
 
-use std::sync::Arc;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex};
 
 use super::span::{self, Head, Rest};
 use crate::attributes::Attributes;
 use crate::record::{Common, SpanRecord};
 use crate::tape::Tape;
+
+/// Memory of spans that were encoded, for others.
+static SPARE: Mutex<Vec<Packed>> = Mutex::new(Vec::new());
+
+/// How much of it there is at the most: about 4 MiB, of parcels that were full.
+const MOST_SPARE: usize = 64;
+
+/// How many bytes are worth keeping in one piece, and not too many.
+const WORTH_KEEPING: RangeInclusive<usize> = 16 << 10..=128 << 10;
 
 /// Some spans.
 #[derive(Debug, Default)]
@@ -27,15 +40,29 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// Room for as many spans as `self` has, and some more.
-    pub(crate) fn room_for_as_many(&self) -> Self {
+    /// Room for the next spans of the same thread: what is to spare, or for as many as `self` has and
+    /// some more.
+    pub(crate) fn room_for_more(&self) -> Self {
+        let spare = crate::sync::lock(&SPARE).pop();
         let more = |length: usize| length + length / 8;
-        Self {
+        let mut room = spare.unwrap_or_else(|| Self {
             heads: Vec::with_capacity(more(self.heads.len())),
             bytes: Tape::with_capacity(more(self.bytes.len())),
-            rest: Vec::new(),
-            thread: self.thread.clone(),
-            encoded: 0,
+            ..Self::default()
+        });
+        room.thread = self.thread.clone();
+        room
+    }
+
+    /// Keeps the memory for others.
+    fn spare(mut self) {
+        let memory = self.heads.capacity() * size_of::<Head>() + self.bytes.capacity();
+        if WORTH_KEEPING.contains(&memory) {
+            self.clear();
+            let mut spare = crate::sync::lock(&SPARE);
+            if spare.len() < MOST_SPARE {
+                spare.push(self);
+            }
         }
     }
 
@@ -115,7 +142,7 @@ impl Packed {
     }
 
     /// The spans as they stand in a `ScopeSpans`.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.encoded_size());
         let mut rest = self.bytes.as_slice();
         for head in &self.heads {
@@ -124,6 +151,7 @@ impl Packed {
             head.append(&mut out, self.thread.as_deref(), own);
             rest = others;
         }
+        self.spare();
         out
     }
 }

@@ -374,9 +374,9 @@ impl<T: Transport> Sink for OutboxSink<T> {
 
     fn export(&mut self, parcels: Vec<Parcel>, patience: &Patience) -> Delivery {
         let mut delivery = Delivery::default();
-        let items = parcels.into_iter().filter_map(|mut parcel| {
-            let shipment = parcel.shipment(&self.resource)?;
-            Some(Item { shipment, origin: Origin::Live(std::mem::take(&mut parcel.receipts)) })
+        let items = parcels.into_iter().filter_map(|parcel| {
+            let (shipment, receipts) = parcel.into_shipment(&self.resource)?;
+            Some(Item { shipment, origin: Origin::Live(receipts) })
         });
         let items: Vec<Item> = items.collect();
         let has_parts = |item: &Item| match &item.origin {

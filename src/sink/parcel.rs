@@ -88,17 +88,14 @@ impl Parcel {
         }
     }
 
-    /// What is in it, encoded. `None` if it isn't packed.
+    /// What is in it, encoded, and for what of that the outbox holds already. `None` if it isn't packed.
     #[cfg(any(feature = "grpc", feature = "http-proto"))]
-    pub(super) fn shipment(&self, resource: &Bytes) -> Option<Shipment> {
-        let Contents::Packed { scope, spans } = &self.contents else { return None };
-        Some(Shipment {
-            resource: resource.clone(),
-            scope: scope_fields(scope).into(),
-            encoded: spans.encode().into(),
-            spans: self.spans(),
-            feedback: self.feedback,
-        })
+    pub(super) fn into_shipment(self, resource: &Bytes) -> Option<(Shipment, Receipts)> {
+        let (spans, feedback) = (self.spans(), self.feedback);
+        let Contents::Packed { scope, spans: packed } = self.contents else { return None };
+        let (resource, scope) = (resource.clone(), scope_fields(&scope).into());
+        let encoded = packed.encode().into();
+        Some((Shipment { resource, scope, encoded, spans, feedback }, self.receipts))
     }
 
     /// Spans of all `parcels`, and how many of them carry feedback.
@@ -157,7 +154,7 @@ impl Parcel {
             },
             Contents::Packed { scope, spans } => {
                 // As much again will be needed soon.
-                let room = spans.room_for_as_many();
+                let room = spans.room_for_more();
                 Contents::Packed { scope: scope.clone(), spans: std::mem::replace(spans, room) }
             }
         };

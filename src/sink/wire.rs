@@ -58,9 +58,11 @@ impl<T: Transport> Sink for WireSink<T> {
 
     fn export(&mut self, parcels: Vec<Parcel>, _: &Patience) -> Delivery {
         let mut delivery = Delivery::default();
-        let shipments = parcels.iter().filter_map(|parcel| parcel.shipment(&self.resource));
+        let shipments = parcels.into_iter().filter_map(|parcel| {
+            let (shipment, _) = parcel.into_shipment(&self.resource)?;
+            Some(shipment)
+        });
         let mut requests = VecDeque::from([shipments.collect::<Vec<_>>()]);
-        drop(parcels);
         while let Some(mut shipments) = requests.pop_front() {
             if self.send(&shipments, &mut delivery).is_some() {
                 continue;
