@@ -1,6 +1,7 @@
 //! What all spans of one layer share.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -118,10 +119,31 @@ impl Ids {
 
     pub(crate) fn span_id(&self) -> SpanId {
         match self {
-            Self::Random => RandomIdGenerator::default().new_span_id(),
+            Self::Random => random_span_id(),
             Self::Custom(generator) => generator.new_span_id(),
         }
     }
+}
+
+thread_local! {
+    /// What the next span id of this thread comes from; 0 before the first.
+    static SEED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// As random as one of the SDK's generator, which gives the first seed, and sooner had. Never zero.
+fn random_span_id() -> SpanId {
+    SEED.with(|seed| {
+        let known = seed.get();
+        let mut random = fastrand::Rng::with_seed(if known == 0 { first_seed() } else { known });
+        let id = random.u64(..).max(1);
+        seed.set(random.get_seed());
+        SpanId::from(id)
+    })
+}
+
+#[cold]
+fn first_seed() -> u64 {
+    u64::from_be_bytes(RandomIdGenerator::default().new_span_id().to_bytes())
 }
 
 /// How many installations there are in the process.
