@@ -25,11 +25,16 @@ impl<T: Blank> Rare<T> {
     }
 
     /// Makes it blank. Most are.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn clear(&mut self) {
         if self.0.is_some() {
-            self.0 = None;
+            self.let_go();
         }
+    }
+
+    #[cold]
+    fn let_go(&mut self) {
+        self.0 = None;
     }
 }
 

@@ -213,17 +213,21 @@ impl Default for SpanRecord {
 impl SpanRecord {
     /// Forgets what not every span sets anew, and keeps the memory for another span of the same
     /// thread: its place in a trace, its times, its call site and its thread are left as they are.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn clear(&mut self) {
         // A large span is an exception: its memory is better given back.
         if self.attributes.capacity() > 4096 {
-            *self = Self::default();
-            return;
+            return self.let_go();
         }
         self.kind = SpanKind::Internal;
         (self.timings, self.feedback) = (None, false);
         self.attributes.clear();
         self.details.clear();
+    }
+
+    #[cold]
+    fn let_go(&mut self) {
+        *self = Self::default();
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -239,6 +243,10 @@ impl SpanRecord {
     pub(crate) fn len(&self) -> usize {
         self.common_len() + self.attributes.len()
     }
+
+    /// How many attributes a span has at the most that aren't its own: five of its call site, two of its
+    /// thread, two for how long it was entered.
+    pub(crate) const MOST_COMMON: usize = 9;
 
     /// How many attributes the span has that aren't its own.
     #[inline]

@@ -248,6 +248,7 @@ where
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
+        let now = clock::now();
         // Its context stays active until the end, when it is dropped, since foreign code may run then.
         let entered = entered::exit(id, self.installation());
         let found;
@@ -260,8 +261,8 @@ where
             }
         };
         match self.installation().settings.switches.tracked_inactivity {
-            true => state.timings.exit(clock::now()),
-            false => state.timings.exit_untracked(clock::now()),
+            true => state.timings.exit(now),
+            false => state.timings.exit_untracked(now),
         }
     }
 

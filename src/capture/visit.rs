@@ -15,7 +15,7 @@ use super::place::Place;
 use crate::attributes::{Attributes, PreparedKey, ValueRef};
 use crate::clock;
 use crate::document::Key;
-use crate::record::Common;
+use crate::record::{Common, SpanRecord};
 use crate::session::Session;
 use crate::state::{Installation, Live};
 
@@ -65,7 +65,7 @@ pub(super) fn new_span(
     let settings = &installation.settings;
     let most = installation.most_attributes();
     let stay = settings.redaction.is_none() && settings.value_characters.is_none();
-    let room = if stay { most.saturating_sub(live.record.common_len()) } else { 0 };
+    let room = if stay { most.saturating_sub(SpanRecord::MOST_COMMON) } else { 0 };
     let mut visitor = NewSpanVisitor { installation, callsite, live, room, others: None };
     record(&mut visitor);
     let NewSpanVisitor { live, others: Some(others), .. } = visitor else { return false };

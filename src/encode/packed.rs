@@ -28,7 +28,10 @@ const WORTH_KEEPING: RangeInclusive<usize> = 16 << 10..=128 << 10;
 /// Some spans.
 #[derive(Debug, Default)]
 pub(crate) struct Packed {
+    /// As on the [tape](Tape), memory that is written to throughout: the first [`count`](Self::count) say
+    /// something. One that is made where it stays is not written twice.
     heads: Vec<Head>,
+    count: usize,
     /// What each span has of its own, one behind the other: fields of a `Span` message.
     bytes: Tape,
     /// Room to write in what few spans have.
@@ -46,7 +49,7 @@ impl Packed {
         let spare = crate::sync::lock(&SPARE).pop();
         let more = |length: usize| length + length / 8;
         let mut room = spare.unwrap_or_else(|| Self {
-            heads: Vec::with_capacity(more(self.heads.len())),
+            heads: vec![Head::BLANK; more(self.count)],
             bytes: Tape::with_capacity(more(self.bytes.len())),
             ..Self::default()
         });
@@ -68,7 +71,7 @@ impl Packed {
 
     /// Forgets the spans, and keeps their memory.
     pub(crate) fn clear(&mut self) {
-        self.heads.clear();
+        self.count = 0;
         self.bytes.truncate(0);
         (self.thread, self.encoded) = (None, 0);
     }
@@ -76,19 +79,19 @@ impl Packed {
     /// How many there are.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.heads.len()
+        self.count
     }
 
     /// How many bytes the spans take in memory.
     #[inline]
     pub(crate) fn size(&self) -> usize {
-        self.heads.len() * size_of::<Head>() + self.bytes.len()
+        self.count * size_of::<Head>() + self.bytes.len()
     }
 
     /// How many bytes the spans take encoded, at the most.
     pub(crate) fn encoded_size(&self) -> usize {
         let thread = self.thread.as_ref().map_or(0, |thread| thread.as_bytes().len());
-        self.heads.len() * (Head::MOST_BYTES + thread) + self.encoded
+        self.count * (Head::MOST_BYTES + thread) + self.encoded
     }
 
     #[inline(always)] // once a span
@@ -102,7 +105,20 @@ impl Packed {
         };
         let own = self.bytes.len() - start;
         self.encoded += own + record.callsite.map_or(0, Common::size);
-        self.heads.push(Head::new(record, is_of_thread, rest, own));
+        let head = match self.heads.get_mut(self.count) {
+            Some(head) => head,
+            None => self.next_head(),
+        };
+        *head = Head::new(record, is_of_thread, rest, own);
+        self.count += 1;
+    }
+
+    /// The next one, for which there was no room.
+    #[cold]
+    #[inline(never)]
+    fn next_head(&mut self) -> &mut Head {
+        self.heads.resize(2 * self.count + 1, Head::BLANK);
+        &mut self.heads[self.count]
     }
 
     #[inline(never)] // most have none
@@ -133,7 +149,7 @@ impl Packed {
 
     #[cold]
     fn add_thread(&mut self, thread: &Arc<Attributes>) -> bool {
-        let is_first = self.heads.is_empty();
+        let is_first = self.count == 0;
         match is_first {
             true => self.thread = Some(thread.clone()),
             false => self.bytes.extend_from_slice(thread.as_bytes()),
@@ -145,7 +161,7 @@ impl Packed {
     pub(crate) fn encode(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.encoded_size());
         let mut rest = self.bytes.as_slice();
-        for head in &self.heads {
+        for head in &self.heads[..self.count] {
             // It is as long as was said when it was added.
             let (own, others) = rest.split_at_checked(head.own).unwrap_or((rest, &[]));
             head.append(&mut out, self.thread.as_deref(), own);

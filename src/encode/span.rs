@@ -32,7 +32,7 @@ const CONTEXT_HAS_IS_REMOTE: u32 = 0x100;
 const CONTEXT_IS_REMOTE: u32 = 0x200;
 
 /// The fields that every span has, or nearly every one, and where the rest of it is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Head {
     trace_id: TraceId,
     span_id: SpanId,
@@ -52,6 +52,23 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// Of no span.
+    pub(super) const BLANK: Self = Self {
+        trace_id: TraceId::INVALID,
+        span_id: SpanId::INVALID,
+        parent: SpanId::INVALID,
+        start: 0,
+        end: 0,
+        timings: None,
+        callsite: None,
+        flags: TraceFlags::NOT_SAMPLED,
+        kind: SpanKind::Internal,
+        parent_is_remote: false,
+        is_of_thread: false,
+        rest: Rest { has_name: false, has_status: false },
+        own: 0,
+    };
+
     #[inline(always)] // once a span
     pub(super) fn new(record: &SpanRecord, is_of_thread: bool, rest: Rest, own: usize) -> Self {
         Self {

@@ -15,6 +15,7 @@ use super::span::{Live, SpanState};
 use super::timings::Timings;
 use super::{Installation, SpanHandle, entered, spare};
 use crate::clock;
+use crate::record::SpanRecord;
 use crate::session::Session;
 
 impl SpanHandle {
@@ -182,7 +183,8 @@ impl Installation {
         }
         self.complete(live, timings, started);
         let is_alone = is_sampled && live.session.is_none() && live.said.is_blank();
-        if is_alone && live.record.len() <= self.most_attributes() {
+        let most_own = live.record.attributes.len() + SpanRecord::MOST_COMMON;
+        if is_alone && most_own <= self.most_attributes() {
             let _ = self.push(&mut live.record); // what is lost is counted
             return None; // most spans
         }
