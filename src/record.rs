@@ -253,7 +253,10 @@ impl SpanRecord {
     pub(crate) fn common_len(&self) -> usize {
         let thread = self.thread.as_ref().map_or(0, |thread| thread.len());
         let timings = self.timings.map_or(0, |_| 2);
-        self.callsite.map_or(0, |callsite| callsite.attributes.len()) + thread + timings
+        let callsite = self.callsite.map_or(0, |callsite| callsite.attributes.len());
+        let common = callsite + thread + timings;
+        debug_assert!(common <= Self::MOST_COMMON, "{self:?}");
+        common
     }
 
     /// All attributes but the enrichments, the common ones first.

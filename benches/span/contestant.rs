@@ -11,6 +11,7 @@ use tracing_feedback::{Builder, FeedbackLayer, Keep, Telemetry};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::Identity;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::{Layer, Registry};
 
 use crate::nowhere::Nowhere;
 use crate::work::{fastrace_request, request};
@@ -26,7 +27,6 @@ pub(crate) struct Contestant {
 
 pub(crate) fn all(endpoint: &str) -> Vec<Contestant> {
     let registry = tracing_subscriber::registry;
-    let filtered = || registry().with(LevelFilter::WARN);
     let (ours_filtered, telemetry) = ours(endpoint, true);
     vec![
         tracing("nothing", Dispatch::none(), ()),
@@ -40,18 +40,19 @@ pub(crate) fn all(endpoint: &str) -> Vec<Contestant> {
         sampler("ours, sampled", endpoint, Sampler::AlwaysOn, Keep::Sampled),
         sampler("ours, unsampled", endpoint, Sampler::AlwaysOff, Keep::Sampled),
         sampler("ours, unsampled, keep on", endpoint, Sampler::AlwaysOff, Keep::TracesWithFeedback),
-        tracing("filtered out, registry", Dispatch::new(filtered()), ()),
-        tracing(
-            "filtered out, tracing-feedback",
-            Dispatch::new(filtered().with(ours_filtered)),
-            telemetry,
-        ),
+        tracing("filtered out, registry", filtered(Identity::new()), ()),
+        tracing("filtered out, tracing-feedback", filtered(ours_filtered), telemetry),
     ]
 }
 
 fn tracing(name: &'static str, dispatch: Dispatch, export: impl Any + Sync) -> Contestant {
     let dispatch = Box::new(move || dispatch.clone());
     Contestant { name, dispatch, request, _export: Box::new(export) }
+}
+
+/// The filter is put on top, as by services that have one stack and no other.
+fn filtered(layer: impl Layer<Registry> + Send + Sync) -> Dispatch {
+    Dispatch::new(tracing_subscriber::registry().with(layer).with(LevelFilter::WARN))
 }
 
 /// Without any layer, whose part it is to let the registry forget a span that closes, it keeps all: a
