@@ -325,3 +325,27 @@ impl std::ops::Drop for Installation {
         LIVING.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn no_span_id_is_zero_or_like_another_of_any_thread() {
+        const OF_THREAD: usize = 10_000;
+        let make = || (0..OF_THREAD).map(|_| Ids::Random.span_id().to_bytes()).collect::<Vec<_>>();
+        let threads = [thread::spawn(make), thread::spawn(make)];
+        let ids = threads.map(|thread| thread.join().unwrap()).concat();
+        let all: HashSet<_> = ids.iter().collect();
+        assert_eq!(all.len(), 2 * OF_THREAD);
+        assert!(!all.contains(&[0; 8]));
+        // Every bit is as often set as not.
+        for bit in 0..64 {
+            let set = ids.iter().filter(|id| u64::from_be_bytes(**id) >> bit & 1 == 1).count();
+            assert!((9_500..10_500).contains(&set), "{bit}: {set}");
+        }
+    }
+}
