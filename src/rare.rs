@@ -25,7 +25,7 @@ impl<T: Blank> Rare<T> {
     }
 
     /// Makes it blank. Most are.
-    #[inline(always)]
+    #[inline(always)] // twice a span
     pub(crate) fn clear(&mut self) {
         if self.0.is_some() {
             self.let_go();

@@ -213,7 +213,7 @@ impl Default for SpanRecord {
 impl SpanRecord {
     /// Forgets what not every span sets anew, and keeps the memory for another span of the same
     /// thread: its place in a trace, its times, its call site and its thread are left as they are.
-    #[inline(always)]
+    #[inline(always)] // once a span
     pub(crate) fn clear(&mut self) {
         // A large span is an exception: its memory is better given back.
         if self.attributes.capacity() > 4096 {

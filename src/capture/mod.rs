@@ -248,7 +248,7 @@ where
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
-        let now = clock::now();
+        let now = clock::now(); // the end, if it isn't entered again: before what is done here
         // Its context stays active until the end, when it is dropped, since foreign code may run then.
         let entered = entered::exit(id, self.installation());
         let found;

@@ -5,8 +5,8 @@
 //! exports. So a span waits in half the memory that it takes encoded, and its own thread doesn't
 //! copy the other half.
 //!
-//! The memory that it waited in is used again. A thread that makes spans finds it as it was left, and
-//! needn't wait for the system to map, and to clear, as much anew for every one that was given back.
+//! The memory that it waited in is used again: were it given back, the thread that makes spans would
+//! often have to wait until the system has mapped and cleared as much anew.
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
@@ -19,10 +19,11 @@ use crate::tape::Tape;
 /// Memory of spans that were encoded, for others.
 static SPARE: Mutex<Vec<Packed>> = Mutex::new(Vec::new());
 
-/// How much of it there is at the most: about 4 MiB, of parcels that were full.
+/// How many pieces of it there are at the most.
 const MOST_SPARE: usize = 64;
 
-/// How many bytes are worth keeping in one piece, and not too many.
+/// How many bytes such a piece has: fewer are soon had anew, and more were an exception. All together
+/// take no more than 8 MiB.
 const WORTH_KEEPING: RangeInclusive<usize> = 16 << 10..=128 << 10;
 
 /// Some spans.

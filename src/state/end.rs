@@ -183,8 +183,9 @@ impl Installation {
         }
         self.complete(live, timings, started);
         let is_alone = is_sampled && live.session.is_none() && live.said.is_blank();
-        let most_own = live.record.attributes.len() + SpanRecord::MOST_COMMON;
-        if is_alone && most_own <= self.most_attributes() {
+        // So many at the most: what is near the limit is counted where it is cut.
+        let at_most = live.record.attributes.len() + SpanRecord::MOST_COMMON;
+        if is_alone && at_most <= self.most_attributes() {
             let _ = self.push(&mut live.record); // what is lost is counted
             return None; // most spans
         }
