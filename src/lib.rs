@@ -110,7 +110,6 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod attributes;
 mod capture;
 mod clock;
 #[cfg(feature = "collector")]
@@ -118,10 +117,9 @@ pub mod collector;
 #[cfg(feature = "desk")]
 pub mod desk;
 mod document;
-#[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
-mod encode;
 pub mod enrich;
 pub mod fold;
+mod otlp;
 #[cfg(feature = "outbox")]
 #[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
 mod outbox;
@@ -130,7 +128,6 @@ mod outbox;
 mod outbox;
 mod pipeline;
 pub mod propagation;
-mod protobuf;
 mod quiet;
 mod rare;
 mod record;
@@ -138,13 +135,9 @@ mod redaction;
 mod session;
 mod settings;
 mod setup;
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "outbox"))]
-#[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
-mod shipment;
 mod sink;
 mod state;
 mod sync;
-mod tape;
 #[cfg(feature = "tickets")]
 mod ticket;
 #[cfg(not(feature = "tickets"))]

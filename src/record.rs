@@ -1,7 +1,7 @@
 //! The record: a finished span on its way from capture to a sink.
 //!
 //! This is the one type that crosses from the tracing side to the export side. It knows nothing of
-//! `tracing`, nor of how requests are made. Its attributes are kept [as they leave](crate::attributes).
+//! `tracing`, nor of how requests are made. Its attributes are kept [as they leave](crate::otlp::attributes).
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -11,8 +11,8 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Array, InstrumentationScope, Value};
 
-use crate::attributes::{self, Attributes, ValueRef};
 use crate::document::Key;
+use crate::otlp::attributes::{self, Attributes, ValueRef};
 use crate::outbox::Receipts;
 use crate::rare::{Blank, Rare};
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use tracing::Metadata;
 
 use super::place;
-use crate::attributes::{self, Attributes, PreparedKey, ValueRef};
+use crate::otlp::attributes::{self, Attributes, PreparedKey, ValueRef};
 use crate::record::Common;
 use crate::settings::{Convention, Settings};
 

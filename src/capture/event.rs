@@ -8,8 +8,8 @@ use tracing::field::Field;
 use tracing::{Event, Level, Metadata};
 
 use super::visit::{self, ErrorText, Values, visit_values};
-use crate::attributes::{Attributes, ValueRef};
 use crate::clock;
+use crate::otlp::attributes::{Attributes, ValueRef};
 use crate::record;
 use crate::state::{Installation, SpanState};
 

@@ -8,8 +8,8 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 
-use crate::attributes::{Attributes, ValueRef};
 use crate::clock;
+use crate::otlp::attributes::{Attributes, ValueRef};
 use crate::outbox::Receipts;
 use crate::record::{Details, Enrichments, Event, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};

@@ -12,9 +12,9 @@ use tracing::field::{Field, Visit};
 
 use super::callsite::Callsite;
 use super::place::Place;
-use crate::attributes::{Attributes, PreparedKey, ValueRef};
 use crate::clock;
 use crate::document::Key;
+use crate::otlp::attributes::{Attributes, PreparedKey, ValueRef};
 use crate::record::{Common, SpanRecord};
 use crate::session::Session;
 use crate::state::{Installation, Live};

@@ -16,7 +16,7 @@
 
 use bytes::Bytes;
 
-use crate::shipment::Shipment;
+use crate::otlp::encoded_spans::EncodedSpans;
 
 /// What every segment begins with.
 const MAGIC: [u8; 8] = *b"TFOUTBOX";
@@ -135,16 +135,22 @@ pub(super) struct Entry {
 
 impl Entry {
     /// An entry that is known by its place alone.
-    pub(super) fn of_shipment(shipment: &Shipment, time: u64) -> Self {
-        let Shipment { scope, encoded, spans, .. } = shipment;
+    pub(super) fn of_encoded(batch: &EncodedSpans, time: u64) -> Self {
+        let EncodedSpans { scope, encoded, spans, .. } = batch;
         let spans = u32::try_from(*spans).unwrap_or(u32::MAX);
         Self { sequence: 0, time, spans, scope: scope.clone(), encoded: encoded.clone() }
     }
 
-    pub(super) fn into_shipment(self, resource: Bytes, is_feedback: bool) -> Shipment {
+    pub(super) fn into_encoded(self, resource: Bytes, is_feedback: bool) -> EncodedSpans {
         let Self { scope, encoded, spans, .. } = self;
         let spans = spans as usize;
-        Shipment { resource, scope, encoded, spans, feedback: if is_feedback { spans } else { 0 } }
+        EncodedSpans {
+            resource,
+            scope,
+            encoded,
+            spans,
+            feedback: if is_feedback { spans } else { 0 },
+        }
     }
 
     /// How many bytes it takes in a file.

@@ -92,8 +92,8 @@ pub(crate) use store::Place;
 use store::Store;
 
 use crate::clock;
+use crate::otlp::encoded_spans::EncodedSpans;
 use crate::quiet;
-use crate::shipment::Shipment;
 
 /// How long an enrichment may wait to be written, if no one asks.
 const TICK: Duration = Duration::from_millis(20);
@@ -105,7 +105,7 @@ const ROUND: Duration = Duration::from_secs(10);
 pub(crate) struct Outbox {
     policy: OutboxPolicy,
     max_bytes: u64,
-    /// Of the spans of this process, as a [`Shipment`] has them.
+    /// Of the spans of this process, as a [`EncodedSpans`] has them.
     resource: Bytes,
     scope: Bytes,
     journal: Journal,
@@ -195,28 +195,28 @@ impl Outbox {
         .await
     }
 
-    /// Writes shipments without feedback that could not be delivered. They are durable afterwards.
+    /// Writes encoded spans without feedback that could not be delivered. They are durable afterwards.
     ///
     /// # Errors
     ///
     /// They found no place.
-    pub(crate) fn spill(&self, shipments: &[Shipment]) -> io::Result<()> {
-        let file = self.with_store(|store| store.spill(shipments, clock::now()))?;
+    pub(crate) fn spill(&self, batches: &[EncodedSpans]) -> io::Result<()> {
+        let file = self.with_store(|store| store.spill(batches, clock::now()))?;
         // Not under the lock: a disk takes its time.
         file.map_or(Ok(()), |file| file.sync_data()).inspect_err(|_| {
-            self.with_store(|store| store.spans.distrust(shipments.len()));
+            self.with_store(|store| store.spans.distrust(batches.len()));
         })
     }
 
-    /// Takes a shipment with feedback that could not be delivered. It is durable after the next
+    /// Takes encoded spans with feedback that could not be delivered. It is durable after the next
     /// [`sync`](Self::sync).
     ///
     /// # Errors
     ///
     /// It finds no place.
-    pub(crate) fn spill_feedback(&self, shipment: &Shipment) -> Result<(), Refused> {
-        let spans = u32::try_from(shipment.spans).unwrap_or(u32::MAX);
-        let (scope, encoded) = (shipment.scope.clone(), shipment.encoded.clone());
+    pub(crate) fn spill_feedback(&self, batch: &EncodedSpans) -> Result<(), Refused> {
+        let spans = u32::try_from(batch.spans).unwrap_or(u32::MAX);
+        let (scope, encoded) = (batch.scope.clone(), batch.encoded.clone());
         self.journal.push(scope, encoded, spans, Fate::Ready, clock::now()).map(|_| ())
     }
 
@@ -231,13 +231,13 @@ impl Outbox {
         self.levels.take_lost()
     }
 
-    /// Takes what is ready to be sent: up to `most` bytes, or one shipment that has more.
-    pub(crate) fn take(&self, most: usize) -> Vec<(Place, Shipment)> {
+    /// Takes what is ready to be sent: up to `most` bytes, or one encoded spans that has more.
+    pub(crate) fn take(&self, most: usize) -> Vec<(Place, EncodedSpans)> {
         let of_journal = self.journal.take_waiting(most);
         let mut batch: Vec<_> = of_journal
             .into_iter()
             .map(|entry| {
-                (Place::Journal(entry.sequence), entry.into_shipment(self.resource.clone(), true))
+                (Place::Journal(entry.sequence), entry.into_encoded(self.resource.clone(), true))
             })
             .collect();
         batch.extend(self.with_store(|store| store.take(most, clock::now())));
@@ -267,7 +267,7 @@ impl Outbox {
         self.with_store(|store| store.settle(feedback, spans, fate));
     }
 
-    /// Writes shipments that the collector has refused for good to the `rejected` files, with its reason.
+    /// Writes encoded spans that the collector has refused for good to the `rejected` files, with its reason.
     /// `counted` says how many of their spans were rejected.
     ///
     /// # Errors
@@ -275,11 +275,11 @@ impl Outbox {
     /// They could not be written.
     pub(crate) fn reject(
         &self,
-        shipments: &[Shipment],
+        batches: &[EncodedSpans],
         counted: u64,
         reason: &str,
     ) -> io::Result<()> {
-        let file = self.with_store(|store| store.reject(shipments, reason, clock::now()))?;
+        let file = self.with_store(|store| store.reject(batches, reason, clock::now()))?;
         file.map_or(Ok(()), |file| file.sync_data())?;
         self.levels.rejected(counted);
         Ok(())

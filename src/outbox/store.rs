@@ -15,9 +15,9 @@ use super::format::Entry;
 use super::line::{self, Line, Notice, Taken};
 use super::options::OutboxOptions;
 use super::segment::Fate;
-use crate::shipment::Shipment;
+use crate::otlp::encoded_spans::EncodedSpans;
 
-/// Where a shipment was taken from.
+/// Where encoded spans was taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
     Feedback(line::Place),
@@ -59,30 +59,30 @@ impl Store {
         })
     }
 
-    /// Appends shipments without feedback. Returns the file to be synced.
+    /// Appends encoded spans without feedback. Returns the file to be synced.
     pub(super) fn spill(
         &mut self,
-        shipments: &[Shipment],
+        batches: &[EncodedSpans],
         now: u64,
     ) -> io::Result<Option<Arc<File>>> {
-        let needed = shipments.iter().map(|shipment| shipment.encoded.len() as u64).sum();
+        let needed = batches.iter().map(|batch| batch.encoded.len() as u64).sum();
         self.make_room(needed, now);
         if self.bytes() + needed > self.max_bytes {
             return Err(io::Error::other("the outbox is full"));
         }
-        append(&mut self.spans, shipments, Fate::Ready, "", now)?;
+        append(&mut self.spans, batches, Fate::Ready, "", now)?;
         Ok(self.spans.file())
     }
 
-    /// Appends shipments that the collector has refused, with its reason. Returns the file to be
+    /// Appends encoded spans that the collector has refused, with its reason. Returns the file to be
     /// synced.
     pub(super) fn reject(
         &mut self,
-        shipments: &[Shipment],
+        batches: &[EncodedSpans],
         reason: &str,
         now: u64,
     ) -> io::Result<Option<Arc<File>>> {
-        append(&mut self.rejected, shipments, Fate::Held, reason, now)?;
+        append(&mut self.rejected, batches, Fate::Held, reason, now)?;
         Ok(self.rejected.file())
     }
 
@@ -105,9 +105,9 @@ impl Store {
         Ok(self.feedback.file())
     }
 
-    /// Takes what is ready to be sent, feedback first: up to `most` bytes, or one shipment that has
+    /// Takes what is ready to be sent, feedback first: up to `most` bytes, or one encoded spans that has
     /// more.
-    pub(super) fn take(&mut self, most: usize, now: u64) -> Vec<(Place, Shipment)> {
+    pub(super) fn take(&mut self, most: usize, now: u64) -> Vec<(Place, EncodedSpans)> {
         self.make_room(0, now);
         let mut taken = Vec::new();
         self.feedback.take(most, &mut taken);
@@ -120,7 +120,7 @@ impl Store {
         let taken = taken.into_iter().enumerate();
         taken
             .map(|(at, Taken { place, resource, entry })| {
-                (place_of(at, place), entry.into_shipment(resource, at < feedback))
+                (place_of(at, place), entry.into_encoded(resource, at < feedback))
             })
             .collect()
     }
@@ -216,14 +216,14 @@ impl Store {
 
 fn append(
     line: &mut Line,
-    shipments: &[Shipment],
+    batches: &[EncodedSpans],
     fate: Fate,
     note: &str,
     now: u64,
 ) -> io::Result<()> {
-    for of_one in shipments.chunk_by(|one, next| one.resource == next.resource) {
-        let Some(Shipment { resource, .. }) = of_one.first() else { continue };
-        let entries = of_one.iter().map(|shipment| (Entry::of_shipment(shipment, now), fate));
+    for of_one in batches.chunk_by(|one, next| one.resource == next.resource) {
+        let Some(EncodedSpans { resource, .. }) = of_one.first() else { continue };
+        let entries = of_one.iter().map(|batch| (Entry::of_encoded(batch, now), fate));
         line.append(&entries.collect::<Vec<_>>(), resource, note, now)?;
     }
     Ok(())

@@ -325,8 +325,8 @@ fn outbox(place: &Place, told: impl FnOnce(OutboxOptions) -> OutboxOptions) -> A
     Outbox::open(options, b"resource".to_vec(), b"scope".to_vec()).unwrap()
 }
 
-fn plain(text: &str) -> Shipment {
-    Shipment {
+fn plain(text: &str) -> EncodedSpans {
+    EncodedSpans {
         resource: RESOURCE,
         scope: Bytes::from_static(b"scope"),
         encoded: Bytes::copy_from_slice(text.as_bytes()),
@@ -335,11 +335,11 @@ fn plain(text: &str) -> Shipment {
     }
 }
 
-fn judged(text: &str) -> Shipment {
-    Shipment { spans: 1, feedback: 1, ..plain(text) }
+fn judged(text: &str) -> EncodedSpans {
+    EncodedSpans { spans: 1, feedback: 1, ..plain(text) }
 }
 
-fn texts(taken: &[(super::Place, Shipment)]) -> Vec<&str> {
+fn texts(taken: &[(super::Place, EncodedSpans)]) -> Vec<&str> {
     taken.iter().map(|(_, it)| std::str::from_utf8(&it.encoded).unwrap()).collect()
 }
 

@@ -445,7 +445,7 @@ mod tests {
 
     use super::super::stats::Waiting;
     use super::*;
-    use crate::attributes::ValueRef;
+    use crate::otlp::attributes::ValueRef;
     use crate::record::Parent;
 
     const SECOND: Duration = Duration::from_secs(1);

@@ -28,7 +28,7 @@ pub(crate) use stats::Drop;
 use stats::{Counters, Stats, Waiting};
 
 use crate::clock;
-use crate::encode;
+use crate::otlp;
 use crate::outbox::{Outbox, Receipts};
 use crate::quiet;
 use crate::record::SpanRecord;
@@ -248,7 +248,7 @@ impl Pipeline {
     ) -> Result<Receipts, NotDurable> {
         let mut receipts = Receipts::default();
         if let Some(outbox) = self.outbox.as_ref().filter(|outbox| outbox.writes_ahead()) {
-            let held = outbox.hold(encode::encoded(record), is_whole, record.start);
+            let held = outbox.hold(otlp::encoded(record), is_whole, record.start);
             receipts.push(held.map_err(|_| NotDurable)?);
         }
         Ok(receipts)

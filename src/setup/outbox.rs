@@ -7,7 +7,7 @@ use opentelemetry_sdk::Resource;
 
 use super::env::{EnvIssue, Environment, OUTBOX_DIR};
 use super::error::BuildError;
-use crate::encode::request::{resource_fields, scope_fields};
+use crate::otlp::request::{resource_fields, scope_fields};
 use crate::outbox::{Outbox, OutboxOptions, OutboxPolicy};
 
 /// What the code says.

@@ -15,9 +15,9 @@ use opentelemetry_sdk::Resource;
 use super::courier::Courier;
 use super::reach::Reach;
 use super::{Delivery, Packing, Parcel, Patience, Sink};
-use crate::encode::request::resource_fields;
+use crate::otlp::encoded_spans::{EncodedSpans, request, totals};
+use crate::otlp::request::resource_fields;
 use crate::outbox::{Outbox, Place, Receipts};
-use crate::shipment::{Shipment, request, totals};
 use crate::transport::retry::Backoff;
 use crate::transport::{Failure, Reply, Transport};
 
@@ -45,9 +45,9 @@ pub(crate) struct OutboxSink<T> {
     strikes: u32,
 }
 
-/// A shipment, and where it came from.
+/// A encoded spans, and where it came from.
 struct Item {
-    shipment: Shipment,
+    batch: EncodedSpans,
     origin: Origin,
 }
 
@@ -86,10 +86,10 @@ impl<T: Transport> OutboxSink<T> {
         let mut requests = VecDeque::from([items]);
         let mut parts = 0;
         while let Some(items) = requests.pop_front() {
-            let shipments = || items.iter().map(|item| &item.shipment);
-            let (spans, _) = totals(shipments());
+            let batches = || items.iter().map(|item| &item.batch);
+            let (spans, _) = totals(batches());
             let (result, retried) =
-                self.courier.try_to_deliver(request(shipments()), backoff, patience);
+                self.courier.try_to_deliver(request(batches()), backoff, patience);
             delivery.retried += retried * spans;
             match result {
                 Ok(reply) if reply.rejected == 0 => {
@@ -186,25 +186,25 @@ impl<T: Transport> OutboxSink<T> {
         if items.len() > 1 {
             return halves(items).map(Vec::from);
         }
-        let Some(Item { shipment, origin }) = items.first_mut() else { return Ok(Vec::new()) };
-        if shipment.spans < 2 {
+        let Some(Item { batch, origin }) = items.first_mut() else { return Ok(Vec::new()) };
+        if batch.spans < 2 {
             return Err(items);
         }
-        let whole = shipment.clone();
-        let Some(half) = shipment.halve() else { return Err(items) };
+        let whole = batch.clone();
+        let Some(half) = batch.halve() else { return Err(items) };
         match origin {
             Origin::Live(_) => {
                 let origin = Origin::Live(Receipts::default());
-                Ok(vec![items, vec![Item { shipment: half, origin }]])
+                Ok(vec![items, vec![Item { batch: half, origin }]])
             }
             // Its parts take its place on disk, and come from there.
-            Origin::Stored(place) => match self.outbox.spill(&[shipment.clone(), half]) {
+            Origin::Stored(place) => match self.outbox.spill(&[batch.clone(), half]) {
                 Ok(()) => {
                     self.outbox.acknowledge(&[*place], 0);
                     Ok(Vec::new())
                 }
                 Err(_) => {
-                    *shipment = whole;
+                    *batch = whole;
                     Err(items)
                 }
             },
@@ -213,12 +213,12 @@ impl<T: Transport> OutboxSink<T> {
 
     fn taken(&mut self, items: Vec<Item>, delivery: &mut Delivery) {
         let (mut places, mut stored) = (Vec::new(), 0);
-        for Item { shipment, origin } in items {
-            delivery.exported += shipment.spans as u64;
+        for Item { batch, origin } in items {
+            delivery.exported += batch.spans as u64;
             match origin {
                 Origin::Live(receipts) => receipts.release(),
                 Origin::Stored(place) => {
-                    stored += shipment.spans as u64;
+                    stored += batch.spans as u64;
                     places.push(place);
                 }
             }
@@ -240,7 +240,7 @@ impl<T: Transport> OutboxSink<T> {
         let Reply { mut rejected, message } = reply;
         let is_alone = items.len() == 1;
         let (feedback, plain): (Vec<_>, Vec<_>) =
-            items.into_iter().partition(|item| item.shipment.feedback > 0);
+            items.into_iter().partition(|item| item.batch.feedback > 0);
         if is_alone && !feedback.is_empty() {
             return self.reject(feedback, message, delivery);
         }
@@ -249,7 +249,7 @@ impl<T: Transport> OutboxSink<T> {
                 self.keep(vec![item], &message, delivery);
                 continue;
             }
-            let request = request([&item.shipment]);
+            let request = request([&item.batch]);
             let (result, retried) =
                 self.courier.try_to_deliver(request, Backoff::default(), patience);
             delivery.retried += 1 + retried;
@@ -265,7 +265,7 @@ impl<T: Transport> OutboxSink<T> {
                 }
             }
         }
-        let (spans, _) = totals(plain.iter().map(|item| &item.shipment));
+        let (spans, _) = totals(plain.iter().map(|item| &item.batch));
         let rejected = rejected.min(spans);
         if rejected > 0 {
             self.write_rejected(&plain, rejected, &message);
@@ -277,7 +277,7 @@ impl<T: Transport> OutboxSink<T> {
 
     /// The collector will never take these.
     fn reject(&mut self, items: Vec<Item>, message: String, delivery: &mut Delivery) {
-        let (spans, _) = totals(items.iter().map(|item| &item.shipment));
+        let (spans, _) = totals(items.iter().map(|item| &item.batch));
         let is_written = self.write_rejected(&items, spans, &message);
         // What could not be written down stays where it is, until it can.
         let (kept, items): (Vec<_>, _) =
@@ -286,7 +286,7 @@ impl<T: Transport> OutboxSink<T> {
             self.stored.failed(None, Instant::now());
             self.keep(kept, &message, delivery);
         }
-        let (spans, feedback) = totals(items.iter().map(|item| &item.shipment));
+        let (spans, feedback) = totals(items.iter().map(|item| &item.batch));
         if spans > 0 {
             delivery.reject(spans, feedback, message);
         }
@@ -304,7 +304,7 @@ impl<T: Transport> OutboxSink<T> {
     }
 
     fn write_rejected(&self, items: &[Item], rejected: u64, message: &str) -> bool {
-        let loads: Vec<_> = items.iter().map(|item| item.shipment.clone()).collect();
+        let loads: Vec<_> = items.iter().map(|item| item.batch.clone()).collect();
         let (spans, _) = totals(&loads);
         let reason = match rejected == spans {
             true => message.to_owned(),
@@ -325,15 +325,13 @@ impl<T: Transport> OutboxSink<T> {
     /// Sees that these are sent later.
     fn keep(&mut self, items: Vec<Item>, message: &str, delivery: &mut Delivery) {
         let (mut places, mut plain, mut judged) = (Vec::new(), Vec::new(), Vec::new());
-        for Item { shipment, origin } in items {
+        for Item { batch, origin } in items {
             match origin {
                 Origin::Stored(place) => places.push(place),
                 // The outbox has it, and is told by the receipt that it has to send it.
                 Origin::Live(receipts) if receipts.is_whole() => drop(receipts),
-                Origin::Live(receipts) if shipment.feedback > 0 => {
-                    judged.push((shipment, receipts))
-                }
-                Origin::Live(_) => plain.push(shipment),
+                Origin::Live(receipts) if batch.feedback > 0 => judged.push((batch, receipts)),
+                Origin::Live(_) => plain.push(batch),
             }
         }
         if !places.is_empty() {
@@ -345,13 +343,13 @@ impl<T: Transport> OutboxSink<T> {
         }
         let taken: Vec<_> = judged
             .into_iter()
-            .filter_map(|(shipment, receipts)| match self.outbox.spill_feedback(&shipment) {
+            .filter_map(|(batch, receipts)| match self.outbox.spill_feedback(&batch) {
                 Ok(()) => Some(receipts),
                 Err(refused) => {
                     // What was written ahead of it is sent from there.
-                    let feedback = if receipts.is_empty() { shipment.feedback as u64 } else { 0 };
+                    let feedback = if receipts.is_empty() { batch.feedback as u64 } else { 0 };
                     let message = format!("{message}; and the outbox can't take it: {refused}");
-                    delivery.fail(shipment.spans as u64, feedback, message);
+                    delivery.fail(batch.spans as u64, feedback, message);
                     None
                 }
             })
@@ -375,8 +373,8 @@ impl<T: Transport> Sink for OutboxSink<T> {
     fn export(&mut self, parcels: Vec<Parcel>, patience: &Patience) -> Delivery {
         let mut delivery = Delivery::default();
         let items = parcels.into_iter().filter_map(|parcel| {
-            let (shipment, receipts) = parcel.into_shipment(&self.resource)?;
-            Some(Item { shipment, origin: Origin::Live(receipts) })
+            let (batch, receipts) = parcel.into_encoded(&self.resource)?;
+            Some(Item { batch, origin: Origin::Live(receipts) })
         });
         let items: Vec<Item> = items.collect();
         let has_parts = |item: &Item| match &item.origin {
@@ -408,9 +406,9 @@ impl<T: Transport> Sink for OutboxSink<T> {
     fn catch_up(&mut self, patience: &Patience) -> Delivery {
         let mut delivery = Delivery::default();
         let items = self.outbox.take(BATCH).into_iter();
-        let items = items.map(|(place, shipment)| {
+        let items = items.map(|(place, batch)| {
             let origin = Origin::Stored(place);
-            Item { shipment, origin }
+            Item { batch, origin }
         });
         let items: Vec<_> = items.collect();
         if !items.is_empty() {
@@ -450,7 +448,7 @@ fn halves(mut items: Vec<Item>) -> Result<[Vec<Item>; 2], Vec<Item>> {
 /// Those with feedback apart from the others, and if there are no others, in two halves.
 fn feedback_apart(items: Vec<Item>) -> Result<[Vec<Item>; 2], Vec<Item>> {
     let (feedback, plain): (Vec<_>, Vec<_>) =
-        items.into_iter().partition(|item| item.shipment.feedback > 0);
+        items.into_iter().partition(|item| item.batch.feedback > 0);
     match (feedback.is_empty(), plain.is_empty()) {
         (false, false) => Ok([feedback, plain]),
         (true, _) => Err(plain),

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use opentelemetry::InstrumentationScope;
 
-use crate::encode::Packed;
+use crate::otlp::Packed;
 #[cfg(any(feature = "grpc", feature = "http-proto"))]
-use crate::encode::request::scope_fields;
+use crate::otlp::encoded_spans::EncodedSpans;
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+use crate::otlp::request::scope_fields;
 use crate::outbox::Receipts;
 use crate::record::{Batch, SpanRecord};
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
-use crate::shipment::Shipment;
 
 /// How a sink wants its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,12 +90,12 @@ impl Parcel {
 
     /// What is in it, encoded, and for what of that the outbox holds already. `None` if it isn't packed.
     #[cfg(any(feature = "grpc", feature = "http-proto"))]
-    pub(super) fn into_shipment(self, resource: &Bytes) -> Option<(Shipment, Receipts)> {
+    pub(super) fn into_encoded(self, resource: &Bytes) -> Option<(EncodedSpans, Receipts)> {
         let (spans, feedback) = (self.spans(), self.feedback);
         let Contents::Packed { scope, spans: packed } = self.contents else { return None };
         let (resource, scope) = (resource.clone(), scope_fields(&scope).into());
         let encoded = packed.encode().into();
-        Some((Shipment { resource, scope, encoded, spans, feedback }, self.receipts))
+        Some((EncodedSpans { resource, scope, encoded, spans, feedback }, self.receipts))
     }
 
     /// Spans of all `parcels`, and how many of them carry feedback.

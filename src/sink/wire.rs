@@ -8,8 +8,8 @@ use opentelemetry_sdk::Resource;
 
 use super::courier::Courier;
 use super::{Delivery, Packing, Parcel, Patience, Sink};
-use crate::encode::request::resource_fields;
-use crate::shipment::{Shipment, request, totals};
+use crate::otlp::encoded_spans::{EncodedSpans, request, totals};
+use crate::otlp::request::resource_fields;
 use crate::transport::retry::Backoff;
 use crate::transport::{Failure, Transport};
 
@@ -26,9 +26,9 @@ impl<T: Transport> WireSink<T> {
     }
 
     /// Sends one request and says what became of its spans; `None` if it is too large.
-    fn send(&mut self, shipments: &[Shipment], delivery: &mut Delivery) -> Option<()> {
-        let (spans, feedback) = totals(shipments);
-        let (result, retried) = self.courier.deliver(request(shipments), Backoff::default());
+    fn send(&mut self, batches: &[EncodedSpans], delivery: &mut Delivery) -> Option<()> {
+        let (spans, feedback) = totals(batches);
+        let (result, retried) = self.courier.deliver(request(batches), Backoff::default());
         delivery.retried += retried * spans;
         match result {
             Ok(reply) => {
@@ -58,28 +58,28 @@ impl<T: Transport> Sink for WireSink<T> {
 
     fn export(&mut self, parcels: Vec<Parcel>, _: &Patience) -> Delivery {
         let mut delivery = Delivery::default();
-        let shipments = parcels.into_iter().filter_map(|parcel| {
-            let (shipment, _) = parcel.into_shipment(&self.resource)?;
-            Some(shipment)
+        let batches = parcels.into_iter().filter_map(|parcel| {
+            let (batch, _) = parcel.into_encoded(&self.resource)?;
+            Some(batch)
         });
-        let mut requests = VecDeque::from([shipments.collect::<Vec<_>>()]);
-        while let Some(mut shipments) = requests.pop_front() {
-            if self.send(&shipments, &mut delivery).is_some() {
+        let mut requests = VecDeque::from([batches.collect::<Vec<_>>()]);
+        while let Some(mut batches) = requests.pop_front() {
+            if self.send(&batches, &mut delivery).is_some() {
                 continue;
             }
             // Too large for the collector: in two halves, until single spans are.
-            let half: Vec<_> = if shipments.len() > 1 {
-                shipments.split_off(shipments.len() / 2)
+            let half: Vec<_> = if batches.len() > 1 {
+                batches.split_off(batches.len() / 2)
             } else {
-                shipments.iter_mut().filter_map(Shipment::halve).collect()
+                batches.iter_mut().filter_map(EncodedSpans::halve).collect()
             };
             if half.is_empty() {
-                let (spans, feedback) = totals(&shipments);
+                let (spans, feedback) = totals(&batches);
                 delivery.fail(spans, feedback, "a request is too large to be sent".to_owned());
                 continue;
             }
             requests.push_front(half);
-            requests.push_front(shipments);
+            requests.push_front(batches);
         }
         delivery
     }

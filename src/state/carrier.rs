@@ -11,8 +11,8 @@ use opentelemetry::{Array, StringValue, Value};
 use sha2::{Digest, Sha256};
 
 use super::{Ids as Generator, Installation, Scope};
-use crate::attributes::{Attributes, ValueRef};
 use crate::document::{Document, Key};
+use crate::otlp::attributes::{Attributes, ValueRef};
 use crate::outbox::Receipts;
 use crate::pipeline::{Drop, NotDurable};
 use crate::quiet;

@@ -9,7 +9,7 @@ use crate::collector::receive::value::Value;
 use crate::desk::query::Range;
 use crate::desk::query::datum::Datum;
 use crate::desk::store::batch::text;
-use crate::protobuf::read_varint;
+use crate::otlp::protobuf::read_varint;
 
 /// One attribute of the spans since some time. Carriers are no part of a trace.
 pub(super) struct Attributes<'c> {

@@ -12,9 +12,9 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 
 use super::span::{self, Head, Rest};
-use crate::attributes::Attributes;
+use crate::otlp::attributes::Attributes;
+use crate::otlp::encode_buffer::EncodeBuffer;
 use crate::record::{Common, SpanRecord};
-use crate::tape::Tape;
 
 /// Memory of spans that were encoded, for others.
 static SPARE: Mutex<Vec<Packed>> = Mutex::new(Vec::new());
@@ -29,12 +29,12 @@ const WORTH_KEEPING: RangeInclusive<usize> = 16 << 10..=128 << 10;
 /// Some spans.
 #[derive(Debug, Default)]
 pub(crate) struct Packed {
-    /// As on the [tape](Tape), memory that is written to throughout: the first [`count`](Self::count) say
+    /// As on the [buffer](EncodeBuffer), memory that is written to throughout: the first [`count`](Self::count) say
     /// something. One that is made where it stays is not written twice.
     heads: Vec<Head>,
     count: usize,
     /// What each span has of its own, one behind the other: fields of a `Span` message.
-    bytes: Tape,
+    bytes: EncodeBuffer,
     /// Room to write in what few spans have.
     rest: Vec<u8>,
     /// The attributes of the thread that made them. A span of another thread has them of its own.
@@ -51,7 +51,7 @@ impl Packed {
         let more = |length: usize| length + length / 8;
         let mut room = spare.unwrap_or_else(|| Self {
             heads: vec![Head::BLANK; more(self.count)],
-            bytes: Tape::with_capacity(more(self.bytes.len())),
+            bytes: EncodeBuffer::with_capacity(more(self.bytes.len())),
             ..Self::default()
         });
         room.thread = self.thread.clone();

@@ -16,9 +16,9 @@ use prost::Message;
 
 use super::Packed;
 use super::request::{resource_fields, scope_fields};
-use crate::attributes::{Attributes, ValueRef};
+use crate::otlp::attributes::{Attributes, ValueRef};
+use crate::otlp::encoded_spans::append_resource;
 use crate::record::{Common, Enrichments, Event, Link, Parent, SpanRecord, Timings};
-use crate::shipment::append_resource;
 use crate::sink::exporter::span_data;
 
 fn text() -> impl Strategy<Value = String> {

@@ -2,8 +2,8 @@
 
 use opentelemetry::trace::{SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 
-use crate::attributes::{self, Attributes, ValueRef};
-use crate::protobuf as wire;
+use crate::otlp::attributes::{self, Attributes, ValueRef};
+use crate::otlp::protobuf as wire;
 use crate::record::{Common, Event, Link, SpanRecord, Timings};
 
 /// `ScopeSpans`.

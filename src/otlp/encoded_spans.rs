@@ -1,10 +1,10 @@
-//! Shipments: spans that are encoded, and can be sent, and sent again.
+//! Encoded spans: the `ResourceSpans` of a batch, which can be sent more than once.
 //!
-//! Several of them make a request, without being copied or looked into.
+//! A request is made of several of them, which are neither copied nor decoded for it.
 
 use bytes::Bytes;
 
-use crate::protobuf as wire;
+use crate::otlp::protobuf as wire;
 
 /// `ExportTraceServiceRequest`.
 const RESOURCE_SPANS: u32 = 1;
@@ -14,7 +14,7 @@ const SCOPE_SPANS: u32 = 2;
 
 /// Encoded spans of one resource and scope.
 #[derive(Clone, Debug)]
-pub(crate) struct Shipment {
+pub(crate) struct EncodedSpans {
     /// The fields `resource` and `schema_url` of a `ResourceSpans`.
     pub(crate) resource: Bytes,
     /// The fields of a `ScopeSpans` beside its spans.
@@ -26,12 +26,12 @@ pub(crate) struct Shipment {
     pub(crate) feedback: usize,
 }
 
-impl Shipment {
-    /// Cuts it between two of its spans, and returns the second half.
+impl EncodedSpans {
+    /// Splits it between two of its spans, and returns the second half.
     pub(crate) fn halve(&mut self) -> Option<Self> {
         let first = self.spans / 2;
         let encoded = self.encoded.split_off(end_of_span(&self.encoded, first)?);
-        // A span with feedback has a shipment to itself, which is never cut.
+        // A span with feedback is alone in its `EncodedSpans`, which is never split.
         let half = Self { encoded, spans: self.spans - first, feedback: 0, ..self.clone() };
         self.spans = first;
         Some(half)
@@ -41,10 +41,10 @@ impl Shipment {
 /// The spans of each scope.
 type Scopes = Vec<(Bytes, Vec<Bytes>)>;
 
-/// The request for shipments, their spans grouped by resource and scope.
-pub(crate) fn request<'s>(shipments: impl IntoIterator<Item = &'s Shipment>) -> Vec<Bytes> {
+/// The request for these spans, grouped by resource and scope.
+pub(crate) fn request<'s>(encoded_spans: impl IntoIterator<Item = &'s EncodedSpans>) -> Vec<Bytes> {
     let mut resources: Vec<(&Bytes, Scopes)> = Vec::new();
-    for Shipment { resource, scope, encoded, .. } in shipments {
+    for EncodedSpans { resource, scope, encoded, .. } in encoded_spans {
         let known = resources.iter().position(|(known, _)| *known == resource);
         let at = known.unwrap_or_else(|| {
             resources.push((resource, Vec::new()));
@@ -63,15 +63,15 @@ pub(crate) fn request<'s>(shipments: impl IntoIterator<Item = &'s Shipment>) -> 
     request
 }
 
-/// Spans of all shipments, and how many of them carry feedback.
-pub(crate) fn totals<'s>(shipments: impl IntoIterator<Item = &'s Shipment>) -> (u64, u64) {
-    shipments.into_iter().fold((0, 0), |(spans, feedback), shipment| {
-        (spans + shipment.spans as u64, feedback + shipment.feedback as u64)
+/// How many spans there are in all, and how many of them carry feedback.
+pub(crate) fn totals<'s>(encoded_spans: impl IntoIterator<Item = &'s EncodedSpans>) -> (u64, u64) {
+    encoded_spans.into_iter().fold((0, 0), |(spans, feedback), batch| {
+        (spans + batch.spans as u64, feedback + batch.feedback as u64)
     })
 }
 
 /// Appends a `ResourceSpans` to a request that is made of pieces which follow one another: the spans
-/// of each scope, as [`Packed`](crate::encode::Packed) encodes them, stay where they are.
+/// of each scope, as [`Packed`](crate::otlp::Packed) encodes them, stay where they are.
 pub(crate) fn append_resource<Piece: AsRef<[u8]> + From<Vec<u8>>>(
     request: &mut Vec<Piece>,
     resource: Piece,

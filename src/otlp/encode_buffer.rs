@@ -1,18 +1,18 @@
-//! Bytes that are written in small pieces, again and again.
+//! The encode buffer: an append buffer for many small writes.
 
 use std::fmt;
 
-/// Bytes one behind the other, in memory that is written to throughout.
+/// A growable append buffer whose memory is initialized up to its capacity.
 ///
-/// So a short piece is put into the next of them as it comes, in parts of fixed sizes that are copied
-/// at once: what is too much of it is overwritten by the next piece, or never seen.
+/// Short pieces are copied in fixed-size chunks, which the compiler turns into a few moves. The bytes
+/// past a piece's end are overwritten by the next piece, and lie beyond `length` otherwise.
 #[derive(Clone, Default)]
-pub(crate) struct Tape {
+pub(crate) struct EncodeBuffer {
     memory: Vec<u8>,
     length: usize,
 }
 
-impl Tape {
+impl EncodeBuffer {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self { memory: vec![0; bytes], length: 0 }
     }
@@ -101,14 +101,14 @@ impl Tape {
     }
 }
 
-impl fmt::Write for Tape {
+impl fmt::Write for EncodeBuffer {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.extend_from_slice(text.as_bytes());
         Ok(())
     }
 }
 
-impl fmt::Debug for Tape {
+impl fmt::Debug for EncodeBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_slice().fmt(f)
     }
@@ -146,49 +146,49 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_tape_holds_what_a_vector_would(steps in vec(step(), 0..60), room in 0..100_usize) {
-            let (mut tape, mut vector) = (Tape::with_capacity(room), Vec::new());
+        fn an_encode_buffer_holds_what_a_vector_would(steps in vec(step(), 0..60), room in 0..100_usize) {
+            let (mut buffer, mut vector) = (EncodeBuffer::with_capacity(room), Vec::new());
             for (number, step) in steps.into_iter().enumerate() {
                 let byte = number as u8 + 1;
                 match step {
                     Step::Extend(length) => {
-                        tape.extend_from_slice(&vec![byte; length]);
+                        buffer.extend_from_slice(&vec![byte; length]);
                         vector.extend_from_slice(&vec![byte; length]);
                     }
                     // More is written than counts.
-                    Step::Next(length) => if let Some(room) = tape.next::<32>() {
+                    Step::Next(length) => if let Some(room) = buffer.next::<32>() {
                         *room = [byte; 32];
-                        tape.advance(length);
+                        buffer.advance(length);
                         vector.extend_from_slice(&vec![byte; length]);
                     },
                     Step::Append(length) => {
-                        let mut other = Tape::with_capacity(length % 128);
+                        let mut other = EncodeBuffer::with_capacity(length % 128);
                         other.extend_from_slice(&vec![byte; length]);
-                        tape.extend(&other);
+                        buffer.extend(&other);
                         vector.extend_from_slice(&vec![byte; length]);
                     }
                     Step::Truncate(length) => {
-                        tape.truncate(length);
+                        buffer.truncate(length);
                         vector.truncate(length);
                     }
                     Step::Set(at) => if at < vector.len() {
-                        tape.set(at, byte);
+                        buffer.set(at, byte);
                         vector[at] = byte;
                     },
                     Step::Remove(from, length) => {
                         let from = from.min(vector.len());
                         let to = (from + length).min(vector.len());
-                        tape.remove(from..to);
+                        buffer.remove(from..to);
                         vector.drain(from..to);
                     }
                     Step::Change(length) => {
-                        tape.change(|bytes| bytes.extend_from_slice(&vec![byte; length]));
+                        buffer.change(|bytes| bytes.extend_from_slice(&vec![byte; length]));
                         vector.extend_from_slice(&vec![byte; length]);
-                        prop_assert!(tape.capacity() >= tape.len());
+                        prop_assert!(buffer.capacity() >= buffer.len());
                     }
                 }
-                prop_assert_eq!(tape.as_slice(), &vector);
-                prop_assert_eq!(tape.len(), vector.len());
+                prop_assert_eq!(buffer.as_slice(), &vector);
+                prop_assert_eq!(buffer.len(), vector.len());
             }
         }
     }

@@ -14,8 +14,8 @@ use opentelemetry::{Array, StringValue, Value};
 
 pub(crate) use key_value::{PreparedKey, append};
 
-use crate::protobuf;
-use crate::tape::Tape;
+use crate::otlp::encode_buffer::EncodeBuffer;
+use crate::otlp::protobuf;
 
 /// `opentelemetry.proto.trace.v1.Span`: the field that attributes are written for.
 pub(crate) const FIELD: u32 = 9;
@@ -24,7 +24,7 @@ pub(crate) const FIELD: u32 = 9;
 #[derive(Clone, Default)]
 pub(crate) struct Attributes {
     /// `KeyValue` messages, each preceded by its tag and length as field [`FIELD`].
-    bytes: Tape,
+    bytes: EncodeBuffer,
     count: u32,
 }
 
@@ -66,7 +66,7 @@ impl<'a> From<&'a Value> for ValueRef<'a> {
 impl Attributes {
     /// Room for about `attributes` of them.
     pub(crate) fn with_capacity(attributes: usize) -> Self {
-        Self { bytes: Tape::with_capacity(attributes * 32), count: 0 }
+        Self { bytes: EncodeBuffer::with_capacity(attributes * 32), count: 0 }
     }
 
     #[inline]
@@ -76,7 +76,7 @@ impl Attributes {
 
     /// Appends them to a span's.
     #[inline(always)] // once a span
-    pub(crate) fn append_to(&self, out: &mut Tape) {
+    pub(crate) fn append_to(&self, out: &mut EncodeBuffer) {
         out.extend(&self.bytes);
     }
 

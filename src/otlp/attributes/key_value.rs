@@ -7,8 +7,8 @@ use std::fmt::{self, Write as _};
 use opentelemetry::{Array, Value};
 
 use super::ValueRef;
-use crate::protobuf::{self as wire, Head};
-use crate::tape::Tape;
+use crate::otlp::encode_buffer::EncodeBuffer;
+use crate::otlp::protobuf::{self as wire, Head};
 
 /// `KeyValue`.
 const KEY: u32 = 1;
@@ -72,7 +72,7 @@ impl PreparedKey {
 
     /// Writes an attribute with this key.
     #[inline(always)] // little is left of it where the type of the value is known
-    pub(super) fn append(&self, out: &mut Tape, value: ValueRef<'_>) {
+    pub(super) fn append(&self, out: &mut EncodeBuffer, value: ValueRef<'_>) {
         // What comes after the key, of one size for all values, and how many bytes of it count.
         let (bytes, length) = match value {
             ValueRef::Bool(value) => {
@@ -108,7 +108,7 @@ impl PreparedKey {
     #[inline(always)]
     fn begin<'o>(
         &self,
-        out: &'o mut Tape,
+        out: &'o mut EncodeBuffer,
         bytes: u128,
     ) -> Option<&'o mut [u8; MOST_HEAD + MOST_VALUE]> {
         let room: &mut [u8; MOST_HEAD + MOST_VALUE] = out.next()?;
@@ -120,7 +120,7 @@ impl PreparedKey {
 
     #[cold]
     #[inline(never)]
-    fn append_long(&self, out: &mut Tape, value: ValueRef<'_>) {
+    fn append_long(&self, out: &mut EncodeBuffer, value: ValueRef<'_>) {
         out.change(|out| {
             append(out, self.field, "", self.name, value);
             out.reserve(2 * (MOST_HEAD + MOST_VALUE)); // there will be more
@@ -128,7 +128,7 @@ impl PreparedKey {
     }
 
     /// Writes an attribute with this key and the `Debug` form of a value, which is foreign code.
-    pub(super) fn append_formatted(&self, out: &mut Tape, value: &dyn fmt::Debug) {
+    pub(super) fn append_formatted(&self, out: &mut EncodeBuffer, value: &dyn fmt::Debug) {
         let start = out.len();
         let before = u128::from_le_bytes(padded([VALUE_TAG, 0, STRING_TAG, 0]));
         if self.begin(out, before).is_none() {

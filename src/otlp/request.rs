@@ -4,10 +4,10 @@
 use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::Resource;
 
-use crate::attributes::{self, ValueRef};
-use crate::protobuf as wire;
+use crate::otlp::attributes::{self, ValueRef};
+use crate::otlp::protobuf as wire;
 
-/// `ResourceSpans`; its scopes are in [`shipment`](crate::shipment).
+/// `ResourceSpans`; its scopes are in [`encoded spans`](crate::otlp::encoded_spans).
 const RESOURCE: u32 = 1;
 const RESOURCE_SCHEMA_URL: u32 = 3;
 
