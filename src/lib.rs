@@ -118,6 +118,7 @@ pub mod collector;
 pub mod desk;
 mod document;
 pub mod enrich;
+mod export;
 pub mod fold;
 mod otlp;
 #[cfg(feature = "outbox")]
@@ -126,7 +127,6 @@ mod outbox;
 #[cfg(not(feature = "outbox"))]
 #[path = "outbox/absent.rs"]
 mod outbox;
-mod pipeline;
 pub mod propagation;
 mod quiet;
 mod rare;
@@ -135,7 +135,6 @@ mod redaction;
 mod session;
 mod settings;
 mod setup;
-mod sink;
 mod state;
 mod sync;
 #[cfg(feature = "tickets")]
@@ -143,18 +142,16 @@ mod ticket;
 #[cfg(not(feature = "tickets"))]
 #[path = "ticket/absent.rs"]
 mod ticket;
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
-mod transport;
 #[cfg(feature = "tower")]
 pub mod web;
 
 pub use capture::{FeedbackSpanProcessor, SpanError, SpanExt};
 pub use document::Document;
 pub use enrich::{EnrichError, Enrichment};
+pub use export::FlushError;
+pub use export::stats::Stats;
 #[cfg(feature = "outbox")]
 pub use outbox::{OutboxOptions, OutboxPolicy, OutboxPolicyError};
-pub use pipeline::FlushError;
-pub use pipeline::stats::Stats;
 pub use session::{Session, SessionIdError};
 pub use settings::{Convention, Keep, KeepLimits, LateTraces};
 #[cfg(feature = "signal")]

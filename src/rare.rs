@@ -28,12 +28,12 @@ impl<T: Blank> Rare<T> {
     #[inline(always)] // twice a span
     pub(crate) fn clear(&mut self) {
         if self.0.is_some() {
-            self.let_go();
+            self.reset();
         }
     }
 
     #[cold]
-    fn let_go(&mut self) {
+    fn reset(&mut self) {
         self.0 = None;
     }
 }

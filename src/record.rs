@@ -13,7 +13,7 @@ use opentelemetry::{Array, InstrumentationScope, Value};
 
 use crate::document::Key;
 use crate::otlp::attributes::{self, Attributes, ValueRef};
-use crate::outbox::Receipts;
+use crate::outbox::Finalizers;
 use crate::rare::{Blank, Rare};
 
 /// A finished span.
@@ -57,7 +57,7 @@ pub(crate) struct Details {
     /// The instrumentation scope, if it isn't that of the pipeline.
     pub(crate) scope: Option<Arc<InstrumentationScope>>,
     /// For what of the feedback the outbox holds already.
-    pub(crate) receipts: Receipts,
+    pub(crate) finalizers: Finalizers,
 }
 
 impl Blank for Details {
@@ -74,7 +74,7 @@ impl Blank for Details {
             dropped_links: 0,
             status: Status::Unset,
             scope: None,
-            receipts: Receipts::NONE,
+            finalizers: Finalizers::NONE,
         };
         &BLANK
     }
@@ -151,9 +151,6 @@ impl Timings {
     }
 }
 
-/// Records that are exported together.
-pub(crate) type Batch = Vec<SpanRecord>;
-
 /// The span id of the parent, [`SpanId::INVALID`] for a root, and where the parent lives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parent {
@@ -217,7 +214,7 @@ impl SpanRecord {
     pub(crate) fn clear(&mut self) {
         // A large span is an exception: its memory is better given back.
         if self.attributes.capacity() > 4096 {
-            return self.let_go();
+            return self.reset();
         }
         self.kind = SpanKind::Internal;
         (self.timings, self.feedback) = (None, false);
@@ -226,7 +223,7 @@ impl SpanRecord {
     }
 
     #[cold]
-    fn let_go(&mut self) {
+    fn reset(&mut self) {
         *self = Self::default();
     }
 
@@ -415,7 +412,7 @@ mod tests {
                 dropped_links: 11,
                 status: Status::Ok,
                 scope: Some(Arc::new(InstrumentationScope::builder("scope").build())),
-                receipts: Receipts::default(),
+                finalizers: Finalizers::default(),
             }),
         };
         record.clear();

@@ -10,7 +10,7 @@ use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 
 use crate::clock;
 use crate::otlp::attributes::{Attributes, ValueRef};
-use crate::outbox::Receipts;
+use crate::outbox::Finalizers;
 use crate::record::{Details, Enrichments, Event, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::namespaced;
@@ -128,7 +128,7 @@ fn record(span: SpanData, installation: &Installation) -> SpanRecord {
         dropped_links: span.links.dropped_count,
         status: span.status,
         scope: Some(Arc::new(span.instrumentation_scope)),
-        receipts: Receipts::default(),
+        finalizers: Finalizers::default(),
     };
     SpanRecord {
         trace_id: context.trace_id(),

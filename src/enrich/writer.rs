@@ -14,8 +14,8 @@ use super::error::{EnrichError, Enrichment};
 use super::flatten::{Checkpoint, Flattener, Frame, Limits, Position};
 use crate::clock;
 use crate::document::Document;
-use crate::outbox::Receipts;
-use crate::pipeline::Drop;
+use crate::export::DropReason;
+use crate::outbox::Finalizers;
 use crate::session::Session;
 use crate::state::carrier::{Carrier, Put, Submission};
 use crate::state::{DocumentKind, Installation, Scope, SpanHandle};
@@ -164,8 +164,8 @@ impl Writer {
                 let id = id.map(|name| Submission { name, ticket });
                 settle(flattener, &installation, caller, |patch, time| {
                     let document = std::mem::take(patch);
-                    let receipts = Receipts::default();
-                    Carrier { target, session, scope, document, time, id, receipts }
+                    let finalizers = Finalizers::default();
+                    Carrier { target, session, scope, document, time, id, finalizers }
                         .send(&installation)
                 });
             }
@@ -211,7 +211,7 @@ fn settle(
     flattener: &mut Flattener,
     installation: &Installation,
     caller: &'static Location<'static>,
-    put: impl FnOnce(&mut Document<Value>, u64) -> Result<Put, Drop>,
+    put: impl FnOnce(&mut Document<Value>, u64) -> Result<Put, DropReason>,
 ) {
     flattener.finish();
     let Flattener { patch, outcome, .. } = flattener;
@@ -230,7 +230,7 @@ fn settle(
                     outcome.push(EnrichError::NotDurable);
                 }
             }
-            Err(Drop::QueueFull) => outcome.push(EnrichError::QueueFull),
+            Err(DropReason::QueueFull) => outcome.push(EnrichError::QueueFull),
             Err(_) => outcome.push(EnrichError::ShutDown),
         }
     }
@@ -242,7 +242,7 @@ fn enrich(
     kind: DocumentKind,
     patch: &mut Document<Value>,
     time: u64,
-) -> Result<Put, Drop> {
+) -> Result<Put, DropReason> {
     if let Some(put) = state.enrich(kind, patch, time) {
         return Ok(put);
     }
@@ -253,8 +253,8 @@ fn enrich(
         DocumentKind::Scoped(scope) => Some(scope),
     };
     let (target, document) = (Some(state.start().context.clone()), std::mem::take(patch));
-    let receipts = Receipts::default();
-    let carrier = Carrier { target, session, scope, document, time, id: None, receipts };
+    let finalizers = Finalizers::default();
+    let carrier = Carrier { target, session, scope, document, time, id: None, finalizers };
     carrier.send(state.installation())
 }
 

@@ -16,10 +16,10 @@ use prost::Message;
 
 use super::Packed;
 use super::request::{resource_fields, scope_fields};
+use crate::export::sink::exporter::span_data;
 use crate::otlp::attributes::{Attributes, ValueRef};
 use crate::otlp::encoded_spans::append_resource;
 use crate::record::{Common, Enrichments, Event, Link, Parent, SpanRecord, Timings};
-use crate::sink::exporter::span_data;
 
 fn text() -> impl Strategy<Value = String> {
     // Lengths around those at which an attribute is no longer short, and a length takes more bytes.

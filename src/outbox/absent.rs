@@ -18,7 +18,7 @@ impl Outbox {
         _: Vec<u8>,
         _: bool,
         _: u64,
-    ) -> Result<Receipt, Infallible> {
+    ) -> Result<Finalizer, Infallible> {
         match self.0 {}
     }
 
@@ -36,19 +36,19 @@ impl Outbox {
     }
 }
 
-/// A receipt that there isn't.
+/// A finalizer that there isn't.
 #[derive(Debug)]
-pub(crate) struct Receipt(Infallible);
+pub(crate) struct Finalizer(Infallible);
 
-/// No receipts.
+/// No finalizers.
 #[derive(Debug, Default)]
-pub(crate) struct Receipts(());
+pub(crate) struct Finalizers(());
 
-impl Receipts {
+impl Finalizers {
     pub(crate) const NONE: Self = Self(());
 
-    pub(crate) fn push(&mut self, receipt: Receipt) {
-        match receipt.0 {}
+    pub(crate) fn push(&mut self, finalizer: Finalizer) {
+        match finalizer.0 {}
     }
 
     pub(crate) fn append(&mut self, _: Self) {}

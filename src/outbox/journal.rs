@@ -7,7 +7,7 @@
 //!
 //! - Entries are written in the order of their sequence.
 //! - `durable` is the sequence of the first entry that may still be lost by a crash.
-//! - An entry that is held has exactly one [`Receipt`](super::Receipt), by which it is released or
+//! - An entry that is held has exactly one [`Finalizer`](super::Finalizer), by which it is released or
 //!   left to the outbox.
 
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::format::Entry;
-use super::segment::Fate;
+use super::segment::EntryState;
 
 /// Bytes that may wait to be written, while the disk can't take them.
 const MOST_WAITING: usize = 16 * 1024 * 1024;
@@ -35,12 +35,12 @@ pub(super) struct Journal {
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    waiting: VecDeque<(Entry, Fate)>,
+    waiting: VecDeque<(Entry, EntryState)>,
     bytes: usize,
     /// Set by the thread that writes: the outbox holds as much feedback as it may.
     is_full: bool,
     durable: u64,
-    /// Entries written before that have a new fate.
+    /// Entries written before that have a new entry_state.
     released: Vec<u64>,
     left: Vec<u64>,
     /// Entries that are gone as soon as another one is durable: each with that one's sequence.
@@ -55,7 +55,7 @@ struct State {
 
 /// What the thread that writes has to do.
 pub(super) struct Work {
-    pub(super) entries: Vec<(Entry, Fate)>,
+    pub(super) entries: Vec<(Entry, EntryState)>,
     pub(super) released: Vec<u64>,
     pub(super) left: Vec<u64>,
     pub(super) is_last: bool,
@@ -77,7 +77,7 @@ impl Journal {
         scope: Bytes,
         encoded: Bytes,
         spans: u32,
-        fate: Fate,
+        entry_state: EntryState,
         time: u64,
     ) -> Result<u64, Refused> {
         let mut state = self.lock();
@@ -91,13 +91,13 @@ impl Journal {
         let sequence = state.next;
         state.next += 1;
         state.bytes += size;
-        state.waiting.push_back((Entry { sequence, time, spans, scope, encoded }, fate));
+        state.waiting.push_back((Entry { sequence, time, spans, scope, encoded }, entry_state));
         Ok(sequence)
     }
 
     /// The entry has arrived, or is the outbox's to send.
-    pub(super) fn settle(&self, sequence: u64, fate: Fate) {
-        self.lock().settle(sequence, fate);
+    pub(super) fn settle(&self, sequence: u64, entry_state: EntryState) {
+        self.lock().settle(sequence, entry_state);
     }
 
     /// The entry has been replaced by a later one, and is needed until that is durable.
@@ -121,7 +121,11 @@ impl Journal {
         let is_over = |(_, by): &mut (u64, u64)| *by < durable;
         let over: Vec<_> = state.superseded.extract_if(.., is_over).collect();
         state.released.extend(over.into_iter().map(|(sequence, _)| sequence));
-        let entries = state.waiting.drain(..).filter(|(_, fate)| *fate != Fate::Gone).collect();
+        let entries = state
+            .waiting
+            .drain(..)
+            .filter(|(_, entry_state)| *entry_state != EntryState::Gone)
+            .collect();
         Work {
             entries,
             released: std::mem::take(&mut state.released),
@@ -141,7 +145,7 @@ impl Journal {
     }
 
     /// The entries could not be written: they wait here again.
-    pub(super) fn failed(&self, entries: Vec<(Entry, Fate)>, trouble: String) {
+    pub(super) fn failed(&self, entries: Vec<(Entry, EntryState)>, trouble: String) {
         let mut state = self.lock();
         state.attempts += 1;
         state.trouble = Some(trouble);
@@ -152,9 +156,9 @@ impl Journal {
         }
         // What became of them while they were away.
         let released = std::mem::take(&mut state.released);
-        released.into_iter().for_each(|sequence| state.settle(sequence, Fate::Gone));
+        released.into_iter().for_each(|sequence| state.settle(sequence, EntryState::Gone));
         let left = std::mem::take(&mut state.left);
-        left.into_iter().for_each(|sequence| state.settle(sequence, Fate::Ready));
+        left.into_iter().for_each(|sequence| state.settle(sequence, EntryState::Ready));
         let superseded = std::mem::take(&mut state.superseded);
         superseded.into_iter().for_each(|(sequence, by)| state.supersede(sequence, by));
         self.announce(state);
@@ -216,12 +220,14 @@ impl Journal {
         }
         let mut bytes = 0;
         let mut taken = Vec::new();
-        for (entry, fate) in state.waiting.iter_mut().filter(|(_, fate)| *fate == Fate::Ready) {
+        for (entry, entry_state) in
+            state.waiting.iter_mut().filter(|(_, entry_state)| *entry_state == EntryState::Ready)
+        {
             bytes += entry.size();
             if bytes > most && !taken.is_empty() {
                 break;
             }
-            *fate = Fate::Sent;
+            *entry_state = EntryState::Sent;
             taken.push(entry.clone());
         }
         taken
@@ -233,7 +239,8 @@ impl Journal {
 
     pub(super) fn has_waiting(&self) -> bool {
         let state = self.lock();
-        state.trouble.is_some() && state.waiting.iter().any(|(_, fate)| *fate == Fate::Ready)
+        state.trouble.is_some()
+            && state.waiting.iter().any(|(_, entry_state)| *entry_state == EntryState::Ready)
     }
 
     /// Takes nothing more.
@@ -248,13 +255,13 @@ impl Journal {
 }
 
 impl State {
-    fn settle(&mut self, sequence: u64, fate: Fate) {
+    fn settle(&mut self, sequence: u64, entry_state: EntryState) {
         match self.waiting_at(sequence) {
-            Some(at) => self.waiting[at].1 = fate,
-            None if fate == Fate::Gone => self.released.push(sequence),
+            Some(at) => self.waiting[at].1 = entry_state,
+            None if entry_state == EntryState::Gone => self.released.push(sequence),
             None => self.left.push(sequence),
         }
-        if fate != Fate::Gone {
+        if entry_state != EntryState::Gone {
             return;
         }
         // And all that it has replaced.
@@ -270,7 +277,7 @@ impl State {
     fn supersede(&mut self, sequence: u64, by: u64) {
         match self.waiting_at(sequence) {
             // It isn't durable itself, and what replaces it is not behind it for long.
-            Some(at) => self.waiting[at].1 = Fate::Gone,
+            Some(at) => self.waiting[at].1 = EntryState::Gone,
             None => self.superseded.push((sequence, by)),
         }
     }

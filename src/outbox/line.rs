@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::format::{Entry, Header};
-use super::segment::{self, Fate, Segment};
+use super::segment::{self, EntryState, Segment};
 
 /// When the next segment is begun. A batch for the collector is half of one.
 const FULL: u64 = 4 * 1024 * 1024;
@@ -142,7 +142,7 @@ impl Line {
     /// fails, nothing is written.
     pub(super) fn append(
         &mut self,
-        entries: &[(Entry, Fate)],
+        entries: &[(Entry, EntryState)],
         resource: &Bytes,
         note: &str,
         now: u64,
@@ -217,7 +217,7 @@ impl Line {
                     return;
                 }
                 bytes += entry.size();
-                segment.set(slot, Fate::Sent);
+                segment.set(slot, EntryState::Sent);
                 let (place, resource) = (Place { number: *number, slot }, &segment.header.resource);
                 taken.push(Taken { place, resource: resource.clone(), entry });
             }
@@ -280,7 +280,7 @@ impl Line {
 
     /// The last entries could not be made durable, and are not here: nothing that this file says
     /// from then on can be believed.
-    pub(super) fn distrust(&mut self, entries: usize) {
+    pub(super) fn forget_unsynced(&mut self, entries: usize) {
         let active = self.active();
         let known = self.segments.iter_mut().find(|known| Some(known.number) == active);
         if let Some(Numbered { segment, .. }) = known {
@@ -291,7 +291,7 @@ impl Line {
     }
 
     /// Says what became of entries that were taken.
-    pub(super) fn settle(&mut self, mut places: Vec<Place>, fate: Fate) {
+    pub(super) fn settle(&mut self, mut places: Vec<Place>, state: EntryState) {
         places.sort_unstable();
         let active = self.active();
         for places in places.chunk_by(|one, next| one.number == next.number) {
@@ -299,9 +299,9 @@ impl Line {
             let known = self.segments.iter_mut().find(|known| known.number == *number);
             let Some(Numbered { segment, .. }) = known else { continue };
             let slots: Vec<_> = places.iter().map(|place| place.slot).collect();
-            slots.iter().for_each(|slot| segment.set(*slot, fate));
+            slots.iter().for_each(|slot| segment.set(*slot, state));
             let is_deleted = segment.is_done() && active != Some(*number);
-            if fate == Fate::Gone && !is_deleted {
+            if state == EntryState::Gone && !is_deleted {
                 let _ = segment.acknowledge(&slots); // at worst it is sent again
             }
         }
@@ -309,7 +309,7 @@ impl Line {
     }
 
     /// Says what is to become of entries of this process, by their sequences.
-    pub(super) fn settle_sequences(&mut self, sequences: &[u64], fate: Fate) {
+    pub(super) fn settle_sequences(&mut self, sequences: &[u64], state: EntryState) {
         let own = || self.segments.iter().rev().filter(|known| known.is_own);
         let place_of = |sequence: &u64| {
             own().find_map(|Numbered { number, segment, .. }| {
@@ -318,7 +318,7 @@ impl Line {
         };
         let places: Vec<_> = sequences.iter().filter_map(place_of).collect();
         if !places.is_empty() {
-            self.settle(places, fate);
+            self.settle(places, state);
         }
     }
 

@@ -37,20 +37,20 @@
 //! durable before `flush` hears of them. Feedback goes through the [journal](journal): whoever
 //! brings it leaves it there, the outbox's own thread writes what has gathered and makes it durable
 //! with one sync. With [`OutboxPolicy::WriteAhead`] every enrichment is put there when it is made,
-//! as a carrier of its own, and *held*: it has a [receipt](receipt) which travels with the span it
+//! as a carrier of its own, and *held*: it has a [finalizer](finalizer) which travels with the span it
 //! landed on.
 //!
 //! # Read
 //!
 //! The export thread [takes](Outbox::take) entries in batches, feedback first, each line from its
-//! oldest segment on, one segment in memory at a time. Held entries are passed by. At the start, and
+//! oldest segment on, one segment in memory at a time. TailBuffer entries are passed by. At the start, and
 //! now and then, the directories of processes that have ended are adopted: their segments are moved
 //! here.
 //!
 //! # Acknowledge
 //!
 //! What the collector took is noted in memory and in the segment's `acks`. That note is not synced:
-//! losing it means sending again. A receipt that is released acknowledges its entry; one that is
+//! losing it means sending again. A finalizer that is released acknowledges its entry; one that is
 //! dropped makes it ready to be sent.
 //!
 //! # Delete
@@ -60,12 +60,12 @@
 //! of room the oldest of `spans` are.
 
 mod directory;
+mod finalizer;
 mod format;
+mod gauges;
 mod journal;
-mod levels;
 mod line;
 mod options;
-mod receipt;
 mod segment;
 mod store;
 #[cfg(test)]
@@ -79,15 +79,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub(crate) use finalizer::{Finalizer, Finalizers};
 use format::Entry;
+use gauges::Gauges;
+pub(crate) use gauges::Reading;
 use journal::Journal;
 pub(crate) use journal::Refused;
-use levels::Levels;
-pub(crate) use levels::Reading;
 use line::{Notice, Trouble};
 pub use options::{OutboxOptions, OutboxPolicy, OutboxPolicyError};
-pub(crate) use receipt::{Receipt, Receipts};
-use segment::Fate;
+use segment::EntryState;
 pub(crate) use store::Place;
 use store::Store;
 
@@ -111,7 +111,7 @@ pub(crate) struct Outbox {
     journal: Journal,
     store: Mutex<Store>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    levels: Levels,
+    levels: Gauges,
 }
 
 impl Outbox {
@@ -134,12 +134,12 @@ impl Outbox {
             journal: Journal::default(),
             store: Mutex::new(Store::open(&options, resource)?),
             thread: Mutex::default(),
-            levels: Levels::default(),
+            levels: Gauges::default(),
         });
         let thread = std::thread::Builder::new().name("tracing-feedback-outbox".to_owned());
         let thread = thread.spawn({
             let outbox = outbox.clone();
-            move || outbox.tend()
+            move || outbox.maintain()
         })?;
         *crate::sync::lock(&outbox.thread) = Some(thread);
         Ok(outbox)
@@ -151,7 +151,7 @@ impl Outbox {
     }
 
     /// Takes a carrier that is on its way by itself, or will be with the span it speaks of, and gives
-    /// a receipt for it. `is_whole` says that the carrier itself is on its way, `time` when it was
+    /// a finalizer for it. `is_whole` says that the carrier itself is on its way, `time` when it was
     /// made.
     ///
     /// # Errors
@@ -162,10 +162,10 @@ impl Outbox {
         encoded: Vec<u8>,
         is_whole: bool,
         time: u64,
-    ) -> Result<Receipt, Refused> {
+    ) -> Result<Finalizer, Refused> {
         let scope = self.scope.clone();
-        let sequence = self.journal.push(scope, encoded.into(), 1, Fate::Held, time)?;
-        Ok(Receipt::new(self.clone(), sequence, is_whole))
+        let sequence = self.journal.push(scope, encoded.into(), 1, EntryState::Held, time)?;
+        Ok(Finalizer::new(self.clone(), sequence, is_whole))
     }
 
     /// Waits until all that was put here so far is durable, or `deadline`.
@@ -204,7 +204,7 @@ impl Outbox {
         let file = self.with_store(|store| store.spill(batches, clock::now()))?;
         // Not under the lock: a disk takes its time.
         file.map_or(Ok(()), |file| file.sync_data()).inspect_err(|_| {
-            self.with_store(|store| store.spans.distrust(batches.len()));
+            self.with_store(|store| store.spans.forget_unsynced(batches.len()));
         })
     }
 
@@ -217,7 +217,7 @@ impl Outbox {
     pub(crate) fn spill_feedback(&self, batch: &EncodedSpans) -> Result<(), Refused> {
         let spans = u32::try_from(batch.spans).unwrap_or(u32::MAX);
         let (scope, encoded) = (batch.scope.clone(), batch.encoded.clone());
-        self.journal.push(scope, encoded, spans, Fate::Ready, clock::now()).map(|_| ())
+        self.journal.push(scope, encoded, spans, EntryState::Ready, clock::now()).map(|_| ())
     }
 
     /// As [`sync`](Self::sync), for as long as a disk may take at the most.
@@ -247,24 +247,24 @@ impl Outbox {
     /// The collector has taken what was taken from there.
     pub(crate) fn acknowledge(&self, places: &[Place], spans: u64) {
         self.levels.replayed(spans);
-        self.settle(places, Fate::Gone);
+        self.settle(places, EntryState::Gone);
     }
 
     /// What was taken from there is to be sent later.
     pub(crate) fn put_back(&self, places: &[Place]) {
-        self.settle(places, Fate::Ready);
+        self.settle(places, EntryState::Ready);
     }
 
-    fn settle(&self, places: &[Place], fate: Fate) {
+    fn settle(&self, places: &[Place], state: EntryState) {
         let (mut feedback, mut spans) = (Vec::new(), Vec::new());
         for place in places {
             match *place {
                 Place::Feedback(place) => feedback.push(place),
                 Place::Spans(place) => spans.push(place),
-                Place::Journal(sequence) => self.journal.settle(sequence, fate),
+                Place::Journal(sequence) => self.journal.settle(sequence, state),
             }
         }
-        self.with_store(|store| store.settle(feedback, spans, fate));
+        self.with_store(|store| store.settle(feedback, spans, state));
     }
 
     /// Writes encoded spans that the collector has refused for good to the `rejected` files, with its reason.
@@ -313,14 +313,14 @@ impl Outbox {
     }
 
     /// The outbox's own thread: it writes the journal, and adopts what others have left.
-    fn tend(&self) {
+    fn maintain(&self) {
         quiet::mark_this_thread();
         let tick = if self.writes_ahead() { TICK } else { ROUND };
         let mut next_round = Instant::now();
         let mut trouble = None;
         loop {
             if Instant::now() >= next_round {
-                if let Err(error) = self.with_store(Store::go_round) {
+                if let Err(error) = self.with_store(Store::maintain) {
                     warn_of_trouble(&error);
                 }
                 self.levels.looked_around();
@@ -368,7 +368,12 @@ impl Outbox {
     }
 
     /// Returns whether the outbox then holds as much feedback as it may.
-    fn write(&self, entries: &[(Entry, Fate)], released: &[u64], left: &[u64]) -> io::Result<bool> {
+    fn write(
+        &self,
+        entries: &[(Entry, EntryState)],
+        released: &[u64],
+        left: &[u64],
+    ) -> io::Result<bool> {
         if entries.is_empty() && released.is_empty() && left.is_empty() {
             return Ok(self.levels.feedback_bytes() >= self.max_bytes);
         }
@@ -376,7 +381,7 @@ impl Outbox {
         let file = self.with_store(|store| store.write(entries, released, left, now))?;
         // Not under the lock either: a disk takes its time.
         if let Err(error) = file.map_or(Ok(()), |file| file.sync_data()) {
-            self.with_store(|store| store.feedback.distrust(entries.len()));
+            self.with_store(|store| store.feedback.forget_unsynced(entries.len()));
             return Err(error);
         }
         Ok(self.levels.feedback_bytes() >= self.max_bytes)

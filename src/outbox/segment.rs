@@ -36,12 +36,12 @@ struct Slot {
     sequence: u64,
     offset: u32,
     spans: u32,
-    fate: Fate,
+    state: EntryState,
 }
 
 /// What is to become of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum EntryState {
     /// It is on its way by itself: it is sent from here only if that fails.
     Held,
     /// It is to be sent.
@@ -73,7 +73,9 @@ impl Segment {
         let mut segment = Self::blank(path, header, bytes.len() as u64);
         for found in format::entries(&bytes, start, marker) {
             match found {
-                Found::Entry(offset, entry) => segment.note(offset as u64, &entry, Fate::Ready),
+                Found::Entry(offset, entry) => {
+                    segment.note(offset as u64, &entry, EntryState::Ready)
+                }
                 Found::Damage(from, to) => damaged(from, to),
             }
         }
@@ -81,7 +83,7 @@ impl Segment {
         for Acknowledged { first, last } in Acknowledged::all(&acknowledged, marker) {
             let from = segment.slots.partition_point(|slot| u64::from(slot.offset) < first);
             let to = segment.slots.partition_point(|slot| u64::from(slot.offset) <= last);
-            (from..to).for_each(|slot| segment.set(slot, Fate::Gone));
+            (from..to).for_each(|slot| segment.set(slot, EntryState::Gone));
         }
         Ok(segment)
     }
@@ -105,7 +107,7 @@ impl Segment {
     pub(super) fn append(
         &mut self,
         mut file: &File,
-        entries: &[(Entry, Fate)],
+        entries: &[(Entry, EntryState)],
         room: &mut Vec<u8>,
     ) -> io::Result<()> {
         room.clear();
@@ -116,20 +118,20 @@ impl Segment {
             return Err(error);
         }
         let mut offset = self.length;
-        for (entry, fate) in entries {
-            self.note(offset, entry, *fate);
+        for (entry, state) in entries {
+            self.note(offset, entry, *state);
             offset += entry.size() as u64;
         }
         self.length = offset;
         Ok(())
     }
 
-    fn note(&mut self, offset: u64, entry: &Entry, fate: Fate) {
+    fn note(&mut self, offset: u64, entry: &Entry, state: EntryState) {
         let offset = u32::try_from(offset).unwrap_or(u32::MAX); // segments are much smaller
         let spans = entry.spans;
-        self.slots.push(Slot { sequence: entry.sequence, offset, spans, fate });
+        self.slots.push(Slot { sequence: entry.sequence, offset, spans, state });
         self.spans += u64::from(spans);
-        self.ready += usize::from(fate == Fate::Ready);
+        self.ready += usize::from(state == EntryState::Ready);
         self.newest = self.newest.max(entry.time);
     }
 
@@ -163,7 +165,7 @@ impl Segment {
     /// The numbers of the slots that are ready, from the oldest on.
     pub(super) fn ready_slots(&self) -> impl Iterator<Item = usize> + '_ {
         let open = self.slots.iter().enumerate().skip(self.first_open);
-        open.filter(|(_, slot)| slot.fate == Fate::Ready).map(|(number, _)| number)
+        open.filter(|(_, slot)| slot.state == EntryState::Ready).map(|(number, _)| number)
     }
 
     /// The entry of a slot, from the bytes of the file. `None` if it can't be read any more.
@@ -190,17 +192,18 @@ impl Segment {
     }
 
     /// Says what is to become of an entry. What is gone stays gone.
-    pub(super) fn set(&mut self, slot: usize, fate: Fate) {
+    pub(super) fn set(&mut self, slot: usize, state: EntryState) {
         let Some(known) = self.slots.get_mut(slot) else { return };
-        if known.fate == Fate::Gone {
+        if known.state == EntryState::Gone {
             return;
         }
-        self.ready -= usize::from(known.fate == Fate::Ready);
-        self.ready += usize::from(fate == Fate::Ready);
-        known.fate = fate;
-        if fate == Fate::Gone {
+        self.ready -= usize::from(known.state == EntryState::Ready);
+        self.ready += usize::from(state == EntryState::Ready);
+        known.state = state;
+        if state == EntryState::Gone {
             self.spans -= u64::from(known.spans);
-            while self.slots.get(self.first_open).is_some_and(|slot| slot.fate == Fate::Gone) {
+            while self.slots.get(self.first_open).is_some_and(|slot| slot.state == EntryState::Gone)
+            {
                 self.first_open += 1;
             }
         }
@@ -209,14 +212,14 @@ impl Segment {
     /// An entry can't be read any more. Returns how many spans are lost by that.
     pub(super) fn give_up(&mut self, slot: usize) -> u64 {
         let before = self.spans;
-        self.set(slot, Fate::Gone);
+        self.set(slot, EntryState::Gone);
         before - self.spans
     }
 
     /// The last entries are not here, whatever the file says.
     pub(super) fn forget_last(&mut self, entries: usize) {
         let from = self.slots.len().saturating_sub(entries);
-        (from..self.slots.len()).for_each(|slot| self.set(slot, Fate::Gone));
+        (from..self.slots.len()).for_each(|slot| self.set(slot, EntryState::Gone));
         self.slots.truncate(from);
         self.first_open = self.first_open.min(from);
     }

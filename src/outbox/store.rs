@@ -14,7 +14,7 @@ use super::directory::{self, Directory};
 use super::format::Entry;
 use super::line::{self, Line, Notice, Taken};
 use super::options::OutboxOptions;
-use super::segment::Fate;
+use super::segment::EntryState;
 use crate::otlp::encoded_spans::EncodedSpans;
 
 /// Where encoded spans was taken from.
@@ -70,7 +70,7 @@ impl Store {
         if self.bytes() + needed > self.max_bytes {
             return Err(io::Error::other("the outbox is full"));
         }
-        append(&mut self.spans, batches, Fate::Ready, "", now)?;
+        append(&mut self.spans, batches, EntryState::Ready, "", now)?;
         Ok(self.spans.file())
     }
 
@@ -82,7 +82,7 @@ impl Store {
         reason: &str,
         now: u64,
     ) -> io::Result<Option<Arc<File>>> {
-        append(&mut self.rejected, batches, Fate::Held, reason, now)?;
+        append(&mut self.rejected, batches, EntryState::Held, reason, now)?;
         Ok(self.rejected.file())
     }
 
@@ -90,13 +90,13 @@ impl Store {
     /// also where nothing can be written. Returns the file to be synced.
     pub(super) fn write(
         &mut self,
-        entries: &[(Entry, Fate)],
+        entries: &[(Entry, EntryState)],
         released: &[u64],
         left: &[u64],
         now: u64,
     ) -> io::Result<Option<Arc<File>>> {
-        self.feedback.settle_sequences(released, Fate::Gone);
-        self.feedback.settle_sequences(left, Fate::Ready);
+        self.feedback.settle_sequences(released, EntryState::Gone);
+        self.feedback.settle_sequences(left, EntryState::Ready);
         if entries.is_empty() {
             return Ok(None);
         }
@@ -130,10 +130,10 @@ impl Store {
         &mut self,
         feedback: Vec<line::Place>,
         spans: Vec<line::Place>,
-        fate: Fate,
+        state: EntryState,
     ) {
-        self.feedback.settle(feedback, fate);
-        self.spans.settle(spans, fate);
+        self.feedback.settle(feedback, state);
+        self.spans.settle(spans, state);
     }
 
     /// Deletes what is too old, and for want of room the oldest spans without feedback.
@@ -154,7 +154,7 @@ impl Store {
     }
 
     /// Adopts what others have left, and deletes what no one waits for.
-    pub(super) fn go_round(&mut self) -> io::Result<()> {
+    pub(super) fn maintain(&mut self) -> io::Result<()> {
         self.feedback.tidy();
         self.spans.tidy();
         let mut result = self.directory.trim_rejected(self.max_bytes / 4, self.max_feedback_age);
@@ -217,13 +217,13 @@ impl Store {
 fn append(
     line: &mut Line,
     batches: &[EncodedSpans],
-    fate: Fate,
+    state: EntryState,
     note: &str,
     now: u64,
 ) -> io::Result<()> {
     for of_one in batches.chunk_by(|one, next| one.resource == next.resource) {
         let Some(EncodedSpans { resource, .. }) = of_one.first() else { continue };
-        let entries = of_one.iter().map(|batch| (Entry::of_encoded(batch, now), fate));
+        let entries = of_one.iter().map(|batch| (Entry::of_encoded(batch, now), state));
         line.append(&entries.collect::<Vec<_>>(), resource, note, now)?;
     }
     Ok(())

@@ -156,8 +156,8 @@ fn line(place: &Place) -> Line {
 
 const RESOURCE: Bytes = Bytes::from_static(b"resource");
 
-fn ready(entries: impl IntoIterator<Item = Entry>) -> Vec<(Entry, Fate)> {
-    entries.into_iter().map(|entry| (entry, Fate::Ready)).collect()
+fn ready(entries: impl IntoIterator<Item = Entry>) -> Vec<(Entry, EntryState)> {
+    entries.into_iter().map(|entry| (entry, EntryState::Ready)).collect()
 }
 
 fn take(line: &mut Line, most: usize) -> (Vec<line::Place>, Vec<String>) {
@@ -180,12 +180,12 @@ fn entries_come_out_in_the_order_they_went_in_until_they_are_acknowledged() {
     assert_eq!(got, texts[..3]);
     let (second, got) = take(&mut line, 3 * size);
     assert_eq!(got, texts[3..6]);
-    line.settle(second, Fate::Ready); // could not be sent
-    line.settle(first, Fate::Gone);
+    line.settle(second, EntryState::Ready); // could not be sent
+    line.settle(first, EntryState::Gone);
     let (rest, got) = take(&mut line, usize::MAX);
     assert_eq!(got, texts[3..]);
     assert_eq!(line.spans(), 7);
-    line.settle(rest, Fate::Gone);
+    line.settle(rest, EntryState::Gone);
     assert_eq!((line.spans(), line.has_ready()), (0, false));
     line.tidy();
     assert_eq!(line.bytes(), 0);
@@ -211,7 +211,7 @@ fn what_was_acknowledged_is_not_sent_by_whoever_adopts_the_line() {
         let entries = (0..6).map(|at| some(at, &at.to_string()));
         line.append(&ready(entries), &RESOURCE, "", 5).unwrap();
         let (places, _) = take(&mut line, usize::MAX);
-        line.settle(vec![places[0], places[1], places[4]], Fate::Gone);
+        line.settle(vec![places[0], places[1], places[4]], EntryState::Gone);
     }
     let mut heir = Line::create(place.0.join("heir"), String::new()).unwrap();
     heir.append(&ready([some(0, "own")]), &RESOURCE, "", 9).unwrap();
@@ -229,15 +229,15 @@ fn an_own_entry_is_known_by_its_sequence_and_one_of_another_process_is_not() {
     let place = Place::new();
     {
         let mut line = line(&place);
-        line.append(&[(some(0, "of another"), Fate::Held)], &RESOURCE, "", 5).unwrap();
+        line.append(&[(some(0, "of another"), EntryState::Held)], &RESOURCE, "", 5).unwrap();
     }
     let mut heir = Line::create(place.0.join("heir"), String::new()).unwrap();
-    let held = [(some(0, "own"), Fate::Held), (some(1, "left"), Fate::Held)];
+    let held = [(some(0, "own"), EntryState::Held), (some(1, "left"), EntryState::Held)];
     heir.append(&held, &RESOURCE, "", 9).unwrap();
     heir.adopt(&place.0.join("line")).unwrap();
     assert_eq!(take(&mut heir, usize::MAX).1, ["of another"]); // no one holds it any more
-    heir.settle_sequences(&[0], Fate::Gone);
-    heir.settle_sequences(&[1], Fate::Ready);
+    heir.settle_sequences(&[0], EntryState::Gone);
+    heir.settle_sequences(&[1], EntryState::Ready);
     assert_eq!(take(&mut heir, usize::MAX).1, ["left"]);
 }
 
@@ -296,10 +296,10 @@ fn a_line_goes_on_in_another_segment_when_one_is_full() {
     assert_eq!(segments(), 3);
     let size = some(0, &megabyte).size();
     let (places, _) = take(&mut line, 4 * size);
-    line.settle(places, Fate::Gone);
+    line.settle(places, EntryState::Gone);
     let (places, _) = take(&mut line, size);
     assert_eq!(places.len(), 1);
-    line.settle(places, Fate::Gone);
+    line.settle(places, EntryState::Gone);
     assert_eq!(segments(), 2 + 1); // two, and what was acknowledged of one of them
     assert_eq!(line.drop_oldest(), Some(3)); // of four
     assert_eq!(line.drop_oldest(), None); // never the one that is written
@@ -348,9 +348,9 @@ fn an_entry_is_sent_only_when_its_receipt_is_dropped() {
     let place = Place::new();
     let outbox = outbox(&place, |options| options);
     let held = ["arrives", "is lost", "is on its way"].map(|text| {
-        let mut receipts = Receipts::default();
-        receipts.push(outbox.hold(text.as_bytes().to_vec(), true, 1).unwrap());
-        receipts
+        let mut finalizers = Finalizers::default();
+        finalizers.push(outbox.hold(text.as_bytes().to_vec(), true, 1).unwrap());
+        finalizers
     });
     outbox.sync_soon().unwrap();
     assert_eq!((outbox.reading().spans, outbox.take(usize::MAX).len()), (3, 0));
@@ -454,15 +454,15 @@ fn what_the_disk_can_not_take_waits_in_memory_and_is_sent_from_there() {
     // No one can write where there is no directory.
     let lines = outbox.with_store(|store| store.directory.path());
     std::fs::remove_dir_all(&lines).unwrap();
-    let mut receipts = Receipts::default();
-    receipts.push(outbox.hold(b"held".to_vec(), true, 1).unwrap());
+    let mut finalizers = Finalizers::default();
+    finalizers.push(outbox.hold(b"held".to_vec(), true, 1).unwrap());
     outbox.spill_feedback(&judged("spilled")).unwrap();
     assert!(outbox.sync_soon().is_err());
     assert!(outbox.has_ready());
     let taken = outbox.take(usize::MAX);
     assert_eq!(texts(&taken), ["spilled"]);
     outbox.put_back(&taken.iter().map(|(place, _)| *place).collect::<Vec<_>>());
-    drop(receipts);
+    drop(finalizers);
     let taken = outbox.take(usize::MAX);
     assert_eq!(texts(&taken), ["held", "spilled"]);
     outbox.acknowledge(&taken.iter().map(|(place, _)| *place).collect::<Vec<_>>(), 2);
@@ -477,8 +477,8 @@ fn what_can_be_neither_written_nor_sent_is_counted_in_the_end() {
     let lines = outbox.with_store(|store| store.directory.path());
     std::fs::remove_dir_all(&lines).unwrap();
     outbox.spill_feedback(&judged("spilled")).unwrap();
-    let mut receipts = Receipts::default();
-    receipts.push(outbox.hold(b"held".to_vec(), true, 1).unwrap());
+    let mut finalizers = Finalizers::default();
+    finalizers.push(outbox.hold(b"held".to_vec(), true, 1).unwrap());
     outbox.close();
     assert_eq!(outbox.lost(), (2, 2));
     assert_eq!(outbox.hold(b"late".to_vec(), true, 1).err(), Some(Refused::Closed));
@@ -502,7 +502,7 @@ fn many_open_a_shared_directory_at_once_and_each_has_its_own_part() {
     let last = outbox(&place, |options| options);
     let (mut found, until) = (Vec::new(), clock::after(Duration::from_secs(30)));
     while found.len() < texts.len() && Instant::now() < until {
-        last.with_store(Store::go_round).unwrap();
+        last.with_store(Store::maintain).unwrap();
         found.extend(last.take(usize::MAX).into_iter().map(|(_, it)| it.encoded));
     }
     let mut found: Vec<_> = found.iter().map(|it| std::str::from_utf8(it).unwrap()).collect();
@@ -518,7 +518,7 @@ fn what_was_replaced_is_there_until_what_replaced_it_is_durable() {
     let journal = Journal::default();
     let push = |text: &'static str| {
         let encoded = Bytes::from_static(text.as_bytes());
-        journal.push(Bytes::new(), encoded, 1, Fate::Held, 1).unwrap()
+        journal.push(Bytes::new(), encoded, 1, EntryState::Held, 1).unwrap()
     };
     let patch = push("patch");
     assert_eq!(journal.work(Duration::ZERO).entries.len(), 1);
@@ -543,7 +543,7 @@ fn what_was_replaced_is_there_until_what_replaced_it_is_durable() {
     journal.written(second + 1, false);
     let third = push("third");
     journal.supersede(second, third);
-    journal.settle(third, Fate::Gone);
+    journal.settle(third, EntryState::Gone);
     let work = journal.work(Duration::ZERO);
     assert_eq!((work.released, work.entries.len()), (vec![second], 0));
 }
@@ -552,14 +552,14 @@ fn what_was_replaced_is_there_until_what_replaced_it_is_durable() {
 fn entries_that_could_not_be_made_durable_are_written_again() {
     let place = Place::new();
     let mut line = line(&place);
-    let held = || [0, 1].map(|at| (some(at, "held"), Fate::Held));
-    line.append(&[(some(9, "before"), Fate::Ready)], &RESOURCE, "", 5).unwrap();
+    let held = || [0, 1].map(|at| (some(at, "held"), EntryState::Held));
+    line.append(&[(some(9, "before"), EntryState::Ready)], &RESOURCE, "", 5).unwrap();
     line.append(&held(), &RESOURCE, "", 5).unwrap();
-    line.distrust(2);
+    line.forget_unsynced(2);
     assert_eq!(line.spans(), 1);
     line.append(&held(), &RESOURCE, "", 5).unwrap();
     assert_eq!(std::fs::read_dir(place.0.join("line")).unwrap().count(), 2);
-    line.settle_sequences(&[0, 1], Fate::Gone);
+    line.settle_sequences(&[0, 1], EntryState::Gone);
     line.tidy();
     assert_eq!(take(&mut line, usize::MAX).1, ["before"]);
     assert_eq!(line.spans(), 1);
@@ -621,7 +621,7 @@ fn a_directory_that_can_not_be_adopted_keeps_no_other_from_it() {
         }
     }
     let outbox = outbox(&place, |options| options);
-    outbox.with_store(Store::go_round).unwrap_err();
+    outbox.with_store(Store::maintain).unwrap_err();
     assert_eq!(texts(&outbox.take(usize::MAX)), ["5555555555555555"]);
     outbox.close();
 }
@@ -639,7 +639,7 @@ fn a_clock_that_goes_backwards_loses_nothing() {
     let (places, mut got) = take(&mut heir, usize::MAX);
     got.sort_unstable();
     assert_eq!(got, ["after", "before", "still"]);
-    heir.settle(places, Fate::Gone);
+    heir.settle(places, EntryState::Gone);
     heir.tidy();
     assert_eq!((heir.spans(), heir.bytes()), (0, 0));
 }

@@ -19,15 +19,15 @@ use super::protocol::{Compression, Protocol};
 use super::telemetry::Telemetry;
 #[cfg(feature = "outbox")]
 use crate::OutboxOptions;
+use crate::export::sink::exporter::ExporterSink;
+use crate::export::sink::{Nowhere, Sink};
+use crate::export::stats::Counters;
+use crate::export::{Batching, Pipeline, tail_buffer};
 use crate::outbox::Outbox;
-use crate::pipeline::stats::Counters;
-use crate::pipeline::{Batching, Pipeline, held};
 use crate::quiet;
 use crate::redaction::Redaction;
 use crate::session::Session;
 use crate::settings::{Convention, Formats, Keep, KeepLimits, LateTraces, Settings};
-use crate::sink::exporter::ExporterSink;
-use crate::sink::{Nowhere, Sink};
 use crate::state::{FeedbackLayer, Ids, Installation, Sampling};
 use crate::ticket::TicketKeys;
 
@@ -746,12 +746,13 @@ impl Builder {
         batching.batch_bytes = batching.batch_bytes.min(half);
         batching.delay =
             self.schedule_delay.or(environment.bsp_schedule_delay).unwrap_or(batching.delay);
-        batching.held = (self.settings.keep == Keep::TracesWithFeedback).then_some(held::Limits {
-            spans: self.keep_limits.max_spans,
-            bytes: self.keep_limits.max_bytes,
-            age: self.keep_limits.max_age,
-            grace: self.keep_limits.grace_period,
-        });
+        batching.held =
+            (self.settings.keep == Keep::TracesWithFeedback).then_some(tail_buffer::Limits {
+                spans: self.keep_limits.max_spans,
+                bytes: self.keep_limits.max_bytes,
+                age: self.keep_limits.max_age,
+                grace: self.keep_limits.grace_period,
+            });
         let timeout = self
             .export_timeout
             .or(environment.bsp_export_timeout)

@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use opentelemetry::metrics::{AsyncInstrument, Meter, MeterProvider};
 use opentelemetry::{InstrumentationScope, KeyValue};
 
-use crate::pipeline::Pipeline;
-use crate::pipeline::stats::{Drop, Stats};
+use crate::export::Pipeline;
+use crate::export::stats::{DropReason, Stats};
 use crate::state::Installation;
 
 /// The conventions that the names are from.
@@ -235,30 +235,31 @@ const GAUGES: &[Metric<Option<f64>>] = &[Metric {
 fn finished(
     stats: &Stats,
     well: fn(&Stats) -> u64,
-    error: fn(Drop) -> Option<&'static str>,
+    error: fn(DropReason) -> Option<&'static str>,
 ) -> Counts {
-    let dropped = |why: Drop| stats.dropped_by_reason.get(why.reason()).copied().unwrap_or(0);
-    let failed = Drop::ALL.into_iter().filter_map(|why| Some((Some(error(why)?), dropped(why))));
+    let dropped = |why: DropReason| stats.dropped_by_reason.get(why.reason()).copied().unwrap_or(0);
+    let failed =
+        DropReason::ALL.into_iter().filter_map(|why| Some((Some(error(why)?), dropped(why))));
     std::iter::once((None, well(stats))).chain(failed).collect()
 }
 
 /// The `error.type` of a span that never came to the exporter.
-fn before_export(why: Drop) -> Option<&'static str> {
+fn before_export(why: DropReason) -> Option<&'static str> {
     match why {
-        Drop::QueueFull => Some("queue_full"),
-        Drop::AfterShutdown => Some("already_shutdown"),
-        Drop::TimedOut => Some("timed_out"),
-        Drop::ExportFailed | Drop::Rejected | Drop::Discarded => None,
+        DropReason::QueueFull => Some("queue_full"),
+        DropReason::AfterShutdown => Some("already_shutdown"),
+        DropReason::TimedOut => Some("timed_out"),
+        DropReason::ExportFailed | DropReason::Rejected | DropReason::Discarded => None,
     }
 }
 
 /// The `error.type` of a span that the exporter did not bring to its end.
-fn by_export(why: Drop) -> Option<&'static str> {
+fn by_export(why: DropReason) -> Option<&'static str> {
     match why {
-        Drop::ExportFailed => Some("export_failed"),
-        Drop::Rejected => Some("rejected"),
-        Drop::Discarded => Some("discarded"),
-        Drop::QueueFull | Drop::AfterShutdown | Drop::TimedOut => None,
+        DropReason::ExportFailed => Some("export_failed"),
+        DropReason::Rejected => Some("rejected"),
+        DropReason::Discarded => Some("discarded"),
+        DropReason::QueueFull | DropReason::AfterShutdown | DropReason::TimedOut => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The configuration of OTLP export.
 //!
 //! What the code says counts before the variable of the signal, that before the general variable,
-//! and that before the default. gRPC and http/protobuf take the [wire path](crate::sink::wire);
+//! and that before the default. gRPC and http/protobuf take the [wire path](crate::export::sink::otlp);
 //! http/json takes the `opentelemetry-otlp` exporter, which has its own idea of precedence: it reads
 //! the environment too, whenever it isn't told, and lets the headers of the environment win over
 //! those it is given. So it is told everything here, and what it would send as headers is replaced
@@ -16,25 +16,25 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use opentelemetry_sdk::Resource;
 use tokio::runtime::Runtime;
 
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+use crate::export::sink::Client;
+use crate::export::sink::Sink;
+#[cfg(feature = "http-json")]
+use crate::export::sink::exporter::ExporterSink;
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+use crate::export::sink::otlp::OtlpSink;
+#[cfg(all(feature = "outbox", any(feature = "grpc", feature = "http-proto")))]
+use crate::export::sink::outbox::OutboxSink;
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+use crate::export::transport::Transport;
+#[cfg(feature = "grpc")]
+use crate::export::transport::grpc::GrpcTransport;
+#[cfg(feature = "http-proto")]
+use crate::export::transport::http::HttpTransport;
 use crate::outbox::Outbox;
 use crate::setup::env::{Candidate, EnvIssue, Environment, check_header, needs, redact_endpoint};
 use crate::setup::error::ConfigError;
 use crate::setup::protocol::{Compression, Protocol};
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
-use crate::sink::Courier;
-use crate::sink::Sink;
-#[cfg(feature = "http-json")]
-use crate::sink::exporter::ExporterSink;
-#[cfg(all(feature = "outbox", any(feature = "grpc", feature = "http-proto")))]
-use crate::sink::outbox::OutboxSink;
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
-use crate::sink::wire::WireSink;
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
-use crate::transport::Transport;
-#[cfg(feature = "grpc")]
-use crate::transport::grpc::GrpcTransport;
-#[cfg(feature = "http-proto")]
-use crate::transport::http::HttpTransport;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const TRACES_PATH: &str = "/v1/traces";
@@ -243,12 +243,12 @@ impl OtlpConfig {
         match self.protocol {
             #[cfg(feature = "grpc")]
             Protocol::Grpc => {
-                let courier = Courier::new(runtime, self.timeout, || self.grpc())?;
+                let courier = Client::new(runtime, self.timeout, || self.grpc())?;
                 Ok(wire_sink(courier, resource, outbox))
             }
             #[cfg(feature = "http-proto")]
             Protocol::HttpProtobuf => {
-                let courier = Courier::new(runtime, self.timeout, || self.http())?;
+                let courier = Client::new(runtime, self.timeout, || self.http())?;
                 Ok(wire_sink(courier, resource, outbox))
             }
             #[cfg(feature = "http-json")]
@@ -325,9 +325,9 @@ impl OtlpConfig {
         let encoding = match self.compression {
             None => None,
             #[cfg(feature = "gzip")]
-            Some(Compression::Gzip) => Some(crate::transport::http::Encoding::GZIP),
+            Some(Compression::Gzip) => Some(crate::export::transport::http::Encoding::GZIP),
             #[cfg(feature = "zstd")]
-            Some(Compression::Zstd) => Some(crate::transport::http::Encoding::ZSTD),
+            Some(Compression::Zstd) => Some(crate::export::transport::http::Encoding::ZSTD),
             #[allow(unreachable_patterns, reason = "reachable unless both are on")]
             Some(compression) => return Err(compression.feature_off()),
         };
@@ -779,7 +779,7 @@ mod tls {
 /// The sink that a courier works for: with an outbox, if there is one.
 #[cfg(any(feature = "grpc", feature = "http-proto"))]
 fn wire_sink<T: Transport + 'static>(
-    courier: Courier<T>,
+    courier: Client<T>,
     resource: &Resource,
     outbox: Option<Arc<Outbox>>,
 ) -> Box<dyn Sink> {
@@ -789,7 +789,7 @@ fn wire_sink<T: Transport + 'static>(
     }
     #[cfg(not(feature = "outbox"))]
     drop(outbox);
-    Box::new(WireSink::new(courier, resource))
+    Box::new(OtlpSink::new(courier, resource))
 }
 
 #[cfg(test)]

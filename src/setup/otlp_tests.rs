@@ -9,8 +9,8 @@ use opentelemetry::trace::{SpanId, TraceId};
 use proptest::prelude::*;
 
 use super::*;
+use crate::export::sink::{Backpressure, Batch};
 use crate::record::SpanRecord;
-use crate::sink::{Parcel, Patience};
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
     let variables: HashMap<_, _> = variables.iter().copied().collect();
@@ -338,9 +338,9 @@ fn export(config: OtlpConfig) -> Result<(), String> {
     let sink = config.sink(runtime(), &resource, Duration::from_secs(5), None);
     let mut sink = sink.map_err(|error| error.to_string())?;
     let scope = Arc::new(InstrumentationScope::builder("test").build());
-    let mut parcel = Parcel::new(sink.packing(), &scope);
-    parcel.add(&mut span());
-    match sink.export(vec![parcel], &Patience::default()).failed {
+    let mut batch = Batch::new(sink.packing(), &scope);
+    batch.add(&mut span());
+    match sink.export(vec![batch], &Backpressure::default()).failed {
         Some((1, 0, message)) => Err(message),
         Some(failed) => panic!("{failed:?}"),
         None => Ok(()),

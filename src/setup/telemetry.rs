@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::capture::FeedbackSpanProcessor;
-use crate::pipeline::FlushError;
-use crate::pipeline::stats::Stats;
+use crate::export::FlushError;
+use crate::export::stats::Stats;
 use crate::state::Installation;
 
 /// Flushes, shuts down and counts what a layer exports. Keep it until the service ends: dropping it
@@ -91,7 +91,7 @@ impl Telemetry {
     ///
     /// # Errors
     ///
-    /// As [`flush`](Self::flush); spans whose fate isn't known by then are named as pending.
+    /// As [`flush`](Self::flush); spans whose state isn't known by then are named as pending.
     pub fn flush_within(&self, limit: Duration) -> Result<(), FlushError> {
         self.installation.flush(limit)
     }

@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 
 use super::{Ids as Generator, Installation, Scope};
 use crate::document::{Document, Key};
+use crate::export::{DropReason, NotDurable};
 use crate::otlp::attributes::{Attributes, ValueRef};
-use crate::outbox::Receipts;
-use crate::pipeline::{Drop, NotDurable};
+use crate::outbox::Finalizers;
 use crate::quiet;
 use crate::record::{Enrichments, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
@@ -60,7 +60,7 @@ pub(crate) struct Carrier {
     /// The same submission gives the same span.
     pub(crate) id: Option<Submission>,
     /// For what of the document the outbox holds already.
-    pub(crate) receipts: Receipts,
+    pub(crate) finalizers: Finalizers,
 }
 
 /// What became of a document that was put in its place.
@@ -86,19 +86,19 @@ impl Carrier {
     /// # Errors
     ///
     /// That the carrier was dropped, and why.
-    pub(crate) fn send(mut self, installation: &Installation) -> Result<Put, Drop> {
-        let receipts = std::mem::take(&mut self.receipts);
+    pub(crate) fn send(mut self, installation: &Installation) -> Result<Put, DropReason> {
+        let finalizers = std::mem::take(&mut self.finalizers);
         let target = self.target.as_ref().map(SpanContext::trace_id);
         let most = installation.most_attributes();
         let (mut record, _) = self.into_record(installation, &installation.ids, most);
         let left_out = record.details.dropped_attributes as usize;
         let mut is_durable = true;
-        record.details.receipts = match receipts.is_empty() {
+        record.details.finalizers = match finalizers.is_empty() {
             true => installation.write_ahead(&record, true).unwrap_or_else(|_| {
                 is_durable = false;
-                receipts
+                finalizers
             }),
-            false => receipts,
+            false => finalizers,
         };
         installation.push(&mut record)?;
         if let Some(target) = target {
@@ -112,12 +112,12 @@ impl Carrier {
     pub(super) fn write_ahead(
         self,
         installation: &Installation,
-    ) -> (Document<Value>, Result<Receipts, NotDurable>) {
+    ) -> (Document<Value>, Result<Finalizers, NotDurable>) {
         // The document is kept as it is: the limit is one of its span.
         let (mut record, cleared) = self.into_record(installation, &Generator::Random, usize::MAX);
-        let receipts = installation.write_ahead(&record, false);
+        let finalizers = installation.write_ahead(&record, false);
         let leaves = std::mem::take(&mut record.details.enrichments.leaves);
-        (Document::from_parts(leaves, cleared), receipts)
+        (Document::from_parts(leaves, cleared), finalizers)
     }
 
     /// The carrier as a span with at most so many attributes, and the cleared keys of its document.

@@ -151,7 +151,7 @@ impl SpanState {
             document: enriched.document,
             time: enriched.time,
             id: None,
-            receipts: enriched.receipts,
+            finalizers: enriched.finalizers,
         };
         let _ = carrier.send(&self.installation); // what is lost is counted
     }
@@ -236,7 +236,7 @@ impl Installation {
         let (document, scope, apart) = match scoped.map(|scoped| *scoped) {
             Some((scope, mut scoped)) if own.document.leaves().len() == 0 => {
                 // That all was retracted is said by there being nothing.
-                scoped.receipts.append(own.receipts);
+                scoped.finalizers.append(own.finalizers);
                 (scoped, Some(scope), None)
             }
             Some((scope, scoped)) => {
@@ -244,8 +244,8 @@ impl Installation {
             }
             None => (own, None, None),
         };
-        if !document.receipts.is_empty() {
-            record.details.receipts = document.receipts;
+        if !document.finalizers.is_empty() {
+            record.details.finalizers = document.finalizers;
         }
         let (leaves, cleared) = document.document.into_parts();
         let reserved = carrier::Reserved {

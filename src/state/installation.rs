@@ -15,8 +15,8 @@ use opentelemetry_sdk::trace::{
 use super::SpanHandle;
 use super::open::Open;
 use super::span::SpanState;
-use crate::outbox::Receipts;
-use crate::pipeline::{Drop, FlushError, NotDurable, Pipeline};
+use crate::export::{DropReason, FlushError, NotDurable, Pipeline};
+use crate::outbox::Finalizers;
 use crate::record::SpanRecord;
 use crate::settings::{Keep, Settings};
 
@@ -223,7 +223,7 @@ impl Installation {
     ///
     /// That a record with feedback was dropped, and why.
     #[inline(always)] // once a span
-    pub(crate) fn push(&self, record: &mut SpanRecord) -> Result<(), Drop> {
+    pub(crate) fn push(&self, record: &mut SpanRecord) -> Result<(), DropReason> {
         let Some(pipeline) = &self.pipeline else { return Ok(()) };
         if !record.details.is_blank() {
             pipeline.counters().dropped_attributes(record.details.dropped_attributes.into());
@@ -243,9 +243,10 @@ impl Installation {
         &self,
         record: &SpanRecord,
         is_whole: bool,
-    ) -> Result<Receipts, NotDurable> {
+    ) -> Result<Finalizers, NotDurable> {
         let pipeline = self.pipeline.as_ref();
-        pipeline.map_or(Ok(Receipts::default()), |pipeline| pipeline.write_ahead(record, is_whole))
+        pipeline
+            .map_or(Ok(Finalizers::default()), |pipeline| pipeline.write_ahead(record, is_whole))
     }
 
     /// Whether unsampled traces are held until it is known whether feedback arrives.

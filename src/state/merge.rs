@@ -7,11 +7,11 @@ use super::carrier::{self, Carrier, Put};
 use super::said::{DocumentKind, Enriched};
 use super::span::Live;
 use crate::document::Document;
-use crate::outbox::Receipts;
-use crate::pipeline::NotDurable;
+use crate::export::NotDurable;
+use crate::outbox::Finalizers;
 
 /// How many patches of a document are written down one by one.
-const MOST_RECEIPTS: usize = 64;
+const MOST_FINALIZERS: usize = 64;
 
 impl SpanHandle {
     /// Moves a patch into one of the span's documents. `None`, and the patch stays as it is, if the
@@ -30,13 +30,13 @@ impl SpanHandle {
     fn merge(&self, kind: DocumentKind, patch: &mut Document<Value>, time: u64) -> Option<Put> {
         let written = match self.installation.writes_ahead() {
             true => self.write_ahead(kind, patch, time),
-            false => Ok(Receipts::default()),
+            false => Ok(Finalizers::default()),
         };
         let live = &mut *crate::sync::lock(&self.live);
         // Shutdown meets every span that is remembered, and waits here until this is done.
         if !live.is_open || !live.is_enriched() && !self.installation.remember(self) {
             // It leaves in another way, and is written down for that.
-            let _ = written.map(Receipts::release);
+            let _ = written.map(Finalizers::release);
             return None;
         }
         let most = self.installation.most_attributes();
@@ -52,8 +52,8 @@ impl SpanHandle {
         };
         enriched.time = enriched.time.max(time);
         enriched.is_feedback = true;
-        let is_durable = written.map(|receipts| enriched.receipts.append(receipts)).is_ok();
-        let is_long = enriched.receipts.len() >= MOST_RECEIPTS;
+        let is_durable = written.map(|finalizers| enriched.finalizers.append(finalizers)).is_ok();
+        let is_long = enriched.finalizers.len() >= MOST_FINALIZERS;
         let left_out = enriched.document.absorb(patch, most.saturating_sub(reserved));
         let dropped = u32::try_from(left_out).unwrap_or(u32::MAX);
         live.record.count_dropped(dropped);
@@ -89,13 +89,13 @@ impl SpanHandle {
             document: std::mem::take(&mut enriched.document),
             time: enriched.time,
             id: None,
-            receipts: Receipts::default(),
+            finalizers: Finalizers::default(),
         };
         let (document, written) = carrier.write_ahead(&self.installation);
         enriched.document = document;
-        if let Ok(receipts) = written {
-            let patches = std::mem::replace(&mut enriched.receipts, receipts);
-            patches.supersede(&enriched.receipts);
+        if let Ok(finalizers) = written {
+            let patches = std::mem::replace(&mut enriched.finalizers, finalizers);
+            patches.supersede(&enriched.finalizers);
         }
     }
 
@@ -105,7 +105,7 @@ impl SpanHandle {
         kind: DocumentKind,
         patch: &mut Document<Value>,
         time: u64,
-    ) -> Result<Receipts, NotDurable> {
+    ) -> Result<Finalizers, NotDurable> {
         let carrier = Carrier {
             target: Some(self.start().context.clone()),
             session: self.session(),
@@ -116,7 +116,7 @@ impl SpanHandle {
             document: std::mem::take(patch),
             time,
             id: None,
-            receipts: Receipts::default(),
+            finalizers: Finalizers::default(),
         };
         let (document, written) = carrier.write_ahead(&self.installation);
         *patch = document;

@@ -3,7 +3,7 @@
 use opentelemetry::Value;
 
 use crate::document::Document;
-use crate::outbox::Receipts;
+use crate::outbox::Finalizers;
 use crate::rare::Blank;
 
 /// What has been said of few spans.
@@ -36,12 +36,16 @@ pub(crate) struct Enriched {
     /// Whether anyone has said anything, as opposed to plain fields that lie in a namespace.
     pub(crate) is_feedback: bool,
     /// For what of it the outbox holds already.
-    pub(super) receipts: Receipts,
+    pub(super) finalizers: Finalizers,
 }
 
 impl Enriched {
-    const BLANK: Self =
-        Self { document: Document::BLANK, time: 0, is_feedback: false, receipts: Receipts::NONE };
+    const BLANK: Self = Self {
+        document: Document::BLANK,
+        time: 0,
+        is_feedback: false,
+        finalizers: Finalizers::NONE,
+    };
 }
 
 /// What a document is about, if not the span that carries it.

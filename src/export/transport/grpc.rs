@@ -48,7 +48,7 @@ impl Transport for GrpcTransport {
     const COMPONENT: &'static str = "otlp_grpc_span_exporter";
 
     async fn send(&mut self, request: Pieces) -> Result<Reply, Failure> {
-        self.client.ready().await.map_err(|error| Failure::Passing {
+        self.client.ready().await.map_err(|error| Failure::Retryable {
             message: format!("the collector can't be reached: {error}{}", causes(&error)),
             wait: None,
         })?;
@@ -77,16 +77,18 @@ fn failure(status: &Status) -> Failure {
         | Code::Aborted
         | Code::OutOfRange
         | Code::Unavailable
-        | Code::DataLoss => Failure::Passing { message, wait: wait.filter(|wait| !wait.is_zero()) },
+        | Code::DataLoss => {
+            Failure::Retryable { message, wait: wait.filter(|wait| !wait.is_zero()) }
+        }
         // The collector recovers if it says when; otherwise the request is too large for it.
-        Code::ResourceExhausted if wait.is_some() => Failure::Passing { message, wait },
+        Code::ResourceExhausted if wait.is_some() => Failure::Retryable { message, wait },
         Code::ResourceExhausted => Failure::TooLarge { message },
         // A status with a cause wasn't sent by the collector: the connection failed.
         _ if std::error::Error::source(status).is_some() => {
-            Failure::Passing { message, wait: None }
+            Failure::Retryable { message, wait: None }
         }
         Code::InvalidArgument => Failure::Rejected { message },
-        _ => Failure::Unwelcome { message },
+        _ => Failure::Permanent { message },
     }
 }
 

@@ -11,8 +11,8 @@ use crate::otlp::Packed;
 use crate::otlp::encoded_spans::EncodedSpans;
 #[cfg(any(feature = "grpc", feature = "http-proto"))]
 use crate::otlp::request::scope_fields;
-use crate::outbox::Receipts;
-use crate::record::{Batch, SpanRecord};
+use crate::outbox::Finalizers;
+use crate::record::SpanRecord;
 
 /// How a sink wants its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,21 +26,21 @@ pub(crate) enum Packing {
 
 /// Some spans on their way.
 #[derive(Debug)]
-pub(crate) struct Parcel {
+pub(crate) struct Batch {
     pub(crate) contents: Contents,
-    /// How many of the spans carry feedback: such parcels are the last to be dropped.
+    /// How many of the spans carry feedback: such batches are the last to be dropped.
     pub(crate) feedback: usize,
     /// For what of its spans the outbox holds already.
-    pub(crate) receipts: Receipts,
+    pub(crate) finalizers: Finalizers,
 }
 
-/// The spans of a parcel.
+/// The spans of a batch.
 #[derive(Debug)]
 pub(crate) enum Contents {
     Records {
         /// The scope of those that name no other.
         scope: Arc<InstrumentationScope>,
-        records: Batch,
+        records: Vec<SpanRecord>,
         /// About how many they take.
         bytes: usize,
     },
@@ -50,16 +50,16 @@ pub(crate) enum Contents {
     },
 }
 
-impl Parcel {
-    /// An empty parcel, for spans of `scope`.
+impl Batch {
+    /// An empty batch, for spans of `scope`.
     pub(crate) fn new(packing: Packing, scope: &Arc<InstrumentationScope>) -> Self {
         let scope = scope.clone();
         let contents = match packing {
             Packing::Records => Contents::Records { scope, records: Vec::new(), bytes: 0 },
             Packing::Packed => Contents::Packed { scope, spans: Packed::default() },
         };
-        let receipts = Receipts::default();
-        Self { contents, feedback: 0, receipts }
+        let finalizers = Finalizers::default();
+        Self { contents, feedback: 0, finalizers }
     }
 
     /// How many spans there are.
@@ -90,18 +90,18 @@ impl Parcel {
 
     /// What is in it, encoded, and for what of that the outbox holds already. `None` if it isn't packed.
     #[cfg(any(feature = "grpc", feature = "http-proto"))]
-    pub(super) fn into_encoded(self, resource: &Bytes) -> Option<(EncodedSpans, Receipts)> {
+    pub(super) fn into_encoded(self, resource: &Bytes) -> Option<(EncodedSpans, Finalizers)> {
         let (spans, feedback) = (self.spans(), self.feedback);
         let Contents::Packed { scope, spans: packed } = self.contents else { return None };
         let (resource, scope) = (resource.clone(), scope_fields(&scope).into());
         let encoded = packed.encode().into();
-        Some((EncodedSpans { resource, scope, encoded, spans, feedback }, self.receipts))
+        Some((EncodedSpans { resource, scope, encoded, spans, feedback }, self.finalizers))
     }
 
-    /// Spans of all `parcels`, and how many of them carry feedback.
-    pub(crate) fn totals(parcels: &[Self]) -> (u64, u64) {
-        parcels.iter().fold((0, 0), |(spans, feedback), parcel| {
-            (spans + parcel.spans() as u64, feedback + parcel.feedback as u64)
+    /// Spans of all `batches`, and how many of them carry feedback.
+    pub(crate) fn totals(batches: &[Self]) -> (u64, u64) {
+        batches.iter().fold((0, 0), |(spans, feedback), batch| {
+            (spans + batch.spans() as u64, feedback + batch.feedback as u64)
         })
     }
 
@@ -112,7 +112,7 @@ impl Parcel {
         }
     }
 
-    /// Adds a span, which must be of the parcel's scope where that is encoded once for all. What is
+    /// Adds a span, which must be of the batch's scope where that is encoded once for all. What is
     /// left in `record` is of no more use than its memory.
     #[inline(always)] // once a span
     pub(crate) fn add(&mut self, record: &mut SpanRecord) {
@@ -128,7 +128,7 @@ impl Parcel {
     #[cold]
     fn add_feedback(&mut self, record: &mut SpanRecord) {
         self.feedback += 1;
-        self.receipts.append(std::mem::take(&mut record.details.receipts));
+        self.finalizers.append(std::mem::take(&mut record.details.finalizers));
     }
 
     /// Forgets the spans, and keeps their memory.
@@ -140,11 +140,11 @@ impl Parcel {
             }
             Contents::Packed { spans, .. } => spans.clear(),
         }
-        self.receipts = Receipts::default();
+        self.finalizers = Finalizers::default();
         self.feedback = 0;
     }
 
-    /// Takes the parcel away and leaves an empty one of the same kind.
+    /// Takes the batch away and leaves an empty one of the same kind.
     pub(crate) fn take(&mut self) -> Self {
         let contents = match &mut self.contents {
             Contents::Records { scope, records, bytes } => Contents::Records {
@@ -158,14 +158,18 @@ impl Parcel {
                 Contents::Packed { scope: scope.clone(), spans: std::mem::replace(spans, room) }
             }
         };
-        let (feedback, receipts) = (&mut self.feedback, &mut self.receipts);
-        Self { contents, feedback: std::mem::take(feedback), receipts: std::mem::take(receipts) }
+        let (feedback, finalizers) = (&mut self.feedback, &mut self.finalizers);
+        Self {
+            contents,
+            feedback: std::mem::take(feedback),
+            finalizers: std::mem::take(finalizers),
+        }
     }
 }
 
 /// Keeps a record as it is.
 #[inline(never)] // who packs them doesn't need it
-fn keep(record: &mut SpanRecord, records: &mut Batch, bytes: &mut usize) {
+fn keep(record: &mut SpanRecord, records: &mut Vec<SpanRecord>, bytes: &mut usize) {
     *bytes += record.size();
     records.push(std::mem::take(record));
 }

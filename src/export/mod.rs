@@ -1,16 +1,19 @@
 //! The pipeline: from finished records to the sink.
 //!
-//! Each thread packs its records into parcels on a [lane](lane) of its own; full ones go to a bounded
+//! Each thread packs its records into batches on a [lane](local_buffer) of its own; full ones go to a bounded
 //! [queue](queue). One export thread takes them out in batches, by size or after a delay, and gives
-//! them to the [sink](crate::sink). What the sampler left out may be [held](held) for a while, in case
+//! them to the [sink](crate::export::sink). What the sampler left out may be [held](tail_buffer) for a while, in case
 //! that feedback asks for it. Nothing a caller does here waits for I/O. What is lost on the way
 //! is counted by reason, and reported by the next `flush`.
 
 mod error;
-pub(crate) mod held;
-mod lane;
+mod local_buffer;
 mod queue;
+pub(crate) mod sink;
 pub(crate) mod stats;
+pub(crate) mod tail_buffer;
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+pub(crate) mod transport;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -21,18 +24,18 @@ use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::TraceId;
 
 pub use error::FlushError;
-use held::Held;
-use lane::Lanes;
+use local_buffer::LocalBuffers;
 use queue::{Next, Queue};
-pub(crate) use stats::Drop;
+pub(crate) use stats::DropReason;
 use stats::{Counters, Stats, Waiting};
+use tail_buffer::TailBuffer;
 
 use crate::clock;
+use crate::export::sink::{Batch, Delivery, Packing, Sink};
 use crate::otlp;
-use crate::outbox::{Outbox, Receipts};
+use crate::outbox::{Finalizers, Outbox};
 use crate::quiet;
 use crate::record::SpanRecord;
-use crate::sink::{Delivery, Packing, Parcel, Sink};
 
 /// When batches are made, and how much may wait.
 #[derive(Clone, Debug)]
@@ -48,7 +51,7 @@ pub(crate) struct Batching {
     /// Bytes that may wait in the queue, about.
     pub(crate) queue_bytes: usize,
     /// How much of unsampled traces is held, if they are.
-    pub(crate) held: Option<held::Limits>,
+    pub(crate) held: Option<tail_buffer::Limits>,
 }
 
 impl Default for Batching {
@@ -65,8 +68,8 @@ impl Default for Batching {
 }
 
 impl Batching {
-    /// Bytes of a parcel that a thread hands over: little beside what the queue holds.
-    fn parcel_bytes(&self) -> usize {
+    /// Bytes of a batch that a thread hands over: little beside what the queue holds.
+    fn handover_bytes(&self) -> usize {
         (self.queue_bytes / 16).clamp(1, 60 * 1024)
     }
 
@@ -79,8 +82,8 @@ impl Batching {
         spans.min(self.queue_spans.unwrap_or(usize::MAX)).max(1)
     }
 
-    /// Spans of a parcel: few enough that a batch and the queue can be filled to their limit.
-    fn parcel_spans(&self, packing: Packing) -> usize {
+    /// Spans of a batch: few enough that a batch and the queue can be filled to their limit.
+    fn handover_spans(&self, packing: Packing) -> usize {
         let by_queue = self.queue_spans.map_or(usize::MAX, |spans| spans / 8);
         let by_batch = match packing {
             Packing::Records => (self.batch_spans(packing) / 8).min(64),
@@ -96,8 +99,8 @@ pub(crate) struct NotDurable;
 
 /// The handle that records are pushed into. One per layer.
 pub(crate) struct Pipeline {
-    lanes: Arc<Lanes>,
-    held: Option<Arc<Held>>,
+    lanes: Arc<LocalBuffers>,
+    held: Option<Arc<TailBuffer>>,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
     outbox: Option<Arc<Outbox>>,
@@ -129,8 +132,9 @@ impl Pipeline {
                     Ok(sink) => {
                         let packing = sink.packing();
                         let delay = batching.delay;
-                        let held = Held::new(packing, &scope, &batching, &counters).map(Arc::new);
-                        let lanes = Arc::new(Lanes::new(packing, scope, &batching));
+                        let held =
+                            TailBuffer::new(packing, &scope, &batching, &counters).map(Arc::new);
+                        let lanes = Arc::new(LocalBuffers::new(packing, scope, &batching));
                         let queue = Arc::new(Queue::new(packing, batching, counters.clone()));
                         let exporter = sink.component();
                         let _ =
@@ -162,7 +166,7 @@ impl Pipeline {
     ///
     /// That a record with feedback was dropped, and why.
     #[inline(always)] // once a span
-    pub(crate) fn push(&self, record: &mut SpanRecord) -> Result<(), Drop> {
+    pub(crate) fn push(&self, record: &mut SpanRecord) -> Result<(), DropReason> {
         self.lanes.push(record, &self.queue)
     }
 
@@ -181,8 +185,8 @@ impl Pipeline {
         let Some(held) = &self.held else { return };
         let kept = held.keep(trace_id, Instant::now());
         self.counters.dropped_attributes(kept.dropped_attributes);
-        for parcel in kept.parcels {
-            let _ = self.queue.push(parcel); // what is lost is counted
+        for batch in kept.batches {
+            let _ = self.queue.push(batch); // what is lost is counted
         }
     }
 
@@ -245,13 +249,13 @@ impl Pipeline {
         &self,
         record: &SpanRecord,
         is_whole: bool,
-    ) -> Result<Receipts, NotDurable> {
-        let mut receipts = Receipts::default();
+    ) -> Result<Finalizers, NotDurable> {
+        let mut finalizers = Finalizers::default();
         if let Some(outbox) = self.outbox.as_ref().filter(|outbox| outbox.writes_ahead()) {
             let held = outbox.hold(otlp::encoded(record), is_whole, record.start);
-            receipts.push(held.map_err(|_| NotDurable)?);
+            finalizers.push(held.map_err(|_| NotDurable)?);
         }
-        Ok(receipts)
+        Ok(finalizers)
     }
 
     /// Waits, without blocking the thread, until what was written ahead so far is durable.
@@ -301,8 +305,8 @@ impl std::fmt::Debug for Pipeline {
 
 /// The export thread: one batch after the other, until the queue is closed and empty.
 fn run(
-    lanes: &Lanes,
-    held: Option<&Held>,
+    lanes: &LocalBuffers,
+    held: Option<&TailBuffer>,
     queue: &Queue,
     counters: &Counters,
     delay: Duration,
@@ -310,12 +314,12 @@ fn run(
 ) {
     let _ended = queue.announce_end();
     let mut due = clock::after(delay);
-    let patience = queue.patience();
+    let backpressure = queue.backpressure();
     loop {
         let delivery = match queue.next(sink.due().map_or(due, |of_sink| due.min(of_sink))) {
-            Next::Export(parcels) => {
-                let (spans, feedback) = Parcel::totals(&parcels);
-                let export = catch_unwind(AssertUnwindSafe(|| sink.export(parcels, patience)));
+            Next::Export(batches) => {
+                let (spans, feedback) = Batch::totals(&batches);
+                let export = catch_unwind(AssertUnwindSafe(|| sink.export(batches, backpressure)));
                 export.unwrap_or_else(|_| {
                     let mut delivery = Delivery::default();
                     delivery.fail(spans, feedback, "the exporter panicked".to_owned());
@@ -338,7 +342,7 @@ fn run(
         settle(queue, counters, delivery);
         // What was put aside goes with what is new, but doesn't keep that waiting.
         if sink.due().is_some_and(|due| due <= Instant::now()) && !queue.is_pressing() {
-            let caught_up = catch_unwind(AssertUnwindSafe(|| sink.catch_up(patience)));
+            let caught_up = catch_unwind(AssertUnwindSafe(|| sink.catch_up(backpressure)));
             settle(queue, counters, caught_up.unwrap_or_default());
         }
     }
@@ -356,17 +360,17 @@ fn settle(queue: &Queue, counters: &Counters, delivery: Delivery) {
     counters.exported(delivery.exported);
     counters.retried(delivery.retried);
     if let Some((spans, feedback, message)) = delivery.failed {
-        counters.dropped(Drop::ExportFailed, spans, feedback);
-        queue.lost(Drop::ExportFailed, spans, message);
+        counters.dropped(DropReason::ExportFailed, spans, feedback);
+        queue.lost(DropReason::ExportFailed, spans, message);
     }
     if let Some((spans, feedback, message)) = delivery.rejected {
-        counters.dropped(Drop::Rejected, spans, feedback);
-        queue.lost(Drop::Rejected, spans, message);
+        counters.dropped(DropReason::Rejected, spans, feedback);
+        queue.lost(DropReason::Rejected, spans, message);
     }
     if let (spans @ 1.., feedback) = delivery.discarded {
         let message = "the outbox holds no more, or not for longer".to_owned();
-        counters.dropped(Drop::Discarded, spans, feedback);
-        queue.lost(Drop::Discarded, spans, message);
+        counters.dropped(DropReason::Discarded, spans, feedback);
+        queue.lost(DropReason::Discarded, spans, message);
     }
     queue.settle();
 }

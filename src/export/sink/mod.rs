@@ -1,34 +1,34 @@
 //! Sinks: where records go in the end.
 //!
-//! A sink takes [parcels](parcel) of spans on the export thread and answers what became of them.
+//! A sink takes [batches](batch) of spans on the export thread and answers what became of them.
 //! There are three, of one anatomy: [`wire`] sends spans that are encoded already through a
-//! [transport](crate::transport), `outbox` does so too and puts what it can't deliver
+//! [transport](crate::export::transport), `outbox` does so too and puts what it can't deliver
 //! [aside](crate::outbox), [`exporter`] hands records to any `SpanExporter` of the OpenTelemetry SDK.
 
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
-mod courier;
-pub(crate) mod exporter;
-#[cfg(all(feature = "outbox", any(feature = "grpc", feature = "http-proto")))]
-pub(crate) mod outbox;
-mod parcel;
 #[cfg_attr(
     not(all(feature = "outbox", any(feature = "grpc", feature = "http-proto"))),
     allow(dead_code)
 )]
-mod patience;
+mod backpressure;
+mod batch;
 #[cfg(all(feature = "outbox", any(feature = "grpc", feature = "http-proto")))]
-mod reach;
+mod circuit_breaker;
 #[cfg(any(feature = "grpc", feature = "http-proto"))]
-pub(crate) mod wire;
+mod client;
+pub(crate) mod exporter;
+#[cfg(any(feature = "grpc", feature = "http-proto"))]
+pub(crate) mod otlp;
+#[cfg(all(feature = "outbox", any(feature = "grpc", feature = "http-proto")))]
+pub(crate) mod outbox;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use backpressure::Backpressure;
+pub(crate) use batch::{Batch, Contents, Packing};
 #[cfg(any(feature = "grpc", feature = "http-proto"))]
-pub(crate) use courier::Courier;
-pub(crate) use parcel::{Contents, Packing, Parcel};
-pub(crate) use patience::Patience;
+pub(crate) use client::Client;
 
-/// Takes parcels to their receiver. Lives on the export thread, where it may block.
+/// Takes batches to their receiver. Lives on the export thread, where it may block.
 pub(crate) trait Sink {
     /// What it is, as OpenTelemetry's `otel.component.type` has it: a name of the semantic
     /// conventions, or that of a type.
@@ -39,9 +39,9 @@ pub(crate) trait Sink {
     /// How it wants its records.
     fn packing(&self) -> Packing;
 
-    /// Exports some parcels together. `patience` says how long those who can put spans aside may go
+    /// Exports some batches together. `backpressure` says how long those who can put spans aside may go
     /// on trying.
-    fn export(&mut self, parcels: Vec<Parcel>, patience: &Patience) -> Delivery;
+    fn export(&mut self, batches: Vec<Batch>, backpressure: &Backpressure) -> Delivery;
 
     /// When it wants to go on with what it has put aside, if there is any.
     fn due(&self) -> Option<Instant> {
@@ -49,7 +49,7 @@ pub(crate) trait Sink {
     }
 
     /// Exports some of what it has put aside.
-    fn catch_up(&mut self, _patience: &Patience) -> Delivery {
+    fn catch_up(&mut self, _patience: &Backpressure) -> Delivery {
         Delivery::default()
     }
 
@@ -99,8 +99,8 @@ impl Sink for Nowhere {
         Packing::Records
     }
 
-    fn export(&mut self, parcels: Vec<Parcel>, _: &Patience) -> Delivery {
-        let (exported, _) = Parcel::totals(&parcels);
+    fn export(&mut self, batches: Vec<Batch>, _: &Backpressure) -> Delivery {
+        let (exported, _) = Batch::totals(&batches);
         Delivery { exported, ..Delivery::default() }
     }
 

@@ -1,11 +1,11 @@
-//! Held traces: unsampled spans that have ended, until it is known whether feedback asks for them.
+//! Buffered traces: unsampled spans that have ended, until it is known whether feedback asks for them.
 //!
-//! The spans of a trace lie together in [parcels](Parcel), packed as they would leave. A trace is *held*
+//! The spans of a trace lie together in [batches](Batch), packed as they would leave. A trace is *held*
 //! until its local root has ended and the grace period is over. Feedback that arrives before turns it
 //! into a *kept* one, of which only the id stays here: what was held leaves at once, and what ends
 //! later goes straight through.
 //!
-//! Nothing runs by itself: the export thread [sweeps](Held::sweep), and a span that begins a trace
+//! Nothing runs by itself: the export thread [sweeps](TailBuffer::sweep), and a span that begins a trace
 //! clears away some that are over. Time is passed in.
 //!
 //! There is one lock for all threads. Its holder copies a span, or takes a few traces out of the maps;
@@ -28,8 +28,8 @@ use opentelemetry::trace::{SpanId, TraceId};
 
 use super::Batching;
 use super::stats::Counters;
+use crate::export::sink::{Batch, Packing};
 use crate::record::SpanRecord;
-use crate::sink::{Packing, Parcel};
 
 /// How much is held at the most, and how long.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,7 @@ pub(crate) struct Limits {
 }
 
 /// Traces that wait for feedback, or have got it.
-pub(super) struct Held {
+pub(super) struct TailBuffer {
     room: Mutex<Room>,
     counters: Arc<Counters>,
 }
@@ -52,11 +52,11 @@ pub(super) struct Held {
 /// What feedback has released.
 #[derive(Debug, Default)]
 pub(super) struct Released {
-    pub(super) parcels: Vec<Parcel>,
+    pub(super) batches: Vec<Batch>,
     pub(super) dropped_attributes: u64,
 }
 
-impl Held {
+impl TailBuffer {
     /// A place for spans of `scope`, if there is to be one.
     pub(super) fn new(
         packing: Packing,
@@ -66,7 +66,7 @@ impl Held {
     ) -> Option<Self> {
         let limits = batching.held?;
         let limits = Limits { age: limits.age.min(YEAR), grace: limits.grace.min(YEAR), ..limits };
-        let full = (batching.parcel_spans(packing), batching.parcel_bytes());
+        let full = (batching.handover_spans(packing), batching.handover_bytes());
         let rules = Rules { limits, packing, scope: scope.clone(), full };
         Some(Self { room: Mutex::new(Room::new(rules)), counters: counters.clone() })
     }
@@ -131,14 +131,14 @@ struct Gone {
 
 /// The memory of traces, their boxes included: all of it is used again.
 #[allow(clippy::vec_box)]
-type Memory = Vec<Box<HeldTrace>>;
+type Memory = Vec<Box<BufferedTrace>>;
 
 struct Rules {
     limits: Limits,
     packing: Packing,
     /// The scope of spans that name no other.
     scope: Arc<InstrumentationScope>,
-    /// Spans and bytes at which a parcel is full.
+    /// Spans and bytes at which a batch is full.
     full: (usize, usize),
 }
 
@@ -146,9 +146,9 @@ struct Rules {
 struct Room {
     rules: Rules,
     traces: HashMap<TraceId, Trace>,
-    /// Held traces in the order in which they began, with the time they have for their root to end.
+    /// Buffered traces in the order in which they began, with the time they have for their root to end.
     by_age: BTreeMap<u64, (Instant, TraceId)>,
-    /// Held traces in the order in which their root has ended, with the end of the grace period.
+    /// Buffered traces in the order in which their root has ended, with the end of the grace period.
     ended: BTreeMap<u64, (Instant, TraceId)>,
     /// Kept traces in the order in which they are forgotten, and when.
     kept: BTreeMap<u64, (Instant, TraceId)>,
@@ -162,7 +162,7 @@ struct Room {
 }
 
 enum Trace {
-    Held(Box<HeldTrace>),
+    Held(Box<BufferedTrace>),
     /// Its number in `kept`, and until when it is remembered.
     Kept(u64, Instant),
 }
@@ -228,7 +228,12 @@ impl Room {
     }
 
     /// From now on the trace is kept. What was held of it is returned.
-    fn keep(&mut self, trace_id: TraceId, now: Instant, gone: &mut Gone) -> Option<Box<HeldTrace>> {
+    fn keep(
+        &mut self,
+        trace_id: TraceId,
+        now: Instant,
+        gone: &mut Gone,
+    ) -> Option<Box<BufferedTrace>> {
         if self.closed {
             return None;
         }
@@ -279,7 +284,7 @@ impl Room {
         let due = now + self.rules.limits.age;
         self.by_age.insert(number, (due, trace_id));
         self.bytes += OVERHEAD;
-        let mut trace = self.spare.pop().unwrap_or_else(|| Box::new(HeldTrace::new(now)));
+        let mut trace = self.spare.pop().unwrap_or_else(|| Box::new(BufferedTrace::new(now)));
         (trace.number, trace.began, trace.expires) = (number, now, due);
         Trace::Held(trace)
     }
@@ -307,7 +312,7 @@ impl Room {
     }
 
     /// Takes a trace out of everything.
-    fn forget(&mut self, trace_id: TraceId) -> Option<Box<HeldTrace>> {
+    fn forget(&mut self, trace_id: TraceId) -> Option<Box<BufferedTrace>> {
         match self.traces.remove(&trace_id)? {
             Trace::Held(trace) => {
                 self.by_age.remove(&trace.number);
@@ -349,22 +354,22 @@ impl Trace {
 }
 
 /// The spans of one trace.
-struct HeldTrace {
+struct BufferedTrace {
     /// Its number in `by_age`.
     number: u64,
     /// Its number in `ended`, if it stands there.
     ended: Option<u64>,
     began: Instant,
     expires: Instant,
-    /// A parcel for each scope that takes more spans, and those that are full.
-    open: Vec<Parcel>,
-    full: Vec<Parcel>,
+    /// A batch for each scope that takes more spans, and those that are full.
+    open: Vec<Batch>,
+    full: Vec<Batch>,
     spans: usize,
     bytes: usize,
     dropped_attributes: u64,
 }
 
-impl HeldTrace {
+impl BufferedTrace {
     fn new(now: Instant) -> Self {
         Self {
             number: 0,
@@ -387,34 +392,34 @@ impl HeldTrace {
             (Packing::Packed, Some(scope)) => scope,
             _ => &rules.scope,
         };
-        let known = self.open.iter().position(|parcel| parcel.scope() == scope);
+        let known = self.open.iter().position(|batch| batch.scope() == scope);
         let at = known.unwrap_or_else(|| {
-            self.open.push(Parcel::new(rules.packing, scope));
+            self.open.push(Batch::new(rules.packing, scope));
             self.open.len() - 1
         });
-        let parcel = &mut self.open[at];
-        let before = parcel.bytes();
-        parcel.add(record);
-        let grown = parcel.bytes() - before;
-        if parcel.spans() >= rules.full.0 || parcel.bytes() >= rules.full.1 {
-            let empty = Parcel::new(rules.packing, parcel.scope());
-            self.full.push(std::mem::replace(parcel, empty));
+        let batch = &mut self.open[at];
+        let before = batch.bytes();
+        batch.add(record);
+        let grown = batch.bytes() - before;
+        if batch.spans() >= rules.full.0 || batch.bytes() >= rules.full.1 {
+            let empty = Batch::new(rules.packing, batch.scope());
+            self.full.push(std::mem::replace(batch, empty));
         }
         self.bytes += grown;
         grown
     }
 
     fn release(self) -> Released {
-        let mut parcels = self.full;
-        parcels.extend(self.open.into_iter().filter(|parcel| parcel.spans() > 0));
-        Released { parcels, dropped_attributes: self.dropped_attributes }
+        let mut batches = self.full;
+        batches.extend(self.open.into_iter().filter(|batch| batch.spans() > 0));
+        Released { batches, dropped_attributes: self.dropped_attributes }
     }
 
     /// Forgets everything but its memory.
     fn clear(&mut self, rules: &Rules) {
-        self.open.retain_mut(|parcel| {
-            parcel.clear();
-            Arc::ptr_eq(parcel.scope(), &rules.scope)
+        self.open.retain_mut(|batch| {
+            batch.clear();
+            Arc::ptr_eq(batch.scope(), &rules.scope)
         });
         self.full.clear();
         (self.ended, self.spans, self.bytes, self.dropped_attributes) = (None, 0, OVERHEAD, 0);
@@ -430,7 +435,7 @@ fn is_local_root(record: &SpanRecord) -> bool {
 const MOST_KEPT: usize = 16 * 1024;
 
 /// Bytes that a trace takes beside its spans, about.
-const OVERHEAD: usize = size_of::<HeldTrace>() + size_of::<Parcel>() + 128;
+const OVERHEAD: usize = size_of::<BufferedTrace>() + size_of::<Batch>() + 128;
 
 /// How many traces' memory waits for the next ones, and the most that any of them took.
 const MOST_SPARE: usize = 64;
@@ -490,7 +495,7 @@ mod tests {
             let released = self.keep(trace(trace_id), now, &mut gone);
             self.check();
             let released = released.map(|trace| trace.release()).unwrap_or_default();
-            released.parcels.iter().map(|parcel| parcel.spans()).sum()
+            released.batches.iter().map(|batch| batch.spans()).sum()
         }
 
         /// How many spans are dropped since their time is over.
@@ -515,12 +520,12 @@ mod tests {
                             ended += 1;
                         }
                         assert!(trace.expires <= trace.began + AGE + GRACE);
-                        let parcels = || trace.open.iter().chain(&trace.full);
+                        let batches = || trace.open.iter().chain(&trace.full);
                         assert_eq!(
-                            parcels().map(|parcel| parcel.spans()).sum::<usize>(),
+                            batches().map(|batch| batch.spans()).sum::<usize>(),
                             trace.spans
                         );
-                        let packed: usize = parcels().map(|parcel| parcel.bytes()).sum();
+                        let packed: usize = batches().map(|batch| batch.bytes()).sum();
                         assert_eq!(packed + OVERHEAD, trace.bytes);
                         (spans, bytes, held) = (spans + trace.spans, bytes + trace.bytes, held + 1);
                     }
@@ -693,7 +698,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_leave_in_parcels_by_scope_and_not_too_large() {
+    fn spans_leave_in_batch_by_scope_and_not_too_large() {
         let (mut room, start) = (roomy(), Instant::now());
         for n in 0..250 {
             let theirs = || Arc::new(InstrumentationScope::builder("theirs").build());
@@ -702,11 +707,11 @@ mod tests {
             room.holds(record, start);
         }
         let trace = room.keep(trace(1), start, &mut Gone::default()).unwrap();
-        let parcels = trace.release().parcels;
-        assert!(parcels.iter().all(|parcel| parcel.spans() > 0 && parcel.bytes() < 10_500));
+        let batches = trace.release().batches;
+        assert!(batches.iter().all(|batch| batch.spans() > 0 && batch.bytes() < 10_500));
         let of = |scope: &str| {
-            let parcels = parcels.iter().filter(|parcel| parcel.scope().name() == scope);
-            parcels.map(|parcel| parcel.spans()).sum::<usize>()
+            let batches = batches.iter().filter(|batch| batch.scope().name() == scope);
+            batches.map(|batch| batch.spans()).sum::<usize>()
         };
         assert_eq!((of("ours"), of("theirs")), (200, 50));
     }
@@ -726,14 +731,14 @@ mod tests {
         room.holds(child(2), start + GRACE);
         assert_eq!(room.spare.len(), 0);
         let trace = room.keep(trace(2), start + AGE, &mut Gone::default()).unwrap();
-        let Released { parcels, dropped_attributes } = trace.release();
-        assert_eq!((parcels.len(), parcels[0].spans(), dropped_attributes), (1, 1, 0));
+        let Released { batches, dropped_attributes } = trace.release();
+        assert_eq!((batches.len(), batches[0].spans(), dropped_attributes), (1, 1, 0));
     }
 
     #[test]
     fn what_is_closed_holds_and_keeps_nothing() {
         let counters = Arc::new(Counters::default());
-        let held = Held { room: Mutex::new(roomy()), counters: counters.clone() };
+        let held = TailBuffer { room: Mutex::new(roomy()), counters: counters.clone() };
         let start = Instant::now();
         held.hold(&mut root(1), start);
         held.hold(&mut root(2), start);
@@ -742,7 +747,7 @@ mod tests {
         held.close();
         assert_eq!(counters.read(Waiting::default()).unsampled, 1);
         assert!(!held.hold(&mut root(2), start));
-        assert!(held.keep(trace(1), start).parcels.is_empty());
+        assert!(held.keep(trace(1), start).batches.is_empty());
         held.sweep(start + AGE);
         assert_eq!((held.spans(), counters.read(Waiting::default()).unsampled), (0, 2));
     }

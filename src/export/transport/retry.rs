@@ -1,4 +1,4 @@
-//! Delivery with patience: as the specification asks, exponential backoff with jitter, and what the
+//! Delivery with backpressure: as the specification asks, exponential backoff with jitter, and what the
 //! collector says of when to come back.
 
 use std::time::Duration;
@@ -55,18 +55,18 @@ pub(crate) async fn deliver(
     let mut attempt = 0;
     loop {
         let failure = match timeout_at(deadline, transport.send(request.clone())).await {
-            Ok(Err(Failure::Passing { message, wait })) => (message, wait),
+            Ok(Err(Failure::Retryable { message, wait })) => (message, wait),
             Ok(result) => return result,
             Err(_) => {
                 let message = "the collector did not answer in time".to_owned();
-                return Err(Failure::Passing { message, wait: None });
+                return Err(Failure::Retryable { message, wait: None });
             }
         };
         let (message, wait) = failure;
         attempt += 1;
         let pause = backoff.pause(attempt, wait, jitter());
         if pause >= deadline.saturating_duration_since(Instant::now()) {
-            return Err(Failure::Passing { message, wait });
+            return Err(Failure::Retryable { message, wait });
         }
         sleep(pause).await;
         on_retry();

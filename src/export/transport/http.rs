@@ -77,14 +77,14 @@ fn failure(status: StatusCode, wait: Option<Duration>, said: &str) -> Failure {
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => Failure::Passing { message, wait },
+        | StatusCode::GATEWAY_TIMEOUT => Failure::Retryable { message, wait },
         StatusCode::PAYLOAD_TOO_LARGE => Failure::TooLarge { message },
         // The official Collector answers so to a body beyond its limit.
         StatusCode::BAD_REQUEST if said.contains("request body too large") => {
             Failure::TooLarge { message }
         }
         StatusCode::BAD_REQUEST => Failure::Rejected { message },
-        _ => Failure::Unwelcome { message },
+        _ => Failure::Permanent { message },
     }
 }
 
@@ -92,9 +92,9 @@ fn failure(status: StatusCode, wait: Option<Duration>, said: &str) -> Failure {
 fn passing(error: &reqwest::Error) -> Failure {
     let message = format!("the collector can't be reached: {error}{}", causes(error));
     if error.is_builder() {
-        Failure::Unwelcome { message }
+        Failure::Permanent { message }
     } else {
-        Failure::Passing { message, wait: None }
+        Failure::Retryable { message, wait: None }
     }
 }
 

@@ -1,22 +1,22 @@
-//! The courier: it takes requests to the collector, on a runtime of its own.
+//! The client: it delivers requests through a transport, on a runtime of its own, with retries.
 
 use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::Patience;
+use super::Backpressure;
 use crate::clock;
-use crate::transport::retry::{Backoff, deliver};
-use crate::transport::{Failure, Pieces, Reply, Transport};
+use crate::export::transport::retry::{Backoff, deliver};
+use crate::export::transport::{Failure, Pieces, Reply, Transport};
 
-pub(crate) struct Courier<T> {
+pub(crate) struct Client<T> {
     transport: T,
     runtime: tokio::runtime::Runtime,
     /// How long one request may take, its retries included.
     timeout: Duration,
 }
 
-impl<T: Transport> Courier<T> {
+impl<T: Transport> Client<T> {
     /// Makes the transport with `make`, which runs where the transport will: in the runtime.
     pub(crate) fn new<Error>(
         runtime: tokio::runtime::Runtime,
@@ -45,14 +45,14 @@ impl<T: Transport> Courier<T> {
         (result, retried)
     }
 
-    /// As [`deliver`](Self::deliver), until there is no patience left: for one that has somewhere
+    /// As [`deliver`](Self::deliver), until there is no backpressure left: for one that has somewhere
     /// else to go.
     #[cfg_attr(not(feature = "outbox"), allow(dead_code))]
     pub(super) fn try_to_deliver(
         &mut self,
         request: Pieces,
         backoff: Backoff,
-        patience: &Patience,
+        backpressure: &Backpressure,
     ) -> (Result<Reply, Failure>, u64) {
         let mut retried = 0;
         let Self { transport, runtime, timeout } = self;
@@ -62,7 +62,7 @@ impl<T: Transport> Courier<T> {
             let mut delivery =
                 pin!(deliver(transport, request, backoff, deadline, || retried += 1));
             let mut impatience = pin!(async {
-                while !patience.is_over(began) {
+                while !backpressure.gives_up_on(began) {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             });
@@ -72,7 +72,7 @@ impl<T: Transport> Courier<T> {
                 }
                 impatience.as_mut().poll(context).map(|()| {
                     let message = "there was no time left to try again".to_owned();
-                    Err(Failure::Passing { message, wait: None })
+                    Err(Failure::Retryable { message, wait: None })
                 })
             })
             .await

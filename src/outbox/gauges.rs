@@ -7,7 +7,7 @@ use super::store::Store;
 
 /// Numbers that are set whenever something on disk has changed.
 #[derive(Debug, Default)]
-pub(super) struct Levels {
+pub(super) struct Gauges {
     spans: AtomicU64,
     bytes: AtomicU64,
     /// Bytes of the segments with feedback.
@@ -35,7 +35,7 @@ pub(crate) struct Reading {
     pub(crate) replayed: u64,
 }
 
-impl Levels {
+impl Gauges {
     /// Lets those who ask know what is on disk now.
     pub(super) fn publish(&self, store: &mut Store) {
         self.spans.store(store.spans(), Relaxed);

@@ -5,7 +5,7 @@
 //! [OTLP specification](https://opentelemetry.io/docs/specs/otlp/): taken, taken in part, a passing
 //! failure, too large, or a failure that would only repeat itself, be it the request's own fault or
 //! not. [`retry`] makes of that a delivery
-//! with patience.
+//! with backpressure.
 
 #[cfg(feature = "grpc")]
 pub(crate) mod grpc;
@@ -42,7 +42,7 @@ pub(crate) struct Reply {
 
 impl Reply {
     /// Tells what the collector had to say about what it has taken.
-    pub(crate) fn pass_on(self) {
+    pub(crate) fn log_message(self) {
         let message = self.message;
         if !message.is_empty() {
             tracing::warn!(target: "tracing_feedback", "the collector says: {message}");
@@ -54,24 +54,24 @@ impl Reply {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// It may be taken later, and not before `wait` if the collector said so.
-    Passing { message: String, wait: Option<Duration> },
+    Retryable { message: String, wait: Option<Duration> },
     /// Parts of it may be taken.
     TooLarge { message: String },
     /// It never will: the collector has looked at it.
     Rejected { message: String },
     /// The collector hasn't looked at it, and what is in the way (a key, a path, a fault of its own)
     /// won't pass by itself. The specification has it dropped; whoever can keep it may wait.
-    Unwelcome { message: String },
+    Permanent { message: String },
 }
 
 impl Failure {
     /// What was said, and when to come back if that was said too.
     pub(crate) fn into_parts(self) -> (String, Option<Duration>) {
         match self {
-            Self::Passing { message, wait } => (message, wait),
+            Self::Retryable { message, wait } => (message, wait),
             Self::TooLarge { message }
             | Self::Rejected { message }
-            | Self::Unwelcome { message } => (message, None),
+            | Self::Permanent { message } => (message, None),
         }
     }
 }

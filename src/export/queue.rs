@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! - Parcels leave in the order they came, but for those evicted to make room for feedback.
-//! - `settled` is the number of the first span whose fate is not known yet.
+//! - `settled` is the number of the first span whose state is not known yet.
 //! - A span that was pushed is exported, or counted as dropped once.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 
 use super::Batching;
 use super::error::Loss;
-use super::stats::{Counters, Drop};
+use super::stats::{Counters, DropReason};
+use crate::export::sink::{Backpressure, Batch, Packing};
 use crate::quiet;
-use crate::sink::{Packing, Parcel, Patience};
 
 pub(crate) struct Queue {
     batching: Batching,
     batch_spans: usize,
     counters: Arc<Counters>,
-    patience: Patience,
+    backpressure: Backpressure,
     state: Mutex<State>,
     /// For the export thread: there is something to do.
     work: Condvar,
@@ -35,31 +35,31 @@ struct State {
     /// In memory, and on the wire.
     bytes: usize,
     encoded: usize,
-    /// Spans pushed so far; a parcel has the number of its first.
+    /// Spans pushed so far; a batch has the number of its first.
     pushed: u64,
     settled: u64,
     /// Export without delay until this number is settled.
     flush_to: u64,
     closed: bool,
     ended: bool,
-    losses: BTreeMap<Drop, Loss>,
+    losses: BTreeMap<DropReason, Loss>,
 }
 
 /// Parcels in the order they came, those that may have to make room apart from those with feedback.
 /// Each has the number of its first span.
 #[derive(Default)]
 struct Waiting {
-    plain: VecDeque<(u64, Parcel)>,
-    feedback: VecDeque<(u64, Parcel)>,
+    plain: VecDeque<(u64, Batch)>,
+    feedback: VecDeque<(u64, Batch)>,
 }
 
 impl Waiting {
-    fn push(&mut self, number: u64, parcel: Parcel) {
-        let line = if parcel.feedback > 0 { &mut self.feedback } else { &mut self.plain };
-        line.push_back((number, parcel));
+    fn push(&mut self, number: u64, batch: Batch) {
+        let line = if batch.feedback > 0 { &mut self.feedback } else { &mut self.plain };
+        line.push_back((number, batch));
     }
 
-    fn first(&self) -> Option<&(u64, Parcel)> {
+    fn first(&self) -> Option<&(u64, Batch)> {
         match (self.plain.front(), self.feedback.front()) {
             (Some(plain), Some(feedback)) => {
                 Some(if plain.0 < feedback.0 { plain } else { feedback })
@@ -68,21 +68,21 @@ impl Waiting {
         }
     }
 
-    fn pop(&mut self) -> Option<Parcel> {
-        let is_plain = self.first().is_some_and(|(_, parcel)| parcel.feedback == 0);
+    fn pop(&mut self) -> Option<Batch> {
+        let is_plain = self.first().is_some_and(|(_, batch)| batch.feedback == 0);
         let line = if is_plain { &mut self.plain } else { &mut self.feedback };
-        line.pop_front().map(|(_, parcel)| parcel)
+        line.pop_front().map(|(_, batch)| batch)
     }
 
-    /// Takes away the oldest parcel without feedback.
-    fn evict(&mut self) -> Option<Parcel> {
-        self.plain.pop_front().map(|(_, parcel)| parcel)
+    /// Takes away the oldest batch without feedback.
+    fn evict(&mut self) -> Option<Batch> {
+        self.plain.pop_front().map(|(_, batch)| batch)
     }
 }
 
 /// What the export thread is to do next.
 pub(super) enum Next {
-    Export(Vec<Parcel>),
+    Export(Vec<Batch>),
     /// The time is over: what threads have gathered, or what the sink has put aside, is due.
     Due,
     End,
@@ -92,13 +92,13 @@ impl Queue {
     pub(crate) fn new(packing: Packing, batching: Batching, counters: Arc<Counters>) -> Self {
         let batch_spans = batching.batch_spans(packing);
         let (work, progress) = (Condvar::new(), Condvar::new());
-        let (state, patience) = (Mutex::default(), Patience::default());
-        Self { batching, batch_spans, counters, patience, state, work, progress }
+        let (state, backpressure) = (Mutex::default(), Backpressure::default());
+        Self { batching, batch_spans, counters, backpressure, state, work, progress }
     }
 
     /// How long the sink may go on trying.
-    pub(super) fn patience(&self) -> &Patience {
-        &self.patience
+    pub(super) fn backpressure(&self) -> &Backpressure {
+        &self.backpressure
     }
 
     /// Spans that wait, and their bytes in memory.
@@ -112,66 +112,66 @@ impl Queue {
         (self.batching.queue_spans, self.batching.queue_bytes)
     }
 
-    /// Takes a parcel, or says why not, and counts what is lost.
-    pub(crate) fn push(&self, parcel: Parcel) -> Result<(), Drop> {
+    /// Takes a batch, or says why not, and counts what is lost.
+    pub(crate) fn push(&self, batch: Batch) -> Result<(), DropReason> {
         let mut state = self.lock();
         if state.closed {
             drop(state);
-            return self.refuse(Drop::AfterShutdown, parcel);
+            return self.refuse(DropReason::AfterShutdown, batch);
         }
         let mut evicted = 0;
-        while !self.has_room(&state, &parcel) {
+        while !self.has_room(&state, &batch) {
             // Feedback is precious and rare; what doesn't carry it makes room.
-            let victim = if parcel.feedback > 0 { state.waiting.evict() } else { None };
+            let victim = if batch.feedback > 0 { state.waiting.evict() } else { None };
             match victim {
                 Some(victim) => {
                     state.leave(&victim);
                     evicted += victim.spans();
                 }
                 None => {
-                    let lost = if parcel.receipts.is_whole() { 0 } else { parcel.spans() };
-                    state.lose(Drop::QueueFull, (evicted + lost) as u64, None);
+                    let lost = if batch.finalizers.is_whole() { 0 } else { batch.spans() };
+                    state.lose(DropReason::QueueFull, (evicted + lost) as u64, None);
                     drop(state);
-                    self.count(Drop::QueueFull, evicted, 0);
-                    return self.refuse(Drop::QueueFull, parcel);
+                    self.count(DropReason::QueueFull, evicted, 0);
+                    return self.refuse(DropReason::QueueFull, batch);
                 }
             }
         }
-        state.lose(Drop::QueueFull, evicted as u64, None);
+        state.lose(DropReason::QueueFull, evicted as u64, None);
         let batches = |state: &State| {
             (state.spans / self.batch_spans, state.encoded / self.batching.batch_bytes)
         };
         let before = batches(&state);
-        self.press(&state, parcel.bytes());
+        self.set_pressure(&state, batch.bytes());
         let number = state.pushed;
-        state.pushed += parcel.spans() as u64;
-        state.spans += parcel.spans();
-        state.bytes += parcel.bytes();
-        state.encoded += parcel.encoded();
-        state.waiting.push(number, parcel);
-        // Wake the export thread once a batch, not once a parcel.
+        state.pushed += batch.spans() as u64;
+        state.spans += batch.spans();
+        state.bytes += batch.bytes();
+        state.encoded += batch.encoded();
+        state.waiting.push(number, batch);
+        // Wake the export thread once a batch, not once a batch.
         let is_batch = batches(&state) != before;
         drop(state);
         if is_batch {
             self.work.notify_one();
         }
-        self.count(Drop::QueueFull, evicted, 0);
+        self.count(DropReason::QueueFull, evicted, 0);
         Ok(())
     }
 
-    /// Counts what a parcel that isn't taken costs. What the outbox holds isn't lost with it.
-    fn refuse(&self, why: Drop, parcel: Parcel) -> Result<(), Drop> {
-        if parcel.receipts.is_whole() {
+    /// Counts what a batch that isn't taken costs. What the outbox holds isn't lost with it.
+    fn refuse(&self, why: DropReason, batch: Batch) -> Result<(), DropReason> {
+        if batch.finalizers.is_whole() {
             return Ok(());
         }
-        let is_held = !parcel.receipts.is_empty();
-        self.count(why, parcel.spans(), if is_held { 0 } else { parcel.feedback });
+        let is_held = !batch.finalizers.is_empty();
+        self.count(why, batch.spans(), if is_held { 0 } else { batch.feedback });
         if is_held { Ok(()) } else { Err(why) }
     }
 
     /// Lets the sink know whether so much waits, with `more`, that it should make haste.
-    fn press(&self, state: &State, more: usize) {
-        self.patience.press(state.bytes + more > self.batching.queue_bytes / 2);
+    fn set_pressure(&self, state: &State, more: usize) {
+        self.backpressure.set_pressure(state.bytes + more > self.batching.queue_bytes / 2);
     }
 
     /// Whether the queue needs all that the collector can take, or all the time that is left: there
@@ -187,7 +187,7 @@ impl Queue {
     }
 
     /// What was lost since it was last told.
-    pub(super) fn losses(&self) -> BTreeMap<Drop, Loss> {
+    pub(super) fn losses(&self) -> BTreeMap<DropReason, Loss> {
         std::mem::take(&mut self.lock().losses)
     }
 
@@ -216,7 +216,7 @@ impl Queue {
         state.flush_to = state.pushed;
     }
 
-    fn take_batch(&self, state: &mut State) -> Vec<Parcel> {
+    fn take_batch(&self, state: &mut State) -> Vec<Batch> {
         let mut batch = Vec::new();
         let (mut spans, mut encoded) = (0, 0);
         while let Some((_, next)) = state.waiting.first() {
@@ -232,7 +232,7 @@ impl Queue {
                 batch.push(next);
             }
         }
-        self.press(state, 0);
+        self.set_pressure(state, 0);
         self.counters.submitted(spans as u64);
         batch
     }
@@ -246,7 +246,7 @@ impl Queue {
         self.progress.notify_all();
     }
 
-    pub(crate) fn lost(&self, why: Drop, spans: u64, message: String) {
+    pub(crate) fn lost(&self, why: DropReason, spans: u64, message: String) {
         self.lock().lose(why, spans, Some(message));
     }
 
@@ -278,7 +278,7 @@ impl Queue {
         self.take_no_more();
         // Half of the time to deliver what is left, the other half to put it aside.
         let now = Instant::now();
-        self.patience.end_by(now + deadline.saturating_duration_since(now) / 2);
+        self.backpressure.set_deadline(now + deadline.saturating_duration_since(now) / 2);
         let pending = self.flush(deadline);
         let mut state = self.lock();
         if state.settled < state.pushed {
@@ -288,12 +288,12 @@ impl Queue {
             drop(state);
             let abandoned = || {
                 let all = abandoned.plain.iter().chain(&abandoned.feedback);
-                all.filter(|(_, parcel)| !parcel.receipts.is_whole()) // the outbox has the others
+                all.filter(|(_, batch)| !batch.finalizers.is_whole()) // the outbox has the others
             };
-            let spans = abandoned().map(|(_, parcel)| parcel.spans()).sum();
-            let lost = abandoned().filter(|(_, parcel)| parcel.receipts.is_empty());
-            let feedback = lost.map(|(_, parcel)| parcel.feedback).sum();
-            self.count(Drop::TimedOut, spans, feedback);
+            let spans = abandoned().map(|(_, batch)| batch.spans()).sum();
+            let lost = abandoned().filter(|(_, batch)| batch.finalizers.is_empty());
+            let feedback = lost.map(|(_, batch)| batch.feedback).sum();
+            self.count(DropReason::TimedOut, spans, feedback);
         }
         pending
     }
@@ -323,15 +323,15 @@ impl Queue {
         state.ended
     }
 
-    fn has_room(&self, state: &State, parcel: &Parcel) -> bool {
+    fn has_room(&self, state: &State, batch: &Batch) -> bool {
         let has_spans =
-            self.batching.queue_spans.is_none_or(|most| state.spans + parcel.spans() <= most);
-        let has_bytes = state.bytes + parcel.bytes() <= self.batching.queue_bytes;
+            self.batching.queue_spans.is_none_or(|most| state.spans + batch.spans() <= most);
+        let has_bytes = state.bytes + batch.bytes() <= self.batching.queue_bytes;
         state.waiting.first().is_none() || (has_spans && has_bytes)
     }
 
     #[cold]
-    pub(super) fn count(&self, why: Drop, spans: usize, feedback: usize) {
+    pub(super) fn count(&self, why: DropReason, spans: usize, feedback: usize) {
         if spans > 0 {
             self.counters.dropped(why, spans as u64, feedback as u64);
         }
@@ -343,14 +343,14 @@ impl Queue {
 }
 
 impl State {
-    /// `parcel` waits no longer.
-    fn leave(&mut self, parcel: &Parcel) {
-        self.spans -= parcel.spans();
-        self.bytes -= parcel.bytes();
-        self.encoded -= parcel.encoded();
+    /// `batch` waits no longer.
+    fn leave(&mut self, batch: &Batch) {
+        self.spans -= batch.spans();
+        self.bytes -= batch.bytes();
+        self.encoded -= batch.encoded();
     }
 
-    fn lose(&mut self, why: Drop, spans: u64, message: Option<String>) {
+    fn lose(&mut self, why: DropReason, spans: u64, message: Option<String>) {
         if spans > 0 {
             let loss = self.losses.entry(why).or_default();
             loss.spans += spans;
@@ -376,17 +376,17 @@ mod tests {
     use crate::record::SpanRecord;
     use opentelemetry::InstrumentationScope;
 
-    fn parcel(feedback: bool) -> Parcel {
+    fn batch(feedback: bool) -> Batch {
         let scope = Arc::new(InstrumentationScope::builder("queue").build());
-        let mut parcel = Parcel::new(Packing::Records, &scope);
-        parcel.add(&mut SpanRecord { feedback, ..SpanRecord::default() });
-        parcel
+        let mut batch = Batch::new(Packing::Records, &scope);
+        batch.add(&mut SpanRecord { feedback, ..SpanRecord::default() });
+        batch
     }
 
     #[test]
     fn a_queue_presses_only_while_there_is_a_batch_to_export() {
         // Otherwise the export thread would turn round and round, waiting for what it must not send.
-        let one = parcel(false).bytes();
+        let one = batch(false).bytes();
         let batching = Batching {
             batch_spans: Some(4),
             batch_bytes: usize::MAX,
@@ -396,7 +396,7 @@ mod tests {
         let counters = Arc::new(Counters::default());
         let queue = Queue::new(Packing::Records, batching, counters);
         for spans in 1..=5 {
-            queue.push(parcel(false)).unwrap();
+            queue.push(batch(false)).unwrap();
             assert_eq!(queue.is_pressing(), spans >= 4, "{spans}");
         }
         assert!(matches!(queue.next(Instant::now()), Next::Export(_)));
@@ -410,9 +410,9 @@ mod tests {
         let mut waiting = Waiting::default();
         let came = [false, true, true, false, true, false];
         for (number, feedback) in (0..).zip(came) {
-            waiting.push(number, parcel(feedback));
+            waiting.push(number, batch(feedback));
         }
-        assert_eq!(waiting.evict().map(|parcel| parcel.feedback), Some(0));
+        assert_eq!(waiting.evict().map(|batch| batch.feedback), Some(0));
         let left: Vec<_> = std::iter::from_fn(|| {
             let number = waiting.first()?.0;
             Some((number, waiting.pop()?.feedback > 0))

@@ -10,7 +10,7 @@ use opentelemetry::{InstrumentationScope, Key, KeyValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter, SpanLinks};
 
-use super::{Contents, Delivery, Packing, Parcel, Patience, Sink};
+use super::{Backpressure, Batch, Contents, Delivery, Packing, Sink};
 use crate::clock;
 use crate::record::SpanRecord;
 
@@ -69,19 +69,19 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
         Packing::Records
     }
 
-    fn export(&mut self, parcels: Vec<Parcel>, _: &Patience) -> Delivery {
-        let (spans, feedback) = Parcel::totals(&parcels);
-        let mut batch = Vec::with_capacity(spans as usize);
-        for parcel in parcels {
-            match parcel.contents {
+    fn export(&mut self, batches: Vec<Batch>, _: &Backpressure) -> Delivery {
+        let (spans, feedback) = Batch::totals(&batches);
+        let mut spans_data = Vec::with_capacity(spans as usize);
+        for batch in batches {
+            match batch.contents {
                 Contents::Records { scope, records, .. } => {
-                    batch.extend(records.into_iter().map(|record| span_data(record, &scope)));
+                    spans_data.extend(records.into_iter().map(|record| span_data(record, &scope)));
                 }
                 Contents::Packed { .. } => {} // never made for this sink
             }
         }
         let mut delivery = Delivery::default();
-        match self.send(batch) {
+        match self.send(spans_data) {
             Ok(()) => delivery.exported = spans,
             Err(message) => delivery.fail(spans, feedback, message),
         }

@@ -9,7 +9,7 @@ use crate::outbox::Reading;
 
 /// Why a span did not arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Drop {
+pub(crate) enum DropReason {
     QueueFull,
     ExportFailed,
     Rejected,
@@ -18,7 +18,7 @@ pub(crate) enum Drop {
     Discarded,
 }
 
-impl Drop {
+impl DropReason {
     pub(crate) const ALL: [Self; 6] = [
         Self::QueueFull,
         Self::ExportFailed,
@@ -54,7 +54,7 @@ pub(crate) struct Counters {
     submitted: AtomicU64,
     in_flight: AtomicU64,
     exported: AtomicU64,
-    dropped: [AtomicU64; Drop::ALL.len()],
+    dropped: [AtomicU64; DropReason::ALL.len()],
     dropped_feedback: AtomicU64,
     dropped_attributes: AtomicU64,
     unsampled: AtomicU64,
@@ -78,7 +78,7 @@ impl Counters {
         self.exported.fetch_add(spans, Ordering::Relaxed);
     }
 
-    pub(crate) fn dropped(&self, why: Drop, spans: u64, feedback: u64) {
+    pub(crate) fn dropped(&self, why: DropReason, spans: u64, feedback: u64) {
         self.dropped[why as usize].fetch_add(spans, Ordering::Relaxed);
         self.dropped_feedback.fetch_add(feedback, Ordering::Relaxed);
     }
@@ -102,7 +102,7 @@ impl Counters {
     pub(crate) fn read(&self, waiting: Waiting) -> Stats {
         let Waiting { queued, queued_bytes, held, outbox } = waiting;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let dropped: BTreeMap<_, _> = Drop::ALL
+        let dropped: BTreeMap<_, _> = DropReason::ALL
             .into_iter()
             .map(|why| (why.reason(), load(&self.dropped[why as usize])))
             .filter(|(_, spans)| *spans > 0)

@@ -6,29 +6,29 @@ use std::time::Duration;
 use bytes::Bytes;
 use opentelemetry_sdk::Resource;
 
-use super::courier::Courier;
-use super::{Delivery, Packing, Parcel, Patience, Sink};
+use super::client::Client;
+use super::{Backpressure, Batch, Delivery, Packing, Sink};
+use crate::export::transport::retry::Backoff;
+use crate::export::transport::{Failure, Transport};
 use crate::otlp::encoded_spans::{EncodedSpans, request, totals};
 use crate::otlp::request::resource_fields;
-use crate::transport::retry::Backoff;
-use crate::transport::{Failure, Transport};
 
-/// Sends parcels by a courier. What can't be delivered is lost.
-pub(crate) struct WireSink<T> {
-    courier: Courier<T>,
+/// Sends batches by a client. What can't be delivered is lost.
+pub(crate) struct OtlpSink<T> {
+    client: Client<T>,
     /// Of all spans.
     resource: Bytes,
 }
 
-impl<T: Transport> WireSink<T> {
-    pub(crate) fn new(courier: Courier<T>, resource: &Resource) -> Self {
-        Self { courier, resource: resource_fields(resource).into() }
+impl<T: Transport> OtlpSink<T> {
+    pub(crate) fn new(client: Client<T>, resource: &Resource) -> Self {
+        Self { client, resource: resource_fields(resource).into() }
     }
 
     /// Sends one request and says what became of its spans; `None` if it is too large.
     fn send(&mut self, batches: &[EncodedSpans], delivery: &mut Delivery) -> Option<()> {
         let (spans, feedback) = totals(batches);
-        let (result, retried) = self.courier.deliver(request(batches), Backoff::default());
+        let (result, retried) = self.client.deliver(request(batches), Backoff::default());
         delivery.retried += retried * spans;
         match result {
             Ok(reply) => {
@@ -37,7 +37,7 @@ impl<T: Transport> WireSink<T> {
                 if rejected > 0 {
                     delivery.reject(rejected, 0, reply.message);
                 } else {
-                    reply.pass_on();
+                    reply.log_message();
                 }
             }
             Err(Failure::TooLarge { .. }) if spans > 1 => return None,
@@ -47,7 +47,7 @@ impl<T: Transport> WireSink<T> {
     }
 }
 
-impl<T: Transport> Sink for WireSink<T> {
+impl<T: Transport> Sink for OtlpSink<T> {
     fn component(&self) -> &'static str {
         T::COMPONENT
     }
@@ -56,10 +56,10 @@ impl<T: Transport> Sink for WireSink<T> {
         Packing::Packed
     }
 
-    fn export(&mut self, parcels: Vec<Parcel>, _: &Patience) -> Delivery {
+    fn export(&mut self, batches: Vec<Batch>, _: &Backpressure) -> Delivery {
         let mut delivery = Delivery::default();
-        let batches = parcels.into_iter().filter_map(|parcel| {
-            let (batch, _) = parcel.into_encoded(&self.resource)?;
+        let batches = batches.into_iter().filter_map(|batch| {
+            let (batch, _) = batch.into_encoded(&self.resource)?;
             Some(batch)
         });
         let mut requests = VecDeque::from([batches.collect::<Vec<_>>()]);

@@ -1,6 +1,6 @@
 //! The sink to a collector for those who have an outbox: what can't be delivered waits on disk.
 //!
-//! It differs from the [plain one](super::wire) in what it does with failures only. New spans and
+//! It differs from the [plain one](super::otlp) in what it does with failures only. New spans and
 //! those from disk take the same way. After a failure that may pass, neither is tried for a while
 //! (new ones go straight to disk), each with a pause of its own: a request that only the collector
 //! trips over must not keep new spans from it.
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use opentelemetry_sdk::Resource;
 
-use super::courier::Courier;
-use super::reach::Reach;
-use super::{Delivery, Packing, Parcel, Patience, Sink};
+use super::circuit_breaker::CircuitBreaker;
+use super::client::Client;
+use super::{Backpressure, Batch, Delivery, Packing, Sink};
+use crate::export::transport::retry::Backoff;
+use crate::export::transport::{Failure, Reply, Transport};
 use crate::otlp::encoded_spans::{EncodedSpans, request, totals};
 use crate::otlp::request::resource_fields;
-use crate::outbox::{Outbox, Place, Receipts};
-use crate::transport::retry::Backoff;
-use crate::transport::{Failure, Reply, Transport};
+use crate::outbox::{Finalizers, Outbox, Place};
 
 /// Bytes of a request with spans from disk.
 const BATCH: usize = 2 * 1024 * 1024;
@@ -33,13 +33,13 @@ const MOST_PARTS: u32 = 64;
 const MOST_STRIKES: u32 = 5;
 
 pub(crate) struct OutboxSink<T> {
-    courier: Courier<T>,
+    client: Client<T>,
     /// Of the spans of this process.
     resource: Bytes,
     outbox: Arc<Outbox>,
     /// The way for new spans, and for those from disk.
-    live: Reach,
-    stored: Reach,
+    live: CircuitBreaker,
+    stored: CircuitBreaker,
     /// Whether new spans were taken since a request from disk last failed, and how often that was so.
     live_is_taken: bool,
     strikes: u32,
@@ -52,7 +52,7 @@ struct Item {
 }
 
 enum Origin {
-    Live(Receipts),
+    Live(Finalizers),
     Stored(Place),
 }
 
@@ -63,13 +63,13 @@ impl Item {
 }
 
 impl<T: Transport> OutboxSink<T> {
-    pub(crate) fn new(courier: Courier<T>, resource: &Resource, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(client: Client<T>, resource: &Resource, outbox: Arc<Outbox>) -> Self {
         Self {
-            courier,
+            client,
             resource: resource_fields(resource).into(),
             outbox,
-            live: Reach::default(),
-            stored: Reach::default(),
+            live: CircuitBreaker::default(),
+            stored: CircuitBreaker::default(),
             live_is_taken: false,
             strikes: 0,
         }
@@ -80,7 +80,7 @@ impl<T: Transport> OutboxSink<T> {
         &mut self,
         items: Vec<Item>,
         backoff: Backoff,
-        patience: &Patience,
+        backpressure: &Backpressure,
         delivery: &mut Delivery,
     ) {
         let mut requests = VecDeque::from([items]);
@@ -89,17 +89,17 @@ impl<T: Transport> OutboxSink<T> {
             let batches = || items.iter().map(|item| &item.batch);
             let (spans, _) = totals(batches());
             let (result, retried) =
-                self.courier.try_to_deliver(request(batches()), backoff, patience);
+                self.client.try_to_deliver(request(batches()), backoff, backpressure);
             delivery.retried += retried * spans;
             match result {
                 Ok(reply) if reply.rejected == 0 => {
-                    reply.pass_on();
+                    reply.log_message();
                     self.reached(&items);
                     self.taken(items, delivery);
                 }
                 Ok(reply) => {
                     self.reached(&items);
-                    self.taken_in_part(items, reply, patience, delivery);
+                    self.taken_in_part(items, reply, backpressure, delivery);
                 }
                 Err(Failure::TooLarge { message }) => match self.smaller(items) {
                     Ok(smaller) => smaller.into_iter().rev().for_each(|it| requests.push_front(it)),
@@ -116,11 +116,13 @@ impl<T: Transport> OutboxSink<T> {
                     }
                 }
                 Err(Failure::Rejected { message }) => self.reject(items, message, delivery),
-                Err(Failure::Unwelcome { message }) if self.is_hopeless(&items) => {
+                Err(Failure::Permanent { message }) if self.counts_as_rejected(&items) => {
+                    self.strikes = 0;
                     self.reject(items, message, delivery);
                 }
-                Err(Failure::Unwelcome { message }) if items.iter().all(Item::is_stored) => {
-                    // Maybe it is this request alone.
+                Err(Failure::Permanent { message }) if items.iter().all(Item::is_stored) => {
+                    // The fault may lie in this request alone.
+                    self.strikes += u32::from(self.live_is_taken);
                     self.stored.failed(None, Instant::now());
                     self.live_is_taken = false;
                     return self.keep(all(items, requests), &message, delivery);
@@ -163,18 +165,11 @@ impl<T: Transport> OutboxSink<T> {
         self.live_is_taken = false;
     }
 
-    /// Whether a request from disk has failed often enough, though new spans are taken: it will not
-    /// do for ever what it has done so often.
-    fn is_hopeless(&mut self, items: &[Item]) -> bool {
-        if !self.live_is_taken || !items.iter().all(Item::is_stored) {
-            return false;
-        }
-        self.strikes += 1;
-        let is_hopeless = self.strikes >= MOST_STRIKES;
-        if is_hopeless {
-            self.strikes = 0;
-        }
-        is_hopeless
+    /// Whether this failure of a stored request makes `MOST_STRIKES` while live spans were accepted:
+    /// the request is then treated as rejected.
+    fn counts_as_rejected(&self, items: &[Item]) -> bool {
+        let counts = self.live_is_taken && items.iter().all(Item::is_stored);
+        counts && self.strikes + 1 >= MOST_STRIKES
     }
 
     /// In two parts what is too large for the collector, until single spans are.
@@ -194,7 +189,7 @@ impl<T: Transport> OutboxSink<T> {
         let Some(half) = batch.halve() else { return Err(items) };
         match origin {
             Origin::Live(_) => {
-                let origin = Origin::Live(Receipts::default());
+                let origin = Origin::Live(Finalizers::default());
                 Ok(vec![items, vec![Item { batch: half, origin }]])
             }
             // Its parts take its place on disk, and come from there.
@@ -216,7 +211,7 @@ impl<T: Transport> OutboxSink<T> {
         for Item { batch, origin } in items {
             delivery.exported += batch.spans as u64;
             match origin {
-                Origin::Live(receipts) => receipts.release(),
+                Origin::Live(finalizers) => finalizers.release(),
                 Origin::Stored(place) => {
                     stored += batch.spans as u64;
                     places.push(place);
@@ -234,7 +229,7 @@ impl<T: Transport> OutboxSink<T> {
         &mut self,
         items: Vec<Item>,
         reply: Reply,
-        patience: &Patience,
+        backpressure: &Backpressure,
         delivery: &mut Delivery,
     ) {
         let Reply { mut rejected, message } = reply;
@@ -251,7 +246,7 @@ impl<T: Transport> OutboxSink<T> {
             }
             let request = request([&item.batch]);
             let (result, retried) =
-                self.courier.try_to_deliver(request, Backoff::default(), patience);
+                self.client.try_to_deliver(request, Backoff::default(), backpressure);
             delivery.retried += 1 + retried;
             match result {
                 Ok(reply) if reply.rejected == 0 => self.taken(vec![item], delivery),
@@ -260,7 +255,7 @@ impl<T: Transport> OutboxSink<T> {
                     rejected = rejected.saturating_sub(1);
                     self.reject(vec![item], message, delivery);
                 }
-                Err(Failure::Passing { message, .. } | Failure::Unwelcome { message }) => {
+                Err(Failure::Retryable { message, .. } | Failure::Permanent { message }) => {
                     self.keep(vec![item], &message, delivery);
                 }
             }
@@ -293,7 +288,7 @@ impl<T: Transport> OutboxSink<T> {
         let mut places = Vec::new();
         for Item { origin, .. } in items {
             match origin {
-                Origin::Live(receipts) if is_written => receipts.release(),
+                Origin::Live(finalizers) if is_written => finalizers.release(),
                 Origin::Live(_) => {} // the outbox goes on trying
                 Origin::Stored(place) => places.push(place),
             }
@@ -328,9 +323,9 @@ impl<T: Transport> OutboxSink<T> {
         for Item { batch, origin } in items {
             match origin {
                 Origin::Stored(place) => places.push(place),
-                // The outbox has it, and is told by the receipt that it has to send it.
-                Origin::Live(receipts) if receipts.is_whole() => drop(receipts),
-                Origin::Live(receipts) if batch.feedback > 0 => judged.push((batch, receipts)),
+                // The outbox has it, and is told by the finalizer that it has to send it.
+                Origin::Live(finalizers) if finalizers.is_whole() => drop(finalizers),
+                Origin::Live(finalizers) if batch.feedback > 0 => judged.push((batch, finalizers)),
                 Origin::Live(_) => plain.push(batch),
             }
         }
@@ -343,11 +338,11 @@ impl<T: Transport> OutboxSink<T> {
         }
         let taken: Vec<_> = judged
             .into_iter()
-            .filter_map(|(batch, receipts)| match self.outbox.spill_feedback(&batch) {
-                Ok(()) => Some(receipts),
+            .filter_map(|(batch, finalizers)| match self.outbox.spill_feedback(&batch) {
+                Ok(()) => Some(finalizers),
                 Err(refused) => {
                     // What was written ahead of it is sent from there.
-                    let feedback = if receipts.is_empty() { batch.feedback as u64 } else { 0 };
+                    let feedback = if finalizers.is_empty() { batch.feedback as u64 } else { 0 };
                     let message = format!("{message}; and the outbox can't take it: {refused}");
                     delivery.fail(batch.spans as u64, feedback, message);
                     None
@@ -356,7 +351,7 @@ impl<T: Transport> OutboxSink<T> {
             .collect();
         // What the disk can't take stays in memory, and is sent from there.
         if !taken.is_empty() && self.outbox.sync_soon().is_ok() {
-            taken.into_iter().for_each(Receipts::release);
+            taken.into_iter().for_each(Finalizers::release);
         }
     }
 }
@@ -370,25 +365,25 @@ impl<T: Transport> Sink for OutboxSink<T> {
         Packing::Packed
     }
 
-    fn export(&mut self, parcels: Vec<Parcel>, patience: &Patience) -> Delivery {
+    fn export(&mut self, batches: Vec<Batch>, backpressure: &Backpressure) -> Delivery {
         let mut delivery = Delivery::default();
-        let items = parcels.into_iter().filter_map(|parcel| {
-            let (batch, receipts) = parcel.into_encoded(&self.resource)?;
-            Some(Item { batch, origin: Origin::Live(receipts) })
+        let items = batches.into_iter().filter_map(|batch| {
+            let (batch, finalizers) = batch.into_encoded(&self.resource)?;
+            Some(Item { batch, origin: Origin::Live(finalizers) })
         });
         let items: Vec<Item> = items.collect();
         let has_parts = |item: &Item| match &item.origin {
-            Origin::Live(receipts) => !receipts.is_empty() && !receipts.is_whole(),
+            Origin::Live(finalizers) => !finalizers.is_empty() && !finalizers.is_whole(),
             Origin::Stored(_) => false,
         };
         if items.iter().any(has_parts) {
             self.outbox.sync_ahead();
         }
-        if self.live.is_down(Instant::now()) || patience.has_ended() {
+        if self.live.is_down(Instant::now()) || backpressure.is_past_deadline() {
             self.keep(items, "the collector can't be reached", &mut delivery);
         } else {
             let backoff = if self.live.is_doubtful() { Backoff::ONCE } else { Backoff::default() };
-            self.send(items, backoff, patience, &mut delivery);
+            self.send(items, backoff, backpressure, &mut delivery);
         }
         delivery.discarded = self.outbox.lost();
         delivery
@@ -403,7 +398,7 @@ impl<T: Transport> Sink for OutboxSink<T> {
         Some(now + if self.outbox.has_looked() { ROUND } else { START })
     }
 
-    fn catch_up(&mut self, patience: &Patience) -> Delivery {
+    fn catch_up(&mut self, backpressure: &Backpressure) -> Delivery {
         let mut delivery = Delivery::default();
         let items = self.outbox.take(BATCH).into_iter();
         let items = items.map(|(place, batch)| {
@@ -412,7 +407,7 @@ impl<T: Transport> Sink for OutboxSink<T> {
         });
         let items: Vec<_> = items.collect();
         if !items.is_empty() {
-            self.send(items, Backoff::ONCE, patience, &mut delivery);
+            self.send(items, Backoff::ONCE, backpressure, &mut delivery);
         }
         delivery.discarded = self.outbox.lost();
         delivery

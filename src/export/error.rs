@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::stats::Drop;
+use super::stats::DropReason;
 
 /// Some spans did not arrive: how many, and why.
 ///
@@ -37,7 +37,7 @@ pub struct FlushError {
 impl FlushError {
     /// `outbox` is why feedback could not be made durable.
     pub(super) fn of(
-        losses: BTreeMap<Drop, Loss>,
+        losses: BTreeMap<DropReason, Loss>,
         pending: u64,
         outbox: Option<String>,
     ) -> Result<(), Self> {
@@ -60,7 +60,7 @@ impl FlushError {
         self.lost
     }
 
-    /// Spans whose fate was not known when the time was over.
+    /// Spans whose state was not known when the time was over.
     pub fn pending(&self) -> u64 {
         self.pending
     }

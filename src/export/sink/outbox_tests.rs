@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use opentelemetry::InstrumentationScope;
 
 use super::*;
-use crate::outbox::{OutboxOptions, OutboxPolicy, Receipt};
+use crate::export::transport::Pieces;
+use crate::outbox::{Finalizer, OutboxOptions, OutboxPolicy};
 use crate::record::SpanRecord;
-use crate::transport::Pieces;
 
 /// A collector that answers by a script, and takes everything when that has ended.
 #[derive(Clone, Default)]
@@ -54,11 +54,11 @@ impl Rig {
         let outbox = Outbox::open(options, Vec::new(), Vec::new()).unwrap();
         let collector = Scripted { directory, ..Scripted::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let courier = Courier::new(runtime, Duration::from_secs(5), || {
+        let client = Client::new(runtime, Duration::from_secs(5), || {
             Ok::<_, std::convert::Infallible>(collector.clone())
         });
         let resource = Resource::builder_empty().build();
-        let sink = OutboxSink::new(courier.unwrap(), &resource, outbox.clone());
+        let sink = OutboxSink::new(client.unwrap(), &resource, outbox.clone());
         Self { sink, outbox, collector }
     }
 
@@ -70,12 +70,12 @@ impl Rig {
         crate::sync::lock(&self.collector.on_disk).len()
     }
 
-    fn export(&mut self, parcel: Parcel) -> Delivery {
-        self.sink.export(vec![parcel], &Patience::default())
+    fn export(&mut self, batch: Batch) -> Delivery {
+        self.sink.export(vec![batch], &Backpressure::default())
     }
 
     fn catch_up(&mut self) -> Delivery {
-        self.sink.catch_up(&Patience::default())
+        self.sink.catch_up(&Backpressure::default())
     }
 }
 
@@ -86,22 +86,22 @@ impl std::ops::Drop for Rig {
     }
 }
 
-fn parcel(receipt: Option<Receipt>) -> Parcel {
+fn batch(finalizer: Option<Finalizer>) -> Batch {
     let scope = Arc::new(InstrumentationScope::builder("sink").build());
-    let mut parcel = Parcel::new(Packing::Packed, &scope);
-    let mut record = SpanRecord { feedback: receipt.is_some(), ..SpanRecord::default() };
-    receipt.into_iter().for_each(|receipt| record.details.receipts.push(receipt));
-    parcel.add(&mut record);
-    parcel
+    let mut batch = Batch::new(Packing::Packed, &scope);
+    let mut record = SpanRecord { feedback: finalizer.is_some(), ..SpanRecord::default() };
+    finalizer.into_iter().for_each(|finalizer| record.details.finalizers.push(finalizer));
+    batch.add(&mut record);
+    batch
 }
 
 fn unwelcome() -> Result<Reply, Failure> {
-    Err(Failure::Unwelcome { message: "500: it trips over this".to_owned() })
+    Err(Failure::Permanent { message: "500: it trips over this".to_owned() })
 }
 
 fn passing() -> Result<Reply, Failure> {
-    // Longer than the courier has patience for.
-    Err(Failure::Passing { message: "503".to_owned(), wait: Some(Duration::from_secs(60)) })
+    // Longer than the client has backpressure for.
+    Err(Failure::Retryable { message: "503".to_owned(), wait: Some(Duration::from_secs(60)) })
 }
 
 #[test]
@@ -110,8 +110,8 @@ fn what_was_written_ahead_is_durable_before_its_span_leaves() {
     for _ in 0..20 {
         let before = bytes_below(&rig.collector.directory, "segment");
         let part = vec![b'x'; 10_000];
-        let receipt = rig.outbox.hold(part, false, 1).unwrap();
-        assert_eq!(rig.export(parcel(Some(receipt))).exported, 1);
+        let finalizer = rig.outbox.hold(part, false, 1).unwrap();
+        assert_eq!(rig.export(batch(Some(finalizer))).exported, 1);
         let on_disk = *crate::sync::lock(&rig.collector.on_disk).last().unwrap();
         assert!(on_disk >= before + 10_000, "{before} {on_disk}");
     }
@@ -121,14 +121,14 @@ fn what_was_written_ahead_is_durable_before_its_span_leaves() {
 fn a_request_from_disk_that_the_collector_trips_over_does_not_keep_new_spans_from_it() {
     let mut rig = Rig::new();
     rig.answer(passing());
-    assert_eq!(rig.export(parcel(None)).exported, 0); // it is on disk now
+    assert_eq!(rig.export(batch(None)).exported, 0); // it is on disk now
     assert!(rig.sink.live.is_down(Instant::now()));
-    rig.sink.live = Reach::default(); // time has passed
+    rig.sink.live = CircuitBreaker::default(); // time has passed
     for strike in 1..=MOST_STRIKES {
         rig.answer(unwelcome());
         assert_eq!(rig.catch_up().exported, 0);
         assert!(rig.sink.stored.is_down(Instant::now()), "{strike}");
-        assert_eq!(rig.export(parcel(None)).exported, 1, "{strike}");
+        assert_eq!(rig.export(batch(None)).exported, 1, "{strike}");
         let reading = rig.outbox.reading();
         assert_eq!((reading.spans, reading.rejected), (1, 0), "{strike}");
     }
@@ -144,7 +144,7 @@ fn a_request_from_disk_that_the_collector_trips_over_does_not_keep_new_spans_fro
 fn without_new_spans_a_request_from_disk_is_never_given_up() {
     let mut rig = Rig::new();
     rig.answer(passing());
-    rig.export(parcel(None));
+    rig.export(batch(None));
     for _ in 0..3 * MOST_STRIKES {
         rig.answer(unwelcome());
         assert!(rig.catch_up().rejected.is_none());
@@ -157,11 +157,11 @@ fn while_the_collector_is_away_new_spans_go_to_disk_without_asking_it() {
     let mut rig = Rig::new();
     rig.answer(passing());
     for _ in 0..10 {
-        let delivery = rig.export(parcel(None));
+        let delivery = rig.export(batch(None));
         assert_eq!((delivery.exported, delivery.failed), (0, None));
     }
     assert_eq!((rig.requests(), rig.outbox.reading().spans), (1, 10));
     assert_eq!(rig.catch_up().exported, 10);
     assert_eq!(rig.requests(), 2);
-    assert_eq!(rig.export(parcel(None)).exported, 1); // and the way is open again
+    assert_eq!(rig.export(batch(None)).exported, 1); // and the way is open again
 }

@@ -1,23 +1,25 @@
-//! Whether the collector can be reached, as far as is known.
+//! A circuit breaker: after a failure the collector isn't tried for a while.
 
 use std::time::{Duration, Instant};
 
-use crate::transport::retry::jitter;
+use crate::export::transport::retry::jitter;
 
 /// The first pause after a failure, and the longest.
 const FIRST: Duration = Duration::from_millis(500);
 const MOST: Duration = Duration::from_secs(30);
 
-/// A way to the collector, which after a failure isn't tried for a while.
+/// The state of one way to the collector: closed, or open until an instant. The pause between attempts
+/// doubles with each failure.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Reach {
+pub(super) struct CircuitBreaker {
     /// The last pause; zero while all is well.
     pause: Duration,
     until: Option<Instant>,
 }
 
-impl Reach {
-    /// It failed at `now`. The next pause is twice as long, and not shorter than it was `told`.
+impl CircuitBreaker {
+    /// Records a failure at `now`. The next pause is twice as long, and not shorter than the
+    /// collector's `Retry-After`, `told`.
     pub(super) fn failed(&mut self, told: Option<Duration>, now: Instant) {
         self.failed_at(told, now, jitter());
     }
@@ -30,7 +32,7 @@ impl Reach {
         self.until = Some(now + own.max(told));
     }
 
-    /// It works. Returns whether that is news.
+    /// Records a success, which closes the circuit. Returns whether it was open.
     pub(super) fn succeeded(&mut self) -> bool {
         !std::mem::take(self).pause.is_zero()
     }
@@ -56,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_way_that_fails_is_tried_ever_more_rarely_until_it_works() {
-        let (mut reach, now) = (Reach::default(), Instant::now());
+        let (mut reach, now) = (CircuitBreaker::default(), Instant::now());
         assert!(!reach.is_down(now) && !reach.is_doubtful());
         let pauses: Vec<_> = (0..9)
             .map(|_| {
@@ -73,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_collector_that_says_when_to_come_back_is_believed() {
-        let (mut reach, now) = (Reach::default(), Instant::now());
+        let (mut reach, now) = (CircuitBreaker::default(), Instant::now());
         reach.failed_at(Some(Duration::from_secs(60)), now, 0.0);
         assert_eq!(reach.until(), Some(now + Duration::from_secs(60)));
         reach.failed_at(Some(Duration::from_secs(u64::MAX)), now, 0.0);

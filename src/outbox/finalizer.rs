@@ -1,47 +1,48 @@
-//! Receipts: what feedback that is written ahead carries with it until it arrives.
+//! Finalizers: what feedback that is written ahead carries until it arrives. The idea and the name are
+//! those of vector's `EventFinalizer`: dropping one reports what became of its event.
 
 use std::sync::Arc;
 
 use super::Outbox;
-use super::segment::Fate;
+use super::segment::EntryState;
 
-/// For one entry that is held. Dropping it without a word leaves the entry to the outbox, which then
-/// sends it: so feedback that is lost on its way, wherever that is, is not lost.
+/// The finalizer of one entry of the journal. Dropping it without a release leaves the entry to the
+/// outbox, which then sends it: feedback that is dropped anywhere on its way still arrives.
 #[derive(Debug)]
-pub(crate) struct Receipt {
+pub(crate) struct Finalizer {
     outbox: Arc<Outbox>,
     sequence: u64,
-    /// Whether the entry is the very span that carries the receipt.
+    /// Whether the entry is the very span that carries the finalizer.
     is_whole: bool,
-    fate: Fate,
+    state: EntryState,
     /// The entry that takes its place, if one does.
     superseded_by: Option<u64>,
 }
 
-impl Receipt {
+impl Finalizer {
     pub(super) fn new(outbox: Arc<Outbox>, sequence: u64, is_whole: bool) -> Self {
-        Self { outbox, sequence, is_whole, fate: Fate::Ready, superseded_by: None }
+        Self { outbox, sequence, is_whole, state: EntryState::Ready, superseded_by: None }
     }
 }
 
-impl Drop for Receipt {
+impl Drop for Finalizer {
     fn drop(&mut self) {
         match self.superseded_by {
             Some(by) => self.outbox.journal.supersede(self.sequence, by),
-            None => self.outbox.journal.settle(self.sequence, self.fate),
+            None => self.outbox.journal.settle(self.sequence, self.state),
         }
     }
 }
 
-/// The receipts of one span: most have none.
+/// The finalizers of one span: most have none.
 #[derive(Debug, Default)]
-pub(crate) struct Receipts(Vec<Receipt>);
+pub(crate) struct Finalizers(Vec<Finalizer>);
 
-impl Receipts {
+impl Finalizers {
     pub(crate) const NONE: Self = Self(Vec::new());
 
-    pub(crate) fn push(&mut self, receipt: Receipt) {
-        self.0.push(receipt);
+    pub(crate) fn push(&mut self, finalizer: Finalizer) {
+        self.0.push(finalizer);
     }
 
     pub(crate) fn append(&mut self, other: Self) {
@@ -61,17 +62,17 @@ impl Receipts {
 
     /// Whether the outbox has the very span already.
     pub(crate) fn is_whole(&self) -> bool {
-        self.0.iter().any(|receipt| receipt.is_whole)
+        self.0.iter().any(|finalizer| finalizer.is_whole)
     }
 
     /// All that was said stands in one later entry as well: these are needed until that is durable.
     pub(crate) fn supersede(mut self, by: &Self) {
-        let by = by.0.last().map(|receipt| receipt.sequence);
-        self.0.iter_mut().for_each(|receipt| receipt.superseded_by = by);
+        let by = by.0.last().map(|finalizer| finalizer.sequence);
+        self.0.iter_mut().for_each(|finalizer| finalizer.superseded_by = by);
     }
 
     /// The feedback has arrived, or is safe elsewhere: the outbox needn't send it.
     pub(crate) fn release(mut self) {
-        self.0.iter_mut().for_each(|receipt| receipt.fate = Fate::Gone);
+        self.0.iter_mut().for_each(|finalizer| finalizer.state = EntryState::Gone);
     }
 }

@@ -1,0 +1,181 @@
+//! LocalBuffers: each thread gathers its own spans, so that threads don't wait for each other.
+//!
+//! # Invariants
+//!
+//! - A buffer hands its batch to the queue while it is locked, so that a sweep never misses one that
+//!   is on its way.
+//! - After [`LocalBuffers::close`] no buffer takes anything more.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use opentelemetry::InstrumentationScope;
+
+use super::Batching;
+use super::queue::Queue;
+use super::stats::DropReason;
+use crate::export::sink::{Batch, Packing};
+use crate::record::SpanRecord;
+
+/// All buffers of one pipeline.
+pub(crate) struct LocalBuffers {
+    /// Which pipeline's buffers these are, among those a thread may know.
+    id: u64,
+    packing: Packing,
+    scope: Arc<InstrumentationScope>,
+    /// Spans and bytes of a batch that is handed over.
+    full: (usize, usize),
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    buffers: Vec<Arc<LocalBuffer>>,
+    closed: bool,
+}
+
+struct LocalBuffer(Mutex<Gathering>);
+
+struct Gathering {
+    batch: Batch,
+    closed: bool,
+}
+
+thread_local! {
+    /// The buffers of this thread. There is rarely more than one pipeline in a process.
+    static MINE: RefCell<Vec<(u64, Arc<LocalBuffer>)>> = const { RefCell::new(Vec::new()) };
+}
+
+impl LocalBuffers {
+    /// LocalBuffers for spans of `scope`.
+    pub(super) fn new(
+        packing: Packing,
+        scope: Arc<InstrumentationScope>,
+        batching: &Batching,
+    ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let full = (batching.handover_spans(packing), batching.handover_bytes());
+        Self { id, packing, scope, full, known: Mutex::default() }
+    }
+
+    /// Takes a span, or says why not. That a span without feedback doesn't fit is only counted.
+    #[inline(always)] // once a span
+    pub(super) fn push(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), DropReason> {
+        let has_scope = !record.details.is_blank() && record.details.scope.is_some();
+        if record.feedback || has_scope && self.packing == Packing::Packed {
+            return self.push_apart(record, queue);
+        }
+        let gathered = MINE.try_with(|mine| {
+            let mut mine = mine.borrow_mut();
+            if mine.first().is_none_or(|(id, _)| *id != self.id) {
+                self.raise(&mut mine);
+            }
+            self.gather(&mine[0].1, record, queue)
+        });
+        match gathered {
+            Ok(gathered) => gathered,
+            Err(_) => self.push_unpooled(record, queue),
+        }
+    }
+
+    /// A thread that is being torn down gets a buffer for a single span.
+    #[cold]
+    fn push_unpooled(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), DropReason> {
+        self.gather(&self.open(), record, queue)
+    }
+
+    /// Feedback doesn't wait among spans that may be dropped, and spans of other scopes would have
+    /// to be told apart.
+    #[cold]
+    fn push_apart(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), DropReason> {
+        let scope = record.details.scope.as_ref().unwrap_or(&self.scope);
+        let mut batch = Batch::new(self.packing, scope);
+        batch.add(record);
+        queue.push(batch)
+    }
+
+    #[inline(always)] // once a span
+    fn gather(
+        &self,
+        buffer: &LocalBuffer,
+        record: &mut SpanRecord,
+        queue: &Queue,
+    ) -> Result<(), DropReason> {
+        let mut gathering = crate::sync::lock(&buffer.0);
+        if gathering.closed {
+            queue.count(DropReason::AfterShutdown, 1, 0);
+            return Err(DropReason::AfterShutdown);
+        }
+        let batch = &mut gathering.batch;
+        batch.add(record);
+        if batch.spans() >= self.full.0 || batch.bytes() >= self.full.1 {
+            hand_over(batch, queue);
+        }
+        Ok(())
+    }
+
+    /// Hands over what all threads have gathered.
+    pub(super) fn sweep(&self, queue: &Queue) {
+        let mut known = crate::sync::lock(&self.known);
+        known.buffers.retain(|buffer| {
+            let mut gathering = crate::sync::lock(&buffer.0);
+            if gathering.batch.spans() > 0 {
+                hand_over(&mut gathering.batch, queue);
+            }
+            Arc::strong_count(buffer) > 1 // or its thread has ended
+        });
+    }
+
+    /// The last sweep.
+    pub(super) fn close(&self, queue: &Queue) {
+        self.sweep(queue);
+        let mut known = crate::sync::lock(&self.known);
+        known.closed = true;
+        for buffer in known.buffers.drain(..) {
+            let mut gathering = crate::sync::lock(&buffer.0);
+            gathering.closed = true;
+            if gathering.batch.spans() > 0 {
+                hand_over(&mut gathering.batch, queue);
+            }
+        }
+    }
+
+    /// Spans that wait in buffers, and their bytes in memory.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let known = crate::sync::lock(&self.known);
+        known.buffers.iter().fold((0, 0), |(spans, bytes), buffer| {
+            let batch = &crate::sync::lock(&buffer.0).batch;
+            (spans + batch.spans(), bytes + batch.bytes())
+        })
+    }
+
+    /// Makes this thread's buffer the first of those it knows.
+    #[cold]
+    fn raise(&self, mine: &mut Vec<(u64, Arc<LocalBuffer>)>) {
+        let known = mine.iter().position(|(id, _)| *id == self.id);
+        let at = known.unwrap_or_else(|| {
+            mine.retain(|(_, buffer)| !crate::sync::lock(&buffer.0).closed);
+            mine.push((self.id, self.open()));
+            mine.len() - 1
+        });
+        mine.swap(0, at);
+    }
+
+    fn open(&self) -> Arc<LocalBuffer> {
+        let mut known = crate::sync::lock(&self.known);
+        let batch = Batch::new(self.packing, &self.scope);
+        let buffer = Arc::new(LocalBuffer(Mutex::new(Gathering { batch, closed: known.closed })));
+        if !known.closed {
+            known.buffers.push(buffer.clone());
+        }
+        buffer
+    }
+}
+
+/// What the queue doesn't take is counted there.
+#[cold]
+fn hand_over(batch: &mut Batch, queue: &Queue) {
+    let _ = queue.push(batch.take());
+}
