@@ -110,8 +110,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod capture;
 mod clock;
+mod cold_box;
 #[cfg(feature = "collector")]
 pub mod collector;
 #[cfg(feature = "desk")]
@@ -120,6 +120,7 @@ mod document;
 pub mod enrich;
 mod export;
 pub mod fold;
+mod layer;
 mod otlp;
 #[cfg(feature = "outbox")]
 #[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
@@ -128,14 +129,13 @@ mod outbox;
 #[path = "outbox/absent.rs"]
 mod outbox;
 pub mod propagation;
-mod quiet;
-mod rare;
 mod record;
 mod redaction;
 mod session;
 mod settings;
 mod setup;
-mod state;
+mod span;
+mod suppress;
 mod sync;
 #[cfg(feature = "tickets")]
 mod ticket;
@@ -145,11 +145,12 @@ mod ticket;
 #[cfg(feature = "tower")]
 pub mod web;
 
-pub use capture::{FeedbackSpanProcessor, SpanError, SpanExt};
 pub use document::Document;
 pub use enrich::{EnrichError, Enrichment};
 pub use export::FlushError;
 pub use export::stats::Stats;
+pub use layer::FeedbackLayer;
+pub use layer::{FeedbackSpanProcessor, SpanError, SpanExt};
 #[cfg(feature = "outbox")]
 pub use outbox::{OutboxOptions, OutboxPolicy, OutboxPolicyError};
 pub use session::{Session, SessionIdError};
@@ -159,7 +160,6 @@ pub use setup::shutdown_signal;
 pub use setup::{BuildError, Builder, ConfigError, Telemetry, builder, init};
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
 pub use setup::{Compression, Protocol};
-pub use state::FeedbackLayer;
 #[cfg(feature = "tickets")]
 pub use ticket::{
     Ticket, TicketError, TicketKeyError, TicketKeys, TicketOptions, TicketVerifier, ticket,

@@ -38,10 +38,10 @@ use opentelemetry::propagation::text_map_propagator::FieldIter;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 
-use crate::capture::{SpanExt, current_context};
+use crate::layer::locate;
+use crate::layer::{SpanExt, current_context};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::Formats;
-use crate::state;
 
 /// Writes the current span, its baggage, and its session where it may be told, into `headers`.
 ///
@@ -109,10 +109,10 @@ pub fn extract(headers: &impl Headers) -> Context {
 }
 
 fn propagator() -> FeedbackPropagator {
-    match state::installation_here() {
-        Some(installation) => FeedbackPropagator {
-            formats: installation.settings.formats,
-            sessions: installation.settings.session_propagation,
+    match locate::core_here() {
+        Some(core) => FeedbackPropagator {
+            formats: core.settings.formats,
+            sessions: core.settings.session_propagation,
         },
         None => FeedbackPropagator { formats: Formats::default(), sessions: false },
     }

@@ -11,10 +11,10 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Array, InstrumentationScope, Value};
 
+use crate::cold_box::{ColdBox, ColdDefault};
 use crate::document::Key;
 use crate::otlp::attributes::{self, Attributes, ValueRef};
 use crate::outbox::Finalizers;
-use crate::rare::{Blank, Rare};
 
 /// A finished span.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct SpanRecord {
     pub(crate) attributes: Attributes,
     /// Whether the span carries feedback: such records are the last to be dropped.
     pub(crate) feedback: bool,
-    pub(crate) details: Rare<Details>,
+    pub(crate) details: ColdBox<Details>,
 }
 
 /// What few spans have.
@@ -60,7 +60,7 @@ pub(crate) struct Details {
     pub(crate) finalizers: Finalizers,
 }
 
-impl Blank for Details {
+impl ColdDefault for Details {
     #[inline]
     fn blank() -> &'static Self {
         static BLANK: Details = Details {
@@ -202,7 +202,7 @@ impl Default for SpanRecord {
             timings: None,
             attributes: Attributes::default(),
             feedback: false,
-            details: Rare::default(),
+            details: ColdBox::default(),
         }
     }
 }
@@ -393,7 +393,7 @@ mod tests {
             timings: Some(Timings { busy: 12, idle: 13 }),
             attributes: attributes.clone(),
             feedback: true,
-            details: Rare::from(Details {
+            details: ColdBox::from(Details {
                 trace_state: TraceState::from_key_value([("a", "b")]).unwrap(),
                 name: Some("renamed".into()),
                 enrichments: Enrichments {

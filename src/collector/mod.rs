@@ -54,7 +54,7 @@ pub use receive::received::{ReceivedEvent, ReceivedLink, ReceivedSpan, Scope};
 pub use receive::value::Value;
 pub use role::{Role, Target, feedback};
 
-use crate::quiet;
+use crate::suppress;
 use inbox::Inbox;
 use receive::door::{ClosedDoor, Connection, Door};
 use receive::{grpc, http};
@@ -114,7 +114,7 @@ impl Collector {
         let run = move || {
             // The libraries used here emit spans and events, and the thread may well share its
             // process with a layer that sends them here.
-            quiet::mark_this_thread();
+            suppress::mark_this_thread();
             // Made and dropped on this thread, because a runtime may not be dropped inside another.
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,

@@ -60,7 +60,7 @@ pub use command::run;
 pub use options::Options;
 
 use crate::collector::receive::{grpc, http};
-use crate::quiet;
+use crate::suppress;
 use api::Api;
 use api::guard::{Guard, guard};
 use store::Store;
@@ -148,7 +148,7 @@ impl Desk {
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = mpsc::channel();
         let work = move || {
-            quiet::mark_this_thread();
+            suppress::mark_this_thread();
             let serving = Serving { page, source, is_local, options };
             serving.run(&ready, stopped);
         };
@@ -232,7 +232,7 @@ impl Serving {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("feedback-desk")
-            .on_thread_start(quiet::mark_this_thread)
+            .on_thread_start(suppress::mark_this_thread)
             .enable_all()
             .build();
         let runtime = match runtime {

@@ -15,7 +15,7 @@ use serde::ser::{self, Serialize, Serializer as _};
 use super::error::{EnrichError, Enrichment};
 use crate::document::{Document, Key, MOST_CLEARED};
 use crate::redaction::Redaction;
-use crate::state::carrier;
+use crate::span::carrier;
 use crate::ticket::Ticket;
 
 /// Nested objects along a path, the top one not counted.

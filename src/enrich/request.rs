@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::error::EnrichError;
 use super::target::{Resolved, Target};
 use super::writer::{BeginError, Enricher, Late, Place, Writer};
+use crate::layer::locate::{Located, locate_current, locate_span};
 use crate::session::Session;
-use crate::state::{DocumentKind, Installation, Located, Scope, locate_current, locate_span};
+use crate::span::{DocumentKind, LayerCore, Scope};
 
 /// Enriches the given span.
 ///
@@ -173,16 +174,16 @@ impl<'a> SpanRequest<'a> {
             (Some(span), None) => locate_span(span),
             _ => locate_current(),
         };
-        let installation = usable(&located)?;
-        let refuse = |error| Err(BeginError::refused(installation, error));
+        let core = usable(&located)?;
+        let refuse = |error| Err(BeginError::refused(core, error));
         if let Some(target) = target {
             let session = session_of(&target, &located);
             let Resolved { span, ticket, .. } = target;
             return match &span {
                 Some(span) if !span.is_valid() => refuse(EnrichError::InvalidTarget),
                 Some(_) => {
-                    let (installation, target, scope) = (installation.clone(), span, None);
-                    let late = Late { installation, target, session, scope, id, ticket };
+                    let (core, target, scope) = (core.clone(), span, None);
+                    let late = Late { core, target, session, scope, id, ticket };
                     Ok(Place::Late(Box::new(late)))
                 }
                 None => refuse(EnrichError::TicketOfSession),
@@ -192,7 +193,7 @@ impl<'a> SpanRequest<'a> {
             return refuse(EnrichError::IdWithoutTarget);
         }
         match located {
-            Located::Span(state) => Ok(Place::Open(state, DocumentKind::Own)),
+            Located::Span(state) => Ok(Place::SpanTable(state, DocumentKind::Own)),
             Located::Disabled(_) => refuse(EnrichError::SpanDisabled),
             _ => refuse(EnrichError::NoActiveSpan),
         }
@@ -220,8 +221,8 @@ impl SessionRequest {
 
     fn place(self) -> Result<Place, BeginError> {
         let located = locate_current();
-        let installation = usable(&located)?;
-        let refuse = |error| Err(BeginError::refused(installation, error));
+        let core = usable(&located)?;
+        let refuse = |error| Err(BeginError::refused(core, error));
         let (session_id, target, id) = match self.options {
             Some(options) => (options.session_id, options.target, options.id),
             None => (None, None, None),
@@ -240,8 +241,8 @@ impl SessionRequest {
             let session = given.or_else(|| session_of(&target, &located));
             let scope = Some(if session.is_some() { Scope::Session } else { Scope::Trace });
             let Resolved { span: target, ticket, .. } = target;
-            let installation = installation.clone();
-            let late = Late { installation, target, session, scope, id, ticket };
+            let core = core.clone();
+            let late = Late { core, target, session, scope, id, ticket };
             return Ok(Place::Late(Box::new(late)));
         }
         let caller = match &located {
@@ -250,7 +251,7 @@ impl SessionRequest {
         };
         let of_caller = match caller {
             Some(state) => state.session(),
-            None => installation.settings.session.clone(),
+            None => core.settings.session.clone(),
         };
         let is_late = match (&given, &of_caller) {
             // A name makes a submission of its own, also for the caller's session.
@@ -262,16 +263,17 @@ impl SessionRequest {
             return refuse(EnrichError::IdWithoutTarget);
         }
         Ok(match (caller, given.or(of_caller)) {
-            (Some(caller), Some(session)) if !is_late => {
-                Place::Open(caller.outermost_of(&session), DocumentKind::Scoped(Scope::Session))
-            }
+            (Some(caller), Some(session)) if !is_late => Place::SpanTable(
+                caller.outermost_of(&session),
+                DocumentKind::Scoped(Scope::Session),
+            ),
             (Some(caller), None) => {
-                Place::Open(caller.local_root(), DocumentKind::Scoped(Scope::Trace))
+                Place::SpanTable(caller.local_root(), DocumentKind::Scoped(Scope::Trace))
             }
             (_, session @ Some(_)) => {
-                let installation = installation.clone();
+                let core = core.clone();
                 let (target, scope, ticket) = (None, Some(Scope::Session), None);
-                Place::Late(Box::new(Late { installation, target, session, scope, id, ticket }))
+                Place::Late(Box::new(Late { core, target, session, scope, id, ticket }))
             }
             (None, None) => return refuse(EnrichError::NoActiveSpan),
         })
@@ -294,18 +296,18 @@ fn session_of(target: &Resolved, located: &Located) -> Option<Session> {
 }
 
 /// The layer, if it takes anything at all.
-fn usable(located: &Located) -> Result<&Arc<Installation>, BeginError> {
-    let installation = match located {
-        Located::Span(state) => state.installation(),
-        Located::Layer(installation) | Located::Disabled(installation) => installation,
+fn usable(located: &Located) -> Result<&Arc<LayerCore>, BeginError> {
+    let core = match located {
+        Located::Span(state) => state.core(),
+        Located::Layer(core) | Located::Disabled(core) => core,
         Located::Nothing => return Err(BeginError::NotInstalled),
     };
-    if installation.is_disabled() {
-        Err(BeginError::refused(installation, EnrichError::SdkDisabled))
-    } else if installation.is_shut_down() {
-        Err(BeginError::refused(installation, EnrichError::ShutDown))
+    if core.is_disabled() {
+        Err(BeginError::refused(core, EnrichError::SdkDisabled))
+    } else if core.is_shut_down() {
+        Err(BeginError::refused(core, EnrichError::ShutDown))
     } else {
-        Ok(installation)
+        Ok(core)
     }
 }
 
@@ -365,7 +367,7 @@ macro_rules! begin {
             // Inlined, so that a library which is used without the layer pays for one load.
             #[inline]
             fn begin(self) -> Result<Writer, BeginError> {
-                if !Installation::exists() {
+                if !LayerCore::exists() {
                     return Err(BeginError::NotInstalled);
                 }
                 self.writer()

@@ -17,21 +17,21 @@ use crate::document::Document;
 use crate::export::DropReason;
 use crate::outbox::Finalizers;
 use crate::session::Session;
-use crate::state::carrier::{Carrier, Put, Submission};
-use crate::state::{DocumentKind, Installation, Scope, SpanHandle};
+use crate::span::carrier::{Carrier, Put, Submission};
+use crate::span::{DocumentKind, LayerCore, Scope, SpanHandle};
 use crate::ticket::Ticket;
 
 /// Where an enrichment lands.
 pub(crate) enum Place {
     /// In a document of an open span.
-    Open(SpanHandle, DocumentKind),
+    SpanTable(SpanHandle, DocumentKind),
     /// On its own, as a carrier.
     Late(Box<Late>),
 }
 
 /// An enrichment that leaves at once.
 pub(crate) struct Late {
-    pub(crate) installation: Arc<Installation>,
+    pub(crate) core: Arc<LayerCore>,
     pub(crate) target: Option<SpanContext>,
     pub(crate) session: Option<Session>,
     pub(crate) scope: Option<Scope>,
@@ -40,10 +40,10 @@ pub(crate) struct Late {
 }
 
 impl Place {
-    fn installation(&self) -> &Arc<Installation> {
+    fn core(&self) -> &Arc<LayerCore> {
         match self {
-            Self::Open(state, _) => state.installation(),
-            Self::Late(late) => &late.installation,
+            Self::SpanTable(state, _) => state.core(),
+            Self::Late(late) => &late.core,
         }
     }
 }
@@ -68,7 +68,7 @@ impl Writer {
     pub(crate) fn begin(place: Place) -> Self {
         let spare = SPARE.try_with(Cell::take).ok().flatten();
         let mut writing = spare.unwrap_or_default();
-        let settings = &place.installation().settings;
+        let settings = &place.core().settings;
         let limits = Limits {
             string: settings.string_bytes.0,
             characters: settings.value_characters,
@@ -98,9 +98,9 @@ impl Writer {
     }
 
     /// Goes to a nested object of a literal, for keys that are expressions.
-    pub fn open_object(&mut self, position: &Position) -> Open {
+    pub fn open_object(&mut self, position: &Position) -> SpanTable {
         self.0.flattener.move_to(position);
-        Open(self.0.flattener.begin_object())
+        SpanTable(self.0.flattener.begin_object())
     }
 
     /// Goes back into an array of a literal, for positions without a static key.
@@ -124,17 +124,17 @@ impl Writer {
     }
 
     /// Begins an object at the current key.
-    pub fn begin_object(&mut self) -> Open {
-        Open(self.0.flattener.begin_object())
+    pub fn begin_object(&mut self) -> SpanTable {
+        SpanTable(self.0.flattener.begin_object())
     }
 
     /// Begins an array at the current key.
-    pub fn begin_array(&mut self) -> Open {
-        Open(self.0.flattener.begin_array())
+    pub fn begin_array(&mut self) -> SpanTable {
+        SpanTable(self.0.flattener.begin_array())
     }
 
     /// Ends an object or array.
-    pub fn end(&mut self, open: Open) {
+    pub fn end(&mut self, open: SpanTable) {
         self.0.flattener.end(open.0);
     }
 
@@ -154,19 +154,18 @@ impl Writer {
         let Writing { place, flattener } = &mut *writing;
         let caller = Location::caller();
         match place.take() {
-            Some(Place::Open(state, kind)) => {
-                settle(flattener, state.installation(), caller, |patch, time| {
+            Some(Place::SpanTable(state, kind)) => {
+                settle(flattener, state.core(), caller, |patch, time| {
                     enrich(&state, kind, patch, time)
                 });
             }
             Some(Place::Late(late)) => {
-                let Late { installation, target, session, scope, id, ticket } = *late;
+                let Late { core, target, session, scope, id, ticket } = *late;
                 let id = id.map(|name| Submission { name, ticket });
-                settle(flattener, &installation, caller, |patch, time| {
+                settle(flattener, &core, caller, |patch, time| {
                     let document = std::mem::take(patch);
                     let finalizers = Finalizers::default();
-                    Carrier { target, session, scope, document, time, id, finalizers }
-                        .send(&installation)
+                    Carrier { target, session, scope, document, time, id, finalizers }.send(&core)
                 });
             }
             None => {}
@@ -190,7 +189,7 @@ pub struct Entered(Checkpoint);
 
 /// A container that has begun.
 #[derive(Debug)]
-pub struct Open(Frame);
+pub struct SpanTable(Frame);
 
 /// Puts everything in its place.
 #[inline]
@@ -209,7 +208,7 @@ pub fn finish(begun: Result<Writer, BeginError>) -> Enrichment {
 /// Puts what was written in its place, and reports what was refused.
 fn settle(
     flattener: &mut Flattener,
-    installation: &Installation,
+    core: &LayerCore,
     caller: &'static Location<'static>,
     put: impl FnOnce(&mut Document<Value>, u64) -> Result<Put, DropReason>,
 ) {
@@ -217,13 +216,13 @@ fn settle(
     let Flattener { patch, outcome, .. } = flattener;
     if patch.is_empty() {
         // nothing to put
-    } else if installation.is_shut_down() {
+    } else if core.is_shut_down() {
         outcome.push(EnrichError::ShutDown); // while the values were written
     } else {
         match put(patch, clock::enrichment_time()) {
             Ok(Put { left_out, is_durable }) => {
                 if left_out > 0 {
-                    let limit = installation.settings.span_limits.max_attributes_per_span as usize;
+                    let limit = core.settings.span_limits.max_attributes_per_span as usize;
                     outcome.push(EnrichError::LimitExceeded { limit, dropped: left_out });
                 }
                 if !is_durable {
@@ -234,7 +233,7 @@ fn settle(
             Err(_) => outcome.push(EnrichError::ShutDown),
         }
     }
-    report(outcome, installation, caller);
+    report(outcome, core, caller);
 }
 
 fn enrich(
@@ -255,13 +254,13 @@ fn enrich(
     let (target, document) = (Some(state.start().context.clone()), std::mem::take(patch));
     let finalizers = Finalizers::default();
     let carrier = Carrier { target, session, scope, document, time, id: None, finalizers };
-    carrier.send(state.installation())
+    carrier.send(state.core())
 }
 
 /// Counts what was refused, and warns of it.
-fn report(outcome: &Enrichment, installation: &Installation, caller: &'static Location<'static>) {
+fn report(outcome: &Enrichment, core: &LayerCore, caller: &'static Location<'static>) {
     if let Some(first) = outcome.errors().next() {
-        outcome.errors().for_each(|error| installation.count_refused(error.reason()));
+        outcome.errors().for_each(|error| core.count_refused(error.reason()));
         warn_once(first, caller);
     }
 }
@@ -293,13 +292,13 @@ pub enum BeginError {
 /// Which layer refuses an enrichment, and why.
 #[derive(Debug)]
 pub struct Refusal {
-    installation: Arc<Installation>,
+    core: Arc<LayerCore>,
     error: EnrichError,
 }
 
 impl BeginError {
-    pub(super) fn refused(installation: &Arc<Installation>, error: EnrichError) -> Self {
-        Self::Refused(Box::new(Refusal { installation: installation.clone(), error }))
+    pub(super) fn refused(core: &Arc<LayerCore>, error: EnrichError) -> Self {
+        Self::Refused(Box::new(Refusal { core: core.clone(), error }))
     }
 
     #[track_caller]
@@ -312,7 +311,7 @@ impl BeginError {
             }
             Self::Refused(refusal) => {
                 let outcome = Enrichment::from(refusal.error);
-                report(&outcome, &refusal.installation, caller);
+                report(&outcome, &refusal.core, caller);
                 outcome
             }
         }

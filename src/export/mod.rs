@@ -34,8 +34,8 @@ use crate::clock;
 use crate::export::sink::{Batch, Delivery, Packing, Sink};
 use crate::otlp;
 use crate::outbox::{Finalizers, Outbox};
-use crate::quiet;
 use crate::record::SpanRecord;
+use crate::suppress;
 
 /// When batches are made, and how much may wait.
 #[derive(Clone, Debug)]
@@ -126,7 +126,7 @@ impl Pipeline {
         let thread = std::thread::Builder::new().name("tracing-feedback".to_owned()).spawn({
             let counters = counters.clone();
             move || {
-                quiet::mark_this_thread();
+                suppress::mark_this_thread();
                 let _suppressed = opentelemetry::Context::enter_telemetry_suppressed_scope();
                 match make_sink() {
                     Ok(sink) => {

@@ -14,7 +14,7 @@ use super::Batching;
 use super::error::Loss;
 use super::stats::{Counters, DropReason};
 use crate::export::sink::{Backpressure, Batch, Packing};
-use crate::quiet;
+use crate::suppress;
 
 pub(crate) struct Queue {
     batching: Batching,
@@ -257,7 +257,7 @@ impl Queue {
         state.flush_to = state.flush_to.max(target);
         self.work.notify_one();
         // The export thread can't wait for itself.
-        while state.settled < target && !state.ended && !quiet::is_this_thread() {
+        while state.settled < target && !state.ended && !suppress::is_this_thread() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -313,7 +313,7 @@ impl Queue {
     /// Whether the export thread has ended by `deadline`.
     pub(crate) fn wait_until_ended(&self, deadline: Instant) -> bool {
         let mut state = self.lock();
-        while !state.ended && !quiet::is_this_thread() {
+        while !state.ended && !suppress::is_this_thread() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;

@@ -93,7 +93,7 @@ use store::Store;
 
 use crate::clock;
 use crate::otlp::encoded_spans::EncodedSpans;
-use crate::quiet;
+use crate::suppress;
 
 /// How long an enrichment may wait to be written, if no one asks.
 const TICK: Duration = Duration::from_millis(20);
@@ -314,7 +314,7 @@ impl Outbox {
 
     /// The outbox's own thread: it writes the journal, and adopts what others have left.
     fn maintain(&self) {
-        quiet::mark_this_thread();
+        suppress::mark_this_thread();
         let tick = if self.writes_ahead() { TICK } else { ROUND };
         let mut next_round = Instant::now();
         let mut trouble = None;

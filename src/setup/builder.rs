@@ -23,12 +23,13 @@ use crate::export::sink::exporter::ExporterSink;
 use crate::export::sink::{Nowhere, Sink};
 use crate::export::stats::Counters;
 use crate::export::{Batching, Pipeline, tail_buffer};
+use crate::layer::FeedbackLayer;
 use crate::outbox::Outbox;
-use crate::quiet;
 use crate::redaction::Redaction;
 use crate::session::Session;
 use crate::settings::{Convention, Formats, Keep, KeepLimits, LateTraces, Settings};
-use crate::state::{FeedbackLayer, Ids, Installation, Sampling};
+use crate::span::{Ids, LayerCore, Sampling};
+use crate::suppress;
 use crate::ticket::TicketKeys;
 
 /// Begins to build a layer.
@@ -288,7 +289,7 @@ impl Builder {
         self
     }
 
-    /// Who decides which traces are sampled. Default: `OTEL_TRACES_SAMPLER`, then parent-based and
+    /// The sampler. Default: `OTEL_TRACES_SAMPLER`, then parent-based and
     /// every root. A span that carries feedback is exported whatever the sampler says, and with
     /// [`with_keep`](Self::with_keep) its whole trace.
     ///
@@ -378,7 +379,7 @@ impl Builder {
         self
     }
 
-    /// Who makes trace and span ids. Default: random ones.
+    /// The id generator. Default: random ones.
     pub fn with_id_generator(mut self, generator: impl IdGenerator + 'static) -> Self {
         self.ids = Ids::Custom(Box::new(generator));
         self
@@ -681,8 +682,8 @@ impl Builder {
             let EnvIssue { variable, value, reason } = issue.clone();
             return Err(BuildError::Environment { variable, value, reason });
         }
-        let installation = Arc::new(Installation::new(self.settings, sampling, self.ids, pipeline));
-        Ok((FeedbackLayer::new(installation.clone()), Telemetry::new(installation), issues))
+        let core = Arc::new(LayerCore::new(self.settings, sampling, self.ids, pipeline));
+        Ok((FeedbackLayer::new(core.clone()), Telemetry::new(core), issues))
     }
 
     fn limits(&self, environment: &Environment) -> SpanLimits {
@@ -831,7 +832,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("tracing-feedback-io")
-        .on_thread_start(quiet::mark_this_thread)
+        .on_thread_start(suppress::mark_this_thread)
         .enable_all()
         .build()
 }

@@ -38,7 +38,7 @@ pub fn init() -> Result<Telemetry, BuildError> {
         filter("FEEDBACK_TRACE_FILTER", environment.trace_filter.as_deref(), &mut filter_issues);
     let logged = filter("RUST_LOG", environment.rust_log.as_deref(), &mut filter_issues);
     let (layer, telemetry, issues) = builder().assemble(environment)?;
-    let settings = &telemetry.installation().settings;
+    let settings = &telemetry.core().settings;
     let propagator =
         FeedbackPropagator { formats: settings.formats, sessions: settings.session_propagation };
     let subscriber = tracing_subscriber::registry()

@@ -12,7 +12,7 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 
 use crate::export::Pipeline;
 use crate::export::stats::{DropReason, Stats};
-use crate::state::Installation;
+use crate::span::LayerCore;
 
 /// The conventions that the names are from.
 const SCHEMA: &str = "https://opentelemetry.io/schemas/1.42.0";
@@ -20,14 +20,14 @@ const SCHEMA: &str = "https://opentelemetry.io/schemas/1.42.0";
 /// What the callbacks watch. It goes with the handle, though the layer lives on.
 #[derive(Debug)]
 pub(super) struct Source {
-    installation: Arc<Installation>,
+    core: Arc<LayerCore>,
     /// Which of the process's layers this is, of those that have metrics.
     number: OnceLock<u64>,
 }
 
 impl Source {
-    pub(super) fn new(installation: &Arc<Installation>) -> Arc<Self> {
-        Arc::new(Self { installation: installation.clone(), number: OnceLock::new() })
+    pub(super) fn new(core: &Arc<LayerCore>) -> Arc<Self> {
+        Arc::new(Self { core: core.clone(), number: OnceLock::new() })
     }
 
     fn number(&self) -> u64 {
@@ -38,7 +38,7 @@ impl Source {
 
 /// Registers what is counted with a provider.
 pub(super) fn register(source: &Arc<Source>, provider: &dyn MeterProvider) {
-    let Some(pipeline) = source.installation.pipeline() else { return };
+    let Some(pipeline) = source.core.pipeline() else { return };
     let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
         .with_version(env!("CARGO_PKG_VERSION"))
         .with_schema_url(SCHEMA)
@@ -318,7 +318,7 @@ impl Registration {
 
 /// What a metric says now; nothing once the handle is gone.
 fn read<T>(source: &Weak<Source>, metric: &Metric<T>) -> Option<T> {
-    source.upgrade()?.installation.pipeline().map(|pipeline| (metric.read)(&Reading::of(pipeline)))
+    source.upgrade()?.core.pipeline().map(|pipeline| (metric.read)(&Reading::of(pipeline)))
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::capture::FeedbackSpanProcessor;
 use crate::export::FlushError;
 use crate::export::stats::Stats;
-use crate::state::Installation;
+use crate::layer::FeedbackSpanProcessor;
+use crate::span::LayerCore;
 
 /// Flushes, shuts down and counts what a layer exports. Keep it until the service ends: dropping it
 /// shuts down, for at most five seconds.
@@ -31,7 +31,7 @@ use crate::state::Installation;
 #[derive(Debug)]
 #[must_use = "dropping the handle shuts telemetry down: keep it until the service ends"]
 pub struct Telemetry {
-    installation: Arc<Installation>,
+    core: Arc<LayerCore>,
     #[cfg(feature = "metrics")]
     source: Arc<super::metrics::Source>,
 }
@@ -42,16 +42,16 @@ const LIMIT: Duration = Duration::from_secs(30);
 const LIMIT_OF_DROP: Duration = Duration::from_secs(5);
 
 impl Telemetry {
-    pub(super) fn new(installation: Arc<Installation>) -> Self {
+    pub(super) fn new(core: Arc<LayerCore>) -> Self {
         Self {
             #[cfg(feature = "metrics")]
-            source: super::metrics::Source::new(&installation),
-            installation,
+            source: super::metrics::Source::new(&core),
+            core,
         }
     }
 
-    pub(super) fn installation(&self) -> &Arc<Installation> {
-        &self.installation
+    pub(super) fn core(&self) -> &Arc<LayerCore> {
+        &self.core
     }
 
     /// Waits until everything that has ended so far has reached the collector, for at most 30
@@ -93,7 +93,7 @@ impl Telemetry {
     ///
     /// As [`flush`](Self::flush); spans whose state isn't known by then are named as pending.
     pub fn flush_within(&self, limit: Duration) -> Result<(), FlushError> {
-        self.installation.flush(limit)
+        self.core.flush(limit)
     }
 
     /// As [`flush`](Self::flush), then stops. Feedback on spans that are still open leaves by itself.
@@ -126,7 +126,7 @@ impl Telemetry {
     ///
     /// As [`flush_within`](Self::flush_within).
     pub fn shutdown_within(&self, limit: Duration) -> Result<(), FlushError> {
-        self.installation.shutdown(limit)
+        self.core.shutdown(limit)
     }
 
     /// What has become of spans and enrichments so far.
@@ -140,7 +140,7 @@ impl Telemetry {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn stats(&self) -> Stats {
-        self.installation.pipeline().map(|pipeline| pipeline.stats()).unwrap_or_default()
+        self.core.pipeline().map(|pipeline| pipeline.stats()).unwrap_or_default()
     }
 
     /// What verifies the tickets that were signed with this layer's keys.
@@ -161,7 +161,7 @@ impl Telemetry {
     /// ```
     #[cfg(feature = "tickets")]
     pub fn ticket_verifier(&self) -> crate::TicketVerifier {
-        self.installation.settings.ticket_keys.verifier()
+        self.core.settings.ticket_keys.verifier()
     }
 
     /// Another handle on this layer's ticket keys, to rotate them.
@@ -177,7 +177,7 @@ impl Telemetry {
     /// ```
     #[cfg(feature = "tickets")]
     pub fn ticket_keys(&self) -> crate::TicketKeys {
-        self.installation.settings.ticket_keys.clone()
+        self.core.settings.ticket_keys.clone()
     }
 
     /// Registers what [`stats`](Self::stats) counts with a provider of OpenTelemetry metrics, yours
@@ -252,14 +252,14 @@ impl Telemetry {
     /// # Ok::<(), tracing_feedback::BuildError>(())
     /// ```
     pub fn span_processor(&self) -> FeedbackSpanProcessor {
-        FeedbackSpanProcessor::new(self.installation.clone())
+        FeedbackSpanProcessor::new(self.core.clone())
     }
 }
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        if !self.installation.is_shut_down()
-            && let Err(error) = self.installation.shutdown(LIMIT_OF_DROP)
+        if !self.core.is_shut_down()
+            && let Err(error) = self.core.shutdown(LIMIT_OF_DROP)
         {
             tracing::warn!(target: "tracing_feedback", "telemetry was shut down: {error}");
         }

@@ -12,8 +12,9 @@ use super::error::TicketError;
 use super::keys::TicketKeys;
 use super::options::TicketOptions;
 use crate::clock;
+use crate::layer::locate::{Located, core_here, locate_current, locate_span};
 use crate::session::Session;
-use crate::state::{Installation, Located, installation_here, locate_current, locate_span};
+use crate::span::LayerCore;
 
 /// A ticket for the nearest captured span around the caller, and for its session.
 ///
@@ -131,34 +132,34 @@ impl Session {
     ///
     /// As [`ticket`](Self::ticket), and what the options ask for can't be: see [`TicketError`].
     pub fn ticket_with(&self, options: &TicketOptions) -> Result<Ticket, TicketError> {
-        let installation = installation_here().ok_or(TicketError::NotInstalled)?;
-        issue(usable(&installation)?, None, Some(self.clone()), options)
+        let core = core_here().ok_or(TicketError::NotInstalled)?;
+        issue(usable(&core)?, None, Some(self.clone()), options)
     }
 }
 
 fn of_span(located: Located, options: &TicketOptions) -> Result<Ticket, TicketError> {
     match located {
         Located::Span(span) => {
-            let keys = usable(span.installation())?;
+            let keys = usable(span.core())?;
             issue(keys, Some(&span.start().context), span.session(), options)
         }
-        Located::Layer(installation) => {
-            usable(&installation)?;
+        Located::Layer(core) => {
+            usable(&core)?;
             Err(TicketError::NoActiveSpan)
         }
-        Located::Disabled(installation) => {
-            usable(&installation)?;
+        Located::Disabled(core) => {
+            usable(&core)?;
             Err(TicketError::SpanDisabled)
         }
         Located::Nothing => Err(TicketError::NotInstalled),
     }
 }
 
-fn usable(installation: &Installation) -> Result<&TicketKeys, TicketError> {
-    if installation.is_disabled() {
+fn usable(core: &LayerCore) -> Result<&TicketKeys, TicketError> {
+    if core.is_disabled() {
         return Err(TicketError::SdkDisabled);
     }
-    Ok(&installation.settings.ticket_keys)
+    Ok(&core.settings.ticket_keys)
 }
 
 fn issue(

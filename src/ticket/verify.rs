@@ -196,11 +196,11 @@ impl fmt::Debug for TicketVerifier {
 /// Verifies with the keys of the current subscriber's layer; `subject` is who sends the ticket.
 #[cfg(feature = "tower")]
 pub(crate) fn verify_here(text: &str, subject: Option<&str>) -> Result<Ticket, TicketError> {
-    let installation = crate::state::installation_here().ok_or(TicketError::NotInstalled)?;
-    let verifier = installation.settings.ticket_keys.verifier();
+    let core = crate::layer::locate::core_here().ok_or(TicketError::NotInstalled)?;
+    let verifier = core.settings.ticket_keys.verifier();
     let verified = match subject {
         Some(subject) => verifier.with_subject(subject).verify(text),
         None => verifier.verify(text),
     };
-    verified.inspect_err(|error| installation.count_refused(error.reason()))
+    verified.inspect_err(|error| core.count_refused(error.reason()))
 }

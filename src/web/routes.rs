@@ -184,8 +184,8 @@ async fn take(
     let ticket = ticket::verify_here(&ticket, subject.as_deref())?;
     attach(&ticket, &feedback, id)?;
     // With an outbox that is written ahead, taken means on disk.
-    let installation = crate::state::installation_here();
-    if let Some(pipeline) = installation.as_ref().and_then(|found| found.pipeline()) {
+    let core = crate::layer::locate::core_here();
+    if let Some(pipeline) = core.as_ref().and_then(|found| found.pipeline()) {
         pipeline.synced().await.map_err(|_| Problem::not_durable())?;
     }
     Ok(StatusCode::NO_CONTENT)

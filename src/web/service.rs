@@ -13,7 +13,7 @@ use tracing::Span;
 use tracing::instrument::{Instrument, Instrumented};
 
 use super::{Settings, TICKET_HEADER, session, span};
-use crate::capture::SpanExt;
+use crate::layer::SpanExt;
 use crate::propagation;
 use crate::session::Session;
 use crate::ticket::{self, Ticket, TicketOptions};

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::sql::list;
 use super::{ClickHouse, Result, tables};
 use crate::desk::store::Notice;
-use crate::quiet;
+use crate::suppress;
 
 /// How often it is asked. It costs a look at a system table.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ impl Changes {
         let (change, changes) = watch::channel(Notice::default());
         let (stop, stopped) = channel::<()>();
         let work = move || {
-            quiet::mark_this_thread();
+            suppress::mark_this_thread();
             let mut last: Option<Seen> = None;
             // Something has come that is not folded yet.
             let mut is_behind = false;

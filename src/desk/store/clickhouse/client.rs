@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::address::Address;
 use crate::desk::store::Error;
-use crate::quiet;
+use crate::suppress;
 
 /// On top of what a query may take, for connecting and for its answer.
 const GRACE: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ impl Client {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("desk-clickhouse")
-            .on_thread_start(quiet::mark_this_thread)
+            .on_thread_start(suppress::mark_this_thread)
             .enable_all()
             .build()
             .map_err(|error| failed(&error))?;

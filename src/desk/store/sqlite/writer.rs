@@ -17,7 +17,7 @@ use super::write::{Written, write};
 use super::{OpenError, Result, open};
 use crate::desk::store::Notice;
 use crate::desk::store::batch::Batch;
-use crate::quiet;
+use crate::suppress;
 
 /// What waits to be written, at the most.
 const MOST_WAITING: usize = 96 << 20;
@@ -57,7 +57,7 @@ impl Writer {
         let (change, changes) = watch::channel(Notice::default());
         let path = path.to_owned();
         let work = move || {
-            quiet::mark_this_thread();
+            suppress::mark_this_thread();
             Thread { connection, path, retention, known: Known::default(), change }.run(&jobs);
         };
         let thread = thread::Builder::new()

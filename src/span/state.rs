@@ -9,25 +9,25 @@ use opentelemetry_sdk::trace::SamplingDecision;
 use tracing_subscriber::registry::Extensions;
 
 use super::carrier;
-use super::place::{Place, Started, ids, with_parent};
-use super::said::Said;
+use super::documents::Documents;
 use super::timings::Timings;
-use super::{Installation, Sampling, SpanHandle};
+use super::trace_place::{Started, TracePlace, ids, with_parent};
+use super::{LayerCore, Sampling, SpanHandle};
+use crate::cold_box::ColdBox;
 use crate::document::Document;
 use crate::otlp::attributes::ValueRef;
-use crate::quiet;
-use crate::rare::Rare;
 use crate::record::{self, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::namespaced;
+use crate::suppress;
 
 /// One captured span, from its creation until it closes.
 #[derive(Debug)]
 pub(crate) struct SpanState {
-    pub(super) installation: Arc<Installation>,
+    pub(super) core: Arc<LayerCore>,
     /// The captured span around this one in the registry, which stays open as long as this one.
     pub(super) local_parent: Option<SpanHandle>,
-    pub(super) place: Place,
+    pub(super) place: TracePlace,
     pub(super) is_closed: AtomicBool,
     /// Whether the span has, or once had, a session.
     pub(super) has_session: AtomicBool,
@@ -53,7 +53,7 @@ impl Captured {
         extensions.get::<Self>()?.0.as_ref()
     }
 
-    /// The span is another's to tell of.
+    /// Discards the span: another layer of this process captures it.
     pub(crate) fn abandon(&self) {
         if let Some(state) = &self.0 {
             state.abandon();
@@ -81,7 +81,7 @@ pub(crate) struct Live {
     pub(crate) context: Option<Context>,
     /// Kept when the span has closed, for feedback that comes too late.
     pub(crate) session: Option<Session>,
-    pub(crate) said: Rare<Said>,
+    pub(crate) said: ColdBox<Documents>,
 }
 
 impl Live {
@@ -97,8 +97,8 @@ impl SpanState {
     }
 
     #[inline]
-    pub(crate) fn installation(&self) -> &Arc<Installation> {
-        &self.installation
+    pub(crate) fn core(&self) -> &Arc<LayerCore> {
+        &self.core
     }
 
     #[inline]
@@ -141,13 +141,13 @@ impl SpanState {
     /// Starts the span if no one has to be asked. Calls nothing foreign.
     #[inline]
     pub(crate) fn start_as_planned(&self) -> bool {
-        self.place.fix().is_some() && !self.installation.keeps()
+        self.place.fix().is_some() && !self.core.keeps()
     }
 
     #[inline]
     fn start_now(&self) -> &Started {
         match self.place.fix() {
-            Some(started) if !self.installation.keeps() => started,
+            Some(started) if !self.core.keeps() => started,
             started => self.start_otherwise(started),
         }
     }
@@ -156,12 +156,12 @@ impl SpanState {
     #[cold]
     fn start_otherwise<'s>(&'s self, started: Option<&'s Started>) -> &'s Started {
         let decide = || {
-            let _quiet = quiet::scope(); // samplers and id generators are foreign code
+            let _quiet = suppress::scope(); // samplers and id generators are foreign code
             self.decide()
         };
         let started = started.unwrap_or_else(|| self.place.decide(decide));
-        if self.installation.keeps() && self.change(|live| live.is_enriched()) == Some(true) {
-            self.installation.keep(started.context.trace_id());
+        if self.core.keeps() && self.change(|live| live.is_enriched()) == Some(true) {
+            self.core.keep(started.context.trace_id());
         }
         started
     }
@@ -169,10 +169,10 @@ impl SpanState {
     /// Feedback has arrived: the trace is kept. Of a span that hasn't started yet, no one can say which
     /// trace that is; it sees to it when it starts.
     pub(super) fn keep(&self) {
-        if self.installation.keeps()
+        if self.core.keeps()
             && let Some(started) = self.place.fixed()
         {
-            self.installation.keep(started.context.trace_id());
+            self.core.keep(started.context.trace_id());
         }
     }
 
@@ -180,8 +180,8 @@ impl SpanState {
         let of_context = self.change(|live| live.parent_context.clone()).flatten();
         let local_parent = self.local_parent.as_ref().map(|parent| parent.start());
         with_parent(of_context.as_ref(), local_parent, |parent| {
-            let ids = ids(&self.installation, parent);
-            let sampling = &self.installation.sampling;
+            let ids = ids(&self.core, parent);
+            let sampling = &self.core.sampling;
             let known = sampling.known(parent, ids.1).or_else(|| {
                 let base = of_context.clone().unwrap_or_default();
                 let base = match parent {
@@ -205,7 +205,7 @@ impl SpanState {
     ) -> (bool, TraceState) {
         let known = self.change(|live| {
             let record = &live.record;
-            let prefix = self.installation.settings.convention.prefix();
+            let prefix = self.core.settings.convention.prefix();
             let session = live.session.as_ref();
             let session = session.map(|session| KeyValue::new(SESSION_ID, session.id().to_owned()));
             let fields = record.all_attributes();
@@ -226,8 +226,8 @@ impl SpanState {
         let result =
             sampler.should_sample(Some(parent), trace_id, &name, &kind, &attributes, &links);
         if !result.attributes.is_empty() {
-            let most = self.installation.most_attributes();
-            let convention = self.installation.settings.convention;
+            let most = self.core.most_attributes();
+            let convention = self.core.settings.convention;
             self.change(|live| {
                 for KeyValue { key, value, .. } in &result.attributes {
                     if let Some(key) = namespaced(key.as_str(), convention) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 
-use super::{Ids, Installation};
+use super::{Ids, LayerCore};
 use crate::record::Parent;
 
 /// A span's place in a trace. It is fixed when the span starts: when it is first entered, has a
@@ -15,27 +15,27 @@ use crate::record::Parent;
 /// Where no foreign code has a say, it is planned when the span is made, since few spans are given
 /// another parent afterwards.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct TracePlace {
     /// The plan, unless it is void.
     planned: Started,
     plan: AtomicU8,
     decided: OnceLock<Started>,
 }
 
-impl Place {
+impl TracePlace {
     /// Begins anew, with the place of a span that is made in `context`, below `local_parent`.
     #[inline]
     pub(super) fn plan(
         &mut self,
-        installation: &Installation,
+        core: &LayerCore,
         context: Option<&Context>,
         local_parent: Option<&Started>,
     ) {
         *self.plan.get_mut() = VOID;
-        if let Ids::Random = installation.ids {
+        if let Ids::Random = core.ids {
             with_parent(context, local_parent, |parent| {
-                let ids = ids(installation, parent);
-                if let Some(sampling) = installation.sampling.known(parent, ids.1) {
+                let ids = ids(core, parent);
+                if let Some(sampling) = core.sampling.known(parent, ids.1) {
                     self.planned = Started::new(parent, ids, sampling);
                     *self.plan.get_mut() = STANDS;
                 }
@@ -113,7 +113,7 @@ impl Started {
     }
 }
 
-/// Gives the span that one made in `context`, below `local_parent`, is a child of to `then`.
+/// Calls `then` with the parent of a span made in `context` below `local_parent`.
 #[inline]
 pub(super) fn with_parent<T>(
     context: Option<&Context>,
@@ -129,13 +129,13 @@ pub(super) fn with_parent<T>(
 
 /// The ids of a span below `parent`.
 #[inline]
-pub(super) fn ids(installation: &Installation, parent: Option<&SpanContext>) -> (SpanId, TraceId) {
-    let span_id = installation.ids.span_id();
+pub(super) fn ids(core: &LayerCore, parent: Option<&SpanContext>) -> (SpanId, TraceId) {
+    let span_id = core.ids.span_id();
     let trace_id = parent.map(|parent| parent.trace_id());
-    (span_id, trace_id.unwrap_or_else(|| installation.ids.trace_id()))
+    (span_id, trace_id.unwrap_or_else(|| core.ids.trace_id()))
 }
 
-/// What [`Place`] says of its plan.
+/// What [`TracePlace`] says of its plan.
 const VOID: u8 = 0;
 const STANDS: u8 = 1;
 const FIXED: u8 = 2;

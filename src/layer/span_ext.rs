@@ -7,8 +7,9 @@ use opentelemetry::trace::{SpanContext, Status};
 use opentelemetry::{Context, Key, KeyValue, Value};
 
 use super::context;
+use super::locate::{Located, locate_span};
 use crate::session::Session;
-use crate::state::{Located, SpanHandle, locate_span};
+use crate::span::SpanHandle;
 #[cfg(feature = "tickets")]
 use crate::ticket::{Ticket, TicketError, TicketOptions, issue_for_span};
 

@@ -13,8 +13,8 @@ use opentelemetry_sdk::trace::{
 };
 
 use super::SpanHandle;
-use super::open::Open;
-use super::span::SpanState;
+use super::span_table::SpanTable;
+use super::state::SpanState;
 use crate::export::{DropReason, FlushError, NotDurable, Pipeline};
 use crate::outbox::Finalizers;
 use crate::record::SpanRecord;
@@ -22,14 +22,14 @@ use crate::settings::{Keep, Settings};
 
 /// The layer's settings, its identity generators, and the pipeline it feeds.
 #[derive(Debug)]
-pub(crate) struct Installation {
+pub(crate) struct LayerCore {
     pub(crate) settings: Settings,
     pub(crate) sampling: Sampling,
     pub(crate) ids: Ids,
     /// Absent when the environment has switched telemetry off.
     pipeline: Option<Pipeline>,
     /// The spans that are open, those that aren't in the extensions of the registry.
-    pub(crate) open: Open,
+    pub(crate) open: SpanTable,
     shut_down: AtomicBool,
     /// The address of the registry whose spans are captured, once it is known.
     registry: OnceLock<usize>,
@@ -38,7 +38,7 @@ pub(crate) struct Installation {
     enriched: Mutex<BTreeMap<usize, SpanHandle>>,
 }
 
-/// Who decides which traces are sampled.
+/// The sampler.
 #[derive(Debug, Default)]
 pub(crate) enum Sampling {
     /// As the parent says, and every root: the specification's default, decided without a call.
@@ -91,7 +91,7 @@ impl Sampling {
         }
     }
 
-    /// Who is to be asked, if it isn't known.
+    /// The sampler that has to be called, if there is one.
     pub(super) fn sampler(&self) -> Option<&dyn ShouldSample> {
         match self {
             Self::ParentBasedAlwaysOn => None,
@@ -101,7 +101,7 @@ impl Sampling {
     }
 }
 
-/// Who makes ids.
+/// The id generator.
 #[derive(Debug, Default)]
 pub(crate) enum Ids {
     #[default]
@@ -146,11 +146,11 @@ fn first_seed() -> u64 {
     u64::from_be_bytes(RandomIdGenerator::default().new_span_id().to_bytes())
 }
 
-/// How many installations there are in the process.
+/// How many core there are in the process.
 static LIVING: AtomicUsize = AtomicUsize::new(0);
 
-impl Installation {
-    /// Whether there is any installation in the process, as a library's enrichments ask first.
+impl LayerCore {
+    /// Whether there is any core in the process, as a library's enrichments ask first.
     #[inline]
     pub(crate) fn exists() -> bool {
         // Whoever sees a subscriber that was handed over also sees what was counted before.
@@ -169,7 +169,7 @@ impl Installation {
             sampling,
             ids,
             pipeline,
-            open: Open::default(),
+            open: SpanTable::default(),
             shut_down: AtomicBool::new(false),
             registry: OnceLock::new(),
             has_warned_of_session_id: AtomicBool::new(false),
@@ -178,7 +178,7 @@ impl Installation {
     }
 
     /// Whether a span may ask a sampler or an id generator that isn't one of the SDK's own.
-    pub(super) fn calls_out(&self) -> bool {
+    pub(crate) fn calls_out(&self) -> bool {
         let asks = match &self.sampling {
             Sampling::ParentBasedAlwaysOn => false,
             Sampling::OfSdk(sampler) => matches!(sampler, Sampler::ParentBased(_)),
@@ -208,7 +208,7 @@ impl Installation {
         self.registry.get().copied()
     }
 
-    pub(super) fn set_registry(&self, address: usize) {
+    pub(crate) fn set_registry(&self, address: usize) {
         // A layer has one registry for life.
         let _ = self.registry.set(address);
     }
@@ -321,7 +321,7 @@ fn address(span: &SpanState) -> usize {
     std::ptr::from_ref(span).addr()
 }
 
-impl std::ops::Drop for Installation {
+impl std::ops::Drop for LayerCore {
     fn drop(&mut self) {
         LIVING.fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,18 +1,18 @@
-//! What few of many have.
+//! Lazily boxed fields that most values never set.
 
 use std::ops::{Deref, DerefMut};
 
-/// A value that takes no memory of its own before it is changed, and until then is
-/// [blank](Blank::blank).
+/// A boxed value that is allocated when it is first changed. Until then it reads as the static
+/// [default](ColdDefault::blank).
 #[derive(Debug)]
-pub(crate) struct Rare<T>(Option<Box<T>>);
+pub(crate) struct ColdBox<T>(Option<Box<T>>);
 
-/// What has a value that says nothing.
-pub(crate) trait Blank: Default + 'static {
+/// A type whose default value can be a static.
+pub(crate) trait ColdDefault: Default + 'static {
     fn blank() -> &'static Self;
 }
 
-impl<T: Blank> Rare<T> {
+impl<T: ColdDefault> ColdBox<T> {
     /// Whether it was never changed.
     #[inline]
     pub(crate) fn is_blank(&self) -> bool {
@@ -24,7 +24,7 @@ impl<T: Blank> Rare<T> {
         self.0.map_or_else(T::default, |value| *value)
     }
 
-    /// Makes it blank. Most are.
+    /// Resets it to the default. Most were never changed.
     #[inline(always)] // twice a span
     pub(crate) fn clear(&mut self) {
         if self.0.is_some() {
@@ -38,20 +38,20 @@ impl<T: Blank> Rare<T> {
     }
 }
 
-impl<T> Default for Rare<T> {
+impl<T> Default for ColdBox<T> {
     #[inline]
     fn default() -> Self {
         Self(None)
     }
 }
 
-impl<T> From<T> for Rare<T> {
+impl<T> From<T> for ColdBox<T> {
     fn from(value: T) -> Self {
         Self(Some(Box::new(value)))
     }
 }
 
-impl<T: Blank> Deref for Rare<T> {
+impl<T: ColdDefault> Deref for ColdBox<T> {
     type Target = T;
 
     #[inline]
@@ -63,7 +63,7 @@ impl<T: Blank> Deref for Rare<T> {
     }
 }
 
-impl<T: Blank> DerefMut for Rare<T> {
+impl<T: ColdDefault> DerefMut for ColdBox<T> {
     fn deref_mut(&mut self) -> &mut T {
         self.0.get_or_insert_default()
     }

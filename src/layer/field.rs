@@ -3,10 +3,10 @@
 use crate::record::Timings;
 use crate::session::SESSION_ID;
 use crate::settings::{Convention, namespaced};
-use crate::state::carrier::OWN_PREFIX;
+use crate::span::carrier::OWN_PREFIX;
 
 /// Where what a field says belongs.
-pub(super) enum Place<'k> {
+pub(super) enum FieldKind<'k> {
     Name,
     Kind,
     StatusCode,
@@ -21,7 +21,7 @@ pub(super) enum Place<'k> {
     Attribute,
 }
 
-impl<'k> Place<'k> {
+impl<'k> FieldKind<'k> {
     pub(super) fn of(key: &'k str, convention: Convention) -> Self {
         match key {
             "otel.name" => Self::Name,
@@ -38,5 +38,5 @@ impl<'k> Place<'k> {
 
 /// Whether a field named `key` is an attribute and nothing else.
 pub(super) fn is_plain(key: &str, convention: Convention) -> bool {
-    matches!(Place::of(key, convention), Place::Attribute)
+    matches!(FieldKind::of(key, convention), FieldKind::Attribute)
 }

@@ -1,8 +1,7 @@
 //! The open spans of a layer, by the ids that its registry gives them.
 //!
-//! A table with one slot for each id, which most spans find free. Who finds it taken lies in the
-//! [extensions of the registry](super::Captured), where it takes several times as long to put a span
-//! and to take it away.
+//! A direct-mapped table of [`SLOTS`] slots, indexed by the span id. On a collision the span is stored
+//! in the [extensions of the registry](super::Captured), which takes several times as long.
 //!
 //! # Invariants
 //!
@@ -21,20 +20,20 @@ const SLOTS: usize = 1024;
 
 /// The table.
 #[derive(Debug)]
-pub(crate) struct Open(Box<[Slot]>);
+pub(crate) struct SpanTable(Box<[Slot]>);
 
 /// A cache line to itself, so that threads don't wait for each other.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Slot(Mutex<Option<(Id, SpanHandle)>>);
 
-impl Default for Open {
+impl Default for SpanTable {
     fn default() -> Self {
         Self(std::iter::repeat_with(Slot::default).take(SLOTS).collect())
     }
 }
 
-impl Open {
+impl SpanTable {
     /// The slot of an id. A registry counts the spans of each thread in the lowest bits, and the
     /// threads from the 38th on: those of one thread lie side by side, and apart from the others'.
     /// (So does `sharded-slab` 0.1. Did it do otherwise, more spans would find theirs taken.)
@@ -86,15 +85,13 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::settings::Settings;
-    use crate::state::{Ids, Installation, Sampling};
+    use crate::span::{Ids, LayerCore, Sampling};
 
     fn state() -> SpanHandle {
         let (sampling, ids) = (Sampling::default(), Ids::default());
-        let installation = Installation::new(Settings::default(), sampling, ids, None);
+        let core = LayerCore::new(Settings::default(), sampling, ids, None);
         let begun =
-            SpanHandle::begin(&std::sync::Arc::new(installation), None, clock::now(), |_, _| {
-                Some(())
-            });
+            SpanHandle::begin(&std::sync::Arc::new(core), None, clock::now(), |_, _| Some(()));
         begun.unwrap().0
     }
 
@@ -104,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_span_is_found_by_its_id_only_and_until_it_is_taken() {
-        let (open, one, other) = (Open::default(), state(), state());
+        let (open, one, other) = (SpanTable::default(), state(), state());
         assert!(matches!(open.put(&id(0, 1), one.clone()), Ok(None)));
         // The same slot: what is there stays.
         let elsewhere = id(0, 1 + SLOTS as u64);
@@ -118,7 +115,7 @@ mod tests {
 
     #[test]
     fn an_id_that_is_given_anew_is_that_of_the_new_span() {
-        let (open, one, other) = (Open::default(), state(), state());
+        let (open, one, other) = (SpanTable::default(), state(), state());
         assert!(matches!(open.put(&id(3, 7), one.clone()), Ok(None)));
         let unheard = open.put(&id(3, 7), other.clone()).unwrap().unwrap();
         assert!(unheard.ptr_eq(&one));
@@ -129,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_spans_of_some_threads_have_slots_of_their_own() {
-        let open = Open::default();
+        let open = SpanTable::default();
         for thread in 0..16 {
             for span in 1..=32 {
                 assert!(open.put(&id(thread, span), state()).is_ok(), "{thread} {span}");

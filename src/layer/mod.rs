@@ -1,4 +1,4 @@
-//! Capture: the layer that turns what `tracing` says of a span into its [state](crate::state).
+//! Capture: the layer that turns what `tracing` says of a span into its [state](crate::span).
 //!
 //! [`FeedbackLayer`]'s callbacks are the whole of it. Each finds the span or returns, and changes one
 //! thing. Values are visited before any lock is taken ([`visit`]), since their `Debug` and `Display`
@@ -9,7 +9,9 @@
 mod callsite;
 mod context;
 mod event;
-mod place;
+mod feedback_layer;
+mod field;
+pub(crate) mod locate;
 mod processor;
 mod span_ext;
 mod visit;
@@ -25,12 +27,14 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::clock;
-use crate::quiet;
 use crate::record::Link;
 use crate::session::Session;
-use crate::state::{Captured, Claim, FeedbackLayer, Live, SpanHandle, SpanState, entered};
+use crate::span::{Captured, Live, SpanHandle, SpanState, span_stack};
+use crate::suppress;
 use callsite::Callsite;
+use locate::Claim;
 
+pub use feedback_layer::FeedbackLayer;
 pub use processor::FeedbackSpanProcessor;
 pub use span_ext::{SpanError, SpanExt};
 
@@ -40,7 +44,7 @@ impl FeedbackLayer {
     /// Whether nothing is captured on this thread now, unless a context suppresses it.
     #[inline]
     fn is_off(&self) -> bool {
-        quiet::is_this_thread() || self.is_inert() || self.installation().is_disabled()
+        suppress::is_this_thread() || self.is_inert() || self.core().is_disabled()
     }
 
     /// The nearest captured span, beginning with `span`.
@@ -49,7 +53,7 @@ impl FeedbackLayer {
         span: Option<SpanRef<'r, S>>,
     ) -> Option<SpanHandle> {
         std::iter::successors(span, SpanRef::parent).find_map(|span| {
-            let at_hand = self.installation().open.get(&span.id());
+            let at_hand = self.core().open.get(&span.id());
             at_hand.or_else(|| Captured::of(&span.extensions()).cloned())
         })
     }
@@ -69,7 +73,7 @@ impl FeedbackLayer {
             return None;
         }
         let around = match attributes.is_contextual() {
-            true => entered::innermost(self.installation()),
+            true => span_stack::innermost(self.core()),
             false => None,
         };
         // The first of a request, or below a span that is given, or below one that isn't captured:
@@ -87,7 +91,7 @@ impl FeedbackLayer {
         is_contextual: bool,
         parent: Option<&SpanHandle>,
     ) -> Option<()> {
-        let switches = &self.installation().settings.switches;
+        let switches = &self.core().settings.switches;
         // The OpenTelemetry context counts where this layer keeps it up to date, and where nothing
         // of ours is around.
         let counts = is_contextual && (switches.context_activation || parent.is_none());
@@ -126,7 +130,7 @@ impl FeedbackLayer {
         }
         match parent.and_then(|parent| parent.session()) {
             Some(session) => Some(session),
-            None => self.installation().settings.session.clone(),
+            None => self.core().settings.session.clone(),
         }
     }
 }
@@ -149,7 +153,7 @@ where
 
     fn on_register_dispatch(&self, dispatch: &Dispatch) {
         if !self.is_inert() {
-            self.claim(Claim::make(dispatch, self.installation()));
+            self.claim(Claim::make(dispatch, self.core()));
         }
     }
 
@@ -158,23 +162,22 @@ where
             return;
         }
         let parent = self.parent_of(attributes, id, &ctx);
-        let installation = self.installation();
-        let callsite = callsite::of(attributes.metadata(), &installation.settings);
-        let begun = SpanHandle::begin(installation, parent, clock::now(), |live, parent| {
+        let core = self.core();
+        let callsite = callsite::of(attributes.metadata(), &core.settings);
+        let begun = SpanHandle::begin(core, parent, clock::now(), |live, parent| {
             self.describe(live, callsite, attributes.is_contextual(), parent)?;
-            Some(visit::new_span(installation, callsite, live, |visitor| {
-                attributes.record(visitor)
-            }))
+            Some(visit::new_span(core, callsite, live, |visitor| attributes.record(visitor)))
         });
         let Some((state, is_feedback)) = begun else { return };
         if is_feedback {
             state.remember_fields();
         }
-        // Who doesn't know its registry may meet another layer there, and can only be found there.
+        // Without a claim on its registry a second layer may share it; then the state must be found through
+        // the extensions.
         if self.has_claim()
-            && let Ok(unheard) = installation.open.put(id, state.clone())
+            && let Ok(unheard) = core.open.put(id, state.clone())
         {
-            entered::made(id, state);
+            span_stack::made(id, state);
             if let Some(unheard) = unheard {
                 unheard.end();
             }
@@ -185,9 +188,9 @@ where
 
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
         let Some(state) = self.find(id, &ctx) else { return };
-        let fields = visit::fields(self.installation(), |visitor| values.record(visitor));
+        let fields = visit::fields(self.core(), |visitor| values.record(visitor));
         let is_feedback = fields.is_feedback;
-        state.change(|live| fields.write_to(live, self.installation()));
+        state.change(|live| fields.write_to(live, self.core()));
         if is_feedback {
             state.remember_fields();
         }
@@ -197,7 +200,7 @@ where
         let (Some(state), Some(follows)) = (self.find(id, &ctx), self.find(follows, &ctx)) else {
             return;
         };
-        let most = self.installation().settings.span_limits.max_links_per_span;
+        let most = self.core().settings.span_limits.max_links_per_span;
         let context = follows.start().context.clone();
         let link = Link { context, attributes: Default::default(), dropped_attributes: 0 };
         state.change(|live| live.record.add_link(link, most));
@@ -208,24 +211,24 @@ where
             return;
         }
         let around = match event.is_contextual() {
-            true => entered::innermost(self.installation()),
+            true => span_stack::innermost(self.core()),
             false => None,
         };
         if let Some(span) = around.or_else(|| self.nearest(ctx.event_span(event))) {
-            event::record(event, &span, self.installation());
+            event::record(event, &span, self.core());
         }
     }
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        let installation = self.installation();
-        let switches = &installation.settings.switches;
+        let core = self.core();
+        let switches = &core.settings.switches;
         if !switches.tracked_inactivity
             && !switches.context_activation
-            && entered::enter_made(id, installation, SpanState::start_as_planned)
+            && span_stack::enter_made(id, core, SpanState::start_as_planned)
         {
             return;
         }
-        let made = entered::take_made(id, installation);
+        let made = span_stack::take_made(id, core);
         let Some(state) = made.or_else(|| self.find(id, &ctx)) else {
             return self.say_if_inert();
         };
@@ -244,13 +247,13 @@ where
             true => context::attach(&state),
             false => None,
         };
-        entered::enter(id, state, guard);
+        span_stack::enter(id, state, guard);
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
         let now = clock::now(); // the end, if it isn't entered again: before what is done here
         // Its context stays active until the end, when it is dropped, since foreign code may run then.
-        let entered = entered::exit(id, self.installation());
+        let entered = span_stack::exit(id, self.core());
         let found;
         let state = match &entered {
             Some((state, _)) => state,
@@ -260,14 +263,14 @@ where
                 state
             }
         };
-        match self.installation().settings.switches.tracked_inactivity {
+        match self.core().settings.switches.tracked_inactivity {
             true => state.timings.exit(now),
             false => state.timings.exit_untracked(now),
         }
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
-        match self.installation().open.take(&id) {
+        match self.core().open.take(&id) {
             Some(state) => state.end_at_once(),
             None => {
                 if let Some(state) = self.find_in_registry(&id, &ctx) {
@@ -285,7 +288,7 @@ impl FeedbackLayer {
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        let open = self.installation().open.get(id);
+        let open = self.core().open.get(id);
         if open.is_some() { open } else { self.find_in_registry(id, ctx) }
     }
 
@@ -295,7 +298,7 @@ impl FeedbackLayer {
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
         let state = Captured::of(&ctx.span(id)?.extensions())?.clone();
-        Arc::ptr_eq(state.installation(), self.installation()).then_some(state)
+        Arc::ptr_eq(state.core(), self.core()).then_some(state)
     }
 
     /// The registry keeps the state of a new span, unless another layer captures it: of two, the one

@@ -1,6 +1,6 @@
 //! The layer as a place in a subscriber: what it feeds, and whether it is the one that captures.
 //!
-//! Its callbacks are in [`capture`](crate::capture). It stands here because others look for it by its
+//! Its callbacks are in [`capture`](crate::layer). It stands here because others look for it by its
 //! type ([`locate`](super::locate)).
 
 use std::fmt;
@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::{Claim, Installation, SpanHandle};
+use super::locate::Claim;
+use crate::span::{LayerCore, SpanHandle};
 
 /// The layer that captures `#[instrument]` spans, with the feedback on them, for export.
 ///
@@ -30,7 +31,7 @@ use super::{Claim, Installation, SpanHandle};
 /// # Ok::<(), tracing_feedback::BuildError>(())
 /// ```
 pub struct FeedbackLayer {
-    installation: Arc<Installation>,
+    core: Arc<LayerCore>,
     /// Another layer of ours was there first.
     is_inert: AtomicBool,
     /// Whether it was said that the layer is inert.
@@ -40,14 +41,14 @@ pub struct FeedbackLayer {
 }
 
 impl FeedbackLayer {
-    pub(crate) fn new(installation: Arc<Installation>) -> Self {
+    pub(crate) fn new(core: Arc<LayerCore>) -> Self {
         let [is_inert, has_said_so, has_claim] = [const { AtomicBool::new(false) }; 3];
-        Self { installation, is_inert, has_said_so, has_claim }
+        Self { core, is_inert, has_said_so, has_claim }
     }
 
     #[inline]
-    pub(crate) fn installation(&self) -> &Arc<Installation> {
-        &self.installation
+    pub(crate) fn core(&self) -> &Arc<LayerCore> {
+        &self.core
     }
 
     #[inline]
@@ -87,14 +88,14 @@ impl FeedbackLayer {
 
 impl Drop for FeedbackLayer {
     fn drop(&mut self) {
-        Claim::release(&self.installation);
+        Claim::release(&self.core);
         // Taken out by `reload`, or its subscriber is gone.
-        let open = self.installation.open.drain();
+        let open = self.core.open.drain();
         if open.is_empty() {
             return;
         }
         let end = move || open.into_iter().for_each(SpanHandle::end);
-        if self.installation.calls_out() {
+        if self.core.calls_out() {
             // `reload` holds a lock, which foreign code would wait for if it made a span or an event.
             let _ = thread::Builder::new().name("tracing-feedback-end".to_owned()).spawn(end);
         } else {
@@ -107,7 +108,7 @@ impl fmt::Debug for FeedbackLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FeedbackLayer")
             .field("is_inert", &self.is_inert)
-            .field("settings", &self.installation.settings)
+            .field("settings", &self.core.settings)
             .finish_non_exhaustive()
     }
 }

@@ -2,13 +2,13 @@
 
 use opentelemetry::Value;
 
+use crate::cold_box::ColdDefault;
 use crate::document::Document;
 use crate::outbox::Finalizers;
-use crate::rare::Blank;
 
 /// What has been said of few spans.
 #[derive(Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct Documents {
     /// The feedback document of the span itself.
     pub(crate) own: Enriched,
     /// The document of the session or trace that this span speaks for.
@@ -19,11 +19,11 @@ pub(crate) struct Said {
     pub(crate) ended: Option<u64>,
 }
 
-impl Blank for Said {
+impl ColdDefault for Documents {
     #[inline]
     fn blank() -> &'static Self {
-        static BLANK: Said =
-            Said { own: Enriched::BLANK, scoped: None, session_is_own: false, ended: None };
+        static BLANK: Documents =
+            Documents { own: Enriched::BLANK, scoped: None, session_is_own: false, ended: None };
         &BLANK
     }
 }

@@ -4,8 +4,8 @@ use opentelemetry::Value;
 
 use super::SpanHandle;
 use super::carrier::{self, Carrier, Put};
-use super::said::{DocumentKind, Enriched};
-use super::span::Live;
+use super::documents::{DocumentKind, Enriched};
+use super::state::Live;
 use crate::document::Document;
 use crate::export::NotDurable;
 use crate::outbox::Finalizers;
@@ -28,18 +28,18 @@ impl SpanHandle {
     }
 
     fn merge(&self, kind: DocumentKind, patch: &mut Document<Value>, time: u64) -> Option<Put> {
-        let written = match self.installation.writes_ahead() {
+        let written = match self.core.writes_ahead() {
             true => self.write_ahead(kind, patch, time),
             false => Ok(Finalizers::default()),
         };
         let live = &mut *crate::sync::lock(&self.live);
         // Shutdown meets every span that is remembered, and waits here until this is done.
-        if !live.is_open || !live.is_enriched() && !self.installation.remember(self) {
+        if !live.is_open || !live.is_enriched() && !self.core.remember(self) {
             // It leaves in another way, and is written down for that.
             let _ = written.map(Finalizers::release);
             return None;
         }
-        let most = self.installation.most_attributes();
+        let most = self.core.most_attributes();
         let reserved = usize::from(live.session.is_some());
         let (enriched, reserved) = match kind {
             DocumentKind::Own => (&mut live.said.own, reserved),
@@ -67,7 +67,7 @@ impl SpanHandle {
     /// that its trace is kept.
     pub(crate) fn remember_fields(&self) {
         if self.change(|live| live.is_enriched()) == Some(true) {
-            self.installation.remember(self);
+            self.core.remember(self);
             self.keep();
         }
     }
@@ -91,7 +91,7 @@ impl SpanHandle {
             id: None,
             finalizers: Finalizers::default(),
         };
-        let (document, written) = carrier.write_ahead(&self.installation);
+        let (document, written) = carrier.write_ahead(&self.core);
         enriched.document = document;
         if let Ok(finalizers) = written {
             let patches = std::mem::replace(&mut enriched.finalizers, finalizers);
@@ -118,7 +118,7 @@ impl SpanHandle {
             id: None,
             finalizers: Finalizers::default(),
         };
-        let (document, written) = carrier.write_ahead(&self.installation);
+        let (document, written) = carrier.write_ahead(&self.core);
         *patch = document;
         written
     }

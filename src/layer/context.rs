@@ -6,11 +6,12 @@ use std::time::SystemTime;
 use opentelemetry::trace::{Span, SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, ContextGuard, KeyValue};
 
+use super::locate;
 use super::{is_active, visit};
 use crate::clock;
 use crate::record::{Event, Link};
 use crate::session::Session;
-use crate::state::{self, Live, SpanHandle};
+use crate::span::{Live, SpanHandle};
 
 /// Makes `span` the active one on this thread until the guard is dropped.
 ///
@@ -55,7 +56,7 @@ fn make(span: &SpanHandle, live: &Live) -> Context {
     let nothing = Context::new();
     let parent = live.parent_context.as_ref().unwrap_or(&nothing);
     match &live.session {
-        Some(session) if span.installation().settings.session_propagation => {
+        Some(session) if span.core().settings.session_propagation => {
             parent.with_span(live_span).with_value(session.clone())
         }
         _ => parent.with_span(live_span),
@@ -66,8 +67,8 @@ fn make(span: &SpanHandle, live: &Live) -> Context {
 /// the one of the nearest captured span. With its session.
 pub(crate) fn current() -> Context {
     let active = Context::current();
-    let Some(span) = state::current() else { return active };
-    let is_kept = span.installation().settings.switches.context_activation;
+    let Some(span) = locate::current() else { return active };
+    let is_kept = span.core().settings.switches.context_activation;
     let context = match is_kept && active.has_active_span() {
         true => active,
         false => of(&span).unwrap_or(active),
@@ -132,10 +133,10 @@ pub(super) fn set_attributes(
     state: &SpanHandle,
     attributes: impl IntoIterator<Item = KeyValue>,
 ) -> Option<()> {
-    let installation = state.installation();
-    let fields = visit::given_fields(installation, attributes);
+    let core = state.core();
+    let fields = visit::given_fields(core, attributes);
     let is_feedback = fields.is_feedback;
-    state.change(|live| fields.write_to(live, installation))?;
+    state.change(|live| fields.write_to(live, core))?;
     if is_feedback {
         state.remember_fields();
     }
@@ -149,10 +150,10 @@ pub(super) fn add_event(
     time: SystemTime,
     attributes: Vec<KeyValue>,
 ) -> Option<()> {
-    let installation = state.installation();
-    let limits = installation.settings.span_limits;
+    let core = state.core();
+    let limits = core.settings.span_limits;
     let (attributes, dropped_attributes) =
-        visit::given(installation, attributes, limits.max_attributes_per_event);
+        visit::given(core, attributes, limits.max_attributes_per_event);
     let event = Event { name, time: clock::unix_nanos(time), attributes, dropped_attributes };
     state.change(|live| live.record.add_event(event, limits.max_events_per_span))
 }
@@ -163,10 +164,10 @@ pub(super) fn add_link(
     context: SpanContext,
     attributes: Vec<KeyValue>,
 ) -> Option<()> {
-    let installation = state.installation();
-    let limits = installation.settings.span_limits;
+    let core = state.core();
+    let limits = core.settings.span_limits;
     let (attributes, dropped_attributes) =
-        visit::given(installation, attributes, limits.max_attributes_per_link);
+        visit::given(core, attributes, limits.max_attributes_per_link);
     let link = Link { context, attributes, dropped_attributes };
     state.change(|live| live.record.add_link(link, limits.max_links_per_span))
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tracing::Metadata;
 
-use super::place;
+use super::field;
 use crate::otlp::attributes::{self, Attributes, PreparedKey, ValueRef};
 use crate::record::Common;
 use crate::settings::{Convention, Settings};
@@ -23,12 +23,12 @@ pub(super) struct Callsite {
 }
 
 impl Callsite {
-    fn new(metadata: &'static Metadata<'static>, told: Told) -> Self {
+    fn new(metadata: &'static Metadata<'static>, told: CallsiteOptions) -> Self {
         let names = || metadata.fields().iter().map(|field| field.name());
         let fields = names().enumerate().map(|(at, name)| {
             let is_first = names().take(at).all(|other| other != name);
             let is_plain =
-                is_first && !Common::may_have(name) && place::is_plain(name, told.convention);
+                is_first && !Common::may_have(name) && field::is_plain(name, told.convention);
             is_plain.then(|| attributes::prepare(name))
         });
         let fields = fields.collect();
@@ -46,14 +46,14 @@ impl Callsite {
 
 /// What decides how a call site is told.
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct CallsiteOptions {
     location: bool,
     level: bool,
     target: bool,
     convention: Convention,
 }
 
-impl Told {
+impl CallsiteOptions {
     fn by(settings: &Settings) -> Self {
         let switches = &settings.switches;
         Self {
@@ -120,7 +120,7 @@ thread_local! {
 /// What is known of the call site of `metadata`.
 #[inline]
 pub(super) fn of(metadata: &'static Metadata<'static>, settings: &Settings) -> &'static Callsite {
-    let told = Told::by(settings);
+    let told = CallsiteOptions::by(settings);
     let key = told.key(metadata);
     RECENTLY.with(|recently| {
         let slot = &recently[((key as u64).wrapping_mul(MIXER) >> (u64::BITS - RECENT)) as usize];
@@ -137,7 +137,11 @@ pub(super) fn of(metadata: &'static Metadata<'static>, settings: &Settings) -> &
 
 /// The same of one that isn't among the recent ones.
 #[cold]
-fn known(key: Key, metadata: &'static Metadata<'static>, told: Told) -> &'static Callsite {
+fn known(
+    key: Key,
+    metadata: &'static Metadata<'static>,
+    told: CallsiteOptions,
+) -> &'static Callsite {
     let mine = MINE.try_with(|mine| mine.borrow().get(&key).copied());
     if let Ok(Some(callsite)) = mine {
         return callsite;

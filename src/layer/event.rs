@@ -11,13 +11,13 @@ use super::visit::{self, ErrorText, Values, visit_values};
 use crate::clock;
 use crate::otlp::attributes::{Attributes, ValueRef};
 use crate::record;
-use crate::state::{Installation, SpanState};
+use crate::span::{LayerCore, SpanState};
 
 /// Warnings of this crate are about the service's telemetry, not part of it.
 const OWN_TARGET: &str = "tracing_feedback";
 
 /// Records `event` on the span it happened in.
-pub(super) fn record(event: &Event<'_>, span: &SpanState, installation: &Installation) {
+pub(super) fn record(event: &Event<'_>, span: &SpanState, core: &LayerCore) {
     #[cfg(feature = "tracing-log")]
     let normalized = tracing_log::NormalizeEvent::normalized_metadata(event);
     #[cfg(not(feature = "tracing-log"))]
@@ -27,10 +27,10 @@ pub(super) fn record(event: &Event<'_>, span: &SpanState, installation: &Install
         return;
     }
 
-    let limits = &installation.settings.span_limits;
-    let switches = &installation.settings.switches;
+    let limits = &core.settings.span_limits;
+    let switches = &core.settings.switches;
     let mut visitor = EventVisitor {
-        installation,
+        core,
         most: limits.max_attributes_per_event as usize,
         name: None,
         attributes: Attributes::with_capacity(event.fields().count() + 5),
@@ -54,7 +54,7 @@ pub(super) fn record(event: &Event<'_>, span: &SpanState, installation: &Install
         dropped_attributes: visitor.dropped,
     };
     let exception = visitor.exception.filter(|_| switches.error_records_to_exceptions);
-    let on_span = exception.as_ref().map(|error| visit::exceptions(installation, error));
+    let on_span = exception.as_ref().map(|error| visit::exceptions(core, error));
     let status = visitor.status.filter(|_| switches.error_events_to_status);
     let is_error = *metadata.level() == Level::ERROR;
     span.change(|live| {
@@ -64,14 +64,14 @@ pub(super) fn record(event: &Event<'_>, span: &SpanState, installation: &Install
             live.record.set_status(Status::error(""));
         }
         if let Some(fields) = on_span {
-            fields.write_to(live, installation);
+            fields.write_to(live, core);
         }
         live.record.add_event(happened, limits.max_events_per_span);
     });
 }
 
 struct EventVisitor<'a> {
-    installation: &'a Installation,
+    core: &'a LayerCore,
     most: usize,
     name: Option<Cow<'static, str>>,
     attributes: Attributes,
@@ -105,7 +105,7 @@ impl Values for EventVisitor<'_> {
     }
 
     fn error(&mut self, field: &Field, error: &ErrorText) {
-        let switches = &self.installation.settings.switches;
+        let switches = &self.core.settings.switches;
         if field.name() == "error" && self.name.is_none() {
             self.failed(&error.message);
         }
@@ -127,24 +127,24 @@ impl Values for EventVisitor<'_> {
 
 impl EventVisitor<'_> {
     fn put(&mut self, key: &str, value: ValueRef<'_>) {
-        self.dropped += visit::put(self.installation, &mut self.attributes, key, value, self.most);
+        self.dropped += visit::put(self.core, &mut self.attributes, key, value, self.most);
     }
 
     /// The message names the event.
     fn name_it(&mut self, message: String) {
         let key = "message";
-        let installation = self.installation;
-        let kept = visit::redacted(installation, key, ValueRef::Str(&message), visit::text);
+        let core = self.core;
+        let kept = visit::redacted(core, key, ValueRef::Str(&message), visit::text);
         self.name = Some(kept.map_or(Cow::Borrowed("event"), Cow::Owned));
     }
 
     /// The event tells an error, by the semantic conventions for exceptions.
     fn failed(&mut self, message: &str) {
-        let installation = self.installation;
+        let core = self.core;
         let key = "error";
-        let kept = visit::redacted(installation, key, ValueRef::Str(message), visit::text);
+        let kept = visit::redacted(core, key, ValueRef::Str(message), visit::text);
         let Some(message) = kept else { return };
-        if installation.settings.switches.error_events_to_exceptions {
+        if core.settings.switches.error_events_to_exceptions {
             self.name = Some(Cow::Borrowed("exception"));
             self.put("exception.message", ValueRef::Str(&message));
         } else {

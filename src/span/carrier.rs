@@ -10,15 +10,15 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
 use opentelemetry::{Array, StringValue, Value};
 use sha2::{Digest, Sha256};
 
-use super::{Ids as Generator, Installation, Scope};
+use super::{Ids as Generator, LayerCore, Scope};
 use crate::document::{Document, Key};
 use crate::export::{DropReason, NotDurable};
 use crate::otlp::attributes::{Attributes, ValueRef};
 use crate::outbox::Finalizers;
-use crate::quiet;
 use crate::record::{Enrichments, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::{LateTraces, Settings};
+use crate::suppress;
 use crate::ticket::Ticket;
 
 /// The name of every carrier.
@@ -86,23 +86,23 @@ impl Carrier {
     /// # Errors
     ///
     /// That the carrier was dropped, and why.
-    pub(crate) fn send(mut self, installation: &Installation) -> Result<Put, DropReason> {
+    pub(crate) fn send(mut self, core: &LayerCore) -> Result<Put, DropReason> {
         let finalizers = std::mem::take(&mut self.finalizers);
         let target = self.target.as_ref().map(SpanContext::trace_id);
-        let most = installation.most_attributes();
-        let (mut record, _) = self.into_record(installation, &installation.ids, most);
+        let most = core.most_attributes();
+        let (mut record, _) = self.into_record(core, &core.ids, most);
         let left_out = record.details.dropped_attributes as usize;
         let mut is_durable = true;
         record.details.finalizers = match finalizers.is_empty() {
-            true => installation.write_ahead(&record, true).unwrap_or_else(|_| {
+            true => core.write_ahead(&record, true).unwrap_or_else(|_| {
                 is_durable = false;
                 finalizers
             }),
             false => finalizers,
         };
-        installation.push(&mut record)?;
+        core.push(&mut record)?;
         if let Some(target) = target {
-            installation.keep(target);
+            core.keep(target);
         }
         Ok(Put { left_out, is_durable })
     }
@@ -111,11 +111,11 @@ impl Carrier {
     /// Calls no foreign code: its ids are random.
     pub(super) fn write_ahead(
         self,
-        installation: &Installation,
+        core: &LayerCore,
     ) -> (Document<Value>, Result<Finalizers, NotDurable>) {
         // The document is kept as it is: the limit is one of its span.
-        let (mut record, cleared) = self.into_record(installation, &Generator::Random, usize::MAX);
-        let finalizers = installation.write_ahead(&record, false);
+        let (mut record, cleared) = self.into_record(core, &Generator::Random, usize::MAX);
+        let finalizers = core.write_ahead(&record, false);
         let leaves = std::mem::take(&mut record.details.enrichments.leaves);
         (Document::from_parts(leaves, cleared), finalizers)
     }
@@ -123,11 +123,11 @@ impl Carrier {
     /// The carrier as a span with at most so many attributes, and the cleared keys of its document.
     fn into_record(
         self,
-        installation: &Installation,
+        core: &LayerCore,
         generator: &Generator,
         most: usize,
     ) -> (SpanRecord, Vec<Key>) {
-        let settings = &installation.settings;
+        let settings = &core.settings;
         let ids = Ids::of(&self, settings, generator);
         let mut record = SpanRecord {
             trace_id: ids.trace_id,
@@ -174,7 +174,7 @@ struct Ids {
 
 impl Ids {
     fn of(carrier: &Carrier, settings: &Settings, ids: &Generator) -> Self {
-        let _quiet = quiet::scope(); // an id generator is foreign code
+        let _quiet = suppress::scope(); // an id generator is foreign code
         let derived = carrier.id.as_ref().map(|id| derived(carrier, id));
         let span_id = derived.map_or_else(|| ids.span_id(), |(span_id, _)| span_id);
         match (&carrier.target, settings.late_traces) {

@@ -14,8 +14,8 @@ use crate::outbox::Finalizers;
 use crate::record::{Details, Enrichments, Event, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::namespaced;
-use crate::state::Installation;
-use crate::state::carrier::{KEPT, SAMPLED};
+use crate::span::LayerCore;
+use crate::span::carrier::{KEPT, SAMPLED};
 
 /// A `SpanProcessor` for an `SdkTracerProvider`: its spans go where those of the layer go.
 ///
@@ -43,77 +43,73 @@ use crate::state::carrier::{KEPT, SAMPLED};
 /// ```
 #[derive(Clone, Debug)]
 pub struct FeedbackSpanProcessor {
-    installation: Arc<Installation>,
+    core: Arc<LayerCore>,
 }
 
 impl FeedbackSpanProcessor {
-    pub(crate) fn new(installation: Arc<Installation>) -> Self {
-        Self { installation }
+    pub(crate) fn new(core: Arc<LayerCore>) -> Self {
+        Self { core }
     }
 }
 
 impl SpanProcessor for FeedbackSpanProcessor {
     fn on_start(&self, span: &mut Span, parent: &Context) {
-        let of_layer = || crate::state::current().and_then(|state| state.session());
+        let of_layer = || crate::layer::locate::current().and_then(|state| state.session());
         let session = parent.get::<Session>().cloned().or_else(of_layer);
-        if let Some(session) = session.or_else(|| self.installation.settings.session.clone()) {
+        if let Some(session) = session.or_else(|| self.core.settings.session.clone()) {
             span.set_attribute(KeyValue::new(SESSION_ID, session.id().to_owned()));
         }
     }
 
     fn on_end(&self, span: SpanData) {
         let is_sampled = span.span_context.is_sampled();
-        let mut record = record(span, &self.installation);
-        let keeps = self.installation.keeps();
+        let mut record = record(span, &self.core);
+        let keeps = self.core.keeps();
         if record.feedback {
-            self.installation.keep(record.trace_id);
+            self.core.keep(record.trace_id);
         }
         if !is_sampled {
             // Only recorded: what users said of it leaves all the same.
             if !record.feedback && !keeps {
-                return self.installation.count_unsampled();
+                return self.core.count_unsampled();
             }
             record.attributes.set(SAMPLED, ValueRef::Bool(false));
             if keeps {
                 record.attributes.set(KEPT, ValueRef::Bool(true));
             }
             if !record.feedback {
-                return self.installation.hold(&mut record);
+                return self.core.hold(&mut record);
             }
         }
-        let _ = self.installation.push(&mut record); // what is lost is counted
+        let _ = self.core.push(&mut record); // what is lost is counted
     }
 
     fn force_flush(&self) -> OTelSdkResult {
         let limit = Duration::from_secs(5);
-        self.installation
-            .flush(limit)
-            .map_err(|error| OTelSdkError::InternalFailure(error.to_string()))
+        self.core.flush(limit).map_err(|error| OTelSdkError::InternalFailure(error.to_string()))
     }
 
     /// Flushes. The pipeline belongs to the layer, which may go on.
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.installation
-            .flush(timeout)
-            .map_err(|error| OTelSdkError::InternalFailure(error.to_string()))
+        self.core.flush(timeout).map_err(|error| OTelSdkError::InternalFailure(error.to_string()))
     }
 }
 
-fn record(span: SpanData, installation: &Installation) -> SpanRecord {
+fn record(span: SpanData, core: &LayerCore) -> SpanRecord {
     let context = span.span_context;
     let events = span.events.events.into_iter().map(|event| Event {
         name: event.name,
         time: clock::unix_nanos(event.timestamp),
-        attributes: attributes(event.attributes, installation),
+        attributes: attributes(event.attributes, core),
         dropped_attributes: event.dropped_attributes_count,
     });
     let links = span.links.links.into_iter().map(|link| Link {
         context: link.span_context,
-        attributes: attributes(link.attributes, installation),
+        attributes: attributes(link.attributes, core),
         dropped_attributes: link.dropped_attributes_count,
     });
-    let own = attributes(span.attributes, installation);
-    let convention = installation.settings.convention;
+    let own = attributes(span.attributes, core);
+    let convention = core.settings.convention;
     let is_feedback =
         |key| namespaced(key, convention).is_some_and(|key| key.starts_with("feedback."));
     let feedback = own.iter().any(|(key, _)| is_feedback(key));
@@ -148,12 +144,12 @@ fn record(span: SpanData, installation: &Installation) -> SpanRecord {
 }
 
 /// Redacted, each key once.
-fn attributes(given: Vec<KeyValue>, installation: &Installation) -> Attributes {
+fn attributes(given: Vec<KeyValue>, core: &LayerCore) -> Attributes {
     let mut attributes = Attributes::with_capacity(given.len());
     for attribute in given {
         let key = attribute.key.as_str();
         let value = ValueRef::from(&attribute.value);
-        super::visit::put(installation, &mut attributes, key, value, usize::MAX);
+        super::visit::put(core, &mut attributes, key, value, usize::MAX);
     }
     attributes
 }

@@ -11,13 +11,13 @@ use opentelemetry::{Array, KeyValue, StringValue, Value};
 use tracing::field::{Field, Visit};
 
 use super::callsite::Callsite;
-use super::place::Place;
+use super::field::FieldKind;
 use crate::clock;
 use crate::document::Key;
 use crate::otlp::attributes::{Attributes, PreparedKey, ValueRef};
 use crate::record::{Common, SpanRecord};
 use crate::session::Session;
-use crate::state::{Installation, Live};
+use crate::span::{LayerCore, Live};
 
 /// A key as it is given: a static one is not copied into a document.
 #[derive(Clone, Copy)]
@@ -57,70 +57,66 @@ pub(super) struct Fields {
 /// knows yet. Returns whether one of them gives feedback.
 #[inline]
 pub(super) fn new_span(
-    installation: &Installation,
+    core: &LayerCore,
     callsite: &Callsite,
     live: &mut Live,
     record: impl FnOnce(&mut dyn Visit),
 ) -> bool {
-    let settings = &installation.settings;
-    let most = installation.most_attributes();
+    let settings = &core.settings;
+    let most = core.most_attributes();
     let stay = settings.redaction.is_none() && settings.value_characters.is_none();
     let room = if stay { most.saturating_sub(SpanRecord::MOST_COMMON) } else { 0 };
-    let mut visitor = NewSpanVisitor { installation, callsite, live, room, others: None };
+    let mut visitor = NewSpanVisitor { core, callsite, live, room, others: None };
     record(&mut visitor);
     let NewSpanVisitor { live, others: Some(others), .. } = visitor else { return false };
     let is_feedback = others.is_feedback;
-    others.write_to(live, installation);
+    others.write_to(live, core);
     is_feedback
 }
 
 /// Visits the fields of a span with `record`.
-pub(super) fn fields(installation: &Installation, record: impl FnOnce(&mut dyn Visit)) -> Fields {
-    let mut visitor = SpanVisitor { installation, fields: Fields::default() };
+pub(super) fn fields(core: &LayerCore, record: impl FnOnce(&mut dyn Visit)) -> Fields {
+    let mut visitor = SpanVisitor { core, fields: Fields::default() };
     record(&mut visitor);
     visitor.fields
 }
 
 /// The same for attributes given through the OpenTelemetry API.
 pub(super) fn given_fields(
-    installation: &Installation,
+    core: &LayerCore,
     attributes: impl IntoIterator<Item = KeyValue>,
 ) -> Fields {
     let mut fields = Fields::default();
     for attribute in attributes {
         let key = KeyRef::Borrowed(attribute.key.as_str());
-        fields.set(installation, key, ValueRef::from(&attribute.value));
+        fields.set(core, key, ValueRef::from(&attribute.value));
     }
     fields
 }
 
 /// Attributes of an event or link given through the OpenTelemetry API, at most `most`, and how many
 /// were dropped.
-pub(super) fn given(
-    installation: &Installation,
-    given: Vec<KeyValue>,
-    most: u32,
-) -> (Attributes, u32) {
+pub(super) fn given(core: &LayerCore, given: Vec<KeyValue>, most: u32) -> (Attributes, u32) {
     let mut attributes = Attributes::with_capacity(given.len().min(most as usize));
     let mut dropped = 0;
     for attribute in given {
         let key = attribute.key.as_str();
         let value = ValueRef::from(&attribute.value);
-        dropped += put(installation, &mut attributes, key, value, most as usize);
+        dropped += put(core, &mut attributes, key, value, most as usize);
     }
     (attributes, dropped)
 }
 
 /// Sets one attribute, redacted and within the limits. Returns how many were dropped.
 pub(super) fn put(
-    installation: &Installation,
+    core: &LayerCore,
     attributes: &mut Attributes,
     key: &str,
     value: ValueRef<'_>,
     most: usize,
 ) -> u32 {
-    redacted(installation, key, value, |value| {
-        shortened(value, installation.settings.value_characters, |value| {
+    redacted(core, key, value, |value| {
+        shortened(value, core.settings.value_characters, |value| {
             u32::from(!attributes.set_within(key, value, most))
         })
     })
@@ -129,16 +125,16 @@ pub(super) fn put(
 
 /// Gives what redaction leaves of a value to `then`. A panic drops the value, and is counted.
 pub(super) fn redacted<T>(
-    installation: &Installation,
+    core: &LayerCore,
     key: &str,
     value: ValueRef<'_>,
     then: impl FnOnce(ValueRef<'_>) -> T,
 ) -> Option<T> {
-    let Some(redaction) = &installation.settings.redaction else { return Some(then(value)) };
+    let Some(redaction) = &core.settings.redaction else { return Some(then(value)) };
     match redaction.apply(key, value.to_value()) {
         Ok(value) => value.map(|value| then(ValueRef::from(&value))),
         Err(_) => {
-            installation.count_refused("redaction_panicked");
+            core.count_refused("redaction_panicked");
             None
         }
     }
@@ -167,36 +163,36 @@ fn cut(text: &str, most: usize) -> &str {
 
 impl Fields {
     /// One value on its way to where its key belongs.
-    fn set(&mut self, installation: &Installation, key: KeyRef<'_>, value: ValueRef<'_>) {
-        redacted(installation, key.as_str(), value, |value| self.route(installation, key, value));
+    fn set(&mut self, core: &LayerCore, key: KeyRef<'_>, value: ValueRef<'_>) {
+        redacted(core, key.as_str(), value, |value| self.route(core, key, value));
     }
 
-    fn route(&mut self, installation: &Installation, key: KeyRef<'_>, value: ValueRef<'_>) {
-        let settings = &installation.settings;
-        match Place::of(key.as_str(), settings.convention) {
-            Place::Name => self.name = Some(text(value)),
-            Place::Kind => self.kind = span_kind(&text(value)).or(self.kind.take()),
-            Place::StatusCode => self.status_code = status_code(&text(value)),
-            Place::StatusDescription => self.status_description = Some(text(value)),
-            Place::Session => match Session::with_id(text(value)) {
+    fn route(&mut self, core: &LayerCore, key: KeyRef<'_>, value: ValueRef<'_>) {
+        let settings = &core.settings;
+        match FieldKind::of(key.as_str(), settings.convention) {
+            FieldKind::Name => self.name = Some(text(value)),
+            FieldKind::Kind => self.kind = span_kind(&text(value)).or(self.kind.take()),
+            FieldKind::StatusCode => self.status_code = status_code(&text(value)),
+            FieldKind::StatusDescription => self.status_description = Some(text(value)),
+            FieldKind::Session => match Session::with_id(text(value)) {
                 Ok(session) => self.session = Some(session),
                 Err(error) => {
-                    installation.count_refused("invalid_session_id");
+                    core.count_refused("invalid_session_id");
                     // Once: the field is likely recorded for every request.
-                    if !installation.has_warned_of_session_id.swap(true, Ordering::Relaxed) {
+                    if !core.has_warned_of_session_id.swap(true, Ordering::Relaxed) {
                         tracing::warn!(
                             target: "tracing_feedback", %error, "the field session.id was refused"
                         );
                     }
                 }
             },
-            Place::Document(bare) => shortened(value, settings.value_characters, |value| {
-                self.leaf(installation, key, bare, value);
+            FieldKind::Document(bare) => shortened(value, settings.value_characters, |value| {
+                self.leaf(core, key, bare, value);
             }),
-            Place::Timing if settings.switches.tracked_inactivity => {}
-            Place::Nowhere => self.dropped += 1,
-            Place::Timing | Place::Attribute => {
-                let most = installation.most_attributes();
+            FieldKind::Timing if settings.switches.tracked_inactivity => {}
+            FieldKind::Nowhere => self.dropped += 1,
+            FieldKind::Timing | FieldKind::Attribute => {
+                let most = core.most_attributes();
                 let key = key.as_str();
                 self.may_be_common |= Common::may_have(key);
                 shortened(value, settings.value_characters, |value| {
@@ -206,15 +202,9 @@ impl Fields {
         }
     }
 
-    fn leaf(
-        &mut self,
-        installation: &Installation,
-        key: KeyRef<'_>,
-        bare: &str,
-        value: ValueRef<'_>,
-    ) {
+    fn leaf(&mut self, core: &LayerCore, key: KeyRef<'_>, bare: &str, value: ValueRef<'_>) {
         if matches!(value, ValueRef::F64(value) if !value.is_finite()) {
-            installation.count_refused("not_finite");
+            core.count_refused("not_finite");
             return;
         }
         let key = match key {
@@ -226,8 +216,8 @@ impl Fields {
     }
 
     /// Writes what was visited into the state of a span. Calls nothing foreign.
-    pub(super) fn write_to(self, live: &mut Live, installation: &Installation) {
-        let most = installation.most_attributes();
+    pub(super) fn write_to(self, live: &mut Live, core: &LayerCore) {
+        let most = core.most_attributes();
         let mut dropped = self.dropped;
         if self.may_be_common {
             live.record.own_common();
@@ -374,7 +364,7 @@ macro_rules! visit_values {
                 field: &tracing::field::Field,
                 value: &(dyn std::error::Error + 'static),
             ) {
-                self.error(field, &$crate::capture::visit::ErrorText::of(value));
+                self.error(field, &$crate::layer::visit::ErrorText::of(value));
             }
 
             fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
@@ -387,7 +377,7 @@ pub(super) use visit_values;
 
 /// Of a span that is being made: what is an attribute and nothing else is written where it stays.
 struct NewSpanVisitor<'a> {
-    installation: &'a Installation,
+    core: &'a LayerCore,
     callsite: &'a Callsite,
     live: &'a mut Live,
     /// How many attributes of its own may go straight there: none unless values stay as they are.
@@ -415,7 +405,7 @@ impl<'a> NewSpanVisitor<'a> {
     #[cold]
     fn other(&mut self, then: impl FnOnce(&mut SpanVisitor<'_>)) {
         let fields = self.others.take().map_or_else(Fields::default, |others| *others);
-        let mut visitor = SpanVisitor { installation: self.installation, fields };
+        let mut visitor = SpanVisitor { core: self.core, fields };
         then(&mut visitor);
         self.others = Some(Box::new(visitor.fields));
     }
@@ -443,7 +433,7 @@ impl Values for NewSpanVisitor<'_> {
 }
 
 struct SpanVisitor<'a> {
-    installation: &'a Installation,
+    core: &'a LayerCore,
     fields: Fields,
 }
 
@@ -451,7 +441,7 @@ visit_values!(SpanVisitor<'_>);
 
 impl Values for SpanVisitor<'_> {
     fn value(&mut self, field: &Field, value: ValueRef<'_>) {
-        self.fields.set(self.installation, KeyRef::Static(field.name()), value);
+        self.fields.set(self.core, KeyRef::Static(field.name()), value);
     }
 
     fn formatted(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -459,23 +449,23 @@ impl Values for SpanVisitor<'_> {
     }
 
     fn error(&mut self, field: &Field, error: &ErrorText) {
-        let installation = self.installation;
-        if installation.settings.switches.error_fields_to_exceptions {
+        let core = self.core;
+        if core.settings.switches.error_fields_to_exceptions {
             for (key, value) in exception(error) {
-                self.fields.set(installation, KeyRef::Static(key), value);
+                self.fields.set(core, KeyRef::Static(key), value);
             }
         }
         self.value(field, ValueRef::Str(&error.message));
         let chain = format!("{}.chain", field.name());
-        self.fields.set(installation, KeyRef::Borrowed(&chain), ValueRef::Array(&error.chain));
+        self.fields.set(core, KeyRef::Borrowed(&chain), ValueRef::Array(&error.chain));
     }
 }
 
 /// The same as fields of a span.
-pub(super) fn exceptions(installation: &Installation, error: &ErrorText) -> Fields {
+pub(super) fn exceptions(core: &LayerCore, error: &ErrorText) -> Fields {
     let mut fields = Fields::default();
     for (key, value) in exception(error) {
-        fields.set(installation, KeyRef::Static(key), value);
+        fields.set(core, KeyRef::Static(key), value);
     }
     fields
 }

@@ -1,7 +1,7 @@
 //! Finding the layer, and the span around a caller, from the current subscriber.
 //!
 //! Through the registry, which holds whatever wraps our layer: `reload`, `Filtered`, `Option`, `Box`
-//! and `Vec`. A captured span leads to its installation by itself. Where no span is active, the
+//! and `Vec`. A captured span leads to its core by itself. Where no span is active, the
 //! registry's address does, which a layer claims when its subscriber is registered. `Option` and
 //! `Vec` don't pass that on, but can be looked through; a layer that `reload` puts in later claims
 //! it when its first span is entered.
@@ -13,18 +13,19 @@ use tracing::span::Id;
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanData};
 
-use super::{Captured, FeedbackLayer, Installation, SpanHandle, entered};
-use crate::quiet;
+use super::FeedbackLayer;
 use crate::session::Session;
+use crate::span::{Captured, LayerCore, SpanHandle, span_stack};
+use crate::suppress;
 
 /// What was found around a caller.
 pub(crate) enum Located {
     /// A captured span.
     Span(SpanHandle),
     /// The layer, and no captured span.
-    Layer(Arc<Installation>),
+    Layer(Arc<LayerCore>),
     /// The layer, and a span that is given but isn't captured.
-    Disabled(Arc<Installation>),
+    Disabled(Arc<LayerCore>),
     /// No layer.
     Nothing,
 }
@@ -61,22 +62,22 @@ impl Session {
 }
 
 /// The layer of the current subscriber.
-pub(crate) fn installation_here() -> Option<Arc<Installation>> {
+pub(crate) fn core_here() -> Option<Arc<LayerCore>> {
     match locate_current() {
-        Located::Span(span) => Some(span.installation().clone()),
-        Located::Layer(installation) | Located::Disabled(installation) => Some(installation),
+        Located::Span(span) => Some(span.core().clone()),
+        Located::Layer(core) | Located::Disabled(core) => Some(core),
         Located::Nothing => None,
     }
 }
 
 /// The nearest captured span around the caller. Spans that a filter hides are passed over.
 pub(crate) fn locate_current() -> Located {
-    if quiet::is_this_thread() {
+    if suppress::is_this_thread() {
         return Located::Nothing; // a sampler asks about the very span that is being decided on
     }
     dispatcher::get_default(|dispatch| {
         let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Located::Nothing };
-        if let Some(state) = entered::innermost_in(address(registry)) {
+        if let Some(state) = span_stack::innermost_in(address(registry)) {
             return Located::Span(state);
         }
         let mut next = dispatch.current_span().into_inner().map(|(id, _)| id);
@@ -86,28 +87,28 @@ pub(crate) fn locate_current() -> Located {
             }
             next = registry.span_data(&id).and_then(|span| span.parent().cloned());
         }
-        installation_of(dispatch, registry).map_or(Located::Nothing, Located::Layer)
+        core_of(dispatch, registry).map_or(Located::Nothing, Located::Layer)
     })
 }
 
 /// The state of the given span.
 pub(crate) fn locate_span(span: &tracing::Span) -> Located {
-    if quiet::is_this_thread() {
+    if suppress::is_this_thread() {
         return Located::Nothing;
     }
     let found = span.with_subscriber(|(id, dispatch)| {
         let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Located::Nothing };
         match state_of(registry, id) {
             Some(state) => Located::Span(state),
-            None => installation_of(dispatch, registry).map_or(Located::Nothing, Located::Disabled),
+            None => core_of(dispatch, registry).map_or(Located::Nothing, Located::Disabled),
         }
     });
     // A span that was disabled when it was made knows no subscriber.
-    found.unwrap_or_else(|| installation_here().map_or(Located::Nothing, Located::Disabled))
+    found.unwrap_or_else(|| core_here().map_or(Located::Nothing, Located::Disabled))
 }
 
 fn state_of(registry: &Registry, id: &Id) -> Option<SpanHandle> {
-    entered::get(id, address(registry))
+    span_stack::get(id, address(registry))
         .or_else(|| claimed(address(registry))?.open.get(id))
         .or_else(|| kept_by(registry, id))
 }
@@ -117,14 +118,13 @@ fn kept_by(registry: &Registry, id: &Id) -> Option<SpanHandle> {
     Captured::of(&registry.span_data(id)?.extensions()).cloned()
 }
 
-fn installation_of(dispatch: &Dispatch, registry: &Registry) -> Option<Arc<Installation>> {
-    claimed(address(registry)).or_else(|| {
-        dispatch.downcast_ref::<FeedbackLayer>().map(|layer| layer.installation().clone())
-    })
+fn core_of(dispatch: &Dispatch, registry: &Registry) -> Option<Arc<LayerCore>> {
+    claimed(address(registry))
+        .or_else(|| dispatch.downcast_ref::<FeedbackLayer>().map(|layer| layer.core().clone()))
 }
 
 /// Registries by address, and the layer that captures their spans.
-static CLAIMS: RwLock<Vec<(usize, Weak<Installation>)>> = RwLock::new(Vec::new());
+static CLAIMS: RwLock<Vec<(usize, Weak<LayerCore>)>> = RwLock::new(Vec::new());
 
 /// A layer's right to a registry. Only the first layer of a stack gets it.
 pub(crate) enum Claim {
@@ -136,18 +136,18 @@ pub(crate) enum Claim {
 }
 
 impl Claim {
-    /// Claims the registry under `dispatch` for `installation`.
-    pub(crate) fn make(dispatch: &Dispatch, installation: &Arc<Installation>) -> Self {
+    /// Claims the registry under `dispatch` for `core`.
+    pub(crate) fn make(dispatch: &Dispatch, core: &Arc<LayerCore>) -> Self {
         let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Self::NoRegistry };
         let address = address(registry);
         let mut claims = CLAIMS.write().unwrap_or_else(PoisonError::into_inner);
-        claims.retain(|(_, installation)| installation.strong_count() > 0);
+        claims.retain(|(_, core)| core.strong_count() > 0);
         match claims.iter().find(|(claimed, _)| *claimed == address) {
-            Some((_, other)) if !other.ptr_eq(&Arc::downgrade(installation)) => Self::Taken,
+            Some((_, other)) if !other.ptr_eq(&Arc::downgrade(core)) => Self::Taken,
             Some(_) => Self::First,
             None => {
-                claims.push((address, Arc::downgrade(installation)));
-                installation.set_registry(address);
+                claims.push((address, Arc::downgrade(core)));
+                core.set_registry(address);
                 Self::First
             }
         }
@@ -157,20 +157,20 @@ impl Claim {
     pub(crate) fn of_span(dispatch: &Dispatch, id: &Id, span: &SpanHandle) -> Self {
         let state = dispatch.downcast_ref::<Registry>().and_then(|registry| kept_by(registry, id));
         match state {
-            Some(state) if state.ptr_eq(span) => Self::make(dispatch, span.installation()),
+            Some(state) if state.ptr_eq(span) => Self::make(dispatch, span.core()),
             _ => Self::NoRegistry,
         }
     }
 
-    /// Gives up all claims of `installation`: its layer is gone.
-    pub(crate) fn release(installation: &Arc<Installation>) {
-        let ours = Arc::downgrade(installation);
+    /// Gives up all claims of `core`: its layer is gone.
+    pub(crate) fn release(core: &Arc<LayerCore>) {
+        let ours = Arc::downgrade(core);
         let mut claims = CLAIMS.write().unwrap_or_else(PoisonError::into_inner);
-        claims.retain(|(_, installation)| !installation.ptr_eq(&ours));
+        claims.retain(|(_, core)| !core.ptr_eq(&ours));
     }
 }
 
-fn claimed(address: usize) -> Option<Arc<Installation>> {
+fn claimed(address: usize) -> Option<Arc<LayerCore>> {
     let claims = CLAIMS.read().unwrap_or_else(PoisonError::into_inner);
     claims.iter().find(|(claimed, _)| *claimed == address)?.1.upgrade()
 }

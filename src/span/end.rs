@@ -1,7 +1,7 @@
 //! How a span ends: what becomes of its state.
 //!
 //! Its record goes to the pipeline, with its document; what has to travel apart leaves as a
-//! [carrier]. The memory is [kept](spare) for the next span of the thread.
+//! [carrier]. The memory is [kept](pool) for the next span of the thread.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -9,18 +9,17 @@ use std::sync::atomic::Ordering;
 use opentelemetry::trace::TraceState;
 
 use super::carrier::{self, Carrier};
-use super::place::Started;
-use super::said::{Enriched, Said, Scope};
-use super::span::{Live, SpanState};
+use super::documents::{Documents, Enriched, Scope};
+use super::state::{Live, SpanState};
 use super::timings::Timings;
-use super::{Installation, SpanHandle, entered, spare};
+use super::trace_place::Started;
+use super::{LayerCore, SpanHandle, pool, span_stack};
 use crate::clock;
 use crate::record::SpanRecord;
 use crate::session::Session;
 
 impl SpanHandle {
-    /// The span has ended, unless that is known already, and whoever gives it away has no more use
-    /// for it.
+    /// Ends the span and returns its state to the pool. Does nothing more if it has ended.
     pub(crate) fn end(self) {
         self.end_at_once();
     }
@@ -30,30 +29,30 @@ impl SpanHandle {
     pub(crate) fn end_at_once(mut self) {
         // Few are still known to anyone else by now: what would need a lock doesn't.
         match self.get_mut().is_some_and(SpanState::end_alone) {
-            true => spare::keep(self),
+            true => pool::keep(self),
             false => self.end_among_others(),
         }
     }
 
     #[cold]
     fn end_among_others(mut self) {
-        entered::forget_made(&self); // it was never entered
+        span_stack::forget_made(&self); // it was never entered
         if self.get_mut().is_some_and(SpanState::end_alone) {
-            return spare::keep(self);
+            return pool::keep(self);
         }
         if self.is_open() {
             self.close();
         }
         if let Some(state) = self.get_mut() {
             state.forget_others();
-            spare::keep(self);
+            pool::keep(self);
         }
     }
 }
 
 impl SpanState {
     /// The span has ended, and no one else knows it. Does nothing, and returns `false`, if it carries
-    /// feedback: it isn't alone then, since its installation remembers it.
+    /// feedback: it isn't alone then, since its core remembers it.
     #[inline(always)] // where spans close
     fn end_alone(&mut self) -> bool {
         if !*self.is_closed.get_mut() {
@@ -62,7 +61,7 @@ impl SpanState {
             let Some(started) = self.place.fixed().filter(|_| !live.is_enriched()) else {
                 return false;
             };
-            self.installation.take(live, &self.timings, started);
+            self.core.take(live, &self.timings, started);
             live.clear();
             *self.is_closed.get_mut() = true;
         }
@@ -93,11 +92,11 @@ impl SpanState {
         }
         self.is_closed.store(true, Ordering::Release);
         if live.is_enriched() {
-            self.installation.forget(self);
+            self.core.forget(self);
             live.record.feedback = true;
-            self.installation.keep(started.context.trace_id()); // still, or again
+            self.core.keep(started.context.trace_id()); // still, or again
         }
-        let apart = self.installation.take(live, &self.timings, started);
+        let apart = self.core.take(live, &self.timings, started);
         // Dropped at the very end, since foreign code may run then, and not moved again, which costs
         // more than to drop them.
         let _parent_context = live.parent_context.take();
@@ -111,9 +110,9 @@ impl SpanState {
         }
     }
 
-    /// The span is another's to tell of.
+    /// Discards the span: another layer of this process captures it.
     pub(crate) fn abandon(&self) {
-        self.installation.forget(self);
+        self.core.forget(self);
         let contexts = {
             let mut live = crate::sync::lock(&self.live);
             self.is_closed.store(true, Ordering::Release);
@@ -128,7 +127,7 @@ impl SpanState {
         let started = self.start();
         let documents =
             self.change(|live| (live.session.clone(), std::mem::take(&mut live.said).into_inner()));
-        let Some((session, Said { own, scoped, .. })) = documents else { return };
+        let Some((session, Documents { own, scoped, .. })) = documents else { return };
         if own.is_feedback {
             self.carry(&session, started, None, own);
         }
@@ -153,7 +152,7 @@ impl SpanState {
             id: None,
             finalizers: enriched.finalizers,
         };
-        let _ = carrier.send(&self.installation); // what is lost is counted
+        let _ = carrier.send(&self.core); // what is lost is counted
     }
 }
 
@@ -170,7 +169,7 @@ impl Live {
 
 type Apart = Box<(Option<Session>, Scope, Enriched)>;
 
-impl Installation {
+impl LayerCore {
     /// The record of a span that has ended leaves, if it is one that does. Returns the session's
     /// document, and the session, if it has to travel apart: boxed, since most spans have none and
     /// all would pay for its size.
@@ -232,7 +231,7 @@ impl Installation {
         }
 
         // A session's feedback travels on the span unless that has feedback of its own.
-        let Said { own, scoped, .. } = std::mem::take(&mut live.said).into_inner();
+        let Documents { own, scoped, .. } = std::mem::take(&mut live.said).into_inner();
         let (document, scope, apart) = match scoped.map(|scoped| *scoped) {
             Some((scope, mut scoped)) if own.document.leaves().len() == 0 => {
                 // That all was retracted is said by there being nothing.

@@ -1,4 +1,4 @@
-//! The spans that a thread has entered, the innermost on top, and the one that it is about to enter.
+//! The span stack of a thread: the spans it has entered, innermost on top, and the one created last.
 //!
 //! What [`Context::lookup_current`](tracing_subscriber::layer::Context::lookup_current) finds in the
 //! registry, without asking it: the captured span around whatever happens on this thread now.
@@ -14,15 +14,15 @@ use std::sync::Arc;
 use opentelemetry::ContextGuard;
 use tracing::span::Id;
 
-use super::{Installation, SpanHandle, SpanState};
+use super::{LayerCore, SpanHandle, SpanState};
 
 thread_local! {
     static SPANS: RefCell<Entered> = const { RefCell::new(Entered { entries: Vec::new(), depth: 0 }) };
 }
 
-/// Entries on top of each other, of which the lowest are spans. In the one above them waits the span
-/// that was made last; the others are kept so that a span is written where it stays: a processor stalls
-/// when it moves in one piece what it has just written in several.
+/// A stack. `entries[..depth]` are the entered spans, `entries[depth]` is the span that was created last
+/// and is not entered yet. Entries above are kept so that a span is written in place: moving one right
+/// after it was written stalls on store forwarding.
 struct Entered {
     entries: Vec<Entry>,
     depth: usize,
@@ -45,11 +45,11 @@ impl Entered {
         self.entries.get_mut(self.depth)
     }
 
-    /// Puts a span on top that isn't there. `None` if it isn't here at all.
+    /// Moves an entered span to the top. `None` if this thread hasn't entered it.
     #[cold]
-    fn raise(&mut self, id: &Id, installation: &Arc<Installation>) -> Option<()> {
+    fn raise(&mut self, id: &Id, core: &Arc<LayerCore>) -> Option<()> {
         let taken = self.entries.get_mut(..self.depth)?;
-        let at = taken.iter().rposition(|entry| entry.is(id, installation))?;
+        let at = taken.iter().rposition(|entry| entry.is(id, core))?;
         taken[at..].rotate_left(1);
         Some(())
     }
@@ -60,7 +60,8 @@ impl Entered {
 struct Entry {
     id: Option<Id>,
     state: Option<SpanHandle>,
-    /// Whether it lies further down as well, which is what counts, as in the registry.
+    /// A re-entrance: the same span is lower in the stack, and that entry counts, as in the
+    /// `SpanStack` of `tracing-subscriber`.
     is_again: bool,
     /// What keeps its context active.
     guard: Option<ContextGuard>,
@@ -68,17 +69,16 @@ struct Entry {
 
 impl Entry {
     #[inline]
-    fn is(&self, id: &Id, installation: &Arc<Installation>) -> bool {
+    fn is(&self, id: &Id, core: &Arc<LayerCore>) -> bool {
         let state = self.state.as_ref();
-        self.id.as_ref() == Some(id)
-            && state.is_some_and(|state| Arc::ptr_eq(state.installation(), installation))
+        self.id.as_ref() == Some(id) && state.is_some_and(|state| Arc::ptr_eq(state.core(), core))
     }
 
     /// The span here, if it is the innermost for a layer that knows its own by `is_ours`.
     #[inline]
-    fn around(&self, is_ours: impl FnOnce(&Arc<Installation>) -> bool) -> Option<&SpanHandle> {
+    fn around(&self, is_ours: impl FnOnce(&Arc<LayerCore>) -> bool) -> Option<&SpanHandle> {
         let state = self.state.as_ref()?;
-        (!self.is_again && is_ours(state.installation()) && state.is_open()).then_some(state)
+        (!self.is_again && is_ours(state.core()) && state.is_open()).then_some(state)
     }
 }
 
@@ -98,11 +98,11 @@ pub(crate) fn made(id: &Id, state: SpanHandle) {
 
 /// The span that was made last on this thread, if it has this id and was not entered yet.
 #[inline]
-pub(crate) fn take_made(id: &Id, installation: &Arc<Installation>) -> Option<SpanHandle> {
+pub(crate) fn take_made(id: &Id, core: &Arc<LayerCore>) -> Option<SpanHandle> {
     let taken = SPANS.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
         let entry = spans.entries.get_mut(spans.depth)?;
-        let is_it = entry.is(id, installation) && entry.state.as_ref()?.is_open();
+        let is_it = entry.is(id, core) && entry.state.as_ref()?.is_open();
         if is_it { entry.state.take() } else { None }
     });
     taken.ok().flatten()
@@ -113,14 +113,14 @@ pub(crate) fn take_made(id: &Id, installation: &Arc<Installation>) -> Option<Spa
 #[inline]
 pub(crate) fn enter_made(
     id: &Id,
-    installation: &Arc<Installation>,
+    core: &Arc<LayerCore>,
     start: impl FnOnce(&SpanState) -> bool,
 ) -> bool {
     let entered = SPANS.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
         let entry = spans.entries.get_mut(spans.depth)?;
         let state = entry.state.as_ref().filter(|state| state.is_open())?;
-        if !entry.is(id, installation) || !start(state) {
+        if !entry.is(id, core) || !start(state) {
             return None;
         }
         entry.is_again = false;
@@ -170,15 +170,12 @@ fn is_same(one: &Option<SpanHandle>, other: &Option<SpanHandle>) -> bool {
 /// The span is exited on this thread. Gives back what it was entered with. Every registry has ids of
 /// its own, and a layer has one registry.
 #[inline]
-pub(crate) fn exit(
-    id: &Id,
-    installation: &Arc<Installation>,
-) -> Option<(SpanHandle, Option<ContextGuard>)> {
+pub(crate) fn exit(id: &Id, core: &Arc<LayerCore>) -> Option<(SpanHandle, Option<ContextGuard>)> {
     let exited = SPANS.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
         let top = spans.depth.checked_sub(1)?;
-        if !spans.entries.get(top)?.is(id, installation) {
-            spans.raise(id, installation)?;
+        if !spans.entries.get(top)?.is(id, core) {
+            spans.raise(id, core)?;
         }
         spans.depth = top;
         let entry = spans.entries.get_mut(top)?;
@@ -189,8 +186,8 @@ pub(crate) fn exit(
 
 /// The innermost span of this layer.
 #[inline]
-pub(crate) fn innermost(installation: &Arc<Installation>) -> Option<SpanHandle> {
-    find(|entry| entry.around(|other| Arc::ptr_eq(other, installation)))
+pub(crate) fn innermost(core: &Arc<LayerCore>) -> Option<SpanHandle> {
+    find(|entry| entry.around(|other| Arc::ptr_eq(other, core)))
 }
 
 /// The innermost span of the registry at this address.

@@ -4,10 +4,10 @@ use std::ops::Deref;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::place::Place;
-use super::span::{Live, SpanState};
+use super::state::{Live, SpanState};
 use super::timings::Timings;
-use super::{Installation, spare};
+use super::trace_place::TracePlace;
+use super::{LayerCore, pool};
 use crate::session::Session;
 
 /// A shared reference to a span's state.
@@ -28,7 +28,7 @@ impl Deref for SpanHandle {
 
 impl SpanHandle {
     #[inline]
-    pub(super) fn ptr_eq(&self, other: &Self) -> bool {
+    pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         triomphe::Arc::ptr_eq(&self.0, &other.0)
     }
 
@@ -42,15 +42,15 @@ impl SpanHandle {
     /// says that there is to be none.
     #[inline]
     pub(crate) fn begin<T>(
-        installation: &Arc<Installation>,
+        core: &Arc<LayerCore>,
         local_parent: Option<SpanHandle>,
         start: u64,
         fill: impl FnOnce(&mut Live, Option<&SpanHandle>) -> Option<T>,
     ) -> Option<(Self, T)> {
-        let mut state = spare::take().unwrap_or_else(|| Self::new(installation));
+        let mut state = pool::take().unwrap_or_else(|| Self::new(core));
         let this = state.get_mut()?; // spare ones are no one else's
-        if !Arc::ptr_eq(&this.installation, installation) {
-            this.installation = installation.clone();
+        if !Arc::ptr_eq(&this.core, core) {
+            this.core = core.clone();
         }
         this.local_parent = local_parent;
         this.timings.start_anew(start);
@@ -67,16 +67,16 @@ impl SpanHandle {
         *this.has_session.get_mut() = live.session.is_some();
         // The parent has a child: its place is fixed.
         let parent = this.local_parent.as_ref().map(|parent| parent.start());
-        this.place.plan(installation, live.parent_context.as_ref(), parent);
+        this.place.plan(core, live.parent_context.as_ref(), parent);
         Some((state, filled))
     }
 
     #[cold]
-    fn new(installation: &Arc<Installation>) -> Self {
+    fn new(core: &Arc<LayerCore>) -> Self {
         Self(triomphe::Arc::new(SpanState {
-            installation: installation.clone(),
+            core: core.clone(),
             local_parent: None,
-            place: Place::default(),
+            place: TracePlace::default(),
             is_closed: AtomicBool::new(false),
             has_session: AtomicBool::new(false),
             timings: Timings::default(),
