@@ -116,10 +116,9 @@ mod cold_box;
 pub mod collector;
 #[cfg(feature = "desk")]
 pub mod desk;
-mod document;
 pub mod enrich;
 mod export;
-pub mod fold;
+mod feedback;
 mod layer;
 mod otlp;
 #[cfg(feature = "outbox")]
@@ -145,10 +144,10 @@ mod ticket;
 #[cfg(feature = "tower")]
 pub mod web;
 
-pub use document::Document;
 pub use enrich::{EnrichError, Enrichment};
 pub use export::FlushError;
 pub use export::stats::Stats;
+pub use feedback::fold;
 pub use layer::FeedbackLayer;
 pub use layer::{FeedbackSpanProcessor, SpanError, SpanExt};
 #[cfg(feature = "outbox")]

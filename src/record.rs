@@ -12,7 +12,7 @@ use opentelemetry::trace::{
 use opentelemetry::{Array, InstrumentationScope, Value};
 
 use crate::cold_box::{ColdBox, ColdDefault};
-use crate::document::Key;
+use crate::feedback::document::Key;
 use crate::otlp::attributes::{self, Attributes, ValueRef};
 use crate::outbox::Finalizers;
 

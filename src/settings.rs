@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use opentelemetry_sdk::trace::SpanLimits;
 
-use crate::document::NAMESPACES;
+use crate::feedback::document::NAMESPACES;
 use crate::redaction::Redaction;
 use crate::session::Session;
-use crate::ticket::TicketKeys;
 
 /// Everything capture and enrichment need to know that doesn't change after `build`.
 #[derive(Clone, Debug, Default)]
@@ -29,9 +28,6 @@ pub(crate) struct Settings {
     /// Whether a session is believed from baggage, and told in it.
     pub(crate) session_propagation: bool,
     pub(crate) formats: Formats,
-    /// What tickets are signed with. It alone may change later, by another handle on it.
-    #[cfg_attr(not(feature = "tickets"), allow(dead_code))]
-    pub(crate) ticket_keys: TicketKeys,
 }
 
 /// Bytes of one string leaf of an enrichment, 256 KiB unless told otherwise.

@@ -5,7 +5,7 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use opentelemetry::trace::SpanId;
-use tracing_feedback::Document;
+use tracing_feedback::fold::Document;
 use tracing_feedback::fold::{Submission, fold};
 
 #[derive(Arbitrary, Debug)]

@@ -2,7 +2,7 @@
 //!
 //! Every reader that keeps spans, wherever it keeps them, has to answer the same question when a
 //! span arrives: [`ReceivedSpan::role`]. Grouped by [`Target`], submissions are what
-//! [`fold`](crate::fold::fold) takes; [`feedback`] does it for a plain list of spans.
+//! [`fold`](crate::feedback::fold::fold) takes; [`feedback`] does it for a plain list of spans.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use opentelemetry::trace::{SpanId, TraceId};
 
 use super::receive::received::ReceivedSpan;
 use super::receive::value::Value;
-use crate::fold::{Submission, fold};
+use crate::feedback::fold::{Submission, fold};
 
 /// What feedback is about. All that was said about one target folds into one document.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -9,7 +9,7 @@ use opentelemetry::trace::{SpanId, TraceId};
 use super::receive::received::ReceivedSpan;
 use super::receive::value::Value;
 use super::role::{Role, Target};
-use crate::fold::{Submission, fold};
+use crate::feedback::fold::{Submission, fold};
 
 /// Indenting further would make the text of a long chain grow with its square.
 const DEEPEST: usize = 100;

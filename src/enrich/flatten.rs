@@ -13,9 +13,9 @@ use opentelemetry::Value;
 use serde::ser::{self, Serialize, Serializer as _};
 
 use super::error::{EnrichError, Enrichment};
-use crate::document::{Document, Key, MOST_CLEARED};
+use crate::feedback::carrier;
+use crate::feedback::document::{Document, Key, MOST_CLEARED};
 use crate::redaction::Redaction;
-use crate::span::carrier;
 use crate::ticket::Ticket;
 
 /// Nested objects along a path, the top one not counted.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::error::EnrichError;
 use super::target::{Resolved, Target};
 use super::writer::{BeginError, Enricher, Late, Place, Writer};
+use crate::feedback::carrier::Scope;
 use crate::layer::locate::{Located, locate_current, locate_span};
 use crate::session::Session;
-use crate::span::{DocumentKind, LayerCore, Scope};
+use crate::span::{DocumentKind, LayerCore};
 
 /// Enriches the given span.
 ///

@@ -13,12 +13,12 @@ use tracing::level_filters::LevelFilter;
 use super::error::{EnrichError, Enrichment};
 use super::flatten::{Checkpoint, Flattener, Frame, Limits, Position};
 use crate::clock;
-use crate::document::Document;
 use crate::export::DropReason;
+use crate::feedback::carrier::{Carrier, Scope, SubmissionName};
+use crate::feedback::document::Document;
 use crate::outbox::Finalizers;
 use crate::session::Session;
-use crate::span::carrier::{Carrier, Put, Submission};
-use crate::span::{DocumentKind, LayerCore, Scope, SpanHandle};
+use crate::span::{DocumentKind, LayerCore, Put, SpanHandle};
 use crate::ticket::Ticket;
 
 /// Where an enrichment lands.
@@ -161,7 +161,8 @@ impl Writer {
             }
             Some(Place::Late(late)) => {
                 let Late { core, target, session, scope, id, ticket } = *late;
-                let id = id.map(|name| Submission { name, ticket });
+                let holder = ticket.as_ref().map(Ticket::holder).unwrap_or_default();
+                let id = id.map(|name| SubmissionName { name, holder });
                 settle(flattener, &core, caller, |patch, time| {
                     let document = std::mem::take(patch);
                     let finalizers = Finalizers::default();

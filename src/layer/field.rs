@@ -1,9 +1,9 @@
 //! Where a field of a span belongs, by its name.
 
+use crate::feedback::carrier::OWN_PREFIX;
 use crate::record::Timings;
 use crate::session::SESSION_ID;
 use crate::settings::{Convention, namespaced};
-use crate::span::carrier::OWN_PREFIX;
 
 /// Where what a field says belongs.
 pub(super) enum FieldKind<'k> {

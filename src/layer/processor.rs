@@ -9,13 +9,13 @@ use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 
 use crate::clock;
+use crate::feedback::carrier::{KEPT, SAMPLED};
 use crate::otlp::attributes::{Attributes, ValueRef};
 use crate::outbox::Finalizers;
 use crate::record::{Details, Enrichments, Event, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::namespaced;
 use crate::span::LayerCore;
-use crate::span::carrier::{KEPT, SAMPLED};
 
 /// A `SpanProcessor` for an `SdkTracerProvider`: its spans go where those of the layer go.
 ///

@@ -13,7 +13,7 @@ use tracing::field::{Field, Visit};
 use super::callsite::Callsite;
 use super::field::FieldKind;
 use crate::clock;
-use crate::document::Key;
+use crate::feedback::document::Key;
 use crate::otlp::attributes::{Attributes, PreparedKey, ValueRef};
 use crate::record::{Common, SpanRecord};
 use crate::session::Session;
@@ -245,7 +245,7 @@ impl Fields {
             live.said.own.is_feedback |= self.is_feedback;
             live.said.own.time = live.said.own.time.max(clock::enrichment_time());
             for (key, value) in self.leaves {
-                let mut patch = crate::Document::default();
+                let mut patch = crate::feedback::document::Document::default();
                 patch.set(key, value);
                 dropped += live.said.own.document.apply_within(patch, most) as u32;
             }

@@ -28,7 +28,7 @@ use crate::outbox::Outbox;
 use crate::redaction::Redaction;
 use crate::session::Session;
 use crate::settings::{Convention, Formats, Keep, KeepLimits, LateTraces, Settings};
-use crate::span::{Ids, LayerCore, Sampling};
+use crate::span::{IdSource, LayerCore, Sampling};
 use crate::suppress;
 use crate::ticket::TicketKeys;
 
@@ -54,7 +54,7 @@ pub fn builder() -> Builder {
     Builder {
         settings: Settings::default(),
         sampling: None,
-        ids: Ids::default(),
+        ids: IdSource::default(),
         keep_limits: KeepLimits::default(),
         scope: None,
         service_name: None,
@@ -98,7 +98,7 @@ type MakeSink = Box<
 pub struct Builder {
     settings: Settings,
     sampling: Option<Sampling>,
-    ids: Ids,
+    ids: IdSource,
     keep_limits: KeepLimits,
     scope: Option<InstrumentationScope>,
     service_name: Option<String>,
@@ -381,7 +381,7 @@ impl Builder {
 
     /// The id generator. Default: random ones.
     pub fn with_id_generator(mut self, generator: impl IdGenerator + 'static) -> Self {
-        self.ids = Ids::Custom(Box::new(generator));
+        self.ids = IdSource::Custom(Box::new(generator));
         self
     }
 
@@ -661,7 +661,7 @@ impl Builder {
             };
         }
         let ticket_keys = self.ticket_keys.take().or(environment.ticket_keys.take());
-        self.settings.ticket_keys = ticket_keys.unwrap_or_default();
+        let ticket_keys = ticket_keys.unwrap_or_default();
         let resource = self.resource(&environment);
         let sampling = self.sampling.take().unwrap_or_else(|| match environment.sampler.take() {
             Some(sampler) => Sampling::by(sampler),
@@ -682,7 +682,8 @@ impl Builder {
             let EnvIssue { variable, value, reason } = issue.clone();
             return Err(BuildError::Environment { variable, value, reason });
         }
-        let core = Arc::new(LayerCore::new(self.settings, sampling, self.ids, pipeline));
+        let core =
+            Arc::new(LayerCore::new(self.settings, sampling, self.ids, ticket_keys, pipeline));
         Ok((FeedbackLayer::new(core.clone()), Telemetry::new(core), issues))
     }
 

@@ -161,7 +161,7 @@ impl Telemetry {
     /// ```
     #[cfg(feature = "tickets")]
     pub fn ticket_verifier(&self) -> crate::TicketVerifier {
-        self.core.settings.ticket_keys.verifier()
+        self.core.ticket_keys.verifier()
     }
 
     /// Another handle on this layer's ticket keys, to rotate them.
@@ -177,7 +177,7 @@ impl Telemetry {
     /// ```
     #[cfg(feature = "tickets")]
     pub fn ticket_keys(&self) -> crate::TicketKeys {
-        self.core.settings.ticket_keys.clone()
+        self.core.ticket_keys.clone()
     }
 
     /// Registers what [`stats`](Self::stats) counts with a provider of OpenTelemetry metrics, yours

@@ -1,12 +1,13 @@
-//! What is said of a span: the documents that it carries.
+//! The documents that a span carries.
 
 use opentelemetry::Value;
 
 use crate::cold_box::ColdDefault;
-use crate::document::Document;
+use crate::feedback::carrier::Scope;
+use crate::feedback::document::Document;
 use crate::outbox::Finalizers;
 
-/// What has been said of few spans.
+/// The documents of a span, and what else few spans have.
 #[derive(Debug, Default)]
 pub(crate) struct Documents {
     /// The feedback document of the span itself.
@@ -33,7 +34,7 @@ impl ColdDefault for Documents {
 pub(crate) struct Enriched {
     pub(crate) document: Document<Value>,
     pub(crate) time: u64,
-    /// Whether anyone has said anything, as opposed to plain fields that lie in a namespace.
+    /// Whether it was enriched, as opposed to plain fields whose names lie in a namespace.
     pub(crate) is_feedback: bool,
     /// For what of it the outbox holds already.
     pub(super) finalizers: Finalizers,
@@ -46,22 +47,6 @@ impl Enriched {
         is_feedback: false,
         finalizers: Finalizers::NONE,
     };
-}
-
-/// What a document is about, if not the span that carries it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
-    Session,
-    Trace,
-}
-
-impl Scope {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Session => "session",
-            Self::Trace => "trace",
-        }
-    }
 }
 
 /// Which of a span's documents is meant.

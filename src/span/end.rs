@@ -1,20 +1,20 @@
 //! How a span ends: what becomes of its state.
 //!
 //! Its record goes to the pipeline, with its document; what has to travel apart leaves as a
-//! [carrier]. The memory is [kept](pool) for the next span of the thread.
+//! [carrier](crate::feedback::carrier). The memory is [kept](pool) for the next span of the thread.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use opentelemetry::trace::TraceState;
 
-use super::carrier::{self, Carrier};
-use super::documents::{Documents, Enriched, Scope};
+use super::documents::{Documents, Enriched};
 use super::state::{Live, SpanState};
 use super::timings::Timings;
 use super::trace_place::Started;
 use super::{LayerCore, SpanHandle, pool, span_stack};
 use crate::clock;
+use crate::feedback::carrier::{self, Carrier, Scope};
 use crate::record::SpanRecord;
 use crate::session::Session;
 

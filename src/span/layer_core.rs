@@ -19,13 +19,17 @@ use crate::export::{DropReason, FlushError, NotDurable, Pipeline};
 use crate::outbox::Finalizers;
 use crate::record::SpanRecord;
 use crate::settings::{Keep, Settings};
+use crate::ticket::TicketKeys;
 
 /// The layer's settings, its identity generators, and the pipeline it feeds.
 #[derive(Debug)]
 pub(crate) struct LayerCore {
     pub(crate) settings: Settings,
     pub(crate) sampling: Sampling,
-    pub(crate) ids: Ids,
+    pub(crate) ids: IdSource,
+    /// The keys that sign and verify tickets.
+    #[cfg_attr(not(feature = "tickets"), allow(dead_code))]
+    pub(crate) ticket_keys: TicketKeys,
     /// Absent when the environment has switched telemetry off.
     pipeline: Option<Pipeline>,
     /// The spans that are open, those that aren't in the extensions of the registry.
@@ -103,21 +107,23 @@ impl Sampling {
 
 /// The id generator.
 #[derive(Debug, Default)]
-pub(crate) enum Ids {
+pub(crate) enum IdSource {
     #[default]
     Random,
     Custom(Box<dyn IdGenerator>),
 }
 
-impl Ids {
-    pub(crate) fn trace_id(&self) -> TraceId {
+impl IdGenerator for IdSource {
+    #[inline]
+    fn new_trace_id(&self) -> TraceId {
         match self {
             Self::Random => RandomIdGenerator::default().new_trace_id(),
             Self::Custom(generator) => generator.new_trace_id(),
         }
     }
 
-    pub(crate) fn span_id(&self) -> SpanId {
+    #[inline]
+    fn new_span_id(&self) -> SpanId {
         match self {
             Self::Random => random_span_id(),
             Self::Custom(generator) => generator.new_span_id(),
@@ -160,7 +166,8 @@ impl LayerCore {
     pub(crate) fn new(
         settings: Settings,
         sampling: Sampling,
-        ids: Ids,
+        ids: IdSource,
+        ticket_keys: TicketKeys,
         pipeline: Option<Pipeline>,
     ) -> Self {
         LIVING.fetch_add(1, Ordering::Relaxed);
@@ -168,6 +175,7 @@ impl LayerCore {
             settings,
             sampling,
             ids,
+            ticket_keys,
             pipeline,
             open: SpanTable::default(),
             shut_down: AtomicBool::new(false),
@@ -184,7 +192,7 @@ impl LayerCore {
             Sampling::OfSdk(sampler) => matches!(sampler, Sampler::ParentBased(_)),
             Sampling::Custom(_) => true,
         };
-        asks || matches!(self.ids, Ids::Custom(_))
+        asks || matches!(self.ids, IdSource::Custom(_))
     }
 
     /// Whether the environment has switched telemetry off.
@@ -337,7 +345,9 @@ mod tests {
     #[test]
     fn no_span_id_is_zero_or_like_another_of_any_thread() {
         const OF_THREAD: usize = 10_000;
-        let make = || (0..OF_THREAD).map(|_| Ids::Random.span_id().to_bytes()).collect::<Vec<_>>();
+        let make = || {
+            (0..OF_THREAD).map(|_| IdSource::Random.new_span_id().to_bytes()).collect::<Vec<_>>()
+        };
         let threads = [thread::spawn(make), thread::spawn(make)];
         let ids = threads.map(|thread| thread.join().unwrap()).concat();
         let all: HashSet<_> = ids.iter().collect();

@@ -2,12 +2,13 @@
 
 use opentelemetry::Value;
 
+use super::Put;
 use super::SpanHandle;
-use super::carrier::{self, Carrier, Put};
 use super::documents::{DocumentKind, Enriched};
 use super::state::Live;
-use crate::document::Document;
 use crate::export::NotDurable;
+use crate::feedback::carrier::{self, Carrier};
+use crate::feedback::document::Document;
 use crate::outbox::Finalizers;
 
 /// How many patches of a document are written down one by one.

@@ -85,11 +85,11 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::settings::Settings;
-    use crate::span::{Ids, LayerCore, Sampling};
+    use crate::span::{IdSource, LayerCore, Sampling};
 
     fn state() -> SpanHandle {
-        let (sampling, ids) = (Sampling::default(), Ids::default());
-        let core = LayerCore::new(Settings::default(), sampling, ids, None);
+        let (sampling, ids) = (Sampling::default(), IdSource::default());
+        let core = LayerCore::new(Settings::default(), sampling, ids, Default::default(), None);
         let begun =
             SpanHandle::begin(&std::sync::Arc::new(core), None, clock::now(), |_, _| Some(()));
         begun.unwrap().0

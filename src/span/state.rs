@@ -8,13 +8,13 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::SamplingDecision;
 use tracing_subscriber::registry::Extensions;
 
-use super::carrier;
 use super::documents::Documents;
 use super::timings::Timings;
 use super::trace_place::{Started, TracePlace, ids, with_parent};
 use super::{LayerCore, Sampling, SpanHandle};
 use crate::cold_box::ColdBox;
-use crate::document::Document;
+use crate::feedback::carrier;
+use crate::feedback::document::Document;
 use crate::otlp::attributes::ValueRef;
 use crate::record::{self, SpanRecord};
 use crate::session::{SESSION_ID, Session};

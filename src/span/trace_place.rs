@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+use opentelemetry_sdk::trace::IdGenerator;
 
-use super::{Ids, LayerCore};
+use super::{IdSource, LayerCore};
 use crate::record::Parent;
 
 /// A span's place in a trace. It is fixed when the span starts: when it is first entered, has a
@@ -32,7 +33,7 @@ impl TracePlace {
         local_parent: Option<&Started>,
     ) {
         *self.plan.get_mut() = VOID;
-        if let Ids::Random = core.ids {
+        if let IdSource::Random = core.ids {
             with_parent(context, local_parent, |parent| {
                 let ids = ids(core, parent);
                 if let Some(sampling) = core.sampling.known(parent, ids.1) {
@@ -130,9 +131,9 @@ pub(super) fn with_parent<T>(
 /// The ids of a span below `parent`.
 #[inline]
 pub(super) fn ids(core: &LayerCore, parent: Option<&SpanContext>) -> (SpanId, TraceId) {
-    let span_id = core.ids.span_id();
+    let span_id = core.ids.new_span_id();
     let trace_id = parent.map(|parent| parent.trace_id());
-    (span_id, trace_id.unwrap_or_else(|| core.ids.trace_id()))
+    (span_id, trace_id.unwrap_or_else(|| core.ids.new_trace_id()))
 }
 
 /// What [`TracePlace`] says of its plan.

@@ -20,7 +20,7 @@
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
-use crate::document::NAMESPACES;
+use crate::feedback::document::NAMESPACES;
 use crate::session::Session;
 
 pub(super) const VERSION: u8 = 1;

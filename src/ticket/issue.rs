@@ -159,7 +159,7 @@ fn usable(core: &LayerCore) -> Result<&TicketKeys, TicketError> {
     if core.is_disabled() {
         return Err(TicketError::SdkDisabled);
     }
-    Ok(&core.settings.ticket_keys)
+    Ok(&core.ticket_keys)
 }
 
 fn issue(

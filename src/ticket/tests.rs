@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::binary::{Contents, MOST_BYTES, Namespaces};
 use super::issue::issue_at;
 use super::*;
-use crate::document::NAMESPACES;
+use crate::feedback::document::NAMESPACES;
 
 /// The end of January 2026, in milliseconds.
 const NOW: u64 = 1_769_900_000_000;

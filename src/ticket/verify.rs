@@ -197,7 +197,7 @@ impl fmt::Debug for TicketVerifier {
 #[cfg(feature = "tower")]
 pub(crate) fn verify_here(text: &str, subject: Option<&str>) -> Result<Ticket, TicketError> {
     let core = crate::layer::locate::core_here().ok_or(TicketError::NotInstalled)?;
-    let verifier = core.settings.ticket_keys.verifier();
+    let verifier = core.ticket_keys.verifier();
     let verified = match subject {
         Some(subject) => verifier.with_subject(subject).verify(text),
         None => verifier.verify(text),

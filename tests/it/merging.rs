@@ -12,8 +12,9 @@ use proptest::strategy::Union;
 use proptest::test_runner::Config;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use tracing_feedback::collector::Value;
+use tracing_feedback::fold::Document;
 use tracing_feedback::fold::{Submission, fold};
-use tracing_feedback::{Document, SpanExt, enrich};
+use tracing_feedback::{SpanExt, enrich};
 
 use crate::Rig;
 

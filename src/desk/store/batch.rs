@@ -17,7 +17,7 @@ use crate::collector::receive::refusal::Refusal;
 use crate::collector::receive::value::{Value, attributes};
 use crate::collector::role::is_in_namespace;
 use crate::collector::{ReceivedSpan, Role, Scope, Target};
-use crate::fold::Submission;
+use crate::feedback::fold::Submission;
 
 /// The spans of one request.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use super::view::{Change, Document, Said};
 use crate::collector::ReceivedSpan;
 use crate::collector::receive::value::Value;
 use crate::desk::query::time::millis;
-use crate::fold::{Submission, fold};
+use crate::feedback::fold::{Submission, fold};
 
 /// Changes of one target that are told; the folded values are of all.
 const MOST_CHANGES: usize = 500;

@@ -19,7 +19,7 @@ use super::client::Client;
 use super::sql::{fill, name, text};
 use super::tables;
 use crate::desk::store::Error;
-use crate::document::NAMESPACES;
+use crate::feedback::document::NAMESPACES;
 
 /// The columns of the exporter's table that are read.
 const COLUMNS: [&str; 17] = [

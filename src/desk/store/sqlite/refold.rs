@@ -11,7 +11,7 @@ use crate::collector::receive::value::Value;
 use crate::desk::store::batch::{Voice, nanos};
 use crate::desk::store::history::{Given, dated};
 use crate::desk::store::leaf::{Leaf, Type};
-use crate::fold::{Submission, fold};
+use crate::feedback::fold::{Submission, fold};
 
 /// Where a target lies: in time, and at which service.
 #[derive(Clone, Copy, Debug, PartialEq)]

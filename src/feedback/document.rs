@@ -6,7 +6,7 @@
 //! a document that was empty, or that the two have enriched alone, the composition is exact. A leaf
 //! that stood in the way of one which was set and removed again, both in between, it can't know of.)
 //! That makes a single rule book serve the merge inside the process, the carriers on the wire
-//! (`tracing_feedback.cleared` plus attributes) and the [fold](crate::fold) on the reading side.
+//! (`tracing_feedback.cleared` plus attributes) and the [fold](super::fold) on the reading side.
 //!
 //! # Rules
 //!
@@ -43,7 +43,7 @@ const FIRST_LEAVES: usize = 8;
 /// Leaves by full key, and the keys that are removed before the leaves are set.
 ///
 /// ```
-/// use tracing_feedback::Document;
+/// use tracing_feedback::fold::Document;
 ///
 /// let mut document = Document::default();
 /// document.set("feedback.rating", 1);
@@ -131,7 +131,7 @@ impl<V> Document<V> {
     /// Removes `key` and all that stands under it, and remembers that it did.
     ///
     /// ```
-    /// use tracing_feedback::Document;
+    /// use tracing_feedback::fold::Document;
     ///
     /// let mut document = Document::default();
     /// document.set("feedback.step.retry", true);
@@ -156,7 +156,7 @@ impl<V> Document<V> {
     /// Merges `patch` into this document: what it cleared goes first, then its leaves are set.
     ///
     /// ```
-    /// use tracing_feedback::Document;
+    /// use tracing_feedback::fold::Document;
     ///
     /// let mut document = Document::default();
     /// document.set("feedback.rating", 1);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use opentelemetry::trace::SpanId;
 
-use crate::document::Document;
+pub use super::document::Document;
 
 /// What one span says about a target: attributes to set, after removing what it cleared.
 #[derive(Clone, Debug, PartialEq)]

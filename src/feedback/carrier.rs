@@ -1,25 +1,23 @@
-//! Carriers: zero-length spans named `feedback` that bring what can't wait for a span, or has none.
+//! Carriers: spans named `feedback` that bring a document without the span it is about.
 //!
-//! A carrier is sampled, a child of its target and linked to it, and to nothing else: the link says
-//! what it is about (OpenInference's correlation rule for annotations). Session feedback without a
-//! target travels in a trace of its own, without a link.
+//! A carrier is sampled, in a trace of its own unless the settings make it a child of its target, and
+//! has one link, to the target: the link says what it is about (OpenInference's correlation rule for
+//! annotations). Session feedback without a target has no link.
 
 use std::sync::LazyLock;
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
 use opentelemetry::{Array, StringValue, Value};
+use opentelemetry_sdk::trace::IdGenerator;
 use sha2::{Digest, Sha256};
 
-use super::{Ids as Generator, LayerCore, Scope};
-use crate::document::{Document, Key};
-use crate::export::{DropReason, NotDurable};
+use super::document::{Document, Key};
 use crate::otlp::attributes::{Attributes, ValueRef};
 use crate::outbox::Finalizers;
 use crate::record::{Enrichments, Link, Parent, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::{LateTraces, Settings};
 use crate::suppress;
-use crate::ticket::Ticket;
 
 /// The name of every carrier.
 const NAME: &str = "feedback";
@@ -39,7 +37,7 @@ pub(crate) const SAMPLED: &str = "tracing_feedback.sampled";
 pub(crate) const KEPT: &str = "tracing_feedback.kept";
 
 /// What says both of a span that is held, which leaves only if it is kept.
-pub(super) static MARKS_OF_HELD: LazyLock<Attributes> = LazyLock::new(|| {
+pub(crate) static MARKS_OF_HELD: LazyLock<Attributes> = LazyLock::new(|| {
     let mut marks = Attributes::default();
     marks.push(SAMPLED, ValueRef::Bool(false));
     marks.push(KEPT, ValueRef::Bool(true));
@@ -58,77 +56,46 @@ pub(crate) struct Carrier {
     /// When the document was last enriched: the carrier's start and end.
     pub(crate) time: u64,
     /// The same submission gives the same span.
-    pub(crate) id: Option<Submission>,
+    pub(crate) id: Option<SubmissionName>,
     /// For what of the document the outbox holds already.
     pub(crate) finalizers: Finalizers,
 }
 
-/// What became of a document that was put in its place.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Put {
-    /// How many leaves found no room.
-    pub(crate) left_out: usize,
-    /// Whether it is written down, where that is asked for.
-    pub(crate) is_durable: bool,
-}
-
-/// A submission that has a name.
-pub(crate) struct Submission {
+/// The name of one submission, and the namespace in which it is unique.
+pub(crate) struct SubmissionName {
     /// The caller's name for it, of any length and content.
     pub(crate) name: String,
-    /// What it was submitted with. A name is its holder's own: no one else can claim it.
-    pub(crate) ticket: Option<Ticket>,
+    /// The holder of the ticket it was submitted with, empty without a ticket. Names are the holder's
+    /// own: another holder's submission of the same name is another carrier.
+    pub(crate) holder: Vec<u8>,
+}
+
+/// What a document is about, if not the span that carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Session,
+    Trace,
+}
+
+impl Scope {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Trace => "trace",
+        }
+    }
 }
 
 impl Carrier {
-    /// Hands the carrier to the pipeline.
-    ///
-    /// # Errors
-    ///
-    /// That the carrier was dropped, and why.
-    pub(crate) fn send(mut self, core: &LayerCore) -> Result<Put, DropReason> {
-        let finalizers = std::mem::take(&mut self.finalizers);
-        let target = self.target.as_ref().map(SpanContext::trace_id);
-        let most = core.most_attributes();
-        let (mut record, _) = self.into_record(core, &core.ids, most);
-        let left_out = record.details.dropped_attributes as usize;
-        let mut is_durable = true;
-        record.details.finalizers = match finalizers.is_empty() {
-            true => core.write_ahead(&record, true).unwrap_or_else(|_| {
-                is_durable = false;
-                finalizers
-            }),
-            false => finalizers,
-        };
-        core.push(&mut record)?;
-        if let Some(target) = target {
-            core.keep(target);
-        }
-        Ok(Put { left_out, is_durable })
-    }
-
-    /// Writes the carrier down, for a document that will leave with its span, and gives that back.
-    /// Calls no foreign code: its ids are random.
-    pub(super) fn write_ahead(
-        self,
-        core: &LayerCore,
-    ) -> (Document<Value>, Result<Finalizers, NotDurable>) {
-        // The document is kept as it is: the limit is one of its span.
-        let (mut record, cleared) = self.into_record(core, &Generator::Random, usize::MAX);
-        let finalizers = core.write_ahead(&record, false);
-        let leaves = std::mem::take(&mut record.details.enrichments.leaves);
-        (Document::from_parts(leaves, cleared), finalizers)
-    }
-
     /// The carrier as a span with at most so many attributes, and the cleared keys of its document.
-    fn into_record(
+    /// The ids come from the carrier's name, where it has one, and from `generator` otherwise.
+    pub(crate) fn into_record(
         self,
-        core: &LayerCore,
-        generator: &Generator,
+        settings: &Settings,
+        generator: &dyn IdGenerator,
         most: usize,
     ) -> (SpanRecord, Vec<Key>) {
-        let settings = &core.settings;
-        let ids = Ids::of(&self, settings, generator);
+        let ids = CarrierIds::of(&self, settings, generator);
         let mut record = SpanRecord {
             trace_id: ids.trace_id,
             span_id: ids.span_id,
@@ -166,17 +133,17 @@ impl Carrier {
 }
 
 /// Where in which trace a carrier stands.
-struct Ids {
+struct CarrierIds {
     trace_id: TraceId,
     span_id: SpanId,
     parent: Parent,
 }
 
-impl Ids {
-    fn of(carrier: &Carrier, settings: &Settings, ids: &Generator) -> Self {
+impl CarrierIds {
+    fn of(carrier: &Carrier, settings: &Settings, ids: &dyn IdGenerator) -> Self {
         let _quiet = suppress::scope(); // an id generator is foreign code
         let derived = carrier.id.as_ref().map(|id| derived(carrier, id));
-        let span_id = derived.map_or_else(|| ids.span_id(), |(span_id, _)| span_id);
+        let span_id = derived.map_or_else(|| ids.new_span_id(), |(span_id, _)| span_id);
         match (&carrier.target, settings.late_traces) {
             (Some(target), LateTraces::OfTarget) => Self {
                 trace_id: target.trace_id(),
@@ -184,7 +151,7 @@ impl Ids {
                 parent: Parent { span_id: target.span_id(), is_remote: target.is_remote() },
             },
             _ => Self {
-                trace_id: derived.map_or_else(|| ids.trace_id(), |(_, trace_id)| trace_id),
+                trace_id: derived.map_or_else(|| ids.new_trace_id(), |(_, trace_id)| trace_id),
                 span_id,
                 parent: Parent::NONE,
             },
@@ -195,7 +162,7 @@ impl Ids {
 /// The ids of a submission with a name: SHA-256 over what it is about, so that one sent twice, by
 /// whichever process, is the same span. Every part is preceded by its length, so that no two
 /// different submissions read the same.
-fn derived(carrier: &Carrier, id: &Submission) -> (SpanId, TraceId) {
+fn derived(carrier: &Carrier, id: &SubmissionName) -> (SpanId, TraceId) {
     let mut target = Vec::with_capacity(24);
     match (&carrier.target, &carrier.session) {
         (Some(span), _) => {
@@ -205,10 +172,9 @@ fn derived(carrier: &Carrier, id: &Submission) -> (SpanId, TraceId) {
         (None, Some(session)) => target.extend(session.id().as_bytes()),
         (None, None) => {}
     }
-    let subject = id.ticket.as_ref().map(Ticket::holder).unwrap_or_default();
     let digest = |version: &[u8]| {
         let mut hash = Sha256::new();
-        for part in [version, &target, &subject, id.name.as_bytes()] {
+        for part in [version, &target, &id.holder, id.name.as_bytes()] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
@@ -225,22 +191,22 @@ fn derived(carrier: &Carrier, id: &Submission) -> (SpanId, TraceId) {
 }
 
 /// The attributes that are kept before all others.
-pub(super) struct Reserved<'a> {
-    pub(super) session: Option<&'a Session>,
-    pub(super) scope: Option<Scope>,
-    pub(super) is_late: bool,
-    pub(super) is_unsampled: bool,
-    pub(super) is_kept: bool,
-    pub(super) time: Option<u64>,
-    pub(super) cleared: &'a [Key],
+pub(crate) struct Reserved<'a> {
+    pub(crate) session: Option<&'a Session>,
+    pub(crate) scope: Option<Scope>,
+    pub(crate) is_late: bool,
+    pub(crate) is_unsampled: bool,
+    pub(crate) is_kept: bool,
+    pub(crate) time: Option<u64>,
+    pub(crate) cleared: &'a [Key],
     /// What the convention puts before every key of an enrichment.
-    pub(super) prefix: &'static str,
+    pub(crate) prefix: &'static str,
 }
 
 impl Reserved<'_> {
     /// Puts the reserved attributes and then the enrichments' leaves into `record`, before what is
     /// there already. Of more than `most` the last are dropped.
-    pub(super) fn put_first(
+    pub(crate) fn put_first(
         self,
         mut leaves: Vec<(Key, Value)>,
         record: &mut SpanRecord,
@@ -282,5 +248,50 @@ impl Reserved<'_> {
             }
         }
         record.count_dropped(u32::try_from(dropped).unwrap_or(u32::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn carrier(target: Option<SpanContext>, session: Option<&str>, holder: &[u8]) -> Carrier {
+        Carrier {
+            target,
+            session: session.map(|id| Session::with_id(id).unwrap()),
+            scope: None,
+            document: Document::default(),
+            time: 1,
+            id: Some(SubmissionName { name: "vote-1".to_owned(), holder: holder.to_vec() }),
+            finalizers: Finalizers::default(),
+        }
+    }
+
+    fn ids(carrier: &Carrier) -> (String, String) {
+        let (span_id, trace_id) = derived(carrier, carrier.id.as_ref().unwrap());
+        (span_id.to_string(), trace_id.to_string())
+    }
+
+    /// A submission is one span for every process and every version: a change here would count votes
+    /// twice that are repeated across an update. The values were computed with Python's `hashlib`.
+    #[test]
+    fn the_ids_of_a_submission_never_change() {
+        let trace_id = TraceId::from(0x0af7651916cd43dd8448eb211c80319c_u128);
+        let span_id = SpanId::from(0xb7ad6b7169203331_u64);
+        let target =
+            SpanContext::new(trace_id, span_id, TraceFlags::SAMPLED, true, Default::default());
+        let of = |ids: (&str, &str)| (ids.0.to_owned(), ids.1.to_owned());
+        assert_eq!(
+            ids(&carrier(Some(target.clone()), None, b"")),
+            of(("a90e8890323b7a66", "db84b5aab09e6fec83c9c455bfbb1f5f"))
+        );
+        assert_eq!(
+            ids(&carrier(Some(target), None, b"subject user-17")),
+            of(("2ca097c25c8331da", "8c37c34f17ce42c9d367b7284126c4e7"))
+        );
+        assert_eq!(
+            ids(&carrier(None, Some("conversation-42"), b"")),
+            of(("a80c69bf21f29f80", "f80fb10cf66e9278a42dc38009777f06"))
+        );
     }
 }

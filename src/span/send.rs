@@ -1,0 +1,58 @@
+//! Sending a carrier: into the outbox where it is written ahead, and to the export side.
+
+use opentelemetry::Value;
+
+use super::{IdSource, LayerCore};
+use crate::export::{DropReason, NotDurable};
+use crate::feedback::carrier::Carrier;
+use crate::feedback::document::Document;
+use crate::outbox::Finalizers;
+
+/// What became of a document that was put in its place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Put {
+    /// How many leaves found no room.
+    pub(crate) left_out: usize,
+    /// Whether it is written down, where that is asked for.
+    pub(crate) is_durable: bool,
+}
+
+impl Carrier {
+    /// Hands the carrier to the export side.
+    ///
+    /// # Errors
+    ///
+    /// The carrier was dropped, for this reason.
+    pub(crate) fn send(mut self, core: &LayerCore) -> Result<Put, DropReason> {
+        let finalizers = std::mem::take(&mut self.finalizers);
+        let target = self.target.as_ref().map(|target| target.trace_id());
+        let (mut record, _) = self.into_record(&core.settings, &core.ids, core.most_attributes());
+        let left_out = record.details.dropped_attributes as usize;
+        let mut is_durable = true;
+        record.details.finalizers = match finalizers.is_empty() {
+            true => core.write_ahead(&record, true).unwrap_or_else(|_| {
+                is_durable = false;
+                finalizers
+            }),
+            false => finalizers,
+        };
+        core.push(&mut record)?;
+        if let Some(target) = target {
+            core.keep(target);
+        }
+        Ok(Put { left_out, is_durable })
+    }
+
+    /// Writes the carrier to the outbox, for a document that will leave with its span, and returns the
+    /// document. Calls no foreign code: the ids are random.
+    pub(super) fn write_ahead(
+        self,
+        core: &LayerCore,
+    ) -> (Document<Value>, Result<Finalizers, NotDurable>) {
+        // The document is kept as it is: the limit is one of its span.
+        let (mut record, cleared) = self.into_record(&core.settings, &IdSource::Random, usize::MAX);
+        let finalizers = core.write_ahead(&record, false);
+        let leaves = std::mem::take(&mut record.details.enrichments.leaves);
+        (Document::from_parts(leaves, cleared), finalizers)
+    }
+}
