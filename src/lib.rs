@@ -83,30 +83,30 @@
 //!
 //! # Features
 //!
-//! With the crates each adds to the 91 of `default`, this one included.
+//! The README's table of features has how many crates each adds.
 //!
-//! | feature | | crates |
-//! | --- | --- | --- |
-//! | `grpc` *(default)* | OTLP over gRPC; without it and `tracing-log` there are 56 crates | |
-//! | `tracing-log` *(default)* | records of the `log` crate keep their target and location | |
-//! | `http-proto` | OTLP over HTTP, protobuf | 33 |
-//! | `http-json` | OTLP over HTTP, JSON, by `opentelemetry-otlp` | 40 |
-//! | `gzip`, `zstd` | compressed requests | 5 each |
-//! | `tls` | `https://` endpoints, by rustls with ring | 12 |
-//! | `console` | `OTEL_TRACES_EXPORTER=console` | 3 |
-//! | `env-filter` | the full grammar of `EnvFilter` in `FEEDBACK_TRACE_FILTER` and `RUST_LOG` | 3 |
-//! | `http` | `http::HeaderMap` in [`propagation`]; part of every protocol | 0 |
-//! | `tickets` | [`Ticket`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Ticket.html): signed, for feedback that comes back from a browser or another service | 3 |
-//! | `tower` | [`web`](https://docs.rs/tracing-feedback/latest/tracing_feedback/web/): a tower layer for the edge of a service; brings `tickets` | 3 |
-//! | `axum` | `web` for axum: the routes that take feedback, and extractors; brings `tower` | 11 |
-//! | `outbox` | [`Builder::with_outbox`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Builder.html#method.with_outbox): what can't be delivered waits on disk | 1 |
-//! | `metrics` | [`Telemetry::register_metrics`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Telemetry.html#method.register_metrics): what [`Stats`] count, as OpenTelemetry metrics | 0 |
-//! | `signal` | [`shutdown_signal`](https://docs.rs/tracing-feedback/latest/tracing_feedback/fn.shutdown_signal.html): what asks a process to stop | 2 |
-//! | `collector` | [`collector`](https://docs.rs/tracing-feedback/latest/tracing_feedback/collector/): an OTLP receiver in-process, for tests | 19 |
-//! | `desk` | [`desk`](https://docs.rs/tracing-feedback/latest/tracing_feedback/desk/): the program `feedback-desk`, which keeps, folds and charts what arrives; brings `collector` and `grpc`, compiles SQLite | 30 |
+//! | feature | |
+//! | --- | --- |
+//! | `grpc` *(default)* | OTLP over gRPC |
+//! | `tracing-log` *(default)* | records of the `log` crate keep their target and location |
+//! | `http-proto` | OTLP over HTTP, protobuf |
+//! | `http-json` | OTLP over HTTP, JSON, by `opentelemetry-otlp` |
+//! | `gzip`, `zstd` | compressed requests |
+//! | `tls` | `https://` endpoints, by rustls with ring |
+//! | `console` | `OTEL_TRACES_EXPORTER=console` |
+//! | `env-filter` | the full grammar of `EnvFilter` in `FEEDBACK_TRACE_FILTER` and `RUST_LOG` |
+//! | `http` | `http::HeaderMap` in [`propagation`]; part of every protocol |
+//! | `tickets` | [`Ticket`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Ticket.html): signed, for feedback that comes back from a browser or another service |
+//! | `tower` | [`web`](https://docs.rs/tracing-feedback/latest/tracing_feedback/web/): a tower layer for the edge of a service; brings `tickets` |
+//! | `axum` | `web` for axum: the routes that take feedback, and extractors; brings `tower` |
+//! | `outbox` | [`Builder::with_outbox`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Builder.html#method.with_outbox): what can't be delivered waits on disk |
+//! | `metrics` | [`Telemetry::register_metrics`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Telemetry.html#method.register_metrics): what [`Stats`] count, as OpenTelemetry metrics |
+//! | `signal` | [`shutdown_signal`](https://docs.rs/tracing-feedback/latest/tracing_feedback/fn.shutdown_signal.html): what asks a process to stop |
+//! | `collector` | [`collector`](https://docs.rs/tracing-feedback/latest/tracing_feedback/collector/): an OTLP receiver in-process, for tests |
+//! | `desk` | [`desk`](https://docs.rs/tracing-feedback/latest/tracing_feedback/desk/): the program `feedback-desk`, which keeps, folds and charts what arrives; brings `collector` and `grpc`, compiles SQLite |
 //!
-//! The README has the table of environment variables, what lands where, and how to move here from
-//! `tracing-opentelemetry`.
+//! The README says what lands where; `docs/environment.md` has the environment variables, and
+//! `docs/migration.md` the way from `tracing-opentelemetry`.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -128,6 +128,11 @@ mod outbox;
 #[path = "outbox/absent.rs"]
 mod outbox;
 pub mod propagation;
+#[cfg_attr(
+    not(any(feature = "grpc", feature = "http-proto", feature = "outbox")),
+    allow(dead_code)
+)]
+mod random;
 mod record;
 mod redaction;
 mod session;
@@ -141,6 +146,7 @@ mod ticket;
 #[cfg(not(feature = "tickets"))]
 #[path = "ticket/absent.rs"]
 mod ticket;
+pub mod traceparent;
 #[cfg(feature = "tower")]
 pub mod web;
 
@@ -149,6 +155,9 @@ pub use export::FlushError;
 pub use export::stats::Stats;
 pub use feedback::fold;
 pub use layer::FeedbackLayer;
+/// The OpenTelemetry crates whose types are part of this API, in the versions it is built with.
+pub use {opentelemetry, opentelemetry_sdk};
+
 pub use layer::{FeedbackSpanProcessor, SpanError, SpanExt};
 #[cfg(feature = "outbox")]
 pub use outbox::{OutboxOptions, OutboxPolicy, OutboxPolicyError};
@@ -180,7 +189,15 @@ pub mod __fuzz {
     pub use crate::outbox::read_segment;
 }
 
-/// The code of the README.
+/// The code of the README and of the documents beside it.
 #[cfg(all(doctest, feature = "grpc"))]
-#[doc = include_str!("../README.md")]
-struct ReadmeDoctests;
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/browser.md")]
+    struct Browser;
+    #[doc = include_str!("../docs/delivery.md")]
+    struct Delivery;
+    #[doc = include_str!("../docs/limits.md")]
+    struct Limits;
+}

@@ -191,9 +191,9 @@ pub enum LateTraces {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Keep {
-    /// The spans that carry feedback, and nothing else.
+    /// Of unsampled traces, only spans that carry feedback.
     #[default]
-    Sampled,
+    SpansWithFeedback,
     /// The traces on which feedback has arrived: all spans that they have in this process.
     TracesWithFeedback,
 }

@@ -181,6 +181,28 @@ pub enum EnrichError {
 }
 
 impl EnrichError {
+    /// Whether what the error names was attached all the same, changed or at risk: a string that was
+    /// cut ([`Truncated`](Self::Truncated)), values that nest too deeply and were kept as JSON text
+    /// ([`TooDeep`](Self::TooDeep)), feedback that the outbox could not write
+    /// ([`NotDurable`](Self::NotDurable)). `false` for all that was refused.
+    ///
+    /// ```
+    /// # use tracing_subscriber::prelude::*;
+    /// # let (layer, telemetry) = tracing_feedback::builder().build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// use tracing_feedback::{EnrichError, enrich_span};
+    ///
+    /// let _span = tracing::info_span!("answer").entered();
+    /// let edits = serde_json::json!([[[1]]]);
+    /// let outcome = enrich_span!(feedback = { "score": f64::NAN, "edits": edits });
+    /// let kept: Vec<_> = outcome.errors().map(EnrichError::was_kept).collect();
+    /// assert_eq!(kept, [false, true]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn was_kept(&self) -> bool {
+        matches!(self, Self::Truncated { .. } | Self::TooDeep { .. } | Self::NotDurable)
+    }
+
     /// The name under which [`Stats::refused`](crate::Stats::refused) counts this error.
     ///
     /// ```

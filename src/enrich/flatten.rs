@@ -119,6 +119,8 @@ pub(crate) struct Flattener {
     path: String,
     place: Place,
     json: Option<String>,
+    /// Whether the JSON text holds a leaf: containers alone are nothing.
+    json_has_leaf: bool,
     /// Bytes taken so far.
     bytes: usize,
     /// Leaves and removals that were one too many.
@@ -220,8 +222,8 @@ impl Flattener {
         (self.limits, self.redaction) = (limits, redaction);
     }
 
-    /// Everything is written.
-    /// Gives the patch up if it isn't all that was said, or won't find room as a whole.
+    /// Clears the patch if a part of the enrichment was refused or changed, or if the patch as a whole
+    /// finds no room on a span.
     pub(crate) fn keep_whole(&mut self) {
         let limit = self.limits.leaves;
         let over = (self.patch.len() + carrier::MOST_RESERVED).saturating_sub(limit);
@@ -233,6 +235,7 @@ impl Flattener {
         }
     }
 
+    /// Ends the enrichment: reports the leaves and removals that were one too many.
     pub(crate) fn finish(&mut self) {
         if self.dropped > 0 {
             let (limit, dropped) = (self.limits.leaves, self.dropped);
@@ -302,6 +305,7 @@ impl Flattener {
         if self.place.muted {
         } else if let Some(text) = &mut self.json {
             text.push_str("null");
+            self.json_has_leaf = true;
         } else {
             self.clear();
         }
@@ -335,6 +339,7 @@ impl Flattener {
             let key = self.key_name();
             self.outcome.push(EnrichError::TooDeepToKeep { key, limit: "128 levels" });
             self.place.muted = true;
+            self.json_has_leaf = true; // what was refused may have been one
             return Frame::Refused;
         }
         let (open, close) = match kind {
@@ -353,6 +358,7 @@ impl Flattener {
         };
         if too_deep {
             self.json = Some(String::from(open));
+            self.json_has_leaf = false;
             return Frame::JsonRoot(close);
         }
         match kind {
@@ -374,9 +380,14 @@ impl Flattener {
                 }
             }
             Frame::JsonRoot(close) => {
-                if let Some(mut text) = self.json.take() {
-                    text.push_str(close);
-                    self.json_leaf(text, close);
+                match self.json.take() {
+                    Some(mut text) if self.json_has_leaf || self.place.muted => {
+                        text.push_str(close);
+                        self.json_leaf(text, close);
+                    }
+                    // An array removes what stood under its key; an object without a leaf is nothing.
+                    Some(_) if close == "]" => self.clear(),
+                    _ => {}
                 }
             }
         }
@@ -532,6 +543,7 @@ impl Flattener {
     }
 
     fn json_scalar(&mut self, scalar: Scalar<'_>) {
+        self.json_has_leaf = true;
         match (scalar, &mut self.json) {
             // Exact in JSON, where numbers have no bound.
             (Scalar::BigInt(number), Some(text)) => text.push_str(number),
@@ -541,6 +553,7 @@ impl Flattener {
     }
 
     fn json_value(&mut self, value: Value) {
+        self.json_has_leaf = true;
         let Some(text) = &mut self.json else { return };
         match value {
             Value::String(string) => self.json_string(string.as_str()),
@@ -552,6 +565,7 @@ impl Flattener {
     }
 
     fn json_string(&mut self, string: &str) {
+        self.json_has_leaf = true;
         let most = self.limits.string;
         if let Some(text) = &mut self.json {
             if text.len() + string.len() > most {

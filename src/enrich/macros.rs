@@ -126,6 +126,18 @@ macro_rules! __enrich {
 
     // ---- NAMESPACE = VALUE, … ------------------------------------------------------------------
     (@documents $w:ident) => {};
+    (@documents $w:ident span = $($rest:tt)*) => {
+        $crate::__enrich!(@late_option span)
+    };
+    (@documents $w:ident session_id = $($rest:tt)*) => {
+        $crate::__enrich!(@late_option session_id)
+    };
+    (@documents $w:ident target = $($rest:tt)*) => {
+        $crate::__enrich!(@late_option target)
+    };
+    (@documents $w:ident id = $($rest:tt)*) => {
+        $crate::__enrich!(@late_option id)
+    };
     (@documents $w:ident $namespace:ident = null $(, $($rest:tt)*)?) => {
         $w.null($crate::__enrich!(@position new [$crate::__enrich!(@namespace $namespace)] (0)));
         $crate::__enrich!(@documents $w $($($rest)*)?);
@@ -143,6 +155,13 @@ macro_rules! __enrich {
     };
     (@documents $w:ident $($other:tt)*) => {
         ::core::compile_error!("expected `NAMESPACE = VALUE`, for example `feedback = { … }`")
+    };
+
+    (@late_option $option:ident) => {
+        ::core::compile_error!(::core::concat!(
+            "the option `", ::core::stringify!($option),
+            "` stands after a namespace: give options first, then `feedback = { … }`"
+        ))
     };
 
     (@namespace feedback) => { "feedback" };

@@ -194,7 +194,7 @@ impl<'a> SpanRequest<'a> {
             return refuse(EnrichError::IdWithoutTarget);
         }
         match located {
-            Located::Span(state) => Ok(Place::SpanTable(state, DocumentKind::Own)),
+            Located::Span(state) => Ok(Place::OpenSpan(state, DocumentKind::Own)),
             Located::Disabled(_) => refuse(EnrichError::SpanDisabled),
             _ => refuse(EnrichError::NoActiveSpan),
         }
@@ -264,12 +264,11 @@ impl SessionRequest {
             return refuse(EnrichError::IdWithoutTarget);
         }
         Ok(match (caller, given.or(of_caller)) {
-            (Some(caller), Some(session)) if !is_late => Place::SpanTable(
-                caller.outermost_of(&session),
-                DocumentKind::Scoped(Scope::Session),
-            ),
+            (Some(caller), Some(session)) if !is_late => {
+                Place::OpenSpan(caller.outermost_of(&session), DocumentKind::Scoped(Scope::Session))
+            }
             (Some(caller), None) => {
-                Place::SpanTable(caller.local_root(), DocumentKind::Scoped(Scope::Trace))
+                Place::OpenSpan(caller.local_root(), DocumentKind::Scoped(Scope::Trace))
             }
             (_, session @ Some(_)) => {
                 let core = core.clone();

@@ -24,7 +24,7 @@ use crate::ticket::Ticket;
 /// Where an enrichment lands.
 pub(crate) enum Place {
     /// In a document of an open span.
-    SpanTable(SpanHandle, DocumentKind),
+    OpenSpan(SpanHandle, DocumentKind),
     /// On its own, as a carrier.
     Late(Box<Late>),
 }
@@ -42,7 +42,7 @@ pub(crate) struct Late {
 impl Place {
     fn core(&self) -> &Arc<LayerCore> {
         match self {
-            Self::SpanTable(state, _) => state.core(),
+            Self::OpenSpan(state, _) => state.core(),
             Self::Late(late) => &late.core,
         }
     }
@@ -98,9 +98,9 @@ impl Writer {
     }
 
     /// Goes to a nested object of a literal, for keys that are expressions.
-    pub fn open_object(&mut self, position: &Position) -> SpanTable {
+    pub fn open_object(&mut self, position: &Position) -> OpenFrame {
         self.0.flattener.move_to(position);
-        SpanTable(self.0.flattener.begin_object())
+        OpenFrame(self.0.flattener.begin_object())
     }
 
     /// Goes back into an array of a literal, for positions without a static key.
@@ -124,17 +124,17 @@ impl Writer {
     }
 
     /// Begins an object at the current key.
-    pub fn begin_object(&mut self) -> SpanTable {
-        SpanTable(self.0.flattener.begin_object())
+    pub fn begin_object(&mut self) -> OpenFrame {
+        OpenFrame(self.0.flattener.begin_object())
     }
 
     /// Begins an array at the current key.
-    pub fn begin_array(&mut self) -> SpanTable {
-        SpanTable(self.0.flattener.begin_array())
+    pub fn begin_array(&mut self) -> OpenFrame {
+        OpenFrame(self.0.flattener.begin_array())
     }
 
     /// Ends an object or array.
-    pub fn end(&mut self, open: SpanTable) {
+    pub fn end(&mut self, open: OpenFrame) {
         self.0.flattener.end(open.0);
     }
 
@@ -154,7 +154,7 @@ impl Writer {
         let Writing { place, flattener } = &mut *writing;
         let caller = Location::caller();
         match place.take() {
-            Some(Place::SpanTable(state, kind)) => {
+            Some(Place::OpenSpan(state, kind)) => {
                 settle(flattener, state.core(), caller, |patch, time| {
                     enrich(&state, kind, patch, time)
                 });
@@ -190,7 +190,7 @@ pub struct Entered(Checkpoint);
 
 /// A container that has begun.
 #[derive(Debug)]
-pub struct SpanTable(Frame);
+pub struct OpenFrame(Frame);
 
 /// Puts everything in its place.
 #[inline]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::line::files;
 use super::segment::{ACKNOWLEDGED, SEGMENT, private_directory, private_file, sync_directory};
+use crate::random;
 
 /// What the directory of a process holds.
 pub(super) const FEEDBACK: &str = "feedback";
@@ -32,7 +33,7 @@ impl Directory {
     pub(super) fn create(root: &Path) -> io::Result<Self> {
         private_directory(root)?;
         loop {
-            let name = format!("{:016x}", super::random());
+            let name = format!("{:016x}", random::number());
             let path = root.join(&name);
             private_directory(&path)?;
             let lock = private_file().write(true).create_new(true).open(path.join(LOCK))?;

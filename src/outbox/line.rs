@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::format::{Entry, Header};
 use super::segment::{self, EntryState, Segment};
+use crate::random;
 
 /// When the next segment is begun. A batch for the collector is half of one.
 const FULL: u64 = 4 * 1024 * 1024;
@@ -176,7 +177,7 @@ impl Line {
             resource: resource.clone(),
             note: note.to_owned(),
             created: now,
-            marker: super::random().to_le_bytes(),
+            marker: random::number().to_le_bytes(),
         };
         let (segment, file) = Segment::create(self.path_of(number), header)?;
         if let Err(error) = segment::sync_directory(&self.directory) {

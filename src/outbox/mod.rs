@@ -43,7 +43,7 @@
 //! # Read
 //!
 //! The export thread [takes](Outbox::take) entries in batches, feedback first, each line from its
-//! oldest segment on, one segment in memory at a time. TailBuffer entries are passed by. At the start, and
+//! oldest segment on, one segment in memory at a time. Held entries are passed by. At the start, and
 //! now and then, the directories of processes that have ended are adopted: their segments are moved
 //! here.
 //!
@@ -395,12 +395,6 @@ impl Outbox {
             let _ = thread.join(); // it has nothing to say
         }
     }
-}
-
-/// A number that no one can guess.
-fn random() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(clock::now())
 }
 
 /// Reads bytes as if they were a segment. Returns how many of them are no entry.

@@ -13,7 +13,10 @@ struct Place(PathBuf);
 
 impl Place {
     fn new() -> Self {
-        Self(std::env::temp_dir().join(format!("tracing-feedback-unit-{:016x}", random())))
+        Self(
+            std::env::temp_dir()
+                .join(format!("tracing-feedback-unit-{:016x}", crate::random::number())),
+        )
     }
 }
 

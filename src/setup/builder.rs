@@ -184,7 +184,7 @@ impl Builder {
         self
     }
 
-    /// The protocol. Default: gRPC, or the first of http/protobuf and http/json that is enabled.
+    /// The protocol. Default: gRPC, whatever cargo features are on.
     pub fn with_protocol(mut self, protocol: Protocol) -> Self {
         self.otlp.protocol = Some(protocol);
         self

@@ -7,8 +7,9 @@ use crate::setup::error::ConfigError;
 
 /// How spans are sent: what OTLP is carried by and how it is encoded.
 ///
-/// The default is gRPC where the cargo feature `grpc` is on, else protobuf over HTTP, else JSON
-/// over HTTP.
+/// The default is gRPC, whatever cargo features are on: another crate of the build that enables one
+/// must not change where spans go. Without the feature `grpc` the protocol has to be given, by
+/// [`Builder::with_protocol`](crate::Builder::with_protocol) or `OTEL_EXPORTER_OTLP_PROTOCOL`.
 ///
 /// ```
 /// use tracing_feedback::Protocol;
@@ -18,10 +19,11 @@ use crate::setup::error::ConfigError;
 /// assert_eq!(protocol.to_string(), "http/protobuf");
 /// # Ok::<(), tracing_feedback::ConfigError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Protocol {
     /// `grpc`, by default to `http://localhost:4317`.
+    #[default]
     Grpc,
     /// `http/protobuf`, by default to `http://localhost:4318/v1/traces`.
     HttpProtobuf,
@@ -44,18 +46,6 @@ impl Protocol {
             Self::Grpc => cfg!(feature = "grpc"),
             Self::HttpProtobuf => cfg!(feature = "http-proto"),
             Self::HttpJson => cfg!(feature = "http-json"),
-        }
-    }
-}
-
-impl Default for Protocol {
-    fn default() -> Self {
-        if cfg!(feature = "grpc") {
-            Self::Grpc
-        } else if cfg!(feature = "http-proto") {
-            Self::HttpProtobuf
-        } else {
-            Self::HttpJson
         }
     }
 }

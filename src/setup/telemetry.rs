@@ -1,12 +1,17 @@
 //! The handle of a layer's telemetry.
 
-use std::sync::Arc;
+use std::future::{Future, poll_fn};
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::thread;
 use std::time::Duration;
 
 use crate::export::FlushError;
 use crate::export::stats::Stats;
 use crate::layer::FeedbackSpanProcessor;
 use crate::span::LayerCore;
+use crate::suppress;
+use crate::sync::lock;
 
 /// Flushes, shuts down and counts what a layer exports. Keep it until the service ends: dropping it
 /// shuts down, for at most five seconds.
@@ -127,6 +132,57 @@ impl Telemetry {
     /// As [`flush_within`](Self::flush_within).
     pub fn shutdown_within(&self, limit: Duration) -> Result<(), FlushError> {
         self.core.shutdown(limit)
+    }
+
+    /// As [`flush`](Self::flush), without blocking the thread that awaits it: the wait runs on a thread of
+    /// its own, and needs no particular runtime.
+    ///
+    /// The flush begins when this is called, and goes on if the future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Self::flush). Where the system has no thread to give, nothing is waited for, and
+    /// what has not arrived yet is named as pending.
+    ///
+    /// ```
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+    /// # let (layer, telemetry) = builder.build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// tracing::info_span!("answer").in_scope(|| ());
+    /// telemetry.flush_async().await?;
+    /// assert_eq!(collector.spans().len(), 1);
+    /// # Ok::<(), tracing_feedback::FlushError>(())
+    /// # })?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn flush_async(&self) -> impl Future<Output = Result<(), FlushError>> + Send + 'static {
+        let core = self.core.clone();
+        on_a_thread(move |limit| core.flush(limit))
+    }
+
+    /// As [`shutdown`](Self::shutdown), without blocking the thread that awaits it, as
+    /// [`flush_async`](Self::flush_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`flush_async`](Self::flush_async).
+    ///
+    /// ```
+    /// # let (_layer, telemetry) = tracing_feedback::builder().build()?;
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// telemetry.shutdown_async().await?;
+    /// # Ok::<(), tracing_feedback::FlushError>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn shutdown_async(&self) -> impl Future<Output = Result<(), FlushError>> + Send + 'static {
+        let core = self.core.clone();
+        on_a_thread(move |limit| core.shutdown(limit))
     }
 
     /// What has become of spans and enrichments so far.
@@ -254,6 +310,49 @@ impl Telemetry {
     pub fn span_processor(&self) -> FeedbackSpanProcessor {
         FeedbackSpanProcessor::new(self.core.clone())
     }
+}
+
+/// What a waiting thread and the future that awaits it share.
+#[derive(Default)]
+struct Wait {
+    result: Option<Result<(), FlushError>>,
+    waker: Option<Waker>,
+}
+
+/// Runs `wait`, which blocks for up to the limit it is given, on a thread of its own.
+fn on_a_thread(
+    wait: impl Fn(Duration) -> Result<(), FlushError> + Send + Sync + 'static,
+) -> impl Future<Output = Result<(), FlushError>> + Send + 'static {
+    let (shared, wait) = (Arc::new(Mutex::new(Wait::default())), Arc::new(wait));
+    let of_thread = (shared.clone(), wait.clone());
+    let spawned =
+        thread::Builder::new().name("tracing-feedback-wait".to_owned()).spawn(move || {
+            suppress::mark_this_thread();
+            let (shared, wait) = of_thread;
+            let result = wait(LIMIT);
+            let mut shared = lock(&shared);
+            shared.result = Some(result);
+            let waker = shared.waker.take();
+            drop(shared); // a waker is foreign code
+            waker.into_iter().for_each(Waker::wake);
+        });
+    if spawned.is_err() {
+        let result = wait(Duration::ZERO);
+        lock(&shared).result = Some(result);
+    }
+    poll_fn(move |context| {
+        let waker = context.waker().clone();
+        let mut shared = lock(&shared);
+        match shared.result.take() {
+            Some(result) => Poll::Ready(result),
+            None => {
+                let before = shared.waker.replace(waker);
+                drop(shared);
+                drop(before);
+                Poll::Pending
+            }
+        }
+    })
 }
 
 impl Drop for Telemetry {

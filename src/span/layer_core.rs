@@ -152,11 +152,11 @@ fn first_seed() -> u64 {
     u64::from_be_bytes(RandomIdGenerator::default().new_span_id().to_bytes())
 }
 
-/// How many core there are in the process.
+/// How many layers there are in the process.
 static LIVING: AtomicUsize = AtomicUsize::new(0);
 
 impl LayerCore {
-    /// Whether there is any core in the process, as a library's enrichments ask first.
+    /// Whether there is any layer in the process, as a library's enrichments ask first.
     #[inline]
     pub(crate) fn exists() -> bool {
         // Whoever sees a subscriber that was handed over also sees what was counted before.

@@ -73,9 +73,11 @@ impl SpanHandle {
         }
     }
 
-    /// Writes a document down as a whole, in place of the many patches it was made by: a span may
-    /// live for days.
+    /// Writes a document to the outbox as a whole, in place of the many patches it was made of: a span
+    /// may live for days.
     fn write_anew(&self, live: &mut Live, kind: DocumentKind) {
+        // The span has started: its patches were written ahead, as carriers that name it.
+        let Some(started) = self.place.fixed() else { return };
         let session = live.session.clone();
         let said = &mut *live.said;
         let (enriched, scope) = match (kind, &mut said.scoped) {
@@ -84,7 +86,7 @@ impl SpanHandle {
             (DocumentKind::Scoped(_), None) => return,
         };
         let carrier = Carrier {
-            target: Some(self.start().context.clone()),
+            target: Some(started.context.clone()),
             session,
             scope,
             document: std::mem::take(&mut enriched.document),

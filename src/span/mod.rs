@@ -1,11 +1,13 @@
-//! The state of open spans, between capture and enrichment on one side and the pipeline on the other.
+//! Span state: what the layer keeps of an open span, between capture and enrichment on one side and
+//! export on the other.
 //!
-//! Each captured span has one [`SpanState`], in the table of the [open] ones or in the extensions of
-//! the registry, and is shared by [`SpanHandle`]s. Capture changes it with what `tracing` says,
-//! enrichment [merges](merge) into it what users [say](said); when the span closes ([end]) it becomes a
-//! [`SpanRecord`](crate::record::SpanRecord). What can't wait for a span, or has none, leaves as a
-//! [carrier](crate::feedback::carrier). [`LayerCore`] is what all spans of one layer share; [`locate`] finds it and the span
-//! around a caller from the current subscriber, by what the thread has [entered].
+//! Each captured span has one [`SpanState`], shared by [`SpanHandle`]s and kept in the [table](span_table)
+//! of its layer or, on a collision, in the registry's extensions. The layer changes it by what `tracing`
+//! reports, enrichment [merges](merge) patches into its [documents]; when the span [ends](end) it
+//! becomes a [`SpanRecord`](crate::record::SpanRecord). A document that leaves without its span is
+//! [sent](send) as a [carrier](crate::feedback::carrier). [`LayerCore`] is what all spans of one layer
+//! share; [`crate::layer::locate`] finds it, and the span around a caller, by the thread's
+//! [stack](span_stack).
 
 mod documents;
 mod end;

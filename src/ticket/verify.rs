@@ -167,7 +167,6 @@ impl TicketVerifier {
     }
 }
 
-/// Without the subject: who it is, is not for logs.
 impl TicketKeys {
     /// What verifies tickets that were signed with one of these keys, by whichever service.
     ///

@@ -228,7 +228,7 @@ fn scalars_of_every_type_become_what_the_table_says() {
 #[test]
 fn variants_are_written_as_serde_json_writes_them() {
     #[derive(Serialize)]
-    enum Documents {
+    enum Said {
         Nothing,
         Newtype(u8),
         Tuple(u8, bool),
@@ -236,16 +236,16 @@ fn variants_are_written_as_serde_json_writes_them() {
     }
     #[derive(Serialize)]
     struct All {
-        unit: Documents,
-        newtype: Documents,
-        tuple: Documents,
-        structure: Documents,
+        unit: Said,
+        newtype: Said,
+        tuple: Said,
+        structure: Said,
     }
     let all = || All {
-        unit: Documents::Nothing,
-        newtype: Documents::Newtype(1),
-        tuple: Documents::Tuple(2, true),
-        structure: Documents::Struct { rating: 3 },
+        unit: Said::Nothing,
+        newtype: Said::Newtype(1),
+        tuple: Said::Tuple(2, true),
+        structure: Said::Struct { rating: 3 },
     };
     let (errors, attributes) = attach(&all());
     assert_eq!(errors, []);
@@ -264,13 +264,13 @@ fn variants_are_written_as_serde_json_writes_them() {
 
     // At the top a variant with a value is an object, and one without is a string.
     for (variant, expected) in [
-        (Documents::Newtype(1), feedback([("Newtype", 1.into())])),
-        (Documents::Tuple(2, true), feedback([("Tuple.0", 2.into()), ("Tuple.1", true.into())])),
-        (Documents::Struct { rating: 3 }, feedback([("Struct.rating", 3.into())])),
+        (Said::Newtype(1), feedback([("Newtype", 1.into())])),
+        (Said::Tuple(2, true), feedback([("Tuple.0", 2.into()), ("Tuple.1", true.into())])),
+        (Said::Struct { rating: 3 }, feedback([("Struct.rating", 3.into())])),
     ] {
         assert_eq!(attach(&variant), (vec![], expected));
     }
-    let (errors, _) = attach(&Documents::Nothing);
+    let (errors, _) = attach(&Said::Nothing);
     assert_eq!(errors, [not_an_object("a string")]);
 }
 
@@ -597,9 +597,15 @@ fn what_nests_too_deep_for_attributes_is_kept_as_json() {
         assert_eq!(errors, [too_deep("bad.0.0", "2 arrays")]);
         assert_eq!(attributes, with("bad.0.0", text.into()));
     }
-    // Empty containers have a depth too.
-    let (errors, _) = attach(&json!({ "a": [[[]]] }));
+    // Containers without a leaf are nothing at any depth: no text stands for them.
+    for empty in [json!([[[]]]), json!([[[[], {}]]]), json!([[[{ "k": {} }]]])] {
+        let (errors, attributes) = attach(&json!({ "a": empty, "before": true }));
+        assert_eq!((errors, attributes), (vec![], feedback([("before", true.into())])), "{empty}");
+    }
+    let (errors, attributes) = attach(&json!({ "a": [[[null]]], "before": true }));
     assert_eq!(errors, [too_deep("a.0.0", "2 arrays")]);
+    let kept = [("a.0.0", "[null]".into()), ("before", true.into())];
+    assert_eq!(attributes, feedback(kept));
 
     // It replaces what was there, like any leaf.
     let rig = Rig::new();

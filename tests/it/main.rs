@@ -4,6 +4,7 @@
 mod bad_input;
 mod delivery;
 mod desk;
+mod golden;
 mod keep;
 mod layer;
 mod macros;

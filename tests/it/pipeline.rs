@@ -126,7 +126,7 @@ fn flush_names_how_many_were_lost_and_why() {
     assert!(text.starts_with("3 spans did not arrive: 3 export_failed"), "{text}");
     // What the collector said is not to be had from this exporter; its code is.
     assert!(text.contains("InvalidArgument"), "{text}");
-    // Documents once. After recovery all is well.
+    // Said once. After recovery all is well.
     rig.collector.answer_all(None);
     rig.telemetry.flush().unwrap();
     rig.run(|| spans(2));

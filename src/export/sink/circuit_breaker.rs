@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::export::transport::retry::jitter;
+use crate::random;
 
 /// The first pause after a failure, and the longest.
 const FIRST: Duration = Duration::from_millis(500);
@@ -21,7 +21,7 @@ impl CircuitBreaker {
     /// Records a failure at `now`. The next pause is twice as long, and not shorter than the
     /// collector's `Retry-After`, `told`.
     pub(super) fn failed(&mut self, told: Option<Duration>, now: Instant) {
-        self.failed_at(told, now, jitter());
+        self.failed_at(told, now, random::fraction());
     }
 
     fn failed_at(&mut self, told: Option<Duration>, now: Instant, random: f64) {

@@ -64,19 +64,13 @@ pub(crate) async fn deliver(
         };
         let (message, wait) = failure;
         attempt += 1;
-        let pause = backoff.pause(attempt, wait, jitter());
+        let pause = backoff.pause(attempt, wait, crate::random::fraction());
         if pause >= deadline.saturating_duration_since(Instant::now()) {
             return Err(Failure::Retryable { message, wait });
         }
         sleep(pause).await;
         on_retry();
     }
-}
-
-/// A number in 0..1, different for every process and call: that is all that jitter needs.
-pub(crate) fn jitter() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    (RandomState::new().hash_one(0) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]

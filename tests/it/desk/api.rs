@@ -628,3 +628,20 @@ fn the_oldest_go_first_and_those_with_feedback_last() {
     assert_eq!(rig.get("/api/v1/traces?filter=has+feedback")["total"], 10);
     assert_eq!(rows[0]["trace_id"], format!("{:032x}", 400));
 }
+
+/// A store that version 0.1.0 wrote, kept in `tests/golden`: a desk that is updated keeps its history.
+#[test]
+fn a_store_of_version_0_1_is_read() {
+    let directory = Directory::new();
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store.sqlite");
+    std::fs::copy(golden, directory.store()).unwrap();
+    let options = Options::new(directory.store()).with_any_ports();
+    let rig = Rig { desk: Desk::start(options).unwrap(), directory };
+    assert_eq!(rig.names("filter=feedback.comment%20is%20Wrong"), ["turn"]);
+    let chart = "/api/v1/chart?field=feedback.rating";
+    let measured = rig.get(chart).to_string();
+    assert!(measured.contains("\"count\":1"), "{measured}");
+    // And it goes on taking spans.
+    rig.send([span("later", 7, 7, NEW_YEAR)]);
+    assert!(rig.names("").contains(&"later".to_owned()));
+}

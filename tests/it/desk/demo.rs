@@ -68,7 +68,7 @@ impl Drop for Demo {
 fn every_view_has_something_to_show() {
     let directory = Directory::new();
     let demo = Demo::start(&directory, &["--demo"]);
-    assert!(demo.said.contains(&format!("SpanTable {}", demo.address)), "{}", demo.said);
+    assert!(demo.said.contains(&format!("Open {}", demo.address)), "{}", demo.said);
     // A store of its own, whatever the environment names.
     assert!(directory.0.join("feedback-desk-demo.sqlite").exists());
     assert!(!directory.0.join("real.sqlite").exists());

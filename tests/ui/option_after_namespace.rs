@@ -1,0 +1,3 @@
+fn main() {
+    tracing_feedback::enrich_span!(feedback = { "rating": 1 }, id = "vote-1");
+}
