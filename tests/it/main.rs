@@ -15,6 +15,7 @@ mod outbox;
 mod outbox_crash;
 mod payloads;
 mod pipeline;
+mod rooms;
 mod sessions;
 mod show;
 mod tickets;
