@@ -10,7 +10,6 @@ use crate::export::FlushError;
 use crate::export::stats::Stats;
 use crate::layer::FeedbackSpanProcessor;
 use crate::span::LayerCore;
-use crate::suppress;
 use crate::sync::lock;
 
 /// Flushes, shuts down and counts what a layer exports. Keep it until the service ends: dropping it
@@ -327,7 +326,6 @@ fn on_a_thread(
     let of_thread = (shared.clone(), wait.clone());
     let spawned =
         thread::Builder::new().name("tracing-feedback-wait".to_owned()).spawn(move || {
-            suppress::mark_this_thread();
             let (shared, wait) = of_thread;
             let result = wait(LIMIT);
             let mut shared = lock(&shared);
