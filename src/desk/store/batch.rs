@@ -1,5 +1,5 @@
-//! What a store takes: spans as they came, sorted out so far that nothing has to be decoded while it
-//! writes.
+//! What a store writes: the spans of a request, decoded and classified beforehand, so that the writer's
+//! thread decodes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,18 +26,18 @@ pub(crate) struct Batch {
     /// Name and version.
     pub(crate) scopes: Vec<(String, String)>,
     pub(crate) spans: Vec<NewSpan>,
-    /// About how much memory it holds.
+    /// Estimated memory.
     pub(crate) bytes: usize,
 }
 
-/// A resource, however often it comes.
+/// A resource on its way into a store.
 #[derive(Debug)]
 pub(crate) struct NewResource {
-    /// Of its attributes in the order of their keys: the same resource is the same hash.
+    /// SHA-256 of its attributes, sorted by key: equal resources have equal hashes.
     pub(crate) hash: [u8; 32],
     /// An OTLP `Resource`.
     pub(crate) body: Vec<u8>,
-    /// Its attributes as text, to look them up by.
+    /// Its attributes as text, for filters.
     pub(crate) texts: Vec<(String, String)>,
 }
 
@@ -57,26 +57,27 @@ pub(crate) struct NewSpan {
     pub(crate) resource: usize,
     pub(crate) scope: usize,
     pub(crate) session: Option<String>,
-    /// It only brings feedback about another.
+    /// A span that only carries feedback about another.
     pub(crate) is_carrier: bool,
-    pub(crate) voice: Option<Voice>,
-    /// An OTLP `Span` without what stands in the other fields.
+    pub(crate) feedback: Option<SpanFeedback>,
+    /// An OTLP `Span` without the data of the other fields.
     pub(crate) body: Vec<u8>,
 }
 
-/// What a span says, and about whom.
+/// The feedback a span carries, and its target.
 #[derive(Clone, Debug)]
-pub(crate) struct Voice {
-    /// `None`: it doesn't say about whom.
-    pub(crate) about: Option<Target>,
-    /// It is the target's own document, to which submissions are applied.
+pub(crate) struct SpanFeedback {
+    /// `None`: a carrier without a trace or session id.
+    pub(crate) target: Option<Target>,
+    /// The target itself carries it. Submissions are applied to this document.
     pub(crate) is_own: bool,
-    /// `time_unix_nano` of an own document is when its span ended, unless the span says better.
+    /// `time_unix_nano` of a target's own document is the end of its span, unless an attribute says
+    /// otherwise.
     pub(crate) submission: Submission<Value>,
 }
 
 impl Batch {
-    /// Sorts out a request. Refused are ids that are none, with all that came with them.
+    /// Classifies a request. One invalid id refuses the whole request.
     pub(crate) fn of(request: ExportTraceServiceRequest) -> Result<Self, Refusal> {
         let mut batch = Self::default();
         for group in request.resource_spans {
@@ -120,14 +121,14 @@ impl NewSpan {
         scope: usize,
         shared: (&Arc<BTreeMap<String, Value>>, &Arc<Scope>),
     ) -> Result<Self, Refusal> {
-        let speaks = span.attributes.iter().any(|pair| concerns_feedback(&pair.key));
+        let has_feedback = span.attributes.iter().any(|pair| concerns_feedback(&pair.key));
         let session = session_of(&span.attributes);
-        let (mut voice, mut is_carrier) = (None, false);
+        let (mut feedback, mut is_carrier) = (None, false);
         // A link with a broken id is refused like the span's own; few spans have any.
-        if speaks || !span.links.is_empty() {
+        if has_feedback || !span.links.is_empty() {
             let received = received::span(span.clone(), shared.0, shared.1)?;
             is_carrier = received.is_carrier();
-            voice = Voice::of(&received);
+            feedback = SpanFeedback::of(&received);
         }
         let Ids { trace_id, span_id, parent_span_id } = received::ids(&span)?;
         let is_error =
@@ -156,14 +157,14 @@ impl NewSpan {
             scope,
             session,
             is_carrier,
-            voice,
+            feedback,
             body: span.encode_to_vec(),
         })
     }
 }
 
-impl Voice {
-    /// What a span says, if it says anything.
+impl SpanFeedback {
+    /// The feedback of a span; `None` if it has none.
     pub(crate) fn of(span: &ReceivedSpan) -> Option<Self> {
         let mut submission = span.submission();
         let role = span.role();
@@ -179,16 +180,16 @@ impl Voice {
             canonical(key);
         }
         submission.cleared.iter_mut().for_each(canonical);
-        let (about, is_own) = match role {
+        let (target, is_own) = match role {
             Role::Own => (Some(Target::Span(span.trace_id, span.span_id)), true),
             Role::Submission(target) => (exists(&target).then_some(target), false),
             Role::Adrift => (None, false),
         };
-        Some(Self { about, is_own, submission })
+        Some(Self { target, is_own, submission })
     }
 }
 
-/// A link may be without ids, and then it is about no one.
+/// Whether a target has valid ids: a link may have none.
 fn exists(target: &Target) -> bool {
     use opentelemetry::trace::{SpanId, TraceId};
     match target {
@@ -206,7 +207,7 @@ fn canonical(key: &mut String) {
     }
 }
 
-/// Whether an attribute has to do with feedback at all: most spans have none that does.
+/// Whether an attribute belongs to feedback. Most spans have no such attribute and are not decoded further.
 fn concerns_feedback(key: &str) -> bool {
     key.starts_with("tracing_feedback.") || is_in_namespace(key)
 }
@@ -219,7 +220,7 @@ fn session_of(attributes: &[KeyValue]) -> Option<String> {
     }
 }
 
-/// A value as one compares it with text: strings without quotes.
+/// A value as text, for comparisons: strings without quotes.
 pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -227,7 +228,7 @@ pub(crate) fn text(value: &Value) -> String {
     }
 }
 
-/// SQLite's integers end in 2262.
+/// Nanoseconds as a signed integer, the type of SQLite; the greatest is in the year 2262.
 pub(crate) fn nanos(time: u64) -> i64 {
     i64::try_from(time).unwrap_or(i64::MAX)
 }

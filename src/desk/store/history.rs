@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use opentelemetry::trace::SpanId;
 
-use super::batch::{Voice, nanos, text};
+use super::batch::{SpanFeedback, nanos, text};
 use super::json::{datum_json, json};
 use super::leaf::Leaf;
 use super::view::{Change, Document, Said};
@@ -31,16 +31,16 @@ pub(crate) type Given = (Value, i64);
 
 /// What spans say about one target. Folding the state with the next submission gives the state after
 /// it, so there is no rule here that [`fold`] does not know.
-pub(crate) fn document(spoken: Vec<(ReceivedSpan, Voice)>) -> Document {
+pub(crate) fn document(spoken: Vec<(ReceivedSpan, SpanFeedback)>) -> Document {
     let mut state: BTreeMap<String, Given> = BTreeMap::new();
     let mut history = Vec::new();
-    for (span, voice) in in_order(spoken) {
+    for (span, feedback) in in_order(spoken) {
         let before: Vec<String> = state.keys().cloned().collect();
-        let by = speaker(&span, &voice);
-        let time = nanos(voice.submission.time_unix_nano);
-        let said = &voice.submission.attributes;
+        let by = speaker(&span, &feedback);
+        let time = nanos(feedback.submission.time_unix_nano);
+        let said = &feedback.submission.attributes;
         let set = said.iter().map(|(key, value)| one(key, value, time)).collect();
-        state = fold(state, [dated(voice.submission)]);
+        state = fold(state, [dated(feedback.submission)]);
         history.push(Change {
             time: millis(time),
             by,
@@ -62,22 +62,22 @@ pub(crate) fn document(spoken: Vec<(ReceivedSpan, Voice)>) -> Document {
 }
 
 /// Who has given a field its value, if it is said.
-pub(crate) fn giver(spoken: Vec<(ReceivedSpan, Voice)>, field: &str) -> Option<String> {
+pub(crate) fn giver(spoken: Vec<(ReceivedSpan, SpanFeedback)>, field: &str) -> Option<String> {
     let spoken = in_order(spoken);
     let mut latest = spoken.iter().rev();
-    let last =
-        latest.find(|(_, voice)| voice.submission.attributes.iter().any(|(key, _)| key == field));
-    last.and_then(|(span, voice)| speaker(span, voice))
+    let last = latest
+        .find(|(_, feedback)| feedback.submission.attributes.iter().any(|(key, _)| key == field));
+    last.and_then(|(span, feedback)| speaker(span, feedback))
 }
 
 /// The order of folding, and each span id once; the own document comes first.
-fn in_order(mut spoken: Vec<(ReceivedSpan, Voice)>) -> Vec<(ReceivedSpan, Voice)> {
-    spoken.sort_by_key(|(span, voice)| {
-        let Submission { time_unix_nano, span_id, .. } = &voice.submission;
-        (!voice.is_own, *time_unix_nano, span_id.to_bytes(), span.trace_id.to_bytes())
+fn in_order(mut spoken: Vec<(ReceivedSpan, SpanFeedback)>) -> Vec<(ReceivedSpan, SpanFeedback)> {
+    spoken.sort_by_key(|(span, feedback)| {
+        let Submission { time_unix_nano, span_id, .. } = &feedback.submission;
+        (!feedback.is_own, *time_unix_nano, span_id.to_bytes(), span.trace_id.to_bytes())
     });
     let mut seen: HashSet<(bool, SpanId)> = HashSet::new();
-    spoken.retain(|(_, voice)| seen.insert((voice.is_own, voice.submission.span_id)));
+    spoken.retain(|(_, feedback)| seen.insert((feedback.is_own, feedback.submission.span_id)));
     spoken
 }
 
@@ -97,9 +97,9 @@ pub(crate) fn dated(submission: Submission<Value>) -> Submission<Given> {
 }
 
 /// Who has said it, if the feedback or its span says so.
-pub(crate) fn speaker(span: &ReceivedSpan, voice: &Voice) -> Option<String> {
+pub(crate) fn speaker(span: &ReceivedSpan, feedback: &SpanFeedback) -> Option<String> {
     let said = |name: &str| {
-        let of_document = voice.submission.attributes.iter().find(|(key, _)| key == name);
+        let of_document = feedback.submission.attributes.iter().find(|(key, _)| key == name);
         of_document.map(|(_, value)| value).or_else(|| span.attribute(name)).map(text)
     };
     SPEAKERS.into_iter().find_map(said)

@@ -15,7 +15,7 @@ use crate::collector::role::is_in_namespace;
 use crate::collector::{ReceivedSpan, Scope, Target};
 use crate::desk::query::time::millis;
 use crate::desk::store::Error;
-use crate::desk::store::batch::{Voice, nanos};
+use crate::desk::store::batch::{SpanFeedback, nanos};
 use crate::desk::store::history::{self, one, speaker};
 use crate::desk::store::view::{Document, SaidRow};
 
@@ -61,7 +61,7 @@ struct Row {
 pub(super) type About = (String, String, String);
 
 /// Spans that say something about one target.
-pub(super) type Spoken = Vec<(ReceivedSpan, Voice)>;
+pub(super) type Spoken = Vec<(ReceivedSpan, SpanFeedback)>;
 
 impl ClickHouse {
     /// Spans that fit, by their start; each once, however often it has come.
@@ -92,10 +92,10 @@ impl ClickHouse {
     pub(super) fn spoken(&self, condition: &str) -> Result<HashMap<About, Spoken>> {
         let mut spoken: HashMap<About, Spoken> = HashMap::new();
         for SpanRow { span, .. } in self.speaking(condition)? {
-            if let Some(voice) = Voice::of(&span)
-                && let Some(about) = &voice.about
+            if let Some(feedback) = SpanFeedback::of(&span)
+                && let Some(about) = &feedback.target
             {
-                spoken.entry(key(about)).or_default().push((span, voice));
+                spoken.entry(key(about)).or_default().push((span, feedback));
             }
         }
         Ok(spoken)
@@ -144,11 +144,11 @@ impl ClickHouse {
         let mut said = Vec::with_capacity(found.len());
         for (trace, span, _) in found {
             let Some(span) = spans.remove(&(trace, span)) else { continue };
-            let Some(voice) = Voice::of(&span) else { continue };
-            said.push((span, voice));
+            let Some(feedback) = SpanFeedback::of(&span) else { continue };
+            said.push((span, feedback));
         }
-        let names = self.names(said.iter().filter_map(|(_, voice)| voice.about.as_ref()))?;
-        Ok((said.iter().map(|(span, voice)| arrived(span, voice, &names)).collect(), end))
+        let names = self.names(said.iter().filter_map(|(_, feedback)| feedback.target.as_ref()))?;
+        Ok((said.iter().map(|(span, feedback)| arrived(span, feedback, &names)).collect(), end))
     }
 
     /// The names of targets that are spans.
@@ -181,10 +181,14 @@ impl ClickHouse {
 }
 
 /// Something that was said, as `tail` shows it.
-fn arrived(span: &ReceivedSpan, voice: &Voice, names: &HashMap<About, String>) -> SaidRow {
-    let about = voice.about.as_ref().map(key);
-    let time = nanos(voice.submission.time_unix_nano);
-    let scope = match &voice.about {
+fn arrived(
+    span: &ReceivedSpan,
+    feedback: &SpanFeedback,
+    names: &HashMap<About, String>,
+) -> SaidRow {
+    let about = feedback.target.as_ref().map(key);
+    let time = nanos(feedback.submission.time_unix_nano);
+    let scope = match &feedback.target {
         None => "none",
         Some(Target::Session(_)) => "session",
         Some(Target::Trace(_)) => "trace",
@@ -195,15 +199,20 @@ fn arrived(span: &ReceivedSpan, voice: &Voice, names: &HashMap<About, String>) -
     let given = |id: String| Some(id).filter(|id| !id.is_empty());
     SaidRow {
         time: millis(time),
-        by: speaker(span, voice),
+        by: speaker(span, feedback),
         scope,
         trace_id: given(trace_id),
         span_id: given(span_id),
         session_id: given(session_id),
         name,
         late: span.is_carrier(),
-        set: voice.submission.attributes.iter().map(|(key, value)| one(key, value, time)).collect(),
-        cleared: voice.submission.cleared.clone(),
+        set: feedback
+            .submission
+            .attributes
+            .iter()
+            .map(|(key, value)| one(key, value, time))
+            .collect(),
+        cleared: feedback.submission.cleared.clone(),
     }
 }
 

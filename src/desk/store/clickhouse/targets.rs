@@ -15,7 +15,7 @@ use crate::desk::query::datum::Kind;
 use crate::desk::query::time::millis;
 use crate::desk::query::{Cursor, Narrow, Page};
 use crate::desk::store::about::{INPUT, OUTPUT, Texts, plain, put};
-use crate::desk::store::batch::{Voice, nanos};
+use crate::desk::store::batch::{SpanFeedback, nanos};
 use crate::desk::store::history::{self, one};
 use crate::desk::store::json::json;
 use crate::desk::store::view::{CommentRow, DatasetRow, List, Said, WaitingRow};
@@ -350,7 +350,7 @@ impl ClickHouse {
         }
         let is_in = format!("(TraceId, SpanId) IN ({})", pairs.join(", "));
         let said = self.spans(&is_in, pairs.len())?.into_iter().filter_map(|row| {
-            let Voice { submission, .. } = Voice::of(&row.span)?;
+            let SpanFeedback { submission, .. } = SpanFeedback::of(&row.span)?;
             let time = nanos(submission.time_unix_nano);
             let said = submission.attributes.iter().map(|(key, value)| one(key, value, time));
             Some((format!("{}{}", row.span.trace_id, row.span.span_id), said.collect()))

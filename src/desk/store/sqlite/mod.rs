@@ -5,7 +5,8 @@
 //! | `schema` | the tables; migrations |
 //! | `writer` | the thread: several requests a transaction, answered after the commit |
 //! | `write` | one transaction: spans, traces, sessions, targets |
-//! | `known` | what a writer knows by heart, and its counters |
+//! | `cache` | row numbers that the writer keeps in memory |
+//! | `counters` | how many spans and documents there are |
 //! | `refold` | from what spans say about a target to its leaves |
 //! | `retention` | forgetting, in small steps |
 //! | `stored` | spans and values out of their rows |
@@ -15,7 +16,8 @@
 //! the set of spans: neither their order, nor how they were cut into requests, nor how often they came
 //! shows in any answer.
 
-mod known;
+mod cache;
+mod counters;
 mod read;
 mod refold;
 mod retention;

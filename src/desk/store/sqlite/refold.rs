@@ -1,88 +1,103 @@
-//! From what spans say about a target to its leaves. The folding itself is [`crate::fold`].
+//! Computes the leaves of a target from the documents about it. The rules of folding are in
+//! [`crate::feedback::fold`].
 
 use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, OptionalExtension, Statement, Transaction, params};
 
 use super::Result;
-use super::known::Known;
+use super::cache::RowCache;
 use super::stored::{self, SPAN_COLUMNS};
 use crate::collector::receive::value::Value;
-use crate::desk::store::batch::{Voice, nanos};
+use crate::desk::store::batch::{SpanFeedback, nanos};
 use crate::desk::store::history::{Given, dated};
 use crate::desk::store::leaf::{Leaf, Type};
 use crate::feedback::fold::{Submission, fold};
 
-/// Where a target lies: in time, and at which service.
+/// The time and the resource that the leaves of a target repeat.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Anchor {
+pub(super) struct TargetAnchor {
     pub(super) time: i64,
     pub(super) resource: i64,
 }
 
+/// The row numbers of a target: its trace, the id of its span, its session. What it lacks is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TargetKey {
+    pub(super) trace: i64,
+    pub(super) span: i64,
+    pub(super) session: i64,
+}
+
 /// A target that has to be folded again.
 #[derive(Debug, Default)]
-pub(super) struct Dirty {
-    /// All that was ever said about it, where the target is of this transaction.
-    fresh: Option<Fresh>,
-    /// What this transaction says, where it is older.
-    added: Said,
-    /// There is more to it than what was added.
+pub(super) struct PendingRefold {
+    /// All documents about the target, if this transaction has created it.
+    new: Option<NewTarget>,
+    /// The documents that this transaction adds to an older target.
+    added: TargetDocuments,
+    /// All its documents have to be read from the file.
     to_reload: bool,
 }
 
 #[derive(Debug)]
-struct Fresh {
-    key: (i64, i64, i64),
-    anchor: Option<Anchor>,
-    said: Said,
+struct NewTarget {
+    key: TargetKey,
+    anchor: Option<TargetAnchor>,
+    documents: TargetDocuments,
 }
 
-/// What is said about a target.
+/// The documents about one target.
 #[derive(Debug, Default)]
-struct Said {
+struct TargetDocuments {
     own: Option<Submission<Value>>,
     /// With the traces they came in.
     submissions: Vec<([u8; 16], Submission<Value>)>,
 }
 
-impl Dirty {
-    /// A target that did not exist, by its trace, span and session.
-    pub(super) fn new(key: (i64, i64, i64)) -> Self {
-        let fresh = Some(Fresh { key, anchor: None, said: Said::default() });
-        Self { fresh, ..Self::default() }
+impl PendingRefold {
+    /// A target that this transaction has created.
+    pub(super) fn of_new(key: TargetKey) -> Self {
+        let new = NewTarget { key, anchor: None, documents: TargetDocuments::default() };
+        Self { new: Some(new), ..Self::default() }
     }
 
-    /// One of which nothing is known.
-    pub(super) fn unknown() -> Self {
+    /// A target whose documents are all in the file.
+    pub(super) fn of_stored() -> Self {
         Self { to_reload: true, ..Self::default() }
     }
 
-    /// It has to be read from the file.
+    /// Makes the refold read all documents from the file.
     pub(super) fn reload(&mut self) {
-        *self = Self::unknown();
+        *self = Self::of_stored();
     }
 
-    pub(super) fn said(&mut self, voice: &Voice, trace_id: [u8; 16], anchor: Anchor) {
-        match &mut self.fresh {
+    /// Adds a document.
+    pub(super) fn add(
+        &mut self,
+        feedback: &SpanFeedback,
+        trace_id: [u8; 16],
+        anchor: TargetAnchor,
+    ) {
+        match &mut self.new {
             _ if self.to_reload => {}
-            None => self.added.add(voice.clone(), trace_id),
-            Some(fresh) => {
-                if voice.is_own {
-                    fresh.anchor = Some(anchor);
+            None => self.added.add(feedback.clone(), trace_id),
+            Some(new) => {
+                if feedback.is_own {
+                    new.anchor = Some(anchor);
                 }
-                fresh.said.add(voice.clone(), trace_id);
+                new.documents.add(feedback.clone(), trace_id);
             }
         }
     }
 }
 
-impl Said {
-    fn add(&mut self, voice: Voice, trace_id: [u8; 16]) {
-        if voice.is_own {
-            self.own = Some(voice.submission);
+impl TargetDocuments {
+    fn add(&mut self, feedback: SpanFeedback, trace_id: [u8; 16]) {
+        if feedback.is_own {
+            self.own = Some(feedback.submission);
         } else {
-            self.submissions.push((trace_id, voice.submission));
+            self.submissions.push((trace_id, feedback.submission));
         }
     }
 
@@ -90,7 +105,7 @@ impl Said {
         self.own.is_none() && self.submissions.is_empty()
     }
 
-    /// The earliest that anything was said.
+    /// The time of the earliest document.
     fn first(&self) -> i64 {
         let submissions = self.submissions.iter().map(|(_, submission)| submission);
         let times = self.own.iter().chain(submissions);
@@ -108,47 +123,48 @@ impl Said {
         self.fold_onto(own)
     }
 
-    /// The same where the document was folded before.
+    /// The same, on top of what is folded already.
     fn fold_onto(mut self, own: Vec<(String, Given)>) -> BTreeMap<String, Given> {
-        // Of several with one span id and one time the first one counts, so there has to be a first.
+        // Of several submissions with one span id and one time the first counts, so their order must not
+        // depend on their arrival.
         self.submissions.sort_by_key(|(trace_id, _)| *trace_id);
         fold(own, self.submissions.into_iter().map(|(_, submission)| dated(submission)))
     }
 }
 
-/// All that stored spans say about a target.
-fn said_about(connection: &Connection, target: i64) -> Result<Said> {
+/// All documents about a target.
+fn documents_about(connection: &Connection, target: i64) -> Result<TargetDocuments> {
     let sql = format!(
-        "SELECT {SPAN_COLUMNS} FROM documents d JOIN spans s ON s.id = d.span
+        "SELECT t.trace_id AS trace_id, {SPAN_COLUMNS} FROM documents d JOIN spans s ON s.id = d.span
          JOIN traces t ON t.id = s.trace JOIN names n ON n.id = s.name
          WHERE d.target = ?1 ORDER BY d.id"
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([target])?;
-    let mut said = Said::default();
+    let mut documents = TargetDocuments::default();
     while let Some(row) = rows.next()? {
         let span = stored::span(row)?;
-        if let Some(voice) = Voice::of(&span) {
-            said.add(voice, span.trace_id.to_bytes());
+        if let Some(feedback) = SpanFeedback::of(&span) {
+            documents.add(feedback, span.trace_id.to_bytes());
         }
     }
-    Ok(said)
+    Ok(documents)
 }
 
-/// Folds targets, and keeps count of what that changes.
+/// Folds targets, and counts the values that this adds and removes.
 pub(super) struct Refold<'t> {
     transaction: &'t Transaction<'t>,
-    known: &'t mut Known,
+    cache: &'t mut RowCache,
     insert: Statement<'t>,
-    /// Values by the four kinds a field counts.
+    /// Change of the number of values, by field and the four types that it counts.
     fields: HashMap<i64, [i64; 4]>,
-    /// Leaves of the namespace `feedback` by trace.
+    /// Change of the number of leaves in the namespace `feedback`, by trace.
     feedback: HashMap<i64, i64>,
 }
 
-/// A leaf as it stands in its row, without what is the same for all leaves of a target.
+/// The columns of a leaf that differ between the leaves of a target.
 #[derive(Debug, PartialEq)]
-struct Row {
+struct LeafRow {
     field: i64,
     given: i64,
     leaf: Leaf,
@@ -156,58 +172,66 @@ struct Row {
 }
 
 impl<'t> Refold<'t> {
-    pub(super) fn new(transaction: &'t Transaction<'t>, known: &'t mut Known) -> Result<Self> {
+    pub(super) fn new(transaction: &'t Transaction<'t>, cache: &'t mut RowCache) -> Result<Self> {
         let insert = transaction.prepare(
             "INSERT INTO leaves (field, time, target, trace, resource, given, type, value)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
         let (fields, feedback) = (HashMap::new(), HashMap::new());
-        Ok(Self { transaction, known, insert, fields, feedback })
+        Ok(Self { transaction, cache, insert, fields, feedback })
     }
 
-    pub(super) fn target(&mut self, target: i64, dirty: Dirty) -> Result<()> {
-        let is_fresh = dirty.fresh.is_some();
-        let (key, said, anchor) = match dirty.fresh {
-            Some(Fresh { key, anchor, said }) => (key, said, anchor),
+    /// Writes the leaves of a target. A target without documents is removed.
+    pub(super) fn target(&mut self, target: i64, pending: PendingRefold) -> Result<()> {
+        let is_new = pending.new.is_some();
+        let (key, documents, anchor) = match pending.new {
+            Some(NewTarget { key, anchor, documents }) => (key, documents, anchor),
             None => {
-                let found = self
-                    .transaction
-                    .prepare_cached(
-                        "SELECT trace, span, session, latest FROM targets WHERE id = ?1",
-                    )?
-                    .query_row([target], |row| {
-                        let key = (row.get(0)?, row.get(1)?, row.get(2)?);
-                        Ok((key, row.get::<_, Option<i64>>(3)?))
-                    })
-                    .optional()?;
-                let Some((key, latest)) = found else { return Ok(()) };
+                let Some((key, latest)) = self.stored_target(target)? else { return Ok(()) };
                 let anchor = self.anchor(key)?;
-                if let (Some(anchor), false) = (anchor, dirty.to_reload)
-                    && self.goes_on(target, latest, &dirty.added)?
-                    && let Some(own) = self.folded(target)?
+                if let (Some(anchor), false) = (anchor, pending.to_reload)
+                    && self.is_continuation(target, latest, &pending.added)?
+                    && let Some(folded) = self.folded(target)?
                 {
-                    let latest = dirty.added.latest();
-                    let document = dirty.added.fold_onto(own);
-                    return self.write(target, key.0, anchor, (document, latest), false);
+                    let latest = pending.added.latest();
+                    let document = pending.added.fold_onto(folded);
+                    return self.write(target, key.trace, anchor, (document, latest), false);
                 }
-                (key, said_about(self.transaction, target)?, anchor)
+                (key, documents_about(self.transaction, target)?, anchor)
             }
         };
         let anchor = match anchor {
             Some(anchor) => anchor,
-            None => self.anchor(key)?.unwrap_or(Anchor { time: said.first(), resource: 0 }),
+            None => {
+                self.anchor(key)?.unwrap_or(TargetAnchor { time: documents.first(), resource: 0 })
+            }
         };
-        let is_silent = said.is_empty();
-        let latest = said.latest();
-        self.write(target, key.0, anchor, (said.fold(), latest), is_fresh)?;
-        if is_silent { self.forget(target) } else { Ok(()) }
+        let is_empty = documents.is_empty();
+        let latest = documents.latest();
+        self.write(target, key.trace, anchor, (documents.fold(), latest), is_new)?;
+        if is_empty { self.remove(target) } else { Ok(()) }
     }
 
-    /// Whether what was added only goes on from what is folded already: all of it was said later, and
-    /// by no span that has said anything before. A session that many speak about is folded once a
-    /// submission that way, and not all of it each time.
-    fn goes_on(&self, target: i64, latest: Option<i64>, added: &Said) -> Result<bool> {
-        let mut said = self.transaction.prepare_cached(
+    /// The key of a target, and the time of its latest submission.
+    fn stored_target(&self, target: i64) -> Result<Option<(TargetKey, Option<i64>)>> {
+        let sql = "SELECT trace, span, session, latest FROM targets WHERE id = ?1";
+        let found = self.transaction.prepare_cached(sql)?.query_row([target], |row| {
+            let (trace, span, session) = (row.get("trace")?, row.get("span")?, row.get("session")?);
+            Ok((TargetKey { trace, span, session }, row.get("latest")?))
+        });
+        Ok(found.optional()?)
+    }
+
+    /// Whether new documents can be folded onto the leaves, without reading the older documents: each
+    /// is a submission later than all before, of a span id without an earlier submission. Without this
+    /// a session with much feedback would be folded as a whole for each submission.
+    fn is_continuation(
+        &self,
+        target: i64,
+        latest: Option<i64>,
+        added: &TargetDocuments,
+    ) -> Result<bool> {
+        let mut count = self.transaction.prepare_cached(
             "SELECT count(*) FROM documents WHERE target = ?1 AND own = 0 AND span_id = ?2",
         )?;
         if added.own.is_some() || added.submissions.is_empty() {
@@ -215,7 +239,7 @@ impl<'t> Refold<'t> {
         }
         for (_, submission) in &added.submissions {
             let span = i64::from_be_bytes(submission.span_id.to_bytes());
-            let count: i64 = said.query_row([target, span], |row| row.get(0))?;
+            let count: i64 = count.query_row([target, span], |row| row.get(0))?;
             let is_later = latest.is_none_or(|latest| nanos(submission.time_unix_nano) > latest);
             if !is_later || count > 1 {
                 return Ok(false);
@@ -224,7 +248,7 @@ impl<'t> Refold<'t> {
         Ok(true)
     }
 
-    /// What a target's leaves are, if they are all that is to be known.
+    /// The leaves of a target as a document; `None` if a leaf doesn't keep its exact value.
     fn folded(&self, target: i64) -> Result<Option<Vec<(String, Given)>>> {
         let mut statement = self.transaction.prepare_cached(
             "SELECT f.key, l.type, l.value, l.given
@@ -238,23 +262,23 @@ impl<'t> Refold<'t> {
                 Leaf::Int(value) => Value::Int(value),
                 Leaf::Double(value) => Value::Double(value),
                 Leaf::Text(text) => Value::String(text),
-                Leaf::Other(_) => return Ok(None), // its text doesn't say what it was
+                Leaf::Other(_) => return Ok(None), // stored as text only
             };
             folded.push((row.get(0)?, (value, row.get(3)?)));
         }
         Ok(Some(folded))
     }
 
-    /// Makes a document the leaves of a target.
+    /// Replaces the leaves of a target by those of a folded document.
     fn write(
         &mut self,
         target: i64,
         trace: i64,
-        anchor: Anchor,
+        anchor: TargetAnchor,
         (document, latest): (BTreeMap<String, Given>, Option<i64>),
-        is_fresh: bool,
+        is_new: bool,
     ) -> Result<()> {
-        if latest.is_some() || !is_fresh {
+        if latest.is_some() || !is_new {
             self.transaction
                 .prepare_cached("UPDATE targets SET latest = ?2 WHERE id = ?1")?
                 .execute(params![target, latest])?;
@@ -263,10 +287,10 @@ impl<'t> Refold<'t> {
         for (name, (value, given)) in document {
             let field = self.field(&name)?;
             let leaf = Leaf::of(&name, value);
-            rows.push(Row { field, given, leaf, is_feedback: name.starts_with("feedback.") });
+            rows.push(LeafRow { field, given, leaf, is_feedback: name.starts_with("feedback.") });
         }
         rows.sort_by_key(|row| row.field);
-        if !is_fresh && !self.clear(target, trace, anchor, &rows)? {
+        if !is_new && !self.clear(target, trace, anchor, &rows)? {
             return Ok(());
         }
         for row in &rows {
@@ -308,8 +332,14 @@ impl<'t> Refold<'t> {
         Ok(())
     }
 
-    /// Removes the leaves of a target, if they are to be others. Returns whether.
-    fn clear(&mut self, target: i64, trace: i64, anchor: Anchor, new: &[Row]) -> Result<bool> {
+    /// Removes the leaves of a target, unless they equal the new ones. Returns whether it did.
+    fn clear(
+        &mut self,
+        target: i64,
+        trace: i64,
+        anchor: TargetAnchor,
+        new: &[LeafRow],
+    ) -> Result<bool> {
         let mut statement = self.transaction.prepare_cached(
             "SELECT l.field, l.given, l.type, l.value, l.time, l.resource, f.key
              FROM leaves l JOIN fields f ON f.id = l.field WHERE l.target = ?1 ORDER BY l.field",
@@ -318,8 +348,8 @@ impl<'t> Refold<'t> {
         let mut old = Vec::new();
         let mut same = true;
         while let Some(row) = rows.next()? {
-            same &= anchor == Anchor { time: row.get(4)?, resource: row.get(5)? };
-            old.push(Row {
+            same &= anchor == TargetAnchor { time: row.get(4)?, resource: row.get(5)? };
+            old.push(LeafRow {
                 field: row.get(0)?,
                 given: row.get(1)?,
                 leaf: stored::leaf(row, 2, 3)?,
@@ -339,8 +369,8 @@ impl<'t> Refold<'t> {
         Ok(true)
     }
 
-    /// A target nobody speaks about any more is none.
-    fn forget(&mut self, target: i64) -> Result<()> {
+    /// Removes a target without documents.
+    fn remove(&mut self, target: i64) -> Result<()> {
         let (trace, arrived): (i64, bool) = self
             .transaction
             .prepare_cached("DELETE FROM targets WHERE id = ?1 RETURNING trace, arrived")?
@@ -350,7 +380,7 @@ impl<'t> Refold<'t> {
                 .prepare_cached("UPDATE traces SET waiting = waiting - 1 WHERE id = ?1")?
                 .execute([trace])?;
         }
-        // A trace that was known by what was said about it only.
+        // A trace that has a row only because of feedback about it.
         self.transaction
             .prepare_cached(
                 "DELETE FROM traces AS t WHERE id = ?1
@@ -361,7 +391,7 @@ impl<'t> Refold<'t> {
         Ok(())
     }
 
-    fn count(&mut self, trace: i64, row: &Row, by: i64) {
+    fn count(&mut self, trace: i64, row: &LeafRow, by: i64) {
         let kind = match row.leaf.kind() {
             Type::Bool => 0,
             Type::Int | Type::Double => 1,
@@ -374,7 +404,10 @@ impl<'t> Refold<'t> {
         }
     }
 
-    fn anchor(&self, (trace, span, session): (i64, i64, i64)) -> Result<Option<Anchor>> {
+    fn anchor(
+        &self,
+        TargetKey { trace, span, session }: TargetKey,
+    ) -> Result<Option<TargetAnchor>> {
         let (sql, values) = if session != 0 {
             ("SELECT start, resource FROM sessions WHERE id = ?1", [session, 0])
         } else if span == 0 {
@@ -392,12 +425,12 @@ impl<'t> Refold<'t> {
             })
             .optional()?;
         Ok(found.and_then(|(time, resource)| {
-            Some(Anchor { time: time?, resource: resource.unwrap_or(0) })
+            Some(TargetAnchor { time: time?, resource: resource.unwrap_or(0) })
         }))
     }
 
     fn field(&mut self, key: &str) -> Result<i64> {
-        if let Some(id) = self.known.fields.get(key) {
+        if let Some(id) = self.cache.fields.get(key) {
             return Ok(*id);
         }
         self.transaction
@@ -407,7 +440,7 @@ impl<'t> Refold<'t> {
             .transaction
             .prepare_cached("SELECT id FROM fields WHERE key = ?1")?
             .query_row([key], |row| row.get(0))?;
-        self.known.fields.insert(key.to_owned(), id);
+        self.cache.fields.insert(key.to_owned(), id);
         Ok(id)
     }
 }

@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::Result;
-use super::known::{Known, count};
-use super::refold::{Dirty, Refold};
-use super::write::{session_target, settle_session};
+use super::cache::RowCache;
+use super::counters::count;
+use super::refold::{PendingRefold, Refold};
+use super::write::{session_target, update_session};
 use crate::clock;
 use crate::desk::store::batch::nanos;
 
@@ -38,7 +39,7 @@ const PAGES: i64 = 2_000;
 /// Forgets a little, if there is anything to forget.
 pub(super) fn step(
     connection: &mut Connection,
-    known: &mut Known,
+    cache: &mut RowCache,
     retention: Retention,
 ) -> Result<Step> {
     if retention == Retention::default() {
@@ -54,7 +55,7 @@ pub(super) fn step(
         }
         return Ok(Step::Nothing);
     }
-    forget(&transaction, known, &traces)?;
+    forget(&transaction, cache, &traces)?;
     transaction.commit()?;
     Ok(Step::Forgot)
 }
@@ -113,7 +114,7 @@ fn some(transaction: &Transaction<'_>, sql: &str, value: i64, surplus: i64) -> R
     Ok(found)
 }
 
-fn forget(transaction: &Transaction<'_>, known: &mut Known, traces: &[i64]) -> Result<()> {
+fn forget(transaction: &Transaction<'_>, cache: &mut RowCache, traces: &[i64]) -> Result<()> {
     let run = |sql: &str, trace: i64| -> Result<i64> {
         Ok(i64::try_from(transaction.prepare_cached(sql)?.execute([trace])?).unwrap_or(i64::MAX))
     };
@@ -146,10 +147,10 @@ fn forget(transaction: &Transaction<'_>, known: &mut Known, traces: &[i64]) -> R
         )?;
         spans += run("DELETE FROM spans WHERE trace = ?1", trace)?;
     }
-    let mut refold = Refold::new(transaction, known)?;
+    let mut refold = Refold::new(transaction, cache)?;
     for target in dirty {
         if target != 0 {
-            refold.target(target, Dirty::unknown())?;
+            refold.target(target, PendingRefold::of_stored())?;
         }
     }
     refold.finish()?;
@@ -157,11 +158,11 @@ fn forget(transaction: &Transaction<'_>, known: &mut Known, traces: &[i64]) -> R
         run("DELETE FROM traces WHERE id = ?1", trace)?;
     }
     for session in sessions {
-        settle_session(transaction, session)?;
+        update_session(transaction, session)?;
         match session_target(transaction, session)? {
             Some(target) => {
-                let mut refold = Refold::new(transaction, known)?;
-                refold.target(target, Dirty::unknown())?;
+                let mut refold = Refold::new(transaction, cache)?;
+                refold.target(target, PendingRefold::of_stored())?;
                 refold.finish()?;
             }
             None => {

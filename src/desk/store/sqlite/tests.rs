@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::known::Known;
+use super::cache::RowCache;
 use super::retention::{self, Retention, Step};
 use super::write::write;
 use super::{open, schema};
@@ -192,10 +192,10 @@ fn store() -> Connection {
     open(":memory:".as_ref()).unwrap()
 }
 
-fn put(connection: &mut Connection, known: &mut Known, requests: &[&[Made]]) {
+fn put(connection: &mut Connection, cache: &mut RowCache, requests: &[&[Made]]) {
     let batches: Vec<_> = requests.iter().map(|made| Batch::of(request(made)).unwrap()).collect();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-    write(&transaction, known, &batches).unwrap();
+    write(&transaction, cache, &batches).unwrap();
     transaction.commit().unwrap();
 }
 
@@ -308,10 +308,10 @@ proptest! {
         cuts in prop::collection::vec(1..5_usize, 1..40),
         commits in prop::collection::vec(1..4_usize, 1..40),
     ) {
-        let (mut once, mut known) = (store(), Known::default());
-        put(&mut once, &mut known, &[&made]);
+        let (mut once, mut cache) = (store(), RowCache::default());
+        put(&mut once, &mut cache, &[&made]);
 
-        let (mut other, mut known) = (store(), Known::default());
+        let (mut other, mut cache) = (store(), RowCache::default());
         let mut rest = shuffled.as_slice();
         let mut requests = Vec::new();
         for cut in cuts.iter().cycle() {
@@ -328,7 +328,7 @@ proptest! {
                 break;
             }
             let (transaction, later) = rest.split_at(rest.len().min(*commit));
-            put(&mut other, &mut known, transaction);
+            put(&mut other, &mut cache, transaction);
             rest = later;
         }
         let (once, other) = (dump(&once), dump(&other));
@@ -341,9 +341,9 @@ proptest! {
         let mut seen = std::collections::HashSet::new();
         made.retain(|made| seen.insert((made.trace, made.id)));
         made.iter_mut().for_each(|made| made.honeyhive = false);
-        let (mut store, mut known) = (store(), Known::default());
+        let (mut store, mut cache) = (store(), RowCache::default());
         for made in &made {
-            put(&mut store, &mut known, &[std::slice::from_ref(made)]);
+            put(&mut store, &mut cache, &[std::slice::from_ref(made)]);
         }
         // Of two submissions with one span id and one time the one of the first trace counts.
         made.sort_by_key(|made| made.trace);
@@ -354,12 +354,12 @@ proptest! {
     fn forgetting_leaves_what_would_be_there_had_the_rest_never_come(
         made in prop::collection::vec(made(), 1..16),
     ) {
-        let (mut connection, mut known) = (store(), Known::default());
-        put(&mut connection, &mut known, &[&made]);
+        let (mut connection, mut cache) = (store(), RowCache::default());
+        put(&mut connection, &mut cache, &[&made]);
         let mut steps = 0;
         while retention::step(
             &mut connection,
-            &mut known,
+            &mut cache,
             Retention { age: None, bytes: Some(0) },
         ).unwrap() == Step::Forgot {
             steps += 1;

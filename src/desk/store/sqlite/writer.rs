@@ -11,7 +11,7 @@ use std::{io, thread};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use super::known::Known;
+use super::cache::RowCache;
 use super::retention::{self, Retention};
 use super::write::{Written, write};
 use super::{OpenError, Result, open};
@@ -58,7 +58,7 @@ impl Writer {
         let path = path.to_owned();
         let work = move || {
             suppress::mark_this_thread();
-            Thread { connection, path, retention, known: Known::default(), change }.run(&jobs);
+            Thread { connection, path, retention, cache: RowCache::default(), change }.run(&jobs);
         };
         let thread = thread::Builder::new()
             .name("desk-writer".into())
@@ -100,7 +100,7 @@ struct Thread {
     connection: Connection,
     path: PathBuf,
     retention: Retention,
-    known: Known,
+    cache: RowCache,
     change: watch::Sender<Notice>,
 }
 
@@ -151,7 +151,7 @@ impl Thread {
                 Ok(())
             }
             Err(error) => {
-                self.known = Known::default(); // it may know rows that are not there
+                self.cache = RowCache::default(); // it may hold rows that were not committed
                 eprintln!("feedback-desk: {}: {error}", self.path.display());
                 Err(Refused(format!("not written: {error}")))
             }
@@ -164,20 +164,20 @@ impl Thread {
     fn commit(&mut self, batches: &[Batch]) -> Result<Written> {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let written = write(&transaction, &mut self.known, batches)?;
+        let written = write(&transaction, &mut self.cache, batches)?;
         transaction.commit()?;
         Ok(written)
     }
 
     fn forget(&mut self) -> bool {
-        match retention::step(&mut self.connection, &mut self.known, self.retention) {
+        match retention::step(&mut self.connection, &mut self.cache, self.retention) {
             Ok(retention::Step::Nothing) => false,
             Ok(retention::Step::Forgot) => {
                 self.announce(true);
                 true
             }
             Err(error) => {
-                self.known = Known::default();
+                self.cache = RowCache::default();
                 eprintln!("feedback-desk: retention: {}: {error}", self.path.display());
                 false
             }

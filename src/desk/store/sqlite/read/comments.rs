@@ -209,7 +209,7 @@ fn of_attributes(
     row: &mut DatasetRow,
 ) -> Result<()> {
     let sql = format!(
-        "SELECT {SPAN_COLUMNS} FROM traces t JOIN spans s
+        "SELECT t.trace_id AS trace_id, {SPAN_COLUMNS} FROM traces t JOIN spans s
              ON s.trace = t.id AND s.span = iif(?2 != 0, ?2, t.root_span)
          JOIN names n ON n.id = s.name WHERE t.id = ?1"
     );

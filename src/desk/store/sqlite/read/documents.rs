@@ -7,7 +7,7 @@ use super::super::stored::{self, SPAN_COLUMNS};
 use super::span_id;
 use crate::collector::ReceivedSpan;
 use crate::desk::query::time::millis;
-use crate::desk::store::batch::{Voice, nanos};
+use crate::desk::store::batch::{SpanFeedback, nanos};
 use crate::desk::store::history::{self, one, speaker};
 use crate::desk::store::json::hex;
 use crate::desk::store::view::{Document, SaidRow};
@@ -23,9 +23,9 @@ pub(super) fn giver(connection: &Connection, target: i64, field: &str) -> Result
 }
 
 /// The spans that say something about a target, as they come.
-fn spoken(connection: &Connection, target: i64) -> Result<Vec<(ReceivedSpan, Voice)>> {
+fn spoken(connection: &Connection, target: i64) -> Result<Vec<(ReceivedSpan, SpanFeedback)>> {
     let sql = format!(
-        "SELECT {SPAN_COLUMNS} FROM documents d JOIN spans s ON s.id = d.span
+        "SELECT t.trace_id AS trace_id, {SPAN_COLUMNS} FROM documents d JOIN spans s ON s.id = d.span
          JOIN traces t ON t.id = s.trace JOIN names n ON n.id = s.name
          WHERE d.target = ?1"
     );
@@ -34,8 +34,8 @@ fn spoken(connection: &Connection, target: i64) -> Result<Vec<(ReceivedSpan, Voi
     let mut spoken = Vec::new();
     while let Some(row) = rows.next()? {
         let span = stored::span(row)?;
-        if let Some(voice) = Voice::of(&span) {
-            spoken.push((span, voice));
+        if let Some(feedback) = SpanFeedback::of(&span) {
+            spoken.push((span, feedback));
         }
     }
     Ok(spoken)
@@ -51,7 +51,9 @@ pub(super) fn said_after(
     let end: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
     let Some(after) = after else { return Ok((Vec::new(), end)) };
     let sql = format!(
-        "SELECT {SPAN_COLUMNS}, d.id, a.trace_id, g.span, x.name, m.name
+        "SELECT t.trace_id AS trace_id, {SPAN_COLUMNS}, d.id AS document,
+                a.trace_id AS target_trace, g.span AS target_span, x.name AS target_session,
+                m.name AS target_name
          FROM documents d JOIN spans s ON s.id = d.span JOIN traces t ON t.id = s.trace
          JOIN names n ON n.id = s.name
          LEFT JOIN targets g ON g.id = d.target LEFT JOIN traces a ON a.id = g.trace
@@ -65,13 +67,13 @@ pub(super) fn said_after(
     let mut rows = statement.query([after, limit])?;
     let (mut said, mut last) = (Vec::new(), after);
     while let Some(row) = rows.next()? {
-        last = row.get(8)?;
+        last = row.get("document")?;
         let span = stored::span(row)?;
-        let Some(voice) = Voice::of(&span) else { continue };
-        let trace: Option<[u8; 16]> = row.get(9).optional()?.flatten();
-        let about: Option<i64> = row.get(10)?;
-        let session: Option<String> = row.get(11)?;
-        let time = nanos(voice.submission.time_unix_nano);
+        let Some(feedback) = SpanFeedback::of(&span) else { continue };
+        let trace: Option<[u8; 16]> = row.get("target_trace").optional()?.flatten();
+        let about: Option<i64> = row.get("target_span")?;
+        let session: Option<String> = row.get("target_session")?;
+        let time = nanos(feedback.submission.time_unix_nano);
         let scope = match (&session, about) {
             (_, None) => "none",
             (Some(_), _) => "session",
@@ -80,20 +82,20 @@ pub(super) fn said_after(
         };
         said.push(SaidRow {
             time: millis(time),
-            by: speaker(&span, &voice),
+            by: speaker(&span, &feedback),
             scope,
             trace_id: trace.map(|id| hex(&id)),
             span_id: about.filter(|id| *id != 0).map(span_id),
             session_id: session,
-            name: row.get(12)?,
+            name: row.get("target_name")?,
             late: span.is_carrier(),
-            set: voice
+            set: feedback
                 .submission
                 .attributes
                 .iter()
                 .map(|(key, value)| one(key, value, time))
                 .collect(),
-            cleared: voice.submission.cleared.clone(),
+            cleared: feedback.submission.cleared.clone(),
         });
     }
     Ok((said, last))

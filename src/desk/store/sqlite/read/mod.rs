@@ -29,6 +29,7 @@ mod traces;
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::counters::counter;
 use super::{Result, Sqlite, retention, schema};
 use crate::desk::query::time::millis;
 use crate::desk::query::{ChartQuery, Narrow, Page, TraceQuery};
@@ -106,10 +107,6 @@ impl Store for Sqlite {
 }
 
 fn status(connection: &Connection) -> Result<Status> {
-    let counter = |key: &str| -> Result<i64> {
-        let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
-        Ok(statement.query_row([key], |row| row.get(0)).optional()?.unwrap_or(0))
-    };
     let one = |sql: &str| -> Result<i64> {
         Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
     };
@@ -127,9 +124,9 @@ fn status(connection: &Connection) -> Result<Status> {
         version: env!("CARGO_PKG_VERSION"),
         store: "sqlite",
         schema: schema::VERSION,
-        spans: counter("spans")?,
+        spans: counter(connection, "spans")?,
         traces: traces::that_came(connection)?,
-        documents: counter("documents")?,
+        documents: counter(connection, "documents")?,
         waiting: one("SELECT count(*) FROM targets g WHERE g.arrived = 0
              AND EXISTS (SELECT 1 FROM leaves l WHERE l.target = g.id)")?,
         adrift: one("SELECT count(*) FROM documents WHERE target = 0")?,

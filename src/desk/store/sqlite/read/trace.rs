@@ -71,7 +71,7 @@ fn spans(
     about: &HashMap<i64, i64>,
 ) -> Result<(Vec<SpanView>, bool)> {
     let sql = format!(
-        "SELECT {SPAN_COLUMNS}, s.resource, c.name
+        "SELECT t.trace_id AS trace_id, {SPAN_COLUMNS}, s.resource AS resource, c.name AS scope
          FROM spans s JOIN traces t ON t.id = s.trace JOIN names n ON n.id = s.name
          JOIN scopes c ON c.id = s.scope
          WHERE s.trace = ?1 ORDER BY s.start, s.span LIMIT ?2"
@@ -81,14 +81,14 @@ fn spans(
     let mut spans = Vec::new();
     while let Some(row) = rows.next()? {
         let span = stored::span(row)?;
-        let resource: i64 = row.get(8)?;
-        let document = match about.get(&row.get(1)?) {
+        let resource: i64 = row.get("resource")?;
+        let document = match about.get(&row.get("span_id")?) {
             Some(target) => Some(documents::document(connection, *target)?),
             None => None,
         };
         let about = About {
             service: resource_text(connection, "service.name", resource)?,
-            scope: row.get(9)?,
+            scope: row.get("scope")?,
             resource: attributes_of(connection, resource)?,
             document,
         };

@@ -1,0 +1,21 @@
+//! Counters of spans and documents, in the table `meta`.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::Result;
+
+/// Adds to a counter.
+pub(super) fn count(connection: &Connection, key: &str, by: i64) -> Result<()> {
+    if by != 0 {
+        let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2)
+                   ON CONFLICT (key) DO UPDATE SET value = value + excluded.value";
+        connection.prepare_cached(sql)?.execute(params![key, by])?;
+    }
+    Ok(())
+}
+
+/// The value of a counter.
+pub(super) fn counter(connection: &Connection, key: &str) -> Result<i64> {
+    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
+    Ok(statement.query_row([key], |row| row.get("value")).optional()?.unwrap_or(0))
+}

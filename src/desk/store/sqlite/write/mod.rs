@@ -1,0 +1,128 @@
+//! One transaction: the spans of some requests, and all that follows from them.
+//!
+//! It goes in phases, so that each row is looked up and written once, however many spans touch it:
+//! spans, then the traces and sessions they belong to, then the targets their feedback is about, and
+//! last the leaves of each target whose feedback changed.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `spans` | rows of spans; two spans with the same ids |
+//! | `traces` | the trace of each span: its times, counts and root |
+//! | `sessions` | where in time the traces of a session lie |
+//! | `documents` | spans that carry feedback, its targets, and whether those have arrived |
+//! | `shared_rows` | names, scopes and resources, which many spans share |
+
+mod documents;
+mod sessions;
+mod shared_rows;
+mod spans;
+mod traces;
+
+use std::collections::{BTreeSet, HashMap};
+
+use rusqlite::{Statement, Transaction};
+
+use self::documents::PendingDocument;
+use self::traces::TraceState;
+use super::Result;
+use super::cache::RowCache;
+use super::counters::count;
+use super::refold::{PendingRefold, Refold};
+use crate::desk::store::batch::Batch;
+
+pub(super) use self::sessions::{session_target, update_session};
+
+/// `flags` of a span.
+pub(super) const IS_CARRIER: i64 = 1;
+pub(super) const IS_ERROR: i64 = 2;
+
+/// What a transaction has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// New spans.
+    pub(crate) spans: i64,
+    /// New spans with feedback.
+    pub(crate) documents: i64,
+}
+
+/// Writes some requests. The caller commits the transaction or rolls it back.
+pub(super) fn write(
+    transaction: &Transaction<'_>,
+    cache: &mut RowCache,
+    batches: &[Batch],
+) -> Result<Written> {
+    cache.bound();
+    let mut pass = Pass::new(transaction, cache)?;
+    for batch in batches {
+        pass.spans(batch)?;
+    }
+    let documents = pass.resolve_targets()?;
+    pass.recount()?;
+    pass.flush_traces()?;
+    pass.flush_sessions()?;
+    pass.documents(documents)?;
+    pass.match_targets()?;
+    let (refolds, written) = pass.finish();
+    let mut refold = Refold::new(transaction, cache)?;
+    for (target, pending) in refolds {
+        refold.target(target, pending)?;
+    }
+    refold.finish()?;
+    count(transaction, "spans", written.spans)?;
+    count(transaction, "documents", written.documents)?;
+    Ok(written)
+}
+
+/// What one transaction collects on its way through the phases.
+struct Pass<'t, 'b> {
+    transaction: &'t Transaction<'t>,
+    cache: &'t mut RowCache,
+    insert_span: Statement<'t>,
+    find_trace: Statement<'t>,
+    traces: HashMap<[u8; 16], TraceState>,
+    next_trace: i64,
+    sessions: HashMap<String, i64>,
+    /// Sessions whose traces have changed.
+    moved_sessions: BTreeSet<i64>,
+    pending: Vec<PendingDocument<'b>>,
+    /// Traces and ids of spans that unmatched feedback may be about.
+    arrived: Vec<(i64, i64)>,
+    /// By target.
+    refolds: HashMap<i64, PendingRefold>,
+    written: Written,
+}
+
+impl<'t> Pass<'t, '_> {
+    fn new(transaction: &'t Transaction<'t>, cache: &'t mut RowCache) -> Result<Self> {
+        let last: Option<i64> =
+            transaction.query_row("SELECT max(id) FROM traces", [], |row| row.get(0))?;
+        Ok(Self {
+            transaction,
+            cache,
+            insert_span: transaction.prepare(
+                "INSERT INTO spans (trace, span, parent, start, duration, name, resource, scope,
+                                    kind, flags, body)
+                 VALUES (:trace, :span, :parent, :start, :duration, :name, :resource, :scope,
+                         :kind, :flags, :body)
+                 ON CONFLICT (trace, span) DO NOTHING",
+            )?,
+            find_trace: transaction.prepare(
+                "SELECT id, start, finish, spans, errors, session, root_span, root_parent,
+                        root_start, root_name, root_resource, touched, waiting
+                 FROM traces WHERE trace_id = ?1",
+            )?,
+            traces: HashMap::new(),
+            next_trace: last.unwrap_or(0) + 1,
+            sessions: HashMap::new(),
+            moved_sessions: BTreeSet::new(),
+            pending: Vec::new(),
+            arrived: Vec::new(),
+            refolds: HashMap::new(),
+            written: Written::default(),
+        })
+    }
+
+    fn finish(self) -> (HashMap<i64, PendingRefold>, Written) {
+        (self.refolds, self.written)
+    }
+}

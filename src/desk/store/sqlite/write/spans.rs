@@ -1,0 +1,284 @@
+//! Spans: one row each, and which of two spans with the same ids stays.
+
+use rusqlite::{OptionalExtension, Row, Statement, Transaction, named_params};
+
+use super::documents::PendingDocument;
+use super::traces::{Root, SpanTotals};
+use super::{IS_CARRIER, IS_ERROR, Pass};
+use crate::desk::store::batch::{Batch, NewSpan, SpanFeedback, nanos};
+use crate::desk::store::sqlite::Result;
+use crate::desk::store::sqlite::refold::TargetAnchor;
+use crate::desk::store::sqlite::stored::{self, SPAN_COLUMNS};
+
+impl<'b> Pass<'_, 'b> {
+    pub(super) fn spans(&mut self, batch: &'b Batch) -> Result<()> {
+        let resources: Vec<_> =
+            batch.resources.iter().map(|new| self.resource(new)).collect::<Result<_>>()?;
+        let scopes: Vec<_> =
+            batch.scopes.iter().map(|new| self.scope(new)).collect::<Result<_>>()?;
+        for span in &batch.spans {
+            self.span(span, resources[span.resource], scopes[span.scope])?;
+        }
+        Ok(())
+    }
+
+    fn span(&mut self, span: &'b NewSpan, resource: i64, scope: i64) -> Result<()> {
+        let name = self.name(&span.name)?;
+        let session = match &span.session {
+            Some(session) => Some(self.session(session)?),
+            None => None,
+        };
+        let trace = self.trace(&span.trace_id)?;
+        let flags =
+            if span.is_carrier { IS_CARRIER } else { 0 } | if span.is_error { IS_ERROR } else { 0 };
+        let row = SpanRow { trace, name, resource, scope, flags, span };
+        let is_new = row.insert(&mut self.insert_span)?;
+        let id = if is_new {
+            self.written.spans += 1;
+            self.transaction.last_insert_rowid()
+        } else {
+            match self.replace(&row)? {
+                Some(id) => id,
+                None => return Ok(()),
+            }
+        };
+        let Some(state) = self.traces.get_mut(&span.trace_id) else { return Ok(()) };
+        let root = Root {
+            has_parent: span.parent_id != 0,
+            start: span.start,
+            span: span.span_id,
+            name,
+            resource,
+        };
+        state.add(&SpanTotals { start: span.start, finish: span.end, flags, root });
+        if !is_new {
+            state.to_recount = true;
+        }
+        if let (Some(session), false) = (session, span.is_carrier) {
+            match state.session {
+                None => state.session = Some(session),
+                Some(first) if first == session => {}
+                Some(_) => state.to_recount = true,
+            }
+        }
+        if state.unmatched > 0 {
+            self.arrived.push((trace, span.span_id as i64));
+        }
+        if let Some(feedback) = &span.feedback {
+            self.pending.push(PendingDocument {
+                feedback,
+                trace,
+                trace_id: span.trace_id,
+                span_id: span.span_id,
+                span_row: id,
+                anchor: TargetAnchor { time: span.start, resource },
+            });
+        }
+        Ok(())
+    }
+
+    /// Decides between a stored span and a new one with the same ids. They are nearly always the same
+    /// span, sent again; then nothing is written. Otherwise the smaller one by [`SpanOrder`] stays,
+    /// whichever arrived first. Returns the row, if the new span took it.
+    fn replace(&mut self, new: &SpanRow<'_>) -> Result<Option<i64>> {
+        let span_id = new.span.span_id as i64;
+        let Some(old) = StoredSpan::find(self.transaction, new)? else { return Ok(None) };
+        if old.is_same(new) {
+            return Ok(None);
+        }
+        let hash = self
+            .transaction
+            .prepare_cached("SELECT hash FROM resources WHERE id = ?1")?
+            .query_row([new.resource], |row| row.get("hash"))?;
+        let id = old.id;
+        let old_resource = old.resource;
+        if old.order() <= new.order(hash) {
+            return Ok(None);
+        }
+        let withdrawn: Option<i64> = self
+            .transaction
+            .prepare_cached("DELETE FROM documents WHERE span = ?1 RETURNING target")?
+            .query_row([id], |row| row.get("target"))
+            .optional()?;
+        if let Some(target) = withdrawn {
+            self.written.documents -= 1;
+            self.refolds.entry(target).or_default().reload();
+        }
+        self.transaction
+            .prepare_cached("DELETE FROM trace_resources WHERE resource = ?1 AND trace = ?2")?
+            .execute([old_resource, new.trace])?;
+        // The replaced span may be of this very transaction: its document is not written yet.
+        self.pending.retain(|document| document.span_row != id);
+        new.update(self.transaction, id)?;
+        // Feedback about this span has to move to its new start.
+        self.arrived.push((new.trace, span_id));
+        Ok(Some(id))
+    }
+}
+
+/// A new span with the numbers of the rows it refers to.
+struct SpanRow<'b> {
+    trace: i64,
+    name: i64,
+    resource: i64,
+    scope: i64,
+    flags: i64,
+    span: &'b NewSpan,
+}
+
+impl SpanRow<'_> {
+    /// Returns whether there was no span with these ids.
+    fn insert(&self, statement: &mut Statement<'_>) -> Result<bool> {
+        let inserted = statement.execute(named_params! {
+            ":trace": self.trace,
+            ":span": self.span.span_id as i64,
+            ":parent": self.span.parent_id as i64,
+            ":start": self.span.start,
+            ":duration": self.duration(),
+            ":name": self.name,
+            ":resource": self.resource,
+            ":scope": self.scope,
+            ":kind": self.span.kind,
+            ":flags": self.flags,
+            ":body": self.span.body,
+        })?;
+        Ok(inserted > 0)
+    }
+
+    fn update(&self, transaction: &Transaction<'_>, id: i64) -> Result<()> {
+        let sql = "UPDATE spans SET parent = :parent, start = :start, duration = :duration,
+                       name = :name, resource = :resource, scope = :scope, kind = :kind,
+                       flags = :flags, body = :body
+                   WHERE id = :id";
+        transaction.prepare_cached(sql)?.execute(named_params! {
+            ":id": id,
+            ":parent": self.span.parent_id as i64,
+            ":start": self.span.start,
+            ":duration": self.duration(),
+            ":name": self.name,
+            ":resource": self.resource,
+            ":scope": self.scope,
+            ":kind": self.span.kind,
+            ":flags": self.flags,
+            ":body": self.span.body,
+        })?;
+        Ok(())
+    }
+
+    fn duration(&self) -> i64 {
+        self.span.end - self.span.start
+    }
+
+    fn order(&self, resource_hash: Vec<u8>) -> SpanOrder {
+        SpanOrder {
+            feedback_time: feedback_time(self.span.feedback.as_ref(), self.span.start),
+            start: self.span.start,
+            duration: self.duration(),
+            parent: self.span.parent_id as i64,
+            kind: self.span.kind,
+            name: self.span.name.clone(),
+            resource_hash,
+            body: self.span.body.clone(),
+        }
+    }
+}
+
+/// The span that is stored under the ids of a new one.
+struct StoredSpan {
+    id: i64,
+    parent: i64,
+    start: i64,
+    duration: i64,
+    kind: i32,
+    name: i64,
+    name_text: String,
+    resource: i64,
+    resource_hash: Vec<u8>,
+    scope: i64,
+    body: Vec<u8>,
+    /// Computed only where the two spans differ.
+    feedback: Option<SpanFeedback>,
+}
+
+impl StoredSpan {
+    fn find(transaction: &Transaction<'_>, new: &SpanRow<'_>) -> Result<Option<Self>> {
+        // The id of the trace is a parameter: the trace may be of this transaction, and have no row.
+        let sql = format!(
+            "SELECT :trace_id AS trace_id, {SPAN_COLUMNS}, s.id AS id, s.name AS name_row,
+                    s.resource AS resource, s.scope AS scope, r.hash AS hash
+             FROM spans s JOIN names n ON n.id = s.name JOIN resources r ON r.id = s.resource
+             WHERE s.trace = :trace AND s.span = :span"
+        );
+        let mut statement = transaction.prepare_cached(&sql)?;
+        let mut rows = statement.query(named_params! {
+            ":trace": new.trace,
+            ":span": new.span.span_id as i64,
+            ":trace_id": new.span.trace_id.as_slice(),
+        })?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let mut old = Self::of(row)?;
+        if !old.is_same(new) {
+            old.feedback = SpanFeedback::of(&stored::span(row)?);
+        }
+        Ok(Some(old))
+    }
+
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get("id")?,
+            parent: row.get("parent_id")?,
+            start: row.get("start")?,
+            duration: row.get("duration")?,
+            kind: row.get("kind")?,
+            name: row.get("name_row")?,
+            name_text: row.get("name")?,
+            resource: row.get("resource")?,
+            resource_hash: row.get("hash")?,
+            scope: row.get("scope")?,
+            body: row.get("body")?,
+            feedback: None,
+        })
+    }
+
+    fn is_same(&self, new: &SpanRow<'_>) -> bool {
+        self.start == new.span.start
+            && self.duration == new.duration()
+            && self.parent == new.span.parent_id as i64
+            && self.kind == new.span.kind
+            && [self.name, self.resource, self.scope] == [new.name, new.resource, new.scope]
+            && self.body == new.span.body
+    }
+
+    fn order(self) -> SpanOrder {
+        SpanOrder {
+            feedback_time: feedback_time(self.feedback.as_ref(), self.start),
+            start: self.start,
+            duration: self.duration,
+            parent: self.parent,
+            kind: self.kind,
+            name: self.name_text,
+            resource_hash: self.resource_hash,
+            body: self.body,
+        }
+    }
+}
+
+/// The order by which one of two spans with the same ids stays: the smaller. It compares contents
+/// alone, never row numbers, so the order of arrival makes no difference. The time comes first,
+/// because of two submissions with one id the earlier counts.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct SpanOrder {
+    feedback_time: i64,
+    start: i64,
+    duration: i64,
+    parent: i64,
+    kind: i32,
+    name: String,
+    resource_hash: Vec<u8>,
+    body: Vec<u8>,
+}
+
+/// When a span's feedback was given; the start of a span without feedback.
+fn feedback_time(feedback: Option<&SpanFeedback>, start: i64) -> i64 {
+    feedback.map_or(start, |feedback| nanos(feedback.submission.time_unix_nano))
+}
