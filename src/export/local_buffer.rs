@@ -1,4 +1,4 @@
-//! LocalBuffers: each thread gathers its own spans, so that threads don't wait for each other.
+//! Local buffers: each thread gathers its own spans, so that threads don't wait for each other.
 //!
 //! # Invariants
 //!

@@ -1,7 +1,7 @@
-//! The pipeline: from finished records to the sink.
+//! Export: from finished records to the sink.
 //!
-//! Each thread packs its records into batches on a [lane](local_buffer) of its own; full ones go to a bounded
-//! [queue](queue). One export thread takes them out in batches, by size or after a delay, and gives
+//! Each thread packs its records into batches in a [local buffer](local_buffer); full ones go to a bounded
+//! [queue](queue). One export thread takes several batches for one export, by size or after a delay, and gives
 //! them to the [sink](crate::export::sink). What the sampler left out may be [held](tail_buffer) for a while, in case
 //! that feedback asks for it. Nothing a caller does here waits for I/O. What is lost on the way
 //! is counted by reason, and reported by the next `flush`.
@@ -42,9 +42,9 @@ use crate::suppress;
 pub(crate) struct Batching {
     /// The longest a span waits before it is exported.
     pub(crate) delay: Duration,
-    /// Spans in one batch at the most, if told; otherwise as the sink's packing has it.
+    /// Spans in one export at the most, if set; otherwise as the sink's packing has it.
     pub(crate) batch_spans: Option<usize>,
-    /// Bytes in one batch at the most, about: below the 4 MiB that gRPC receivers take.
+    /// Bytes in one export at the most, about: below the 4 MiB that gRPC receivers take.
     pub(crate) batch_bytes: usize,
     /// Spans that may wait in the queue, if there is a limit by number.
     pub(crate) queue_spans: Option<usize>,
@@ -68,12 +68,12 @@ impl Default for Batching {
 }
 
 impl Batching {
-    /// Bytes of a batch that a thread hands over: little beside what the queue holds.
+    /// Bytes at which a thread hands over its batch: little beside what the queue holds.
     fn handover_bytes(&self) -> usize {
         (self.queue_bytes / 16).clamp(1, 60 * 1024)
     }
 
-    /// Spans in one batch. Packed ones are only limited by their bytes, unless told otherwise.
+    /// Spans in one export. Packed ones are only limited by their bytes, unless told otherwise.
     fn batch_spans(&self, packing: Packing) -> usize {
         let spans = self.batch_spans.unwrap_or(match packing {
             Packing::Records => 512,
@@ -82,7 +82,8 @@ impl Batching {
         spans.min(self.queue_spans.unwrap_or(usize::MAX)).max(1)
     }
 
-    /// Spans of a batch: few enough that a batch and the queue can be filled to their limit.
+    /// Spans at which a thread hands over its batch: few enough that an export and the queue can be
+    /// filled to their limits.
     fn handover_spans(&self, packing: Packing) -> usize {
         let by_queue = self.queue_spans.map_or(usize::MAX, |spans| spans / 8);
         let by_batch = match packing {
@@ -99,7 +100,7 @@ pub(crate) struct NotDurable;
 
 /// The handle that records are pushed into. One per layer.
 pub(crate) struct Pipeline {
-    lanes: Arc<LocalBuffers>,
+    buffers: Arc<LocalBuffers>,
     held: Option<Arc<TailBuffer>>,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
@@ -134,12 +135,12 @@ impl Pipeline {
                         let delay = batching.delay;
                         let held =
                             TailBuffer::new(packing, &scope, &batching, &counters).map(Arc::new);
-                        let lanes = Arc::new(LocalBuffers::new(packing, scope, &batching));
+                        let buffers = Arc::new(LocalBuffers::new(packing, scope, &batching));
                         let queue = Arc::new(Queue::new(packing, batching, counters.clone()));
                         let exporter = sink.component();
                         let _ =
-                            made.send(Ok((lanes.clone(), held.clone(), queue.clone(), exporter)));
-                        run(&lanes, held.as_deref(), &queue, &counters, delay, sink);
+                            made.send(Ok((buffers.clone(), held.clone(), queue.clone(), exporter)));
+                        run(&buffers, held.as_deref(), &queue, &counters, delay, sink);
                     }
                     Err(error) => {
                         let _ = made.send(Err(error));
@@ -149,8 +150,8 @@ impl Pipeline {
         })?;
         let thread = Mutex::new(Some(thread));
         match is_made.recv() {
-            Ok(Ok((lanes, held, queue, exporter))) => {
-                Ok(Self { lanes, held, queue, counters, outbox, exporter, thread })
+            Ok(Ok((buffers, held, queue, exporter))) => {
+                Ok(Self { buffers, held, queue, counters, outbox, exporter, thread })
             }
             Ok(Err(error)) => Err(error),
             Err(_) => {
@@ -167,7 +168,7 @@ impl Pipeline {
     /// That a record with feedback was dropped, and why.
     #[inline(always)] // once a span
     pub(crate) fn push(&self, record: &mut SpanRecord) -> Result<(), DropReason> {
-        self.lanes.push(record, &self.queue)
+        self.buffers.push(record, &self.queue)
     }
 
     /// Takes a record of an unsampled span, which is exported only if its trace is kept. Never waits.
@@ -197,7 +198,7 @@ impl Pipeline {
     /// How many records did not arrive since the last report, and why.
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
         let deadline = clock::after(limit);
-        self.lanes.sweep(&self.queue);
+        self.buffers.sweep(&self.queue);
         let pending = self.queue.flush(deadline);
         let outbox = self.outbox.as_ref().and_then(|outbox| outbox.sync(deadline).err());
         FlushError::of(self.queue.losses(), pending, outbox)
@@ -210,7 +211,7 @@ impl Pipeline {
         if let Some(held) = &self.held {
             held.close();
         }
-        self.lanes.close(&self.queue);
+        self.buffers.close(&self.queue);
         let pending = self.queue.close(deadline);
         // Before the outbox closes, which it does with the export thread.
         let outbox = self.outbox.as_ref().and_then(|outbox| outbox.sync(deadline).err());
@@ -225,7 +226,7 @@ impl Pipeline {
 
     pub(crate) fn stats(&self) -> Stats {
         let (queued, queued_bytes) = self.queue.waiting();
-        let (gathered, gathered_bytes) = self.lanes.waiting();
+        let (gathered, gathered_bytes) = self.buffers.waiting();
         self.counters.read(Waiting {
             queued: (queued + gathered) as u64,
             queued_bytes: (queued_bytes + gathered_bytes) as u64,
@@ -305,7 +306,7 @@ impl std::fmt::Debug for Pipeline {
 
 /// The export thread: one batch after the other, until the queue is closed and empty.
 fn run(
-    lanes: &LocalBuffers,
+    buffers: &LocalBuffers,
     held: Option<&TailBuffer>,
     queue: &Queue,
     counters: &Counters,
@@ -328,7 +329,7 @@ fn run(
             }
             Next::Due => {
                 if Instant::now() >= due {
-                    lanes.sweep(queue);
+                    buffers.sweep(queue);
                     queue.hurry();
                     if let Some(held) = held {
                         held.sweep(Instant::now());

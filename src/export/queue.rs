@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! - Parcels leave in the order they came, but for those evicted to make room for feedback.
+//! - Batches leave in the order they came, but for those evicted to make room for feedback.
 //! - `settled` is the number of the first span whose state is not known yet.
 //! - A span that was pushed is exported, or counted as dropped once.
 
@@ -45,7 +45,7 @@ struct State {
     losses: BTreeMap<DropReason, Loss>,
 }
 
-/// Parcels in the order they came, those that may have to make room apart from those with feedback.
+/// Batches in the order they came, those that may have to make room apart from those with feedback.
 /// Each has the number of its first span.
 #[derive(Default)]
 struct Waiting {
@@ -149,10 +149,10 @@ impl Queue {
         state.bytes += batch.bytes();
         state.encoded += batch.encoded();
         state.waiting.push(number, batch);
-        // Wake the export thread once a batch, not once a batch.
-        let is_batch = batches(&state) != before;
+        // Wake the export thread when another export is due, not for every batch.
+        let is_due = batches(&state) != before;
         drop(state);
-        if is_batch {
+        if is_due {
             self.work.notify_one();
         }
         self.count(DropReason::QueueFull, evicted, 0);

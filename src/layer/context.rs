@@ -123,8 +123,9 @@ impl Span for LiveSpan {
     }
 
     fn end_with_timestamp(&mut self, timestamp: SystemTime) {
-        self.0
-            .change(|live| live.said.ended.get_or_insert(clock::unix_nanos(timestamp)).to_owned());
+        self.0.change(|live| {
+            live.documents.ended.get_or_insert(clock::unix_nanos(timestamp)).to_owned()
+        });
     }
 }
 

@@ -1,7 +1,6 @@
-//! The layer as a place in a subscriber: what it feeds, and whether it is the one that captures.
+//! [`FeedbackLayer`] as a type: its core, and whether it captures or another layer of ours does.
 //!
-//! Its callbacks are in [`capture`](crate::layer). It stands here because others look for it by its
-//! type ([`locate`](super::locate)).
+//! Its callbacks are in the [parent module](super); [`locate`](super::locate) finds it by its type.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,7 +31,7 @@ use crate::span::{LayerCore, SpanHandle};
 /// ```
 pub struct FeedbackLayer {
     core: Arc<LayerCore>,
-    /// Another layer of ours was there first.
+    /// Another layer of ours captures this subscriber's spans.
     is_inert: AtomicBool,
     /// Whether it was said that the layer is inert.
     has_said_so: AtomicBool,

@@ -1,7 +1,7 @@
 //! Finding the layer, and the span around a caller, from the current subscriber.
 //!
 //! Through the registry, which holds whatever wraps our layer: `reload`, `Filtered`, `Option`, `Box`
-//! and `Vec`. A captured span leads to its core by itself. Where no span is active, the
+//! and `Vec`. A captured span holds its layer's core. Where no span is active, the
 //! registry's address does, which a layer claims when its subscriber is registered. `Option` and
 //! `Vec` don't pass that on, but can be looked through; a layer that `reload` puts in later claims
 //! it when its first span is entered.

@@ -1,4 +1,4 @@
-//! Capture: the layer that turns what `tracing` says of a span into its [state](crate::span).
+//! The layer: it records what `tracing` reports of a span in the [span's state](crate::span).
 //!
 //! [`FeedbackLayer`]'s callbacks are the whole of it. Each finds the span or returns, and changes one
 //! thing. Values are visited before any lock is taken ([`visit`]), since their `Debug` and `Display`

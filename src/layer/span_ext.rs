@@ -362,7 +362,7 @@ impl SpanExt for tracing::Span {
     fn set_session(&self, session: &Session) -> Result<(), SpanError> {
         let set = state(self)?.change(|live| {
             live.session = Some(session.clone());
-            live.said.session_is_own = true;
+            live.documents.session_is_own = true;
             live.context = None; // it may tell the session to other services
         });
         set.ok_or(SpanError::Closed)

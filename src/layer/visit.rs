@@ -238,16 +238,16 @@ impl Fields {
         }
         if let Some(session) = self.session {
             live.session = Some(session);
-            live.said.session_is_own = true;
+            live.documents.session_is_own = true;
             live.context = None; // it may tell the session to other services
         }
         if !self.leaves.is_empty() {
-            live.said.own.is_feedback |= self.is_feedback;
-            live.said.own.time = live.said.own.time.max(clock::enrichment_time());
+            live.documents.own.is_feedback |= self.is_feedback;
+            live.documents.own.time = live.documents.own.time.max(clock::enrichment_time());
             for (key, value) in self.leaves {
                 let mut patch = crate::feedback::document::Document::default();
                 patch.set(key, value);
-                dropped += live.said.own.document.apply_within(patch, most) as u32;
+                dropped += live.documents.own.document.apply_within(patch, most) as u32;
             }
         }
         live.record.count_dropped(dropped);

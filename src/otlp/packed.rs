@@ -29,8 +29,8 @@ const WORTH_KEEPING: RangeInclusive<usize> = 16 << 10..=128 << 10;
 /// Some spans.
 #[derive(Debug, Default)]
 pub(crate) struct Packed {
-    /// As on the [buffer](EncodeBuffer), memory that is written to throughout: the first [`count`](Self::count) say
-    /// something. One that is made where it stays is not written twice.
+    /// Initialized storage, as in the [encode buffer](EncodeBuffer); `heads[..count]` are valid.
+    /// Heads are built in place to avoid a copy.
     heads: Vec<Head>,
     count: usize,
     /// What each span has of its own, one behind the other: fields of a `Span` message.

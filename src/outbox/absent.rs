@@ -36,11 +36,11 @@ impl Outbox {
     }
 }
 
-/// A finalizer that there isn't.
+/// Never made: without an outbox there is nothing to acknowledge.
 #[derive(Debug)]
 pub(crate) struct Finalizer(Infallible);
 
-/// No finalizers.
+/// Always empty.
 #[derive(Debug, Default)]
 pub(crate) struct Finalizers(());
 

@@ -208,7 +208,7 @@ impl Outbox {
         })
     }
 
-    /// Takes encoded spans with feedback that could not be delivered. It is durable after the next
+    /// Takes encoded spans with feedback that could not be delivered. They are durable after the next
     /// [`sync`](Self::sync).
     ///
     /// # Errors
@@ -231,7 +231,7 @@ impl Outbox {
         self.levels.take_lost()
     }
 
-    /// Takes what is ready to be sent: up to `most` bytes, or one encoded spans that has more.
+    /// Takes what is ready to be sent: up to `most` bytes, or the spans of one entry that has more.
     pub(crate) fn take(&self, most: usize) -> Vec<(Place, EncodedSpans)> {
         let of_journal = self.journal.take_waiting(most);
         let mut batch: Vec<_> = of_journal
@@ -267,7 +267,7 @@ impl Outbox {
         self.with_store(|store| store.settle(feedback, spans, state));
     }
 
-    /// Writes encoded spans that the collector has refused for good to the `rejected` files, with its reason.
+    /// Writes encoded spans that the collector has refused for good to the `rejected` files, with the reason.
     /// `counted` says how many of their spans were rejected.
     ///
     /// # Errors

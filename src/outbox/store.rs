@@ -17,7 +17,7 @@ use super::options::OutboxOptions;
 use super::segment::EntryState;
 use crate::otlp::encoded_spans::EncodedSpans;
 
-/// Where encoded spans was taken from.
+/// Where encoded spans were taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
     Feedback(line::Place),
@@ -74,7 +74,7 @@ impl Store {
         Ok(self.spans.file())
     }
 
-    /// Appends encoded spans that the collector has refused, with its reason. Returns the file to be
+    /// Appends encoded spans that the collector has refused, with the reason. Returns the file to be
     /// synced.
     pub(super) fn reject(
         &mut self,
@@ -105,8 +105,8 @@ impl Store {
         Ok(self.feedback.file())
     }
 
-    /// Takes what is ready to be sent, feedback first: up to `most` bytes, or one encoded spans that has
-    /// more.
+    /// Takes what is ready to be sent, feedback first: up to `most` bytes, or the spans of one entry that
+    /// has more.
     pub(super) fn take(&mut self, most: usize, now: u64) -> Vec<(Place, EncodedSpans)> {
         self.make_room(0, now);
         let mut taken = Vec::new();

@@ -243,13 +243,13 @@ impl OtlpConfig {
         match self.protocol {
             #[cfg(feature = "grpc")]
             Protocol::Grpc => {
-                let courier = Client::new(runtime, self.timeout, || self.grpc())?;
-                Ok(wire_sink(courier, resource, outbox))
+                let client = Client::new(runtime, self.timeout, || self.grpc())?;
+                Ok(otlp_sink(client, resource, outbox))
             }
             #[cfg(feature = "http-proto")]
             Protocol::HttpProtobuf => {
-                let courier = Client::new(runtime, self.timeout, || self.http())?;
-                Ok(wire_sink(courier, resource, outbox))
+                let client = Client::new(runtime, self.timeout, || self.http())?;
+                Ok(otlp_sink(client, resource, outbox))
             }
             #[cfg(feature = "http-json")]
             Protocol::HttpJson => {
@@ -776,20 +776,20 @@ mod tls {
     }
 }
 
-/// The sink that a courier works for: with an outbox, if there is one.
+/// The OTLP sink for a client: with the outbox, if there is one.
 #[cfg(any(feature = "grpc", feature = "http-proto"))]
-fn wire_sink<T: Transport + 'static>(
-    courier: Client<T>,
+fn otlp_sink<T: Transport + 'static>(
+    client: Client<T>,
     resource: &Resource,
     outbox: Option<Arc<Outbox>>,
 ) -> Box<dyn Sink> {
     #[cfg(feature = "outbox")]
     if let Some(outbox) = outbox {
-        return Box::new(OutboxSink::new(courier, resource, outbox));
+        return Box::new(OutboxSink::new(client, resource, outbox));
     }
     #[cfg(not(feature = "outbox"))]
     drop(outbox);
-    Box::new(OtlpSink::new(courier, resource))
+    Box::new(OtlpSink::new(client, resource))
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use std::task::{Context, Poll};
 ///
 /// let telemetry = tracing_feedback::init()?;
 /// serve(axum::Router::new())?; // returns once the requests in flight have been answered
-/// telemetry.shutdown_within(Duration::from_secs(10))?; // well before whoever asked loses patience
+/// telemetry.shutdown_within(Duration::from_secs(10))?; // well before the orchestrator kills the process
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -125,8 +125,9 @@ impl SpanState {
     /// The pipeline is about to end and the span is still open: its documents leave without it.
     pub(super) fn leave_while_open(&self) {
         let started = self.start();
-        let documents =
-            self.change(|live| (live.session.clone(), std::mem::take(&mut live.said).into_inner()));
+        let documents = self.change(|live| {
+            (live.session.clone(), std::mem::take(&mut live.documents).into_inner())
+        });
         let Some((session, Documents { own, scoped, .. })) = documents else { return };
         if own.is_feedback {
             self.carry(&session, started, None, own);
@@ -160,10 +161,10 @@ impl Live {
     /// Forgets everything but the session, and the contexts, in which foreign code may live.
     #[inline(always)] // where spans close
     pub(super) fn clear(&mut self) {
-        let Self { is_open, record, parent_context: _, context: _, session: _, said } = self;
+        let Self { is_open, record, parent_context: _, context: _, session: _, documents } = self;
         *is_open = false;
         record.clear();
-        said.clear();
+        documents.clear();
     }
 }
 
@@ -181,7 +182,7 @@ impl LayerCore {
             return None;
         }
         self.complete(live, timings, started);
-        let is_alone = is_sampled && live.session.is_none() && live.said.is_blank();
+        let is_alone = is_sampled && live.session.is_none() && live.documents.is_blank();
         // So many at the most: what is near the limit is counted where it is cut.
         let at_most = live.record.attributes.len() + SpanRecord::MOST_COMMON;
         if is_alone && at_most <= self.most_attributes() {
@@ -212,7 +213,7 @@ impl LayerCore {
         }
         let exited = timings.exited();
         let end =
-            live.said.ended.unwrap_or_else(|| if exited == 0 { clock::now() } else { exited });
+            live.documents.ended.unwrap_or_else(|| if exited == 0 { clock::now() } else { exited });
         record.end = end.max(record.start);
     }
 
@@ -220,7 +221,7 @@ impl LayerCore {
     fn put_first(&self, live: &mut Live, is_sampled: bool) -> Option<Apart> {
         let (settings, most) = (&self.settings, self.most_attributes());
         let record = &mut live.record;
-        let is_alone = live.session.is_none() && live.said.is_blank();
+        let is_alone = live.session.is_none() && live.documents.is_blank();
         if is_alone && !is_sampled && !record.feedback {
             // Without feedback an unsampled span comes here only to be held.
             let marks = &*carrier::MARKS_OF_HELD;
@@ -231,7 +232,7 @@ impl LayerCore {
         }
 
         // A session's feedback travels on the span unless that has feedback of its own.
-        let Documents { own, scoped, .. } = std::mem::take(&mut live.said).into_inner();
+        let Documents { own, scoped, .. } = std::mem::take(&mut live.documents).into_inner();
         let (document, scope, apart) = match scoped.map(|scoped| *scoped) {
             Some((scope, mut scoped)) if own.document.leaves().len() == 0 => {
                 // That all was retracted is said by there being nothing.

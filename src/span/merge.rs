@@ -43,10 +43,12 @@ impl SpanHandle {
         let most = self.core.most_attributes();
         let reserved = usize::from(live.session.is_some());
         let (enriched, reserved) = match kind {
-            DocumentKind::Own => (&mut live.said.own, reserved),
+            DocumentKind::Own => (&mut live.documents.own, reserved),
             DocumentKind::Scoped(scope) => {
-                let scoped =
-                    live.said.scoped.get_or_insert_with(|| Box::new((scope, Enriched::default())));
+                let scoped = live
+                    .documents
+                    .scoped
+                    .get_or_insert_with(|| Box::new((scope, Enriched::default())));
                 scoped.0 = scope;
                 (&mut scoped.1, reserved + carrier::SCOPED_ATTRIBUTES)
             }
@@ -79,9 +81,9 @@ impl SpanHandle {
         // The span has started: its patches were written ahead, as carriers that name it.
         let Some(started) = self.place.fixed() else { return };
         let session = live.session.clone();
-        let said = &mut *live.said;
-        let (enriched, scope) = match (kind, &mut said.scoped) {
-            (DocumentKind::Own, _) => (&mut said.own, None),
+        let documents = &mut *live.documents;
+        let (enriched, scope) = match (kind, &mut documents.scoped) {
+            (DocumentKind::Own, _) => (&mut documents.own, None),
             (DocumentKind::Scoped(_), Some(scoped)) => (&mut scoped.1, Some(scoped.0)),
             (DocumentKind::Scoped(_), None) => return,
         };

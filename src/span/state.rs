@@ -81,12 +81,13 @@ pub(crate) struct Live {
     pub(crate) context: Option<Context>,
     /// Kept when the span has closed, for feedback that comes too late.
     pub(crate) session: Option<Session>,
-    pub(crate) said: ColdBox<Documents>,
+    pub(crate) documents: ColdBox<Documents>,
 }
 
 impl Live {
     pub(super) fn is_enriched(&self) -> bool {
-        !self.said.is_blank() && (self.said.own.is_feedback || self.said.scoped.is_some())
+        !self.documents.is_blank()
+            && (self.documents.own.is_feedback || self.documents.scoped.is_some())
     }
 }
 
@@ -210,7 +211,7 @@ impl SpanState {
             let session = session.map(|session| KeyValue::new(SESSION_ID, session.id().to_owned()));
             let fields = record.all_attributes();
             let fields = fields.map(|(key, value)| KeyValue::new(key.to_owned(), value));
-            let leaves = live.said.own.document.leaves();
+            let leaves = live.documents.own.document.leaves();
             let leaves =
                 leaves.map(|(key, value)| KeyValue::new(format!("{prefix}{key}"), value.clone()));
             let attributes: Vec<_> = fields.chain(leaves).chain(session).collect();
@@ -233,7 +234,7 @@ impl SpanState {
                     if let Some(key) = namespaced(key.as_str(), convention) {
                         let mut patch = Document::default();
                         patch.set(key.to_owned(), value.clone());
-                        let dropped = live.said.own.document.apply_within(patch, most) as u32;
+                        let dropped = live.documents.own.document.apply_within(patch, most) as u32;
                         live.record.count_dropped(dropped);
                     } else if ![record::Timings::BUSY, record::Timings::IDLE]
                         .contains(&key.as_str())
@@ -253,7 +254,7 @@ impl SpanState {
             if !self.place.plan_anew() {
                 return false;
             }
-            if !live.said.session_is_own
+            if !live.documents.session_is_own
                 && let Some(session) = context.get::<Session>()
             {
                 live.session = Some(session.clone());

@@ -37,7 +37,7 @@ flags of the desk (the variable in brackets says the same; a flag wins):
                       [FEEDBACK_DESK_KEEP_DAYS, default: never]
   --keep-bytes SIZE   forget the oldest traces when the file uses more, those with feedback last:
                       500MB, 10GiB [FEEDBACK_DESK_KEEP_BYTES, default: no limit]
-  --demo              fill the desk with thirty days of a service that never was, for a first look; the
+  --demo              fill the desk with thirty days of an invented service, for a first look; the
                       store is then feedback-desk-demo.sqlite unless --store names another, and
                       one that holds real data is refused; a second run changes nothing
   --demo-seed NUMBER  another story [default 1]

@@ -326,7 +326,7 @@ fn fill(desk: &Desk, file: &Path, token: Option<&str>, seed: u64) -> Done {
         time::label(begin, Bucket::Day, Offset::default())
     };
     print(&format!(
-        "Demo, seed {seed}: {} requests of a service that never was, from {} to {}, and of now.\n\
+        "Demo, seed {seed}: {} requests of an invented service, from {} to {}, and of now.\n\
          {} spans sent by OTLP in {:.1} s, {new} of them new. All say demo = true.\n\
          What your services send here now goes into the same store.\n\
          Open {}\n",

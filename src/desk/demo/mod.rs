@@ -1,4 +1,4 @@
-//! The demo: a service that never was, with thirty days of requests and what its users said of them.
+//! The demo: an invented service, with thirty days of requests and the feedback of its users.
 //!
 //! | file | idea |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! What is asked, answered and said. Of a bookshop that never was.
+//! Questions, answers and comments of the demo's users, who write to an invented bookshop.
 
 /// A question, its answer, and what a worse assistant says.
 #[derive(Debug)]

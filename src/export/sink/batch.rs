@@ -1,4 +1,4 @@
-//! Parcels: what a sink takes, packed by the thread whose spans they are.
+//! Batches: what a sink takes, packed by the thread that ended the spans.
 
 use std::sync::Arc;
 
@@ -24,13 +24,13 @@ pub(crate) enum Packing {
     Packed,
 }
 
-/// Some spans on their way.
+/// Spans on their way from one thread to the sink.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) contents: Contents,
     /// How many of the spans carry feedback: such batches are the last to be dropped.
     pub(crate) feedback: usize,
-    /// For what of its spans the outbox holds already.
+    /// The finalizers of those of its spans that the outbox holds already.
     pub(crate) finalizers: Finalizers,
 }
 

@@ -45,7 +45,7 @@ impl<T: Transport> Client<T> {
         (result, retried)
     }
 
-    /// As [`deliver`](Self::deliver), until there is no backpressure left: for one that has somewhere
+    /// As [`deliver`](Self::deliver), until [`Backpressure`] gives up on the request: for a sink that has somewhere
     /// else to go.
     #[cfg_attr(not(feature = "outbox"), allow(dead_code))]
     pub(super) fn try_to_deliver(

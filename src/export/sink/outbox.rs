@@ -45,7 +45,7 @@ pub(crate) struct OutboxSink<T> {
     strikes: u32,
 }
 
-/// A encoded spans, and where it came from.
+/// Encoded spans, and where they came from.
 struct Item {
     batch: EncodedSpans,
     origin: Origin,
@@ -317,13 +317,13 @@ impl<T: Transport> OutboxSink<T> {
         }
     }
 
-    /// Sees that these are sent later.
+    /// Puts items into the outbox, or back into it, to be sent later.
     fn keep(&mut self, items: Vec<Item>, message: &str, delivery: &mut Delivery) {
         let (mut places, mut plain, mut judged) = (Vec::new(), Vec::new(), Vec::new());
         for Item { batch, origin } in items {
             match origin {
                 Origin::Stored(place) => places.push(place),
-                // The outbox has it, and is told by the finalizer that it has to send it.
+                // The outbox holds the feedback; dropping the finalizers makes it send that.
                 Origin::Live(finalizers) if finalizers.is_whole() => drop(finalizers),
                 Origin::Live(finalizers) if batch.feedback > 0 => judged.push((batch, finalizers)),
                 Origin::Live(_) => plain.push(batch),

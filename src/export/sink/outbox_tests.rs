@@ -100,7 +100,7 @@ fn unwelcome() -> Result<Reply, Failure> {
 }
 
 fn passing() -> Result<Reply, Failure> {
-    // Longer than the client has backpressure for.
+    // Longer than a request may take under backpressure.
     Err(Failure::Retryable { message: "503".to_owned(), wait: Some(Duration::from_secs(60)) })
 }
 

@@ -4,8 +4,7 @@
 //! collector made of it, in the terms of the
 //! [OTLP specification](https://opentelemetry.io/docs/specs/otlp/): taken, taken in part, a passing
 //! failure, too large, or a failure that would only repeat itself, be it the request's own fault or
-//! not. [`retry`] makes of that a delivery
-//! with backpressure.
+//! not. [`retry`] repeats attempts until a deadline.
 
 #[cfg(feature = "grpc")]
 pub(crate) mod grpc;

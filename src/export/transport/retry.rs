@@ -1,4 +1,4 @@
-//! Delivery with backpressure: as the specification asks, exponential backoff with jitter, and what the
+//! Delivery with retries: as the specification asks, exponential backoff with jitter, and what the
 //! collector says of when to come back.
 
 use std::time::Duration;
