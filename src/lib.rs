@@ -108,6 +108,19 @@
 //! The README says what lands where; `docs/environment.md` has the environment variables, and
 //! `docs/migration.md` the way from `tracing-opentelemetry`.
 #![forbid(unsafe_code)]
+// Unused code is looked for where every feature is on: with fewer, some of what features share has no user.
+#![cfg_attr(
+    not(all(
+        feature = "axum",
+        feature = "desk",
+        feature = "http-json",
+        feature = "http-proto",
+        feature = "metrics",
+        feature = "outbox",
+        feature = "tls",
+    )),
+    allow(dead_code, unused_imports)
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
@@ -122,16 +135,11 @@ mod feedback;
 mod layer;
 mod otlp;
 #[cfg(feature = "outbox")]
-#[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
 mod outbox;
 #[cfg(not(feature = "outbox"))]
 #[path = "outbox/absent.rs"]
 mod outbox;
 pub mod propagation;
-#[cfg_attr(
-    not(any(feature = "grpc", feature = "http-proto", feature = "outbox")),
-    allow(dead_code)
-)]
 mod random;
 mod record;
 mod redaction;
@@ -166,7 +174,7 @@ pub use settings::{Convention, Keep, KeepLimits, LateTraces};
 #[cfg(feature = "signal")]
 pub use setup::shutdown_signal;
 pub use setup::{BuildError, Builder, ConfigError, Telemetry, builder, init};
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 pub use setup::{Compression, Protocol};
 #[cfg(feature = "tickets")]
 pub use ticket::{

@@ -12,7 +12,7 @@ mod queue;
 pub(crate) mod sink;
 pub(crate) mod stats;
 pub(crate) mod tail_buffer;
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
+#[cfg(feature = "_otlp-path")]
 pub(crate) mod transport;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -278,7 +278,6 @@ impl Pipeline {
     }
 
     /// How many spans may wait, if there is a limit by number, and how many bytes.
-    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
     pub(crate) fn limits(&self) -> (Option<usize>, usize) {
         self.queue.limits()
     }

@@ -107,7 +107,6 @@ impl Queue {
         (state.spans, state.bytes)
     }
 
-    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
     pub(super) fn limits(&self) -> (Option<usize>, usize) {
         (self.batching.queue_spans, self.batching.queue_bytes)
     }

@@ -15,19 +15,12 @@
 pub(crate) mod attributes;
 pub(crate) mod encode_buffer;
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "outbox"))]
-#[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
 pub(crate) mod encoded_spans;
-#[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
 mod packed;
 pub(crate) mod protobuf;
-#[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
 pub(crate) mod request;
-#[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
 mod span;
 #[cfg(test)]
 mod tests;
-
-#[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(unused_imports))]
 pub(crate) use packed::Packed;
-#[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(unused_imports))]
 pub(crate) use span::encoded;

@@ -26,7 +26,6 @@ impl Outbox {
         match self.0 {}
     }
 
-    #[cfg_attr(not(feature = "axum"), allow(dead_code))]
     pub(crate) async fn synced(&self) -> Result<(), String> {
         match self.0 {}
     }

@@ -186,7 +186,6 @@ impl Outbox {
     }
 
     /// As [`sync`](Self::sync), without blocking a thread.
-    #[cfg_attr(not(feature = "axum"), allow(dead_code))]
     pub(crate) async fn synced(&self) -> Result<(), String> {
         let (sequence, mut before) = (self.journal.pushed(), None);
         std::future::poll_fn(|context: &mut Context<'_>| -> Poll<_> {

@@ -11,10 +11,10 @@ use opentelemetry_sdk::trace::{IdGenerator, ShouldSample, SpanExporter, SpanLimi
 
 use super::env::{EnvIssue, Environment, Propagator, TracesExporter};
 use super::error::BuildError;
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 use super::otlp::{OtlpConfig, OtlpOptions, Pem};
 use super::outbox;
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 use super::protocol::{Compression, Protocol};
 use super::telemetry::Telemetry;
 #[cfg(feature = "outbox")]
@@ -67,7 +67,7 @@ pub fn builder() -> Builder {
         export_timeout: None,
         strict_env: false,
         ticket_keys: None,
-        #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+        #[cfg(feature = "_otlp")]
         otlp: OtlpOptions::default(),
         outbox: outbox::Options::default(),
         exporter: None,
@@ -111,7 +111,7 @@ pub struct Builder {
     export_timeout: Option<Duration>,
     strict_env: bool,
     ticket_keys: Option<TicketKeys>,
-    #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+    #[cfg(feature = "_otlp")]
     otlp: OtlpOptions,
     outbox: outbox::Options,
     exporter: Option<MakeSink>,
@@ -175,7 +175,7 @@ impl Builder {
 }
 
 /// OTLP. Ignored where an exporter is given.
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 impl Builder {
     /// The collector: `http://localhost:4317`, or for the HTTP protocols the base URL
     /// `http://localhost:4318`, to which `/v1/traces` is added unless it is there.
@@ -786,7 +786,7 @@ impl Builder {
         }
     }
 
-    #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+    #[cfg(feature = "_otlp")]
     fn otlp_sink(&mut self, environment: &mut Environment) -> Result<(MakeSink, bool), BuildError> {
         let config = OtlpConfig::resolve(&self.otlp, environment)?;
         let is_wire = config.is_wire();
@@ -796,7 +796,7 @@ impl Builder {
         Ok((make, is_wire))
     }
 
-    #[cfg(not(any(feature = "grpc", feature = "http-proto", feature = "http-json")))]
+    #[cfg(not(feature = "_otlp"))]
     fn otlp_sink(&mut self, _: &mut Environment) -> Result<(MakeSink, bool), BuildError> {
         Err(BuildError::NoExporter)
     }

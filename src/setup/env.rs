@@ -17,7 +17,7 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::trace::Sampler;
 
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 use crate::setup::protocol::{Compression, Protocol};
 use crate::ticket::TicketKeys;
 
@@ -58,7 +58,7 @@ pub(crate) struct Environment {
     /// `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, or `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`.
     pub(crate) attribute_value_length_limit: Option<u32>,
     /// `OTEL_EXPORTER_OTLP_*`.
-    #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+    #[cfg(feature = "_otlp")]
     pub(crate) otlp: OtlpVariables,
     /// `FEEDBACK_TRACE_FILTER`.
     pub(crate) trace_filter: Option<String>,
@@ -67,10 +67,8 @@ pub(crate) struct Environment {
     /// `FEEDBACK_TICKET_KEYS`.
     pub(crate) ticket_keys: Option<TicketKeys>,
     /// `FEEDBACK_OUTBOX_DIR`.
-    #[cfg_attr(not(feature = "outbox"), allow(dead_code))]
     pub(crate) outbox_directory: Option<String>,
     /// `FEEDBACK_OUTBOX_POLICY`: whether it is `write_ahead`.
-    #[cfg_attr(not(feature = "outbox"), allow(dead_code))]
     pub(crate) outbox_writes_ahead: Option<bool>,
     /// What was passed over, and why.
     pub(crate) issues: Vec<EnvIssue>,
@@ -157,11 +155,11 @@ pub(crate) fn redact_endpoint(endpoint: &str) -> String {
 }
 
 /// Headers in the order given, names in lower case. Values are secrets: `Debug` hides them.
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Headers(pub(crate) Vec<(String, String)>);
 
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(name, _)| (name, HIDDEN))).finish()
@@ -169,7 +167,7 @@ impl fmt::Debug for Headers {
 }
 
 /// A value that is judged later, and the variable it came from.
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) variable: &'static str,
@@ -178,7 +176,7 @@ pub(crate) struct Candidate {
     pub(crate) of_signal: bool,
 }
 
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 impl fmt::Debug for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={:?}", self.variable, redact_endpoint(&self.value))
@@ -187,9 +185,8 @@ impl fmt::Debug for Candidate {
 
 /// `OTEL_EXPORTER_OTLP_*`. Of two variables the one of the signal has counted if it was usable;
 /// candidates are in order of precedence.
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
-#[derive(Debug, Default)]
-#[cfg_attr(not(feature = "tls"), allow(dead_code))] // certificates are only read to be used
+#[cfg(feature = "_otlp")]
+#[derive(Debug, Default)] // certificates are only read to be used
 pub(crate) struct OtlpVariables {
     pub(crate) protocol: Option<Protocol>,
     pub(crate) endpoint: Vec<Candidate>,
@@ -233,7 +230,7 @@ impl Environment {
                 ["OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"],
                 count,
             ),
-            #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+            #[cfg(feature = "_otlp")]
             otlp: reader.otlp(),
             trace_filter: reader.text("FEEDBACK_TRACE_FILTER"),
             rust_log: reader.text("RUST_LOG"),
@@ -407,7 +404,7 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
     }
 }
 
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
     fn otlp(&mut self) -> OtlpVariables {
         OtlpVariables {
@@ -543,9 +540,7 @@ fn outbox_policy(_: &str) -> Result<bool, String> {
 fn traces_exporter(name: &str) -> Result<TracesExporter, String> {
     match name.to_ascii_lowercase().as_str() {
         "none" => Ok(TracesExporter::None),
-        "otlp" if cfg!(any(feature = "grpc", feature = "http-proto", feature = "http-json")) => {
-            Ok(TracesExporter::Otlp)
-        }
+        "otlp" if cfg!(feature = "_otlp") => Ok(TracesExporter::Otlp),
         "otlp" => Err("`otlp` needs one of the cargo features `grpc`, `http-proto` and \
                        `http-json` of `tracing-feedback`: enable one"
             .to_owned()),
@@ -613,7 +608,7 @@ fn percent_decode(text: &str) -> Result<String, &'static str> {
     String::from_utf8(decoded).map_err(|_| "isn't UTF-8 once it is percent-decoded")
 }
 
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 fn headers(value: &str) -> Result<Headers, String> {
     let mut headers: Vec<(String, String)> = Vec::new();
     for (position, name, value) in key_values(value)? {
@@ -626,7 +621,7 @@ fn headers(value: &str) -> Result<Headers, String> {
 }
 
 /// The header's name in lower case, if it can be sent by every protocol.
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 pub(crate) fn check_header(name: &str, value: &str) -> Result<String, &'static str> {
     let name = http::HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| "isn't named like a header: use letters, digits and `-`")?;
@@ -653,7 +648,7 @@ pub(crate) fn check_header(name: &str, value: &str) -> Result<String, &'static s
     Ok(name.as_str().to_owned())
 }
 
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 fn timeout(value: &str) -> Result<Duration, String> {
     match milliseconds(value)? {
         Duration::ZERO => {
@@ -663,7 +658,7 @@ fn timeout(value: &str) -> Result<Duration, String> {
     }
 }
 
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 fn protocol(value: &str) -> Result<Protocol, String> {
     let protocol: Protocol = value
         .parse()
@@ -671,7 +666,7 @@ fn protocol(value: &str) -> Result<Protocol, String> {
     if protocol.is_enabled() { Ok(protocol) } else { Err(needs(protocol.feature())) }
 }
 
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 fn compression(value: &str) -> Result<Option<Compression>, String> {
     // No blanks around `none`, unlike around all else: the exporter reads these variables too
     // when it is given no compression, and by its reading ` none ` is malformed, so that the
@@ -895,7 +890,7 @@ mod tests {
 
     #[test]
     fn an_exporter_that_is_not_built_in_names_its_feature() {
-        let any = cfg!(any(feature = "grpc", feature = "http-proto", feature = "http-json"));
+        let any = cfg!(feature = "_otlp");
         for (name, exporter, on, feature) in [
             ("otlp", TracesExporter::Otlp, any, "`grpc`"),
             ("console", TracesExporter::Console, cfg!(feature = "console"), "`console`"),
@@ -970,7 +965,7 @@ mod tests {
         assert_eq!(issue.value.chars().count(), 201);
     }
 
-    #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+    #[cfg(feature = "_otlp")]
     mod otlp {
         use super::*;
 
@@ -1105,7 +1100,7 @@ mod tests {
     fn variables() -> Vec<&'static str> {
         let mut variables: Vec<_> = VALID.iter().map(|(variable, ..)| *variable).collect();
         variables.push("OTEL_TRACES_SAMPLER_ARG");
-        #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+        #[cfg(feature = "_otlp")]
         variables.extend([
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
             "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -1132,7 +1127,7 @@ mod tests {
     /// Reads and, where there is an exporter to configure, resolves.
     fn read_and_resolve(variables: &[(&str, &str)]) -> Environment {
         let environment = read(variables);
-        #[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+        #[cfg(feature = "_otlp")]
         let environment = {
             use crate::setup::otlp::{OtlpConfig, OtlpOptions};
             let mut environment = environment;

@@ -9,14 +9,14 @@ mod error;
 mod global;
 #[cfg(feature = "metrics")]
 mod metrics;
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 mod otlp;
 #[cfg(feature = "outbox")]
 mod outbox;
 #[cfg(not(feature = "outbox"))]
 #[path = "outbox_absent.rs"]
 mod outbox;
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 mod protocol;
 #[cfg(feature = "signal")]
 mod signal;
@@ -25,7 +25,7 @@ mod telemetry;
 pub use builder::{Builder, builder};
 pub use error::{BuildError, ConfigError};
 pub use global::init;
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_otlp")]
 pub use protocol::{Compression, Protocol};
 #[cfg(feature = "signal")]
 pub use signal::shutdown_signal;

@@ -16,16 +16,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use opentelemetry_sdk::Resource;
 use tokio::runtime::Runtime;
 
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
+#[cfg(feature = "_otlp-path")]
 use crate::export::sink::Client;
 use crate::export::sink::Sink;
 #[cfg(feature = "http-json")]
 use crate::export::sink::exporter::ExporterSink;
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
+#[cfg(feature = "_otlp-path")]
 use crate::export::sink::otlp::OtlpSink;
-#[cfg(all(feature = "outbox", any(feature = "grpc", feature = "http-proto")))]
+#[cfg(all(feature = "outbox", feature = "_otlp-path"))]
 use crate::export::sink::outbox::OutboxSink;
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
+#[cfg(feature = "_otlp-path")]
 use crate::export::transport::Transport;
 #[cfg(feature = "grpc")]
 use crate::export::transport::grpc::GrpcTransport;
@@ -42,7 +42,6 @@ const PRODUCT: &str = concat!("tracing-feedback/", env!("CARGO_PKG_VERSION"));
 
 /// A certificate or key in PEM.
 #[derive(Clone)]
-#[cfg_attr(not(feature = "tls"), allow(dead_code))] // only read to be used
 pub(crate) struct Pem(pub(crate) Vec<u8>);
 
 impl fmt::Debug for Pem {
@@ -119,7 +118,7 @@ fn names(headers: &[(String, String)]) -> Vec<&str> {
 pub(crate) struct Endpoint(String);
 
 impl Endpoint {
-    #[cfg(all(feature = "tls", any(feature = "http-proto", feature = "http-json")))]
+    #[cfg(all(feature = "tls", feature = "_http-client"))]
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -130,7 +129,7 @@ impl Endpoint {
     }
 
     /// Whether it is this machine, which no proxy can reach.
-    #[cfg(any(feature = "http-proto", feature = "http-json"))]
+    #[cfg(feature = "_http-client")]
     fn is_loopback(&self) -> bool {
         let Ok(uri) = self.0.parse::<Uri>() else { return false };
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
@@ -335,7 +334,7 @@ impl OtlpConfig {
         Ok(HttpTransport::new(self.http_client()?, self.endpoint.0, headers, encoding))
     }
 
-    #[cfg(any(feature = "http-proto", feature = "http-json"))]
+    #[cfg(feature = "_http-client")]
     fn http_client(&self) -> Result<reqwest::Client, ConfigError> {
         let mut client = reqwest::Client::builder()
             .timeout(self.timeout)
@@ -381,7 +380,7 @@ impl OtlpConfig {
 /// The headers of a request over HTTP: ours, and before the exporter's user agent, if there is one,
 /// that of this crate. Whatever else `theirs` holds comes from the environment and has been looked
 /// through already.
-#[cfg(any(feature = "http-proto", feature = "http-json"))]
+#[cfg(feature = "_http-client")]
 fn outgoing(theirs: &HeaderMap, ours: &HeaderMap) -> HeaderMap {
     let mut headers = ours.clone();
     if !headers.contains_key(http::header::USER_AGENT) {
@@ -501,7 +500,7 @@ fn check_endpoint(
     }
     let full = if grpc { full } else { with_path(&uri, by) };
     // The HTTP client has a parser of its own, which is stricter.
-    #[cfg(any(feature = "http-proto", feature = "http-json"))]
+    #[cfg(feature = "_http-client")]
     if !grpc && let Err(error) = reqwest::Url::parse(&full) {
         return Err(Fault::malformed(format!("isn't an URL ({error}): write `http://host:port`")));
     }
@@ -708,7 +707,7 @@ mod tls {
         }
     }
 
-    #[cfg(any(feature = "http-proto", feature = "http-json"))]
+    #[cfg(feature = "_http-client")]
     fn system_roots() -> Result<RootCertStore, String> {
         let mut roots = RootCertStore::empty();
         let found = rustls_native_certs::load_native_certs();
@@ -755,7 +754,7 @@ mod tls {
             }
         }
 
-        #[cfg(any(feature = "http-proto", feature = "http-json"))]
+        #[cfg(feature = "_http-client")]
         pub(super) fn for_reqwest(
             &self,
             endpoint: &super::Endpoint,
@@ -777,7 +776,7 @@ mod tls {
 }
 
 /// The OTLP sink for a client: with the outbox, if there is one.
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
+#[cfg(feature = "_otlp-path")]
 fn otlp_sink<T: Transport + 'static>(
     client: Client<T>,
     resource: &Resource,

@@ -112,7 +112,7 @@ impl Compression {
         }
     }
 
-    #[cfg(any(feature = "grpc", feature = "http-proto"))]
+    #[cfg(feature = "_otlp-path")]
     #[allow(dead_code, reason = "not needed where both are on")]
     pub(super) fn feature_off(self) -> ConfigError {
         ConfigError::FeatureOff {

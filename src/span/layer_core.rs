@@ -28,7 +28,6 @@ pub(crate) struct LayerCore {
     pub(crate) sampling: Sampling,
     pub(crate) ids: IdSource,
     /// The keys that sign and verify tickets.
-    #[cfg_attr(not(feature = "tickets"), allow(dead_code))]
     pub(crate) ticket_keys: TicketKeys,
     /// Absent when the environment has switched telemetry off.
     pipeline: Option<Pipeline>,

@@ -25,7 +25,6 @@ pub(crate) enum Kind {
     /// Not a `POST`: 405.
     WrongMethod,
     /// Nothing is wrong with the request, but it can't be kept now: 503, UNAVAILABLE, come back.
-    #[cfg_attr(not(feature = "desk"), allow(dead_code))]
     Unavailable,
 }
 

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
+#[cfg(feature = "_otlp-path")]
 use bytes::Bytes;
 use opentelemetry::InstrumentationScope;
 
 use crate::otlp::Packed;
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
+#[cfg(feature = "_otlp-path")]
 use crate::otlp::encoded_spans::EncodedSpans;
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
+#[cfg(feature = "_otlp-path")]
 use crate::otlp::request::scope_fields;
 use crate::outbox::Finalizers;
 use crate::record::SpanRecord;
@@ -20,7 +20,6 @@ pub(crate) enum Packing {
     /// As they are, for exporters that take them apart.
     Records,
     /// Ready to be encoded. The memory of each is then free for the next span of its thread.
-    #[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
     Packed,
 }
 
@@ -89,7 +88,7 @@ impl Batch {
     }
 
     /// What is in it, encoded, and for what of that the outbox holds already. `None` if it isn't packed.
-    #[cfg(any(feature = "grpc", feature = "http-proto"))]
+    #[cfg(feature = "_otlp-path")]
     pub(super) fn into_encoded(self, resource: &Bytes) -> Option<(EncodedSpans, Finalizers)> {
         let (spans, feedback) = (self.spans(), self.feedback);
         let Contents::Packed { scope, spans: packed } = self.contents else { return None };

@@ -47,7 +47,6 @@ impl<T: Transport> Client<T> {
 
     /// As [`deliver`](Self::deliver), until [`Backpressure`] gives up on the request: for a sink that has somewhere
     /// else to go.
-    #[cfg_attr(not(feature = "outbox"), allow(dead_code))]
     pub(super) fn try_to_deliver(
         &mut self,
         request: Pieces,

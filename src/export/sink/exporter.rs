@@ -43,7 +43,6 @@ impl<E: SpanExporter> ExporterSink<E> {
     }
 
     /// The same under a name of the semantic conventions, where one applies.
-    #[cfg_attr(not(feature = "http-json"), allow(dead_code))]
     pub(crate) fn named(self, component: &'static str) -> Self {
         Self { component, ..self }
     }

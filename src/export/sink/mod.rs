@@ -5,27 +5,23 @@
 //! [transport](crate::export::transport), `outbox` does so too and puts what it can't deliver
 //! [aside](crate::outbox), [`exporter`] hands records to any `SpanExporter` of the OpenTelemetry SDK.
 
-#[cfg_attr(
-    not(all(feature = "outbox", any(feature = "grpc", feature = "http-proto"))),
-    allow(dead_code)
-)]
 mod backpressure;
 mod batch;
-#[cfg(all(feature = "outbox", any(feature = "grpc", feature = "http-proto")))]
+#[cfg(all(feature = "outbox", feature = "_otlp-path"))]
 mod circuit_breaker;
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
+#[cfg(feature = "_otlp-path")]
 mod client;
 pub(crate) mod exporter;
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
+#[cfg(feature = "_otlp-path")]
 pub(crate) mod otlp;
-#[cfg(all(feature = "outbox", any(feature = "grpc", feature = "http-proto")))]
+#[cfg(all(feature = "outbox", feature = "_otlp-path"))]
 pub(crate) mod outbox;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use backpressure::Backpressure;
 pub(crate) use batch::{Batch, Contents, Packing};
-#[cfg(any(feature = "grpc", feature = "http-proto"))]
+#[cfg(feature = "_otlp-path")]
 pub(crate) use client::Client;
 
 /// Takes batches to their receiver. Lives on the export thread, where it may block.
@@ -80,8 +76,6 @@ impl Delivery {
         *with_feedback += feedback;
         *last = message;
     }
-
-    #[cfg_attr(not(any(feature = "grpc", feature = "http-proto")), allow(dead_code))]
     pub(crate) fn reject(&mut self, spans: u64, feedback: u64, message: String) {
         let (rejected, with_feedback, last) = self.rejected.get_or_insert_default();
         *rejected += spans;

@@ -24,7 +24,6 @@ impl Default for Backoff {
 
 impl Backoff {
     /// For a single attempt: no delivery has the time for such a pause.
-    #[cfg_attr(not(feature = "outbox"), allow(dead_code))]
     pub(crate) const ONCE: Self = {
         let year = Duration::from_secs(365 * 24 * 60 * 60);
         Self { first: year, most: year }
