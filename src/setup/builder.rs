@@ -11,8 +11,10 @@ use opentelemetry_sdk::trace::{IdGenerator, ShouldSample, SpanExporter, SpanLimi
 
 use super::env::{EnvIssue, Environment, Propagator, TracesExporter};
 use super::error::BuildError;
+#[cfg(all(feature = "_otlp", feature = "tls"))]
+use super::otlp::tls::Pem;
 #[cfg(feature = "_otlp")]
-use super::otlp::{OtlpConfig, OtlpOptions, Pem};
+use super::otlp::{OtlpConfig, OtlpOptions};
 use super::outbox;
 #[cfg(feature = "_otlp")]
 use super::protocol::{Compression, Protocol};
@@ -202,15 +204,20 @@ impl Builder {
         self
     }
 
-    /// Compresses requests. Default: they aren't.
+    /// How requests are compressed. Default: `OTEL_EXPORTER_OTLP_TRACES_COMPRESSION`, then
+    /// `OTEL_EXPORTER_OTLP_COMPRESSION`, then not at all.
     pub fn with_compression(mut self, compression: Compression) -> Self {
         self.otlp.compression = Some(compression);
         self
     }
+}
 
+/// TLS, for `https://` endpoints.
+#[cfg(all(feature = "_otlp", feature = "tls"))]
+impl Builder {
     /// The certificates to trust instead of the system's, as PEM.
     pub fn with_ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.otlp.ca_certificate = Some(Pem(pem.into()));
+        self.otlp.tls.ca_certificate = Some(Pem(pem.into()));
         self
     }
 
@@ -220,8 +227,8 @@ impl Builder {
         certificate: impl Into<Vec<u8>>,
         key: impl Into<Vec<u8>>,
     ) -> Self {
-        self.otlp.client_certificate = Some(Pem(certificate.into()));
-        self.otlp.client_key = Some(Pem(key.into()));
+        self.otlp.tls.client_certificate = Some(Pem(certificate.into()));
+        self.otlp.tls.client_key = Some(Pem(key.into()));
         self
     }
 }
@@ -617,7 +624,10 @@ impl Builder {
         self
     }
 
-    /// How long the exporter may take for one batch. Default: `OTEL_BSP_EXPORT_TIMEOUT`, then 30 s.
+    /// How long the export of one batch may take, its retries included; zero is no limit. Default:
+    /// `OTEL_BSP_EXPORT_TIMEOUT`, then 30 s for an exporter of your own.
+    ///
+    /// OTLP has a [timeout](Self::with_timeout) of its own, 10 s by default: the shorter of the two counts.
     pub fn with_export_timeout(mut self, timeout: Duration) -> Self {
         self.export_timeout = Some(timeout);
         self
@@ -755,11 +765,11 @@ impl Builder {
                 age: self.keep_limits.max_age,
                 grace: self.keep_limits.grace_period,
             });
-        let timeout = self
-            .export_timeout
-            .or(environment.bsp_export_timeout)
-            .unwrap_or(Duration::from_secs(30));
-        let (make_sink, is_otlp) = self.make_sink(environment)?;
+        let timeout = self.export_timeout.or(environment.bsp_export_timeout);
+        // Zero is no limit, as in the configuration model of the OpenTelemetry SDKs.
+        let timeout = timeout.map(|limit| if limit.is_zero() { Duration::MAX } else { limit });
+        let (make_sink, is_otlp) = self.make_sink(environment, timeout)?;
+        let timeout = timeout.unwrap_or(Duration::from_secs(30));
         let outbox = outbox::open(self.outbox.take(), environment, is_otlp, &resource, &scope)?;
         let counters = Arc::new(Counters::default());
         Pipeline::start(batching, scope, counters, outbox.clone(), move || {
@@ -768,7 +778,11 @@ impl Builder {
     }
 
     /// What makes the sink, and whether that could send on what lies in an outbox.
-    fn make_sink(&mut self, environment: &mut Environment) -> Result<(MakeSink, bool), BuildError> {
+    fn make_sink(
+        &mut self,
+        environment: &mut Environment,
+        export_timeout: Option<Duration>,
+    ) -> Result<(MakeSink, bool), BuildError> {
         if let Some(exporter) = self.exporter.take() {
             return Ok((exporter, false));
         }
@@ -782,22 +796,29 @@ impl Builder {
                 });
                 Ok((make, false))
             }
-            _ => self.otlp_sink(environment),
+            _ => self.otlp_sink(environment, export_timeout),
         }
     }
 
     #[cfg(feature = "_otlp")]
-    fn otlp_sink(&mut self, environment: &mut Environment) -> Result<(MakeSink, bool), BuildError> {
-        let config = OtlpConfig::resolve(&self.otlp, environment)?;
-        let is_wire = config.is_wire();
-        let make: MakeSink = Box::new(move |resource, timeout, outbox| {
-            Ok(config.sink(runtime()?, resource, timeout, outbox)?)
-        });
-        Ok((make, is_wire))
+    fn otlp_sink(
+        &mut self,
+        environment: &mut Environment,
+        export_timeout: Option<Duration>,
+    ) -> Result<(MakeSink, bool), BuildError> {
+        let config = OtlpConfig::resolve(&self.otlp, environment, export_timeout)?;
+        let has_own_path = config.has_own_path();
+        let make: MakeSink =
+            Box::new(move |resource, _, outbox| Ok(config.sink(runtime()?, resource, outbox)?));
+        Ok((make, has_own_path))
     }
 
     #[cfg(not(feature = "_otlp"))]
-    fn otlp_sink(&mut self, _: &mut Environment) -> Result<(MakeSink, bool), BuildError> {
+    fn otlp_sink(
+        &mut self,
+        _: &mut Environment,
+        _: Option<Duration>,
+    ) -> Result<(MakeSink, bool), BuildError> {
         Err(BuildError::NoExporter)
     }
 }

@@ -83,7 +83,7 @@ pub enum ConfigError {
         value: String,
     },
     /// The name of a compression that isn't supported.
-    #[error("unknown compression {value:?}: use `gzip` or `zstd`")]
+    #[error("unknown compression {value:?}: use `gzip`, `zstd` or `none`")]
     UnknownCompression {
         /// What was given.
         value: String,
@@ -134,4 +134,10 @@ pub enum ConfigError {
         /// What is wrong, and where there is a remedy, the remedy.
         reason: String,
     },
+}
+
+impl ConfigError {
+    pub(super) fn feature_off(setting: &str, value: &str, feature: &'static str) -> Self {
+        Self::FeatureOff { setting: format!("{setting} `{}`", value.trim()), feature }
+    }
 }

@@ -1,4 +1,7 @@
 //! What OTLP is carried by, and how it is compressed.
+//!
+//! A value of either type is there only with its cargo feature, so that code can't ask for what this build
+//! can't do. Text can (the environment): it is refused with the name of the feature.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,53 +11,44 @@ use crate::setup::error::ConfigError;
 /// How spans are sent: what OTLP is carried by and how it is encoded.
 ///
 /// The default is gRPC, whatever cargo features are on: another crate of the build that enables one
-/// must not change where spans go. Without the feature `grpc` the protocol has to be given, by
-/// [`Builder::with_protocol`](crate::Builder::with_protocol) or `OTEL_EXPORTER_OTLP_PROTOCOL`.
+/// must not change where spans go. Without the feature `grpc` there is no default, and the protocol has
+/// to be given, by [`Builder::with_protocol`](crate::Builder::with_protocol) or
+/// `OTEL_EXPORTER_OTLP_PROTOCOL`.
 ///
 /// ```
+/// # #[cfg(feature = "http-proto")] {
 /// use tracing_feedback::Protocol;
 ///
 /// let protocol: Protocol = "http/protobuf".parse()?;
 /// assert_eq!(protocol, Protocol::HttpProtobuf);
 /// assert_eq!(protocol.to_string(), "http/protobuf");
+/// # }
 /// # Ok::<(), tracing_feedback::ConfigError>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "grpc", derive(Default))]
 #[non_exhaustive]
 pub enum Protocol {
     /// `grpc`, by default to `http://localhost:4317`.
+    #[cfg(feature = "grpc")]
     #[default]
     Grpc,
     /// `http/protobuf`, by default to `http://localhost:4318/v1/traces`.
+    #[cfg(feature = "http-proto")]
     HttpProtobuf,
     /// `http/json`, by default to `http://localhost:4318/v1/traces`.
+    #[cfg(feature = "http-json")]
     HttpJson,
-}
-
-impl Protocol {
-    /// The cargo feature that brings it.
-    pub(crate) fn feature(self) -> &'static str {
-        match self {
-            Self::Grpc => "grpc",
-            Self::HttpProtobuf => "http-proto",
-            Self::HttpJson => "http-json",
-        }
-    }
-
-    pub(crate) fn is_enabled(self) -> bool {
-        match self {
-            Self::Grpc => cfg!(feature = "grpc"),
-            Self::HttpProtobuf => cfg!(feature = "http-proto"),
-            Self::HttpJson => cfg!(feature = "http-json"),
-        }
-    }
 }
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            #[cfg(feature = "grpc")]
             Self::Grpc => "grpc",
+            #[cfg(feature = "http-proto")]
             Self::HttpProtobuf => "http/protobuf",
+            #[cfg(feature = "http-json")]
             Self::HttpJson => "http/json",
         })
     }
@@ -66,74 +60,55 @@ impl FromStr for Protocol {
     /// Reads the specification's names, in any case and with blanks around them.
     fn from_str(value: &str) -> Result<Self, Self::Err> {
         match value.trim().to_ascii_lowercase().as_str() {
+            #[cfg(feature = "grpc")]
             "grpc" => Ok(Self::Grpc),
+            #[cfg(not(feature = "grpc"))]
+            "grpc" => Err(ConfigError::feature_off("the protocol", value, "grpc")),
+            #[cfg(feature = "http-proto")]
             "http/protobuf" => Ok(Self::HttpProtobuf),
+            #[cfg(not(feature = "http-proto"))]
+            "http/protobuf" => Err(ConfigError::feature_off("the protocol", value, "http-proto")),
+            #[cfg(feature = "http-json")]
             "http/json" => Ok(Self::HttpJson),
+            #[cfg(not(feature = "http-json"))]
+            "http/json" => Err(ConfigError::feature_off("the protocol", value, "http-json")),
             _ => Err(ConfigError::UnknownProtocol { value: value.to_owned() }),
         }
     }
 }
 
-/// How requests are compressed.
-///
-/// There is no `None`: the exporter has no word for it, and where it is told nothing it asks the
-/// environment itself, so that code could never win over `OTEL_EXPORTER_OTLP_COMPRESSION=gzip`.
-/// Nothing is compressed unless the code or the environment says so.
+/// How requests are compressed. By default they aren't.
 ///
 /// ```
 /// use tracing_feedback::Compression;
 ///
+/// assert_eq!("none".parse::<Compression>()?, Compression::None);
+/// assert_eq!(Compression::default(), Compression::None);
+/// # #[cfg(feature = "gzip")]
 /// assert_eq!("gzip".parse::<Compression>()?, Compression::Gzip);
-/// assert_eq!(Compression::Zstd.to_string(), "zstd");
 /// # Ok::<(), tracing_feedback::ConfigError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compression {
-    /// `gzip`, which every collector takes. Needs the cargo feature `gzip`.
+    /// `none`, also where the environment names a compression.
+    #[default]
+    None,
+    /// `gzip`, which every collector takes.
+    #[cfg(feature = "gzip")]
     Gzip,
-    /// `zstd`, smaller and faster. Needs the cargo feature `zstd`.
+    /// `zstd`, smaller and faster.
+    #[cfg(feature = "zstd")]
     Zstd,
-}
-
-impl Compression {
-    /// The cargo feature that brings it.
-    pub(crate) fn feature(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
-
-    pub(crate) fn is_enabled(self) -> bool {
-        match self {
-            Self::Gzip => cfg!(feature = "gzip"),
-            Self::Zstd => cfg!(feature = "zstd"),
-        }
-    }
-
-    #[cfg(feature = "_otlp-path")]
-    #[allow(dead_code, reason = "not needed where both are on")]
-    pub(super) fn feature_off(self) -> ConfigError {
-        ConfigError::FeatureOff {
-            setting: format!("the compression `{self}`"),
-            feature: self.feature(),
-        }
-    }
-
-    #[cfg(feature = "http-json")]
-    pub(super) fn of_exporter(self) -> opentelemetry_otlp::Compression {
-        match self {
-            Self::Gzip => opentelemetry_otlp::Compression::Gzip,
-            Self::Zstd => opentelemetry_otlp::Compression::Zstd,
-        }
-    }
 }
 
 impl fmt::Display for Compression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::None => "none",
+            #[cfg(feature = "gzip")]
             Self::Gzip => "gzip",
+            #[cfg(feature = "zstd")]
             Self::Zstd => "zstd",
         })
     }
@@ -145,8 +120,15 @@ impl FromStr for Compression {
     /// Reads the specification's names, in any case and with blanks around them.
     fn from_str(value: &str) -> Result<Self, Self::Err> {
         match value.trim().to_ascii_lowercase().as_str() {
+            "none" => Ok(Self::None),
+            #[cfg(feature = "gzip")]
             "gzip" => Ok(Self::Gzip),
+            #[cfg(not(feature = "gzip"))]
+            "gzip" => Err(ConfigError::feature_off("the compression", value, "gzip")),
+            #[cfg(feature = "zstd")]
             "zstd" => Ok(Self::Zstd),
+            #[cfg(not(feature = "zstd"))]
+            "zstd" => Err(ConfigError::feature_off("the compression", value, "zstd")),
             _ => Err(ConfigError::UnknownCompression { value: value.to_owned() }),
         }
     }

@@ -46,12 +46,17 @@ impl Rig {
 
     /// The same by another protocol than gRPC.
     fn over(protocol: Protocol) -> Self {
+        Self::over_with(protocol, |builder| builder)
+    }
+
+    /// Both.
+    fn over_with(protocol: Protocol, told: impl FnOnce(Builder) -> Builder) -> Self {
         let collector = Collector::start().unwrap();
         let endpoint = match protocol {
             Protocol::Grpc => collector.endpoint().to_owned(),
             _ => collector.http_endpoint().to_owned(),
         };
-        Self::of(collector, |builder| builder.with_protocol(protocol).with_endpoint(endpoint))
+        Self::of(collector, |builder| told(builder.with_protocol(protocol).with_endpoint(endpoint)))
     }
 
     fn of(collector: Collector, told: impl FnOnce(Builder) -> Builder) -> Self {

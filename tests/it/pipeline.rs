@@ -162,6 +162,21 @@ fn flush_says_what_is_pending_when_its_time_is_over() {
 }
 
 #[test]
+fn the_export_timeout_ends_a_request_that_otlp_would_still_wait_for() {
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf, Protocol::HttpJson] {
+        let rig = Rig::over_with(protocol, |builder| {
+            builder
+                .with_timeout(Duration::from_secs(600))
+                .with_export_timeout(Duration::from_millis(200))
+        });
+        rig.collector.answer_next(Answer::Silence);
+        in_subscriber(&rig, || spans(2));
+        let error = rig.telemetry.flush().unwrap_err();
+        assert_eq!((error.lost(), error.pending()), (2, 0), "{protocol}");
+    }
+}
+
+#[test]
 fn a_partial_success_is_told_with_its_message() {
     for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
         let rig = Rig::over(protocol);

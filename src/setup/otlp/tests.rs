@@ -4,13 +4,17 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use http::Uri;
 use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::{SpanId, TraceId};
 use proptest::prelude::*;
 
+use super::endpoint::{Fault, GivenBy, check_endpoint};
+use super::tls::Pem;
 use super::*;
 use crate::export::sink::{Backpressure, Batch};
 use crate::record::SpanRecord;
+use crate::setup::env::EnvIssue;
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
     let variables: HashMap<_, _> = variables.iter().copied().collect();
@@ -22,7 +26,7 @@ fn resolve(
     variables: &[(&str, &str)],
 ) -> (Result<OtlpConfig, ConfigError>, Vec<EnvIssue>) {
     let mut environment = environment(variables);
-    let config = OtlpConfig::resolve(&code, &mut environment);
+    let config = OtlpConfig::resolve(&code, &mut environment, None);
     (config, environment.issues)
 }
 
@@ -83,12 +87,12 @@ fn endpoints() {
             continue;
         }
         let endpoint = check_endpoint(text, *by, *protocol, false);
-        assert_eq!(endpoint.ok().map(|e| e.0).as_deref(), *expected, "{protocol} {text}");
+        assert_eq!(endpoint.as_ref().ok().map(Endpoint::as_str), *expected, "{protocol} {text}");
     }
     #[cfg(unix)]
     for socket in ["unix:///run/otlp", "unix:/run/otlp", "unix:otlp"] {
         let endpoint = check_endpoint(socket, GivenBy::Code, GRPC, false);
-        assert_eq!(endpoint.ok().map(|e| e.0).as_deref(), Some(socket));
+        assert_eq!(endpoint.as_ref().ok().map(Endpoint::as_str), Some(socket));
     }
 }
 
@@ -96,7 +100,7 @@ fn endpoints() {
 fn endpoints_without_a_scheme_are_as_secure_as_they_are_told() {
     let check = |text, insecure| {
         check_endpoint(text, GivenBy::Code, GRPC, insecure)
-            .map(|endpoint| endpoint.0)
+            .map(|endpoint| endpoint.as_str().to_owned())
             .map_err(Fault::into_reason)
     };
     assert_eq!(check("localhost:4317", true).unwrap(), "http://localhost:4317");
@@ -120,13 +124,13 @@ proptest! {
         for protocol in [GRPC, HTTP] {
             for by in [GivenBy::Code, GivenBy::SignalVariable, GivenBy::GeneralVariable] {
                 let Ok(endpoint) = check_endpoint(&text, by, protocol, insecure) else { continue };
-                if !endpoint.0.starts_with("unix:") {
-                    let uri: Uri = endpoint.0.parse().unwrap();
+                if !endpoint.as_str().starts_with("unix:") {
+                    let uri: Uri = endpoint.as_str().parse().unwrap();
                     prop_assert!(uri.host().is_some_and(|host| !host.is_empty()));
                 }
                 #[cfg(feature = "grpc")]
                 if protocol == GRPC {
-                    prop_assert!(tonic::transport::Endpoint::from_shared(endpoint.0).is_ok());
+                    prop_assert!(tonic::transport::Endpoint::from_shared(endpoint.as_str().to_owned()).is_ok());
                 }
             }
         }
@@ -143,12 +147,14 @@ fn names() {
         assert_eq!(protocol.to_string(), name);
         assert_eq!(name.to_uppercase().parse::<Protocol>().unwrap(), protocol);
     }
-    for (compression, name) in [(Compression::Gzip, "gzip"), (Compression::Zstd, "zstd")] {
+    for (compression, name) in
+        [(Compression::None, "none"), (Compression::Gzip, "gzip"), (Compression::Zstd, "zstd")]
+    {
         assert_eq!(compression.to_string(), name);
         assert_eq!(format!(" {name} ").parse::<Compression>().unwrap(), compression);
     }
     assert!("http".parse::<Protocol>().unwrap_err().to_string().contains("`http/protobuf`"));
-    assert!("none".parse::<Compression>().unwrap_err().to_string().contains("`gzip` or `zstd`"));
+    assert!("br".parse::<Compression>().unwrap_err().to_string().contains("`gzip`, `zstd` or"));
 }
 
 #[test]
@@ -157,13 +163,8 @@ fn defaults() {
     let config = config.unwrap();
     assert_eq!(issues, []);
     assert_eq!(config.protocol, Protocol::default());
-    let endpoint = if cfg!(feature = "grpc") {
-        "http://localhost:4317"
-    } else {
-        "http://localhost:4318/v1/traces"
-    };
-    assert_eq!(config.endpoint.as_str(), endpoint);
-    assert_eq!((config.timeout, config.compression), (Duration::from_secs(10), None));
+    assert_eq!(config.endpoint.as_str(), "http://localhost:4317");
+    assert_eq!((config.timeout, config.compression), (Duration::from_secs(10), Compression::None));
     assert_eq!(config.headers, []);
 }
 
@@ -177,7 +178,7 @@ fn the_endpoint_of_the_code_wins_then_that_of_the_signal() {
 
     let endpoint = |code: &OtlpOptions, variables: &[(&str, &str)]| {
         let (config, issues) = resolve(code.clone(), variables);
-        (config.unwrap().endpoint.0, issues)
+        (config.unwrap().endpoint.as_str().to_owned(), issues)
     };
     let none = OtlpOptions::default();
     let expected = format!("http://code{}", path("/v1/traces"));
@@ -219,54 +220,6 @@ fn what_the_code_gets_wrong_is_an_error_with_a_remedy() {
 }
 
 #[test]
-fn what_is_not_built_in_is_an_error_that_names_the_feature() {
-    let none = OtlpOptions::default;
-    let pem = Some(Pem(Vec::new()));
-    for (options, on, feature) in [
-        (OtlpOptions { protocol: Some(GRPC), ..none() }, cfg!(feature = "grpc"), "grpc"),
-        (
-            OtlpOptions { protocol: Some(HTTP), ..none() },
-            cfg!(feature = "http-proto"),
-            "http-proto",
-        ),
-        (
-            OtlpOptions { protocol: Some(Protocol::HttpJson), ..none() },
-            cfg!(feature = "http-json"),
-            "http-json",
-        ),
-        (
-            OtlpOptions { compression: Some(Compression::Gzip), ..none() },
-            cfg!(feature = "gzip"),
-            "gzip",
-        ),
-        (
-            OtlpOptions { compression: Some(Compression::Zstd), ..none() },
-            cfg!(feature = "zstd"),
-            "zstd",
-        ),
-        (
-            OtlpOptions { endpoint: Some("https://host".into()), ..none() },
-            cfg!(feature = "tls"),
-            "tls",
-        ),
-        (OtlpOptions { ca_certificate: pem, ..none() }, false, "tls"),
-    ] {
-        match resolve(options, &[]).0 {
-            Ok(_) => assert!(on, "{feature}"),
-            Err(ConfigError::FeatureOff { feature: named, .. }) => {
-                assert_eq!((named, on), (feature, false));
-            }
-            // An empty PEM is wrong also where TLS is built in.
-            Err(error) => assert!(cfg!(feature = "tls") && feature == "tls", "{error}"),
-        }
-    }
-    let (config, issues) = resolve(none(), &[(ENDPOINT, "https://host")]);
-    let taken = config.unwrap().endpoint.as_str().starts_with("https://host");
-    assert_eq!((taken, issues.is_empty()), (cfg!(feature = "tls"), cfg!(feature = "tls")));
-    assert!(issues.iter().all(|issue| issue.reason.contains("`tls`")));
-}
-
-#[test]
 fn the_rest_of_the_code_wins_too() {
     let code = OtlpOptions {
         headers: headers(&[("X-B", "code"), ("x-c", "code")]),
@@ -286,15 +239,36 @@ fn the_rest_of_the_code_wins_too() {
 }
 
 #[test]
+fn compression_none_in_code_wins_over_the_environment() {
+    let variables = [("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")];
+    let config = resolve(OtlpOptions::default(), &variables).0.unwrap();
+    assert_eq!(config.compression, Compression::Gzip);
+    let code = OtlpOptions { compression: Some(Compression::None), ..Default::default() };
+    assert_eq!(resolve(code, &variables).0.unwrap().compression, Compression::None);
+}
+
+#[test]
+fn the_shorter_of_both_timeouts_counts() {
+    let timeout = |export_timeout: Option<u64>| {
+        let mut environment = environment(&[("OTEL_EXPORTER_OTLP_TIMEOUT", "500")]);
+        let limit = export_timeout.map(Duration::from_millis);
+        OtlpConfig::resolve(&OtlpOptions::default(), &mut environment, limit).unwrap().timeout
+    };
+    assert_eq!(timeout(None), Duration::from_millis(500));
+    assert_eq!(timeout(Some(20)), Duration::from_millis(20));
+    assert_eq!(timeout(Some(900)), Duration::from_millis(500));
+}
+
+#[test]
 fn secrets_are_not_shown() {
     let code = OtlpOptions {
         headers: headers(&[("x-key", "s3cret")]),
         endpoint: Some("http://host/?key=s3cret".into()),
-        client_key: Some(Pem(b"s3cret".to_vec())),
+        tls: TlsOptions { client_key: Some(Pem(b"s3cret".to_vec())), ..Default::default() },
         ..Default::default()
     };
     assert!(!format!("{code:?}").contains("s3cret"));
-    let code = OtlpOptions { client_key: None, ..code };
+    let code = OtlpOptions { tls: TlsOptions::default(), ..code };
     let config = resolve(code, &[]).0.unwrap();
     let shown = format!("{config:?}");
     assert!(shown.contains("x-key") && !shown.contains("s3cret"), "{shown}");
@@ -334,7 +308,7 @@ impl Arrived {
 /// Builds and exports as the export thread does.
 fn export(config: OtlpConfig) -> Result<(), String> {
     let resource = Resource::builder_empty().build();
-    let sink = config.sink(runtime(), &resource, Duration::from_secs(5), None);
+    let sink = config.sink(runtime(), &resource, None);
     let mut sink = sink.map_err(|error| error.to_string())?;
     let scope = Arc::new(InstrumentationScope::builder("test").build());
     let mut batch = Batch::new(sink.packing(), &scope);
@@ -381,7 +355,7 @@ const HOSTILE: &[(&str, &str)] = &[
     ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "nonsense"),
     ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0"),
     ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "nonsense"),
-    ("OTEL_EXPORTER_OTLP_COMPRESSION", "none"),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
     (
         "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
         "x-ours=theirs,x-theirs=1,user-agent=theirs,content-type=text/plain,\
@@ -466,28 +440,52 @@ mod tls_material {
         let (one, two) = (Authority::new().issue(), Authority::new().issue());
         let none = OtlpOptions::default;
         for (options, expected) in [
-            (OtlpOptions { ca_certificate: bytes("x"), ..none() }, "no `BEGIN CERTIFICATE`"),
-            (OtlpOptions { ca_certificate: bytes(&one.key), ..none() }, "no `BEGIN CERTIFICATE`"),
             (
-                OtlpOptions { client_certificate: bytes(&one.pem), ..none() },
+                OtlpOptions {
+                    tls: TlsOptions { ca_certificate: bytes("x"), ..Default::default() },
+                    ..none()
+                },
+                "no `BEGIN CERTIFICATE`",
+            ),
+            (
+                OtlpOptions {
+                    tls: TlsOptions { ca_certificate: bytes(&one.key), ..Default::default() },
+                    ..none()
+                },
+                "no `BEGIN CERTIFICATE`",
+            ),
+            (
+                OtlpOptions {
+                    tls: TlsOptions { client_certificate: bytes(&one.pem), ..Default::default() },
+                    ..none()
+                },
                 "client certificate can't be used: has no key with it",
             ),
             (
-                OtlpOptions { client_key: bytes(&one.key), ..none() },
+                OtlpOptions {
+                    tls: TlsOptions { client_key: bytes(&one.key), ..Default::default() },
+                    ..none()
+                },
                 "client key can't be used: has no certificate with it",
             ),
             (
                 OtlpOptions {
-                    client_certificate: bytes(&one.pem),
-                    client_key: bytes(&two.key),
+                    tls: TlsOptions {
+                        client_certificate: bytes(&one.pem),
+                        client_key: bytes(&two.key),
+                        ..Default::default()
+                    },
                     ..none()
                 },
                 "client key can't be used: doesn't fit the certificate",
             ),
             (
                 OtlpOptions {
-                    client_certificate: bytes(&one.pem),
-                    client_key: bytes(&two.pem),
+                    tls: TlsOptions {
+                        client_certificate: bytes(&one.pem),
+                        client_key: bytes(&two.pem),
+                        ..Default::default()
+                    },
                     ..none()
                 },
                 "client key can't be used: holds no private key",
@@ -520,14 +518,11 @@ mod tls_material {
         });
         let authority = Authority::new();
         for protocol in [Protocol::Grpc, Protocol::HttpProtobuf, Protocol::HttpJson] {
-            if !protocol.is_enabled() {
-                continue;
-            }
             for scheme in ["http", "https"] {
                 let options = OtlpOptions {
                     protocol: Some(protocol),
                     endpoint: Some(format!("{scheme}://{address}")),
-                    ca_certificate: bytes(&authority.pem),
+                    tls: TlsOptions { ca_certificate: bytes(&authority.pem), ..Default::default() },
                     timeout: Some(Duration::from_secs(5)),
                     ..Default::default()
                 };
@@ -666,17 +661,20 @@ mod grpc {
     fn headers_and_compression_arrive() {
         let runtime = runtime();
         let (address, mut receiver) = serve(&runtime, Server::builder());
-        for compression in [None, Some(Compression::Gzip), Some(Compression::Zstd)] {
-            if compression.is_some_and(|compression| !compression.is_enabled()) {
-                continue;
-            }
-            let options = OtlpOptions { compression, ..options(format!("http://{address}")) };
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let options = OtlpOptions {
+                compression: Some(compression),
+                ..options(format!("http://{address}"))
+            };
             export(resolve(options, &[]).0.unwrap()).unwrap();
             let arrived = receiver.blocking_recv().unwrap();
             assert_eq!(arrived.span, span().name());
             assert_eq!(arrived.header("x-ours"), ["ours"]);
             assert_eq!(arrived.header("authorization"), ["Bearer s3cret"]);
-            let encoding: Vec<_> = compression.iter().map(Compression::to_string).collect();
+            let encoding = match compression {
+                Compression::None => vec![],
+                compression => vec![compression.to_string()],
+            };
             assert_eq!(arrived.header("grpc-encoding"), encoding);
             assert_user_agent(&arrived);
         }
@@ -725,7 +723,7 @@ mod grpc {
         let mut environment = Environment::read();
         assert_eq!(environment.issues.len(), 1, "{:?}", environment.issues);
         let options = options(format!("http://{address}"));
-        export(OtlpConfig::resolve(&options, &mut environment).unwrap()).unwrap();
+        export(OtlpConfig::resolve(&options, &mut environment, None).unwrap()).unwrap();
         let arrived = receiver.blocking_recv().unwrap();
         assert_eq!(arrived.header("x-ours"), ["ours"]);
         assert_eq!(arrived.header("x-env"), ["a,b"]);
@@ -777,9 +775,11 @@ mod grpc {
             let (address, mut receiver) = serve(&runtime, builder);
 
             let known = OtlpOptions {
-                ca_certificate: bytes(&authority.pem),
-                client_certificate: bytes(&client.pem),
-                client_key: bytes(&client.key),
+                tls: TlsOptions {
+                    ca_certificate: bytes(&authority.pem),
+                    client_certificate: bytes(&client.pem),
+                    client_key: bytes(&client.key),
+                },
                 ..options(format!("https://localhost:{}", address.port()))
             };
             // Without a scheme it is `https` too.
@@ -790,8 +790,14 @@ mod grpc {
                 assert_eq!(arrived.header("authorization"), ["Bearer s3cret"]);
             }
 
-            let distrusting = OtlpOptions { ca_certificate: bytes(&stranger.pem), ..known.clone() };
-            let unknown = OtlpOptions { client_certificate: None, client_key: None, ..known };
+            let distrusting = OtlpOptions {
+                tls: TlsOptions { ca_certificate: bytes(&stranger.pem), ..known.tls.clone() },
+                ..known.clone()
+            };
+            let unknown = OtlpOptions {
+                tls: TlsOptions { client_certificate: None, client_key: None, ..known.tls },
+                ..known
+            };
             for options in [distrusting, unknown] {
                 export(resolve(options, &[]).0.unwrap()).unwrap_err();
                 assert!(receiver.try_recv().is_err());
@@ -883,7 +889,7 @@ mod http_server {
     }
 
     fn protocols() -> impl Iterator<Item = Protocol> {
-        [Protocol::HttpProtobuf, Protocol::HttpJson].into_iter().filter(|p| p.is_enabled())
+        [Protocol::HttpProtobuf, Protocol::HttpJson].into_iter()
     }
 
     fn options(protocol: Protocol, endpoint: String) -> OtlpOptions {
@@ -900,12 +906,9 @@ mod http_server {
     fn path_headers_and_compression_arrive() {
         let (address, receiver) = serve("200 OK".into(), |stream| stream);
         for protocol in protocols() {
-            for compression in [None, Some(Compression::Gzip), Some(Compression::Zstd)] {
-                if compression.is_some_and(|compression| !compression.is_enabled()) {
-                    continue;
-                }
+            for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
                 let options = OtlpOptions {
-                    compression,
+                    compression: Some(compression),
                     ..options(protocol, format!("http://{address}/base/"))
                 };
                 export(resolve(options, &[]).0.unwrap()).unwrap();
@@ -917,7 +920,10 @@ mod http_server {
                 let json = protocol == Protocol::HttpJson;
                 let kind = if json { "application/json" } else { "application/x-protobuf" };
                 assert_eq!(arrived.header("content-type"), [kind]);
-                let encoding: Vec<_> = compression.iter().map(Compression::to_string).collect();
+                let encoding = match compression {
+                    Compression::None => vec![],
+                    compression => vec![compression.to_string()],
+                };
                 assert_eq!(arrived.header("content-encoding"), encoding);
                 assert_user_agent(&arrived);
             }
@@ -989,7 +995,7 @@ mod http_server {
         let mut environment = Environment::read();
         assert_eq!(environment.issues.len(), 1, "{:?}", environment.issues);
         let options = options(protocols().next().unwrap(), format!("http://{address}"));
-        export(OtlpConfig::resolve(&options, &mut environment).unwrap()).unwrap();
+        export(OtlpConfig::resolve(&options, &mut environment, None).unwrap()).unwrap();
         let arrived = receiver.recv().unwrap();
         assert_eq!(arrived.header("x-ours"), ["ours"]);
         assert_eq!(arrived.header("x-env"), ["a,b"]);
@@ -1038,17 +1044,25 @@ mod http_server {
 
         for protocol in protocols() {
             let known = OtlpOptions {
-                ca_certificate: bytes(&authority.pem),
-                client_certificate: bytes(&client.pem),
-                client_key: bytes(&client.key),
+                tls: TlsOptions {
+                    ca_certificate: bytes(&authority.pem),
+                    client_certificate: bytes(&client.pem),
+                    client_key: bytes(&client.key),
+                },
                 ..options(protocol, format!("https://localhost:{}", address.port()))
             };
             export(resolve(known.clone(), &[]).0.unwrap()).unwrap();
             let arrived = receiver.recv().unwrap();
             assert_eq!(arrived.header("authorization"), ["Bearer s3cret"]);
 
-            let distrusting = OtlpOptions { ca_certificate: bytes(&stranger.pem), ..known.clone() };
-            let unknown = OtlpOptions { client_certificate: None, client_key: None, ..known };
+            let distrusting = OtlpOptions {
+                tls: TlsOptions { ca_certificate: bytes(&stranger.pem), ..known.tls.clone() },
+                ..known.clone()
+            };
+            let unknown = OtlpOptions {
+                tls: TlsOptions { client_certificate: None, client_key: None, ..known.tls },
+                ..known
+            };
             for options in [distrusting, unknown] {
                 export(resolve(options, &[]).0.unwrap()).unwrap_err();
                 assert!(receiver.try_recv().is_err());

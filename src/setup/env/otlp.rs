@@ -1,0 +1,105 @@
+//! The variables of OTLP export, `OTEL_EXPORTER_OTLP_*`.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::time::Duration;
+
+use super::issue::redact_endpoint;
+use super::reader::Reader;
+use super::value::{Headers, boolean, compression, headers, needs, protocol, timeout};
+use crate::setup::protocol::{Compression, Protocol};
+
+/// A value that is checked later, and the variable it came from.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) variable: &'static str,
+    pub(crate) value: String,
+    /// Whether the variable is the one of the signal (`…_TRACES_…`).
+    pub(crate) of_signal: bool,
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={:?}", self.variable, redact_endpoint(&self.value))
+    }
+}
+
+/// The settings of OTLP export. A usable variable of the signal has won over the general one; candidates
+/// are in order of precedence.
+#[derive(Debug, Default)]
+pub(crate) struct OtlpVariables {
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) endpoint: Vec<Candidate>,
+    pub(crate) headers: Headers,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) compression: Option<Compression>,
+    pub(crate) certificate: Vec<Candidate>,
+    pub(crate) client_key: Vec<Candidate>,
+    pub(crate) client_certificate: Vec<Candidate>,
+    pub(crate) insecure: Option<bool>,
+}
+
+/// Reads them all.
+pub(super) fn read<F: Fn(&str) -> Option<OsString>>(reader: &mut Reader<F>) -> OtlpVariables {
+    OtlpVariables {
+        protocol: reader
+            .first(["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"], protocol),
+        endpoint: candidates(
+            reader,
+            ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+        ),
+        headers: reader
+            .first(["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"], headers)
+            .unwrap_or_default(),
+        timeout: reader
+            .first(["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"], timeout),
+        compression: reader.first(
+            ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"],
+            compression,
+        ),
+        certificate: files(
+            reader,
+            ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"],
+        ),
+        client_key: files(
+            reader,
+            ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"],
+        ),
+        client_certificate: files(
+            reader,
+            [
+                "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+            ],
+        ),
+        insecure: reader
+            .first(["OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"], boolean),
+    }
+}
+
+fn candidates<F: Fn(&str) -> Option<OsString>>(
+    reader: &mut Reader<F>,
+    variables: [&'static str; 2],
+) -> Vec<Candidate> {
+    let mut candidates = Vec::new();
+    for (variable, of_signal) in variables.into_iter().zip([true, false]) {
+        if let Some(value) = reader.text(variable) {
+            candidates.push(Candidate { variable, value, of_signal });
+        }
+    }
+    candidates
+}
+
+/// Certificates and keys are read from files, and only where TLS is there to use them.
+fn files<F: Fn(&str) -> Option<OsString>>(
+    reader: &mut Reader<F>,
+    variables: [&'static str; 2],
+) -> Vec<Candidate> {
+    let mut candidates = candidates(reader, variables);
+    if !cfg!(feature = "tls") {
+        for Candidate { variable, value, .. } in candidates.drain(..) {
+            reader.issue(variable, &value, needs("tls"));
+        }
+    }
+    candidates
+}

@@ -1,0 +1,253 @@
+//! Values of variables: from text to what they mean, or the reason why that can't be used and what would be
+//! right.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+
+use super::issue::{HIDDEN, shorten};
+#[cfg(feature = "_otlp")]
+use crate::setup::error::ConfigError;
+#[cfg(feature = "_otlp")]
+use crate::setup::protocol::{Compression, Protocol};
+use crate::ticket::TicketKeys;
+
+/// What `OTEL_TRACES_EXPORTER` can choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TracesExporter {
+    Otlp,
+    Console,
+    None,
+}
+
+/// What `OTEL_PROPAGATORS` can list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Propagator {
+    TraceContext,
+    Baggage,
+}
+
+/// Headers in the order given, names in lower case. Values are secrets: `Debug` hides them.
+#[cfg(feature = "_otlp")]
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Headers(pub(crate) Vec<(String, String)>);
+
+#[cfg(feature = "_otlp")]
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| (name, HIDDEN))).finish()
+    }
+}
+
+/// The reason for what this build can't do.
+pub(crate) fn needs(feature: &str) -> String {
+    format!("needs the cargo feature `{feature}` of `tracing-feedback`: enable it")
+}
+
+/// The elements of a comma list, without blanks around them and without empty ones.
+pub(super) fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|name| !name.is_empty())
+}
+
+pub(super) fn boolean(value: &str) -> Result<bool, String> {
+    match value.trim() {
+        value if value.eq_ignore_ascii_case("true") => Ok(true),
+        value if value.eq_ignore_ascii_case("false") => Ok(false),
+        _ => Err("isn't a boolean and so taken as unset: use `true` or `false`".to_owned()),
+    }
+}
+
+pub(super) fn count(value: &str) -> Result<u32, String> {
+    value.trim().parse().map_err(|_| format!("isn't a whole number from 0 to {}", u32::MAX))
+}
+
+pub(super) fn size(value: &str) -> Result<usize, String> {
+    match value.trim().parse() {
+        Ok(size) if size > 0 => Ok(size),
+        _ => Err("isn't a whole number from 1 upwards".to_owned()),
+    }
+}
+
+pub(super) fn milliseconds(value: &str) -> Result<Duration, String> {
+    match value.trim().parse() {
+        Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
+        Err(_) => Err("isn't a whole number of milliseconds".to_owned()),
+    }
+}
+
+pub(super) fn ratio(value: &str) -> Result<f64, String> {
+    match value.trim().parse() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+        _ => Err("isn't a number from 0 to 1; 1 is used".to_owned()),
+    }
+}
+
+pub(super) fn ticket_keys(value: &str) -> Result<TicketKeys, String> {
+    if !cfg!(feature = "tickets") {
+        return Err(needs("tickets"));
+    }
+    value
+        .parse()
+        .map_err(|error: <TicketKeys as FromStr>::Err| format!("is no list of keys: {error}"))
+}
+
+pub(super) fn outbox_directory(value: &str) -> Result<String, String> {
+    if !cfg!(feature = "outbox") {
+        return Err(needs("outbox"));
+    }
+    Ok(value.to_owned())
+}
+
+#[cfg(feature = "outbox")]
+pub(super) fn outbox_policy(value: &str) -> Result<bool, String> {
+    use crate::outbox::{OutboxPolicy, OutboxPolicyError};
+
+    value
+        .parse()
+        .map(|policy: OutboxPolicy| policy == OutboxPolicy::WriteAhead)
+        .map_err(|error: OutboxPolicyError| format!("is no policy: {error}"))
+}
+
+#[cfg(not(feature = "outbox"))]
+pub(super) fn outbox_policy(_: &str) -> Result<bool, String> {
+    Err(needs("outbox"))
+}
+
+pub(super) fn traces_exporter(name: &str) -> Result<TracesExporter, String> {
+    match name.to_ascii_lowercase().as_str() {
+        "none" => Ok(TracesExporter::None),
+        "otlp" if cfg!(feature = "_otlp") => Ok(TracesExporter::Otlp),
+        "otlp" => Err("`otlp` needs one of the cargo features `grpc`, `http-proto` and \
+                       `http-json` of `tracing-feedback`: enable one"
+            .to_owned()),
+        "console" if cfg!(feature = "console") => Ok(TracesExporter::Console),
+        "console" => Err(format!("`console` {}", needs("console"))),
+        _ => Err(format!(
+            "`{}` isn't a supported exporter: use `otlp`, `console` or `none`",
+            shorten(name)
+        )),
+    }
+}
+
+pub(super) fn resource_attributes(value: &str) -> Result<Vec<KeyValue>, String> {
+    let mut attributes: Vec<KeyValue> = Vec::new();
+    for (position, key, value) in key_values(value)? {
+        let decode = |text| percent_decode(text).map_err(|reason| entry(position, reason));
+        let (key, value) = (decode(key)?, decode(value)?);
+        attributes.retain(|attribute| attribute.key.as_str() != key);
+        attributes.push(KeyValue::new(key, value));
+    }
+    Ok(attributes)
+}
+
+/// What is wrong with an entry of a list. It says where, never what: it may be a secret.
+fn entry(position: usize, reason: &str) -> String {
+    format!("entry {position} {reason}; the whole value is discarded")
+}
+
+/// Splits a W3C-baggage-like list: its position (from 1), key and value of every entry, both
+/// still encoded. Further `=` belong to the value, as baggage has it.
+fn key_values(list: &str) -> Result<Vec<(usize, &str, &str)>, String> {
+    let mut pairs = Vec::new();
+    for (index, text) in list.split(',').enumerate() {
+        if text.trim().is_empty() {
+            continue;
+        }
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(entry(index + 1, "has no `=`: write `key=value`, with `%2C` for a comma"));
+        };
+        if key.trim().is_empty() {
+            return Err(entry(index + 1, "has no key: write `key=value`"));
+        }
+        pairs.push((index + 1, key.trim(), value.trim()));
+    }
+    if pairs.is_empty() {
+        return Err("has no entry: write `key=value,key=value`".to_owned());
+    }
+    Ok(pairs)
+}
+
+fn percent_decode(text: &str) -> Result<String, &'static str> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let mut digit = || (bytes.next()? as char).to_digit(16);
+        match (digit(), digit()) {
+            (Some(high), Some(low)) => decoded.push((high * 16 + low) as u8),
+            _ => return Err("has a `%` without two hexadecimal digits: write `%25` for a `%`"),
+        }
+    }
+    String::from_utf8(decoded).map_err(|_| "isn't UTF-8 once it is percent-decoded")
+}
+
+#[cfg(feature = "_otlp")]
+pub(super) fn headers(value: &str) -> Result<Headers, String> {
+    let mut headers: Vec<(String, String)> = Vec::new();
+    for (position, name, value) in key_values(value)? {
+        let value = percent_decode(value).map_err(|reason| entry(position, reason))?;
+        let name = check_header(name, &value).map_err(|reason| entry(position, reason))?;
+        headers.retain(|(other, _)| *other != name);
+        headers.push((name, value));
+    }
+    Ok(Headers(headers))
+}
+
+/// The header's name in lower case, if it can be sent by every protocol.
+#[cfg(feature = "_otlp")]
+pub(crate) fn check_header(name: &str, value: &str) -> Result<String, &'static str> {
+    let name = http::HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| "isn't named like a header: use letters, digits and `-`")?;
+    // These describe the body and the connection: only the exporter knows what is true of them.
+    let reserved = matches!(
+        name.as_str(),
+        "connection"
+            | "content-encoding"
+            | "content-length"
+            | "content-type"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    ) || name.as_str().starts_with("grpc-");
+    if reserved {
+        return Err("is a header that the protocol sets itself: leave it out");
+    }
+    if !value.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Err("has a value that isn't printable ASCII, which no header can carry");
+    }
+    Ok(name.as_str().to_owned())
+}
+
+#[cfg(feature = "_otlp")]
+pub(super) fn timeout(value: &str) -> Result<Duration, String> {
+    match milliseconds(value)? {
+        Duration::ZERO => {
+            Err("of zero lets no export succeed: set at least 1 millisecond".to_owned())
+        }
+        timeout => Ok(timeout),
+    }
+}
+
+#[cfg(feature = "_otlp")]
+pub(super) fn protocol(value: &str) -> Result<Protocol, String> {
+    value.parse().map_err(|error| match error {
+        ConfigError::FeatureOff { feature, .. } => needs(feature),
+        _ => "isn't a protocol: use `grpc`, `http/protobuf` or `http/json`".to_owned(),
+    })
+}
+
+#[cfg(feature = "_otlp")]
+pub(super) fn compression(value: &str) -> Result<Compression, String> {
+    value.parse().map_err(|error| match error {
+        ConfigError::FeatureOff { feature, .. } => needs(feature),
+        _ => "isn't a compression: use `gzip`, `zstd` or `none`".to_owned(),
+    })
+}

@@ -1,0 +1,190 @@
+//! The endpoint: from the text that code or environment give, by the rules of the specification.
+
+use std::fmt;
+
+use http::Uri;
+
+use crate::setup::env::otlp::Candidate;
+use crate::setup::env::{EnvIssue, Environment, needs, redact_endpoint};
+use crate::setup::error::ConfigError;
+use crate::setup::protocol::Protocol;
+
+const TRACES_PATH: &str = "/v1/traces";
+
+/// Where requests go: a checked URI with a scheme that this build supports.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint(String);
+
+impl Endpoint {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn is_https(&self) -> bool {
+        self.0.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"))
+    }
+
+    /// Whether it is this machine, which no proxy can reach.
+    #[cfg(feature = "_http-client")]
+    pub(super) fn is_loopback(&self) -> bool {
+        let Ok(uri) = self.0.parse::<Uri>() else { return false };
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        host.eq_ignore_ascii_case("localhost")
+            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        redact_endpoint(&self.0).fmt(f)
+    }
+}
+
+/// Resolves the endpoint: of the code, of the environment, or the default of `protocol`. An endpoint of the
+/// environment that can't be used is skipped and added to its issues.
+pub(super) fn resolve(
+    code: Option<&str>,
+    protocol: Protocol,
+    env: &mut Environment,
+) -> Result<Endpoint, ConfigError> {
+    let insecure = env.otlp.insecure.unwrap_or(false);
+    if let Some(text) = code {
+        return check_endpoint(text, GivenBy::Code, protocol, insecure).map_err(|fault| {
+            let endpoint = redact_endpoint(text);
+            match fault {
+                Fault::FeatureOff(feature) => {
+                    ConfigError::feature_off("the endpoint", &endpoint, feature)
+                }
+                Fault::Malformed(reason) => ConfigError::Endpoint { endpoint, reason },
+            }
+        });
+    }
+    for Candidate { variable, value, of_signal } in &env.otlp.endpoint {
+        let by = if *of_signal { GivenBy::SignalVariable } else { GivenBy::GeneralVariable };
+        match check_endpoint(value, by, protocol, insecure) {
+            Ok(endpoint) => return Ok(endpoint),
+            Err(fault) => env.issues.push(EnvIssue::new(variable, value, fault.into_reason())),
+        }
+    }
+    let default =
+        if is_grpc(protocol) { "http://localhost:4317" } else { "http://localhost:4318/v1/traces" };
+    Ok(Endpoint(default.to_owned()))
+}
+
+fn is_grpc(protocol: Protocol) -> bool {
+    match protocol {
+        #[cfg(feature = "grpc")]
+        Protocol::Grpc => true,
+        #[cfg(feature = "http-proto")]
+        Protocol::HttpProtobuf => false,
+        #[cfg(feature = "http-json")]
+        Protocol::HttpJson => false,
+    }
+}
+
+/// Who gave an endpoint, which decides what is done about its path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum GivenBy {
+    Code,
+    SignalVariable,
+    GeneralVariable,
+}
+
+/// Why an endpoint can't be used.
+pub(super) enum Fault {
+    FeatureOff(&'static str),
+    Malformed(String),
+}
+
+impl Fault {
+    fn malformed(reason: impl Into<String>) -> Self {
+        Self::Malformed(reason.into())
+    }
+
+    pub(super) fn into_reason(self) -> String {
+        match self {
+            Self::FeatureOff(feature) => needs(feature),
+            Self::Malformed(reason) => reason,
+        }
+    }
+}
+
+/// Checks a text and completes it to an endpoint, by the rules of the specification for the variables.
+pub(super) fn check_endpoint(
+    text: &str,
+    by: GivenBy,
+    protocol: Protocol,
+    insecure: bool,
+) -> Result<Endpoint, Fault> {
+    let text = text.trim();
+    let grpc = is_grpc(protocol);
+    if let Some(path) = text.strip_prefix("unix:") {
+        return if !grpc {
+            Err(Fault::malformed("is a Unix socket, which only `grpc` can use"))
+        } else if !cfg!(unix) || path.trim_start_matches("//").is_empty() {
+            Err(Fault::malformed("isn't a Unix socket: write `unix:///path/to/socket`"))
+        } else {
+            Ok(Endpoint(text.to_owned()))
+        };
+    }
+    let has_scheme =
+        text.split_once("://").is_some_and(|(scheme, _)| !scheme.contains(['/', '?', '#']));
+    let full = if has_scheme {
+        text.to_owned()
+    } else if grpc {
+        format!("{}://{text}", if insecure { "http" } else { "https" })
+    } else {
+        return Err(Fault::malformed("has no scheme: write `http://` or `https://` before it"));
+    };
+    let uri: Uri = full.parse().map_err(|error| {
+        Fault::malformed(format!("isn't an URI ({error}): write `http://host:port`"))
+    })?;
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if authority.contains('@') {
+        return Err(Fault::malformed(
+            "has credentials in it: give them as a header, `authorization`",
+        ));
+    }
+    let port = authority.strip_prefix(uri.host().unwrap_or_default()).unwrap_or_default();
+    let port_is_sound =
+        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    if uri.host().is_none_or(str::is_empty) || !port_is_sound {
+        return Err(Fault::malformed("has no usable host and port: write `http://host:port`"));
+    }
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") if cfg!(feature = "tls") => {}
+        Some("https") if !has_scheme => {
+            return Err(Fault::malformed(format!(
+                "has no scheme, which means `https`, and that {}; or write `http://` before it",
+                needs("tls")
+            )));
+        }
+        Some("https") => return Err(Fault::FeatureOff("tls")),
+        _ => return Err(Fault::malformed("has an unknown scheme: use `http` or `https`")),
+    }
+    let full = if grpc { full } else { with_path(&uri, by) };
+    // The HTTP client has a parser of its own, which is stricter.
+    #[cfg(feature = "_http-client")]
+    if !grpc && let Err(error) = reqwest::Url::parse(&full) {
+        return Err(Fault::malformed(format!("isn't an URL ({error}): write `http://host:port`")));
+    }
+    Ok(Endpoint(full))
+}
+
+/// The URL that HTTP requests go to.
+fn with_path(uri: &Uri, by: GivenBy) -> String {
+    let path = uri.path();
+    let path = match by {
+        GivenBy::SignalVariable => path.to_owned(),
+        GivenBy::Code if path.trim_end_matches('/').ends_with(TRACES_PATH) => path.to_owned(),
+        GivenBy::Code | GivenBy::GeneralVariable => {
+            format!("{}{TRACES_PATH}", path.strip_suffix('/').unwrap_or(path))
+        }
+    };
+    let scheme = uri.scheme_str().unwrap_or("http");
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{scheme}://{authority}{path}{query}")
+}

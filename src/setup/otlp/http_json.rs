@@ -1,0 +1,121 @@
+//! http/json: the exporter of `opentelemetry-otlp`, configured so that it means the same as the other two
+//! protocols.
+//!
+//! That exporter reads the environment too. It puts the headers found there over those it is given, and
+//! takes the compression found there where none is given, so code could not win over a variable. Its HTTP
+//! client is replaced by one that sets the configured headers and encoding, for which the environment has
+//! been taken into account and checked already.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Request, Response};
+use opentelemetry_http::{Bytes, HttpClient, HttpError};
+use opentelemetry_otlp::{
+    ExporterBuildError, Protocol, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig,
+};
+
+use crate::setup::protocol::Compression;
+
+/// Makes the exporter, which sends by `client`.
+pub(super) fn exporter(
+    client: Client,
+    endpoint: &str,
+    timeout: Duration,
+    compression: Compression,
+) -> Result<SpanExporter, ExporterBuildError> {
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_endpoint(endpoint)
+        .with_protocol(Protocol::HttpJson)
+        .with_timeout(timeout)
+        .with_retry_policy(RetryPolicy::recommended())
+        .with_http_client(client);
+    match compression {
+        Compression::None => exporter,
+        #[cfg(feature = "gzip")]
+        Compression::Gzip => exporter.with_compression(opentelemetry_otlp::Compression::Gzip),
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => exporter.with_compression(opentelemetry_otlp::Compression::Zstd),
+    }
+    .build()
+}
+
+/// Sends the requests of the exporter with the configured headers and encoding.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) inner: reqwest::Client,
+    pub(super) headers: HeaderMap,
+    /// Goes in front of the exporter's `user-agent`, unless the headers have one.
+    pub(super) product: &'static str,
+    /// Whether a compression is configured.
+    pub(super) is_compressed: bool,
+}
+
+#[async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let mut headers = self.headers.clone();
+        if !headers.contains_key(USER_AGENT) {
+            let theirs = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+            let agent = format!("{} {}", self.product, theirs.unwrap_or_default());
+            headers.extend(HeaderValue::from_str(agent.trim()).map(|agent| (USER_AGENT, agent)));
+        }
+        // In the exporter's headers those of the environment have replaced what describes the body.
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(encoding) = Encoding::of(request.body()) {
+            match encoding.decoded(request.body()).filter(|_| !self.is_compressed) {
+                Some(body) => *request.body_mut() = body,
+                None => {
+                    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+                }
+            }
+        }
+        *request.headers_mut() = headers;
+        self.inner.send_bytes(request).await
+    }
+}
+
+/// The encoding of a body, by the magic number that gzip and zstd begin with; JSON begins with `{`.
+#[derive(Clone, Copy)]
+enum Encoding {
+    Gzip,
+    Zstd,
+}
+
+impl Encoding {
+    fn of(body: &[u8]) -> Option<Self> {
+        match body {
+            [0x1f, 0x8b, ..] => Some(Self::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// The body without its encoding. `None` where this build can't decode it: another crate of the build
+    /// may enable a compression of the exporter that this one has no feature for.
+    #[cfg_attr(not(any(feature = "gzip", feature = "zstd")), expect(unused_variables))]
+    fn decoded(self, body: &[u8]) -> Option<Bytes> {
+        match self {
+            #[cfg(feature = "gzip")]
+            Self::Gzip => {
+                let mut decoded = Vec::new();
+                std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(body), &mut decoded)
+                    .ok()?;
+                Some(decoded.into())
+            }
+            #[cfg(feature = "zstd")]
+            Self::Zstd => zstd::decode_all(body).ok().map(Bytes::from),
+            #[allow(unreachable_patterns, reason = "reachable unless both are on")]
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The configuration of OTLP export: what code and environment give becomes a sink.
+//!
+//! The order of precedence is code, the variable of the signal, the general variable, the default.
+//!
+//! gRPC and http/protobuf take the crate's own [path](crate::export::sink::otlp); http/json takes the
+//! exporter of `opentelemetry-otlp` ([`http_json`]).
+
+mod endpoint;
+#[cfg(feature = "http-json")]
+mod http_json;
+#[cfg(feature = "tls")]
+pub(super) mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls_absent.rs"]
+mod tls;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry_sdk::Resource;
+use tokio::runtime::Runtime;
+
+#[cfg(feature = "_otlp-path")]
+use crate::export::sink::Client;
+use crate::export::sink::Sink;
+#[cfg(feature = "http-json")]
+use crate::export::sink::exporter::ExporterSink;
+#[cfg(feature = "_otlp-path")]
+use crate::export::sink::otlp::OtlpSink;
+#[cfg(all(feature = "outbox", feature = "_otlp-path"))]
+use crate::export::sink::outbox::OutboxSink;
+#[cfg(feature = "_otlp-path")]
+use crate::export::transport::Transport;
+#[cfg(feature = "grpc")]
+use crate::export::transport::grpc::GrpcTransport;
+#[cfg(feature = "http-proto")]
+use crate::export::transport::http::{Encoding, HttpTransport};
+use crate::outbox::Outbox;
+use crate::setup::env::{Environment, check_header, redact_endpoint};
+use crate::setup::error::ConfigError;
+use crate::setup::protocol::{Compression, Protocol};
+use endpoint::Endpoint;
+use tls::{Tls, TlsOptions};
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The name of this crate in `user-agent`.
+const PRODUCT: &str = concat!("tracing-feedback/", env!("CARGO_PKG_VERSION"));
+
+/// What the builder was given; `None` where it was given nothing.
+#[derive(Clone, Default)]
+pub(crate) struct OtlpOptions {
+    pub(crate) protocol: Option<Protocol>,
+    /// For gRPC the endpoint itself; for HTTP the base, to which `/v1/traces` is added unless it
+    /// ends so already.
+    pub(crate) endpoint: Option<String>,
+    /// Added to the headers of the environment; of one name these count.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) compression: Option<Compression>,
+    pub(crate) tls: TlsOptions,
+}
+
+impl fmt::Debug for OtlpOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OtlpOptions")
+            .field("protocol", &self.protocol)
+            .field("endpoint", &self.endpoint.as_deref().map(redact_endpoint))
+            .field("headers", &names(&self.headers))
+            .field("timeout", &self.timeout)
+            .field("compression", &self.compression)
+            .field("tls", &self.tls)
+            .finish()
+    }
+}
+
+/// The resolved configuration.
+pub(crate) struct OtlpConfig {
+    pub(crate) protocol: Protocol,
+    pub(crate) endpoint: Endpoint,
+    /// Names in lower case, each once.
+    pub(crate) headers: Vec<(String, String)>,
+    /// Of one request, its retries included.
+    pub(crate) timeout: Duration,
+    pub(crate) compression: Compression,
+    pub(crate) tls: Tls,
+}
+
+impl fmt::Debug for OtlpConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OtlpConfig")
+            .field("protocol", &self.protocol)
+            .field("endpoint", &self.endpoint)
+            .field("headers", &names(&self.headers))
+            .field("timeout", &self.timeout)
+            .field("compression", &self.compression)
+            .field("tls", &self.tls)
+            .finish()
+    }
+}
+
+/// Header names alone: values may be secrets.
+fn names(headers: &[(String, String)]) -> Vec<&str> {
+    headers.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+impl OtlpConfig {
+    /// Resolves code over environment over defaults. What is wrong in the code is an error; what is
+    /// wrong in the environment is skipped and added to its issues.
+    ///
+    /// `export_timeout` is that of the batch processor, if one is set: the shorter of it and OTLP's own
+    /// timeout counts.
+    pub(crate) fn resolve(
+        code: &OtlpOptions,
+        env: &mut Environment,
+        export_timeout: Option<Duration>,
+    ) -> Result<Self, ConfigError> {
+        if code.timeout == Some(Duration::ZERO) {
+            return Err(ConfigError::ZeroTimeout);
+        }
+        let protocol = match code.protocol.or(env.otlp.protocol) {
+            Some(protocol) => protocol,
+            None => default_protocol()?,
+        };
+        let timeout = code.timeout.or(env.otlp.timeout).unwrap_or(DEFAULT_TIMEOUT);
+        Ok(Self {
+            protocol,
+            endpoint: endpoint::resolve(code.endpoint.as_deref(), protocol, env)?,
+            headers: resolve_headers(code, env)?,
+            timeout: export_timeout.map_or(timeout, |limit| timeout.min(limit)),
+            compression: code.compression.or(env.otlp.compression).unwrap_or_default(),
+            tls: tls::resolve(&code.tls, env)?,
+        })
+    }
+
+    /// Whether the protocol takes the crate's own path, which an outbox needs.
+    pub(crate) fn has_own_path(&self) -> bool {
+        match self.protocol {
+            #[cfg(feature = "grpc")]
+            Protocol::Grpc => true,
+            #[cfg(feature = "http-proto")]
+            Protocol::HttpProtobuf => true,
+            #[cfg(feature = "http-json")]
+            Protocol::HttpJson => false,
+        }
+    }
+
+    /// Makes the sink, on `runtime`.
+    pub(crate) fn sink(
+        self,
+        runtime: Runtime,
+        resource: &Resource,
+        outbox: Option<Arc<Outbox>>,
+    ) -> Result<Box<dyn Sink>, ConfigError> {
+        match self.protocol {
+            #[cfg(feature = "grpc")]
+            Protocol::Grpc => {
+                let client = Client::new(runtime, self.timeout, || self.grpc())?;
+                Ok(otlp_sink(client, resource, outbox))
+            }
+            #[cfg(feature = "http-proto")]
+            Protocol::HttpProtobuf => {
+                let client = Client::new(runtime, self.timeout, || self.http())?;
+                Ok(otlp_sink(client, resource, outbox))
+            }
+            #[cfg(feature = "http-json")]
+            Protocol::HttpJson => {
+                drop(outbox); // needs the crate's own path
+                let make = || self.json_exporter();
+                let sink = ExporterSink::new(runtime, resource, self.timeout, make)?;
+                Ok(Box::new(sink.named("otlp_http_json_span_exporter")))
+            }
+        }
+    }
+
+    fn header_map(&self) -> Result<HeaderMap, ConfigError> {
+        let mut map = HeaderMap::with_capacity(self.headers.len());
+        for (name, value) in &self.headers {
+            let refused = |_| ConfigError::Header {
+                name: name.clone(),
+                reason: "is malformed: use printable ASCII".to_owned(),
+            };
+            let mut value = HeaderValue::from_str(value).map_err(|_| refused(()))?;
+            // Keeps it out of the logs of the HTTP libraries and of HPACK's tables.
+            value.set_sensitive(true);
+            map.insert(HeaderName::from_str(name).map_err(|_| refused(()))?, value);
+        }
+        Ok(map)
+    }
+
+    fn refused(&self, error: impl std::error::Error) -> ConfigError {
+        let mut reason = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            reason.push_str(&format!(": {error}"));
+            source = error.source();
+        }
+        ConfigError::Exporter { endpoint: redact_endpoint(self.endpoint.as_str()), reason }
+    }
+
+    #[cfg(feature = "grpc")]
+    fn grpc(&self) -> Result<GrpcTransport, ConfigError> {
+        let mut headers = self.header_map()?;
+        let product = HeaderValue::from_static(PRODUCT);
+        let agent = headers.remove(http::header::USER_AGENT).unwrap_or(product);
+        let channel = tonic::transport::Endpoint::from_shared(self.endpoint.as_str().to_owned())
+            .map_err(|error| self.refused(error))?
+            .user_agent(agent)
+            .map_err(|error| self.refused(error))?
+            .timeout(self.timeout)
+            .connect_timeout(self.timeout);
+        #[cfg(feature = "tls")]
+        let channel = if self.endpoint.is_https() {
+            channel.tls_config(self.tls.for_tonic()).map_err(|error| self.refused(error))?
+        } else {
+            channel
+        };
+        let metadata = tonic::metadata::MetadataMap::from_headers(headers);
+        let compression = match self.compression {
+            Compression::None => None,
+            #[cfg(feature = "gzip")]
+            Compression::Gzip => Some(tonic::codec::CompressionEncoding::Gzip),
+            #[cfg(feature = "zstd")]
+            Compression::Zstd => Some(tonic::codec::CompressionEncoding::Zstd),
+        };
+        Ok(GrpcTransport::new(channel.connect_lazy(), metadata, compression))
+    }
+
+    #[cfg(feature = "http-proto")]
+    fn http(&self) -> Result<HttpTransport, ConfigError> {
+        let encoding = match self.compression {
+            Compression::None => None,
+            #[cfg(feature = "gzip")]
+            Compression::Gzip => Some(Encoding::GZIP),
+            #[cfg(feature = "zstd")]
+            Compression::Zstd => Some(Encoding::ZSTD),
+        };
+        let mut headers = self.header_map()?;
+        headers.entry(http::header::USER_AGENT).or_insert(HeaderValue::from_static(PRODUCT));
+        let endpoint = self.endpoint.as_str().to_owned();
+        Ok(HttpTransport::new(self.http_client()?, endpoint, headers, encoding))
+    }
+
+    #[cfg(feature = "http-json")]
+    fn json_exporter(&self) -> Result<opentelemetry_otlp::SpanExporter, ConfigError> {
+        let client = http_json::Client {
+            inner: self.http_client()?,
+            headers: self.header_map()?,
+            product: PRODUCT,
+            is_compressed: self.compression != Compression::None,
+        };
+        http_json::exporter(client, self.endpoint.as_str(), self.timeout, self.compression)
+            .map_err(|error| self.refused(error))
+    }
+
+    #[cfg(feature = "_http-client")]
+    fn http_client(&self) -> Result<reqwest::Client, ConfigError> {
+        let mut client = reqwest::Client::builder()
+            .timeout(self.timeout)
+            .connect_timeout(self.timeout)
+            // A redirect would carry the headers, credentials among them, to another place.
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false);
+        if self.endpoint.is_loopback() {
+            client = client.no_proxy();
+        }
+        #[cfg(feature = "tls")]
+        {
+            // Set for `http` too: otherwise the client looks for a process-wide crypto provider, and
+            // panics where there is none.
+            client = client.tls_backend_preconfigured(self.tls.for_reqwest(&self.endpoint)?);
+        }
+        client.build().map_err(|error| self.refused(error))
+    }
+}
+
+#[cfg(feature = "grpc")]
+fn default_protocol() -> Result<Protocol, ConfigError> {
+    Ok(Protocol::default())
+}
+
+#[cfg(not(feature = "grpc"))]
+fn default_protocol() -> Result<Protocol, ConfigError> {
+    Err(ConfigError::feature_off("the default protocol", "grpc", "grpc"))
+}
+
+fn resolve_headers(
+    code: &OtlpOptions,
+    env: &Environment,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut headers = env.otlp.headers.0.clone();
+    for (name, value) in &code.headers {
+        let name = check_header(name.trim(), value)
+            .map_err(|reason| ConfigError::Header { name: name.clone(), reason: reason.into() })?;
+        headers.retain(|(other, _)| *other != name);
+        headers.push((name, value.clone()));
+    }
+    Ok(headers)
+}
+
+/// The OTLP sink for a client: with the outbox, if there is one.
+#[cfg(feature = "_otlp-path")]
+fn otlp_sink<T: Transport + 'static>(
+    client: Client<T>,
+    resource: &Resource,
+    outbox: Option<Arc<Outbox>>,
+) -> Box<dyn Sink> {
+    #[cfg(feature = "outbox")]
+    if let Some(outbox) = outbox {
+        return Box::new(OutboxSink::new(client, resource, outbox));
+    }
+    #[cfg(not(feature = "outbox"))]
+    drop(outbox);
+    Box::new(OtlpSink::new(client, resource))
+}
+
+#[cfg(all(
+    test,
+    feature = "grpc",
+    feature = "gzip",
+    feature = "http-json",
+    feature = "http-proto",
+    feature = "tls",
+    feature = "zstd",
+))]
+mod tests;
