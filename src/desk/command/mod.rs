@@ -17,7 +17,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use super::demo;
 use super::options::{DEMO_STORE, GRPC_PORT, HTTP_PORT, PAGE_PORT, STORE};
-use super::query::time::{self, Bucket, Offset};
+use super::query::time::{self, Bucket, UtcOffset};
 use super::store::Store;
 use super::store::clickhouse::{self, ClickHouse};
 use super::store::location::Location;
@@ -323,7 +323,7 @@ fn fill(desk: &Desk, file: &Path, token: Option<&str>, seed: u64) -> Done {
     let new = status(file)?.spans - before;
     let date = |day: u64| {
         let begin = i64::try_from(day * demo::DAY).unwrap_or(i64::MAX);
-        time::label(begin, Bucket::Day, Offset::default())
+        time::label(begin, Bucket::Day, UtcOffset::default())
     };
     print(&format!(
         "Demo, seed {seed}: {} requests of an invented service, from {} to {}, and of now.\n\

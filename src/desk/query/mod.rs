@@ -8,7 +8,7 @@ pub(crate) mod time;
 
 use filter::Filter;
 use measure::Measure;
-use time::{Bucket, Offset};
+use time::{Bucket, UtcOffset};
 
 /// A stretch of time in nanoseconds since the epoch: from the first, before the second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,7 +110,7 @@ pub(crate) struct ChartQuery {
     pub(crate) clock: Clock,
     /// `None`: a bucket that gives about sixty of them.
     pub(crate) bucket: Option<Bucket>,
-    pub(crate) offset: Offset,
+    pub(crate) offset: UtcOffset,
     pub(crate) group: Option<String>,
     pub(crate) top: usize,
     pub(crate) compare: Option<Compare>,

@@ -1,14 +1,18 @@
-//! Time as people read it: instants, offsets from UTC, and buckets from a minute to a month.
+//! Times as users write them: instants, offsets from UTC, and chart buckets from a minute to a month.
 
 use std::fmt;
 use std::str::FromStr;
+
+use jiff::civil::DateTime;
+use jiff::fmt::temporal::Pieces;
+use jiff::{Timestamp, ToSpan, tz};
 
 pub(crate) const SECOND: i64 = 1_000_000_000;
 pub(crate) const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 pub(crate) const DAY: i64 = 24 * HOUR;
 
-/// What a chart collects values by.
+/// The interval of a chart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bucket {
     Minute,
@@ -22,48 +26,36 @@ pub(crate) enum Bucket {
 pub(crate) const BUCKETS: [Bucket; 5] =
     [Bucket::Minute, Bucket::Hour, Bucket::Day, Bucket::Week, Bucket::Month];
 
-/// An offset from UTC, as in `+05:30`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Offset {
-    nanos: i64,
-}
+/// An offset from UTC, as in `+05:30`. Names of time zones are not accepted: ClickHouse computes buckets
+/// of one length from one offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UtcOffset(tz::Offset);
 
 impl Bucket {
-    /// The beginning of the bucket a time lies in.
-    pub(crate) fn start(self, time: i64, offset: Offset) -> i64 {
-        let local = time.saturating_add(offset.nanos);
-        let start = match self {
-            Self::Minute => local - local.rem_euclid(MINUTE),
-            Self::Hour => local - local.rem_euclid(HOUR),
-            Self::Day => local - local.rem_euclid(DAY),
-            // The epoch was a Thursday.
-            Self::Week => local - (local + 3 * DAY).rem_euclid(7 * DAY),
-            Self::Month => {
-                let (year, month, _) = civil(local.div_euclid(DAY));
-                days(year, month, 1).saturating_mul(DAY)
+    /// The start of the bucket that contains a time.
+    pub(crate) fn start(self, time: i64, offset: UtcOffset) -> i64 {
+        let local = offset.local(time);
+        let midnight = local.date().to_datetime(jiff::civil::Time::midnight());
+        offset.instant(match self {
+            Self::Minute => local.with().second(0).subsec_nanosecond(0).build().unwrap_or(local),
+            Self::Hour => {
+                local.with().minute(0).second(0).subsec_nanosecond(0).build().unwrap_or(local)
             }
-        };
-        start.saturating_sub(offset.nanos)
+            Self::Day => midnight,
+            Self::Week => midnight.saturating_sub(local.weekday().to_monday_zero_offset().days()),
+            Self::Month => midnight.first_of_month(),
+        })
     }
 
-    /// The beginning of the bucket after the one that begins here.
-    pub(crate) fn next(self, start: i64, offset: Offset) -> i64 {
-        match self {
-            Self::Minute => start.saturating_add(MINUTE),
-            Self::Hour => start.saturating_add(HOUR),
-            Self::Day => start.saturating_add(DAY),
-            Self::Week => start.saturating_add(7 * DAY),
-            Self::Month => {
-                let local = start.saturating_add(offset.nanos);
-                let (year, month, _) = civil(local.div_euclid(DAY));
-                let next =
-                    if month == 12 { days(year + 1, 1, 1) } else { days(year, month + 1, 1) };
-                next.saturating_mul(DAY).saturating_sub(offset.nanos)
-            }
+    /// The start of the bucket after the one that starts here.
+    pub(crate) fn next(self, start: i64, offset: UtcOffset) -> i64 {
+        match self.length() {
+            Some(length) => start.saturating_add(length),
+            None => offset.instant(offset.local(start).first_of_month().saturating_add(1.month())),
         }
     }
 
-    /// How long each is, if all are of one length.
+    /// The length of each bucket; `None` for months, which differ.
     pub(crate) fn length(self) -> Option<i64> {
         match self {
             Self::Minute => Some(MINUTE),
@@ -74,7 +66,7 @@ impl Bucket {
         }
     }
 
-    /// The one that cuts a stretch of time into about sixty pieces.
+    /// The bucket that divides a range of this length into about sixty.
     pub(crate) fn for_length(length: i64) -> Self {
         match length {
             ..=7_200_000_000_000 => Self::Minute,
@@ -100,10 +92,9 @@ impl FromStr for Bucket {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        BUCKETS
-            .into_iter()
-            .find(|bucket| bucket.name() == text)
-            .ok_or_else(|| format!("`{text}` is none of minute, hour, day, week, month"))
+        BUCKETS.into_iter().find(|bucket| bucket.name() == text).ok_or_else(|| {
+            format!("`{text}` is not an interval: use minute, hour, day, week or month")
+        })
     }
 }
 
@@ -112,80 +103,80 @@ pub(crate) fn millis(nanos: i64) -> f64 {
     (nanos / 1_000) as f64 / 1_000.0
 }
 
-/// An instant: milliseconds since the epoch, or RFC 3339, whose time of day and offset may be left
-/// out.
+/// Reads an instant: milliseconds since the epoch, or RFC 3339, whose time of day and offset may be
+/// left out.
 pub(crate) fn instant(text: &str) -> Result<i64, String> {
-    let wrong = || {
-        format!(
-            "`{text}` is no time: write milliseconds since 1970, or a date, or \
-             2026-01-31T12:00:00Z"
-        )
-    };
     if let Ok(millis) = text.parse::<i64>() {
         return Ok(millis.saturating_mul(1_000_000));
     }
-    let digits = |text: &str| -> Option<i64> {
-        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-    };
-    // As this crate writes them: `1767225600000.0`, microseconds behind the point.
-    if let Some((whole, fraction)) = text.split_once('.')
-        && let (Some(millis), Some(_)) = (digits(whole), digits(fraction))
-        && fraction.len() <= 6
-    {
-        let nanos = digits(&format!("{fraction:0<6}")).unwrap_or(0);
-        return Ok(millis.saturating_mul(1_000_000).saturating_add(nanos));
-    }
-    let (date, rest) = text.split_at_checked(10).ok_or_else(wrong)?;
-    let mut parts = date.split('-').map(digits);
-    let date = (|| Some((parts.next()??, parts.next()??, parts.next()??)))();
-    let (year, month, day) = date.filter(|_| parts.next().is_none()).ok_or_else(wrong)?;
-    if !(1..=12).contains(&month)
-        || !(1..=31).contains(&day)
-        || civil(days(year, month, day)).2 != day
-    {
-        return Err(wrong());
-    }
-    let midnight = days(year, month, day).saturating_mul(DAY);
-    let Some(rest) = rest.strip_prefix(['T', 't', ' ']) else {
-        return if rest.is_empty() { Ok(midnight) } else { Err(wrong()) };
-    };
-    let zone = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
-    let (clock, zone) = rest.split_at(zone);
-    let offset = match zone {
-        "" | "Z" | "z" => Offset::default(),
-        zone => zone.parse().map_err(|_| wrong())?,
-    };
-    let mut parts = clock.splitn(3, ':');
-    let hour = parts.next().and_then(digits).filter(|hour| *hour < 24).ok_or_else(wrong)?;
-    let minute = parts.next().and_then(digits).filter(|minute| *minute < 60).ok_or_else(wrong)?;
-    let (second, fraction) = match parts.next() {
-        None => (0, 0),
-        Some(seconds) => {
-            let (second, fraction) = seconds.split_once('.').unwrap_or((seconds, "0"));
-            let second = digits(second).filter(|second| *second < 61).ok_or_else(wrong)?;
-            let fraction = fraction.get(..fraction.len().min(9)).ok_or_else(wrong)?;
-            let padded = format!("{fraction:0<9}");
-            (second, digits(&padded).filter(|_| !fraction.is_empty()).ok_or_else(wrong)?)
-        }
-    };
-    let of_day = hour * HOUR + minute * MINUTE + second * SECOND + fraction;
-    Ok(midnight.saturating_add(of_day).saturating_sub(offset.nanos))
+    fractional_millis(text).or_else(|| date_time(text)).ok_or_else(|| {
+        format!(
+            "`{text}` is not a time: use milliseconds since 1970, a date, or a time such as \
+             2026-01-31T12:00:00Z"
+        )
+    })
 }
 
-impl Offset {
+/// Milliseconds as this crate writes them: `1767225600000.5`, microseconds after the point.
+fn fractional_millis(text: &str) -> Option<i64> {
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = text.split_once('.')?;
+    if !is_number(whole) || !is_number(fraction) || !(1..=6).contains(&fraction.len()) {
+        return None;
+    }
+    let (millis, nanos): (i64, i64) =
+        (whole.parse().ok()?, format!("{fraction:0<6}").parse().ok()?);
+    Some(millis.saturating_mul(1_000_000).saturating_add(nanos))
+}
+
+fn date_time(text: &str) -> Option<i64> {
+    // Stricter than jiff: only the extended format, with minutes where there is an hour, no named zone.
+    let (date, rest) = text.split_at_checked(10)?;
+    if date.as_bytes()[4] != b'-' || !(rest.is_empty() || rest.as_bytes().get(3) == Some(&b':')) {
+        return None;
+    }
+    let pieces = Pieces::parse(text).ok()?;
+    if pieces.time_zone_annotation().is_some() {
+        return None;
+    }
+    let local = pieces.date().to_datetime(pieces.time().unwrap_or_default());
+    let offset = pieces.to_numeric_offset().unwrap_or(tz::Offset::UTC);
+    Some(nanos(offset.to_timestamp(local).ok()?))
+}
+
+impl UtcOffset {
     pub(crate) fn nanos(self) -> i64 {
-        self.nanos
+        i64::from(self.0.seconds()) * SECOND
+    }
+
+    fn local(self, time: i64) -> DateTime {
+        self.0.to_datetime(timestamp(time))
+    }
+
+    /// The instant of a local time, at the ends of the calendar the nearest there is.
+    fn instant(self, local: DateTime) -> i64 {
+        match self.0.to_timestamp(local) {
+            Ok(timestamp) => nanos(timestamp),
+            Err(_) if local.year() > 1970 => i64::MAX,
+            Err(_) => i64::MIN,
+        }
     }
 }
 
-impl FromStr for Offset {
+impl Default for UtcOffset {
+    fn default() -> Self {
+        Self(tz::Offset::UTC)
+    }
+}
+
+impl FromStr for UtcOffset {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no offset from UTC: write +02:00");
         if matches!(text, "Z" | "z" | "UTC") {
             return Ok(Self::default());
         }
+        let wrong = || format!("`{text}` is not an offset from UTC: use for example +02:00");
         // A `+` in a query string is a space.
         let (sign, rest) = match text.split_at_checked(1).ok_or_else(wrong)? {
             ("+" | " ", rest) => (1, rest),
@@ -193,70 +184,46 @@ impl FromStr for Offset {
             _ => return Err(wrong()),
         };
         let (hours, minutes) = rest.split_once(':').unwrap_or((rest, "00"));
-        let two = |text: &str| -> Option<i64> {
+        let two_digits = |text: &str| -> Option<i32> {
             let is_plain = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
             is_plain.then(|| text.parse().ok()).flatten()
         };
-        let hours = two(hours).filter(|hours| *hours <= 18).ok_or_else(wrong)?;
-        let minutes = two(minutes).filter(|minutes| *minutes < 60).ok_or_else(wrong)?;
-        Ok(Self { nanos: sign * (hours * HOUR + minutes * MINUTE) })
+        let hours = two_digits(hours).filter(|hours| *hours <= 18).ok_or_else(wrong)?;
+        let minutes = two_digits(minutes).filter(|minutes| *minutes < 60).ok_or_else(wrong)?;
+        tz::Offset::from_seconds(sign * (hours * 60 + minutes) * 60).map(Self).map_err(|_| wrong())
     }
 }
 
-impl fmt::Display for Offset {
+impl fmt::Display for UtcOffset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.nanos < 0 { '-' } else { '+' };
-        let minutes = self.nanos.abs() / MINUTE;
+        let sign = if self.0.is_negative() { '-' } else { '+' };
+        let minutes = self.0.seconds().abs() / 60;
         write!(f, "{sign}{:02}:{:02}", minutes / 60, minutes % 60)
     }
 }
 
-/// A bucket's beginning as people write it, in its own offset.
-pub(crate) fn label(start: i64, bucket: Bucket, offset: Offset) -> String {
-    let local = start.saturating_add(offset.nanos);
-    let (year, month, day) = civil(local.div_euclid(DAY));
-    let minutes = local.rem_euclid(DAY) / MINUTE;
-    match bucket {
-        Bucket::Month => format!("{year:04}-{month:02}"),
-        Bucket::Day | Bucket::Week => format!("{year:04}-{month:02}-{day:02}"),
-        Bucket::Hour | Bucket::Minute => {
-            format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", minutes / 60, minutes % 60)
-        }
-    }
+/// The start of a bucket as text, in local time.
+pub(crate) fn label(start: i64, bucket: Bucket, offset: UtcOffset) -> String {
+    let format = match bucket {
+        Bucket::Month => "%Y-%m",
+        Bucket::Day | Bucket::Week => "%Y-%m-%d",
+        Bucket::Hour | Bucket::Minute => "%Y-%m-%d %H:%M",
+    };
+    offset.local(start).strftime(format).to_string()
 }
 
-/// RFC 3339 in UTC, to the nanosecond where it has any.
+/// RFC 3339 in UTC, with as many decimals as needed.
 pub(crate) fn rfc3339(time: i64) -> String {
-    let (year, month, day) = civil(time.div_euclid(DAY));
-    let of_day = time.rem_euclid(DAY);
-    let (hour, minute, second) = (of_day / HOUR, of_day % HOUR / MINUTE, of_day % MINUTE / SECOND);
-    let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
-    match of_day % SECOND {
-        0 => text + "Z",
-        nanos => format!("{text}.{}Z", format!("{nanos:09}").trim_end_matches('0')),
-    }
+    timestamp(time).to_string()
 }
 
-/// Days since the epoch of a date of the Gregorian calendar (Howard Hinnant's `days_from_civil`).
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+fn timestamp(time: i64) -> Timestamp {
+    Timestamp::from_nanosecond(time.into()).unwrap_or_default() // in range: i64 ends in 2262
 }
 
-/// The date of a day since the epoch (Howard Hinnant's `civil_from_days`).
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (year + era * 400 + i64::from(month <= 2), month, day)
+fn nanos(timestamp: Timestamp) -> i64 {
+    let nanos = timestamp.as_nanosecond();
+    i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
 }
 
 #[cfg(test)]
@@ -292,6 +259,8 @@ mod tests {
             "2026-01-31T12:00:00.Z",
             "2026-01-31T12:00+2",
             "1769860800000.",
+            "2026-01-31T12:00[Europe/Berlin]",
+            "2026-01-31T1200",
             "1769860800000.0000001",
         ] {
             assert!(instant(text).is_err(), "{text}");
@@ -329,5 +298,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn offsets_are_read_as_they_are_written() {
+        for (text, shown) in
+            [("Z", "+00:00"), ("+02:00", "+02:00"), (" 05:30", "+05:30"), ("-09", "-09:00")]
+        {
+            assert_eq!(text.parse::<UtcOffset>().unwrap().to_string(), shown, "{text}");
+        }
+        for text in
+            ["", "2", "+2", "02:00", "+19:00", "+02:60", "+0200", "+02:00:00", "Europe/Berlin"]
+        {
+            assert!(text.parse::<UtcOffset>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_ends_of_time_have_buckets_too() {
+        for time in [i64::MIN, i64::MAX] {
+            for bucket in BUCKETS {
+                assert!(bucket.start(time, UtcOffset::default()) <= time);
+                assert!(!label(time, bucket, UtcOffset::default()).is_empty());
+            }
+        }
+        assert_eq!(instant("9999-01-01"), Ok(i64::MAX));
     }
 }

@@ -7,7 +7,7 @@ use super::view::{Chart, Compared, Part, Series};
 use crate::desk::query::datum::Kind;
 use crate::desk::query::filter::Filter;
 use crate::desk::query::measure::{self, Measure};
-use crate::desk::query::time::{Bucket, Offset, label, millis};
+use crate::desk::query::time::{Bucket, UtcOffset, label, millis};
 use crate::desk::query::{ChartQuery, Compare, Range};
 
 /// More buckets than this are no chart.
@@ -101,7 +101,7 @@ impl Plan {
         &mut self,
         spread: Option<(i64, i64)>,
         range: Range,
-        offset: Offset,
+        offset: UtcOffset,
     ) -> Result<Vec<i64>, Error> {
         let first = range.from.or(spread.map(|(first, _)| first));
         let last = range.to.map(|to| to.saturating_sub(1)).or(spread.map(|(_, last)| last));
@@ -128,7 +128,7 @@ impl Plan {
     pub(crate) fn part(
         &self,
         range: Range,
-        offset: Offset,
+        offset: UtcOffset,
         edges: &[i64],
         figures: Figures,
     ) -> Part {
