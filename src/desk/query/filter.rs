@@ -11,8 +11,11 @@
 //! word      = anything without white space, quotes and < > = !
 //! ```
 //!
-//! A bare value fits every type it can be read as: `5` is the number and the text. A quoted one is
-//! text. `contains` takes no notice of case.
+//! A bare value fits every type that it can be parsed as: `5` is the number and the text. A quoted
+//! value is text only. `contains` ignores case.
+//!
+//! The page parses the same grammar (`page/pure/filter.js`). `filter_vectors.json` holds texts with
+//! their conditions or their error; the tests of both parsers read it.
 
 use std::fmt;
 use std::iter::Peekable;
@@ -34,13 +37,13 @@ pub(crate) struct Filter {
 /// One condition.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Condition {
-    /// What a field holds.
+    /// Compares the value of a field.
     Compare { field: String, operator: Operator, value: Operand },
-    /// Whether there is something at all.
+    /// Whether there is any value.
     Has { subject: Subject, negated: bool },
 }
 
-/// What there may be.
+/// The subject of `has`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Feedback,
@@ -59,7 +62,7 @@ pub(crate) enum Operator {
     GreaterOrEqual,
 }
 
-/// What a field is compared with, read in every way it can be.
+/// The value that a field is compared with, parsed as each type that it can be.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Operand {
     text: String,
@@ -69,9 +72,9 @@ pub(crate) struct Operand {
     number: Option<f64>,
 }
 
-/// Why a text is no filter.
+/// Why a text is not a valid filter. The page shows the same texts (`pure/filter.js`).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the filter: {0}")]
+#[error("filter: {0}")]
 pub(crate) struct FilterError(String);
 
 impl Operand {
@@ -109,7 +112,20 @@ impl Operand {
 }
 
 impl Operator {
-    /// Whether a value fits. `IsNot` is told by its caller: it holds where `Is` holds nowhere.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Is => "is",
+            Self::IsNot => "is not",
+            Self::Contains => "contains",
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+        }
+    }
+
+    /// Whether a value fits. For `IsNot` this is the same as for `Is`, and the caller negates it: `IsNot`
+    /// holds where no value fits.
     pub(crate) fn fits(self, value: Datum<'_>, operand: &Operand) -> bool {
         use std::cmp::Ordering::{Equal, Greater, Less};
         let order = match value {
@@ -144,7 +160,7 @@ pub(crate) fn contains(text: &str, lower: &str) -> bool {
         return true;
     }
     if text.is_ascii() {
-        // Nothing is copied: there may be a million texts.
+        // Without a copy: there may be a million texts.
         let (text, lower) = (text.as_bytes(), lower.as_bytes());
         return text.windows(lower.len()).any(|window| window.eq_ignore_ascii_case(lower));
     }
@@ -152,7 +168,7 @@ pub(crate) fn contains(text: &str, lower: &str) -> bool {
 }
 
 impl Filter {
-    /// Both must hold.
+    /// The conditions of both filters.
     pub(crate) fn and(mut self, other: Self) -> Result<Self, FilterError> {
         self.conditions.extend(other.conditions);
         if self.conditions.len() > MOST_CONDITIONS {
@@ -196,13 +212,13 @@ impl FromStr for Filter {
             match tokens.next() {
                 None => return Ok(filter),
                 Some(token) if token.is("and") => {}
-                Some(token) => return Err(FilterError(format!("expected `and` before {token}"))),
+                Some(token) => return Err(FilterError(format!("expected \"and\" before {token}"))),
             }
         }
     }
 }
 
-/// As it is read again.
+/// The text that parses to the same filter.
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, condition) in self.conditions.iter().enumerate() {
@@ -216,17 +232,8 @@ impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Compare { field, operator, value } => {
-                let operator = match operator {
-                    Operator::Is => "is",
-                    Operator::IsNot => "is not",
-                    Operator::Contains => "contains",
-                    Operator::Less => "<",
-                    Operator::LessOrEqual => "<=",
-                    Operator::Greater => ">",
-                    Operator::GreaterOrEqual => ">=",
-                };
-                write!(f, "{} {operator} ", Name(field))?;
-                let is_not = value.text.eq_ignore_ascii_case("not"); // which `is` would take for its own
+                write!(f, "{} {} ", FieldName(field), operator.text())?;
+                let is_not = value.text.eq_ignore_ascii_case("not"); // bare, it would become `is not`
                 if is_word(&value.text) && !is_not && Operand::new(&value.text, false) == *value {
                     f.write_str(&value.text)
                 } else {
@@ -238,17 +245,17 @@ impl fmt::Display for Condition {
                 match subject {
                     Subject::Feedback => f.write_str("feedback"),
                     Subject::GroundTruth => f.write_str("ground truth"),
-                    Subject::Field(field) => write!(f, "{}", Name(field)),
+                    Subject::Field(field) => write!(f, "{}", FieldName(field)),
                 }
             }
         }
     }
 }
 
-/// A field, quoted where it would be read as something else.
-struct Name<'n>(&'n str);
+/// A field, quoted where the bare text would be parsed as something else.
+struct FieldName<'n>(&'n str);
 
-impl fmt::Display for Name<'_> {
+impl fmt::Display for FieldName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_keyword = ["has", "no", "feedback", "ground"]
             .iter()
@@ -277,8 +284,8 @@ impl Token {
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Word(text) | Self::Quoted(text) => write!(f, "`{text}`"),
-            Self::Symbol(symbol) => write!(f, "`{symbol}`"),
+            Self::Word(text) | Self::Quoted(text) => write!(f, "\"{text}\""),
+            Self::Symbol(symbol) => write!(f, "\"{symbol}\""),
         }
     }
 }
@@ -298,7 +305,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
         let length = if first == '"' {
             let length = quoted_length(rest);
             let quoted = serde_json::from_str(&rest[..length])
-                .map_err(|_| FilterError(format!("a quoted text is not one: {rest}")))?;
+                .map_err(|_| FilterError(format!("not a complete quoted text: {rest}")))?;
             tokens.push(Token::Quoted(quoted));
             length
         } else if let Some(symbol) =
@@ -309,7 +316,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
         } else {
             let length = rest.find(is_end_of_word).unwrap_or(rest.len());
             if length == 0 {
-                return Err(FilterError("a lone `!`".to_owned()));
+                return Err(FilterError("expected \"=\" after \"!\"".to_owned()));
             }
             tokens.push(Token::Word(rest[..length].to_owned()));
             length
@@ -333,11 +340,14 @@ fn quoted_length(text: &str) -> usize {
     text.len()
 }
 
+fn incomplete(what: &str, after: &str) -> FilterError {
+    FilterError(format!("incomplete: add {what} after \"{after}\""))
+}
+
 fn condition<'t>(
     tokens: &mut Peekable<impl Iterator<Item = &'t Token> + Clone>,
 ) -> Result<Condition, FilterError> {
-    let missing = |what: &str| FilterError(format!("it ends where {what} should be"));
-    let first = tokens.next().ok_or_else(|| missing("a condition"))?;
+    let first = tokens.next().ok_or_else(|| incomplete("a condition", "and"))?;
     let is_operator = |token: Option<&&Token>| {
         token.is_some_and(|token| {
             matches!(token, Token::Symbol(_)) || token.is("is") || token.is("contains")
@@ -346,12 +356,14 @@ fn condition<'t>(
     // A field may be called `has`: then an operator follows.
     if first.is("has") && !is_operator(tokens.peek()) {
         let negated = tokens.next_if(|token| token.is("no")).is_some();
-        let subject = match tokens.next().ok_or_else(|| missing("what it has"))? {
+        let subject = match tokens.next().ok_or_else(|| {
+            incomplete("feedback, ground truth or a field", if negated { "has no" } else { "has" })
+        })? {
             token if token.is("feedback") => Subject::Feedback,
             token if token.is("ground_truth") => Subject::GroundTruth,
             token if token.is("ground") => match tokens.next() {
                 Some(token) if token.is("truth") => Subject::GroundTruth,
-                _ => return Err(FilterError("expected `truth` after `ground`".to_owned())),
+                _ => return Err(FilterError("expected \"truth\" after \"ground\"".to_owned())),
             },
             Token::Word(field) | Token::Quoted(field) => Subject::Field(field.clone()),
             token => return Err(FilterError(format!("expected a field, found {token}"))),
@@ -362,7 +374,8 @@ fn condition<'t>(
         Token::Word(field) | Token::Quoted(field) => field.clone(),
         token => return Err(FilterError(format!("expected a field, found {token}"))),
     };
-    let operator = match tokens.next().ok_or_else(|| missing("an operator"))? {
+    let expected = || format!("expected is, is not, contains, <, <=, > or >= after \"{field}\"");
+    let operator = match tokens.next().ok_or_else(|| FilterError(expected()))? {
         token if token.is("is") => {
             let is_not = tokens.next_if(|token| token.is("not")).is_some();
             if is_not { Operator::IsNot } else { Operator::Is }
@@ -377,13 +390,10 @@ fn condition<'t>(
             _ => Operator::Is,
         },
         token => {
-            return Err(FilterError(format!(
-                "expected `is`, `is not`, `contains`, `<`, `<=`, `>` or `>=` after `{field}`, \
-                 found {token}"
-            )));
+            return Err(FilterError(format!("{}, found {token}", expected())));
         }
     };
-    let value = match tokens.next().ok_or_else(|| missing("a value"))? {
+    let value = match tokens.next().ok_or_else(|| incomplete("a value", operator.text()))? {
         Token::Word(text) => Operand::new(text, false),
         Token::Quoted(text) => Operand::new(text, true),
         token => return Err(FilterError(format!("expected a value, found {token}"))),
@@ -397,42 +407,58 @@ mod tests {
 
     use super::*;
 
-    fn shown(text: &str) -> String {
-        match text.parse::<Filter>() {
-            Ok(filter) => filter.to_string(),
-            Err(error) => error.to_string(),
+    /// A case of `filter_vectors.json`: a valid text with its conditions and their canonical text, or an
+    /// invalid one with its error.
+    #[derive(serde::Deserialize)]
+    struct Vector {
+        text: String,
+        conditions: Option<Vec<serde_json::Value>>,
+        canonical: Option<String>,
+        error: Option<String>,
+    }
+
+    fn as_json(condition: &Condition) -> serde_json::Value {
+        match condition {
+            Condition::Compare { field, operator, value } => serde_json::json!({
+                "field": field,
+                "operator": operator.text(),
+                "value": value.text,
+                "text_only": value.boolean.is_none() && value.number.is_none(),
+            }),
+            Condition::Has { subject: Subject::Field(field), negated } => {
+                serde_json::json!({ "has": "field", "field": field, "negated": negated })
+            }
+            Condition::Has { subject: Subject::Feedback, negated } => {
+                serde_json::json!({ "has": "feedback", "negated": negated })
+            }
+            Condition::Has { subject: Subject::GroundTruth, negated } => {
+                serde_json::json!({ "has": "ground truth", "negated": negated })
+            }
         }
     }
 
     #[test]
-    fn conditions_are_read_as_they_are_written() {
-        for text in [
-            "feedback.rating is false",
-            "feedback.rating is not 5 and service.name is chat",
-            r#"feedback.comment contains "New York""#,
-            "feedback.stars >= 4 and feedback.stars < 4.5",
-            "has no feedback",
-            "has ground truth and has no feedback.edits.0.value",
-            r#""feedback" is x"#,
-            r#"name is "not""#,
-            r#"name is "NOT" and name is "5""#,
-            "",
-        ] {
-            assert_eq!(shown(text), text);
+    fn each_vector_has_its_conditions_or_its_error() {
+        let vectors: Vec<Vector> =
+            serde_json::from_str(include_str!("filter_vectors.json")).unwrap();
+        assert!(vectors.len() >= 40);
+        for Vector { text, conditions, canonical, error } in vectors {
+            match text.parse::<Filter>() {
+                Ok(filter) => {
+                    let found: Vec<_> = filter.conditions.iter().map(as_json).collect();
+                    assert_eq!(Some(found), conditions, "{text}");
+                    assert_eq!(filter.to_string(), canonical.unwrap_or(text.clone()), "{text}");
+                    assert_eq!(filter.to_string().parse(), Ok(filter), "{text}");
+                }
+                Err(FilterError(found)) => assert_eq!(Some(found), error, "{text}"),
+            }
         }
-        assert_eq!(shown("a.b=1 AND a.c!=\"2\""), "a.b is 1 and a.c is not \"2\"");
-        assert_eq!(shown(r#"a is "5""#), r#"a is "5""#);
-        assert_eq!(shown("has is 1"), r#""has" is 1"#);
     }
 
     #[test]
-    fn what_is_none_says_what_is_wrong() {
-        assert_eq!(shown("a"), "the filter: it ends where an operator should be");
-        assert_eq!(shown("a is 1 b is 2"), "the filter: expected `and` before `b`");
-        assert_eq!(shown("< 1"), "the filter: expected a field, found `<`");
-        assert_eq!(shown("a is \"x"), "the filter: a quoted text is not one: \"x");
-        assert!(shown("a like b").starts_with("the filter: expected `is`"));
-        assert!(shown(&"a is 1 and ".repeat(40)).contains("more than 32"));
+    fn an_error_names_the_filter_as_its_place() {
+        let error = "a".parse::<Filter>().unwrap_err().to_string();
+        assert!(error.starts_with("filter: expected is"), "{error}");
     }
 
     #[test]

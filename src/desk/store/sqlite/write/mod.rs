@@ -23,6 +23,7 @@ use std::collections::{BTreeSet, HashMap};
 use rusqlite::{Statement, Transaction};
 
 use self::documents::PendingDocument;
+use self::spans::SpanRow;
 use self::traces::TraceState;
 use super::Result;
 use super::cache::RowCache;
@@ -99,13 +100,7 @@ impl<'t> Pass<'t, '_> {
         Ok(Self {
             transaction,
             cache,
-            insert_span: transaction.prepare(
-                "INSERT INTO spans (trace, span, parent, start, duration, name, resource, scope,
-                                    kind, flags, body)
-                 VALUES (:trace, :span, :parent, :start, :duration, :name, :resource, :scope,
-                         :kind, :flags, :body)
-                 ON CONFLICT (trace, span) DO NOTHING",
-            )?,
+            insert_span: transaction.prepare(SpanRow::INSERT)?,
             find_trace: transaction.prepare(
                 "SELECT id, start, finish, spans, errors, session, root_span, root_parent,
                         root_start, root_name, root_resource, touched, waiting
