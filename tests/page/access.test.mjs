@@ -75,7 +75,7 @@ test("what is made up is marked as such, as soon as it comes", async () => {
   for (const [mode, page] of pages) {
     const badge = page.getByRole("link", { name: /^Demo/ });
     await badge.waitFor();
-    assert.match(await badge.getAttribute("title"), /made up/);
+    assert.match(await badge.getAttribute("title"), /generated/);
     const { x, y, width, height } = await badge.boundingBox();
     const frame = page.viewportSize();
     assert.ok(x >= 0 && y >= 0 && x + width <= frame.width && y + height <= 120, `${mode}: it is not in the header`);
@@ -83,7 +83,7 @@ test("what is made up is marked as such, as soon as it comes", async () => {
     const excess = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     assert.ok(excess <= 0, `${mode}: ${excess} px too wide`);
     await badge.click();
-    await page.getByText("Some of it is made up").waitFor();
+    await page.getByText("Some of the data is generated").waitFor();
     assert.deepEqual(await accessibility(page), [], mode);
     await close(page);
   }
@@ -101,12 +101,12 @@ test("the page can be set to light and dark, and stays so", async () => {
   const page = await open(desk, "/traces", { colorScheme: "light" });
   const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const light = await ground();
-  await page.getByLabel("Colours").selectOption("dark");
+  await page.getByLabel("Theme").selectOption("dark");
   const dark = await ground();
   assert.notEqual(light, dark);
   await page.reload();
   assert.equal(await ground(), dark);
-  await page.getByLabel("Colours").selectOption("");
+  await page.getByLabel("Theme").selectOption("");
   assert.equal(await ground(), light);
   await close(page);
 });
@@ -159,7 +159,7 @@ test("everything works by keyboard", async () => {
   await page.waitForURL(`**/traces/${first}?**`);
   await page.getByRole("tree").waitFor();
   assert.equal(await page.evaluate(() => document.activeElement.id), "main");
-  await page.getByRole("link", { name: "Older" }).waitFor();
+  await page.getByRole("link", { name: "Next" }).waitFor();
   await page.keyboard.press("j");
   await page.waitForURL((url) => !url.pathname.endsWith(first));
   await page.getByRole("treeitem").nth(3).waitFor();
@@ -180,11 +180,11 @@ test("everything works by keyboard", async () => {
   await tabTo(page, /^Table$/);
   await page.keyboard.press("Enter");
   await page.locator(".figures-table").waitFor();
-  await tabTo(page, /^Copy the table$/);
+  await tabTo(page, /^Copy table$/);
   await page.keyboard.press("Enter");
   await page.getByText("Copied").waitFor();
   const copied = await page.evaluate(() => navigator.clipboard.readText());
-  assert.match(copied, /^day\tShare true\n/);
+  assert.match(copied, /^day\tPositive\n/);
   await tabTo(page, /^\w{3}, \d+ \w+ \d+$/);
   await page.keyboard.press("Enter");
   await page.waitForURL(/\/traces\?.*field=feedback\.rating/);

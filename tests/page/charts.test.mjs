@@ -59,10 +59,10 @@ test("every bucket has its traces, also those that have not come, and they can b
   await settled(page);
   assert.equal((await allRows(page)).length, counts[at]);
   const row = page.locator(`tr[data-key="${missing}"]`);
-  await row.getByText("only what was said about it").waitFor();
+  await row.getByText("feedback only").waitFor();
   await row.getByText("Where is my answer?").waitFor();
-  await row.getByRole("link", { name: "Has not come" }).click();
-  await page.getByRole("heading", { level: 1, name: "This trace has not come" }).waitFor();
+  await row.getByRole("link", { name: "Trace not received yet" }).click();
+  await page.getByRole("heading", { level: 1, name: "Trace not received yet" }).waitFor();
   await page.locator(".about-waiting .of-feedback").getByText("Where is my answer?").waitFor();
   await page.locator(".about-waiting").getByText("History").click();
   await page.locator(".about-waiting .history").getByText("ada").waitFor();
@@ -119,13 +119,13 @@ test("what is of another type is left out and said", async () => {
   const page = await open(desk, "/charts?field=metrics.faithfulness");
   const data = await desk.get("chart", { field: "metrics.faithfulness" });
   assert.deepEqual(data.left_out, { string: 1 });
-  await page.locator(".holds", { hasText: `${data.values} values; left out as of another type: 1 text` }).waitFor();
+  await page.locator(".holds", { hasText: `${data.values} values; left out because of their type: 1 text` }).waitFor();
   await close(page);
 });
 
 test("a percentage with its comparison, and a comparison of versions", async () => {
   const page = await open(desk, "/charts?field=feedback.stars");
-  await page.getByRole("button", { name: "Share that is…" }).click();
+  await page.getByRole("button", { name: "Share where…" }).click();
   const data = await desk.get("chart", { field: "feedback.stars", measure: "avg,percentage>=4" });
   const share = `${data.total.overall["percentage>=4"].toFixed(1)} %`;
   await page.locator(".chart-figures", { hasText: share }).waitFor();
@@ -157,8 +157,8 @@ test("saved charts are a dashboard, which a link takes along", async () => {
   await page.getByRole("heading", { name: "Thumbs by version" }).waitFor();
   await page.reload();
   await page.getByRole("heading", { name: "Thumbs by version" }).waitFor();
-  await page.getByText("Take the dashboard elsewhere").click();
-  await page.getByRole("button", { name: "Copy as a link" }).click();
+  await page.getByText("Share or import this dashboard").click();
+  await page.getByRole("button", { name: "Copy link" }).click();
   await page.getByText("Link copied").waitFor();
   const link = await page.evaluate(() => navigator.clipboard.readText());
   await close(page);
@@ -168,6 +168,6 @@ test("saved charts are a dashboard, which a link takes along", async () => {
   await other.getByRole("button", { name: "Save to this browser" }).click();
   await other.getByText("1 saved chart").waitFor();
   await other.getByRole("button", { name: "Remove Thumbs by version" }).click();
-  await other.getByText("what people say most").waitFor();
+  await other.getByText("The most used fields").waitFor();
   await close(other);
 });

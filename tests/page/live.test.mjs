@@ -29,11 +29,11 @@ test("a thumb is on the open page within two seconds", async () => {
   const page = await open(desk, "/traces");
   await page.getByRole("link", { name: "answer 1" }).waitFor();
   await page.evaluate(() => (globalThis.sameDocument = true));
-  assert.equal(await page.getByText("thumb up").count(), 0);
+  assert.equal(await page.getByText("thumbs up").count(), 0);
 
   const sent = performance.now();
   await desk.send(carrier({ about: about(1), span: id(101, 16), time: Date.now(), said: { feedback: { rating: true } } }));
-  await page.getByText("thumb up").waitFor({ timeout: 2000 });
+  await page.getByText("thumbs up").waitFor({ timeout: 2000 });
   assert.ok(performance.now() - sent < 2000);
 
   await desk.send(answer(2, { feedback: { rating: false } }));
@@ -50,11 +50,11 @@ test("a late flip moves list, chart and trace, and the old value counts nowhere"
   const share = () => chart.locator(".chart-figures dd .value").allTextContents();
   await until(() => rows(list), [trace(3)]);
   await until(share, ["100.0 %", "1"]);
-  const shown = one.locator(".of-feedback dd .said");
+  const shown = one.locator(".of-feedback dd .leaf-value");
   await until(() => shown.allTextContents(), ["true"]);
 
   await desk.send(carrier({ about: about(3), span: id(103, 16), time: Date.now(), said: { feedback: { flip: false } }, by: "ada" }));
-  await until(() => list.getByRole("heading", { name: "No traces here" }).count(), 1, 3000);
+  await until(() => list.getByRole("heading", { name: "No matching traces" }).count(), 1, 3000);
   await until(share, ["0.0 %", "1"], 3000);
   await until(() => shown.allTextContents(), ["false"], 3000);
   const cells = await chart.locator(".figures-table tbody td").allTextContents();
@@ -64,12 +64,12 @@ test("a late flip moves list, chart and trace, and the old value counts nowhere"
   await one.getByText("ada").waitFor();
   const history = await one.locator(".history > li").allTextContents();
   assert.equal(history.length, 2);
-  assert.match(history[0], /ada.*later.*feedback\.flip.*false/s);
+  assert.match(history[0], /ada.*late.*feedback\.flip.*false/s);
 
   // Taken back: it counts nowhere.
   await desk.send(carrier({ about: about(3), span: id(104, 16), time: Date.now() + 5, said: {}, cleared: ["feedback.flip"], by: "ada" }));
   await until(() => one.locator(".retracted").count(), 1, 3000);
-  await until(() => chart.getByRole("heading", { name: "No values here" }).count(), 1, 3000);
+  await until(() => chart.getByRole("heading", { name: "No matching values" }).count(), 1, 3000);
   for (const page of [list, chart, one]) await close(page);
 });
 

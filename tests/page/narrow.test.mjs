@@ -74,7 +74,7 @@ test("a filter is built by choosing, and is the same as its text", async () => {
   await page.waitForURL(/filter=metadata\.plan\+is\+team/);
   await until(() => total(page), `${(await desk.get("traces", { filter: "metadata.plan is team" })).total} traces`);
 
-  await page.getByRole("button", { name: "As text" }).click();
+  await page.getByRole("button", { name: "Edit as text" }).click();
   const text = page.getByLabel("Filter as text");
   assert.equal(await text.inputValue(), "metadata.plan is team");
   await text.fill('metadata.plan is team and feedback.comment contains "New York"');
@@ -85,7 +85,7 @@ test("a filter is built by choosing, and is the same as its text", async () => {
 
   await text.fill("metadata.plan is");
   await page.getByRole("button", { name: "Apply" }).click();
-  await page.getByText("it ends where a value should be").waitFor();
+  await page.getByText("Incomplete: add a value after "is"").waitFor();
   await page.getByRole("button", { name: "Close" }).click();
   await page.getByRole("button", { name: "Remove metadata.plan is team" }).click();
   await page.waitForURL((url) => url.searchParams.get("filter") === 'feedback.comment contains "New York"');
@@ -145,7 +145,7 @@ test("back, forward and a copied address restore the view", async () => {
   const path = `/charts?field=feedback.stars&measure=avg,p95&group=&bucket=week&filter=${encodeURIComponent(FILTER)}&range=30d&table=1`;
   const chart = await open(desk, path);
   await chart.getByRole("button", { name: "95th percentile", pressed: true }).waitFor();
-  assert.equal(await chart.getByRole("combobox", { name: "Bucket" }).inputValue(), "week");
+  assert.equal(await chart.getByRole("combobox", { name: "Interval" }).inputValue(), "week");
   assert.equal(await chart.getByRole("combobox", { name: "Time", exact: true }).inputValue(), "30d");
   assert.equal(await chart.locator(".condition-text").textContent(), FILTER);
   await chart.locator(".figures-table").waitFor();
@@ -197,7 +197,7 @@ test("the last of a list knows its place without a walk through it, and one that
   const rated = await desk.ids({ filter: FILTER });
   const other = (await desk.ids({ filter: "feedback.rating is true" }))[40];
   await page.goto(`${desk.page}/traces/${other}?${query}`);
-  await page.getByText("not in the list").waitFor();
+  await page.getByText("not in this list").waitFor();
   await page.keyboard.press("j");
   await page.getByText(new RegExp(`^\\d+ of ${rated.length}$`)).waitFor();
   assert.ok(rated.includes(new URL(page.url()).pathname.split("/").pop()));

@@ -39,8 +39,8 @@ const FILES: &[(&str, &[u8])] = files![
     "parts/heading.js",
     "parts/history.js",
     "parts/icons.js",
-    "parts/narrow.js",
-    "parts/nothing.js",
+    "parts/filter_bar.js",
+    "parts/empty_list.js",
     "parts/paging.js",
     "parts/plot.js",
     "parts/rows.js",
@@ -50,8 +50,8 @@ const FILES: &[(&str, &[u8])] = files![
     "parts/theme.js",
     "parts/time.js",
     "parts/tree.js",
-    "parts/trouble.js",
-    "parts/twin.js",
+    "parts/errors.js",
+    "parts/chart_table.js",
     "pure/axis.js",
     "pure/chart.js",
     "pure/difference.js",
@@ -83,7 +83,7 @@ const FILES: &[(&str, &[u8])] = files![
     "views/status.js",
     "views/trace.js",
     "views/traces.js",
-    "views/waiting.js",
+    "views/unmatched.js",
 ];
 
 /// The documentation of the API.

@@ -1,4 +1,4 @@
-// The page begins here.
+// Entry point of the page.
 
 import { html, render } from "./vendor/htm-preact.js";
 import { Shell } from "./parts/shell.js";

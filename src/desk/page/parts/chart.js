@@ -1,8 +1,8 @@
-// A chart: its figures, its plots, and how many values they hold.
+// A chart: its figures, its plots, and the number of values.
 
 import { html } from "../vendor/htm-preact.js";
 import { change, isShare, measured, number } from "../pure/format.js";
-import { bucketParams, holds, lines as linesOf, measureName, panels, shownMeasures } from "../pure/chart.js";
+import { bucketParams, valueCount, lines as linesOf, measureName, panels, shownMeasures } from "../pure/chart.js";
 import { address, go } from "../state/route.js";
 import { narrowed } from "../state/api.js";
 import { offset } from "../pure/time.js";
@@ -10,7 +10,7 @@ import { colourName, Plot } from "./plot.js";
 
 const OWN = ["field", "measure", "bucket", "group", "top", "time", "compare"];
 
-/** What the API is asked for a chart. */
+/** The parameters of the API for a chart. */
 export function chartQuery(params, now = new Date()) {
   const more = { tz: params.get("tz") || offset(now.getTimezoneOffset()) };
   for (const name of OWN) more[name] = params.get(name);
@@ -19,7 +19,7 @@ export function chartQuery(params, now = new Date()) {
 
 const kindOf = (measure) => (isShare(measure) ? "share" : measure === "count" ? "count" : "value");
 
-/** Where a bucket leads to. */
+/** The address of the traces of a bucket. */
 export const bucketAddress = (params, data, at, series) => address("traces", undefined, bucketParams(params, data, at, series));
 
 function Figures({ data, measures }) {
@@ -27,9 +27,9 @@ function Figures({ data, measures }) {
     ${measures.map((measure) => {
       const now = data.total.overall[measure];
       const delta = data.compare && change(measure, now, data.compare.total.overall[measure]);
-      return html`<div key=${measure}><dt>${measureName(measure)}</dt>
+      return html`<div key=${measure}><dt>${measureName(measure, data.field)}</dt>
         <dd><span class="value">${measured(measure, now)}</span>
-          ${delta && html`<span class="delta">${delta} <span class="note">against ${measured(measure, data.compare.total.overall[measure])}</span></span>`}</dd></div>`;
+          ${delta && html`<span class="delta">${delta} <span class="note">was ${measured(measure, data.compare.total.overall[measure])}</span></span>`}</dd></div>`;
     })}
   </dl>`;
 }
@@ -51,15 +51,15 @@ export function Chart({ params, data, height, isSmall = false }) {
     <${Figures} data=${data} measures=${isSmall ? measures.slice(0, 1) : measures} />
     ${data.values > 0 && shown.map((panel) => {
       const lines = linesOf(data, panel);
-      const name = panel.map(measureName).join(", ");
+      const name = panel.map((measure) => measureName(measure, data.field)).join(", ");
       return html`<figure key=${panel.join()}>
         ${shown.length > 1 && html`<figcaption>${name}</figcaption>`}
         <${Plot} data=${data} lines=${lines} kind=${kindOf(panel[0])} height=${height} onPick=${pick}
-          label=${`${name} of ${data.field} by ${data.bucket}: ${data.total.values} values. The table below holds the same.`} />
+          label=${`${name} of ${data.field} per ${data.bucket}: ${data.total.values} values. The table below has the same data.`} />
         <${Legend} lines=${lines} />
       </figure>`;
     })}
-    ${!isSmall && html`<p class="note holds">${holds(data)}${data.other_groups > 0 ? `; “other” holds ${data.other_groups} more groups` : ""}.
-      ${data.values > 0 && " Empty stretches are gaps. Click a bucket for its traces."}</p>`}
+    ${!isSmall && html`<p class="note holds">${valueCount(data)}${data.other_groups > 0 ? `; “other” is ${data.other_groups} more groups` : ""}.
+      ${data.values > 0 && ` ${data.bucket[0].toUpperCase() + data.bucket.slice(1)}s without values are left blank. Click a ${data.bucket} to list its traces.`}</p>`}
   </div>`;
 }

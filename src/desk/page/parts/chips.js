@@ -1,4 +1,4 @@
-// What was said, at a glance.
+// A short form of feedback.
 
 import { html } from "../vendor/htm-preact.js";
 import { byWeight, isGroundTruth, namespaceOf, shortName } from "../pure/leaves.js";
@@ -15,7 +15,7 @@ export function Chip({ leaf }) {
   if (isMetric) return html`<span class="chip metric" title=${title}><span class="key">${beginning(name, 24)}</span> ${beginning(shown(value), 24)}</span>`;
   if (name === "rating" && type === "bool") {
     return html`<span class=${`chip ${value ? "good" : "bad"}`} title=${title}>
-      ${value ? icons.up() : icons.down()}<span class="hidden">${value ? "thumb up" : "thumb down"}</span></span>`;
+      ${value ? icons.up() : icons.down()}<span class="hidden">${value ? "thumbs up" : "thumbs down"}</span></span>`;
   }
   if (name === "stars" && type === "number") {
     return html`<span class="chip" title=${title}>${icons.star()}${number(value)}<span class="hidden"> stars</span></span>`;
@@ -25,7 +25,7 @@ export function Chip({ leaf }) {
   return html`<span class="chip" title=${title}><span class="key">${beginning(name, 28)}</span> ${beginning(shown(value), 40)}</span>`;
 }
 
-/** The most telling leaves; how many more there are is said. */
+/** The most important values, and the number of the others. */
 export function Chips({ leaves, most = MOST }) {
   if (!leaves?.length) return html`<span class="none">–<span class="hidden">no feedback</span></span>`;
   const sorted = byWeight(leaves);

@@ -3,11 +3,11 @@
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 
 let count = 0;
-const PAUSE = 120; // ms of rest before suggestions are asked for
+const PAUSE = 120; // ms without typing before suggestions are requested
 
 /**
- * `load(text)` gives options `{value, label, note}`. What is typed is reported by `onInput`, what is
- * chosen by `onPick`. Where `isFree`, Enter takes what is typed: as a choice, or by the form around.
+ * `load(text)` gives options `{value, label, note}`. `onInput` gets the typed
+ * text, `onPick` the chosen option. With `isFree`, Enter accepts the typed text, as a choice or by submitting the form.
  */
 export function Combobox({ label, value, placeholder, load, onInput, onPick, isFree = false, autofocus = false, isLabelHidden = false }) {
   const id = useRef();
@@ -20,7 +20,7 @@ export function Combobox({ label, value, placeholder, load, onInput, onPick, isF
   const asked = useRef(0);
   const timer = useRef();
 
-  // What comes back of what was typed is older than what is typed meanwhile.
+  // `value` may be what was reported earlier: it must not replace what was typed since.
   const reported = useRef();
   useEffect(() => {
     if (!reported.current?.has(value)) setText(value ?? "");
@@ -70,7 +70,7 @@ export function Combobox({ label, value, placeholder, load, onInput, onPick, isF
         event.preventDefault();
         pick(options[active]);
       } else if (isFree && event.target.form) {
-        close(); // what is typed has been reported: the form takes it
+        close(); // the form has the typed text already
       } else if (isFree) {
         event.preventDefault();
         pick({ value: text });

@@ -1,11 +1,11 @@
-// One condition of a filter, built by choosing.
+// The form for one condition of a filter.
 
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
 import { OPERATORS } from "../pure/filter.js";
 import { fieldOptions, typeOf, valueOptions } from "../state/fields.js";
 import { Combobox } from "./combobox.js";
 
-/** What has no name as a field. */
+/** Subjects of `has` that are not fields. */
 const WHOLES = [
   { value: "feedback", label: "any feedback", has: "feedback" },
   { value: "ground truth", label: "ground truth", has: "ground truth" },
@@ -45,7 +45,7 @@ export function ConditionForm({ params, condition, onApply, onClose }) {
   const isReady = Boolean(field) && (!needsValue || value !== "");
 
   const loadFields = async (search) => {
-    const wholes = WHOLES.filter(({ label }) => label.includes(search.toLowerCase())).map((each) => ({ ...each, note: "has or has not" }));
+    const wholes = WHOLES.filter(({ label }) => label.includes(search.toLowerCase())).map((each) => ({ ...each, note: "has / has no" }));
     return [...wholes, ...(await fieldOptions(search))];
   };
   const pickField = (option) => change({ field: option.value, isWhole: Boolean(option.has), ...(option.has ? { operator: "has" } : {}) });

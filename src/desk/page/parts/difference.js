@@ -1,4 +1,4 @@
-// An output beside its ground truth.
+// An output and its ground truth, with their differences.
 
 import { html, useMemo } from "../vendor/htm-preact.js";
 import { difference } from "../pure/difference.js";
@@ -7,7 +7,7 @@ import { Text } from "./text.js";
 export function Difference({ before, after }) {
   const runs = useMemo(() => (before === undefined ? [] : difference(before, after)), [before, after]);
   if (before === undefined) return html`<div class="difference"><div class="truth"><h4>Expected</h4><p><${Text} text=${after} /></p></div></div>`;
-  if (before === after) return html`<div class="difference"><p class="hint">The output is the same, word for word.</p><div class="truth"><h4>Output and expected</h4><p><${Text} text=${after} /></p></div></div>`;
+  if (before === after) return html`<div class="difference"><p class="hint">The output equals the ground truth.</p><div class="truth"><h4>Output and expected</h4><p><${Text} text=${after} /></p></div></div>`;
   const side = (other) => runs.filter(({ kind }) => kind !== other).map(({ kind, text }, at) =>
     kind === "same" ? html`<span key=${at}>${text}</span>` : kind === "removed" ? html`<del key=${at}>${text}</del>` : html`<ins key=${at}>${text}</ins>`);
   return html`<div class="difference">

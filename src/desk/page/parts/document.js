@@ -1,5 +1,4 @@
-// What is said about a target: feedback, evaluators' metrics apart from it, the rest, and how it
-// came about.
+// The document of a target: feedback, metrics (apart from it), other namespaces, and the history.
 
 import { html } from "../vendor/htm-preact.js";
 import { byWeight, isGroundTruth, shortName } from "../pure/leaves.js";
@@ -15,7 +14,7 @@ const TITLES = {
   feedback: "Feedback", metrics: "Metrics", inputs: "Inputs", outputs: "Outputs", metadata: "Metadata",
   user_properties: "User", config: "Configuration",
 };
-/** By evaluators, not by users; the rest is no verdict at all. */
+/** The source of the namespaces that judge an answer. */
 const NOTES = { feedback: "by users", metrics: "by evaluators" };
 
 function Value({ leaf }) {
@@ -31,12 +30,12 @@ export function Leaves({ leaves, hasTimes = true }) {
   return html`<dl class="leaves">
     ${byWeight(leaves).map((leaf) => html`<div key=${leaf.field}>
       <dt title=${leaf.field}>${shortName(leaf.field)}</dt>
-      <dd><div class="said"><${Value} leaf=${leaf} /></div>${hasTimes && html`<span class="note"><${Time} at=${leaf.given} /></span>`}</dd>
+      <dd><div class="leaf-value"><${Value} leaf=${leaf} /></div>${hasTimes && html`<span class="note"><${Time} at=${leaf.given} /></span>`}</dd>
     </div>`)}
   </dl>`;
 }
 
-/** `output` is what ground truth is held against. `namespaces` says which are shown, all unless said. */
+/** `output` is compared with the ground truth. `namespaces` are shown, by default all. */
 export function Document({ document, output, namespaces = Object.keys(TITLES) }) {
   const truth = namespaces.includes("feedback") ? document.namespaces.feedback?.find(isGroundTruth) : undefined;
   return html`<div class="document">
@@ -47,7 +46,7 @@ export function Document({ document, output, namespaces = Object.keys(TITLES) })
         <${Leaves} leaves=${leaves} hasTimes=${name in NOTES} />
       </section>`;
     })}
-    ${truth && html`<section class="namespace"><h3>Ground truth <span class="note">what the answer should have been</span></h3>
+    ${truth && html`<section class="namespace"><h3>Ground truth <span class="note">the expected answer</span></h3>
       <${Difference} before=${output} after=${String(truth.value)} /></section>`}
     ${document.history.length > 0 && html`<details class="history-of">
       <summary>History <span class="note">${count(document.history.length, "change")}</span></summary>

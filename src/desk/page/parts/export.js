@@ -1,4 +1,4 @@
-// What is shown, as a file, all pages of it.
+// Downloads the list or chart as a file, all its pages.
 
 import { html, useEffect, useRef } from "../vendor/htm-preact.js";
 import { endpoint } from "../state/api.js";
@@ -6,7 +6,7 @@ import { icons } from "./icons.js";
 
 const FORMATS = [["csv", "CSV"], ["jsonl", "JSON lines"]];
 
-/** `views` are pairs of a view of the API and how it is called; `query` is what they are narrowed by. */
+/** `views` are pairs of a view of the API and its title; `query` holds the parameters of both. */
 export function Export({ views, query }) {
   const menu = useRef();
   useEffect(() => {

@@ -1,4 +1,4 @@
-// The head of a view: what it is, and how much of it there is.
+// The heading of a view: its title, and a note such as the number of rows.
 
 import { html } from "../vendor/htm-preact.js";
 

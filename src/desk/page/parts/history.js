@@ -1,4 +1,4 @@
-// Every change of mind: who, when, what was said and what was taken back. The latest first.
+// The history of a document, the latest change first: author, time, values set and values retracted.
 
 import { html } from "../vendor/htm-preact.js";
 import { beginning, value as shown } from "../pure/format.js";
@@ -7,11 +7,11 @@ import { Time } from "./time.js";
 export function History({ history }) {
   return html`<ol class="history" reversed>
     ${[...history].reverse().map((change) => html`<li key=${change.trace_id + change.span_id}>
-      <p class="who"><strong>${change.by ?? "Somebody"}</strong> <${Time} at=${change.time} />${change.late && html` <span class="tag">later</span>`}</p>
+      <p class="who"><strong>${change.by ?? "Unknown author"}</strong> <${Time} at=${change.time} />${change.late && html` <span class="tag">late</span>`}</p>
       <ul>
         ${change.set.map((leaf) => html`<li key=${leaf.field}><code>${leaf.field}</code> <span class="arrow" aria-hidden="true">→</span> ${beginning(shown(leaf.value), 160)}</li>`)}
         ${change.retracted.map((key) => html`<li key=${key} class="retracted"><code>${key}</code> retracted</li>`)}
-        ${!change.set.length && !change.retracted.length && html`<li class="note">changed nothing</li>`}
+        ${!change.set.length && !change.retracted.length && html`<li class="note">no change</li>`}
       </ul>
     </li>`)}
   </ol>`;

@@ -1,4 +1,4 @@
-// From one page of a list to the next.
+// Links to the next and the previous page of a list.
 
 import { html } from "../vendor/htm-preact.js";
 import { address, changed } from "../state/route.js";
@@ -7,7 +7,7 @@ import { icons } from "./icons.js";
 
 export const ROWS = 50;
 
-/** The cursor of the page before, where this page of ours has been there. */
+/** By cursor: the cursor of the page before, if it was visited. */
 const before = new Map();
 
 export function Paging({ route, list }) {
@@ -18,7 +18,7 @@ export function Paging({ route, list }) {
   if (next) before.set(next, { cursor, at });
   const to = (changes) => address(view, id, changed(params, changes));
   const back = cursor && (before.get(cursor) ?? {});
-  if (!cursor && !next) return html`<p class="paging"><span>${number(total)} in all</span></p>`;
+  if (!cursor && !next) return html`<p class="paging"><span>${number(total)} in total</span></p>`;
   return html`<nav class="paging" aria-label="Pages">
     <span>${number(at + 1)}–${number(at + rows.length)} of ${number(total)}</span>
     <span class="paging-links">

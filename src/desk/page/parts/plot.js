@@ -1,4 +1,4 @@
-// Lines or bars on a canvas. Whoever can't see or point at it has the table beside it.
+// Lines or bars on a canvas. The table of the chart has the same data for keyboard and screen readers.
 
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { measured, number } from "../pure/format.js";
@@ -8,7 +8,7 @@ import { ticks } from "../pure/axis.js";
 const { uPlot } = globalThis;
 const FONT = "12px system-ui, sans-serif";
 
-/** The colour of a line: of its place among the groups, or of its role. */
+/** The colour of a line: by its position among the groups, or by its role. */
 export function colourName(line, at) {
   if (line.role === "compared") return "--series-compared";
   return line.role === "other" ? "--series-other" : `--series-${(at % 6) + 1}`;
@@ -38,7 +38,7 @@ function range(kind) {
   };
 }
 
-/** `kind` is `share`, `count` or `value`; a click reports the place of a bucket to `onPick`. */
+/** `kind` is `share`, `count` or `value`; a click calls `onPick` with the index of the bucket. */
 export function Plot({ data, lines, kind, height = 280, label, onPick }) {
   const box = useRef();
   const tip = useRef();
@@ -113,7 +113,7 @@ export function Plot({ data, lines, kind, height = 280, label, onPick }) {
   </div>`;
 }
 
-/** Shows what is under the pointer. */
+/** Shows the values under the pointer. */
 function point(plot, tip, data, lines) {
   if (!tip) return;
   const at = plot.cursor.idx;

@@ -1,5 +1,5 @@
-// A list as a table. Narrow screens show each row as a card, so the roles are said: a browser takes
-// them from a table that is laid out in another way.
+// A list as a table. Narrow screens show each row as a card. The roles are explicit because browsers drop
+// the roles of a table with another layout.
 
 import { html } from "../vendor/htm-preact.js";
 

@@ -1,4 +1,4 @@
-// The frame: navigation, whether the page is live, light or dark, and the view.
+// The frame: navigation, connection state, theme, and the view.
 
 import { html, useEffect, useRef } from "../vendor/htm-preact.js";
 import { address, only, SHARED, useRoute } from "../state/route.js";
@@ -8,7 +8,7 @@ import { endpoint } from "../state/api.js";
 import { number } from "../pure/format.js";
 import { icons } from "./icons.js";
 import { Theme } from "./theme.js";
-import { Trouble } from "./trouble.js";
+import { ErrorBoundary } from "./errors.js";
 import { Traces } from "../views/traces.js";
 import { Trace } from "../views/trace.js";
 import { Sessions } from "../views/sessions.js";
@@ -16,7 +16,7 @@ import { Session } from "../views/session.js";
 import { Charts } from "../views/charts.js";
 import { Comments } from "../views/comments.js";
 import { Dataset } from "../views/dataset.js";
-import { Waiting } from "../views/waiting.js";
+import { Unmatched } from "../views/unmatched.js";
 import { Status } from "../views/status.js";
 
 const VIEWS = {
@@ -25,33 +25,33 @@ const VIEWS = {
   charts: { title: "Charts", list: Charts },
   comments: { title: "Comments", list: Comments },
   dataset: { title: "Data set", list: Dataset },
-  waiting: { title: "Waiting", list: Waiting },
+  waiting: { title: "Unmatched feedback", list: Unmatched },
   status: { title: "Status", list: Status },
 };
 
-const STATES = { live: "Live", connecting: "Connecting", lost: "Not connected" };
+const STATES = { live: "Live", connecting: "Connecting", lost: "Disconnected" };
 
 function Connection() {
   const state = useConnection();
   return html`<p class="connection" role="status" data-state=${state}><span class="lamp"></span><span class="state">${STATES[state]}</span></p>`;
 }
 
-const MADE_UP = "Some of what is shown is made up: it comes from a service that says demo = true of itself.";
+const DEMO_NOTE = "Some of the data is generated: its resource has demo = true.";
 
 function DemoBadge() {
-  return html`<a class="demo-badge" href="/status" title=${MADE_UP}>Demo<span class="hidden">: some of what is shown is made up</span></a>`;
+  return html`<a class="demo-badge" href="/status" title=${DEMO_NOTE}>Demo<span class="hidden">: some of the data is generated</span></a>`;
 }
 
 function Navigation({ route }) {
   const { data } = useAnswer(endpoint("status"));
-  const waiting = (data?.waiting ?? 0) + (data?.adrift ?? 0);
+  const unmatched = (data?.waiting ?? 0) + (data?.adrift ?? 0);
   const kept = only(route.params, SHARED);
   const list = useRef();
   useEffect(() => {
-    // On a phone the views are a row that scrolls by itself.
+    // On a narrow screen the navigation is a row that scrolls: show the current view.
     const link = list.current.querySelector("[aria-current]");
     list.current.scrollLeft = link.offsetLeft - list.current.offsetLeft - 24;
-  }, [route.view, waiting > 0]);
+  }, [route.view, unmatched > 0]);
   return html`<nav class="sidebar" aria-label="Views">
     <a class="brand" href="/traces"><img src="/page/icon.svg" alt="" width="24" height="24" /><span>feedback-desk</span></a>
     ${data?.demo && html`<${DemoBadge} />`}
@@ -59,7 +59,7 @@ function Navigation({ route }) {
       ${Object.entries(VIEWS).map(([view, { title }]) => html`<li key=${view}>
         <a href=${address(view, undefined, kept)} aria-current=${route.view === view ? "page" : undefined}>
           ${icons[view]()}<span>${title}</span>
-          ${view === "waiting" && waiting > 0 && html`<span class="badge">${number(waiting)}</span>`}
+          ${view === "waiting" && unmatched > 0 && html`<span class="badge">${number(unmatched)}</span>`}
         </a>
       </li>`)}
     </ul>
@@ -77,7 +77,7 @@ export function Shell() {
   const View = route.id !== undefined && one ? one : list;
   const main = useRef();
 
-  // Who uses a screen reader is told of another view by its heading.
+  // The focus moves to the new view, so that screen readers read its heading.
   useEffect(() => {
     document.title = `${title} · feedback-desk`;
     if (route.by === "view") main.current.focus({ preventScroll: true });
@@ -87,6 +87,6 @@ export function Shell() {
     <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>Skip to the content</a>
     <${Navigation} route=${route} />
     <main id="main" tabindex="-1" ref=${main}>
-      <${Trouble} key=${`${route.view} ${route.id ?? ""}`} at=${String(route.params)}><${View} route=${route} /><//>
+      <${ErrorBoundary} key=${`${route.view} ${route.id ?? ""}`} at=${String(route.params)}><${View} route=${route} /><//>
     </main>`;
 }

@@ -1,4 +1,4 @@
-// Everything about one span.
+// One span in detail.
 
 import { html } from "../vendor/htm-preact.js";
 import { address } from "../state/route.js";
@@ -16,29 +16,29 @@ function Part({ title, many, isOpen, children }) {
 }
 
 export function Span({ trace, span }) {
-  const { document: said } = span;
+  const { document: own } = span;
   const size = (object) => Object.keys(object).length;
   const output = flow(trace, span, "outputs");
   const after = span.start - (trace.start ?? span.start);
-  const began = after > 0.0005 ? `${duration(after)} after the beginning` : "from the beginning";
-  const hasTruth = groundTruth(said) !== undefined;
-  const flows = FLOWS.filter(([namespace]) => said?.namespaces[namespace]?.length || span.attributes[namespace === "inputs" ? "input.value" : "output.value"] !== undefined);
+  const started = after > 0.0005 ? `${duration(after)} after start` : "at start";
+  const hasTruth = groundTruth(own) !== undefined;
+  const flows = FLOWS.filter(([namespace]) => own?.namespaces[namespace]?.length || span.attributes[namespace === "inputs" ? "input.value" : "output.value"] !== undefined);
   return html`<section class="card span-card" aria-labelledby="span-name">
     <header>
       <h2 id="span-name">${span.name || "unnamed"}</h2>
-      <p class="note">${span.kind} · ${duration(span.duration_ms)} · ${began} · <span class="mono">${span.span_id}</span></p>
-      ${span.status === "error" && html`<p class="failed">${icons.error()}<span><${Text} text=${span.status_message || "It failed, and does not say why."} /></span></p>`}
+      <p class="note">${span.kind} · ${duration(span.duration_ms)} · ${started} · <span class="mono">${span.span_id}</span></p>
+      ${span.status === "error" && html`<p class="failed">${icons.error()}<span><${Text} text=${span.status_message || "Failed without a message"} /></span></p>`}
     </header>
-    ${said && html`<${Document} document=${said} output=${output} namespaces=${["feedback", "metrics"]} />`}
+    ${own && html`<${Document} document=${own} output=${output} namespaces=${["feedback", "metrics"]} />`}
     ${flows.map(([namespace, title]) => !(hasTruth && namespace === "outputs") && html`<section class="flow" key=${namespace}>
       <h3>${title}</h3><p><${Text} text=${flow(trace, span, namespace)} /></p></section>`)}
-    ${said && ["metadata", "user_properties", "config"].some((name) => said.namespaces[name]?.length) && html`<${Part} title="Context" isOpen>
-      <${Document} document=${{ namespaces: said.namespaces, history: [] }} namespaces=${["metadata", "user_properties", "config"]} /><//>`}
-    <${Part} title="Attributes" many=${size(span.attributes)} isOpen=${!said && size(span.attributes) > 0}>
-      ${size(span.attributes) ? html`<${Attributes} attributes=${span.attributes} />` : html`<p class="hint">It has none.</p>`}<//>
+    ${own && ["metadata", "user_properties", "config"].some((name) => own.namespaces[name]?.length) && html`<${Part} title="Context" isOpen>
+      <${Document} document=${{ namespaces: own.namespaces, history: [] }} namespaces=${["metadata", "user_properties", "config"]} /><//>`}
+    <${Part} title="Attributes" many=${size(span.attributes)} isOpen=${!own && size(span.attributes) > 0}>
+      ${size(span.attributes) ? html`<${Attributes} attributes=${span.attributes} />` : html`<p class="hint">None</p>`}<//>
     ${span.events.length > 0 && html`<${Part} title="Events" many=${span.events.length} isOpen>
       <ol class="events">${span.events.map((event, at) => html`<li key=${at}>
-        <p><strong>${event.name}</strong> <span class="note">${duration(event.time - span.start)} after it began</span></p>
+        <p><strong>${event.name}</strong> <span class="note">${duration(event.time - span.start)} after start</span></p>
         <${Attributes} attributes=${event.attributes} />
       </li>`)}</ol><//>`}
     ${span.links.length > 0 && html`<${Part} title="Links" many=${count(span.links.length, "link")}>

@@ -1,4 +1,4 @@
-// A text of any length, of which the beginning is shown. It is always text: never markup.
+// A text of any length, shortened at first. It is never interpreted as markup.
 
 import { html, useState } from "../vendor/htm-preact.js";
 import { count } from "../pure/format.js";

@@ -1,9 +1,9 @@
-// Light, dark, or as the system has it.
+// The theme: light, dark, or the setting of the system.
 
 import { html, useState } from "../vendor/htm-preact.js";
 
 const KEY = "feedback-desk.theme";
-const CHOICES = [["", "Automatic"], ["light", "Light"], ["dark", "Dark"]];
+const CHOICES = [["", "Theme: system"], ["light", "Theme: light"], ["dark", "Theme: dark"]];
 
 export function Theme() {
   const [chosen, setChosen] = useState(document.documentElement.dataset.theme ?? "");
@@ -16,7 +16,7 @@ export function Theme() {
     setChosen(value);
     dispatchEvent(new Event("themechange"));
   };
-  return html`<label class="theme"><span class="hidden">Colours</span>
+  return html`<label class="theme"><span class="hidden">Theme</span>
     <select value=${chosen} onChange=${choose}>
       ${CHOICES.map(([value, name]) => html`<option key=${value} value=${value} selected=${chosen === value}>${name}</option>`)}
     </select>

@@ -1,4 +1,4 @@
-// A moment, short; to the millisecond for who asks.
+// A time in short form, with the exact time as its tooltip.
 
 import { html } from "../vendor/htm-preact.js";
 import { ago, exactly, moment } from "../pure/format.js";

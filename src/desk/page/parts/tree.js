@@ -6,12 +6,12 @@ import { count, duration } from "../pure/format.js";
 import { Chips } from "./chips.js";
 import { icons } from "./icons.js";
 
-/** Rows that are drawn at first: a browser is slow with thousands. */
+/** Rows that are drawn at first; a browser is slow with thousands. */
 const MOST = 500;
 
 const verdicts = (span) => ["feedback", "metrics"].flatMap((name) => span.document?.namespaces[name] ?? []);
 
-/** Rows that are not inside something folded up, each with whether it has any inside. */
+/** Rows whose parents are all unfolded, each with whether it has children. */
 function visible(spans, folded) {
   const rows = [];
   let hiddenBelow = Infinity;
@@ -74,7 +74,7 @@ export function Tree({ trace, spans, selected, onSelect }) {
     ${rows.slice(0, most).map(({ span, hasChildren, isFolded }, at) => {
       const left = Math.min(99.5, Math.max(0, ((span.start - from) / length) * 100));
       const width = Math.min(100 - left, Math.max(0.5, (span.duration_ms / length) * 100));
-      const said = verdicts(span);
+      const leaves = verdicts(span);
       return html`<div key=${span.span_id} class=${`span ${span.status === "error" ? "has-failed" : ""} ${span.carrier ? "is-carrier" : ""}`}
         role="treeitem" aria-level=${span.depth + 1} aria-selected=${String(span.span_id === selected)}
         aria-expanded=${hasChildren ? String(!isFolded) : undefined} data-span=${span.span_id}
@@ -89,7 +89,7 @@ export function Tree({ trace, spans, selected, onSelect }) {
         </div>
         <div class="track"><span class="length" style=${{ marginInlineStart: `${left}%`, width: `${width}%` }}></span></div>
         <span class="figure">${duration(span.duration_ms)}</span>
-        ${said.length > 0 && html`<div class="span-said" style=${{ paddingInlineStart: `${Math.min(span.depth, 12) * 14 + 20}px` }}><${Chips} leaves=${said} most=${6} /></div>`}
+        ${leaves.length > 0 && html`<div class="span-feedback" style=${{ paddingInlineStart: `${Math.min(span.depth, 12) * 14 + 20}px` }}><${Chips} leaves=${leaves} most=${6} /></div>`}
       </div>`;
     })}
     ${rows.length > most && html`<button class="link" onClick=${() => setMost(most + MOST)}>Show more of ${count(rows.length, "span")}</button>`}

@@ -1,6 +1,6 @@
-// Which buckets get a label.
+// The buckets that get a label on the axis.
 
-/** Every n-th, so that labels of a width have room. */
+/** The step between labels, so that labels of this width fit. */
 export function step(buckets, width, label = 72) {
   const room = Math.max(1, Math.floor(width / label));
   const least = Math.ceil(buckets / room);

@@ -1,4 +1,4 @@
-// What a chart shows of an answer of the API, without drawing it.
+// The contents of a chart, from an answer of the API: measures, lines and names.
 
 import { conditionText, format, parse } from "./filter.js";
 import { isShare } from "./format.js";
@@ -11,7 +11,7 @@ export const MEASURES = {
 export const NAMES = {
   "percent-true": "Share true", "percent-false": "Share false", count: "Count", sum: "Sum", avg: "Average",
   median: "Median", min: "Minimum", max: "Maximum", p95: "95th percentile", p98: "98th percentile",
-  p99: "99th percentile", percentage: "Share that is…",
+  p99: "99th percentile", percentage: "Share where…",
 };
 const USUAL = { bool: "percent-true", number: "avg", string: "count" };
 export const COMPARISONS = [">=", ">", "<=", "<", "=", "!="];
@@ -24,7 +24,12 @@ export function comparison(measure) {
   return operator && { operator, value };
 }
 
-export function measureName(measure) {
+/** The name of a measure; the two values of a rating have names of their own. */
+export function measureName(measure, field) {
+  if (/(^|\.)rating$/.test(field ?? "")) {
+    if (measure === "percent-true") return "Positive";
+    if (measure === "percent-false") return "Negative";
+  }
   const found = comparison(measure);
   if (!found) return NAMES[measure] ?? measure;
   const sign = { ">=": "≥", "<=": "≤", "!=": "≠" }[found.operator] ?? found.operator;
@@ -50,14 +55,14 @@ export function panels(measures, hasGroups) {
 
 export function groupName(series) {
   if (series.is_other) return "other";
-  return series.group === null ? "without a value" : String(series.group);
+  return series.group === null ? "(none)" : String(series.group);
 }
 
-/** Points of what is compared with, beside those they are compared with. */
+/** The points of the comparison, one for each bucket of the chart. */
 export function aligned(data, points) {
   const { compare } = data;
   if (!points) return [];
-  // A stretch before another one: bucket by bucket. The same stretch: by time.
+  // The previous period: bucket by bucket. The same period of another version: by time.
   if (compare.with === "previous") return data.buckets.slice(0, -1).map((_, at) => points[at] ?? null);
   const places = new Map(compare.buckets.map((start, at) => [start, at]));
   return data.buckets.slice(0, -1).map((start) => points[places.get(start)] ?? null);
@@ -69,28 +74,29 @@ export function lines(data, measures) {
   for (const measure of measures) {
     const series = data.groups.length ? data.groups : [data.total];
     for (const each of series) {
-      const name = data.groups.length ? groupName(each) : measureName(measure);
+      const name = data.groups.length ? groupName(each) : measureName(measure, data.field);
       found.push({ name, measure, points: each.points[measure], overall: each.overall[measure], values: each.values, series: each, role: each.is_other ? "other" : "own" });
     }
     if (data.compare && !data.groups.length) {
       const before = data.compare.total;
       const name = data.compare.with === "previous" ? "Previous period" : `Version ${data.compare.with}`;
-      found.push({ name: measures.length > 1 ? `${measureName(measure)}, ${name.toLowerCase()}` : name, measure, points: aligned(data, before.points[measure]), overall: before.overall[measure], values: before.values, series: before, role: "compared" });
+      found.push({ name: measures.length > 1 ? `${measureName(measure, data.field)}, ${name.toLowerCase()}` : name, measure, points: aligned(data, before.points[measure]), overall: before.overall[measure], values: before.values, series: before, role: "compared" });
     }
   }
   return found;
 }
 
-/** How many values it holds, and what was left out. */
-export function holds(data) {
-  const said = `${data.values.toLocaleString("en-GB")} ${data.values === 1 ? "value" : "values"}`;
+/** The number of values in a chart, and of those left out because of their type. */
+export function valueCount(data) {
+  const noun = /(^|\.)rating$/.test(data.field ?? "") ? "rating" : "value";
+  const values = `${data.values.toLocaleString("en-GB")} ${noun}${data.values === 1 ? "" : "s"}`;
   const names = { bool: "yes / no", number: "number", string: "text", other: "other" };
   const left = Object.entries(data.left_out ?? {}).filter(([, count]) => count > 0);
-  if (!left.length) return `${said}, none of another type`;
-  return `${said}; left out as of another type: ${left.map(([type, count]) => `${count} ${names[type] ?? type}`).join(", ")}`;
+  if (!left.length) return values;
+  return `${values}; left out because of their type: ${left.map(([type, count]) => `${count} ${names[type] ?? type}`).join(", ")}`;
 }
 
-/** What a bucket is narrowed to, as parameters of the list of traces. */
+/** The parameters of the list of traces that shows one bucket. */
 export function bucketParams(params, data, at, series) {
   const next = new URLSearchParams();
   let filter = params.get("filter") ?? "";
@@ -118,13 +124,13 @@ function narrowedToGroup(filter, data, group, series) {
 export function title(params) {
   const parts = [params.get("field")];
   const measure = params.get("measure");
-  if (measure) parts.push(measure.split(",").map((each) => measureName(each).toLowerCase()).join(", "));
+  if (measure) parts.push(measure.split(",").map((each) => measureName(each, params.get("field")).toLowerCase()).join(", "));
   if (params.get("group")) parts.push(`by ${params.get("group")}`);
   try {
     const conditions = parse(params.get("filter") ?? "");
     if (conditions.length) parts.push(`where ${conditions.map(conditionText).join(" and ")}`);
   } catch {
-    // The view itself says what is wrong with it.
+    // The filter bar shows the error.
   }
   return parts.join(" · ");
 }

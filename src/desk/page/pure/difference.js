@@ -1,9 +1,9 @@
 // The difference between two texts, word by word.
 
-/** Beyond so many cells the middle counts as rewritten: nobody reads such a difference anyway. */
+/** Above this number of cells the texts count as rewritten between their common ends. */
 const MOST_CELLS = 4_000_000;
 
-/** Words, spaces and marks; the segmenter knows words in scripts without spaces. */
+/** Words, spaces and punctuation. The segmenter also finds words in scripts without spaces. */
 export function words(text) {
   if (typeof Intl.Segmenter === "function") {
     return Array.from(new Intl.Segmenter(undefined, { granularity: "word" }).segment(text), (each) => each.segment);
@@ -12,7 +12,7 @@ export function words(text) {
 }
 
 /**
- * Runs of what both have, what only `before` has and what only `after` has.
+ * Runs of text that are in both, only in `before`, or only in `after`.
  *
  * @param {string} before
  * @param {string} after
@@ -76,8 +76,8 @@ function middle(a, b, add) {
 }
 
 /**
- * A space that two changes have in common reads better as part of both, and of two changes side by
- * side what was removed comes first.
+ * Merges changes that only a space separates, because they read better so, and puts the removed text of two
+ * adjacent changes first.
  */
 function joined(runs) {
   const result = [];

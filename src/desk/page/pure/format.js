@@ -1,4 +1,4 @@
-// Numbers, times and sizes as people read them.
+// Numbers, times and sizes as text.
 
 const LANGUAGE = "en-GB";
 const whole = new Intl.NumberFormat(LANGUAGE, { maximumFractionDigits: 0 });
@@ -6,7 +6,7 @@ const precise = new Intl.NumberFormat(LANGUAGE, { maximumSignificantDigits: 3 })
 const twoDigits = new Intl.NumberFormat(LANGUAGE, { maximumFractionDigits: 2 });
 const oneDigit = new Intl.NumberFormat(LANGUAGE, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 
-/** A missing value is a dash, never a zero. */
+/** The text of a missing value, which is not zero. */
 export const NOTHING = "–";
 
 export function number(value) {
@@ -25,7 +25,7 @@ export const isShare = (measure) => measure.startsWith("percent");
 
 export const measured = (measure, value) => (isShare(measure) ? percent(value) : number(value));
 
-/** How much it has changed, with its sign. */
+/** The change between two figures, with its sign. */
 export function change(measure, now, before) {
   if (typeof now !== "number" || typeof before !== "number") return undefined;
   const delta = now - before;
@@ -63,7 +63,7 @@ export function bytes(value) {
 const MINUTE = { hour: "2-digit", minute: "2-digit" };
 const DAY = { day: "numeric", month: "short" };
 
-/** A moment, with its year only where it is another one. */
+/** A time, with its year unless it is the current year. */
 export function moment(ms, now = Date.now(), timeZone) {
   if (ms === null || ms === undefined) return NOTHING;
   const date = new Date(ms);
@@ -72,14 +72,14 @@ export function moment(ms, now = Date.now(), timeZone) {
   return `${date.toLocaleDateString(LANGUAGE, day)}, ${date.toLocaleTimeString(LANGUAGE, { ...MINUTE, timeZone })}`;
 }
 
-/** A moment to the millisecond, for those who point at it. */
+/** The exact time, for a tooltip. */
 export function exactly(ms) {
   const date = new Date(ms);
   const options = { dateStyle: "full", timeStyle: "long" };
   return `${date.toLocaleString(LANGUAGE, options)} (${date.toISOString()})`;
 }
 
-/** How long ago, for what is recent. */
+/** How long ago, for times of the last day. */
 export function ago(ms, now = Date.now()) {
   const seconds = Math.max(0, Math.round((now - ms) / 1000));
   if (seconds < 60) return "just now";

@@ -1,4 +1,4 @@
-// What was said, leaf by leaf.
+// Leaves of a document: names, order, and texts.
 
 /** A field without its namespace. */
 export function shortName(field) {
@@ -9,7 +9,7 @@ export function namespaceOf(field) {
   return field.slice(0, Math.max(0, field.indexOf(".")));
 }
 
-/** The order in which a glance takes them in: thumb, stars, other verdicts, words, the rest. */
+/** The order of display: rating, stars, other booleans and numbers, comment, ground truth, the rest. */
 function weight({ field, type }) {
   const name = shortName(field);
   if (name === "rating") return 0;
@@ -42,8 +42,8 @@ const own = (span, namespace) => textOf(span?.document?.namespaces[namespace]);
 const SEMANTIC = { inputs: "input.value", outputs: "output.value" };
 
 /**
- * What went in or came out: of the span, else of the first of the trace that says so. The same rule
- * as the API has for data sets.
+ * The input or output of a span, else of the first span of the trace that has one: the rule of the API for
+ * data sets.
  */
 export function flow(trace, span, namespace) {
   const attribute = (each) => each?.attributes[SEMANTIC[namespace]];

@@ -1,4 +1,4 @@
-// Stretches of time, as a view's URL holds them: `range=7d`, or `from` and `to` in milliseconds.
+// Time ranges, as the URL of a view has them: `range=7d`, or `from` and `to` in milliseconds.
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -14,8 +14,8 @@ export const RANGES = [
 ];
 
 /**
- * What the API is asked for. A range ends with the minute, so that the same question is asked for a
- * minute; `to` is left open where nobody needs it, for what has just come to be in.
+ * The parameters of the API for a time range. A relative range ends with the current minute, so that the URL
+ * stays the same for a minute. `to` is set only if `isClosed`: without it new spans are included.
  */
 export function stretch(params, now = Date.now(), isClosed = false) {
   const length = RANGES.find(([name]) => name === params.get("range"))?.[2];
@@ -28,7 +28,7 @@ export function stretch(params, now = Date.now(), isClosed = false) {
   return found;
 }
 
-/** `+02:00`, for where days begin. */
+/** An offset from UTC such as `+02:00`, which decides where days start. */
 export function offset(minutesWest) {
   const minutes = Math.abs(minutesWest);
   const two = (part) => String(Math.floor(part)).padStart(2, "0");

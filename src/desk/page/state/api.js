@@ -1,4 +1,4 @@
-// The API of the desk, which is all the page knows.
+// Requests to the desk's API, the page's only source of data.
 
 import { SHARED } from "./route.js";
 import { stretch } from "../pure/time.js";
@@ -12,7 +12,7 @@ export class ApiError extends Error {
   }
 }
 
-/** The address of an answer. */
+/** The URL of a request. */
 export function endpoint(path, params) {
   const query = new URLSearchParams();
   for (const [name, value] of params instanceof URLSearchParams ? params : Object.entries(params ?? {})) {
@@ -22,7 +22,7 @@ export function endpoint(path, params) {
   return `${BASE}/${path}${text ? `?${text}` : ""}`;
 }
 
-/** What the API is asked for a view that is narrowed by these parameters. */
+/** The parameters of the API for a view with these filters and time range. */
 export function narrowed(params, more = {}, isClosed = false) {
   const asked = {};
   for (const name of SHARED) {
@@ -37,10 +37,10 @@ export async function ask(url, signal) {
     response = await fetch(url, { signal, headers: { accept: "application/json" } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError("The desk does not answer. Is it still running?", 0);
+    throw new ApiError("The desk does not answer. Is it running?", 0);
   }
   const body = await response.json().catch((error) => {
-    // What was cut off while it was read is no empty answer.
+    // An answer that was cut off is an error, not an empty answer.
     if (response.ok || error.name === "AbortError") throw error;
     return {};
   });

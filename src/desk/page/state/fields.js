@@ -5,15 +5,15 @@ import { only } from "./route.js";
 
 const TYPES = { bool: "yes / no", number: "number", string: "text", other: "other" };
 
-/** Fields whose name contains a text. `isSaid` leaves out what nobody has said. */
-export async function fieldOptions(search, { isSaid = false, limit = 60 } = {}) {
+/** Fields whose name contains a text. With `isFeedback`, only fields of feedback and metrics. */
+export async function fieldOptions(search, { isFeedback = false, limit = 60 } = {}) {
   const { rows } = await ask(endpoint("fields", { search, limit }));
   return rows
-    .filter((row) => !isSaid || row.source === "said")
+    .filter((row) => !isFeedback || row.source === "said")
     .map((row) => ({ value: row.field, type: row.type, note: TYPES[row.type] ?? row.type, row }));
 }
 
-/** The type of a field, the most frequent one, and whether it has values of others. */
+/** The most frequent type of a field, and whether it has values of other types. */
 export async function typeOf(field) {
   const { rows } = await ask(endpoint("fields", { search: field, limit: 200 }));
   const found = rows.find((row) => row.field === field);
@@ -21,8 +21,8 @@ export async function typeOf(field) {
 }
 
 /**
- * Values of a field, the most frequent first, where the list is. Of a field of mixed types a text is
- * `quoted`, or a filter would take it for whatever it can be read as.
+ * Values of a field in the time range, the most frequent first. In a field of mixed types a text is `quoted`:
+ * without quotes a filter would also match other types.
  */
 export async function valueOptions(field, search, params) {
   const where = narrowed(only(params, ["service", "range", "from", "to"]), { field, search, limit: 30 });

@@ -1,4 +1,4 @@
-// What the desk tells by itself: that something has changed. A page that nobody sees is not told.
+// Server-sent events: the desk reports changes. A hidden page disconnects.
 
 import { useEffect, useState } from "../vendor/htm-preact.js";
 
@@ -7,7 +7,7 @@ let source;
 let version;
 let state = "connecting";
 
-function tell(hasChanged) {
+function notify(hasChanged) {
   listeners.forEach((listener) => listener(hasChanged));
 }
 
@@ -15,17 +15,17 @@ function connect() {
   if (document.hidden || source) return;
   source = new EventSource("/api/v1/events");
   source.addEventListener("changed", (event) => {
-    const told = JSON.parse(event.data);
-    // The first only tells where the desk stands.
-    const hasChanged = version !== undefined && version !== told.version;
-    version = told.version;
+    const notice = JSON.parse(event.data);
+    // The first event only reports the current version.
+    const hasChanged = version !== undefined && version !== notice.version;
+    version = notice.version;
     state = "live";
-    tell(hasChanged);
+    notify(hasChanged);
   });
   source.addEventListener("error", () => {
     state = "lost";
-    tell(false);
-    // The browser tries again by itself, unless it was refused.
+    notify(false);
+    // The browser reconnects by itself, unless the desk refused the connection.
     if (source?.readyState === EventSource.CLOSED) {
       disconnect();
       setTimeout(connect, 3000);
@@ -41,12 +41,12 @@ function disconnect() {
 document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
 connect();
 
-/** Calls when what the desk keeps has changed. */
+/** Calls `listener` when the stored data has changed. */
 export function useChanges(listener) {
   useEffect(() => {
-    const heard = (hasChanged) => hasChanged && listener();
-    listeners.add(heard);
-    return () => listeners.delete(heard);
+    const handler = (hasChanged) => hasChanged && listener();
+    listeners.add(handler);
+    return () => listeners.delete(handler);
   }, [listener]);
 }
 
@@ -54,9 +54,9 @@ export function useChanges(listener) {
 export function useConnection() {
   const [shown, setShown] = useState(state);
   useEffect(() => {
-    const heard = () => setShown(state);
-    listeners.add(heard);
-    return () => listeners.delete(heard);
+    const handler = () => setShown(state);
+    listeners.add(handler);
+    return () => listeners.delete(handler);
   }, []);
   return shown;
 }

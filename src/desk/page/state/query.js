@@ -1,10 +1,10 @@
-// An answer of the API that is asked for again when something has changed.
+// Answers of the API, requested again when the stored data changes.
 
 import { useCallback, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { ask } from "./api.js";
 import { useChanges } from "./live.js";
 
-/** The last answers, so that going back shows at once what was there. */
+/** A cache of the last answers, so that going back shows them at once. */
 const MOST = 60;
 const answers = new Map();
 
@@ -15,8 +15,8 @@ function keep(url, answer) {
 }
 
 /**
- * `data` is the answer, or the one before while the next is on its way (then `isStale`), so that
- * nothing jumps. `family` says which answers may stand in for each other.
+ * `data` is the answer. While the next one is loading it is the answer before (then `isStale`), so that the
+ * layout does not jump, if both have the same `family`.
  */
 export function useAnswer(url, family = url?.split("?")[0]) {
   const [, redraw] = useState(0);
@@ -37,7 +37,7 @@ export function useAnswer(url, family = url?.split("?")[0]) {
 
   const refresh = useCallback(() => {
     if (!url) return;
-    // One at a time: what changes meanwhile is asked for afterwards.
+    // One request at a time: a change meanwhile leads to another request afterwards.
     if (asked.current?.url === url) {
       asked.current.again = true;
       return;
@@ -57,7 +57,7 @@ export function useAnswer(url, family = url?.split("?")[0]) {
         keep(url, data);
         done({ data });
       },
-      // What was refused must not look as if it had been answered.
+      // A refused request must not show the data of an earlier answer.
       (error) => error.name !== "AbortError" && done(error.status ? { error, data: undefined } : { error }),
     );
   }, [url]);

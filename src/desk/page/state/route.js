@@ -1,15 +1,15 @@
-// The address of the page is its state: which view, of what, and how it is narrowed.
+// The address of the page is its state: the view, the item, and the filters.
 
 import { useEffect, useState } from "../vendor/htm-preact.js";
 
 export const VIEWS = ["traces", "sessions", "charts", "comments", "dataset", "waiting", "status"];
 
-/** What narrows every list and chart, and is kept from one view to the next. */
+/** The filters of every list and chart, kept from one view to the next. */
 export const SHARED = ["filter", "service", "range", "from", "to"];
 
 const listeners = new Set();
 
-/** What an address means. */
+/** The view, item and parameters of an address. */
 export function parse(pathname, search) {
   const [view = "", ...rest] = pathname.split("/").filter(Boolean);
   const decode = (text) => {

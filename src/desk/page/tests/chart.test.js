@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { aligned, bucketParams, comparison, holds, lines, measureName, panels, tabbed } from "../pure/chart.js";
+import { aligned, bucketParams, comparison, valueCount, lines, measureName, panels, tabbed } from "../pure/chart.js";
 
 const series = (group, points, more = {}) => ({ group, is_other: false, values: 3, overall: { avg: 2 }, points: { avg: points }, ...more });
 const data = {
@@ -42,9 +42,9 @@ test("a bucket is narrowed to itself, inside what is asked for", () => {
   assert.equal(asked(1, series(null, [], { is_other: true })).filter, 'a is 1 and v is not x and has v');
 });
 
-test("it says how many values it holds", () => {
-  assert.equal(holds(data), "3 values, none of another type");
-  assert.equal(holds({ ...data, values: 1234, left_out: { string: 2, number: 0 } }), "1,234 values; left out as of another type: 2 text");
+test("the number of values names what is left out", () => {
+  assert.equal(valueCount(data), "3 values");
+  assert.equal(valueCount({ ...data, values: 1234, left_out: { string: 2, number: 0 } }), "1,234 values; left out because of their type: 2 text");
 });
 
 test("a copied table has a cell for each cell", () => {

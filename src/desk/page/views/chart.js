@@ -1,4 +1,4 @@
-// One chart, and everything that can be chosen about it.
+// One chart with all its settings.
 
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
 import { useAnswer } from "../state/query.js";
@@ -6,21 +6,21 @@ import { ask, endpoint, narrowed } from "../state/api.js";
 import { address, changed, go, only, SHARED } from "../state/route.js";
 import { load, store } from "../state/saved.js";
 import { fieldOptions } from "../state/fields.js";
-import { COMPARISONS, comparison, MEASURES, NAMES, shownMeasures, title } from "../pure/chart.js";
+import { COMPARISONS, comparison, measureName, MEASURES, NAMES, shownMeasures, title } from "../pure/chart.js";
 import { isShare } from "../pure/format.js";
 import { Chart, chartQuery } from "../parts/chart.js";
 import { Combobox } from "../parts/combobox.js";
 import { Export } from "../parts/export.js";
 import { Heading } from "../parts/heading.js";
-import { Loading, Problem, Empty } from "../parts/trouble.js";
-import { Narrow } from "../parts/narrow.js";
-import { Twin } from "../parts/twin.js";
+import { Loading, ErrorMessage, Empty } from "../parts/errors.js";
+import { FilterBar } from "../parts/filter_bar.js";
+import { ChartTable } from "../parts/chart_table.js";
 import { icons } from "../parts/icons.js";
 
-const BUCKETS = [["", "Automatic"], ["minute", "Minute"], ["hour", "Hour"], ["day", "Day"], ["week", "Week"], ["month", "Month"]];
+const BUCKETS = [["", "Auto"], ["minute", "Minute"], ["hour", "Hour"], ["day", "Day"], ["week", "Week"], ["month", "Month"]];
 const TOPS = [3, 5, 10, 20];
 
-const saidFields = (search) => fieldOptions(search, { isSaid: true, limit: 200 });
+const feedbackFields = (search) => fieldOptions(search, { isFeedback: true, limit: 200 });
 
 function Measures({ data, params, set }) {
   const chosen = shownMeasures(data, params);
@@ -43,7 +43,7 @@ function Measures({ data, params, set }) {
   return html`<fieldset class="pills"><legend>Measure</legend>
     ${(MEASURES[data.type] ?? ["count"]).map((measure) => {
       const isOn = measure === "percentage" ? Boolean(percentage) : chosen.includes(measure);
-      return html`<button key=${measure} type="button" aria-pressed=${String(isOn)} onClick=${() => toggle(measure)}>${NAMES[measure]}</button>`;
+      return html`<button key=${measure} type="button" aria-pressed=${String(isOn)} onClick=${() => toggle(measure)}>${measure === "percentage" ? NAMES.percentage : measureName(measure, data.field)}</button>`;
     })}
     ${percentage && html`<span class="comparison">
       <label><span class="hidden">Comparison</span><select value=${percentage.operator} onChange=${(event) => change({ operator: event.target.value })}>
@@ -61,8 +61,8 @@ function Compare({ params, set }) {
   if (chosen.startsWith("version:") && !versions.includes(chosen)) versions.push(chosen);
   return html`<label class="field"><span>Compare with</span>
     <select value=${chosen} onChange=${(event) => set({ compare: event.target.value })}>
-      <option value="" selected=${!chosen}>Nothing</option>
-      <option value="previous" selected=${chosen === "previous"} disabled=${!canBefore}>Previous period${canBefore ? "" : " (choose a time)"}</option>
+      <option value="" selected=${!chosen}>None</option>
+      <option value="previous" selected=${chosen === "previous"} disabled=${!canBefore}>Previous period${canBefore ? "" : " (choose a time range)"}</option>
       ${versions.map((each) => html`<option key=${each} value=${each} selected=${chosen === each}>Version ${each.slice(8)}</option>`)}
     </select></label>`;
 }
@@ -70,20 +70,20 @@ function Compare({ params, set }) {
 function Save({ params }) {
   const [isOpen, setOpen] = useState(false);
   const [name, setName] = useState("");
-  const [said, setSaid] = useState("");
+  const [notice, setNotice] = useState("");
   const begin = () => {
     setName(title(params));
-    setSaid("");
+    setNotice("");
     setOpen(!isOpen);
   };
   const save = (event) => {
     event.preventDefault();
     store([...load(), { title: name.trim() || title(params), query: params.toString() }]);
     setOpen(false);
-    setSaid("Saved");
+    setNotice("Saved");
   };
   return html`<div class="save">
-    <span role="status" class="note">${said && html`${said}: <a href="/charts">dashboard</a>`}</span>
+    <span role="status" class="note">${notice && html`${notice}: <a href="/charts">dashboard</a>`}</span>
     <button aria-expanded=${String(isOpen)} onClick=${begin}>${icons.save()}Save</button>
     ${isOpen && html`<form class="menu save-form" onSubmit=${save} onKeyDown=${(event) => event.key === "Escape" && setOpen(false)}>
       <label class="field"><span>Title</span><input value=${name} onInput=${(event) => setName(event.target.value)} ref=${(input) => input && !input.dataset.seen && ((input.dataset.seen = "1"), input.focus())} /></label>
@@ -105,32 +105,32 @@ export function ChartView({ route }) {
   const group = params.get("group") ?? "";
   const isTable = params.get("table") === "1";
   return html`
-    <nav class="crumbs" aria-label="Where this is"><a href=${address("charts", undefined, only(params, SHARED))}>Charts</a></nav>
-    <${Heading} title=${params.get("field")} note=${data ? `by ${data.bucket}, ${params.get("time") === "given" ? "when it was given" : "when its target began"}` : " "}>
+    <nav class="crumbs" aria-label="Breadcrumb"><a href=${address("charts", undefined, only(params, SHARED))}>Charts</a></nav>
+    <${Heading} title=${params.get("field")} note=${data ? `per ${data.bucket}, by time of ${params.get("time") === "given" ? "feedback" : "answer"}` : " "}>
       <${Save} params=${params} />
     <//>
     <div class="bar chart-bar">
-      <${Combobox} label="Field" value=${params.get("field")} load=${saidFields} onPick=${pickField} />
-      <${Combobox} label="Group by" value=${group} placeholder="Nothing" load=${fieldOptions} isFree onPick=${pickGroup} />
+      <${Combobox} label="Field" value=${params.get("field")} load=${feedbackFields} onPick=${pickField} />
+      <${Combobox} label="Group by" value=${group} placeholder="None" load=${fieldOptions} isFree onPick=${pickGroup} />
       ${group && html`<label class="field"><span>Show</span><select value=${params.get("top") ?? "5"} onChange=${(event) => set({ top: event.target.value === "5" ? undefined : event.target.value })}>
         ${TOPS.map((top) => html`<option key=${top} value=${top} selected=${String(top) === (params.get("top") ?? "5")}>top ${top}, and other</option>`)}</select></label>`}
-      <label class="field"><span>Bucket</span><select value=${params.get("bucket") ?? ""} onChange=${(event) => set({ bucket: event.target.value })}>
+      <label class="field"><span>Interval</span><select value=${params.get("bucket") ?? ""} onChange=${(event) => set({ bucket: event.target.value })}>
         ${BUCKETS.map(([value, name]) => html`<option key=${value} value=${value} selected=${value === (params.get("bucket") ?? "")}>${name}</option>`)}</select></label>
-      <label class="field"><span>Time is when</span><select value=${params.get("time") ?? ""} onChange=${(event) => set({ time: event.target.value })}>
-        <option value="" selected=${!params.get("time")}>its target began</option>
-        <option value="given" selected=${params.get("time") === "given"}>it was given</option></select></label>
+      <label class="field"><span>Date by</span><select value=${params.get("time") ?? ""} onChange=${(event) => set({ time: event.target.value })}>
+        <option value="" selected=${!params.get("time")}>time of answer</option>
+        <option value="given" selected=${params.get("time") === "given"}>time of feedback</option></select></label>
       <${Compare} params=${params} set=${set} />
     </div>
-    <${Narrow} route=${route} end=${html`<${Export} query=${query} views=${[["chart", "Chart"]]} />`} />
-    ${error && html`<${Problem} error=${error} />`}
+    <${FilterBar} route=${route} end=${html`<${Export} query=${query} views=${[["chart", "Chart"]]} />`} />
+    ${error && html`<${ErrorMessage} error=${error} />`}
     ${!data && !error && html`<${Loading} rows=${6} />`}
     ${data && html`<section class="card chart-card" aria-label="Chart" aria-busy=${String(isStale)}>
       <${Measures} data=${data} params=${params} set=${set} />
       <${Chart} params=${params} data=${data} height=${300} />
-      ${data.values === 0 && html`<${Empty} title="No values here"><p>Nobody has said anything of <code>${data.field}</code> within the filter and the time that are chosen.</p>
-        <p><a class="button" href=${address("charts", undefined, { field: data.field })}>Show all of it</a></p><//>`}
+      ${data.values === 0 && html`<${Empty} title="No matching values"><p>No values of <code>${data.field}</code> match the filter and the time range.</p>
+        <p><a class="button" href=${address("charts", undefined, { field: data.field })}>Show all values</a></p><//>`}
       ${data.values > 0 && html`<details class="part" open=${isTable} onToggle=${(event) => event.target.open !== isTable && go(address(view, undefined, changed(params, { table: event.target.open ? "1" : undefined })), { replace: true })}>
-        <summary>Table</summary>${isTable && html`<${Twin} params=${params} data=${data} />`}</details>`}
+        <summary>Table</summary>${isTable && html`<${ChartTable} params=${params} data=${data} />`}</details>`}
     </section>`}
   `;
 }

@@ -1,4 +1,4 @@
-// What people wrote, the latest first, with the answer it is about.
+// Comments, the latest first, each with the answer it is about.
 
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { useAnswer } from "../state/query.js";
@@ -10,15 +10,15 @@ import { Chips, leavesOf } from "../parts/chips.js";
 import { Combobox } from "../parts/combobox.js";
 import { Export } from "../parts/export.js";
 import { Heading } from "../parts/heading.js";
-import { Loading, Problem } from "../parts/trouble.js";
-import { Narrow } from "../parts/narrow.js";
-import { NothingYet } from "../parts/nothing.js";
+import { Loading, ErrorMessage } from "../parts/errors.js";
+import { FilterBar } from "../parts/filter_bar.js";
+import { EmptyList } from "../parts/empty_list.js";
 import { Paging, ROWS } from "../parts/paging.js";
 import { Text } from "../parts/text.js";
 import { Time } from "../parts/time.js";
 
 const COMMENT = "feedback.comment";
-const PAUSE = 250; // ms of rest before it is searched
+const PAUSE = 250; // ms without typing before the search starts
 
 function Search({ route: { view, params } }) {
   const [text, setText] = useState(params.get("search") ?? "");
@@ -37,7 +37,7 @@ function Search({ route: { view, params } }) {
 
 function About({ row }) {
   const to = row.trace_id ? address("traces", row.trace_id, { span: row.span_id }) : row.session_id && address("sessions", row.session_id);
-  const name = (row.name ?? (row.trace_id ? "what has not come" : `session ${row.session_id}`)) || "unnamed";
+  const name = (row.name ?? (row.trace_id ? "a trace that was not received" : `session ${row.session_id}`)) || "unnamed";
   return html`<footer><span>${row.by !== null && html`<strong>${row.by}</strong> `}on ${to ? html`<a href=${to}>${name}</a>` : name}${row.service && html` in ${row.service}`}</span>
     <${Time} at=${row.given} isRelative /></footer>`;
 }
@@ -47,17 +47,17 @@ export function Comments({ route }) {
   const field = params.get("field") || COMMENT;
   const query = narrowed(params, { field: params.get("field"), search: params.get("search"), limit: ROWS, cursor: params.get("cursor") });
   const { data, error, isStale } = useAnswer(endpoint("comments", query));
-  const texts = async (search) => (await fieldOptions(search, { isSaid: true })).filter(({ type }) => type === "string");
+  const texts = async (search) => (await fieldOptions(search, { isFeedback: true })).filter(({ type }) => type === "string");
   const choose = ({ value }) => go(address(view, undefined, changed(params, { field: value === COMMENT ? undefined : value, cursor: undefined, at: undefined })));
   return html`
     <${Heading} title="Comments" note=${data && !error ? count(data.total, field === COMMENT ? "comment" : "text") : " "} />
     <div class="bar before-narrow"><${Search} route=${route} />
       <${Combobox} label="Field" value=${field} load=${texts} onPick=${choose} /></div>
-    <${Narrow} route=${route} end=${html`<${Export} query=${query} views=${[["comments", "Comments"]]} />`} />
-    ${error && html`<${Problem} error=${error} />`}
+    <${FilterBar} route=${route} end=${html`<${Export} query=${query} views=${[["comments", "Comments"]]} />`} />
+    ${error && html`<${ErrorMessage} error=${error} />`}
     ${!data && !error && html`<${Loading} />`}
-    ${data && !data.rows.length && html`<${NothingYet} what="comments" route=${route}>
-      <p>Comments are the texts of <code>feedback.comment</code>; another field with texts can be chosen above.</p><//>`}
+    ${data && !data.rows.length && html`<${EmptyList} what="comments" route=${route}>
+      <p>Comments are the texts of <code>feedback.comment</code>; choose another text field above.</p><//>`}
     ${data && data.rows.length > 0 && html`<ol class="comments" aria-busy=${String(isStale)}>
       ${data.rows.map((row) => {
         const rest = leavesOf(row.feedback, "feedback").filter((leaf) => leaf.field !== row.field && leaf.field !== "feedback.ground_truth");
@@ -65,8 +65,8 @@ export function Comments({ route }) {
           <blockquote><${Text} text=${row.text} /></blockquote>
           ${rest.length > 0 && html`<${Chips} leaves=${rest} />`}
           ${(row.input !== null || row.output !== null) && html`<dl class="exchange">
-            ${row.input !== null && html`<div><dt>Asked</dt><dd><${Text} text=${row.input} /></dd></div>`}
-            ${row.output !== null && html`<div><dt>Answered</dt><dd><${Text} text=${row.output} /></dd></div>`}
+            ${row.input !== null && html`<div><dt>Input</dt><dd><${Text} text=${row.input} /></dd></div>`}
+            ${row.output !== null && html`<div><dt>Output</dt><dd><${Text} text=${row.output} /></dd></div>`}
             ${row.ground_truth !== null && html`<div><dt>Expected</dt><dd><${Text} text=${row.ground_truth} /></dd></div>`}
           </dl>`}
           <${About} row=${row} />

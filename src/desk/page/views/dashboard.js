@@ -1,4 +1,4 @@
-// Saved charts together. A link carries them to another browser: `/charts?board=[…]`.
+// The dashboard: saved charts. A link shares them with another browser: `/charts?board=[…]`.
 
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
 import { useAnswer } from "../state/query.js";
@@ -9,15 +9,15 @@ import { fieldOptions } from "../state/fields.js";
 import { count } from "../pure/format.js";
 import { Chart, chartQuery } from "../parts/chart.js";
 import { Combobox } from "../parts/combobox.js";
-import { Empty, Loading, Problem } from "../parts/trouble.js";
+import { Empty, Loading, ErrorMessage } from "../parts/errors.js";
 import { Heading } from "../parts/heading.js";
 import { icons } from "../parts/icons.js";
 
-/** So many charts are proposed where none is saved. */
+/** The number of charts that are proposed while none is saved. */
 const PROPOSED = 6;
-const saidFields = (search) => fieldOptions(search, { isSaid: true, limit: 200 });
-/** Everybody has these, and nobody wants to count them. */
-const isTelling = ({ field, type, source }) =>
+const feedbackFields = (search) => fieldOptions(search, { isFeedback: true, limit: 200 });
+/** Proposed are boolean and numeric fields of feedback and metrics that are not items of a list. */
+const isProposed = ({ field, type, source }) =>
   source === "said" && (type === "bool" || type === "number") && /^(feedback|metrics)\./.test(field) && !/\.\d+(\.|$)/.test(field);
 
 function Tile({ chart, onRemove, onMove, place, many }) {
@@ -30,36 +30,36 @@ function Tile({ chart, onRemove, onMove, place, many }) {
         ${place < many - 1 && html`<button class="bare" aria-label=${`Move ${chart.title} back`} onClick=${() => onMove(1)}>${icons.right()}</button>`}
         <button class="bare" aria-label=${`Remove ${chart.title}`} onClick=${onRemove}>${icons.close()}</button></span>`}
     </header>
-    ${error ? html`<${Problem} error=${error} />` : !data ? html`<${Loading} rows=${4} />` : html`<${Chart} params=${params} data=${data} height=${170} isSmall />
-      <p class="note">${data.values ? count(data.values, "value") : "No values in this time."}</p>`}
+    ${error ? html`<${ErrorMessage} error=${error} />` : !data ? html`<${Loading} rows=${4} />` : html`<${Chart} params=${params} data=${data} height=${170} isSmall />
+      <p class="note">${data.values ? count(data.values, "value") : "No values in this time range."}</p>`}
   </article>`;
 }
 
-function Carry({ charts }) {
+function Share({ charts }) {
   const [text, setText] = useState("");
-  const [said, setSaid] = useState("");
+  const [notice, setNotice] = useState("");
   const link = new URL(address("charts", undefined, { board: JSON.stringify(charts) }), location.href).href;
   const copy = async (what, name) => {
     try {
       await navigator.clipboard.writeText(what);
-      setSaid(`${name} copied`);
+      setNotice(`${name} copied`);
     } catch {
-      setSaid("The browser did not let it be copied");
+      setNotice("The browser blocked the clipboard");
     }
   };
-  const take = () => {
+  const add = () => {
     const found = read(text);
-    if (!found) return setSaid("That is no dashboard: it should be a JSON list of charts with a title and a query");
+    if (!found) return setNotice("Not a dashboard: expected a JSON list of charts, each with a title and a query");
     store([...charts, ...found]);
     setText("");
-    setSaid(`${count(found.length, "chart")} added`);
+    setNotice(`${count(found.length, "chart")} added`);
   };
-  return html`<details class="card part carry"><summary>Take the dashboard elsewhere</summary>
-    <p class="hint">Saved charts are kept by this browser. A link or a text takes them to another one.</p>
-    <div class="actions"><button disabled=${!charts.length} onClick=${() => copy(link, "Link")}>Copy as a link</button>
-      <button disabled=${!charts.length} onClick=${() => copy(JSON.stringify(charts, null, 2), "JSON")}>Copy as JSON</button></div>
+  return html`<details class="card part share"><summary>Share or import this dashboard</summary>
+    <p class="hint">Saved charts are stored in this browser. Share them by link or as JSON.</p>
+    <div class="actions"><button disabled=${!charts.length} onClick=${() => copy(link, "Link")}>Copy link</button>
+      <button disabled=${!charts.length} onClick=${() => copy(JSON.stringify(charts, null, 2), "JSON")}>Copy JSON</button></div>
     <label class="field grow"><span>Add charts from JSON</span><textarea rows="4" value=${text} spellcheck=${false} onInput=${(event) => setText(event.target.value)}></textarea></label>
-    <div class="actions"><button disabled=${!text.trim()} onClick=${take}>Add</button><span role="status" class="note">${said}</span></div>
+    <div class="actions"><button disabled=${!text.trim()} onClick=${add}>Add</button><span role="status" class="note">${notice}</span></div>
   </details>`;
 }
 
@@ -72,7 +72,7 @@ export function Dashboard({ route }) {
   const kept = only(params, SHARED);
   const open = (field) => go(address("charts", undefined, changed(kept, { field })));
 
-  const proposed = (data?.rows ?? []).filter(isTelling).slice(0, PROPOSED)
+  const proposed = (data?.rows ?? []).filter(isProposed).slice(0, PROPOSED)
     .map(({ field }) => ({ title: field, query: changed(kept, { field }).toString() }));
   const charts = shared ?? (saved.length ? saved : proposed);
   const isSaved = !shared && saved.length > 0;
@@ -81,19 +81,19 @@ export function Dashboard({ route }) {
     next.splice(from + by, 0, ...next.splice(from, 1));
     store(next);
   };
-  const note = shared ? "a dashboard that came with a link" : isSaved ? count(saved.length, "saved chart") : "what people say most; save a chart to make a dashboard of your own";
+  const note = shared ? "a shared dashboard" : isSaved ? count(saved.length, "saved chart") : "The most used fields. Save charts to build your own dashboard.";
   return html`
     <${Heading} title="Charts" note=${note}>
       ${shared && html`<button class="primary" onClick=${() => { store([...saved, ...shared]); go("/charts"); }}>Save to this browser</button>`}
     <//>
-    <div class="bar chart-bar"><${Combobox} label="Chart a field" placeholder="Search, as in rating or edits.0.value" load=${saidFields} onPick=${({ value }) => open(value)} /></div>
-    ${board && !shared && html`<${Problem} error=${{ status: 400, message: "The link holds no dashboard." }} />`}
-    ${error && html`<${Problem} error=${error} />`}
+    <div class="bar chart-bar"><${Combobox} label="Chart a field" placeholder="Search fields, e.g. rating" load=${feedbackFields} onPick=${({ value }) => open(value)} /></div>
+    ${board && !shared && html`<${ErrorMessage} error=${{ status: 400, message: "This link contains no dashboard." }} />`}
+    ${error && html`<${ErrorMessage} error=${error} />`}
     ${!data && !error && html`<${Loading} />`}
-    ${data && !charts.length && html`<${Empty} title="Nothing to chart yet"><p>Every field of feedback becomes a chart, once somebody has said something:</p>
+    ${data && !charts.length && html`<${Empty} title="Nothing to chart yet"><p>Every field of feedback can be charted as soon as there is a value:</p>
       <pre><code>enrich_span!(feedback = { "rating": true });</code></pre><//>`}
     <div class="tiles">${charts.map((chart, at) => html`<${Tile} key=${`${at} ${chart.query}`} chart=${chart} place=${at} many=${charts.length}
       onRemove=${isSaved ? () => store(saved.filter((_, each) => each !== at)) : undefined} onMove=${(by) => move(at, by)} />`)}</div>
-    ${data && html`<${Carry} charts=${shared ?? saved} />`}
+    ${data && html`<${Share} charts=${shared ?? saved} />`}
   `;
 }

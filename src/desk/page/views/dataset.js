@@ -1,4 +1,4 @@
-// What there is to learn from: input, output, ground truth, and what was said.
+// The data set: input, output, ground truth, feedback and metrics of each target.
 
 import { html } from "../vendor/htm-preact.js";
 import { useAnswer } from "../state/query.js";
@@ -8,9 +8,9 @@ import { beginning, count } from "../pure/format.js";
 import { Chips, leavesOf } from "../parts/chips.js";
 import { Export } from "../parts/export.js";
 import { Heading } from "../parts/heading.js";
-import { Loading, Problem } from "../parts/trouble.js";
-import { Narrow } from "../parts/narrow.js";
-import { NothingYet } from "../parts/nothing.js";
+import { Loading, ErrorMessage } from "../parts/errors.js";
+import { FilterBar } from "../parts/filter_bar.js";
+import { EmptyList } from "../parts/empty_list.js";
 import { Paging, ROWS } from "../parts/paging.js";
 import { Rows } from "../parts/rows.js";
 
@@ -18,7 +18,7 @@ const words = (text) => (text === null || text === undefined ? html`<span class=
 const about = (row) => (row.trace_id ? address("traces", row.trace_id, { span: row.span_id }) : address("sessions", row.session_id));
 
 const COLUMNS = [
-  { name: "input", title: "Input", of: (row) => html`<a class="row-link" href=${about(row)}>${row.input === null ? row.name ?? (row.session_id ? `session ${row.session_id}` : "waiting for its span") : beginning(String(row.input), 140)}</a>` },
+  { name: "input", title: "Input", of: (row) => html`<a class="row-link" href=${about(row)}>${row.input === null ? row.name ?? (row.session_id ? `session ${row.session_id}` : "span not received yet") : beginning(String(row.input), 140)}</a>` },
   { name: "output", title: "Output", of: (row) => words(row.output) },
   { name: "truth", title: "Ground truth", of: (row) => words(row.ground_truth) },
   { name: "feedback", title: "Feedback", of: (row) => html`<${Chips} leaves=${leavesOf(row.feedback, "feedback").filter(({ field }) => field !== "feedback.ground_truth")} />` },
@@ -31,11 +31,11 @@ export function Dataset({ route }) {
   const { data, error, isStale } = useAnswer(endpoint("dataset", query));
   return html`
     <${Heading} title="Data set" note=${data && !error ? `${count(data.total, "example")} with feedback` : " "} />
-    <${Narrow} route=${route} end=${html`<${Export} query=${query} views=${[["dataset", "Data set"]]} />`} />
-    ${error && html`<${Problem} error=${error} />`}
+    <${FilterBar} route=${route} end=${html`<${Export} query=${query} views=${[["dataset", "Data set"]]} />`} />
+    ${error && html`<${ErrorMessage} error=${error} />`}
     ${!data && !error && html`<${Loading} />`}
-    ${data && !data.rows.length && html`<${NothingYet} what="examples" route=${route}>
-      <p>An example is anything with feedback: its input and output are <code>inputs.*</code> and <code>outputs.*</code> of the span.</p><//>`}
+    ${data && !data.rows.length && html`<${EmptyList} what="examples" route=${route}>
+      <p>An example is a span, trace or session with feedback. Its input and output are <code>inputs.*</code> and <code>outputs.*</code> of the span.</p><//>`}
     ${data && data.rows.length > 0 && html`
       <${Rows} label="Data set" columns=${COLUMNS} rows=${data.rows} keyOf=${(row) => `${row.trace_id} ${row.span_id} ${row.session_id}`} isStale=${isStale} />
       <${Paging} route=${route} list=${data} />`}

@@ -1,4 +1,4 @@
-// One session: what was said about it as a whole, and its traces.
+// One session: feedback about the whole conversation, and its traces.
 
 import { html } from "../vendor/htm-preact.js";
 import { useAnswer } from "../state/query.js";
@@ -6,7 +6,7 @@ import { endpoint } from "../state/api.js";
 import { address, only, SHARED } from "../state/route.js";
 import { count, moment } from "../pure/format.js";
 import { Document } from "../parts/document.js";
-import { Empty, Loading, Problem } from "../parts/trouble.js";
+import { Empty, Loading, ErrorMessage } from "../parts/errors.js";
 import { Export } from "../parts/export.js";
 import { Heading } from "../parts/heading.js";
 import { Rows } from "../parts/rows.js";
@@ -18,12 +18,12 @@ export function Session({ route: { id, params } }) {
   const filter = conditionText({ field: "session.id", operator: "is", value: id, quoted: true });
   if (error) {
     return error.status === 404
-      ? html`<${Heading} title=${id} /><${Empty} title="There is no such session">
-          <p>It may have been forgotten by the desk's retention.</p><p><a class="button" href="/sessions">All sessions</a></p><//>`
-      : html`<${Heading} title=${id} /><${Problem} error=${error} />`;
+      ? html`<${Heading} title=${id} /><${Empty} title="Session not found">
+          <p>It may have been deleted by the retention limit.</p><p><a class="button" href="/sessions">All sessions</a></p><//>`
+      : html`<${Heading} title=${id} /><${ErrorMessage} error=${error} />`;
   }
   return html`
-    <nav class="crumbs" aria-label="Where this is"><a href=${address("sessions", undefined, only(params, SHARED))}>Sessions</a></nav>
+    <nav class="crumbs" aria-label="Breadcrumb"><a href=${address("sessions", undefined, only(params, SHARED))}>Sessions</a></nav>
     <${Heading} title=${html`<span class="mono">${id}</span>`}
       note=${data ? `${data.service ?? "unknown service"} · ${count(data.traces, "trace")} · ${moment(data.start)} to ${moment(data.last)}` : " "}>
       <${Export} query=${{ filter }} views=${[["traces", "Traces"], ["dataset", "Data set"]]} />
@@ -31,10 +31,10 @@ export function Session({ route: { id, params } }) {
     ${!data && html`<${Loading} />`}
     ${data && html`
       <section class="card">
-        <h2>About the session as a whole</h2>
-        ${data.document ? html`<${Document} document=${data.document} />` : html`<p class="hint">Nobody has said anything about it as a whole.</p>`}
+        <h2>About the whole conversation</h2>
+        ${data.document ? html`<${Document} document=${data.document} />` : html`<p class="hint">No feedback about the whole conversation.</p>`}
       </section>
-      <h2 class="above-table">Traces, the earliest first</h2>
+      <h2 class="above-table">Traces, oldest first</h2>
       ${data.list.length < data.traces && html`<p class="hint">The first ${data.list.length} of ${data.traces}.</p>`}
       <${Rows} label="Traces of the session" columns=${traceColumns({ filter })} rows=${data.list} keyOf=${(row) => row.trace_id} />`}
   `;

@@ -1,4 +1,4 @@
-// Sessions, those heard of last first.
+// Sessions, by last activity.
 
 import { html } from "../vendor/htm-preact.js";
 import { useAnswer } from "../state/query.js";
@@ -6,11 +6,11 @@ import { endpoint, narrowed } from "../state/api.js";
 import { address, only, SHARED } from "../state/route.js";
 import { count, number } from "../pure/format.js";
 import { Chips } from "../parts/chips.js";
-import { Loading, Problem } from "../parts/trouble.js";
+import { Loading, ErrorMessage } from "../parts/errors.js";
 import { Export } from "../parts/export.js";
 import { Heading } from "../parts/heading.js";
-import { Narrow } from "../parts/narrow.js";
-import { NothingYet } from "../parts/nothing.js";
+import { FilterBar } from "../parts/filter_bar.js";
+import { EmptyList } from "../parts/empty_list.js";
 import { Paging, ROWS } from "../parts/paging.js";
 import { Rows } from "../parts/rows.js";
 import { Time } from "../parts/time.js";
@@ -31,7 +31,7 @@ function columns(kept) {
         ${row.feedback_leaves > 0 && html`<span class="under">${count(row.feedback_leaves, "value")} of feedback</span>`}`,
     },
     { name: "spans", title: "Spans", className: "number", of: (row) => number(row.spans) },
-    { name: "when", title: "Heard of", className: "number", of: (row) => html`<${Time} at=${row.last ?? row.start} />` },
+    { name: "when", title: "Last activity", className: "number", of: (row) => html`<${Time} at=${row.last ?? row.start} />` },
   ];
 }
 
@@ -41,11 +41,11 @@ export function Sessions({ route }) {
   const { data, error, isStale } = useAnswer(endpoint("sessions", query));
   return html`
     <${Heading} title="Sessions" note=${data && !error ? count(data.total, "session") : " "} />
-    <${Narrow} route=${route} end=${html`<${Export} query=${query} views=${[["sessions", "Sessions"], ["dataset", "Data set"]]} />`} />
-    ${error && html`<${Problem} error=${error} />`}
+    <${FilterBar} route=${route} end=${html`<${Export} query=${query} views=${[["sessions", "Sessions"], ["dataset", "Data set"]]} />`} />
+    ${error && html`<${ErrorMessage} error=${error} />`}
     ${!data && !error && html`<${Loading} />`}
-    ${data && !data.rows.length && html`<${NothingYet} what="sessions" route=${route}>
-      <p>A session begins with a span that has a field <code>session.id</code>; spans under it inherit it.</p><//>`}
+    ${data && !data.rows.length && html`<${EmptyList} what="sessions" route=${route}>
+      <p>A session starts with a span that has the field <code>session.id</code>. Its child spans inherit it.</p><//>`}
     ${data && data.rows.length > 0 && html`
       <${Rows} label="Sessions" columns=${columns(only(params, SHARED))} rows=${data.rows} keyOf=${(row) => row.session_id} isStale=${isStale} />
       <${Paging} route=${route} list=${data} />`}

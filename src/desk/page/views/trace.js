@@ -1,5 +1,4 @@
-// One trace: what was said about its session and about it as a whole, its spans, and one of them
-// in full.
+// One trace: feedback about its session and about the whole trace, its spans, and one span in detail.
 
 import { html, useEffect, useRef } from "../vendor/htm-preact.js";
 import { useAnswer } from "../state/query.js";
@@ -9,20 +8,20 @@ import { LIST, useNeighbours } from "../state/neighbours.js";
 import { count, duration, number } from "../pure/format.js";
 import { flow } from "../pure/leaves.js";
 import { Document } from "../parts/document.js";
-import { Empty, Loading, Problem } from "../parts/trouble.js";
+import { Empty, Loading, ErrorMessage } from "../parts/errors.js";
 import { Heading } from "../parts/heading.js";
 import { Span } from "../parts/span.js";
 import { Time } from "../parts/time.js";
 import { Tree } from "../parts/tree.js";
 import { icons } from "../parts/icons.js";
 
-/** The first that something was said about, else the root. */
+/** The first span with feedback, else with metrics, else the root. */
 function firstOf(spans) {
   return spans.find(({ document }) => document?.namespaces.feedback?.length)
     ?? spans.find(({ document }) => document?.namespaces.metrics?.length) ?? spans[0];
 }
 
-/** J and K, as in a mailbox, where nothing is being typed. */
+/** The keys J and K, except in text fields. */
 function useKeys(newer, older) {
   const latest = useRef();
   latest.current = { k: newer, j: older };
@@ -46,31 +45,31 @@ function Neighbours({ id, params }) {
     ? html`<a class="button" rel=${rel} href=${to(other)} title=${title}>${content}</a>`
     : html`<span class="button off" role="link" aria-disabled="true">${content}</span>`;
   return html`<nav class="neighbours" aria-label="Traces of the list">
-    <span class="note">${position ? `${number(position)} of ${number(total)}` : position === null ? "not in the list" : " "}</span>
-    ${link(newer, "prev", html`${icons.left()}Newer`, "The newer one in the list (K)")}
-    ${link(older, "next", html`Older${icons.right()}`, "The older one in the list (J)")}
+    <span class="note">${position ? `${number(position)} of ${number(total)}` : position === null ? "not in this list" : " "}</span>
+    ${link(newer, "prev", html`${icons.left()}Prev (K)`, "Previous trace in the list, which is newer")}
+    ${link(older, "next", html`Next (J)${icons.right()}`, "Next trace in the list, which is older")}
   </nav>`;
 }
 
-/** What was said about a span of which nothing else is known. */
-function AboutWaiting({ span_id, document }) {
+/** Feedback about a span that was not received. */
+function UnmatchedSpan({ span_id, document }) {
   return html`<section class="card about-waiting">
     <header><h2>About span <span class="mono">${span_id}</span></h2>
-      <p class="hint">The span has not come: it was lost, was never sampled, or is still on its way.</p></header>
+      <p class="hint">This span was not received: it was lost, not sampled, or is still on its way.</p></header>
     <${Document} document=${document} /></section>`;
 }
 
 export function Trace({ route: { id, params } }) {
   const { data, error } = useAnswer(endpoint(`traces/${encodeURIComponent(id)}`), id);
   const kept = only(params, LIST);
-  const crumbs = html`<div class="crumbs-line"><nav class="crumbs" aria-label="Where this is"><a href=${address("traces", undefined, kept)}>Traces</a>
+  const crumbs = html`<div class="crumbs-line"><nav class="crumbs" aria-label="Breadcrumb"><a href=${address("traces", undefined, kept)}>Traces</a>
     ${data?.session_id && html`<a href=${address("sessions", data.session_id)}>Session <span class="mono">${data.session_id}</span></a>`}</nav>
     <${Neighbours} id=${id} params=${params} /></div>`;
 
   if (error) {
     return html`${crumbs}<${Heading} title="Trace" note=${html`<span class="mono">${id}</span>`} />${error.status === 404
-      ? html`<${Empty} title="There is no such trace"><p>It has not come yet, or was forgotten by the desk's retention.</p><//>`
-      : html`<${Problem} error=${error} />`}`;
+      ? html`<${Empty} title="Trace not found"><p>It was not received yet, or was deleted by the retention limit.</p><//>`
+      : html`<${ErrorMessage} error=${error} />`}`;
   }
   if (!data) return html`${crumbs}<${Heading} title="Trace" note=" " /><${Loading} />`;
 
@@ -82,20 +81,20 @@ export function Trace({ route: { id, params } }) {
   const root = shown[0];
   const select = (span) => go(address("traces", id, changed(params, { span })), { replace: true });
   const version = root?.resource["service.version"];
-  const hasCome = data.start !== null;
+  const isReceived = data.start !== null;
   return html`
     ${crumbs}
-    ${hasCome ? html`<${Heading} title=${root?.name || "unnamed"} note=${html`<span class="parts"><span>${root?.service ?? "unknown service"}${version ? ` ${version}` : ""}</span>
+    ${isReceived ? html`<${Heading} title=${root?.name || "unnamed"} note=${html`<span class="parts"><span>${root?.service ?? "unknown service"}${version ? ` ${version}` : ""}</span>
       <${Time} at=${data.start} /><span>${duration(data.duration_ms)}</span><span>${count(data.spans.length - carriers, "span")}</span>
       <span class="mono">${id}</span></span>`} />`
-      : html`<${Heading} title="This trace has not come" note=${html`<span class="parts"><span>Only what was said about it is here.</span><span class="mono">${id}</span></span>`} />`}
+      : html`<${Heading} title="Trace not received yet" note=${html`<span class="parts"><span>Only feedback about it was received.</span><span class="mono">${id}</span></span>`} />`}
     ${data.session_document && html`<section class="card about-session">
       <h2>About the session <a class="mono" href=${address("sessions", data.session_id)}>${data.session_id}</a></h2>
       <${Document} document=${data.session_document} /></section>`}
-    ${data.document && html`<section class="card about-trace"><h2>About the trace as a whole</h2>
+    ${data.document && html`<section class="card about-trace"><h2>About the whole trace</h2>
       <${Document} document=${data.document} output=${flow(data, undefined, "outputs")} /></section>`}
-    ${data.waiting.map((each) => html`<${AboutWaiting} key=${each.span_id} ...${each} />`)}
-    ${data.truncated && html`<p class="hint">It has more spans than are shown: these are the first ${number(data.spans.length)}.</p>`}
+    ${data.waiting.map((each) => html`<${UnmatchedSpan} key=${each.span_id} ...${each} />`)}
+    ${data.truncated && html`<p class="hint">Only the first ${number(data.spans.length)} spans are shown.</p>`}
     ${shown.length > 0 && html`<div class="two">
       <section class="card tree-card" aria-labelledby="spans-title">
         <header><h2 id="spans-title">Spans</h2>

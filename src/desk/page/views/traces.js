@@ -1,4 +1,4 @@
-// Traces, the latest first, each with what was said about it.
+// Traces, the latest first, each with its feedback.
 
 import { html } from "../vendor/htm-preact.js";
 import { useAnswer } from "../state/query.js";
@@ -7,11 +7,11 @@ import { address, only } from "../state/route.js";
 import { LIST } from "../state/neighbours.js";
 import { count, duration, number } from "../pure/format.js";
 import { Chips } from "../parts/chips.js";
-import { Empty, Loading, Problem } from "../parts/trouble.js";
+import { Empty, Loading, ErrorMessage } from "../parts/errors.js";
 import { Export } from "../parts/export.js";
 import { Heading } from "../parts/heading.js";
-import { Narrow } from "../parts/narrow.js";
-import { NothingYet } from "../parts/nothing.js";
+import { FilterBar } from "../parts/filter_bar.js";
+import { EmptyList } from "../parts/empty_list.js";
 import { Paging, ROWS } from "../parts/paging.js";
 import { Rows } from "../parts/rows.js";
 import { Time } from "../parts/time.js";
@@ -19,28 +19,28 @@ import { icons } from "../parts/icons.js";
 
 const Unknown = () => html`<span class="none">–</span>`;
 
-/** What a trace is called, also one of which nothing came but feedback. */
+/** The name of a trace. Without spans, only feedback about it was received. */
 function nameOf(row) {
-  return row.spans ? row.name || "unnamed" : "Has not come";
+  return row.spans ? row.name || "unnamed" : "Trace not received yet";
 }
 
 function Under({ row }) {
-  if (!row.spans) return html`<span class="under">only what was said about it: <span class="mono">${row.trace_id.slice(0, 8)}…</span></span>`;
+  if (!row.spans) return html`<span class="under">feedback only: <span class="mono">${row.trace_id.slice(0, 8)}…</span></span>`;
   return html`<span class="under">${row.service ?? "unknown service"}${row.version && html` <span class="version">${row.version}</span>`}
     ${row.errors > 0 && html`<span class="failed">${icons.error()}${count(row.errors, "error")}</span>`}</span>`;
 }
 
-/** Columns of traces; `kept` is what a trace takes along of the list. */
+/** Columns of traces; `kept` are the parameters of the list that the link to a trace repeats. */
 export function traceColumns(kept) {
   return [
     {
       name: "name", title: "Trace",
-      of: (row) => html`<a class=${`row-link ${row.spans ? "" : "has-not-come"}`} href=${address("traces", row.trace_id, kept)}>${nameOf(row)}</a><${Under} row=${row} />`,
+      of: (row) => html`<a class=${`row-link ${row.spans ? "" : "not-received"}`} href=${address("traces", row.trace_id, kept)}>${nameOf(row)}</a><${Under} row=${row} />`,
     },
     { name: "feedback", title: "Feedback", of: (row) => html`<${Chips} leaves=${row.feedback} />` },
     { name: "duration", title: "Duration", className: "number", of: (row) => (row.spans ? duration(row.duration_ms) : html`<${Unknown} />`) },
     { name: "spans", title: "Spans", className: "number", of: (row) => (row.spans ? number(row.spans) : html`<${Unknown} />`) },
-    { name: "when", title: "Began", className: "number", of: (row) => html`<${Time} at=${row.start} />` },
+    { name: "when", title: "Started", className: "number", of: (row) => html`<${Time} at=${row.start} />` },
   ];
 }
 
@@ -53,10 +53,10 @@ export function Traces({ route }) {
   const kept = only(params, LIST);
   return html`
     <${Heading} title="Traces" note=${data && !error ? count(data.total, "trace") : " "} />
-    <${Narrow} route=${route} end=${html`<${Export} query=${query} views=${[["traces", "Traces"], ...(params.has("field") ? [] : [["dataset", "Data set"]])]} />`} />
-    ${error && html`<${Problem} error=${error} />`}
+    <${FilterBar} route=${route} end=${html`<${Export} query=${query} views=${[["traces", "Traces"], ...(params.has("field") ? [] : [["dataset", "Data set"]])]} />`} />
+    ${error && html`<${ErrorMessage} error=${error} />`}
     ${!data && !error && html`<${Loading} />`}
-    ${data && !data.rows.length && html`<${NothingYet} what="traces" route=${route} />`}
+    ${data && !data.rows.length && html`<${EmptyList} what="traces" route=${route} />`}
     ${data && data.rows.length > 0 && html`
       <${Rows} label="Traces" columns=${traceColumns(kept)} rows=${data.rows} keyOf=${(row) => row.trace_id} isStale=${isStale} />
       <${Paging} route=${route} list=${data} />`}

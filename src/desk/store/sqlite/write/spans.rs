@@ -82,10 +82,7 @@ impl<'b> Pass<'_, 'b> {
     /// whichever arrived first. Returns the row, if the new span took it.
     fn replace(&mut self, new: &SpanRow<'_>) -> Result<Option<i64>> {
         let span_id = new.span.span_id as i64;
-        let Some(old) = StoredSpan::find(self.transaction, new)? else { return Ok(None) };
-        if old.is_same(new) {
-            return Ok(None);
-        }
+        let Some(old) = StoredSpan::find_different(self.transaction, new)? else { return Ok(None) };
         let hash = self
             .transaction
             .prepare_cached("SELECT hash FROM resources WHERE id = ?1")?
@@ -191,25 +188,23 @@ impl SpanRow<'_> {
     }
 }
 
-/// The span that is stored under the ids of a new one.
+/// A stored span that has the ids of a new one, and differs from it.
 struct StoredSpan {
     id: i64,
     parent: i64,
     start: i64,
     duration: i64,
     kind: i32,
-    name: i64,
-    name_text: String,
+    name: String,
     resource: i64,
     resource_hash: Vec<u8>,
-    scope: i64,
     body: Vec<u8>,
-    /// Computed only where the two spans differ.
     feedback: Option<SpanFeedback>,
 }
 
 impl StoredSpan {
-    fn find(transaction: &Transaction<'_>, new: &SpanRow<'_>) -> Result<Option<Self>> {
+    /// The stored span, unless it is the same as the new one.
+    fn find_different(transaction: &Transaction<'_>, new: &SpanRow<'_>) -> Result<Option<Self>> {
         // The id of the trace is a parameter: the trace may be of this transaction, and have no row.
         let sql = format!(
             "SELECT :trace_id AS trace_id, {SPAN_COLUMNS}, s.id AS id, s.name AS name_row,
@@ -224,11 +219,10 @@ impl StoredSpan {
             ":trace_id": new.span.trace_id.as_slice(),
         })?;
         let Some(row) = rows.next()? else { return Ok(None) };
-        let mut old = Self::of(row)?;
-        if !old.is_same(new) {
-            old.feedback = SpanFeedback::of(&stored::span(row)?);
+        if is_same(row, new)? {
+            return Ok(None);
         }
-        Ok(Some(old))
+        Ok(Some(Self { feedback: SpanFeedback::of(&stored::span(row)?), ..Self::of(row)? }))
     }
 
     fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -238,23 +232,12 @@ impl StoredSpan {
             start: row.get("start")?,
             duration: row.get("duration")?,
             kind: row.get("kind")?,
-            name: row.get("name_row")?,
-            name_text: row.get("name")?,
+            name: row.get("name")?,
             resource: row.get("resource")?,
             resource_hash: row.get("hash")?,
-            scope: row.get("scope")?,
             body: row.get("body")?,
             feedback: None,
         })
-    }
-
-    fn is_same(&self, new: &SpanRow<'_>) -> bool {
-        self.start == new.span.start
-            && self.duration == new.duration()
-            && self.parent == new.span.parent_id as i64
-            && self.kind == new.span.kind
-            && [self.name, self.resource, self.scope] == [new.name, new.resource, new.scope]
-            && self.body == new.span.body
     }
 
     fn order(self) -> SpanOrder {
@@ -264,11 +247,22 @@ impl StoredSpan {
             duration: self.duration,
             parent: self.parent,
             kind: self.kind,
-            name: self.name_text,
+            name: self.name,
             resource_hash: self.resource_hash,
             body: self.body,
         }
     }
+}
+
+fn is_same(row: &Row<'_>, new: &SpanRow<'_>) -> rusqlite::Result<bool> {
+    Ok(row.get::<_, i64>("start")? == new.span.start
+        && row.get::<_, i64>("duration")? == new.duration()
+        && row.get::<_, i64>("parent_id")? == new.span.parent_id as i64
+        && row.get::<_, i32>("kind")? == new.span.kind
+        && row.get::<_, i64>("name_row")? == new.name
+        && row.get::<_, i64>("resource")? == new.resource
+        && row.get::<_, i64>("scope")? == new.scope
+        && row.get_ref("body")?.as_blob().is_ok_and(|body| body == new.span.body))
 }
 
 /// The order by which one of two spans with the same ids stays: the smaller. It compares contents

@@ -1,4 +1,4 @@
-// The table that says what a chart shows: for the keyboard, screen readers, and copying.
+// The data of a chart as a table: for the keyboard, screen readers, and copying.
 
 import { html, useState } from "../vendor/htm-preact.js";
 import { measured, NOTHING } from "../pure/format.js";
@@ -6,24 +6,24 @@ import { lines as linesOf, measureName, shownMeasures, tabbed } from "../pure/ch
 import { bucketName } from "../pure/time.js";
 import { bucketAddress } from "./chart.js";
 
-export function Twin({ params, data }) {
-  const [said, setSaid] = useState("");
+export function ChartTable({ params, data }) {
+  const [notice, setNotice] = useState("");
   const measures = shownMeasures(data, params);
   const columns = measures.flatMap((measure) => linesOf(data, [measure]));
-  const titleOf = (line) => (measures.length > 1 && (data.groups.length || line.role === "compared") ? `${measureName(line.measure)}: ${line.name}` : line.name);
+  const titleOf = (line) => (measures.length > 1 && (data.groups.length || line.role === "compared") ? `${measureName(line.measure, data.field)}: ${line.name}` : line.name);
   const starts = data.buckets.slice(0, -1);
   const copy = async () => {
     const rows = starts.map((start, at) => [bucketName(start, data.bucket, data.tz), ...columns.map(({ points }) => points[at] ?? "")]);
     try {
       await navigator.clipboard.writeText(tabbed([data.bucket, ...columns.map(titleOf)], rows));
-      setSaid("Copied");
+      setNotice("Copied");
     } catch {
-      setSaid("The browser did not let it be copied");
+      setNotice("The browser blocked the clipboard");
     }
   };
   const isGroup = (line) => data.groups.length > 0 && line.role !== "compared";
-  return html`<div class="twin">
-    <div class="actions"><button onClick=${copy}>Copy the table</button><span role="status" class="note">${said}</span></div>
+  return html`<div class="chart-table">
+    <div class="actions"><button onClick=${copy}>Copy table</button><span role="status" class="note">${notice}</span></div>
     <div class="scroll" tabindex="0" role="region" aria-label="The chart as a table">
       <table class="figures-table">
         <thead><tr><th scope="col">${data.bucket[0].toUpperCase() + data.bucket.slice(1)}</th>

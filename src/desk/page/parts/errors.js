@@ -1,17 +1,18 @@
-// What is shown instead of what can't be.
+// Errors, empty lists, and placeholders while loading.
 
 import { Component, html } from "../vendor/htm-preact.js";
 
-/** An answer that was refused or did not come. */
-export function Problem({ error }) {
+/** A request that failed: refused by the desk, or without an answer. */
+export function ErrorMessage({ error }) {
   return html`<div class="problem" role="alert">
-    <strong>${error.status ? "This could not be answered" : "No answer"}</strong>
+    <strong>${error.status ? "Can't run this query" : "Can't reach the desk"}</strong>
     <p>${error.message}</p>
+    ${!error.status && html`<button onClick=${() => location.reload()}>Retry</button>`}
   </div>`;
 }
 
-/** A mistake of ours in one view leaves the others usable; `at` is what is shown, by which it may end. */
-export class Trouble extends Component {
+/** Shows an error in a view in its place, so that the other views stay usable. A new `at` tries again. */
+export class ErrorBoundary extends Component {
   componentDidCatch(error) {
     console.error(error);
     this.setState({ error });
@@ -22,19 +23,19 @@ export class Trouble extends Component {
   }
 
   render({ children }, { error }) {
-    // Elements of their own: of a view that failed half way, all has to go.
+    // Different keys: everything of a view that failed half way is removed.
     return error
-      ? html`<div key="problem"><${Problem} error=${{ status: 1, message: String(error.message ?? error) }} /></div>`
+      ? html`<div key="problem"><${ErrorMessage} error=${{ status: 1, message: String(error.message ?? error) }} /></div>`
       : html`<div key="view">${children}</div>`;
   }
 }
 
-/** Nothing is there; what to do about it. */
+/** An empty list, with what to do. */
 export function Empty({ title, children }) {
   return html`<div class="empty"><h2>${title}</h2>${children}</div>`;
 }
 
-/** The place of rows that are on their way. */
+/** Placeholders for rows that are loading. */
 export function Loading({ rows = 8 }) {
   return html`<div class="loading" role="status"><span class="hidden">Loading</span>
     ${Array.from({ length: rows }, (_, at) => html`<div class="ghost" key=${at}></div>`)}

@@ -1,4 +1,4 @@
-// The bar above every list and chart: service, time, and the filter, condition by condition or as text.
+// The filter bar above every list and chart: service, time range, and the filter, by form or as text.
 
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { address, changed, go } from "../state/route.js";
@@ -10,7 +10,7 @@ import { moment } from "../pure/format.js";
 import { ConditionForm } from "./condition.js";
 import { icons } from "./icons.js";
 
-/** What no longer applies once a list is narrowed in another way. */
+/** The position in a list, which is dropped when the filter changes. */
 const PLACE = { cursor: undefined, at: undefined };
 
 function Service({ params, narrow }) {
@@ -68,7 +68,7 @@ function FilterText({ text, onApply, onClose }) {
       setError(undefined);
       onApply(typed.trim());
     } catch (problem) {
-      setError(problem.message);
+      setError(problem.message[0].toUpperCase() + problem.message.slice(1));
     }
   };
   return html`<form class="panel filter-text" onSubmit=${apply}>
@@ -82,13 +82,13 @@ function FilterText({ text, onApply, onClose }) {
       <button type="button" onClick=${onClose}>Close</button>
     </div>
     <p id="filter-help" class=${error ? "error" : "hint"} role=${error ? "alert" : undefined}>
-      ${error ?? html`As in <code>feedback.stars >= 4 and feedback.comment contains "New York"</code>, <code>has no feedback</code>`}
+      ${error ?? html`For example <code>feedback.stars >= 4 and feedback.comment contains "New York"</code>, <code>has no feedback</code>`}
     </p>
   </form>`;
 }
 
-/** `end` is what stands at the end of the bar. */
-export function Narrow({ route, end }) {
+/** `end` is shown at the end of the bar. */
+export function FilterBar({ route, end }) {
   const { params, view, id } = route;
   const [open, setOpen] = useState(); // "text", "new", or the number of a condition
   const add = useRef();
@@ -97,7 +97,7 @@ export function Narrow({ route, end }) {
   try {
     conditions = parse(text);
   } catch {
-    conditions = undefined; // a copied address may hold anything: then it is text
+    conditions = undefined; // an address may contain an invalid filter: it is shown as text
   }
   const narrow = (changes) => go(address(view, id, changed(params, { ...changes, ...PLACE })));
   const set = (next) => narrow({ filter: format(next) });
@@ -115,7 +115,7 @@ export function Narrow({ route, end }) {
     add.current?.focus();
   };
 
-  return html`<section class="narrow" aria-label="What is shown">
+  return html`<section class="narrow" aria-label="Filter bar">
     <div class="bar">
       <${Service} params=${params} narrow=${narrow} />
       <${Time} params=${params} narrow=${narrow} />
@@ -129,7 +129,7 @@ export function Narrow({ route, end }) {
         <button class="add" ref=${add} disabled=${!conditions} aria-expanded=${String(open === "new")}
           onClick=${() => setOpen(open === "new" ? undefined : "new")}>${icons.plus()}Filter</button>
         <button class="add" aria-expanded=${String(open === "text")} title="Edit the filter as text"
-          onClick=${() => setOpen(open === "text" ? undefined : "text")}>${icons.text()}<span>As text</span></button>
+          onClick=${() => setOpen(open === "text" ? undefined : "text")}>${icons.text()}<span>Edit as text</span></button>
       </div>
       <div class="bar-end">${end}</div>
     </div>
@@ -140,12 +140,12 @@ export function Narrow({ route, end }) {
   </section>`;
 }
 
-/** The list holds the traces of a bucket of a chart. */
+/** A note above the traces of a chart's bucket. */
 function OfBucket({ route: { params }, narrow }) {
   const { from, to } = stretch(params);
   const say = (time) => moment(Number(time));
   return html`<p class="of-bucket">
-    <span>Only traces with a value of <code>${params.get("field")}</code>${params.get("time") === "given" ? " that was given" : ""}
+    <span>Only traces with a value of <code>${params.get("field")}</code>${params.get("time") === "given" ? ", by time of feedback," : ""}
     ${from && to ? ` from ${say(from)} to ${say(to)}` : ""}</span>
     <button class="link" onClick=${() => narrow({ field: undefined, time: undefined, from: undefined, to: undefined })}>Show all traces</button>
   </p>`;
