@@ -1,4 +1,4 @@
-//! How a desk is told what to do: flags, then the environment, then defaults.
+//! The options of a desk.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -10,20 +10,20 @@ use super::store::location::Location;
 use super::store::sqlite::Retention;
 
 pub(super) const STORE: &str = "feedback-desk.sqlite";
-/// What `--demo` uses unless told otherwise: never the file of real data.
+/// The default of `--demo`, which is never the file of real data.
 pub(super) const DEMO_STORE: &str = "feedback-desk-demo.sqlite";
 pub(super) const GRPC_PORT: u16 = 4317;
 pub(super) const HTTP_PORT: u16 = 4318;
 pub(super) const PAGE_PORT: u16 = 4320;
 
-/// What a desk is told.
+/// The options of a [`Desk`](super::Desk).
 ///
 /// | | default |
 /// | --- | --- |
 /// | [`with_ports`](Self::with_ports) | 4317 (OTLP over gRPC), 4318 (OTLP over HTTP), 4320 (page and API) |
 /// | [`with_listen`](Self::with_listen) | 127.0.0.1 |
-/// | [`with_token`](Self::with_token) | none is needed |
-/// | [`with_max_age`](Self::with_max_age) | kept for ever |
+/// | [`with_token`](Self::with_token) | none required |
+/// | [`with_max_age`](Self::with_max_age) | kept forever |
 /// | [`with_max_bytes`](Self::with_max_bytes) | no limit |
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -35,18 +35,17 @@ pub struct Options {
 }
 
 impl Options {
-    /// For a desk that keeps its spans in this SQLite file, which is made if there is none.
+    /// A desk that stores spans in this SQLite file, created if missing.
     pub fn new(store: impl Into<PathBuf>) -> Self {
         Self::of(Location::File(store.into()))
     }
 
-    /// For a desk that shows what the Collector's clickhouse exporter has written, and keeps nothing
-    /// itself: `http://[user[:password]@]host[:port][/database][?table=otel_traces&type.FIELD=number]`.
+    /// A desk that reads what the Collector's clickhouse exporter has written, and stores nothing itself: `http://[user[:password]@]host[:port][/database][?table=otel_traces&type.FIELD=number]`.
     /// No ports for spans are opened then.
     ///
     /// # Errors
     ///
-    /// The address is none; the error says why.
+    /// The address is invalid; the error says why.
     pub fn clickhouse(address: &str) -> Result<Self, StartError> {
         let address: Address = address.parse().map_err(StartError)?;
         Ok(Self::of(Location::ClickHouse(address)))
@@ -62,41 +61,41 @@ impl Options {
         }
     }
 
-    /// The ports of OTLP over gRPC, of OTLP over HTTP, and of page and API. 0 is any that is free.
+    /// The ports of OTLP over gRPC, of OTLP over HTTP, and of page and API. 0 means any free port.
     #[must_use]
     pub fn with_ports(mut self, grpc: u16, http: u16, page: u16) -> Self {
         self.ports = [grpc, http, page];
         self
     }
 
-    /// Ports that are free.
+    /// Uses any free ports.
     #[must_use]
     pub fn with_any_ports(self) -> Self {
         self.with_ports(0, 0, 0)
     }
 
-    /// The address to listen on. One that other machines can reach needs a token.
+    /// The address to listen on. An address that other machines can reach requires a token.
     #[must_use]
     pub fn with_listen(mut self, address: IpAddr) -> Self {
         self.listen = address;
         self
     }
 
-    /// What everyone has to show who sends or asks, as `Authorization: Bearer TOKEN`.
+    /// The token required from senders and readers, as `Authorization: Bearer TOKEN`.
     #[must_use]
     pub fn with_token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
     }
 
-    /// Forgets traces of which nothing has been heard for so long.
+    /// Deletes traces without activity for this time.
     #[must_use]
     pub fn with_max_age(mut self, age: Duration) -> Self {
         self.retention.age = Some(age);
         self
     }
 
-    /// Forgets the oldest traces when the file uses more, those with feedback last.
+    /// Deletes the oldest traces above this size of the file, those with feedback last.
     #[must_use]
     pub fn with_max_bytes(mut self, bytes: u64) -> Self {
         self.retention.bytes = Some(bytes);

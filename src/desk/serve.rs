@@ -1,4 +1,4 @@
-//! Ports and connections: bounded in number, and cut where the other side is slow.
+//! Ports and connections, limited in number and in time.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -20,18 +20,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-/// Connections of one port at one time. More have to wait.
+/// Concurrent connections of a port; further ones wait.
 const CONNECTIONS: usize = 512;
-/// The head of a request, and the time between two on one connection: senders send every five seconds.
+/// Time limit for the head of a request, and between requests of a connection. Senders send every five seconds.
 const HEAD: Duration = Duration::from_secs(15);
-/// A request that brings spans, from its head to its answer.
+/// Time limit of a request with spans, from its head to its answer.
 const REQUEST: Duration = Duration::from_secs(30);
-/// A connection on which nothing moves, neither in nor out.
+/// Time limit of a connection without traffic in either direction.
 const IDLE: Duration = Duration::from_secs(120);
-/// Requests that bring spans at one time: each may hold as much memory as it is allowed to be long.
+/// Concurrent requests with spans: each may take as much memory as the limit of its length.
 const REQUESTS: usize = 12;
 
-/// A port that is taken, or whose address is not of this machine.
+/// A port is taken, or its address does not belong to this machine.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.text())]
 pub(super) struct BindError {
@@ -47,18 +47,16 @@ impl BindError {
         let port = address.port();
         if error.kind() == io::ErrorKind::AddrInUse {
             format!(
-                "port {port}, for {what}, is taken: another desk or collector may be running. \
-                 Choose another with --{flag} PORT (0: any that is free)"
+                "port {port} ({what}) is in use: another desk or collector may be running. \
+                 Choose another with --{flag} PORT (0: any free port)"
             )
         } else {
-            format!(
-                "{address}, for {what}, can't be listened on: {error}. See --listen and --{flag}"
-            )
+            format!("can't listen on {address} ({what}): {error}. See --listen and --{flag}")
         }
     }
 }
 
-/// Takes a port. Who connects before it is served has to wait.
+/// Binds a port. Connections wait until the port is served.
 pub(super) fn bind(
     ip: IpAddr,
     port: u16,
@@ -74,7 +72,7 @@ pub(super) fn bind(
     bind().map_err(|error| BindError { address, what, flag, error })
 }
 
-/// Bounds what requests that bring spans cost: how many there are, and for how long.
+/// Limits requests with spans: their number at a time, and their duration.
 pub(super) fn bounded(router: Router) -> Router {
     bounded_by(router, REQUEST)
 }
@@ -96,7 +94,7 @@ fn bounded_by(router: Router, limit: Duration) -> Router {
     }))
 }
 
-/// Serves a port for ever.
+/// Serves a port until the runtime stops.
 pub(super) async fn serve(listener: std::net::TcpListener, router: Router) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
@@ -115,7 +113,7 @@ pub(super) async fn serve(listener: std::net::TcpListener, router: Router) -> io
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return Ok(()) };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
-            // A connection that is gone already, or no file descriptors left: the next may do.
+            // The connection was closed already, or no file descriptor is free: try again.
             Err(_) => {
                 sleep(Duration::from_millis(20)).await;
                 continue;
@@ -126,20 +124,20 @@ pub(super) async fn serve(listener: std::net::TcpListener, router: Router) -> io
         let (builder, router) = (builder.clone(), router.clone());
         tokio::spawn(async move {
             let service = TowerToHyperService::new(router);
-            let io = TokioIo::new(Moving::new(stream));
-            let _ = builder.serve_connection(io, service).await; // whoever it was knows why
+            let io = TokioIo::new(IdleTimeout::new(stream));
+            let _ = builder.serve_connection(io, service).await; // the client notices
             drop(permit);
         });
     }
 }
 
-/// A connection that fails when nothing has moved for too long.
-struct Moving {
+/// A connection that fails after [`IDLE`] without traffic.
+struct IdleTimeout {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
 }
 
-impl Moving {
+impl IdleTimeout {
     fn new(stream: TcpStream) -> Self {
         Self { stream, end: Box::pin(sleep(IDLE)) }
     }
@@ -156,7 +154,7 @@ impl Moving {
     }
 }
 
-impl AsyncRead for Moving {
+impl AsyncRead for IdleTimeout {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -167,7 +165,7 @@ impl AsyncRead for Moving {
     }
 }
 
-impl AsyncWrite for Moving {
+impl AsyncWrite for IdleTimeout {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -216,10 +214,10 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
     const LIMIT: Duration = Duration::from_millis(200);
 
-    /// Tells of what was read.
-    struct Told(mpsc::UnboundedSender<bool>);
+    /// Reports whether each request could be decoded.
+    struct ReportingIntake(mpsc::UnboundedSender<bool>);
 
-    impl Intake for Told {
+    impl Intake for ReportingIntake {
         async fn receive(
             &self,
             _: Head,
@@ -266,7 +264,7 @@ mod tests {
         let (sender, mut told) = mpsc::unbounded_channel();
         let listener = bind(Ipv4Addr::LOCALHOST.into(), 0, "a test", "port").unwrap();
         let address = listener.local_addr().unwrap();
-        let router = bounded_by(http::router(Arc::new(Told(sender))), LIMIT);
+        let router = bounded_by(http::router(Arc::new(ReportingIntake(sender))), LIMIT);
         let serving = tokio::spawn(serve(listener, router));
 
         let begun = Instant::now();

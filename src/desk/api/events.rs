@@ -1,4 +1,4 @@
-//! Server-sent events: that something has changed, at most once a second.
+//! Server-sent events: one after a change of the store, at most one a second.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use super::Api;
 use super::body::pieces;
 
 const SHORTEST: Duration = Duration::from_secs(1);
-/// So that a reader that is gone is noticed.
+/// The interval of events without a change, by which a closed connection is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 pub(super) async fn events(State(api): State<Api>) -> Response {
     let (sender, body) = pieces();
     let mut changes = api.changes.clone();
     tokio::spawn(async move {
-        // The first tells where a page stands that has just connected, or connected again.
+        // The first event reports the current version to a page that has (re)connected.
         loop {
             let notice = *changes.borrow_and_update();
             let event = format!(

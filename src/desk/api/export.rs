@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::body::pieces;
 use super::params::{Params, Result};
-use super::{Api, Problem};
+use super::{Api, ApiError};
 use crate::desk::query::{ChartQuery, Narrow, Page, TraceQuery};
 use crate::desk::store::view::{Chart, List, Series};
 use crate::desk::store::{Error, Store};
@@ -136,7 +136,7 @@ pub(super) async fn export(
     };
     let (view, format) = match parse() {
         Ok(parsed) => parsed,
-        Err(error) => return Problem::new(StatusCode::BAD_REQUEST, error).into_response(),
+        Err(error) => return ApiError::new(StatusCode::BAD_REQUEST, error).into_response(),
     };
     let (content_type, extension) = match format {
         Format::Csv => ("text/csv; charset=utf-8", "csv"),
@@ -163,9 +163,9 @@ pub(super) async fn export(
                 [(CONTENT_TYPE, content_type.to_owned()), (CONTENT_DISPOSITION, disposition)];
             (headers, body).into_response()
         }
-        Ok(Err(error)) => Problem::from(error).into_response(),
+        Ok(Err(error)) => ApiError::from(error).into_response(),
         Err(_) => {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "nothing was exported".to_owned())
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "nothing was exported".to_owned())
                 .into_response()
         }
     }

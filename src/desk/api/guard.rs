@@ -1,4 +1,5 @@
-//! Who may ask: pages of other sites may not, whatever name they have given this machine.
+//! Access to a port: the token, and protection from pages of other sites that resolve to this machine (DNS
+//! rebinding).
 
 use std::sync::Arc;
 
@@ -14,17 +15,17 @@ use super::params::Params;
 /// The cookie that holds the token.
 const NAME: &str = "feedback_desk_token";
 
-/// The rules of a port.
+/// The access rules of a port.
 #[derive(Clone)]
 pub(crate) struct Guard {
-    /// Whether only this machine can connect, and thus only names of this machine can be meant.
+    /// Whether only this machine can connect. Then the `Host` has to be a name of this machine.
     pub(crate) is_local: bool,
     token: Option<Arc<Token>>,
 }
 
 struct Token {
     text: String,
-    /// Hashes are compared, so that the time it takes says nothing about the token.
+    /// Hashes are compared, so that the time of the comparison reveals nothing about the token.
     hash: [u8; 32],
 }
 
@@ -36,9 +37,9 @@ impl Guard {
         Self { is_local, token }
     }
 
-    fn is_welcome(&self, request: &Request) -> bool {
+    fn is_host_allowed(&self, request: &Request) -> bool {
         if !self.is_local {
-            return true; // it is the token that counts
+            return true; // the token protects it
         }
         let header = request.headers().get(HOST).map(HeaderValue::as_bytes);
         let named =
@@ -47,7 +48,7 @@ impl Guard {
         named.peek().is_some() && named.all(is_of_this_machine)
     }
 
-    fn knows(&self, headers: &HeaderMap) -> bool {
+    fn has_token(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else { return true };
         let bearer = headers
             .get(AUTHORIZATION)
@@ -81,19 +82,19 @@ fn is_of_this_machine(host: &[u8]) -> bool {
     name.eq_ignore_ascii_case("localhost") || name == "::1" || name == "127.0.0.1"
 }
 
-/// Refuses whoever may not ask.
+/// Refuses requests without access.
 pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    if !guard.is_welcome(&request) {
-        let reason = "this desk answers to localhost only: the Host header names another machine\n";
+    if !guard.is_host_allowed(&request) {
+        let reason = "this desk only serves localhost: the Host header names another machine\n";
         return (StatusCode::FORBIDDEN, reason).into_response();
     }
-    if guard.knows(request.headers()) {
+    if guard.has_token(request.headers()) {
         return next.run(request).await;
     }
     if let Some(response) = guard.sign_in(&request) {
         return response;
     }
-    let reason = "a token is needed: `Authorization: Bearer TOKEN`, or /?token=TOKEN once\n";
+    let reason = "a token is required: `Authorization: Bearer TOKEN`, or /?token=TOKEN once\n";
     (StatusCode::UNAUTHORIZED, [("www-authenticate", "Bearer")], reason).into_response()
 }
 

@@ -1,12 +1,12 @@
-//! The API: JSON over HTTP, which is all the page knows. `API.md` documents it, and is served at
+//! The API: JSON over HTTP, the only data source of the page. `API.md` documents it, and is served at
 //! `/api`.
 //!
 //! | file | idea |
 //! | --- | --- |
 //! | `params` | query strings, read strictly |
-//! | `guard` | foreign hosts and tokens |
-//! | `events` | that something has changed |
-//! | `export`, `body` | views as files, written while they are read |
+//! | `guard` | checks of hosts and tokens |
+//! | `events` | server-sent events after changes |
+//! | `export`, `body` | views as files, streamed |
 //! | `page` | the files of the page |
 
 mod body;
@@ -36,13 +36,13 @@ use export::{Format, View};
 use guard::{Guard, guard};
 use params::Params;
 
-/// Where comments are, unless another field is asked for.
+/// The default field of comments.
 const COMMENT: &str = "feedback.comment";
-/// Queries at one time.
-const AT_ONCE: usize = 4;
+/// Concurrent queries.
+const MOST_QUERIES: usize = 4;
 const LONGEST_URI: usize = 24 << 10;
 
-/// What the handlers share.
+/// The state that the handlers share.
 #[derive(Clone)]
 pub(super) struct Api {
     store: Arc<dyn Store>,
@@ -57,14 +57,14 @@ impl Api {
         changes: watch::Receiver<Notice>,
         retention: Retention,
     ) -> Self {
-        Self { store, changes, permits: Arc::new(Semaphore::new(AT_ONCE)), retention }
+        Self { store, changes, permits: Arc::new(Semaphore::new(MOST_QUERIES)), retention }
     }
 
     async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.permits).acquire_owned().await.ok() // it is never closed
     }
 
-    /// Asks the store, on a thread that may wait.
+    /// Runs a query on a thread that may block.
     async fn ask<T: Serialize + Send + 'static>(
         &self,
         ask: impl FnOnce(&dyn Store) -> Result<T, Error> + Send + 'static,
@@ -75,7 +75,7 @@ impl Api {
         }
     }
 
-    /// The same for one thing, which there may not be.
+    /// The same for one item, which may not exist.
     async fn find<T: Serialize + Send + 'static>(
         &self,
         ask: impl FnOnce(&dyn Store) -> Result<Option<T>, Error> + Send + 'static,
@@ -83,7 +83,7 @@ impl Api {
         match self.answer(ask).await {
             Ok(Some(found)) => json(&found),
             Ok(None) => {
-                Problem::new(StatusCode::NOT_FOUND, "there is none".to_owned()).into_response()
+                ApiError::new(StatusCode::NOT_FOUND, "not found".to_owned()).into_response()
             }
             Err(problem) => problem.into_response(),
         }
@@ -92,7 +92,7 @@ impl Api {
     async fn answer<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&dyn Store) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Problem> {
+    ) -> Result<T, ApiError> {
         let permit = self.permit().await;
         let store = Arc::clone(&self.store);
         let work = move || {
@@ -100,8 +100,10 @@ impl Api {
             ask(&*store)
         };
         match tokio::task::spawn_blocking(work).await {
-            Ok(answer) => answer.map_err(Problem::from),
-            Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "it failed".to_owned())),
+            Ok(answer) => answer.map_err(ApiError::from),
+            Err(_) => {
+                Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error".to_owned()))
+            }
         }
     }
 }
@@ -131,22 +133,22 @@ pub(super) fn router(api: Api, rules: Guard) -> Router {
         .method_not_allowed_fallback(not_allowed)
         .with_state(api)
         .layer(middleware::from_fn_with_state(rules, guard))
-        .layer(middleware::from_fn(harden))
+        .layer(middleware::from_fn(security_headers))
 }
 
 /// An error as the API writes it.
-struct Problem {
+struct ApiError {
     status: StatusCode,
     reason: String,
 }
 
-impl Problem {
+impl ApiError {
     fn new(status: StatusCode, reason: String) -> Self {
         Self { status, reason }
     }
 }
 
-impl From<Error> for Problem {
+impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let status = match &error {
             Error::Asked(_) => StatusCode::BAD_REQUEST,
@@ -158,7 +160,7 @@ impl From<Error> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = json(&serde_json::json!({ "error": self.reason }));
         *response.status_mut() = self.status;
@@ -176,8 +178,8 @@ fn json(value: &impl Serialize) -> Response {
     }
 }
 
-/// What every answer says to browsers.
-async fn harden(request: Request, next: Next) -> Response {
+/// Adds the security headers to every answer.
+async fn security_headers(request: Request, next: Next) -> Response {
     let mut response = if request.uri().to_string().len() > LONGEST_URI {
         StatusCode::URI_TOO_LONG.into_response()
     } else {
@@ -200,16 +202,14 @@ async fn harden(request: Request, next: Next) -> Response {
 }
 
 async fn unknown() -> Response {
-    Problem::new(StatusCode::NOT_FOUND, "there is no such endpoint: see /api".to_owned())
-        .into_response()
+    ApiError::new(StatusCode::NOT_FOUND, "unknown endpoint: see /api".to_owned()).into_response()
 }
 
 async fn not_allowed() -> Response {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "everything here is read by GET".to_owned())
-        .into_response()
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed".to_owned()).into_response()
 }
 
-/// Reads the parameters of a request, all of them, or says what is wrong.
+/// Reads all parameters of a request, or returns from the handler with the error.
 macro_rules! read {
     ($query:expr, |$params:ident| $read:expr) => {{
         let read = |query: Option<String>| -> params::Result<_> {
@@ -221,7 +221,7 @@ macro_rules! read {
         };
         match read($query) {
             Ok(read) => read,
-            Err(error) => return Problem::new(StatusCode::BAD_REQUEST, error).into_response(),
+            Err(error) => return ApiError::new(StatusCode::BAD_REQUEST, error).into_response(),
         }
     }};
 }
@@ -287,10 +287,10 @@ async fn neighbours(
     }
 }
 
-fn trace_id(text: &str) -> Result<[u8; 16], Problem> {
+fn trace_id(text: &str) -> Result<[u8; 16], ApiError> {
     super::store::json::trace_id_of(text).ok_or_else(|| {
         let reason = "a trace id has 32 hexadecimal digits".to_owned();
-        Problem::new(StatusCode::BAD_REQUEST, reason)
+        ApiError::new(StatusCode::BAD_REQUEST, reason)
     })
 }
 
@@ -335,7 +335,7 @@ async fn dataset(State(api): State<Api>, RawQuery(query): RawQuery) -> Response 
     api.ask(move |store| store.dataset(&narrow, &page)).await
 }
 
-/// Reads a query string in every way it can be read. For fuzzing.
+/// Parses a query string as the parameters of each endpoint. For fuzzing.
 pub(super) fn read_in_every_way(query: &str) {
     let Ok(_) = Params::parse(query) else { return };
     let params = || Params::parse(query).unwrap_or_default();
@@ -348,6 +348,6 @@ pub(super) fn read_in_every_way(query: &str) {
     let _ = Format::parse(&mut params());
     if let Ok(narrow) = params().narrow() {
         let again: Result<super::query::filter::Filter, _> = narrow.filter.to_string().parse();
-        assert_eq!(again.as_ref(), Ok(&narrow.filter), "a filter is read as it is written");
+        assert_eq!(again.as_ref(), Ok(&narrow.filter), "a filter parses its own text");
     }
 }

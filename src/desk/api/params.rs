@@ -1,5 +1,5 @@
-//! The parameters of a request, read strictly: one that is unknown, given twice or malformed is an
-//! error that says so, for a view that silently ignores a filter shows the wrong thing.
+//! The parameters of a request, parsed strictly: an unknown, repeated or malformed parameter is an error,
+//! because a view that ignores a filter shows wrong data.
 
 use std::str::FromStr;
 
@@ -8,28 +8,28 @@ use crate::desk::query::measure::Measure;
 use crate::desk::query::time::instant;
 use crate::desk::query::{ChartQuery, Clock, Compare, Narrow, Page, Range, TraceQuery};
 
-/// The longest query string that is read.
+/// The longest accepted query string.
 const LONGEST: usize = 16 << 10;
 const MOST: usize = 64;
-/// Rows of a page, unless more are asked for.
+/// The default number of rows of a page.
 const ROWS: usize = 50;
 const MOST_ROWS: usize = 500;
-/// Groups of a chart, unless more are asked for.
+/// The default number of groups of a chart.
 const TOP: usize = 5;
 const MOST_GROUPS: usize = 50;
 const MOST_MEASURES: usize = 16;
 
-/// What is wrong with a request.
+/// An error says what is wrong with the request.
 pub(crate) type Result<T> = std::result::Result<T, String>;
 
-/// A query string, taken apart parameter by parameter.
+/// A query string; each parameter is removed when it is read.
 #[derive(Debug, Default)]
 pub(crate) struct Params {
     rest: Vec<(String, String)>,
 }
 
 impl Params {
-    /// Of the text behind the question mark.
+    /// Parses the text after the question mark.
     pub(crate) fn parse(query: &str) -> Result<Self> {
         if query.len() > LONGEST {
             return Err(format!("the query is longer than {LONGEST} bytes"));
@@ -54,7 +54,7 @@ impl Params {
         taken.into_iter().map(|(_, value): (String, String)| value).collect()
     }
 
-    /// The only value of a parameter. An empty one is none.
+    /// The only value of a parameter. An empty value counts as missing.
     pub(crate) fn one(&mut self, name: &str) -> Result<Option<String>> {
         let mut values = self.all(name);
         match values.len() {
@@ -75,11 +75,11 @@ impl Params {
         self.one(name)?.map(parse).transpose()
     }
 
-    /// Nothing may be left over.
+    /// Refuses parameters that were not read.
     pub(crate) fn finish(self) -> Result<()> {
         match self.rest.first() {
             None => Ok(()),
-            Some((name, _)) => Err(format!("there is no parameter `{name}` here: see /api")),
+            Some((name, _)) => Err(format!("unknown parameter `{name}`: see /api")),
         }
     }
 
@@ -111,7 +111,7 @@ impl Params {
         match self.parsed::<usize>("limit")? {
             None => Ok(usual),
             Some(limit) if (1..=most).contains(&limit) => Ok(limit),
-            Some(_) => Err(format!("`limit` is from 1 to {most}")),
+            Some(_) => Err(format!("`limit` must be from 1 to {most}")),
         }
     }
 
@@ -120,18 +120,18 @@ impl Params {
         match self.one("time")?.as_deref() {
             None | Some("start") => Ok(Clock::Start),
             Some("given") => Ok(Clock::Given),
-            Some(other) => Err(format!("`time` is `start` or `given`, not `{other}`")),
+            Some(other) => Err(format!("`time` must be `start` or `given`, not `{other}`")),
         }
     }
 
-    /// A list of traces as a whole.
+    /// A list of all traces, without pages.
     pub(crate) fn all_traces(&mut self) -> Result<TraceQuery> {
         let clock = self.clock()?;
         let of = self.one("field")?.map(|field| (field, clock));
         Ok(TraceQuery { narrow: self.narrow()?, of, page: Page::default() })
     }
 
-    /// One page of it.
+    /// One page of the list.
     pub(crate) fn traces(&mut self) -> Result<TraceQuery> {
         Ok(TraceQuery { page: self.page()?, ..self.all_traces()? })
     }
@@ -148,7 +148,7 @@ impl Params {
         }
         let top = self.parsed("top")?.unwrap_or(TOP);
         if !(1..=MOST_GROUPS).contains(&top) {
-            return Err(format!("`top` is from 1 to {MOST_GROUPS}"));
+            return Err(format!("`top` must be from 1 to {MOST_GROUPS}"));
         }
         let compare = match self.one("compare")? {
             None => None,
@@ -156,7 +156,8 @@ impl Params {
             Some(text) => match text.strip_prefix("version:") {
                 Some(version) => Some(Compare::Version(version.to_owned())),
                 None => {
-                    return Err("`compare` is `previous` or `version:` and a version".to_owned());
+                    return Err("`compare` must be `previous` or `version:` followed by a version"
+                        .to_owned());
                 }
             },
         };
@@ -225,10 +226,13 @@ mod tests {
         for (query, error) in [
             ("", "`field` is missing"),
             ("field=a&field=b", "`field` is given more than once"),
-            ("field=a&fliter=x", "there is no parameter `fliter` here: see /api"),
+            ("field=a&fliter=x", "unknown parameter `fliter`: see /api"),
             ("field=%zz", "`%zz`: a `%` takes two hexadecimal digits"),
-            ("field=a&top=0", "`top` is from 1 to 50"),
-            ("field=a&bucket=year", "`bucket`: `year` is none of minute, hour, day, week, month"),
+            ("field=a&top=0", "`top` must be from 1 to 50"),
+            (
+                "field=a&bucket=year",
+                "`bucket`: `year` is not an interval: use minute, hour, day, week or month",
+            ),
         ] {
             assert_eq!(chart(query).unwrap_err(), error);
         }

@@ -1,119 +1,119 @@
-//! The help.
+//! The texts of `--help`.
 
 pub(super) const HELP: &str = "\
-feedback-desk: see the feedback, beside what it is about, and chart any field of it
+feedback-desk: browse feedback next to the traces it is about, and chart any field of it
 
-It receives spans by OTLP, keeps them in one SQLite file, and answers on a local page and API.
-Nothing is sent anywhere.
+It receives spans by OTLP, stores them in one SQLite file, and serves a local page and API.
+It sends no data anywhere.
 
 usage:
   feedback-desk [flags]                run the desk
   feedback-desk chart FIELD [flags]    print a chart as a table
   feedback-desk tail [flags]           print feedback as it arrives
   feedback-desk import FILE... [flags] read OTLP JSON lines
-  feedback-desk clickhouse --ddl       print what makes the desk fast in a ClickHouse
+  feedback-desk clickhouse --ddl       print tables and views for a fast desk on ClickHouse
   feedback-desk COMMAND --help         all flags of a command
 
-flags of the desk (the variable in brackets says the same; a flag wins):
-  --store FILE        the SQLite file, made if there is none
+flags of the desk (in brackets: the environment variable, which a flag overrides):
+  --store FILE        the SQLite file, created if missing
                       [FEEDBACK_DESK_STORE, default feedback-desk.sqlite]
   --store clickhouse=http://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE][?table=NAME&type.FIELD=TYPE]
-                      show what the OpenTelemetry Collector's clickhouse exporter has written; spans
-                      are only read, and no ports for them are opened. Types come back from the
-                      values; type.feedback.zip=string (or bool, number) says better. The password
-                      may be in CLICKHOUSE_PASSWORD [default: user default, port 8123, database
-                      default, table otel_traces]
+                      read the spans that the OpenTelemetry Collector's clickhouse exporter has
+                      written; no ports for spans are opened. Types are inferred from the values;
+                      type.feedback.zip=string (or bool, number) sets one. The password may be in
+                      CLICKHOUSE_PASSWORD [default: user default, port 8123, database default,
+                      table otel_traces]
   --port PORT         page and API [FEEDBACK_DESK_PORT, default 4320]
   --grpc-port PORT    OTLP over gRPC [FEEDBACK_DESK_GRPC_PORT, default 4317]
   --http-port PORT    OTLP over HTTP, protobuf and JSON [FEEDBACK_DESK_HTTP_PORT, default 4318]
-                      0 is any port that is free
-  --listen ADDRESS    the address of all three [FEEDBACK_DESK_LISTEN, default 127.0.0.1];
-                      one that other machines can reach needs a token
-  --token TOKEN       what everyone has to show who sends or asks, as `Authorization: Bearer TOKEN`,
-                      or once as /?token=TOKEN [FEEDBACK_DESK_TOKEN]; it travels in clear text, so
-                      put TLS in front where others listen; better not as a flag, which others on
-                      this machine can see
-  --keep-days DAYS    forget traces of which nothing was heard for so long
-                      [FEEDBACK_DESK_KEEP_DAYS, default: never]
-  --keep-bytes SIZE   forget the oldest traces when the file uses more, those with feedback last:
+                      0 means any free port
+  --listen ADDRESS    the address of all three ports [FEEDBACK_DESK_LISTEN, default 127.0.0.1];
+                      an address that other machines can reach requires a token
+  --token TOKEN       required from senders and readers, as `Authorization: Bearer TOKEN`, or once as
+                      /?token=TOKEN [FEEDBACK_DESK_TOKEN]. It is sent in clear text: put a TLS proxy
+                      in front on untrusted networks. Prefer the variable: other users of this
+                      machine can see flags
+  --keep-days DAYS    delete traces without activity for this many days
+                      [FEEDBACK_DESK_KEEP_DAYS, default: kept forever]
+  --keep-bytes SIZE   delete the oldest traces above this size, those with feedback last:
                       500MB, 10GiB [FEEDBACK_DESK_KEEP_BYTES, default: no limit]
-  --demo              fill the desk with thirty days of an invented service, for a first look; the
-                      store is then feedback-desk-demo.sqlite unless --store names another, and
-                      one that holds real data is refused; a second run changes nothing
-  --demo-seed NUMBER  another story [default 1]
-  -h, --help          this
-  -V, --version       the version
+  --demo              fill the store with thirty days of generated data, for a first look. The store
+                      is feedback-desk-demo.sqlite unless --store names another; a store with real
+                      data is refused; a second run changes nothing
+  --demo-seed NUMBER  generate other data [default 1]
+  -h, --help          print this help
+  -V, --version       print the version
 
-A service that uses the OpenTelemetry defaults sends here without being told. Otherwise:
+A service with the OpenTelemetry defaults on this machine already sends to the desk. Otherwise set:
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317
 ";
 
 pub(super) const CHART: &str = "\
-feedback-desk chart: a chart of any field, as a table
+feedback-desk chart: print a chart of any field as a table
 
 usage: feedback-desk chart FIELD [flags]
   feedback-desk chart feedback.rating --measure percent-true --by day --group service.version
 
 flags:
-  --measure LIST      of bools percent-true, percent-false, count; of numbers count, sum, avg, median,
-                      min, max, p95, p98, p99, and percentage with a comparison, as in
-                      'percentage>=4'; several with commas between [default: all of the type]
-  --by BUCKET         minute, hour, day, week, month [default: by the length of time]
-  --group FIELD       a line a group: any field, or an attribute of the resource
-  --top N             the N largest groups, and the others as one [default 5]
-  --filter FILTER     as in 'feedback.rating is false and feedback.comment contains \"slow\"';
-                      see the API's documentation, feedback-desk's page under /api
+  --measure LIST      for booleans percent-true, percent-false, count; for numbers count, sum, avg,
+                      median, min, max, p95, p98, p99, and percentage with a comparison, for example
+                      'percentage>=4'; separated by commas [default: all measures of the type]
+  --by BUCKET         minute, hour, day, week, month [default: by the time range]
+  --group FIELD       one line for each value of a field or a resource attribute
+  --top N             the N largest groups, the others combined [default 5]
+  --filter FILTER     for example 'feedback.rating is false and feedback.comment contains \"slow\"';
+                      documented under /api of the desk
   --from TIME, --to TIME
                       2026-01-31, 2026-01-31T12:00:00Z, or milliseconds since 1970
-  --time WHICH        start: when the target began; given: when it was said [default start]
-  --tz OFFSET         where days begin: +02:00 [default +00:00]
+  --time WHICH        date by start (time of answer) or given (time of feedback) [default start]
+  --tz OFFSET         the offset from UTC by which days start: +02:00 [default +00:00]
   --compare WITH      previous, or version:VERSION
   --format FORMAT     table, csv, json [default table]
   --store STORE       the SQLite file, or clickhouse=http://…
                       [FEEDBACK_DESK_STORE, default feedback-desk.sqlite]
 
-A bucket without values is empty, not zero. What was superseded or retracted counts nowhere. How many
-values there are, and how many of another type were left out, is said on the standard error.
+A bucket without values is empty, not zero. Superseded and retracted values do not count. The number
+of values, and of values left out because of their type, is printed to standard error.
 ";
 
 pub(super) const TAIL: &str = "\
-feedback-desk tail: feedback as it arrives, a line each; it runs beside the desk, on its file
+feedback-desk tail: print feedback as it arrives, one per line; the desk may be running
 
 usage: feedback-desk tail [flags]
 
 flags:
-  --all               begin with everything there is
-  --json              JSON lines
-  --store STORE       the SQLite file, or clickhouse=http://… where the desk's own tables are
+  --all               start with all stored feedback
+  --json              print JSON lines
+  --store STORE       the SQLite file, or clickhouse=http://… with the desk's own tables
                       [FEEDBACK_DESK_STORE, default feedback-desk.sqlite]
 ";
 
 pub(super) const IMPORT: &str = "\
-feedback-desk import: spans from files, into the desk's file
+feedback-desk import: read spans from files into the desk's store
 
 usage: feedback-desk import FILE... [flags]
 
-A file holds OTLP JSON, one request a line, as the Collector's file exporter writes it and as it is
-posted to /v1/traces. - is the standard input. What is there already is not counted twice, so a file
-can be read again. It can be done while the desk runs.
+A file contains OTLP JSON, one request per line, as the Collector's file exporter writes it and as
+/v1/traces accepts it. - is standard input. Spans that are stored already do not count twice, so a
+file can be imported again. The desk may be running.
 
 flags:
-  --store FILE        the SQLite file, made if there is none
+  --store FILE        the SQLite file, created if missing
                       [FEEDBACK_DESK_STORE, default feedback-desk.sqlite]
 ";
 
 pub(super) const CLICKHOUSE: &str = "\
-feedback-desk clickhouse: tables and views that make the desk fast in a ClickHouse
+feedback-desk clickhouse: print tables and views for a fast desk on ClickHouse
 
 usage: feedback-desk clickhouse --ddl [flags] | clickhouse-client --multiquery
 
-It prints statements for whoever looks after the database to read and to run; the desk runs none. It works
-without them, too: then every question looks at every span.
+The statements are for the administrator of the database to review and run; the desk runs none. The
+desk also works without them, but then every query scans all spans.
 
 flags:
-  --ddl               print them
-  --store STORE       clickhouse=http://…: the names of database and table, and how it keeps attributes,
-                      are looked up there [default: table otel_traces, attributes in maps]
-  --json              attributes are in columns of type JSON (`json: true` of the exporter), where no store
-                      is asked
+  --ddl               print the statements
+  --store STORE       clickhouse=http://…: the names of the database and table, and the type of the
+                      attribute columns, are read there [default: table otel_traces, maps]
+  --json              without --store: the attribute columns have type JSON (`json: true` of the
+                      exporter)
 ";

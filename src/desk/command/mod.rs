@@ -1,4 +1,4 @@
-//! The command line. Everything it can do is in its help; nothing is guessed.
+//! The command line: commands and flags.
 
 mod chart;
 mod help;
@@ -26,14 +26,14 @@ use super::store::view::Status;
 use super::{Desk, Options};
 use chart::ChartCommand;
 
-/// How a command ends that doesn't succeed: what to print, and the exit code.
+/// Why a command did not succeed; decides the message and the exit code.
 #[derive(Debug)]
 enum Failure {
     /// The command line is wrong.
     Usage(String),
-    /// It was right, and did not work.
+    /// The command failed.
     Failed(String),
-    /// Whoever reads the output has stopped, as `head` does.
+    /// The reader of the output has closed it, as `head` does.
     Closed,
 }
 
@@ -57,13 +57,13 @@ impl From<lexopt::Error> for Failure {
     }
 }
 
-/// The demo's seed, unless told otherwise.
+/// The default seed of the demo.
 const DEMO_SEED: u64 = 1;
 
 type Done = Result<(), Failure>;
 
-/// Does what a command line says, its first word being the name of the program. Returns when it is
-/// done, which for the desk itself is when it is told to stop by Ctrl-C or SIGTERM.
+/// Runs a command line, whose first word is the name of the program. The desk itself runs until Ctrl-C
+/// or SIGTERM.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match command(Parser::from_iter(arguments)) {
         Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
@@ -88,7 +88,7 @@ fn command(mut parser: Parser) -> Done {
             }
             Some(Arg::Value(command)) => {
                 if desk.is_touched {
-                    return Err(Failure::Usage("flags go behind the command".to_owned()));
+                    return Err(Failure::Usage("put the flags after the command".to_owned()));
                 }
                 return match command.to_str() {
                     Some("chart") => chart(parser),
@@ -97,7 +97,7 @@ fn command(mut parser: Parser) -> Done {
                     Some("clickhouse") => clickhouse(parser),
                     Some("help") => print(help::HELP),
                     _ => Err(Failure::Usage(format!(
-                        "there is no command `{}`: there are chart, tail, import and clickhouse",
+                        "unknown command `{}`: use chart, tail, import or clickhouse",
                         command.to_string_lossy()
                     ))),
                 };
@@ -153,10 +153,10 @@ impl Flags {
         Ok(true)
     }
 
-    /// The seed of the demo, if there is to be one.
+    /// The seed of the demo, if `--demo` is set.
     fn demo(&self) -> Result<Option<u64>, Failure> {
         match (self.is_demo, self.demo_seed) {
-            (false, Some(_)) => Err(Failure::Usage("--demo-seed goes with --demo".to_owned())),
+            (false, Some(_)) => Err(Failure::Usage("--demo-seed requires --demo".to_owned())),
             (false, None) => Ok(None),
             (true, seed) => Ok(Some(seed.unwrap_or(DEMO_SEED))),
         }
@@ -172,7 +172,7 @@ impl Flags {
         let grpc = or(self.grpc_port, "FEEDBACK_DESK_GRPC_PORT", GRPC_PORT)?;
         let http = or(self.http_port, "FEEDBACK_DESK_HTTP_PORT", HTTP_PORT)?;
         let page = or(self.port, "FEEDBACK_DESK_PORT", PAGE_PORT)?;
-        // The environment names the file of real data, which is no place for a demo.
+        // FEEDBACK_DESK_STORE names the file of real data, so a demo ignores it.
         let file = match (self.is_demo, self.store) {
             (true, None) => Location::File(DEMO_STORE.into()),
             (_, flag) => store(flag)?,
@@ -210,11 +210,11 @@ impl Flags {
     }
 }
 
-/// The store, as told, by the environment, or the file in this directory.
+/// The store: from the flag, else from the environment, else the file in this directory.
 fn store(flag: Option<OsString>) -> Result<Location, Failure> {
     let of_environment = || std::env::var_os("FEEDBACK_DESK_STORE").filter(|text| !text.is_empty());
-    let told = flag.or_else(of_environment).unwrap_or_else(|| STORE.into());
-    Location::read(told).map_err(Failure::Usage)
+    let text = flag.or_else(of_environment).unwrap_or_else(|| STORE.into());
+    Location::read(text).map_err(Failure::Usage)
 }
 
 /// The same where it has to be a file.
@@ -222,7 +222,7 @@ fn file(flag: Option<OsString>, what: &str) -> Result<PathBuf, Failure> {
     match store(flag)? {
         Location::File(path) => Ok(path),
         Location::ClickHouse(_) => Err(Failure::Usage(format!(
-            "{what} takes a file: in ClickHouse the Collector writes, and the desk only reads"
+            "{what} needs a file: on ClickHouse the Collector writes, and the desk only reads"
         ))),
     }
 }
@@ -234,7 +234,7 @@ fn environment<T>(name: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<O
     };
     let parsed = text.to_str().and_then(parse);
     parsed.map(Some).ok_or_else(|| {
-        Failure::Usage(format!("{name}: `{}` is no value for it", text.to_string_lossy()))
+        Failure::Usage(format!("{name}: `{}` is not a valid value", text.to_string_lossy()))
     })
 }
 
@@ -253,8 +253,10 @@ fn bytes(text: &str) -> Result<u64, String> {
     let found =
         units.into_iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)));
     let (number, factor) = found.unwrap_or((text, 1));
-    let number: u64 =
-        number.trim().parse().map_err(|_| "write 500MB, 10GiB or bytes".to_owned())?;
+    let number: u64 = number
+        .trim()
+        .parse()
+        .map_err(|_| "use for example 500MB, 10GiB, or a number of bytes".to_owned())?;
     number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
 }
 
@@ -265,7 +267,7 @@ fn serve(options: Options, demo: Option<u64>) -> Done {
     if demo.is_some() {
         let Some(file) = &file else {
             return Err(Failure::Usage(
-                "--demo takes a file: in ClickHouse the desk only reads".to_owned(),
+                "--demo needs a file: on ClickHouse the desk only reads".to_owned(),
             ));
         };
         check_for_demo(file)?;
@@ -282,11 +284,11 @@ fn serve(options: Options, demo: Option<u64>) -> Done {
     print(&format!("{text}  store           {store}\n"))?;
     match (demo, &file) {
         (Some(seed), Some(file)) => fill(&desk, file, token.as_deref(), seed)?,
-        (None, Some(file)) if status(file)?.demo => print("There is demo data in this store.\n")?,
+        (None, Some(file)) if status(file)?.demo => print("This store contains demo data.\n")?,
         _ => {}
     }
-    print("Ctrl-C stops it.\n")?;
-    wait_for_the_end().map_err(Failure::failed)?;
+    print("Press Ctrl-C to stop.\n")?;
+    wait_for_shutdown().map_err(Failure::failed)?;
     drop(desk);
     Ok(())
 }
@@ -306,15 +308,15 @@ fn check_for_demo(file: &Path) -> Done {
         .map_err(Failure::failed)?;
     if found.spans > 0 && !found.demo {
         return Err(Failure::Failed(format!(
-            "{} holds spans of real services, and a demo is not put among them: choose another file \
-             with --store, or leave --store out",
+            "{} contains spans of real services, which a demo would mix with generated ones: choose \
+             another file with --store, or omit --store",
             file.display()
         )));
     }
     Ok(())
 }
 
-/// Sends the demo to a running desk, and says what that was.
+/// Sends the demo to a running desk, and prints what was sent.
 fn fill(desk: &Desk, file: &Path, token: Option<&str>, seed: u64) -> Done {
     let begin = Instant::now();
     let before = status(file)?.spans;
@@ -326,9 +328,9 @@ fn fill(desk: &Desk, file: &Path, token: Option<&str>, seed: u64) -> Done {
         time::label(begin, Bucket::Day, UtcOffset::default())
     };
     print(&format!(
-        "Demo, seed {seed}: {} requests of an invented service, from {} to {}, and of now.\n\
-         {} spans sent by OTLP in {:.1} s, {new} of them new. All say demo = true.\n\
-         What your services send here now goes into the same store.\n\
+        "Demo, seed {seed}: {} generated requests, from {} to {}, and of today.\n\
+         {} spans sent by OTLP in {:.1} s, {new} of them new, all with demo = true.\n\
+         Spans that your services send now go into the same store.\n\
          Open {}\n",
         sent.requests,
         date(sent.days.0),
@@ -339,8 +341,8 @@ fn fill(desk: &Desk, file: &Path, token: Option<&str>, seed: u64) -> Done {
     ))
 }
 
-/// Ctrl-C, or what a service manager sends.
-fn wait_for_the_end() -> std::io::Result<()> {
+/// Waits for Ctrl-C or SIGTERM.
+fn wait_for_shutdown() -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         #[cfg(unix)]
@@ -405,7 +407,9 @@ fn import(mut parser: Parser) -> Done {
     loop {
         match parser.next()? {
             None if inputs.is_empty() => {
-                return Err(Failure::Usage("import takes a file, or - for its input".to_owned()));
+                return Err(Failure::Usage(
+                    "import needs a file, or - for standard input".to_owned(),
+                ));
             }
             None => return import::import(&file(place, "import")?, &inputs),
             Some(Arg::Short('h') | Arg::Long("help")) => return print(help::IMPORT),
@@ -416,14 +420,14 @@ fn import(mut parser: Parser) -> Done {
     }
 }
 
-/// What the desk would run in a ClickHouse to be fast there.
+/// Prints the statements that make the desk fast on ClickHouse.
 fn clickhouse(mut parser: Parser) -> Done {
     let (mut place, mut is_ddl, mut is_json) = (None, false, false);
     loop {
         match parser.next()? {
             None if !is_ddl => {
                 return Err(Failure::Usage(
-                    "clickhouse takes --ddl: it prints, and runs nothing".to_owned(),
+                    "clickhouse needs --ddl: it prints the statements and runs none".to_owned(),
                 ));
             }
             None => break,
@@ -437,13 +441,15 @@ fn clickhouse(mut parser: Parser) -> Done {
     let address = match place.map(Location::read).transpose().map_err(Failure::Usage)? {
         None => clickhouse::Address::default(),
         Some(Location::ClickHouse(address)) => {
-            // The table itself says how it keeps attributes.
+            // The type of the attribute columns is read from the table.
             let store = ClickHouse::open(address.clone(), Duration::from_secs(20));
             is_json = store.and_then(|store| store.is_json()).map_err(Failure::failed)?;
             address
         }
         Some(Location::File(_)) => {
-            return Err(Failure::Usage("--store is clickhouse=http://… here".to_owned()));
+            return Err(Failure::Usage(
+                "this command needs --store clickhouse=http://…".to_owned(),
+            ));
         }
     };
     print(&clickhouse::ddl(&address, is_json))

@@ -1,15 +1,15 @@
-//! What values amount to. Everything here is exact: nothing is sampled and nothing approximated.
+//! Measures of values. All are exact: nothing is sampled or approximated.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::datum::Kind;
 
-/// What can be said of some values.
+/// A measure of the values of a field.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Measure {
     Count,
-    /// Of bools.
+    /// Of booleans.
     PercentTrue,
     PercentFalse,
     Sum,
@@ -34,7 +34,7 @@ pub(crate) enum Comparison {
     GreaterOrEqual,
 }
 
-/// The measures of a type that need nothing chosen, in the order they are shown.
+/// The measures of a type without parameters, in the order of display.
 pub(crate) fn of(kind: Kind) -> &'static [Measure] {
     use Measure::{Avg, Count, Max, Median, Min, P95, P98, P99, PercentFalse, PercentTrue, Sum};
     match kind {
@@ -45,12 +45,12 @@ pub(crate) fn of(kind: Kind) -> &'static [Measure] {
 }
 
 impl Measure {
-    /// Whether it means anything for values of this type.
+    /// Whether the measure is defined for values of this type.
     pub(crate) fn fits(self, kind: Kind) -> bool {
         matches!((self, kind), (Self::Percentage(..), Kind::Number)) || of(kind).contains(&self)
     }
 
-    /// Of values that are sorted; `None` of none, which is a gap and not zero.
+    /// The measure of sorted values; `None` without values, which is a gap and not zero.
     pub(crate) fn of(self, sorted: &[f64]) -> Option<f64> {
         let (first, last) = (*sorted.first()?, *sorted.last()?);
         let count = sorted.len() as f64;
@@ -100,7 +100,7 @@ impl Comparison {
     ];
 }
 
-/// Neumaier's sum: the error of each addition is added up as well.
+/// Neumaier's sum, which also sums the rounding errors.
 fn sum(values: &[f64]) -> f64 {
     let (mut sum, mut error) = (0.0_f64, 0.0);
     for &value in values {
@@ -108,7 +108,7 @@ fn sum(values: &[f64]) -> f64 {
         error += if sum.abs() >= value.abs() { sum - next + value } else { value - next + sum };
         sum = next;
     }
-    // What overflows has no error that is a number.
+    // After an overflow the error is not a number.
     if error.is_finite() { sum + error } else { sum }
 }
 
@@ -119,7 +119,7 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
     let (below, t) = (place.floor() as usize, place.fract());
     let a = sorted[below];
     let b = sorted[(below + 1).min(sorted.len() - 1)];
-    // As numpy does it: from the nearer end, so that it is exact at both.
+    // As in numpy: from the nearer end, so that both ends are exact.
     if t < 0.5 { a + (b - a) * t } else { b - (b - a) * (1.0 - t) }
 }
 
@@ -155,8 +155,8 @@ impl FromStr for Measure {
         }
         let wrong = || {
             format!(
-                "`{text}` is no measure: there are count, percent-true, percent-false, sum, avg, \
-                 median, min, max, p95, p98, p99 and percentage with a comparison, as in \
+                "`{text}` is not a measure: use count, percent-true, percent-false, sum, avg, \
+                 median, min, max, p95, p98, p99 and percentage with a comparison, for example \
                  percentage>=4"
             )
         };
@@ -173,7 +173,7 @@ impl FromStr for Measure {
 mod tests {
     use super::*;
 
-    /// What `numpy.percentile` and `math.fsum` say.
+    /// Expected: `numpy.percentile` and `math.fsum`.
     #[test]
     fn the_measures_of_a_few_numbers() {
         let values = [0.1, 0.2, 0.3, 1.0, 10.0];

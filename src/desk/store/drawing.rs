@@ -39,7 +39,7 @@ pub(crate) fn chart(
             && is_known
         {
             let name = kind.name();
-            let what = format!("`{}` is a {name}: it has no {unfit}", query.field);
+            let what = format!("`{}` is a {name}: {unfit} is not defined for it", query.field);
             return Err(Error::Asked(what));
         }
         query.measures.clone()
@@ -51,7 +51,7 @@ pub(crate) fn chart(
         None => None,
         Some(Compare::Previous) => {
             let (Some(from), Some(to)) = (from, to) else {
-                let what = "to compare with the previous period, say `from` and `to`";
+                let what = "comparing with the previous period requires `from` and `to`";
                 return Err(Error::Asked(what.to_owned()));
             };
             let length = to.saturating_sub(from);

@@ -156,7 +156,7 @@ fn a_second_run_changes_nothing_and_another_seed_is_another_story() {
     assert_ne!(first.0, look(&other).0);
     drop(other);
     let plain = Demo::start(&directory, &["--store", "other.sqlite"]);
-    assert!(plain.said.contains("There is demo data"), "{}", plain.said);
+    assert!(plain.said.contains("contains demo data"), "{}", plain.said);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_demo_is_not_put_among_real_spans() {
     assert_eq!(rig.get("/api/v1/status")["spans"], 1);
     assert_eq!(rig.get("/api/v1/status")["demo"], false);
     let (is_done, err) = run(&["--demo-seed", "3"]);
-    assert!(!is_done && err.contains("goes with --demo"), "{err}");
+    assert!(!is_done && err.contains("requires --demo"), "{err}");
 }
 
 #[test]

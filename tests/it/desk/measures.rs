@@ -131,8 +131,10 @@ fn what_is_of_another_type_is_left_out_and_said_and_an_empty_bucket_is_a_gap() {
     let points = &chart["total"]["points"];
     assert_eq!(points["percent-true"], json!([100.0, null, 0.0]));
     assert_eq!(points["count"], json!([1.0, null, 1.0]));
-    assert!(rig.error("/api/v1/chart?field=feedback.rating&measure=avg").contains("no avg"));
-    assert!(rig.error("/api/v1/chart?field=service.name").contains("no field"));
+    assert!(
+        rig.error("/api/v1/chart?field=feedback.rating&measure=avg").contains("avg is not defined")
+    );
+    assert!(rig.error("/api/v1/chart?field=service.name").contains("is not a field"));
     assert_eq!(rig.get("/api/v1/chart?field=feedback.nothing")["values"], 0);
 }
 

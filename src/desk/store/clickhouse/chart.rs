@@ -18,7 +18,7 @@ impl ClickHouse {
     pub(super) fn draw(&self, query: &ChartQuery) -> Result<Chart> {
         let key = match self.field(&query.field)? {
             Field::Leaf(key) => key,
-            _ => return asked(format!("`{}` is no field of what was said", query.field)),
+            _ => return asked(format!("`{}` is not a field of feedback or metrics", query.field)),
         };
         let (relations, kinds) = (self.relations()?, self.kinds()?);
         let scene = Scene { relations: &relations, kinds: &kinds };

@@ -66,7 +66,7 @@ impl ClickHouse {
     ) -> Result<List<CommentRow>> {
         let key = match self.field(name)? {
             Field::Leaf(key) => key,
-            _ => return asked(format!("`{name}` is no field of what was said")),
+            _ => return asked(format!("`{name}` is not a field of feedback or metrics")),
         };
         let (relations, kinds) = (self.relations()?, self.kinds()?);
         let scene = Scene { relations: &relations, kinds: &kinds };

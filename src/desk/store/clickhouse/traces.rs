@@ -104,7 +104,7 @@ impl ClickHouse {
             Some((name, clock)) => {
                 let key = match self.field(name)? {
                     Field::Leaf(key) => key,
-                    _ => return asked(format!("`{name}` is no field of what was said")),
+                    _ => return asked(format!("`{name}` is not a field of feedback or metrics")),
                 };
                 let Some(kind) = kinds.of(&key).kind else { return Ok(None) };
                 let narrowed = (&narrow.filter, narrow.range, *clock);

@@ -18,7 +18,7 @@ use crate::desk::store::view::{Chart, Part, Series};
 pub(super) fn chart(connection: &Connection, query: &ChartQuery) -> Result<Chart> {
     let field = match Field::of(connection, &query.field)? {
         Field::Leaf(field) => field,
-        _ => return asked(format!("`{}` is no field of what was said", query.field)),
+        _ => return asked(format!("`{}` is not a field of feedback or metrics", query.field)),
     };
     let counts = match field {
         Some(field) => field::counts(connection, field)?,

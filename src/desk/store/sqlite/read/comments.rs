@@ -28,7 +28,7 @@ pub(super) fn comments(
 ) -> Result<List<CommentRow>> {
     let field = match Field::of(connection, name)? {
         Field::Leaf(field) => field,
-        _ => return asked(format!("`{name}` is no field of what was said")),
+        _ => return asked(format!("`{name}` is not a field of feedback or metrics")),
     };
     let Some(field) = field else {
         return Ok(List { rows: Vec::new(), total: Some(0), next: None });

@@ -190,7 +190,7 @@ fn with_value(
     let field = match Field::of(connection, name)? {
         Field::Leaf(Some(field)) => field,
         Field::Leaf(None) => return Ok((with, waiting)),
-        _ => return asked(format!("`{name}` is no field of what was said")),
+        _ => return asked(format!("`{name}` is not a field of feedback or metrics")),
     };
     let kind = Kind::most_frequent(field::counts(connection, field)?);
     let sql = "SELECT l.target, l.trace, l.resource, l.time, l.given, l.type, l.value, t.session
