@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
-use super::store::batch::Batch;
-use super::store::sqlite::Writer;
+use super::store::batch::SpanBatch;
+use super::store::sqlite::SqliteWriter;
 use crate::collector::Answer;
 use crate::collector::receive::refusal::{Kind, Refusal};
 use crate::collector::receive::{Head, Intake};
@@ -16,23 +16,23 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Writes what the receiver has read.
 #[derive(Debug)]
-pub(super) struct Desk {
-    writer: Arc<Writer>,
+pub(super) struct SpanIntake {
+    writer: Arc<SqliteWriter>,
 }
 
-impl Desk {
-    pub(super) fn new(writer: Arc<Writer>) -> Self {
+impl SpanIntake {
+    pub(super) fn new(writer: Arc<SqliteWriter>) -> Self {
         Self { writer }
     }
 }
 
-impl Intake for Desk {
+impl Intake for SpanIntake {
     async fn receive(
         &self,
         _: Head,
         decoded: Result<ExportTraceServiceRequest, Refusal>,
     ) -> Result<Answer, Refusal> {
-        let batch = Batch::of(decoded?)?;
+        let batch = SpanBatch::of(decoded?)?;
         if batch.spans.is_empty() {
             return Ok(Answer::Accept);
         }

@@ -66,7 +66,7 @@ use api::guard::{Guard, guard};
 use store::Store;
 use store::clickhouse::{Changes, ClickHouse};
 use store::location::Location;
-use store::sqlite::{Sqlite, Writer};
+use store::sqlite::{Sqlite, SqliteWriter};
 
 /// A query of a page that takes longer than this ends with an error.
 const LONGEST_QUERY: Duration = Duration::from_secs(20);
@@ -134,7 +134,7 @@ impl Desk {
                 let grpc = bind(grpc_port, "OTLP over gRPC", "grpc-port")?;
                 let http = bind(http_port, "OTLP over HTTP", "http-port")?;
                 addresses.spans = Some([address(&grpc)?, address(&http)?]);
-                let writer = Writer::start(path, options.retention)
+                let writer = SqliteWriter::start(path, options.retention)
                     .map_err(|error| StartError(format!("{}: {error}", options.store)))?;
                 Source::Spans { listeners: [grpc, http], writer, path: path.clone() }
             }
@@ -212,7 +212,7 @@ fn is_of_token(byte: u8) -> bool {
 /// Where a desk's spans come from.
 enum Source {
     /// Services and collectors send them here.
-    Spans { listeners: [std::net::TcpListener; 2], writer: Writer, path: PathBuf },
+    Spans { listeners: [std::net::TcpListener; 2], writer: SqliteWriter, path: PathBuf },
     /// The Collector writes them there.
     ClickHouse { store: Arc<ClickHouse>, changes: Changes },
 }
@@ -240,7 +240,7 @@ impl Serving {
             Err(error) => return drop(ready.send(Err(error))),
         };
         let rules = Guard::new(is_local, options.token.as_deref());
-        let (mut intakes, mut kept) = (Vec::new(), Kept::default());
+        let (mut intakes, mut kept) = (Vec::new(), Background::default());
         let store: Arc<dyn Store>;
         let changes;
         match source {
@@ -248,7 +248,7 @@ impl Serving {
                 let writer = Arc::new(writer);
                 store = Arc::new(Sqlite::new(&path, LONGEST_QUERY));
                 changes = writer.changes();
-                let intake = Arc::new(intake::Desk::new(Arc::clone(&writer)));
+                let intake = Arc::new(intake::SpanIntake::new(Arc::clone(&writer)));
                 let guarded = |router: axum::Router| {
                     serve::bounded(router)
                         .layer(middleware::from_fn_with_state(rules.clone(), guard))
@@ -280,8 +280,8 @@ impl Serving {
 
 /// What lives as long as the desk does, and ends after its connections.
 #[derive(Default)]
-struct Kept {
-    writer: Option<Arc<Writer>>,
+struct Background {
+    writer: Option<Arc<SqliteWriter>>,
     changes: Option<Changes>,
 }
 

@@ -83,7 +83,7 @@ test("what is made up is marked as such, as soon as it comes", async () => {
     const excess = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     assert.ok(excess <= 0, `${mode}: ${excess} px too wide`);
     await badge.click();
-    await page.getByText("Some of the data is generated").waitFor();
+    await page.getByText("Includes generated data").waitFor();
     assert.deepEqual(await accessibility(page), [], mode);
     await close(page);
   }

@@ -85,7 +85,7 @@ test("a filter is built by choosing, and is the same as its text", async () => {
 
   await text.fill("metadata.plan is");
   await page.getByRole("button", { name: "Apply" }).click();
-  await page.getByText("Incomplete: add a value after "is"").waitFor();
+  await page.getByText('Incomplete: add a value after "is"').waitFor();
   await page.getByRole("button", { name: "Close" }).click();
   await page.getByRole("button", { name: "Remove metadata.plan is team" }).click();
   await page.waitForURL((url) => url.searchParams.get("filter") === 'feedback.comment contains "New York"');

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::body::pieces;
 use super::params::{Params, Result};
 use super::{Api, ApiError};
-use crate::desk::query::{ChartQuery, Narrow, Page, TraceQuery};
+use crate::desk::query::{ChartQuery, Page, Selection, TraceQuery};
 use crate::desk::store::view::{Chart, List, Series};
 use crate::desk::store::{Error, Store};
 
@@ -21,16 +21,16 @@ const ROWS: usize = 500;
 
 /// What is exported.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum View {
+pub(crate) enum ExportView {
     Traces(TraceQuery),
-    Sessions(Narrow),
-    Comments { field: String, search: String, narrow: Narrow },
-    Dataset(Narrow),
+    Sessions(Selection),
+    Comments { field: String, search: String, selection: Selection },
+    Dataset(Selection),
     Chart(Box<ChartQuery>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
+pub(crate) enum ExportFormat {
     Csv,
     Jsonl,
 }
@@ -91,17 +91,17 @@ const COMMENTS: &[&str] = &[
     "metrics",
 ];
 
-impl View {
+impl ExportView {
     pub(crate) fn parse(name: &str, params: &mut Params) -> Result<Self> {
         Ok(match name {
             "traces" => Self::Traces(params.traces()?),
-            "sessions" => Self::Sessions(params.narrow()?),
+            "sessions" => Self::Sessions(params.selection()?),
             "comments" => Self::Comments {
                 field: params.one("field")?.unwrap_or_else(|| super::COMMENT.to_owned()),
                 search: params.one("search")?.unwrap_or_default(),
-                narrow: params.narrow()?,
+                selection: params.selection()?,
             },
-            "dataset" => Self::Dataset(params.narrow()?),
+            "dataset" => Self::Dataset(params.selection()?),
             "chart" => Self::Chart(Box::new(params.chart()?)),
             _ => {
                 return Err(format!(
@@ -112,7 +112,7 @@ impl View {
     }
 }
 
-impl Format {
+impl ExportFormat {
     pub(crate) fn parse(params: &mut Params) -> Result<Self> {
         match params.one("format")?.as_deref() {
             None | Some("csv") => Ok(Self::Csv),
@@ -129,8 +129,8 @@ pub(super) async fn export(
 ) -> Response {
     let parse = || {
         let mut params = Params::parse(query.as_deref().unwrap_or_default())?;
-        let format = Format::parse(&mut params)?;
-        let view = View::parse(&name, &mut params)?;
+        let format = ExportFormat::parse(&mut params)?;
+        let view = ExportView::parse(&name, &mut params)?;
         params.finish()?;
         Ok((view, format))
     };
@@ -139,8 +139,8 @@ pub(super) async fn export(
         Err(error) => return ApiError::new(StatusCode::BAD_REQUEST, error).into_response(),
     };
     let (content_type, extension) = match format {
-        Format::Csv => ("text/csv; charset=utf-8", "csv"),
-        Format::Jsonl => ("application/x-ndjson", "jsonl"),
+        ExportFormat::Csv => ("text/csv; charset=utf-8", "csv"),
+        ExportFormat::Jsonl => ("application/x-ndjson", "jsonl"),
     };
     let disposition = format!("attachment; filename=\"feedback-{name}.{extension}\"");
     let (sender, body) = pieces();
@@ -148,7 +148,7 @@ pub(super) async fn export(
     let permit = api.permit().await;
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let mut out = Out { sender, first: Some(first), format, buffer: Vec::new() };
+        let mut out = ExportWriter { sender, first: Some(first), format, buffer: Vec::new() };
         // After the first piece an error can only be seen in that the file ends.
         let outcome = write(&*api.store, &view, &mut out);
         if let Err(error) = outcome
@@ -172,15 +172,15 @@ pub(super) async fn export(
 }
 
 /// Where rows go.
-struct Out {
+struct ExportWriter {
     sender: mpsc::Sender<Bytes>,
     /// Told when the first query has succeeded.
     first: Option<tokio::sync::oneshot::Sender<std::result::Result<(), Error>>>,
-    format: Format,
+    format: ExportFormat,
     buffer: Vec<u8>,
 }
 
-impl Out {
+impl ExportWriter {
     /// Whether somebody still reads.
     fn flush(&mut self) -> bool {
         if let Some(first) = self.first.take() {
@@ -192,12 +192,12 @@ impl Out {
 
     fn row(&mut self, columns: &[&str], row: &Map<String, Json>) {
         match self.format {
-            Format::Jsonl => {
+            ExportFormat::Jsonl => {
                 // Into memory, of what was JSON already: it can't fail.
                 let _ = serde_json::to_writer(&mut self.buffer, row);
                 self.buffer.push(b'\n');
             }
-            Format::Csv => {
+            ExportFormat::Csv => {
                 let cells = columns.iter().map(|column| row.get(*column).unwrap_or(&Json::Null));
                 self.buffer.extend_from_slice(csv_line(cells.map(cell)).as_bytes());
             }
@@ -205,24 +205,32 @@ impl Out {
     }
 
     fn head(&mut self, columns: &[&str]) {
-        if self.format == Format::Csv {
+        if self.format == ExportFormat::Csv {
             let line = csv_line(columns.iter().map(|column| (*column).to_owned()));
             self.buffer.extend_from_slice(line.as_bytes());
         }
     }
 }
 
-fn write(store: &dyn Store, view: &View, out: &mut Out) -> std::result::Result<(), Error> {
+fn write(
+    store: &dyn Store,
+    view: &ExportView,
+    out: &mut ExportWriter,
+) -> std::result::Result<(), Error> {
     match view {
-        View::Traces(query) => {
+        ExportView::Traces(query) => {
             pages(out, TRACES, |page| store.traces(&TraceQuery { page, ..query.clone() }))
         }
-        View::Sessions(narrow) => pages(out, SESSIONS, |page| store.sessions(narrow, &page)),
-        View::Comments { field, search, narrow } => {
-            pages(out, COMMENTS, |page| store.comments(field, search, narrow, &page))
+        ExportView::Sessions(selection) => {
+            pages(out, SESSIONS, |page| store.sessions(selection, &page))
         }
-        View::Dataset(narrow) => pages(out, DATASET, |page| store.dataset(narrow, &page)),
-        View::Chart(query) => {
+        ExportView::Comments { field, search, selection } => {
+            pages(out, COMMENTS, |page| store.comments(field, search, selection, &page))
+        }
+        ExportView::Dataset(selection) => {
+            pages(out, DATASET, |page| store.dataset(selection, &page))
+        }
+        ExportView::Chart(query) => {
             let chart = store.chart(query)?;
             let (columns, rows) = table(&chart);
             let columns: Vec<_> = columns.iter().map(String::as_str).collect();
@@ -237,7 +245,7 @@ fn write(store: &dyn Store, view: &View, out: &mut Out) -> std::result::Result<(
 }
 
 fn pages<T: Serialize>(
-    out: &mut Out,
+    out: &mut ExportWriter,
     columns: &[&str],
     look: impl Fn(Page) -> std::result::Result<List<T>, Error>,
 ) -> std::result::Result<(), Error> {

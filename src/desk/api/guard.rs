@@ -20,10 +20,10 @@ const NAME: &str = "feedback_desk_token";
 pub(crate) struct Guard {
     /// Whether only this machine can connect. Then the `Host` has to be a name of this machine.
     pub(crate) is_local: bool,
-    token: Option<Arc<Token>>,
+    token: Option<Arc<AccessToken>>,
 }
 
-struct Token {
+struct AccessToken {
     text: String,
     /// Hashes are compared, so that the time of the comparison reveals nothing about the token.
     hash: [u8; 32],
@@ -32,7 +32,7 @@ struct Token {
 impl Guard {
     pub(crate) fn new(is_local: bool, token: Option<&str>) -> Self {
         let token = token.map(|token| {
-            Arc::new(Token { text: token.to_owned(), hash: Sha256::digest(token).into() })
+            Arc::new(AccessToken { text: token.to_owned(), hash: Sha256::digest(token).into() })
         });
         Self { is_local, token }
     }
@@ -66,7 +66,7 @@ impl Guard {
     }
 }
 
-impl Token {
+impl AccessToken {
     fn is(&self, given: &str) -> bool {
         <[u8; 32]>::from(Sha256::digest(given)) == self.hash
     }

@@ -31,8 +31,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 pub(super) use export::{csv_line, table};
 
 use super::store::sqlite::Retention;
-use super::store::{Error, Notice, Store};
-use export::{Format, View};
+use super::store::{Error, Store, StoreVersion};
+use export::{ExportFormat, ExportView};
 use guard::{Guard, guard};
 use params::Params;
 
@@ -46,7 +46,7 @@ const LONGEST_URI: usize = 24 << 10;
 #[derive(Clone)]
 pub(super) struct Api {
     store: Arc<dyn Store>,
-    changes: watch::Receiver<Notice>,
+    changes: watch::Receiver<StoreVersion>,
     permits: Arc<Semaphore>,
     retention: Retention,
 }
@@ -54,7 +54,7 @@ pub(super) struct Api {
 impl Api {
     pub(super) fn new(
         store: Arc<dyn Store>,
-        changes: watch::Receiver<Notice>,
+        changes: watch::Receiver<StoreVersion>,
         retention: Retention,
     ) -> Self {
         Self { store, changes, permits: Arc::new(Semaphore::new(MOST_QUERIES)), retention }
@@ -121,7 +121,7 @@ pub(super) fn router(api: Api, rules: Guard) -> Router {
         .route("/sessions/{id}", get(session))
         .route("/chart", get(chart))
         .route("/comments", get(comments))
-        .route("/waiting", get(waiting))
+        .route("/waiting", get(unmatched))
         .route("/dataset", get(dataset))
         .route("/export/{view}", get(export::export))
         .route("/events", get(events::events))
@@ -247,15 +247,15 @@ async fn fields(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
 }
 
 async fn values(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
-    let (field, search, narrow, limit) = read!(query, |params| {
+    let (field, search, selection, limit) = read!(query, |params| {
         (
             params.required("field")?,
             params.one("search")?.unwrap_or_default(),
-            params.narrow()?,
+            params.selection()?,
             params.limit(50, 500)?,
         )
     });
-    api.ask(move |store| store.values(&field, &search, &narrow, limit)).await
+    api.ask(move |store| store.values(&field, &search, &selection, limit)).await
 }
 
 async fn traces(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
@@ -295,8 +295,8 @@ fn trace_id(text: &str) -> Result<[u8; 16], ApiError> {
 }
 
 async fn sessions(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
-    let (narrow, page) = read!(query, |params| (params.narrow()?, params.page()?));
-    api.ask(move |store| store.sessions(&narrow, &page)).await
+    let (selection, page) = read!(query, |params| (params.selection()?, params.page()?));
+    api.ask(move |store| store.sessions(&selection, &page)).await
 }
 
 async fn session(
@@ -314,25 +314,25 @@ async fn chart(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
 }
 
 async fn comments(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
-    let (field, search, narrow, page) = read!(query, |params| {
+    let (field, search, selection, page) = read!(query, |params| {
         (
             params.one("field")?.unwrap_or_else(|| COMMENT.to_owned()),
             params.one("search")?.unwrap_or_default(),
-            params.narrow()?,
+            params.selection()?,
             params.page()?,
         )
     });
-    api.ask(move |store| store.comments(&field, &search, &narrow, &page)).await
+    api.ask(move |store| store.comments(&field, &search, &selection, &page)).await
 }
 
-async fn waiting(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
+async fn unmatched(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
     let page = read!(query, |params| params.page()?);
-    api.ask(move |store| store.waiting(&page)).await
+    api.ask(move |store| store.unmatched(&page)).await
 }
 
 async fn dataset(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
-    let (narrow, page) = read!(query, |params| (params.narrow()?, params.page()?));
-    api.ask(move |store| store.dataset(&narrow, &page)).await
+    let (selection, page) = read!(query, |params| (params.selection()?, params.page()?));
+    api.ask(move |store| store.dataset(&selection, &page)).await
 }
 
 /// Parses a query string as the parameters of each endpoint. For fuzzing.
@@ -343,11 +343,11 @@ pub(super) fn read_in_every_way(query: &str) {
     let _ = params().chart();
     let _ = params().page();
     for view in ["traces", "sessions", "comments", "dataset", "chart"] {
-        let _ = View::parse(view, &mut params());
+        let _ = ExportView::parse(view, &mut params());
     }
-    let _ = Format::parse(&mut params());
-    if let Ok(narrow) = params().narrow() {
-        let again: Result<super::query::filter::Filter, _> = narrow.filter.to_string().parse();
-        assert_eq!(again.as_ref(), Ok(&narrow.filter), "a filter parses its own text");
+    let _ = ExportFormat::parse(&mut params());
+    if let Ok(selection) = params().selection() {
+        let again: Result<super::query::filter::Filter, _> = selection.filter.to_string().parse();
+        assert_eq!(again.as_ref(), Ok(&selection.filter), "a filter parses its own text");
     }
 }

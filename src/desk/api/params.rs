@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::desk::query::filter::Filter;
 use crate::desk::query::measure::Measure;
 use crate::desk::query::time::instant;
-use crate::desk::query::{ChartQuery, Clock, Compare, Narrow, Page, Range, TraceQuery};
+use crate::desk::query::{ChartQuery, Compare, Page, Range, Selection, TimeBasis, TraceQuery};
 
 /// The longest accepted query string.
 const LONGEST: usize = 16 << 10;
@@ -84,7 +84,7 @@ impl Params {
     }
 
     /// `filter` (any number of them), `service`, `from`, `to`.
-    pub(crate) fn narrow(&mut self) -> Result<Narrow> {
+    pub(crate) fn selection(&mut self) -> Result<Selection> {
         let mut filter = Filter::default();
         for text in self.all("filter") {
             let more = text.parse::<Filter>().map_err(|error| error.to_string())?;
@@ -98,7 +98,7 @@ impl Params {
             let parse = |text: String| instant(&text).map_err(|error| format!("`{name}`: {error}"));
             self.one(name)?.map(parse).transpose()
         };
-        Ok(Narrow { filter, range: Range { from: time("from")?, to: time("to")? } })
+        Ok(Selection { filter, range: Range { from: time("from")?, to: time("to")? } })
     }
 
     /// `limit`, `cursor`.
@@ -116,19 +116,19 @@ impl Params {
     }
 
     /// `time=start` or `time=given`.
-    fn clock(&mut self) -> Result<Clock> {
+    fn basis(&mut self) -> Result<TimeBasis> {
         match self.one("time")?.as_deref() {
-            None | Some("start") => Ok(Clock::Start),
-            Some("given") => Ok(Clock::Given),
+            None | Some("start") => Ok(TimeBasis::Start),
+            Some("given") => Ok(TimeBasis::Given),
             Some(other) => Err(format!("`time` must be `start` or `given`, not `{other}`")),
         }
     }
 
     /// A list of all traces, without pages.
     pub(crate) fn all_traces(&mut self) -> Result<TraceQuery> {
-        let clock = self.clock()?;
-        let of = self.one("field")?.map(|field| (field, clock));
-        Ok(TraceQuery { narrow: self.narrow()?, of, page: Page::default() })
+        let basis = self.basis()?;
+        let of = self.one("field")?.map(|field| (field, basis));
+        Ok(TraceQuery { selection: self.selection()?, of, page: Page::default() })
     }
 
     /// One page of the list.
@@ -168,8 +168,8 @@ impl Params {
         Ok(ChartQuery {
             field: self.required("field")?,
             measures,
-            narrow: self.narrow()?,
-            clock: self.clock()?,
+            selection: self.selection()?,
+            basis: self.basis()?,
             bucket,
             offset: self.parsed("tz")?.unwrap_or_default(),
             group: self.one("group")?,
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(query.field, "feedback.stars");
         assert_eq!(query.measures.len(), 2);
         assert_eq!(
-            query.narrow.filter.to_string(),
+            query.selection.filter.to_string(),
             "feedback.rating is false and service.name is chat"
         );
         assert_eq!(query.offset.to_string(), "+02:00");

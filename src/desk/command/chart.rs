@@ -6,11 +6,11 @@ use std::time::Duration;
 use lexopt::{Parser, ValueExt};
 use serde_json::Value as Json;
 
-use super::{Done, Failure, print};
+use super::{CommandError, CommandResult, print};
 use crate::desk::api::params::Params;
 use crate::desk::api::{csv_line, table};
 use crate::desk::store::location::Location;
-use crate::desk::store::view::{Chart, Part};
+use crate::desk::store::view::{Chart, ChartPart};
 
 /// On the command line one may wait longer than on a page.
 pub(super) const LONGEST: Duration = Duration::from_secs(300);
@@ -25,7 +25,7 @@ pub(super) struct ChartCommand {
 
 impl ChartCommand {
     /// Reads one flag, if it is known.
-    pub(super) fn flag(&mut self, name: &str, parser: &mut Parser) -> Result<bool, Failure> {
+    pub(super) fn flag(&mut self, name: &str, parser: &mut Parser) -> Result<bool, CommandError> {
         let parameter = match name {
             "measure" | "group" | "top" | "filter" | "from" | "to" | "time" | "tz" | "compare" => {
                 name
@@ -42,22 +42,26 @@ impl ChartCommand {
         Ok(true)
     }
 
-    pub(super) fn run(self, store: &Location) -> Done {
+    pub(super) fn run(self, store: &Location) -> CommandResult {
         let Some(field) = self.field else {
-            return Err(Failure::Usage("chart takes a field, as in feedback.rating".to_owned()));
+            return Err(CommandError::Usage(
+                "chart takes a field, as in feedback.rating".to_owned(),
+            ));
         };
         let query = format!("field={}{}", encoded(&field), self.query);
-        let mut params = Params::parse(&query).map_err(Failure::Usage)?;
-        let query = params.chart().map_err(Failure::Usage)?;
-        params.finish().map_err(Failure::Usage)?;
-        let store = store.open(LONGEST).map_err(Failure::Failed)?;
-        let chart = store.chart(&query).map_err(Failure::failed)?;
+        let mut params = Params::parse(&query).map_err(CommandError::Usage)?;
+        let query = params.chart().map_err(CommandError::Usage)?;
+        params.finish().map_err(CommandError::Usage)?;
+        let store = store.open(LONGEST).map_err(CommandError::Failed)?;
+        let chart = store.chart(&query).map_err(CommandError::failed)?;
         let text = match self.format.as_deref() {
             None | Some("table") => as_table(&chart),
             Some("csv") => as_csv(&chart),
-            Some("json") => serde_json::to_string_pretty(&chart).map_err(Failure::failed)? + "\n",
+            Some("json") => {
+                serde_json::to_string_pretty(&chart).map_err(CommandError::failed)? + "\n"
+            }
             Some(other) => {
-                return Err(Failure::Usage(format!(
+                return Err(CommandError::Usage(format!(
                     "--format is table, csv or json, not `{other}`"
                 )));
             }
@@ -73,7 +77,7 @@ impl ChartCommand {
 }
 
 /// How many values there are.
-fn said(part: &Part, chart: &Chart) {
+fn said(part: &ChartPart, chart: &Chart) {
     let mut text = format!("{} values of type {}", part.values, chart.kind.name());
     for (kind, count) in &part.left_out {
         let _ = write!(text, ", {count} of type {kind} left out");

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{Done, Failure, print};
+use super::{CommandError, CommandResult, print};
 use crate::collector::receive::http::{Format, decode};
 use crate::desk::store::Store;
-use crate::desk::store::batch::Batch;
-use crate::desk::store::sqlite::{Retention, Sqlite, Writer};
+use crate::desk::store::batch::SpanBatch;
+use crate::desk::store::sqlite::{Retention, Sqlite, SqliteWriter};
 
 /// A line that is longer is no request: the receiver takes no more either.
 const LONGEST: u64 = 64 << 20;
@@ -28,22 +28,22 @@ struct Tally {
 }
 
 /// Reads files into a store.
-pub(super) fn import(store: &Path, inputs: &[impl AsRef<Path>]) -> Done {
-    let writer = Writer::start(store, Retention::default())
-        .map_err(|error| Failure::Failed(format!("{}: {error}", store.display())))?;
+pub(super) fn import(store: &Path, inputs: &[impl AsRef<Path>]) -> CommandResult {
+    let writer = SqliteWriter::start(store, Retention::default())
+        .map_err(|error| CommandError::Failed(format!("{}: {error}", store.display())))?;
     let writer = Arc::new(writer);
     let reader = Sqlite::new(store, Duration::from_secs(60));
-    let count = || reader.status().map(|status| status.spans).map_err(Failure::failed);
+    let count = || reader.status().map(|status| status.spans).map_err(CommandError::failed);
     let before = count()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(Failure::failed)?;
+        .map_err(CommandError::failed)?;
     let mut tally = Tally::default();
     for input in inputs {
         let input = input.as_ref();
         let failed =
-            |error: std::io::Error| Failure::Failed(format!("{}: {error}", input.display()));
+            |error: std::io::Error| CommandError::Failed(format!("{}: {error}", input.display()));
         if input == Path::new("-") {
             lines(std::io::stdin().lock(), input, &writer, &runtime, &mut tally)?;
         } else {
@@ -58,18 +58,19 @@ pub(super) fn import(store: &Path, inputs: &[impl AsRef<Path>]) -> Done {
     ))?;
     match tally.refused {
         0 => Ok(()),
-        refused => Err(Failure::Failed(format!("{refused} lines could not be read"))),
+        refused => Err(CommandError::Failed(format!("{refused} lines could not be read"))),
     }
 }
 
 fn lines(
     mut reader: impl BufRead,
     input: &Path,
-    writer: &Arc<Writer>,
+    writer: &Arc<SqliteWriter>,
     runtime: &tokio::runtime::Runtime,
     tally: &mut Tally,
-) -> Done {
-    let failed = |error: std::io::Error| Failure::Failed(format!("{}: {error}", input.display()));
+) -> CommandResult {
+    let failed =
+        |error: std::io::Error| CommandError::Failed(format!("{}: {error}", input.display()));
     let mut number = 0_u64;
     loop {
         // Several at once, so that they share a transaction.
@@ -84,7 +85,8 @@ fn lines(
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let decoded = decode(Some(Format::Json), None, line.trim_ascii()).and_then(Batch::of);
+            let decoded =
+                decode(Some(Format::Json), None, line.trim_ascii()).and_then(SpanBatch::of);
             match decoded {
                 Ok(batch) => batches.push(batch),
                 Err(refusal) => {
@@ -102,9 +104,9 @@ fn lines(
                 writes.spawn(async move { writer.write(batch).await });
             }
             while let Some(written) = writes.join_next().await {
-                written.map_err(Failure::failed)?.map_err(Failure::failed)?;
+                written.map_err(CommandError::failed)?.map_err(CommandError::failed)?;
             }
-            Ok::<(), Failure>(())
+            Ok::<(), CommandError>(())
         })?;
         if is_end {
             return Ok(());

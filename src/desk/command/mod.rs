@@ -28,7 +28,7 @@ use chart::ChartCommand;
 
 /// Why a command did not succeed; decides the message and the exit code.
 #[derive(Debug)]
-enum Failure {
+enum CommandError {
     /// The command line is wrong.
     Usage(String),
     /// The command failed.
@@ -37,7 +37,7 @@ enum Failure {
     Closed,
 }
 
-impl Failure {
+impl CommandError {
     fn failed(error: impl Display) -> Self {
         Self::Failed(error.to_string())
     }
@@ -51,7 +51,7 @@ impl Failure {
     }
 }
 
-impl From<lexopt::Error> for Failure {
+impl From<lexopt::Error> for CommandError {
     fn from(error: lexopt::Error) -> Self {
         Self::Usage(error.to_string())
     }
@@ -60,25 +60,25 @@ impl From<lexopt::Error> for Failure {
 /// The default seed of the demo.
 const DEMO_SEED: u64 = 1;
 
-type Done = Result<(), Failure>;
+type CommandResult = Result<(), CommandError>;
 
 /// Runs a command line, whose first word is the name of the program. The desk itself runs until Ctrl-C
 /// or SIGTERM.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match command(Parser::from_iter(arguments)) {
-        Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
-        Err(Failure::Failed(error)) => {
+        Ok(()) | Err(CommandError::Closed) => ExitCode::SUCCESS,
+        Err(CommandError::Failed(error)) => {
             eprintln!("feedback-desk: {error}");
             ExitCode::FAILURE
         }
-        Err(Failure::Usage(error)) => {
+        Err(CommandError::Usage(error)) => {
             eprintln!("feedback-desk: {error}\nSee feedback-desk --help.");
             ExitCode::from(2)
         }
     }
 }
 
-fn command(mut parser: Parser) -> Done {
+fn command(mut parser: Parser) -> CommandResult {
     let mut desk = Flags::default();
     loop {
         match parser.next()? {
@@ -88,7 +88,7 @@ fn command(mut parser: Parser) -> Done {
             }
             Some(Arg::Value(command)) => {
                 if desk.is_touched {
-                    return Err(Failure::Usage("put the flags after the command".to_owned()));
+                    return Err(CommandError::Usage("put the flags after the command".to_owned()));
                 }
                 return match command.to_str() {
                     Some("chart") => chart(parser),
@@ -96,7 +96,7 @@ fn command(mut parser: Parser) -> Done {
                     Some("import") => import(parser),
                     Some("clickhouse") => clickhouse(parser),
                     Some("help") => print(help::HELP),
-                    _ => Err(Failure::Usage(format!(
+                    _ => Err(CommandError::Usage(format!(
                         "unknown command `{}`: use chart, tail, import or clickhouse",
                         command.to_string_lossy()
                     ))),
@@ -135,7 +135,7 @@ struct Flags {
 
 impl Flags {
     /// Reads one flag, if it is known.
-    fn flag(&mut self, name: &str, parser: &mut Parser) -> Result<bool, Failure> {
+    fn flag(&mut self, name: &str, parser: &mut Parser) -> Result<bool, CommandError> {
         self.is_touched = true;
         match name {
             "store" => self.store = Some(parser.value()?),
@@ -154,16 +154,16 @@ impl Flags {
     }
 
     /// The seed of the demo, if `--demo` is set.
-    fn demo(&self) -> Result<Option<u64>, Failure> {
+    fn demo(&self) -> Result<Option<u64>, CommandError> {
         match (self.is_demo, self.demo_seed) {
-            (false, Some(_)) => Err(Failure::Usage("--demo-seed requires --demo".to_owned())),
+            (false, Some(_)) => Err(CommandError::Usage("--demo-seed requires --demo".to_owned())),
             (false, None) => Ok(None),
             (true, seed) => Ok(Some(seed.unwrap_or(DEMO_SEED))),
         }
     }
 
-    fn options(self) -> Result<Options, Failure> {
-        let or = |flag: Option<u16>, name: &str, default: u16| -> Result<u16, Failure> {
+    fn options(self) -> Result<Options, CommandError> {
+        let or = |flag: Option<u16>, name: &str, default: u16| -> Result<u16, CommandError> {
             Ok(match flag {
                 Some(port) => port,
                 None => environment(name, |text| text.parse().ok())?.unwrap_or(default),
@@ -211,30 +211,33 @@ impl Flags {
 }
 
 /// The store: from the flag, else from the environment, else the file in this directory.
-fn store(flag: Option<OsString>) -> Result<Location, Failure> {
+fn store(flag: Option<OsString>) -> Result<Location, CommandError> {
     let of_environment = || std::env::var_os("FEEDBACK_DESK_STORE").filter(|text| !text.is_empty());
     let text = flag.or_else(of_environment).unwrap_or_else(|| STORE.into());
-    Location::read(text).map_err(Failure::Usage)
+    Location::read(text).map_err(CommandError::Usage)
 }
 
 /// The same where it has to be a file.
-fn file(flag: Option<OsString>, what: &str) -> Result<PathBuf, Failure> {
+fn file(flag: Option<OsString>, what: &str) -> Result<PathBuf, CommandError> {
     match store(flag)? {
         Location::File(path) => Ok(path),
-        Location::ClickHouse(_) => Err(Failure::Usage(format!(
+        Location::ClickHouse(_) => Err(CommandError::Usage(format!(
             "{what} needs a file: on ClickHouse the Collector writes, and the desk only reads"
         ))),
     }
 }
 
 /// A variable, if it is set to anything.
-fn environment<T>(name: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Failure> {
+fn environment<T>(
+    name: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, CommandError> {
     let Some(text) = std::env::var_os(name).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     let parsed = text.to_str().and_then(parse);
     parsed.map(Some).ok_or_else(|| {
-        Failure::Usage(format!("{name}: `{}` is not a valid value", text.to_string_lossy()))
+        CommandError::Usage(format!("{name}: `{}` is not a valid value", text.to_string_lossy()))
     })
 }
 
@@ -260,19 +263,19 @@ fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
 }
 
-fn serve(options: Options, demo: Option<u64>) -> Done {
+fn serve(options: Options, demo: Option<u64>) -> CommandResult {
     let store = options.store.clone();
     let token = options.token.clone();
     let file = store.file().map(Path::to_owned);
     if demo.is_some() {
         let Some(file) = &file else {
-            return Err(Failure::Usage(
+            return Err(CommandError::Usage(
                 "--demo needs a file: on ClickHouse the desk only reads".to_owned(),
             ));
         };
         check_for_demo(file)?;
     }
-    let desk = Desk::start(options).map_err(Failure::failed)?;
+    let desk = Desk::start(options).map_err(CommandError::failed)?;
     let mut text = format!(
         "feedback-desk {}\n  page and API    {}\n",
         env!("CARGO_PKG_VERSION"),
@@ -288,26 +291,26 @@ fn serve(options: Options, demo: Option<u64>) -> Done {
         _ => {}
     }
     print("Press Ctrl-C to stop.\n")?;
-    wait_for_shutdown().map_err(Failure::failed)?;
+    wait_for_shutdown().map_err(CommandError::failed)?;
     drop(desk);
     Ok(())
 }
 
-fn status(file: &Path) -> Result<Status, Failure> {
-    Sqlite::new(file, Duration::from_secs(60)).status().map_err(Failure::failed)
+fn status(file: &Path) -> Result<Status, CommandError> {
+    Sqlite::new(file, Duration::from_secs(60)).status().map_err(CommandError::failed)
 }
 
 /// A demo among real data would falsify every figure.
-fn check_for_demo(file: &Path) -> Done {
+fn check_for_demo(file: &Path) -> CommandResult {
     if !file.exists() {
         return Ok(());
     }
     let found = Sqlite::existing(file, Duration::from_secs(60))
-        .map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?
+        .map_err(|error| CommandError::Failed(format!("{}: {error}", file.display())))?
         .status()
-        .map_err(Failure::failed)?;
+        .map_err(CommandError::failed)?;
     if found.spans > 0 && !found.demo {
-        return Err(Failure::Failed(format!(
+        return Err(CommandError::Failed(format!(
             "{} contains spans of real services, which a demo would mix with generated ones: choose \
              another file with --store, or omit --store",
             file.display()
@@ -317,11 +320,12 @@ fn check_for_demo(file: &Path) -> Done {
 }
 
 /// Sends the demo to a running desk, and prints what was sent.
-fn fill(desk: &Desk, file: &Path, token: Option<&str>, seed: u64) -> Done {
+fn fill(desk: &Desk, file: &Path, token: Option<&str>, seed: u64) -> CommandResult {
     let begin = Instant::now();
     let before = status(file)?.spans;
     let Some(endpoint) = desk.local_endpoint() else { return Ok(()) };
-    let sent = demo::send(&endpoint, token, seed, SystemTime::now()).map_err(Failure::failed)?;
+    let sent =
+        demo::send(&endpoint, token, seed, SystemTime::now()).map_err(CommandError::failed)?;
     let new = status(file)?.spans - before;
     let date = |day: u64| {
         let begin = i64::try_from(day * demo::DAY).unwrap_or(i64::MAX);
@@ -366,7 +370,7 @@ fn wait_for_shutdown() -> std::io::Result<()> {
     })
 }
 
-fn chart(mut parser: Parser) -> Done {
+fn chart(mut parser: Parser) -> CommandResult {
     let mut chart = ChartCommand::default();
     let mut place = None;
     loop {
@@ -388,7 +392,7 @@ fn chart(mut parser: Parser) -> Done {
     }
 }
 
-fn tail(mut parser: Parser) -> Done {
+fn tail(mut parser: Parser) -> CommandResult {
     let (mut place, mut is_json, mut is_all) = (None, false, false);
     loop {
         match parser.next()? {
@@ -402,12 +406,12 @@ fn tail(mut parser: Parser) -> Done {
     }
 }
 
-fn import(mut parser: Parser) -> Done {
+fn import(mut parser: Parser) -> CommandResult {
     let (mut place, mut inputs) = (None, Vec::new());
     loop {
         match parser.next()? {
             None if inputs.is_empty() => {
-                return Err(Failure::Usage(
+                return Err(CommandError::Usage(
                     "import needs a file, or - for standard input".to_owned(),
                 ));
             }
@@ -421,12 +425,12 @@ fn import(mut parser: Parser) -> Done {
 }
 
 /// Prints the statements that make the desk fast on ClickHouse.
-fn clickhouse(mut parser: Parser) -> Done {
+fn clickhouse(mut parser: Parser) -> CommandResult {
     let (mut place, mut is_ddl, mut is_json) = (None, false, false);
     loop {
         match parser.next()? {
             None if !is_ddl => {
-                return Err(Failure::Usage(
+                return Err(CommandError::Usage(
                     "clickhouse needs --ddl: it prints the statements and runs none".to_owned(),
                 ));
             }
@@ -438,16 +442,16 @@ fn clickhouse(mut parser: Parser) -> Done {
             Some(other) => return Err(other.unexpected().into()),
         }
     }
-    let address = match place.map(Location::read).transpose().map_err(Failure::Usage)? {
+    let address = match place.map(Location::read).transpose().map_err(CommandError::Usage)? {
         None => clickhouse::Address::default(),
         Some(Location::ClickHouse(address)) => {
             // The type of the attribute columns is read from the table.
             let store = ClickHouse::open(address.clone(), Duration::from_secs(20));
-            is_json = store.and_then(|store| store.is_json()).map_err(Failure::failed)?;
+            is_json = store.and_then(|store| store.is_json()).map_err(CommandError::failed)?;
             address
         }
         Some(Location::File(_)) => {
-            return Err(Failure::Usage(
+            return Err(CommandError::Usage(
                 "this command needs --store clickhouse=http://…".to_owned(),
             ));
         }
@@ -455,9 +459,9 @@ fn clickhouse(mut parser: Parser) -> Done {
     print(&clickhouse::ddl(&address, is_json))
 }
 
-fn print(text: &str) -> Done {
+fn print(text: &str) -> CommandResult {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::write)
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CommandError::write)
 }
 
 #[cfg(test)]

@@ -5,35 +5,35 @@ use std::thread;
 use std::time::Duration;
 
 use super::chart::{LONGEST, printable};
-use super::{Done, Failure};
+use super::{CommandError, CommandResult};
 use crate::desk::query::time::rfc3339;
 use crate::desk::store::location::Location;
-use crate::desk::store::view::{Said, SaidRow};
+use crate::desk::store::view::{FeedbackEvent, LeafView};
 
 /// How often the file is looked at.
 const INTERVAL: Duration = Duration::from_millis(250);
 const ROWS: usize = 500;
 
 /// Prints what was said, until somebody stops it.
-pub(super) fn tail(store: &Location, is_json: bool, is_all: bool) -> Done {
-    let store = store.open(LONGEST).map_err(Failure::Failed)?;
-    let (_, end) = store.said_after(None, 0).map_err(Failure::failed)?;
+pub(super) fn tail(store: &Location, is_json: bool, is_all: bool) -> CommandResult {
+    let store = store.open(LONGEST).map_err(CommandError::Failed)?;
+    let (_, end) = store.feedback_after(None, 0).map_err(CommandError::failed)?;
     let mut after = if is_all { 0 } else { end };
     let mut out = std::io::stdout().lock();
     loop {
-        let (rows, last) = store.said_after(Some(after), ROWS).map_err(Failure::failed)?;
+        let (rows, last) = store.feedback_after(Some(after), ROWS).map_err(CommandError::failed)?;
         for row in &rows {
             let line = if is_json {
-                serde_json::to_string(row).map_err(Failure::failed)?
+                serde_json::to_string(row).map_err(CommandError::failed)?
             } else {
                 match line(row) {
                     Some(line) => line,
                     None => continue, // not about feedback
                 }
             };
-            writeln!(out, "{line}").map_err(Failure::write)?;
+            writeln!(out, "{line}").map_err(CommandError::write)?;
         }
-        out.flush().map_err(Failure::write)?;
+        out.flush().map_err(CommandError::write)?;
         if last == after {
             thread::sleep(INTERVAL);
         }
@@ -42,13 +42,13 @@ pub(super) fn tail(store: &Location, is_json: bool, is_all: bool) -> Done {
 }
 
 /// `2026-01-31T12:00:00Z  answer  feedback.rating = false  (late, by u-17)`.
-fn line(row: &SaidRow) -> Option<String> {
+fn line(row: &FeedbackEvent) -> Option<String> {
     let is_feedback = |key: &str| key == "feedback" || key.starts_with("feedback.");
     let set = row.set.iter().filter(|said| is_feedback(&said.field));
     let cleared = row.cleared.iter().filter(|key| is_feedback(key));
     let said: Vec<String> = cleared
         .map(|key| format!("{} retracted", printable(key)))
-        .chain(set.map(|Said { field, value, .. }| {
+        .chain(set.map(|LeafView { field, value, .. }| {
             format!("{} = {}", printable(field), printable(&value.to_string()))
         }))
         .collect();

@@ -2,7 +2,7 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `dice` | chance and ids, both from the seed |
+//! | `random` | chance and ids, both from the seed |
 //! | `texts` | what is asked, answered and said |
 //! | `plan` | what happens on a day: a function of seed and day alone |
 //! | `service` | the layer and its pipeline, over OTLP into the receiver of the desk |
@@ -25,10 +25,10 @@
 //! Every resource says `deployment.environment.name = "demo"` and `demo = true`. A second run sends the
 //! same ids, so nothing is new in it; a run of tomorrow adds a day.
 
-mod dice;
 mod now;
 mod past;
 mod plan;
+mod random;
 mod service;
 mod texts;
 
@@ -36,7 +36,7 @@ use std::time::SystemTime;
 
 use crate::clock;
 use crate::{BuildError, FlushError};
-use dice::Ids;
+use random::DemoIds;
 use service::Service;
 
 pub(super) use plan::{DAY, DAYS};
@@ -75,7 +75,7 @@ pub(super) fn send(
 ) -> Result<Sent, DemoError> {
     let today = clock::unix_nanos(now) / DAY;
     let days = (today.saturating_sub(DAYS), today);
-    let ids = Ids::default();
+    let ids = DemoIds::default();
     let service = |name, version| Service::start((name, version), endpoint, token, &ids);
     let services = past::Services {
         old: service(plan::ASSISTANT, plan::OLD)?,

@@ -7,7 +7,7 @@ use opentelemetry::trace::SpanContext;
 use tracing::{dispatcher, info, info_span};
 
 use super::DemoError;
-use super::dice::Ids;
+use super::random::DemoIds;
 use super::service::Service;
 use super::texts::{MARKUP, TOPICS, Topic};
 use crate::{SpanExt, enrich_session, enrich_span};
@@ -17,10 +17,10 @@ const TURNS: usize = 3;
 
 pub(super) fn happen(
     service: &Service,
-    ids: &Ids,
+    ids: &DemoIds,
     (seed, today): (u64, u64),
 ) -> Result<usize, DemoError> {
-    ids.begin([seed, today, Ids::OF_NOW]);
+    ids.begin([seed, today, DemoIds::OF_NOW]);
     let session = format!("demo-{today}-now");
     dispatcher::with_default(&service.dispatch, || conversation(&session))?;
     Ok(TURNS)

@@ -10,8 +10,8 @@ use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::IdGenerator;
 
 use super::DemoError;
-use super::dice::Ids;
-use super::plan::{Conversation, Day, Outcome, Remark, Turn};
+use super::plan::{AnswerOutcome, Conversation, Day, Remark, Turn};
+use super::random::DemoIds;
 use super::service::Service;
 use crate::clock::system_time as at;
 use crate::{FlushError, Session};
@@ -38,19 +38,19 @@ impl Services {
     }
 }
 
-pub(super) fn tell(services: &Services, ids: &Ids, day: &Day) -> Result<(), DemoError> {
+pub(super) fn tell(services: &Services, ids: &DemoIds, day: &Day) -> Result<(), DemoError> {
     let [seed, number] = day.key;
     for (place, conversation) in day.conversations.iter().enumerate() {
         ids.begin([seed, number, place as u64]);
         self::conversation(services, conversation)?;
     }
-    ids.begin([seed, number, Ids::OF_THE_LOST]);
+    ids.begin([seed, number, DemoIds::UNMATCHED]);
     if let Some(remark) = &day.lost {
         let (trace, span) = (ids.new_trace_id(), ids.new_span_id());
-        say(&services.old, remark, Subject::Span(&context(trace, span)), &Context::new());
+        say(&services.old, remark, CarrierTarget::Span(&context(trace, span)), &Context::new());
     }
     if let Some(remark) = &day.adrift {
-        say(&services.old, remark, Subject::Nothing, &Context::new());
+        say(&services.old, remark, CarrierTarget::Nothing, &Context::new());
     }
     Ok(())
 }
@@ -70,11 +70,11 @@ fn conversation(services: &Services, conversation: &Conversation) -> Result<(), 
         let answer = request(service, conversation, turn, &session);
         for remark in &turn.remarks {
             let speaker = if remark.is_by_evaluator { &services.evaluator } else { service };
-            say(speaker, &spoken(remark), Subject::Span(&answer), &session);
+            say(speaker, &spoken(remark), CarrierTarget::Span(&answer), &session);
         }
     }
     for remark in &conversation.remarks {
-        say(service, &spoken(remark), Subject::Session, &session);
+        say(service, &spoken(remark), CarrierTarget::Session, &session);
     }
     Ok(())
 }
@@ -89,9 +89,9 @@ fn request(
     let tracer = &service.tracer;
     let (start, end) = (turn.start, turn.start + turn.length());
     let status = match turn.outcome {
-        Outcome::NoPassages => 504_i64,
-        Outcome::NoModel => 502,
-        Outcome::Right | Outcome::Wrong => 200,
+        AnswerOutcome::NoPassages => 504_i64,
+        AnswerOutcome::NoModel => 502,
+        AnswerOutcome::Right | AnswerOutcome::Wrong => 200,
     };
     let mut attributes = vec![
         KeyValue::new("http.request.method", "POST"),
@@ -125,7 +125,7 @@ fn request(
 /// The steps of a request, and the error that ends it.
 fn steps(steps: &mut Steps<'_>, turn: &Turn) -> Option<&'static str> {
     let query = KeyValue::new("retrieval.query", turn.question.clone());
-    if turn.outcome == Outcome::NoPassages {
+    if turn.outcome == AnswerOutcome::NoPassages {
         let error = ("TimeoutError", "the index did not answer within 5 s");
         steps.step("retrieve", SpanKind::Client, turn.retrieve, vec![query], Some(error));
         return Some("no passages were found in time");
@@ -147,7 +147,7 @@ fn steps(steps: &mut Steps<'_>, turn: &Turn) -> Option<&'static str> {
         KeyValue::new("gen_ai.usage.input_tokens", (turn.passages * 180) as i64),
         KeyValue::new("gen_ai.usage.output_tokens", turn.tokens as i64),
     ];
-    let error = (turn.outcome == Outcome::NoModel)
+    let error = (turn.outcome == AnswerOutcome::NoModel)
         .then_some(("OverloadedError", "the model is overloaded: try again in 20 s"));
     steps.step("chat demo-model", SpanKind::Client, turn.model, attributes, error);
     error.map(|_| "the model gave no answer")
@@ -191,14 +191,14 @@ impl Steps<'_> {
 }
 
 #[derive(Clone, Copy)]
-enum Subject<'a> {
+enum CarrierTarget<'a> {
     Span(&'a SpanContext),
     Session,
     Nothing,
 }
 
 /// A carrier: what the layer makes of feedback that comes late, with a time of the past.
-fn say(service: &Service, remark: &Remark, about: Subject<'_>, session: &Context) {
+fn say(service: &Service, remark: &Remark, about: CarrierTarget<'_>, session: &Context) {
     let time: SystemTime = at(remark.time);
     let mut attributes = vec![
         KeyValue::new("tracing_feedback.late", true),
@@ -211,15 +211,15 @@ fn say(service: &Service, remark: &Remark, about: Subject<'_>, session: &Context
     }
     attributes.extend(remark.set.iter().cloned());
     let (parent, links) = match about {
-        Subject::Span(target) => (
+        CarrierTarget::Span(target) => (
             session.with_remote_span_context(target.clone()),
             vec![Link::with_context(target.clone())],
         ),
-        Subject::Session => {
+        CarrierTarget::Session => {
             attributes.push(KeyValue::new("tracing_feedback.scope", "session"));
             (session.clone(), Vec::new())
         }
-        Subject::Nothing => (session.clone(), Vec::new()),
+        CarrierTarget::Nothing => (session.clone(), Vec::new()),
     };
     let tracer = &service.tracer;
     tracer

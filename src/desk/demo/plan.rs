@@ -5,7 +5,7 @@
 
 use opentelemetry::KeyValue;
 
-use super::dice::Dice;
+use super::random::Random;
 use super::texts::{COMPLAINTS, FOLLOW_UPS, MARKUP, OF_SESSIONS, PLANS, PRAISE, TOPICS, Topic};
 
 pub(in crate::desk) const DAYS: u64 = 30;
@@ -57,7 +57,7 @@ pub(super) struct Turn {
     pub(super) start: u64,
     pub(super) question: String,
     pub(super) topic: &'static Topic,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: AnswerOutcome,
     /// How long each step takes; the tool's counts only where there is one.
     pub(super) retrieve: u64,
     pub(super) rerank: u64,
@@ -73,7 +73,7 @@ pub(super) struct Turn {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum AnswerOutcome {
     Right,
     Wrong,
     /// Nothing was found in time.
@@ -85,9 +85,9 @@ pub(super) enum Outcome {
 impl Turn {
     pub(super) fn answer(&self) -> Option<&'static str> {
         match self.outcome {
-            Outcome::Right => Some(self.topic.right),
-            Outcome::Wrong => Some(self.topic.wrong),
-            Outcome::NoPassages | Outcome::NoModel => None,
+            AnswerOutcome::Right => Some(self.topic.right),
+            AnswerOutcome::Wrong => Some(self.topic.wrong),
+            AnswerOutcome::NoPassages | AnswerOutcome::NoModel => None,
         }
     }
 
@@ -95,7 +95,7 @@ impl Turn {
     pub(super) fn length(&self) -> u64 {
         let tool = if self.topic.tool.is_some() { self.tool } else { 0 };
         match self.outcome {
-            Outcome::NoPassages => self.retrieve + 2 * MILLI,
+            AnswerOutcome::NoPassages => self.retrieve + 2 * MILLI,
             _ => self.retrieve + self.rerank + tool + self.model + 6 * MILLI,
         }
     }
@@ -117,14 +117,14 @@ impl Remark {
 }
 
 pub(super) fn of_day(seed: u64, day: u64) -> Day {
-    let mut dice = Dice::of(&[seed, day]);
-    let is_bad = day % DAYS == Dice::of(&[seed]).between(0, DAYS);
+    let mut random = Random::of(&[seed, day]);
+    let is_bad = day % DAYS == Random::of(&[seed]).between(0, DAYS);
     // 1970 began on a Thursday.
     let is_weekend = matches!((day + 4) % 7, 0 | 6);
-    let count = if is_weekend { dice.between(12, 20) } else { dice.between(44, 56) };
+    let count = if is_weekend { random.between(12, 20) } else { random.between(44, 56) };
     let conversations =
-        (0..count).map(|number| conversation(&mut dice, (day, number), is_bad)).collect();
-    let noon = day * DAY + 12 * HOUR + dice.between(0, HOUR);
+        (0..count).map(|number| conversation(&mut random, (day, number), is_bad)).collect();
+    let noon = day * DAY + 12 * HOUR + random.between(0, HOUR);
     let remark = |text: &'static str, is_so: bool| {
         let set =
             vec![KeyValue::new("feedback.rating", false), KeyValue::new("feedback.comment", text)];
@@ -138,30 +138,30 @@ pub(super) fn of_day(seed: u64, day: u64) -> Day {
     }
 }
 
-fn conversation(dice: &mut Dice, (day, number): (u64, u64), is_bad: bool) -> Conversation {
-    let is_new = dice.percent(34);
-    let hour = dice.weighted(&HOURS) as u64;
-    let mut time = day * DAY + hour * HOUR + dice.between(0, 55 * MINUTE);
-    let count = 1 + dice.weighted(&[30, 34, 22, 10, 4]);
+fn conversation(random: &mut Random, (day, number): (u64, u64), is_bad: bool) -> Conversation {
+    let is_new = random.percent(34);
+    let hour = random.weighted(&HOURS) as u64;
+    let mut time = day * DAY + hour * HOUR + random.between(0, 55 * MINUTE);
+    let count = 1 + random.weighted(&[30, 34, 22, 10, 4]);
     let mut turns = Vec::with_capacity(count);
     for place in 0..count {
-        let turn = turn(dice, (time, place), (is_new, is_bad), number == 0 && place == 0);
-        time += turn.length() + dice.between(8 * SECOND, 100 * SECOND);
+        let turn = turn(random, (time, place), (is_new, is_bad), number == 0 && place == 0);
+        time += turn.length() + random.between(8 * SECOND, 100 * SECOND);
         turns.push(turn);
     }
-    let user = format!("u-{}", dice.between(1, 240));
-    let plan = PLANS[dice.weighted(&[60, 30, 10])];
-    let remarks = of_session(dice, time, is_new, is_bad);
+    let user = format!("u-{}", random.between(1, 240));
+    let plan = PLANS[random.weighted(&[60, 30, 10])];
+    let remarks = of_session(random, time, is_new, is_bad);
     Conversation { session: format!("demo-{day}-{number:02}"), user, plan, is_new, turns, remarks }
 }
 
 fn turn(
-    dice: &mut Dice,
+    random: &mut Random,
     (start, place): (u64, usize),
     (is_new, is_bad): (bool, bool),
     has_markup: bool,
 ) -> Turn {
-    let topic = dice.pick(TOPICS);
+    let topic = random.pick(TOPICS);
     let right = match (is_new, is_bad) {
         (true, false) => 93,
         (false, false) => 68,
@@ -169,23 +169,23 @@ fn turn(
         (false, true) => 30,
     };
     let [no_passages, no_model] = if is_bad { [22, 6] } else { [1, if is_new { 1 } else { 2 }] };
-    let outcome = match dice.between(0, 100) {
-        roll if roll < no_passages => Outcome::NoPassages,
-        roll if roll < no_passages + no_model => Outcome::NoModel,
-        _ if dice.percent(right) => Outcome::Right,
-        _ => Outcome::Wrong,
+    let outcome = match random.between(0, 100) {
+        roll if roll < no_passages => AnswerOutcome::NoPassages,
+        roll if roll < no_passages + no_model => AnswerOutcome::NoModel,
+        _ if random.percent(right) => AnswerOutcome::Right,
+        _ => AnswerOutcome::Wrong,
     };
     let slow = if is_bad { 3 } else { 1 };
     let retrieve = match outcome {
-        Outcome::NoPassages => 5 * SECOND,
-        _ => slow * dice.between(40 * MILLI, 220 * MILLI),
+        AnswerOutcome::NoPassages => 5 * SECOND,
+        _ => slow * random.between(40 * MILLI, 220 * MILLI),
     };
     let most = if is_new { 1_600 } else { 2_700 };
     // Now and then one takes much longer: percentiles show it, averages hide it.
-    let tail = if dice.percent(4) { dice.between(3, 6) } else { 1 };
+    let tail = if random.percent(4) { random.between(3, 6) } else { 1 };
     let question = match place {
         0 => topic.question.to_owned(),
-        _ => format!("{}{}", dice.pick(FOLLOW_UPS), topic.question),
+        _ => format!("{}{}", random.pick(FOLLOW_UPS), topic.question),
     };
     let mut turn = Turn {
         start,
@@ -193,28 +193,28 @@ fn turn(
         topic,
         outcome,
         retrieve,
-        rerank: dice.between(8 * MILLI, 60 * MILLI),
-        model: tail * dice.between(450, most) * MILLI,
-        tool: dice.between(60, 400) * MILLI,
-        passages: dice.between(3, 13),
-        tokens: dice.between(20, 340),
+        rerank: random.between(8 * MILLI, 60 * MILLI),
+        model: tail * random.between(450, most) * MILLI,
+        tool: random.between(60, 400) * MILLI,
+        passages: random.between(3, 13),
+        tokens: random.between(20, 340),
         own: Vec::new(),
         remarks: Vec::new(),
     };
-    if dice.percent(7) {
+    if random.percent(7) {
         // Some questions come from a test set, whose answers are known.
         turn.own.push(KeyValue::new("feedback.ground_truth", topic.right));
     }
-    turn.remarks = of_user(dice, &turn, has_markup);
-    turn.remarks.extend(of_evaluator(dice, &turn));
+    turn.remarks = of_user(random, &turn, has_markup);
+    turn.remarks.extend(of_evaluator(random, &turn));
     turn.remarks.sort_by_key(|remark| remark.time);
     turn
 }
 
 /// What the user says, and takes back.
-fn of_user(dice: &mut Dice, turn: &Turn, has_markup: bool) -> Vec<Remark> {
-    let is_right = turn.outcome == Outcome::Right;
-    let mut time = turn.start + turn.length() + dice.between(3 * SECOND, 4 * MINUTE);
+fn of_user(random: &mut Random, turn: &Turn, has_markup: bool) -> Vec<Remark> {
+    let is_right = turn.outcome == AnswerOutcome::Right;
+    let mut time = turn.start + turn.length() + random.between(3 * SECOND, 4 * MINUTE);
     let mut remarks = Vec::new();
     let mut set = Vec::new();
     if has_markup {
@@ -223,34 +223,34 @@ fn of_user(dice: &mut Dice, turn: &Turn, has_markup: bool) -> Vec<Remark> {
         return vec![Remark::new(time, set)];
     }
     // Who is unhappy speaks more often.
-    if !dice.percent(if is_right { 38 } else { 44 }) {
-        if turn.answer().is_some() && dice.percent(9) {
+    if !random.percent(if is_right { 38 } else { 44 }) {
+        if turn.answer().is_some() && random.percent(9) {
             set.push(KeyValue::new("feedback.copied", true));
             remarks.push(Remark::new(time, set));
         }
         return remarks;
     }
-    let likes = dice.percent(if is_right { 93 } else { 12 });
+    let likes = random.percent(if is_right { 93 } else { 12 });
     set.push(KeyValue::new("feedback.rating", likes));
-    if dice.percent(45) {
+    if random.percent(45) {
         let weights = if likes { [0, 1, 4, 15, 20] } else { [14, 10, 5, 1, 0] };
-        let stars = 1 + dice.weighted(&weights) as i64;
+        let stars = 1 + random.weighted(&weights) as i64;
         set.push(KeyValue::new("feedback.stars", stars));
     }
-    if dice.percent(38) {
+    if random.percent(38) {
         let texts = if likes { PRAISE } else { COMPLAINTS };
-        set.push(KeyValue::new("feedback.comment", *dice.pick(texts)));
+        set.push(KeyValue::new("feedback.comment", *random.pick(texts)));
     }
-    if likes && dice.percent(30) {
+    if likes && random.percent(30) {
         set.push(KeyValue::new("feedback.copied", true));
     }
-    if turn.outcome == Outcome::Wrong && !likes {
-        match dice.between(0, 10) {
+    if turn.outcome == AnswerOutcome::Wrong && !likes {
+        match random.between(0, 10) {
             0..=2 => set.push(KeyValue::new("feedback.correction", turn.topic.right)),
             3..=4 => {
                 set.push(KeyValue::new("feedback.edits.0.value", turn.topic.right));
-                set.push(KeyValue::new("feedback.edits.0.seconds", dice.between(4, 90) as i64));
-                if dice.percent(50) {
+                set.push(KeyValue::new("feedback.edits.0.seconds", random.between(4, 90) as i64));
+                if random.percent(50) {
                     set.push(KeyValue::new("feedback.edits.1.value", "— a friendly customer"));
                     set.push(KeyValue::new("feedback.edits.1.seconds", 3_i64));
                 }
@@ -260,8 +260,8 @@ fn of_user(dice: &mut Dice, turn: &Turn, has_markup: bool) -> Vec<Remark> {
         }
     }
     remarks.push(Remark::new(time, set));
-    time += dice.between(20 * SECOND, 50 * MINUTE);
-    match dice.between(0, 100) {
+    time += random.between(20 * SECOND, 50 * MINUTE);
+    match random.between(0, 100) {
         // A change of mind.
         0..=6 => {
             let set = vec![
@@ -281,14 +281,14 @@ fn of_user(dice: &mut Dice, turn: &Turn, has_markup: bool) -> Vec<Remark> {
 }
 
 /// What a machine thinks of it, some minutes later.
-fn of_evaluator(dice: &mut Dice, turn: &Turn) -> Option<Remark> {
+fn of_evaluator(random: &mut Random, turn: &Turn) -> Option<Remark> {
     let answer = turn.answer()?;
-    if !dice.percent(40) {
+    if !random.percent(40) {
         return None;
     }
     let score = match turn.outcome {
-        Outcome::Right => dice.between(70, 101),
-        _ => dice.between(10, 75),
+        AnswerOutcome::Right => random.between(70, 101),
+        _ => random.between(10, 75),
     };
     let bucket = match turn.length() / (SECOND / 2) {
         0..=1 => "under 1 s",
@@ -302,15 +302,15 @@ fn of_evaluator(dice: &mut Dice, turn: &Turn) -> Option<Remark> {
         KeyValue::new("metrics.latency_bucket", bucket),
         KeyValue::new("metrics.words", answer.split_whitespace().count() as i64),
     ];
-    let time = turn.start + turn.length() + dice.between(MINUTE, 20 * MINUTE);
+    let time = turn.start + turn.length() + random.between(MINUTE, 20 * MINUTE);
     Some(Remark { is_by_evaluator: true, ..Remark::new(time, set) })
 }
 
-fn of_session(dice: &mut Dice, end: u64, is_new: bool, is_bad: bool) -> Vec<Remark> {
-    if !dice.percent(28) {
+fn of_session(random: &mut Random, end: u64, is_new: bool, is_bad: bool) -> Vec<Remark> {
+    if !random.percent(28) {
         return Vec::new();
     }
-    let is_solved = dice.percent(if is_bad {
+    let is_solved = random.percent(if is_bad {
         25
     } else if is_new {
         85
@@ -320,12 +320,12 @@ fn of_session(dice: &mut Dice, end: u64, is_new: bool, is_bad: bool) -> Vec<Rema
     let weights = if is_solved { [0, 1, 3, 8, 10] } else { [8, 6, 3, 1, 0] };
     let mut set = vec![
         KeyValue::new("feedback.solved", is_solved),
-        KeyValue::new("feedback.stars", 1 + dice.weighted(&weights) as i64),
+        KeyValue::new("feedback.stars", 1 + random.weighted(&weights) as i64),
     ];
-    if dice.percent(40) {
-        set.push(KeyValue::new("feedback.comment", *dice.pick(OF_SESSIONS)));
+    if random.percent(40) {
+        set.push(KeyValue::new("feedback.comment", *random.pick(OF_SESSIONS)));
     }
-    vec![Remark::new(end + dice.between(5 * SECOND, 5 * MINUTE), set)]
+    vec![Remark::new(end + random.between(5 * SECOND, 5 * MINUTE), set)]
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tracing::Dispatch;
 use tracing_subscriber::prelude::*;
 
 use super::DemoError;
-use super::dice::Ids;
+use super::random::DemoIds;
 use crate::{FlushError, Telemetry};
 
 pub(super) struct Service {
@@ -27,7 +27,7 @@ impl Service {
         (name, version): (&'static str, &'static str),
         endpoint: &str,
         token: Option<&str>,
-        ids: &Ids,
+        ids: &DemoIds,
     ) -> Result<Self, DemoError> {
         let resource = Resource::builder_empty().with_attributes([
             KeyValue::new("service.version", version),

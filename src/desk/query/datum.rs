@@ -15,7 +15,7 @@ pub(crate) enum Datum<'d> {
 
 /// What a field is measured by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub(crate) enum ValueKind {
     Bool,
     Number,
     Text,
@@ -23,9 +23,10 @@ pub(crate) enum Kind {
 }
 
 /// In the order in which a tie is decided.
-pub(crate) const KINDS: [Kind; 4] = [Kind::Bool, Kind::Number, Kind::Text, Kind::Other];
+pub(crate) const KINDS: [ValueKind; 4] =
+    [ValueKind::Bool, ValueKind::Number, ValueKind::Text, ValueKind::Other];
 
-impl Kind {
+impl ValueKind {
     /// The most frequent, by how many values there are of each of [`KINDS`].
     pub(crate) fn most_frequent(counts: [i64; 4]) -> Self {
         let mut best = (Self::Number, 0);
@@ -47,19 +48,19 @@ impl Kind {
     }
 }
 
-impl Serialize for Kind {
+impl Serialize for ValueKind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
     }
 }
 
 impl Datum<'_> {
-    pub(crate) fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> ValueKind {
         match self {
-            Self::Bool(_) => Kind::Bool,
-            Self::Int(_) | Self::Double(_) => Kind::Number,
-            Self::Text(_) => Kind::Text,
-            Self::Other(_) => Kind::Other,
+            Self::Bool(_) => ValueKind::Bool,
+            Self::Int(_) | Self::Double(_) => ValueKind::Number,
+            Self::Text(_) => ValueKind::Text,
+            Self::Other(_) => ValueKind::Other,
         }
     }
 

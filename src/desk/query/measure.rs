@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::datum::Kind;
+use super::datum::ValueKind;
 
 /// A measure of the values of a field.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,19 +35,20 @@ pub(crate) enum Comparison {
 }
 
 /// The measures of a type without parameters, in the order of display.
-pub(crate) fn of(kind: Kind) -> &'static [Measure] {
+pub(crate) fn of(kind: ValueKind) -> &'static [Measure] {
     use Measure::{Avg, Count, Max, Median, Min, P95, P98, P99, PercentFalse, PercentTrue, Sum};
     match kind {
-        Kind::Bool => &[PercentTrue, PercentFalse, Count],
-        Kind::Number => &[Count, Sum, Avg, Median, Min, Max, P95, P98, P99],
-        Kind::Text | Kind::Other => &[Count],
+        ValueKind::Bool => &[PercentTrue, PercentFalse, Count],
+        ValueKind::Number => &[Count, Sum, Avg, Median, Min, Max, P95, P98, P99],
+        ValueKind::Text | ValueKind::Other => &[Count],
     }
 }
 
 impl Measure {
     /// Whether the measure is defined for values of this type.
-    pub(crate) fn fits(self, kind: Kind) -> bool {
-        matches!((self, kind), (Self::Percentage(..), Kind::Number)) || of(kind).contains(&self)
+    pub(crate) fn fits(self, kind: ValueKind) -> bool {
+        matches!((self, kind), (Self::Percentage(..), ValueKind::Number))
+            || of(kind).contains(&self)
     }
 
     /// The measure of sorted values; `None` without values, which is a gap and not zero.
@@ -148,8 +149,8 @@ impl FromStr for Measure {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let simple = Kind::Bool;
-        let known = of(simple).iter().chain(of(Kind::Number));
+        let simple = ValueKind::Bool;
+        let known = of(simple).iter().chain(of(ValueKind::Number));
         if let Some(measure) = known.copied().find(|measure| measure.to_string() == text) {
             return Ok(measure);
         }

@@ -35,7 +35,7 @@ impl Range {
 
 /// Which time of a value counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Clock {
+pub(crate) enum TimeBasis {
     /// When its target began.
     #[default]
     Start,
@@ -43,7 +43,7 @@ pub(crate) enum Clock {
     Given,
 }
 
-impl Clock {
+impl TimeBasis {
     /// The range within which targets begin, as far as it can be told.
     pub(crate) fn of_targets(self, range: Range) -> Range {
         if self == Self::Start { range } else { Range::default() }
@@ -52,7 +52,7 @@ impl Clock {
 
 /// What every view is narrowed to.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Narrow {
+pub(crate) struct Selection {
     pub(crate) filter: Filter,
     pub(crate) range: Range,
 }
@@ -93,10 +93,10 @@ impl std::str::FromStr for Cursor {
 /// A list of traces.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct TraceQuery {
-    pub(crate) narrow: Narrow,
+    pub(crate) selection: Selection,
     /// Only traces with a value of this field, and the range is about the value. Of some nothing may
     /// have come but what was said: they stand at the time of their first such value.
-    pub(crate) of: Option<(String, Clock)>,
+    pub(crate) of: Option<(String, TimeBasis)>,
     pub(crate) page: Page,
 }
 
@@ -106,8 +106,8 @@ pub(crate) struct ChartQuery {
     pub(crate) field: String,
     /// Empty: all that its type has.
     pub(crate) measures: Vec<Measure>,
-    pub(crate) narrow: Narrow,
-    pub(crate) clock: Clock,
+    pub(crate) selection: Selection,
+    pub(crate) basis: TimeBasis,
     /// `None`: a bucket that gives about sixty of them.
     pub(crate) bucket: Option<Bucket>,
     pub(crate) offset: UtcOffset,

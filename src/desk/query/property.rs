@@ -1,6 +1,6 @@
 //! What is known of every trace, whatever its spans say.
 
-use super::datum::Kind;
+use super::datum::ValueKind;
 
 /// What is known of every trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +16,12 @@ pub(crate) enum Property {
 }
 
 /// By name, with what they are measured by.
-pub(crate) const PROPERTIES: [(&str, Property, Kind); 5] = [
-    ("name", Property::Name, Kind::Text),
-    ("duration", Property::Duration, Kind::Number),
-    ("status", Property::Status, Kind::Text),
-    ("session.id", Property::SessionId, Kind::Text),
-    ("trace_id", Property::TraceId, Kind::Text),
+pub(crate) const PROPERTIES: [(&str, Property, ValueKind); 5] = [
+    ("name", Property::Name, ValueKind::Text),
+    ("duration", Property::Duration, ValueKind::Number),
+    ("status", Property::Status, ValueKind::Text),
+    ("session.id", Property::SessionId, ValueKind::Text),
+    ("trace_id", Property::TraceId, ValueKind::Text),
 ];
 
 impl Property {

@@ -21,7 +21,7 @@ use crate::feedback::fold::Submission;
 
 /// The spans of one request.
 #[derive(Debug, Default)]
-pub(crate) struct Batch {
+pub(crate) struct SpanBatch {
     pub(crate) resources: Vec<NewResource>,
     /// Name and version.
     pub(crate) scopes: Vec<(String, String)>,
@@ -53,7 +53,7 @@ pub(crate) struct NewSpan {
     pub(crate) kind: i32,
     pub(crate) is_error: bool,
     pub(crate) name: String,
-    /// Positions in [`Batch`].
+    /// Positions in [`SpanBatch`].
     pub(crate) resource: usize,
     pub(crate) scope: usize,
     pub(crate) session: Option<String>,
@@ -76,7 +76,7 @@ pub(crate) struct SpanFeedback {
     pub(crate) submission: Submission<Value>,
 }
 
-impl Batch {
+impl SpanBatch {
     /// Classifies a request. One invalid id refuses the whole request.
     pub(crate) fn of(request: ExportTraceServiceRequest) -> Result<Self, Refusal> {
         let mut batch = Self::default();

@@ -7,7 +7,7 @@ use opentelemetry::trace::SpanId;
 use super::batch::{SpanFeedback, nanos, text};
 use super::json::{datum_json, json};
 use super::leaf::Leaf;
-use super::view::{Change, Document, Said};
+use super::view::{Change, DocumentView, LeafView};
 use crate::collector::ReceivedSpan;
 use crate::collector::receive::value::Value;
 use crate::desk::query::time::millis;
@@ -27,12 +27,12 @@ const SPEAKERS: [&str; 6] = [
 ];
 
 /// A value, and when it was given.
-pub(crate) type Given = (Value, i64);
+pub(crate) type DatedValue = (Value, i64);
 
 /// What spans say about one target. Folding the state with the next submission gives the state after
 /// it, so there is no rule here that [`fold`] does not know.
-pub(crate) fn document(spoken: Vec<(ReceivedSpan, SpanFeedback)>) -> Document {
-    let mut state: BTreeMap<String, Given> = BTreeMap::new();
+pub(crate) fn document(spoken: Vec<(ReceivedSpan, SpanFeedback)>) -> DocumentView {
+    let mut state: BTreeMap<String, DatedValue> = BTreeMap::new();
     let mut history = Vec::new();
     for (span, feedback) in in_order(spoken) {
         let before: Vec<String> = state.keys().cloned().collect();
@@ -53,12 +53,12 @@ pub(crate) fn document(spoken: Vec<(ReceivedSpan, SpanFeedback)>) -> Document {
     }
     let surplus = history.len().saturating_sub(MOST_CHANGES);
     history.drain(..surplus);
-    let mut namespaces: BTreeMap<String, Vec<Said>> = BTreeMap::new();
+    let mut namespaces: BTreeMap<String, Vec<LeafView>> = BTreeMap::new();
     for (key, (value, given)) in state {
         let namespace = key.split('.').next().unwrap_or_default().to_owned();
         namespaces.entry(namespace).or_default().push(one(&key, &value, given));
     }
-    Document { namespaces, history }
+    DocumentView { namespaces, history }
 }
 
 /// Who has given a field its value, if it is said.
@@ -82,7 +82,7 @@ fn in_order(mut spoken: Vec<(ReceivedSpan, SpanFeedback)>) -> Vec<(ReceivedSpan,
 }
 
 /// Puts the time of a submission to each of its values.
-pub(crate) fn dated(submission: Submission<Value>) -> Submission<Given> {
+pub(crate) fn dated(submission: Submission<Value>) -> Submission<DatedValue> {
     let given = nanos(submission.time_unix_nano);
     Submission {
         span_id: submission.span_id,
@@ -105,12 +105,18 @@ pub(crate) fn speaker(span: &ReceivedSpan, feedback: &SpanFeedback) -> Option<St
     SPEAKERS.into_iter().find_map(said)
 }
 
-pub(crate) fn one(key: &str, value: &Value, given: i64) -> Said {
+pub(crate) fn one(key: &str, value: &Value, given: i64) -> LeafView {
     let leaf = Leaf::of(key, value.clone());
     let datum = leaf.datum();
     let value = match leaf {
         Leaf::Other(_) => json(value),
         _ => datum_json(datum),
     };
-    Said { field: key.to_owned(), kind: datum.kind(), value, given: millis(given), span_id: None }
+    LeafView {
+        field: key.to_owned(),
+        kind: datum.kind(),
+        value,
+        given: millis(given),
+        span_id: None,
+    }
 }

@@ -6,7 +6,7 @@ use crate::desk::query::datum::Datum;
 
 /// The types a leaf is told apart by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Type {
+pub(crate) enum LeafType {
     Bool = 0,
     Int = 1,
     Double = 2,
@@ -38,13 +38,13 @@ impl Leaf {
         }
     }
 
-    pub(crate) fn kind(&self) -> Type {
+    pub(crate) fn kind(&self) -> LeafType {
         match self {
-            Self::Bool(_) => Type::Bool,
-            Self::Int(_) => Type::Int,
-            Self::Double(_) => Type::Double,
-            Self::Text(_) => Type::Text,
-            Self::Other(_) => Type::Other,
+            Self::Bool(_) => LeafType::Bool,
+            Self::Int(_) => LeafType::Int,
+            Self::Double(_) => LeafType::Double,
+            Self::Text(_) => LeafType::Text,
+            Self::Other(_) => LeafType::Other,
         }
     }
 

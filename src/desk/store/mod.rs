@@ -9,14 +9,14 @@
 //! | `view` | the answers |
 //! | `batch` | what a store takes |
 //! | `leaf`, `json` | values, and how the API writes them |
-//! | `history`, `about`, `tree`, `drawing` | what every store's answers have in common: documents, rows of a data set, traces, charts |
+//! | `history`, `dataset`, `tree`, `chart_plan` | what every store's answers have in common: documents, rows of a data set, traces, charts |
 //! | `sqlite` | the store of one machine |
 //! | `clickhouse` | that of many: what the Collector's exporter has written |
 
-mod about;
 pub(crate) mod batch;
+mod chart_plan;
 pub(crate) mod clickhouse;
-mod drawing;
+mod dataset;
 mod history;
 pub(crate) mod json;
 mod leaf;
@@ -25,10 +25,10 @@ pub(crate) mod sqlite;
 mod tree;
 pub(crate) mod view;
 
-use super::query::{ChartQuery, Narrow, Page, TraceQuery};
+use super::query::{ChartQuery, Page, Selection, TraceQuery};
 use view::{
-    Chart, CommentRow, DatasetRow, FieldRow, List, Neighbours, SaidRow, SessionRow, SessionView,
-    Status, TraceRow, TraceView, ValueRow, WaitingRow,
+    Chart, CommentRow, DatasetRow, FeedbackEvent, FieldRow, List, Neighbours, SessionRow,
+    SessionView, Status, TraceRow, TraceView, UnmatchedRow, ValueRow,
 };
 
 /// Why a question was not answered.
@@ -54,7 +54,7 @@ pub(crate) enum Error {
 
 /// What has come last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Notice {
+pub(crate) struct StoreVersion {
     /// It grows with everything that changes an answer.
     pub(crate) version: u64,
     /// Bytes in use.
@@ -82,7 +82,7 @@ pub(crate) trait Store: Send + Sync {
         &self,
         field: &str,
         search: &str,
-        narrow: &Narrow,
+        selection: &Selection,
         limit: usize,
     ) -> Result<List<ValueRow>, Error>;
 
@@ -95,7 +95,7 @@ pub(crate) trait Store: Send + Sync {
     fn trace(&self, trace_id: [u8; 16]) -> Result<Option<TraceView>, Error>;
 
     /// Sessions, those heard of last first.
-    fn sessions(&self, narrow: &Narrow, page: &Page) -> Result<List<SessionRow>, Error>;
+    fn sessions(&self, selection: &Selection, page: &Page) -> Result<List<SessionRow>, Error>;
 
     fn session(&self, id: &str) -> Result<Option<SessionView>, Error>;
 
@@ -106,17 +106,21 @@ pub(crate) trait Store: Send + Sync {
         &self,
         field: &str,
         search: &str,
-        narrow: &Narrow,
+        selection: &Selection,
         page: &Page,
     ) -> Result<List<CommentRow>, Error>;
 
     /// Feedback whose target never came.
-    fn waiting(&self, page: &Page) -> Result<List<WaitingRow>, Error>;
+    fn unmatched(&self, page: &Page) -> Result<List<UnmatchedRow>, Error>;
 
     /// Inputs, outputs, ground truths and feedback, side by side.
-    fn dataset(&self, narrow: &Narrow, page: &Page) -> Result<List<DatasetRow>, Error>;
+    fn dataset(&self, selection: &Selection, page: &Page) -> Result<List<DatasetRow>, Error>;
 
     /// What was said after another thing, in the order in which it arrived; without one, nothing but
     /// where the end is.
-    fn said_after(&self, after: Option<i64>, limit: usize) -> Result<(Vec<SaidRow>, i64), Error>;
+    fn feedback_after(
+        &self,
+        after: Option<i64>,
+        limit: usize,
+    ) -> Result<(Vec<FeedbackEvent>, i64), Error>;
 }

@@ -7,20 +7,20 @@ use serde_json::Value as Json;
 
 use super::batch::nanos;
 use super::json::json;
-use super::view::{Document, EventView, LinkView, SpanView};
+use super::view::{DocumentView, EventView, LinkView, SpanView};
 use crate::collector::ReceivedSpan;
 use crate::collector::receive::value::Value;
 use crate::desk::query::time::millis;
 
 /// What a view of a span has from elsewhere.
-pub(crate) struct About {
+pub(crate) struct SpanDetails {
     pub(crate) service: Option<String>,
     pub(crate) scope: String,
     pub(crate) resource: BTreeMap<String, Json>,
-    pub(crate) document: Option<Document>,
+    pub(crate) document: Option<DocumentView>,
 }
 
-pub(crate) fn view(span: &ReceivedSpan, about: About) -> SpanView {
+pub(crate) fn view(span: &ReceivedSpan, about: SpanDetails) -> SpanView {
     let (status, status_message) = match &span.status {
         Status::Unset => ("unset", None),
         Status::Ok => ("ok", None),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::desk::query::datum::{KINDS, Kind};
+use crate::desk::query::datum::{KINDS, ValueKind};
 use crate::desk::query::property::PROPERTIES;
 
 /// A page of a list.
@@ -23,10 +23,10 @@ pub(crate) struct List<T> {
 
 /// One leaf of what was said.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Said {
+pub(crate) struct LeafView {
     pub(crate) field: String,
     #[serde(rename = "type")]
-    pub(crate) kind: Kind,
+    pub(crate) kind: ValueKind,
     pub(crate) value: Json,
     pub(crate) given: f64,
     /// The span it is about; of what is about a whole trace or session there is none.
@@ -47,7 +47,7 @@ pub(crate) struct TraceRow {
     pub(crate) spans: i64,
     pub(crate) errors: i64,
     pub(crate) session_id: Option<String>,
-    pub(crate) feedback: Vec<Said>,
+    pub(crate) feedback: Vec<LeafView>,
 }
 
 /// What stands around a trace in a list.
@@ -75,23 +75,23 @@ pub(crate) struct SessionRow {
     pub(crate) spans: i64,
     pub(crate) errors: i64,
     /// What was said about the session as a whole.
-    pub(crate) feedback: Vec<Said>,
+    pub(crate) feedback: Vec<LeafView>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct SessionView {
     #[serde(flatten)]
     pub(crate) row: SessionRow,
-    pub(crate) document: Option<Document>,
+    pub(crate) document: Option<DocumentView>,
     /// The earliest first.
     pub(crate) list: Vec<TraceRow>,
 }
 
 /// What is said about one target: folded, and how it came about.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Document {
+pub(crate) struct DocumentView {
     /// Leaves by namespace: `feedback` and `metrics` are never mixed.
-    pub(crate) namespaces: BTreeMap<String, Vec<Said>>,
+    pub(crate) namespaces: BTreeMap<String, Vec<LeafView>>,
     /// Each change, the earliest first.
     pub(crate) history: Vec<Change>,
 }
@@ -107,7 +107,7 @@ pub(crate) struct Change {
     pub(crate) trace_id: String,
     /// It came after its target had ended.
     pub(crate) late: bool,
-    pub(crate) set: Vec<Said>,
+    pub(crate) set: Vec<LeafView>,
     /// Keys that had a value and have none since.
     pub(crate) retracted: Vec<String>,
 }
@@ -119,21 +119,21 @@ pub(crate) struct TraceView {
     pub(crate) duration_ms: f64,
     pub(crate) session_id: Option<String>,
     /// What is said about the trace as a whole.
-    pub(crate) document: Option<Document>,
+    pub(crate) document: Option<DocumentView>,
     /// What is said about its session.
-    pub(crate) session_document: Option<Document>,
+    pub(crate) session_document: Option<DocumentView>,
     /// Each after its parent, siblings by their start.
     pub(crate) spans: Vec<SpanView>,
     /// There are more, which are left out.
     pub(crate) truncated: bool,
     /// What is said about spans of it that have not come.
-    pub(crate) waiting: Vec<AboutSpan>,
+    pub(crate) waiting: Vec<UnmatchedSpan>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct AboutSpan {
+pub(crate) struct UnmatchedSpan {
     pub(crate) span_id: String,
-    pub(crate) document: Document,
+    pub(crate) document: DocumentView,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -156,7 +156,7 @@ pub(crate) struct SpanView {
     pub(crate) resource: BTreeMap<String, Json>,
     pub(crate) events: Vec<EventView>,
     pub(crate) links: Vec<LinkView>,
-    pub(crate) document: Option<Document>,
+    pub(crate) document: Option<DocumentView>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -179,7 +179,7 @@ pub(crate) struct FieldRow {
     pub(crate) source: &'static str,
     /// Its most frequent type, by which it is measured.
     #[serde(rename = "type")]
-    pub(crate) kind: Kind,
+    pub(crate) kind: ValueKind,
     /// How many targets have a value, or how many resources.
     pub(crate) count: i64,
     /// How many values there are of each type.
@@ -194,7 +194,7 @@ impl FieldRow {
         Self {
             field: field.to_owned(),
             source: "said",
-            kind: Kind::most_frequent(counts),
+            kind: ValueKind::most_frequent(counts),
             count: counts.iter().sum(),
             types: types.map(|(kind, count)| (kind.name(), count)).collect(),
         }
@@ -202,7 +202,7 @@ impl FieldRow {
 
     /// An attribute of so many resources.
     pub(crate) fn of_resources(field: String, count: i64) -> Self {
-        Self { field, source: "resource", kind: Kind::Text, count, types: BTreeMap::new() }
+        Self { field, source: "resource", kind: ValueKind::Text, count, types: BTreeMap::new() }
     }
 
     /// What is known of each of so many traces.
@@ -230,9 +230,9 @@ impl FieldRow {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ValueRow {
     pub(crate) value: String,
-    /// Said where the field has values of several.
+    /// Only for fields with values of several types.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub(crate) kind: Option<Kind>,
+    pub(crate) kind: Option<ValueKind>,
     pub(crate) count: u64,
 }
 
@@ -265,19 +265,19 @@ pub(crate) struct DatasetRow {
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct WaitingRow {
+pub(crate) struct UnmatchedRow {
     /// Why it counts nowhere in a trace.
     pub(crate) reason: &'static str,
     /// What it is about, where it says so.
     pub(crate) trace_id: Option<String>,
     pub(crate) span_id: Option<String>,
     pub(crate) given: f64,
-    pub(crate) said: Vec<Said>,
+    pub(crate) said: Vec<LeafView>,
 }
 
 /// Something that was said, as it arrived.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct SaidRow {
+pub(crate) struct FeedbackEvent {
     pub(crate) time: f64,
     pub(crate) by: Option<String>,
     pub(crate) scope: &'static str,
@@ -287,7 +287,7 @@ pub(crate) struct SaidRow {
     /// The name of the span it is about.
     pub(crate) name: Option<String>,
     pub(crate) late: bool,
-    pub(crate) set: Vec<Said>,
+    pub(crate) set: Vec<LeafView>,
     pub(crate) cleared: Vec<String>,
 }
 
@@ -296,29 +296,29 @@ pub(crate) struct Chart {
     pub(crate) field: String,
     /// What it is measured by: its most frequent type.
     #[serde(rename = "type")]
-    pub(crate) kind: Kind,
+    pub(crate) kind: ValueKind,
     pub(crate) measures: Vec<String>,
     pub(crate) bucket: &'static str,
     pub(crate) tz: String,
     /// How the filter was understood.
     pub(crate) filter: String,
     #[serde(flatten)]
-    pub(crate) part: Part,
+    pub(crate) part: ChartPart,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) compare: Option<Compared>,
+    pub(crate) compare: Option<ChartComparison>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Compared {
+pub(crate) struct ChartComparison {
     /// `previous`, or the version.
     pub(crate) with: String,
     #[serde(flatten)]
-    pub(crate) part: Part,
+    pub(crate) part: ChartPart,
 }
 
 /// The figures of one stretch of time.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Part {
+pub(crate) struct ChartPart {
     pub(crate) from: Option<f64>,
     pub(crate) to: Option<f64>,
     /// How many values there are.

@@ -69,8 +69,8 @@ fn what_is_wrong_is_said_with_the_way_out() {
     for (arguments, expected) in [
         (&["chart", "feedback.rating"][..], "--store"),
         (&["chart"], "takes a field"),
-        (&["chart", "a", "--by", "year"], "minute, hour, day, week, month"),
-        (&["graph"], "there are chart, tail, import and clickhouse"),
+        (&["chart", "a", "--by", "year"], "minute, hour, day, week or month"),
+        (&["graph"], "use chart, tail, import or clickhouse"),
         (&["clickhouse"], "--ddl"),
         (&["clickhouse", "--ddl", "--store", "desk.sqlite"], "clickhouse=http://"),
         (&["chart", "a", "--store", "clickhouse=ftp://host"], "http://host:8123/database"),
@@ -82,7 +82,7 @@ fn what_is_wrong_is_said_with_the_way_out() {
         (&["--demo", "--store", "clickhouse=http://127.0.0.1:1"], "the desk only reads"),
         (&["--prot", "1"], "--prot"),
         (&["--port", "x"], "x"),
-        (&["import"], "takes a file"),
+        (&["import"], "needs a file"),
         (&["import", "no-such-file"], "no-such-file"),
         (&["--listen", "0.0.0.0"], "--token"),
     ] {

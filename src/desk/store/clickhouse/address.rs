@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use http::Uri;
 
-use crate::desk::query::datum::Kind;
+use crate::desk::query::datum::ValueKind;
 
 /// `http://[user[:password]@]host[:port][/database][?table=otel_traces&type.FIELD=number]`
 ///
@@ -23,7 +23,7 @@ pub(crate) struct Address {
     database: String,
     table: String,
     /// Types that are not to be guessed from values.
-    types: BTreeMap<String, Kind>,
+    types: BTreeMap<String, ValueKind>,
 }
 
 impl Address {
@@ -56,7 +56,7 @@ impl Address {
         &self.table
     }
 
-    pub(super) fn types(&self) -> &BTreeMap<String, Kind> {
+    pub(super) fn types(&self) -> &BTreeMap<String, ValueKind> {
         &self.types
     }
 
@@ -150,7 +150,7 @@ impl FromStr for Address {
             let value = decoded(value).ok_or_else(|| wrong(key))?;
             match key.strip_prefix("type.") {
                 Some(field) => {
-                    let kind = [Kind::Bool, Kind::Number, Kind::Text]
+                    let kind = [ValueKind::Bool, ValueKind::Number, ValueKind::Text]
                         .into_iter()
                         .find(|kind| kind.name() == value)
                         .ok_or_else(|| wrong(&format!("`{key}` is bool, number or string")))?;
@@ -215,7 +215,7 @@ mod tests {
         let full: Address = full.parse().unwrap();
         assert_eq!(format!("{full:?}"), "clickhouse=https://ch.example:8443/otel?table=spans");
         assert_eq!((full.user(), full.password()), ("me", Some("s@fe")));
-        assert_eq!(full.types()["feedback.zip"], Kind::Text);
+        assert_eq!(full.types()["feedback.zip"], ValueKind::Text);
         assert!(!full.is_loopback() && full.is_secure());
         let given = plain.or_password(Some("of the environment".to_owned()));
         assert_eq!(given.password(), Some("of the environment"));

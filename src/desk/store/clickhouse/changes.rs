@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::sql::list;
 use super::{ClickHouse, Result, tables};
-use crate::desk::store::Notice;
+use crate::desk::store::StoreVersion;
 use crate::suppress;
 
 /// How often it is asked. It costs a look at a system table.
@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The thread that asks. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Changes {
-    changes: watch::Receiver<Notice>,
+    changes: watch::Receiver<StoreVersion>,
     /// Its end is the sign to stop.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -29,7 +29,7 @@ pub(super) type Seen = (u64, u64, i64);
 
 impl Changes {
     pub(crate) fn watch(store: Arc<ClickHouse>) -> std::io::Result<Self> {
-        let (change, changes) = watch::channel(Notice::default());
+        let (change, changes) = watch::channel(StoreVersion::default());
         let (stop, stopped) = channel::<()>();
         let work = move || {
             suppress::mark_this_thread();
@@ -56,7 +56,7 @@ impl Changes {
     }
 
     /// What has come last.
-    pub(crate) fn changes(&self) -> watch::Receiver<Notice> {
+    pub(crate) fn changes(&self) -> watch::Receiver<StoreVersion> {
         self.changes.clone()
     }
 }

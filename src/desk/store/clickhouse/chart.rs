@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::field::Field;
+use super::filter::{FilterContext, FilterSql, within};
 use super::groups::Groups;
 use super::kinds;
-use super::narrow::{Narrowed, Scene, within};
 use super::sql::{text, texts};
 use super::{ClickHouse, Result, asked};
-use crate::desk::query::datum::Kind;
+use crate::desk::query::datum::ValueKind;
 use crate::desk::query::filter::Filter;
-use crate::desk::query::{ChartQuery, Clock, Range};
-use crate::desk::store::drawing::{self, Figures, Plan};
-use crate::desk::store::view::{Chart, Part, Series};
+use crate::desk::query::{ChartQuery, Range, TimeBasis};
+use crate::desk::store::chart_plan::{self, ChartPlan, Figures};
+use crate::desk::store::view::{Chart, ChartPart, Series};
 
 impl ClickHouse {
     pub(super) fn draw(&self, query: &ChartQuery) -> Result<Chart> {
@@ -21,9 +21,10 @@ impl ClickHouse {
             _ => return asked(format!("`{}` is not a field of feedback or metrics", query.field)),
         };
         let (relations, kinds) = (self.relations()?, self.kinds()?);
-        let scene = Scene { relations: &relations, kinds: &kinds };
-        drawing::chart(query, kinds.of(&key).counts, |plan, filter, range| {
-            Drawing { store: self, scene: &scene, query, key: &key, plan }.part(filter, range)
+        let context = FilterContext { relations: &relations, kinds: &kinds };
+        chart_plan::chart(query, kinds.of(&key).counts, |plan, filter, range| {
+            ChartBuilder { store: self, context: &context, query, key: &key, plan }
+                .part(filter, range)
         })
     }
 
@@ -31,40 +32,40 @@ impl ClickHouse {
     /// whether it is of a type (`fits`), and itself as a number (`v`).
     pub(super) fn values_of(
         &self,
-        scene: &Scene<'_>,
-        (key, kind): (&str, Kind),
-        (filter, range, clock): (&Filter, Range, Clock),
+        context: &FilterContext<'_>,
+        (key, kind): (&str, ValueKind),
+        (filter, range, basis): (&Filter, Range, TimeBasis),
         group: Option<&str>,
     ) -> Result<String> {
-        let of_targets = clock.of_targets(range);
-        let narrowed = self.narrowed(scene, filter, of_targets)?;
+        let of_targets = basis.of_targets(range);
+        let filter_sql = self.filter_sql(context, filter, of_targets)?;
         let groups = match group {
-            Some(name) => Groups::of(scene, name, &self.field(name)?, of_targets),
+            Some(name) => Groups::of(context, name, &self.field(name)?, of_targets),
             None => {
                 Groups { joins: String::new(), group: "CAST(NULL, 'Nullable(String)')".to_owned() }
             }
         };
-        let at = if clock == Clock::Start { "l.time" } else { "l.given" };
+        let at = if basis == TimeBasis::Start { "l.time" } else { "l.given" };
         Ok(format!(
             "SELECT {at} AS at, {} AS g, {} AS fits, {} AS v, l.trace_id AS trace_id, l.session_id AS session_id
              FROM {} AS l {} WHERE l.field = {} AND {} AND {}",
             groups.group,
             kinds::is_of(kind, "l.value"),
             kinds::to_number(kind, "l.value"),
-            scene.relations.leaves,
+            context.relations.leaves,
             groups.joins,
             text(key),
             within(range, at),
-            narrowed.leaf(scene.kinds.of(key).has_sessions),
+            filter_sql.leaf(context.kinds.of(key).has_sessions),
         ))
     }
 
-    pub(super) fn narrowed(
+    pub(super) fn filter_sql(
         &self,
-        scene: &Scene<'_>,
+        context: &FilterContext<'_>,
         filter: &Filter,
         range: Range,
-    ) -> Result<Narrowed> {
+    ) -> Result<FilterSql> {
         let mut failed = None;
         let field = |name: &str| {
             self.field(name).unwrap_or_else(|error| {
@@ -72,17 +73,17 @@ impl ClickHouse {
                 Field::Attribute
             })
         };
-        let narrowed = Narrowed::new(scene, filter, range, field);
-        failed.map_or(Ok(narrowed), Err)
+        let filter_sql = FilterSql::new(context, filter, range, field);
+        failed.map_or(Ok(filter_sql), Err)
     }
 }
 
-struct Drawing<'q> {
+struct ChartBuilder<'q> {
     store: &'q ClickHouse,
-    scene: &'q Scene<'q>,
+    context: &'q FilterContext<'q>,
     query: &'q ChartQuery,
     key: &'q str,
-    plan: &'q mut Plan,
+    plan: &'q mut ChartPlan,
 }
 
 /// A group, whether it is all, how many values it has and how many of other types, and from when to when.
@@ -91,13 +92,13 @@ type Size = (Option<String>, u8, u64, u64, Option<i64>, Option<i64>, u64);
 /// Which group and which bucket, whether each is all, how many values, and the measures.
 type Figure = (usize, u8, i64, u8, u64, Vec<Option<f64>>);
 
-impl Drawing<'_> {
-    fn part(&mut self, filter: &Filter, range: Range) -> Result<Part> {
+impl ChartBuilder<'_> {
+    fn part(&mut self, filter: &Filter, range: Range) -> Result<ChartPart> {
         let group = self.query.group.as_deref();
         let values = self.store.values_of(
-            self.scene,
+            self.context,
             (self.key, self.plan.kind),
-            (filter, range, self.query.clock),
+            (filter, range, self.query.basis),
             group,
         )?;
         let top = self.query.top;
@@ -156,13 +157,13 @@ impl Drawing<'_> {
                 }
             }
         }
-        let left_out = BTreeMap::from([(Kind::Text.name(), others)]);
+        let left_out = BTreeMap::from([(ValueKind::Text.name(), others)]);
         let left_out = left_out.into_iter().filter(|(_, count)| *count > 0).collect();
         let figures = Figures { values: count, left_out, total, groups, other_groups };
         Ok(self.plan.part(range, self.query.offset, &edges, figures))
     }
 
-    /// All figures in one pass: of each group and all, in each bucket and over all of the time.
+    /// All figures in one query: of each group and of all values, in each bucket and over the whole range.
     fn figures(
         &self,
         values: &str,

@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const TOO_LONG: &str = "159";
 
 /// Asks one server. From threads that may wait.
-pub(super) struct Client {
+pub(super) struct ClickHouseClient {
     http: reqwest::Client,
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
@@ -26,7 +26,7 @@ pub(super) struct Client {
     limit: Duration,
 }
 
-impl Client {
+impl ClickHouseClient {
     /// A query that takes longer than `limit` ends with an error.
     pub(super) fn new(address: Address, limit: Duration) -> Result<Self, Error> {
         let failed = |error: &dyn fmt::Display| Error::Engine(error.to_string());
@@ -123,7 +123,7 @@ impl Client {
     }
 }
 
-impl Drop for Client {
+impl Drop for ClickHouseClient {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background(); // from wherever it is dropped
@@ -131,9 +131,9 @@ impl Drop for Client {
     }
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for ClickHouseClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("ClickHouseClient").field("address", &self.address).finish_non_exhaustive()
     }
 }
 

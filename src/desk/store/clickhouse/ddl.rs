@@ -22,7 +22,7 @@ const HEAD: &str = "\
 pub(crate) fn ddl(address: &Address, is_json: bool) -> String {
     let spans = Relations::of(address, is_json, false);
     let tables = Relations::of(address, is_json, true);
-    let said = spans.fill(include_str!("sql/said.sql"));
+    let said = spans.fill(include_str!("sql/documents.sql"));
     let parts = spans.fill(include_str!("sql/trace_parts.sql"));
     let resources = spans.fill(include_str!("sql/resources.sql"));
     let leaves = tables.fill(include_str!("sql/leaves.sql"));

@@ -1,13 +1,13 @@
 //! What there is: counts, names, and values.
 
 use super::field::Field;
+use super::filter::{FilterContext, contains, within};
 use super::groups::trace_group;
 use super::kinds::is_of;
-use super::narrow::{Scene, contains, within};
 use super::sql::text;
 use super::{ClickHouse, Result, asked};
-use crate::desk::query::Narrow;
-use crate::desk::query::datum::Kind;
+use crate::desk::query::Selection;
+use crate::desk::query::datum::ValueKind;
 use crate::desk::query::filter;
 use crate::desk::query::time::millis;
 use crate::desk::store::view::{FieldRow, List, Status, ValueRow};
@@ -78,19 +78,19 @@ impl ClickHouse {
         &self,
         name: &str,
         search: &str,
-        narrow: &Narrow,
+        selection: &Selection,
         limit: usize,
     ) -> Result<List<ValueRow>> {
         let search = search.to_lowercase();
         let (relations, kinds) = (self.relations()?, self.kinds()?);
-        let scene = Scene { relations: &relations, kinds: &kinds };
-        let narrowed = self.narrowed(&scene, &narrow.filter, narrow.range)?;
+        let context = FilterContext { relations: &relations, kinds: &kinds };
+        let filter_sql = self.filter_sql(&context, &selection.filter, selection.range)?;
         let of_traces = |value: &str, joins: &str| {
             format!(
                 "SELECT {value} AS value, 1 AS is_of_kind FROM {} AS t {joins} WHERE {} AND {}",
                 relations.traces,
-                within(narrow.range, "t.start"),
-                narrowed.trace()
+                within(selection.range, "t.start"),
+                filter_sql.trace()
             )
         };
         let field = self.field(name)?;
@@ -108,8 +108,8 @@ impl ClickHouse {
                 "SELECT l.value AS value{of_kind} FROM {} AS l WHERE l.field = {} AND {} AND {}",
                 relations.leaves,
                 text(&key),
-                within(narrow.range, "l.time"),
-                narrowed.leaf(kinds.of(&key).has_sessions)
+                within(selection.range, "l.time"),
+                filter_sql.leaf(kinds.of(&key).has_sessions)
             ),
             Field::Trace(property) => of_traces(&trace_group(property), ""),
             Field::Resource => {
@@ -134,7 +134,7 @@ impl ClickHouse {
         ))?;
         let total = Some(rows.first().map_or(0, |(.., total)| *total));
         let rows = rows.into_iter().map(|(value, is_of_kind, count, _)| {
-            let kind = mixed.map(|kind| if is_of_kind == 1 { kind } else { Kind::Text });
+            let kind = mixed.map(|kind| if is_of_kind == 1 { kind } else { ValueKind::Text });
             ValueRow { value, kind, count }
         });
         let rows = rows.collect();

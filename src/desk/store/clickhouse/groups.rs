@@ -1,7 +1,7 @@
 //! Groups as SQL: which group each leaf belongs to, by any field. As with filters the nearest value decides.
 
 use super::field::Field;
-use super::narrow::{Scene, of_trace, since};
+use super::filter::{FilterContext, of_trace, since};
 use super::sql::text;
 use crate::desk::query::Range;
 use crate::desk::query::property::Property;
@@ -14,8 +14,8 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    pub(super) fn of(scene: &Scene<'_>, name: &str, field: &Field, range: Range) -> Self {
-        let relations = scene.relations;
+    pub(super) fn of(context: &FilterContext<'_>, name: &str, field: &Field, range: Range) -> Self {
+        let relations = context.relations;
         let (leaves, traces) = (&relations.leaves, &relations.traces);
         let by_trace = |query: &str| {
             format!("LEFT ANY JOIN ({query}) AS of_trace ON of_trace.trace_id = l.trace_id")
@@ -33,7 +33,7 @@ impl Groups {
                     by_trace(&of_trace)
                 );
                 let mut group = "coalesce(own.value, of_trace.value)".to_owned();
-                if scene.kinds.of(key).has_sessions {
+                if context.kinds.of(key).has_sessions {
                     joins = format!(
                         "{joins} LEFT ANY JOIN (
                              SELECT t.trace_id AS trace_id, s.value AS value FROM {traces} AS t INNER JOIN (

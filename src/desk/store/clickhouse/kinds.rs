@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::collector::receive::value::Value;
-use crate::desk::query::datum::Kind;
+use crate::desk::query::datum::ValueKind;
 use crate::desk::query::measure::Measure;
 use crate::desk::store::leaf::is_ground_truth;
 
@@ -21,17 +21,17 @@ const ENOUGH: u64 = 99;
 
 /// What is known of a field's values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Known {
-    pub(super) kind: Option<Kind>,
+pub(super) struct FieldInfo {
+    pub(super) kind: Option<ValueKind>,
     /// By the kinds of [`crate::desk::query::datum::KINDS`].
     pub(super) counts: [i64; 4],
     /// Whether anybody has said it about a session.
     pub(super) has_sessions: bool,
 }
 
-impl Known {
+impl FieldInfo {
     /// The type, if there are values of others, too.
-    pub(super) fn mixed(self) -> Option<Kind> {
+    pub(super) fn mixed(self) -> Option<ValueKind> {
         let types = self.counts.into_iter().filter(|count| *count > 0);
         self.kind.filter(|_| types.count() > 1)
     }
@@ -40,11 +40,11 @@ impl Known {
 /// What is known of all fields.
 #[derive(Debug, Default)]
 pub(super) struct Kinds {
-    fields: HashMap<String, Known>,
+    fields: HashMap<String, FieldInfo>,
 }
 
 /// A field, how many values it has, how many look like bools, like numbers, and are about sessions.
-pub(super) type Row = (String, u64, u64, u64, u64);
+pub(super) type FieldCounts = (String, u64, u64, u64, u64);
 
 impl Kinds {
     /// The query whose rows [`Kinds::new`] takes.
@@ -57,41 +57,41 @@ impl Kinds {
         )
     }
 
-    pub(super) fn new(rows: Vec<Row>, pinned: &BTreeMap<String, Kind>) -> Self {
+    pub(super) fn new(rows: Vec<FieldCounts>, pinned: &BTreeMap<String, ValueKind>) -> Self {
         let fields = rows.into_iter().map(|(field, all, bools, numbers, sessions)| {
             let kind = match pinned.get(&field) {
                 Some(kind) => *kind,
-                None if is_ground_truth(&field) => Kind::Text,
-                None if bools * 100 >= all * ENOUGH => Kind::Bool,
-                None if numbers * 100 >= all * ENOUGH => Kind::Number,
-                None => Kind::Text,
+                None if is_ground_truth(&field) => ValueKind::Text,
+                None if bools * 100 >= all * ENOUGH => ValueKind::Bool,
+                None if numbers * 100 >= all * ENOUGH => ValueKind::Number,
+                None => ValueKind::Text,
             };
             let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
             let counts = match kind {
-                Kind::Bool => [count(bools), 0, count(all - bools), 0],
-                Kind::Number => [0, count(numbers), count(all - numbers), 0],
-                Kind::Text | Kind::Other => [0, 0, count(all), 0],
+                ValueKind::Bool => [count(bools), 0, count(all - bools), 0],
+                ValueKind::Number => [0, count(numbers), count(all - numbers), 0],
+                ValueKind::Text | ValueKind::Other => [0, 0, count(all), 0],
             };
-            (field, Known { kind: Some(kind), counts, has_sessions: sessions > 0 })
+            (field, FieldInfo { kind: Some(kind), counts, has_sessions: sessions > 0 })
         });
         Self { fields: fields.collect() }
     }
 
-    pub(super) fn of(&self, field: &str) -> Known {
+    pub(super) fn of(&self, field: &str) -> FieldInfo {
         self.fields.get(field).copied().unwrap_or_default()
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = (&str, Known)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, FieldInfo)> {
         self.fields.iter().map(|(field, known)| (field.as_str(), *known))
     }
 
     /// The value of a field out of its text.
     pub(super) fn value(&self, field: &str, text: String) -> Value {
         match self.of(field).kind {
-            Some(Kind::Bool) if matches!(text.as_str(), "true" | "false") => {
+            Some(ValueKind::Bool) if matches!(text.as_str(), "true" | "false") => {
                 Value::Bool(text == "true")
             }
-            Some(Kind::Number) if looks_like_a_number(&text) => number(text),
+            Some(ValueKind::Number) if looks_like_a_number(&text) => number(text),
             _ => Value::String(text),
         }
     }
@@ -167,20 +167,20 @@ pub(super) fn is_bool(column: &str) -> String {
 }
 
 /// Whether a column of text holds a value of this type, as SQL.
-pub(super) fn is_of(kind: Kind, column: &str) -> String {
+pub(super) fn is_of(kind: ValueKind, column: &str) -> String {
     match kind {
-        Kind::Bool => is_bool(column),
-        Kind::Number => is_number(column),
-        Kind::Text | Kind::Other => "1".to_owned(),
+        ValueKind::Bool => is_bool(column),
+        ValueKind::Number => is_number(column),
+        ValueKind::Text | ValueKind::Other => "1".to_owned(),
     }
 }
 
 /// What a measure takes: a bool is 1 or 0, and of text there is nothing but its presence.
-pub(super) fn to_number(kind: Kind, column: &str) -> String {
+pub(super) fn to_number(kind: ValueKind, column: &str) -> String {
     match kind {
-        Kind::Bool => format!("toFloat64({column} = 'true')"),
-        Kind::Number => format!("toFloat64OrZero({column})"),
-        Kind::Text | Kind::Other => "toFloat64(0)".to_owned(),
+        ValueKind::Bool => format!("toFloat64({column} = 'true')"),
+        ValueKind::Number => format!("toFloat64OrZero({column})"),
+        ValueKind::Text | ValueKind::Other => "toFloat64(0)".to_owned(),
     }
 }
 
@@ -260,16 +260,16 @@ mod tests {
             ("feedback.mixed".to_owned(), 100, 0, 60, 0),
             ("feedback.ground_truth".to_owned(), 10, 0, 10, 0),
         ];
-        let pinned = BTreeMap::from([("feedback.zip".to_owned(), Kind::Text)]);
+        let pinned = BTreeMap::from([("feedback.zip".to_owned(), ValueKind::Text)]);
         let kinds = Kinds::new(rows, &pinned);
         let of = |field: &str| kinds.of(field).kind;
-        assert_eq!(of("feedback.rating"), Some(Kind::Bool));
-        assert_eq!(of("feedback.stars"), Some(Kind::Number));
+        assert_eq!(of("feedback.rating"), Some(ValueKind::Bool));
+        assert_eq!(of("feedback.stars"), Some(ValueKind::Number));
         assert_eq!(kinds.of("feedback.stars").counts, [0, 995, 5, 0]);
         assert!(kinds.of("feedback.stars").has_sessions);
-        assert_eq!(of("feedback.zip"), Some(Kind::Text));
-        assert_eq!(of("feedback.mixed"), Some(Kind::Text));
-        assert_eq!(of("feedback.ground_truth"), Some(Kind::Text));
+        assert_eq!(of("feedback.zip"), Some(ValueKind::Text));
+        assert_eq!(of("feedback.mixed"), Some(ValueKind::Text));
+        assert_eq!(of("feedback.ground_truth"), Some(ValueKind::Text));
         assert_eq!(of("feedback.none"), None);
         assert_eq!(kinds.value("feedback.stars", "4".to_owned()), Value::Int(4));
         assert_eq!(kinds.value("feedback.stars", "many".to_owned()), Value::from("many"));

@@ -9,7 +9,7 @@
 //! | `relations` | what every question is made of, and where it is to be had |
 //! | `tables`, `ddl` | the desk's own tables, which make it fast, and what makes them |
 //! | `kinds` | types, which come back from values |
-//! | `field`, `narrow`, `groups` | names, filters and groups as SQL |
+//! | `field`, `filter`, `groups` | names, filters and groups as SQL |
 //! | `chart`, `fields`, `traces`, `sessions`, `targets` | the answers |
 //! | `spans` | spans out of their rows, and what they say |
 //! | `changes` | that something has come, for open pages |
@@ -24,9 +24,9 @@ mod client;
 mod ddl;
 mod field;
 mod fields;
+mod filter;
 mod groups;
 mod kinds;
-mod narrow;
 mod relations;
 mod sessions;
 mod spans;
@@ -44,13 +44,13 @@ pub(crate) use changes::Changes;
 pub(crate) use ddl::ddl;
 
 use super::view::{
-    Chart, CommentRow, DatasetRow, FieldRow, List, Neighbours, SaidRow, SessionRow, SessionView,
-    Status, TraceRow, TraceView, ValueRow, WaitingRow,
+    Chart, CommentRow, DatasetRow, FeedbackEvent, FieldRow, List, Neighbours, SessionRow,
+    SessionView, Status, TraceRow, TraceView, UnmatchedRow, ValueRow,
 };
 use super::{Error, Store};
-use crate::desk::query::{ChartQuery, Narrow, Page, TraceQuery};
+use crate::desk::query::{ChartQuery, Page, Selection, TraceQuery};
 use crate::sync::lock;
-use client::Client;
+use client::ClickHouseClient;
 use field::Field;
 use kinds::Kinds;
 use relations::{MATERIALIZE, Relations};
@@ -65,18 +65,18 @@ const FRESH: Duration = Duration::from_secs(5);
 /// The reading side of a ClickHouse. Cheap to share.
 #[derive(Debug)]
 pub(crate) struct ClickHouse {
-    client: Client,
-    relations: Kept<Relations>,
-    kinds: Kept<Kinds>,
+    client: ClickHouseClient,
+    relations: Cached<Relations>,
+    kinds: Cached<Kinds>,
     /// Whether a name is an attribute of resources.
     resources: Mutex<HashMap<String, (Instant, bool)>>,
 }
 
 /// Something that is asked for anew now and then.
 #[derive(Debug)]
-struct Kept<T>(Mutex<Option<(Instant, Arc<T>)>>);
+struct Cached<T>(Mutex<Option<(Instant, Arc<T>)>>);
 
-impl<T> Kept<T> {
+impl<T> Cached<T> {
     fn get(&self, ask: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
         if let Some((since, kept)) = &*lock(&self.0)
             && since.elapsed() < FRESH
@@ -98,9 +98,9 @@ impl ClickHouse {
     /// It can't be reached, refuses the password, or has no table as the exporter makes it.
     pub(crate) fn open(address: Address, limit: Duration) -> Result<Self> {
         let store = Self {
-            client: Client::new(address, limit)?,
-            relations: Kept(Mutex::default()),
-            kinds: Kept(Mutex::default()),
+            client: ClickHouseClient::new(address, limit)?,
+            relations: Cached(Mutex::default()),
+            kinds: Cached(Mutex::default()),
             resources: Mutex::default(),
         };
         store.relations()?;
@@ -131,7 +131,7 @@ impl ClickHouse {
         self.rows(sql)?.into_iter().next().ok_or_else(none)
     }
 
-    fn client(&self) -> &Client {
+    fn client(&self) -> &ClickHouseClient {
         &self.client
     }
 
@@ -184,10 +184,10 @@ impl Store for ClickHouse {
         &self,
         field: &str,
         search: &str,
-        narrow: &Narrow,
+        selection: &Selection,
         limit: usize,
     ) -> Result<List<ValueRow>> {
-        self.list_values(field, search, narrow, limit)
+        self.list_values(field, search, selection, limit)
     }
 
     fn traces(&self, query: &TraceQuery) -> Result<List<TraceRow>> {
@@ -202,8 +202,8 @@ impl Store for ClickHouse {
         self.view_trace(trace_id)
     }
 
-    fn sessions(&self, narrow: &Narrow, page: &Page) -> Result<List<SessionRow>> {
-        self.list_sessions(narrow, page)
+    fn sessions(&self, selection: &Selection, page: &Page) -> Result<List<SessionRow>> {
+        self.list_sessions(selection, page)
     }
 
     fn session(&self, id: &str) -> Result<Option<SessionView>> {
@@ -218,21 +218,25 @@ impl Store for ClickHouse {
         &self,
         field: &str,
         search: &str,
-        narrow: &Narrow,
+        selection: &Selection,
         page: &Page,
     ) -> Result<List<CommentRow>> {
-        self.list_comments(field, search, narrow, page)
+        self.list_comments(field, search, selection, page)
     }
 
-    fn waiting(&self, page: &Page) -> Result<List<WaitingRow>> {
-        self.list_waiting(page)
+    fn unmatched(&self, page: &Page) -> Result<List<UnmatchedRow>> {
+        self.list_unmatched(page)
     }
 
-    fn dataset(&self, narrow: &Narrow, page: &Page) -> Result<List<DatasetRow>> {
-        self.list_targets(narrow, page)
+    fn dataset(&self, selection: &Selection, page: &Page) -> Result<List<DatasetRow>> {
+        self.list_targets(selection, page)
     }
 
-    fn said_after(&self, after: Option<i64>, limit: usize) -> Result<(Vec<SaidRow>, i64)> {
+    fn feedback_after(
+        &self,
+        after: Option<i64>,
+        limit: usize,
+    ) -> Result<(Vec<FeedbackEvent>, i64)> {
         self.follow(after, limit)
     }
 }

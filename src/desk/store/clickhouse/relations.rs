@@ -6,7 +6,7 @@
 //! | `resources` | resource: `hash`, `attributes` |
 //! | `traces` | trace: `trace_id`, `number`, `start`, `finish`, `spans`, `errors`, `session_id`, `root_name`, `root_span`, `root_resource`, `resources` |
 //! | `sessions` | session that has traces: `session_id`, `start`, `last`, `resource`, `traces`, `spans`, `errors` |
-//! | `said` | span that says something: see `sql/said.sql` |
+//! | `said` | span that says something: see `sql/documents.sql` |
 //! | `leaves` | leaf of what was said, folded: `field`, `value`, `given`, `target`, `trace_id`, `span_id`, `session_id`, `time`, `resource`, `arrived` |
 //!
 //! Each can be worked out from the exporter's table alone, and then stands before a query that needs it as
@@ -15,7 +15,7 @@
 //! read from those.
 
 use super::address::Address;
-use super::client::Client;
+use super::client::ClickHouseClient;
 use super::sql::{fill, name, text};
 use super::tables;
 use crate::desk::store::Error;
@@ -69,7 +69,7 @@ pub(super) const MATERIALIZE: &str = "enable_materialized_cte";
 
 impl Relations {
     /// Looks what there is.
-    pub(super) fn find(client: &Client) -> Result<Self, Error> {
+    pub(super) fn find(client: &ClickHouseClient) -> Result<Self, Error> {
         let address = client.address();
         let sql = format!(
             "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = {}",
@@ -152,7 +152,7 @@ impl Relations {
             let [said, resources, traces, sessions, leaves] = names.map(str::to_owned);
             relations = Self { said, resources, traces, sessions, leaves, ..relations };
             let queries = [
-                include_str!("sql/said.sql"),
+                include_str!("sql/documents.sql"),
                 include_str!("sql/resources.sql"),
                 include_str!("sql/traces.sql"),
                 include_str!("sql/sessions.sql"),

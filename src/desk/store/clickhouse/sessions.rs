@@ -1,11 +1,11 @@
 //! Sessions: the list, and one of them.
 
-use super::narrow::{Scene, within};
+use super::filter::{FilterContext, within};
 use super::sql::{list, text};
 use super::traces::{after, next};
 use super::{ClickHouse, Result};
 use crate::desk::query::time::millis;
-use crate::desk::query::{Cursor, Narrow, Page, Range};
+use crate::desk::query::{Cursor, Page, Range, Selection};
 use crate::desk::store::view::{List, SessionRow, SessionView};
 
 /// The traces of a session that are listed with it.
@@ -13,7 +13,7 @@ const MOST_TRACES: usize = 500;
 
 /// What a row of the list is made of.
 #[derive(serde::Deserialize)]
-struct Row {
+struct SessionColumns {
     session_id: String,
     number: i64,
     start: i64,
@@ -28,16 +28,20 @@ struct Row {
 }
 
 impl ClickHouse {
-    pub(super) fn list_sessions(&self, narrow: &Narrow, page: &Page) -> Result<List<SessionRow>> {
+    pub(super) fn list_sessions(
+        &self,
+        selection: &Selection,
+        page: &Page,
+    ) -> Result<List<SessionRow>> {
         let (relations, kinds) = (self.relations()?, self.kinds()?);
-        let scene = Scene { relations: &relations, kinds: &kinds };
-        let narrowed = self.narrowed(&scene, &narrow.filter, narrow.range)?;
+        let context = FilterContext { relations: &relations, kinds: &kinds };
+        let filter_sql = self.filter_sql(&context, &selection.filter, selection.range)?;
         // Those that were going on in that time.
-        let Range { from, to } = narrow.range;
+        let Range { from, to } = selection.range;
         let range = [(Range { from, to: None }, "x.last"), (Range { from: None, to }, "x.start")];
         let range = range.map(|(range, column)| within(range, column).to_string()).join(" AND ");
         let rows = self.session_rows(
-            &format!("{range} AND {}", narrowed.session()),
+            &format!("{range} AND {}", filter_sql.session()),
             &format!(
                 "WHERE {} ORDER BY last DESC, number DESC LIMIT {}",
                 after(page, "last", "number"),
@@ -50,7 +54,7 @@ impl ClickHouse {
         Ok(List { rows: self.session_views(rows)?, total: Some(total), next })
     }
 
-    fn session_rows(&self, condition: &str, page: &str) -> Result<Vec<Row>> {
+    fn session_rows(&self, condition: &str, page: &str) -> Result<Vec<SessionColumns>> {
         let relations = self.relations()?;
         let page = format!(
             "SELECT * FROM (
@@ -62,7 +66,7 @@ impl ClickHouse {
                  FROM {} AS x WHERE {condition}) {page}",
             relations.sessions
         );
-        let mut rows: Vec<Row> = self.rows(&page)?;
+        let mut rows: Vec<SessionColumns> = self.rows(&page)?;
         let with: Vec<(String, i64, i64)> = self.rows(&format!(
             "SELECT t.session_id, count(), sum(l.leaves) FROM {} AS t INNER JOIN (
                  SELECT trace_id, count() AS leaves FROM {}
@@ -81,7 +85,7 @@ impl ClickHouse {
         Ok(rows)
     }
 
-    fn session_views(&self, rows: Vec<Row>) -> Result<Vec<SessionRow>> {
+    fn session_views(&self, rows: Vec<SessionColumns>) -> Result<Vec<SessionRow>> {
         let ids = list(rows.iter().map(|row| &row.session_id));
         let mut said = self.said(&format!("session_id IN ({ids})"), "session_id")?;
         let resources = self.resources(rows.iter().map(|row| row.resource))?;

@@ -17,7 +17,7 @@ use crate::desk::query::time::millis;
 use crate::desk::store::Error;
 use crate::desk::store::batch::{SpanFeedback, nanos};
 use crate::desk::store::history::{self, one, speaker};
-use crate::desk::store::view::{Document, SaidRow};
+use crate::desk::store::view::{DocumentView, FeedbackEvent};
 
 /// A span, with what a view of it shows as it stands in its row.
 pub(super) struct SpanRow {
@@ -36,7 +36,7 @@ impl SpanRow {
 
 /// The columns of [`SPAN_COLUMNS`].
 #[derive(Deserialize)]
-struct Row {
+struct SpanColumns {
     trace_id: String,
     span_id: String,
     parent_id: String,
@@ -58,16 +58,16 @@ struct Row {
 }
 
 /// What a document is about: trace, span and session, as the relation `said` has them.
-pub(super) type About = (String, String, String);
+pub(super) type TargetIds = (String, String, String);
 
 /// Spans that say something about one target.
-pub(super) type Spoken = Vec<(ReceivedSpan, SpanFeedback)>;
+pub(super) type SpanDocuments = Vec<(ReceivedSpan, SpanFeedback)>;
 
 impl ClickHouse {
     /// Spans that fit, by their start; each once, however often it has come.
     pub(super) fn spans(&self, condition: &str, most: usize) -> Result<Vec<SpanRow>> {
         let (relations, kinds) = (self.relations()?, self.kinds()?);
-        let rows: Vec<Row> = self.rows(&format!(
+        let rows: Vec<SpanColumns> = self.rows(&format!(
             "SELECT TraceId, SpanId, ParentSpanId, SpanName, SpanKind, toUnixTimestamp64Nano(Timestamp),
                     toInt64(Duration), StatusCode, StatusMessage, ScopeName, {}, {}, Events.Name,
                     arrayMap(time -> toUnixTimestamp64Nano(time), Events.Timestamp), {}, Links.TraceId,
@@ -83,14 +83,14 @@ impl ClickHouse {
     }
 
     /// What is said about the targets that fit, which is asked of the relation `said`.
-    pub(super) fn documents(&self, condition: &str) -> Result<HashMap<About, Document>> {
+    pub(super) fn documents(&self, condition: &str) -> Result<HashMap<TargetIds, DocumentView>> {
         let spoken = self.spoken(condition)?.into_iter();
         Ok(spoken.map(|(about, spoken)| (about, history::document(spoken))).collect())
     }
 
     /// The same, as it was said.
-    pub(super) fn spoken(&self, condition: &str) -> Result<HashMap<About, Spoken>> {
-        let mut spoken: HashMap<About, Spoken> = HashMap::new();
+    pub(super) fn spoken(&self, condition: &str) -> Result<HashMap<TargetIds, SpanDocuments>> {
+        let mut spoken: HashMap<TargetIds, SpanDocuments> = HashMap::new();
         for SpanRow { span, .. } in self.speaking(condition)? {
             if let Some(feedback) = SpanFeedback::of(&span)
                 && let Some(about) = &feedback.target
@@ -111,7 +111,11 @@ impl ClickHouse {
     }
 
     /// What came after another thing, by when it came into the desk's own table.
-    pub(super) fn follow(&self, after: Option<i64>, limit: usize) -> Result<(Vec<SaidRow>, i64)> {
+    pub(super) fn follow(
+        &self,
+        after: Option<i64>,
+        limit: usize,
+    ) -> Result<(Vec<FeedbackEvent>, i64)> {
         let relations = self.relations()?;
         if !relations.has_tables {
             let what = "to follow feedback as it arrives ClickHouse needs the desk's own tables: see \
@@ -155,7 +159,7 @@ impl ClickHouse {
     fn names<'t>(
         &self,
         targets: impl Iterator<Item = &'t Target>,
-    ) -> Result<HashMap<About, String>> {
+    ) -> Result<HashMap<TargetIds, String>> {
         let ids: Vec<_> = targets
             .map(key)
             .filter(|(_, span, _)| !span.is_empty())
@@ -165,7 +169,7 @@ impl ClickHouse {
     }
 
     /// The same for pairs of ids, as SQL.
-    pub(super) fn names_of(&self, ids: &[String]) -> Result<HashMap<About, String>> {
+    pub(super) fn names_of(&self, ids: &[String]) -> Result<HashMap<TargetIds, String>> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
@@ -184,8 +188,8 @@ impl ClickHouse {
 fn arrived(
     span: &ReceivedSpan,
     feedback: &SpanFeedback,
-    names: &HashMap<About, String>,
-) -> SaidRow {
+    names: &HashMap<TargetIds, String>,
+) -> FeedbackEvent {
     let about = feedback.target.as_ref().map(key);
     let time = nanos(feedback.submission.time_unix_nano);
     let scope = match &feedback.target {
@@ -197,7 +201,7 @@ fn arrived(
     let name = about.as_ref().and_then(|about| names.get(about)).cloned();
     let (trace_id, span_id, session_id) = about.unwrap_or_default();
     let given = |id: String| Some(id).filter(|id| !id.is_empty());
-    SaidRow {
+    FeedbackEvent {
         time: millis(time),
         by: speaker(span, feedback),
         scope,
@@ -216,7 +220,7 @@ fn arrived(
     }
 }
 
-pub(super) fn key(target: &Target) -> About {
+pub(super) fn key(target: &Target) -> TargetIds {
     match target {
         Target::Span(trace, span) => (trace.to_string(), span.to_string(), String::new()),
         Target::Trace(trace) => (trace.to_string(), String::new(), String::new()),
@@ -224,7 +228,7 @@ pub(super) fn key(target: &Target) -> About {
     }
 }
 
-fn span(row: Row, kinds: &Kinds) -> Result<SpanRow> {
+fn span(row: SpanColumns, kinds: &Kinds) -> Result<SpanRow> {
     let damaged = |what: &str, id: &str| Error::Damaged(format!("`{id}` is no {what}"));
     let trace_id =
         TraceId::from_hex(&row.trace_id).map_err(|_| damaged("trace id", &row.trace_id))?;

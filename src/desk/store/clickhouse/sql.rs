@@ -47,16 +47,16 @@ pub(super) fn number(number: f64) -> String {
 
 /// Conditions that must all hold.
 #[derive(Clone, Debug, Default)]
-pub(super) struct All(Vec<String>);
+pub(super) struct Conjunction(Vec<String>);
 
-impl All {
+impl Conjunction {
     pub(super) fn and(mut self, condition: impl Into<String>) -> Self {
         self.0.push(condition.into());
         self
     }
 }
 
-impl Display for All {
+impl Display for Conjunction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return f.write_str("1");

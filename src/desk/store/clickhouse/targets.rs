@@ -5,27 +5,27 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::Value as Json;
 
 use super::field::Field;
+use super::filter::{FilterContext, contains, within};
 use super::kinds::{Kinds, guessed, is_of};
-use super::narrow::{Scene, contains, within};
-use super::spans::{About, Spoken};
+use super::spans::{SpanDocuments, TargetIds};
 use super::sql::{list, text};
 use super::traces::{after, next};
 use super::{ClickHouse, Result, asked};
-use crate::desk::query::datum::Kind;
+use crate::desk::query::datum::ValueKind;
 use crate::desk::query::time::millis;
-use crate::desk::query::{Cursor, Narrow, Page};
-use crate::desk::store::about::{INPUT, OUTPUT, Texts, plain, put};
+use crate::desk::query::{Cursor, Page, Selection};
 use crate::desk::store::batch::{SpanFeedback, nanos};
+use crate::desk::store::dataset::{INPUT, OUTPUT, Texts, plain, put};
 use crate::desk::store::history::{self, one};
 use crate::desk::store::json::json;
-use crate::desk::store::view::{CommentRow, DatasetRow, List, Said, WaitingRow};
+use crate::desk::store::view::{CommentRow, DatasetRow, LeafView, List, UnmatchedRow};
 
 /// The number of a target by which pages go.
 const NUMBER: &str = "toInt64(bitAnd(toUInt64(target), 0x7fffffffffffffff))";
 
 /// A target on a page: where it stands, which one it is, and how many there are.
 #[derive(serde::Deserialize)]
-struct Found {
+struct FoundTarget {
     at: i64,
     number: i64,
     target: String,
@@ -35,7 +35,7 @@ struct Found {
 
 /// A target, with where it lies.
 #[derive(serde::Deserialize)]
-struct Place {
+struct TargetRow {
     target: String,
     trace_id: String,
     span_id: String,
@@ -46,7 +46,7 @@ struct Place {
 
 /// What is known of a trace.
 #[derive(serde::Deserialize)]
-struct Trace {
+struct TraceSummary {
     trace_id: String,
     root_name: String,
     root_span: String,
@@ -54,14 +54,14 @@ struct Trace {
 }
 
 /// Input and output, by trace and span.
-type OfSpans = HashMap<(String, String), [Option<Json>; 2]>;
+type SpanTexts = HashMap<(String, String), [Option<Json>; 2]>;
 
 impl ClickHouse {
     pub(super) fn list_comments(
         &self,
         name: &str,
         search: &str,
-        narrow: &Narrow,
+        selection: &Selection,
         page: &Page,
     ) -> Result<List<CommentRow>> {
         let key = match self.field(name)? {
@@ -69,10 +69,10 @@ impl ClickHouse {
             _ => return asked(format!("`{name}` is not a field of feedback or metrics")),
         };
         let (relations, kinds) = (self.relations()?, self.kinds()?);
-        let scene = Scene { relations: &relations, kinds: &kinds };
-        let narrowed = self.narrowed(&scene, &narrow.filter, narrow.range)?;
+        let context = FilterContext { relations: &relations, kinds: &kinds };
+        let filter_sql = self.filter_sql(&context, &selection.filter, selection.range)?;
         let is_text = match kinds.of(&key).kind {
-            Some(kind @ (Kind::Bool | Kind::Number)) => {
+            Some(kind @ (ValueKind::Bool | ValueKind::Number)) => {
                 format!("NOT ({})", is_of(kind, "l.value"))
             }
             _ => "1".to_owned(),
@@ -83,8 +83,8 @@ impl ClickHouse {
             relations.leaves,
             text(&key),
             contains("l.value", &search.to_lowercase()),
-            within(narrow.range, "l.time"),
-            narrowed.leaf(kinds.of(&key).has_sessions)
+            within(selection.range, "l.time"),
+            filter_sql.leaf(kinds.of(&key).has_sessions)
         );
         let (found, total, next) = self.page_of_targets(&found, page)?;
         let mut about = self.about(&found)?;
@@ -103,7 +103,7 @@ impl ClickHouse {
     }
 
     /// Who has given each of these targets its value of a field, where it is said.
-    fn givers(&self, found: &[Found], key: &str) -> Result<HashMap<String, String>> {
+    fn givers(&self, found: &[FoundTarget], key: &str) -> Result<HashMap<String, String>> {
         let spoken = self.spoken_about(found)?.into_iter();
         let given =
             spoken.filter_map(|(target, (_, spoken))| Some((target, history::giver(spoken, key)?)));
@@ -111,7 +111,10 @@ impl ClickHouse {
     }
 
     /// What is said about each of these targets, with their ids.
-    fn spoken_about(&self, found: &[Found]) -> Result<HashMap<String, (About, Spoken)>> {
+    fn spoken_about(
+        &self,
+        found: &[FoundTarget],
+    ) -> Result<HashMap<String, (TargetIds, SpanDocuments)>> {
         let targets = found.iter().filter(|found| !found.target.is_empty());
         let ids: Vec<_> = targets.map(|found| format!("toUInt128('{}')", found.target)).collect();
         if ids.is_empty() {
@@ -131,18 +134,22 @@ impl ClickHouse {
         Ok(about.collect())
     }
 
-    pub(super) fn list_targets(&self, narrow: &Narrow, page: &Page) -> Result<List<DatasetRow>> {
+    pub(super) fn list_targets(
+        &self,
+        selection: &Selection,
+        page: &Page,
+    ) -> Result<List<DatasetRow>> {
         let (relations, kinds) = (self.relations()?, self.kinds()?);
-        let scene = Scene { relations: &relations, kinds: &kinds };
-        let narrowed = self.narrowed(&scene, &narrow.filter, narrow.range)?;
+        let context = FilterContext { relations: &relations, kinds: &kinds };
+        let filter_sql = self.filter_sql(&context, &selection.filter, selection.range)?;
         let mut said = kinds.all().filter(|(field, _)| field.starts_with("feedback."));
         let has_sessions = said.any(|(_, known)| known.has_sessions);
         let found = format!(
             "SELECT any(l.time) AS at, {NUMBER} AS number, toString(l.target) AS id, '' AS text
              FROM {} AS l WHERE startsWith(l.field, 'feedback.') AND {} AND {} GROUP BY l.target",
             relations.leaves,
-            within(narrow.range, "l.time"),
-            narrowed.leaf(has_sessions)
+            within(selection.range, "l.time"),
+            filter_sql.leaf(has_sessions)
         );
         let (found, total, next) = self.page_of_targets(&found, page)?;
         let mut about = self.about(&found)?;
@@ -155,8 +162,8 @@ impl ClickHouse {
         &self,
         found: &str,
         page: &Page,
-    ) -> Result<(Vec<Found>, Option<u64>, Option<String>)> {
-        let mut rows: Vec<Found> = self.rows(&format!(
+    ) -> Result<(Vec<FoundTarget>, Option<u64>, Option<String>)> {
+        let mut rows: Vec<FoundTarget> = self.rows(&format!(
             "SELECT at, number, id, text, total FROM (SELECT *, count() OVER () AS total FROM ({found}))
              WHERE {} ORDER BY at DESC, number DESC LIMIT {}",
             after(page, "at", "number"),
@@ -169,7 +176,7 @@ impl ClickHouse {
     }
 
     /// Targets with input, output, ground truth and feedback.
-    fn about(&self, found: &[Found]) -> Result<HashMap<String, DatasetRow>> {
+    fn about(&self, found: &[FoundTarget]) -> Result<HashMap<String, DatasetRow>> {
         if found.is_empty() {
             return Ok(HashMap::new());
         }
@@ -177,7 +184,7 @@ impl ClickHouse {
         let ids: Vec<_> =
             found.iter().map(|found| format!("toUInt128('{}')", found.target)).collect();
         let is_in = format!("target IN ({})", ids.join(", "));
-        let places: Vec<Place> = self.rows(&format!(
+        let places: Vec<TargetRow> = self.rows(&format!(
             "SELECT toString(target), any(trace_id), any(span_id), any(session_id), any(time), any(resource)
              FROM {} WHERE {is_in} GROUP BY target",
             relations.leaves
@@ -191,7 +198,7 @@ impl ClickHouse {
             said.entry(target).or_default().push((field, value));
         }
         let traces = self.traces_by_id(&places)?;
-        let elsewhere = Elsewhere {
+        let elsewhere = TraceTexts {
             texts: self.texts_of(&places, &kinds)?,
             attributes: self.attributes_of(&places, &traces)?,
         };
@@ -238,9 +245,9 @@ impl ClickHouse {
         Ok(rows.collect())
     }
 
-    fn traces_by_id(&self, places: &[Place]) -> Result<HashMap<String, Trace>> {
+    fn traces_by_id(&self, places: &[TargetRow]) -> Result<HashMap<String, TraceSummary>> {
         let ids = places.iter().map(|place| &place.trace_id).filter(|id| !id.is_empty());
-        let rows: Vec<Trace> = self.rows(&format!(
+        let rows: Vec<TraceSummary> = self.rows(&format!(
             "SELECT trace_id, root_name, root_span, session_id FROM {} WHERE trace_id IN ({})",
             self.relations()?.traces,
             list(ids)
@@ -249,7 +256,7 @@ impl ClickHouse {
     }
 
     /// Inputs and outputs that were recorded in traces: of the first span that has any.
-    fn texts_of(&self, places: &[Place], kinds: &Kinds) -> Result<HashMap<String, Texts>> {
+    fn texts_of(&self, places: &[TargetRow], kinds: &Kinds) -> Result<HashMap<String, Texts>> {
         let ids = places.iter().map(|place| &place.trace_id).filter(|id| !id.is_empty());
         let rows: Vec<(String, String, String, String)> = self.rows(&format!(
             "SELECT trace_id, span_id, field, value FROM {} WHERE trace_id IN ({})
@@ -273,7 +280,11 @@ impl ClickHouse {
     }
 
     /// The same by OpenInference's attributes, of the target or the root of its trace.
-    fn attributes_of(&self, places: &[Place], traces: &HashMap<String, Trace>) -> Result<OfSpans> {
+    fn attributes_of(
+        &self,
+        places: &[TargetRow],
+        traces: &HashMap<String, TraceSummary>,
+    ) -> Result<SpanTexts> {
         let pairs: Vec<_> = places
             .iter()
             .filter_map(|place| {
@@ -301,7 +312,7 @@ impl ClickHouse {
             .collect())
     }
 
-    pub(super) fn list_waiting(&self, page: &Page) -> Result<List<WaitingRow>> {
+    pub(super) fn list_unmatched(&self, page: &Page) -> Result<List<UnmatchedRow>> {
         let relations = self.relations()?;
         let found = format!(
             "SELECT max(time) AS at, {NUMBER} AS number, toString(target) AS id, '' AS text FROM {0}
@@ -317,7 +328,7 @@ impl ClickHouse {
         let rows = found.into_iter().map(|found| {
             let given_at = millis(found.at);
             if found.target.is_empty() {
-                return WaitingRow {
+                return UnmatchedRow {
                     reason: "it does not say what it is about",
                     trace_id: None,
                     span_id: None,
@@ -327,7 +338,7 @@ impl ClickHouse {
             }
             let ((trace, span, _), spoken) = spoken.remove(&found.target).unwrap_or_default();
             let document = history::document(spoken);
-            WaitingRow {
+            UnmatchedRow {
                 reason: "its target has not come",
                 trace_id: given(&trace),
                 span_id: given(&span),
@@ -339,7 +350,7 @@ impl ClickHouse {
     }
 
     /// What is said by spans that don't say about what, by their trace and span ids in one.
-    fn said_adrift(&self, found: &[Found]) -> Result<HashMap<String, Vec<Said>>> {
+    fn said_adrift(&self, found: &[FoundTarget]) -> Result<HashMap<String, Vec<LeafView>>> {
         let adrift = found.iter().filter(|found| found.target.is_empty());
         let pairs: Vec<_> = adrift
             .filter_map(|found| found.text.split_at_checked(32))
@@ -360,13 +371,19 @@ impl ClickHouse {
 }
 
 /// What may be found of a target elsewhere in its trace.
-struct Elsewhere {
+struct TraceTexts {
     texts: HashMap<String, Texts>,
-    attributes: OfSpans,
+    attributes: SpanTexts,
 }
 
-impl Elsewhere {
-    fn complete(&self, place: &Place, texts: Texts, trace: Option<&Trace>, row: &mut DatasetRow) {
+impl TraceTexts {
+    fn complete(
+        &self,
+        place: &TargetRow,
+        texts: Texts,
+        trace: Option<&TraceSummary>,
+        row: &mut DatasetRow,
+    ) {
         let of_trace = self.texts.get(&place.trace_id);
         let of_span = span_of(place, trace)
             .and_then(|span| self.attributes.get(&(place.trace_id.clone(), span.to_owned())));
@@ -387,7 +404,7 @@ impl Elsewhere {
 }
 
 /// The span whose attributes tell about a target: itself, or the root of its trace.
-fn span_of<'p>(place: &'p Place, trace: Option<&'p Trace>) -> Option<&'p str> {
+fn span_of<'p>(place: &'p TargetRow, trace: Option<&'p TraceSummary>) -> Option<&'p str> {
     let span = match place.span_id.as_str() {
         "" => trace?.root_span.as_str(),
         span => span,

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::field::Field;
-use super::narrow::{Scene, within};
+use super::filter::{FilterContext, within};
 use super::sql::{list, text};
 use super::{ClickHouse, Result, asked};
 use crate::desk::query::time::millis;
-use crate::desk::query::{Cursor, Narrow, Page, TraceQuery};
+use crate::desk::query::{Cursor, Page, Selection, TraceQuery};
 use crate::desk::store::history::one;
 use crate::desk::store::json::hex;
-use crate::desk::store::tree::{self, About};
-use crate::desk::store::view::{AboutSpan, List, Neighbours, Said, TraceRow, TraceView};
+use crate::desk::store::tree::{self, SpanDetails};
+use crate::desk::store::view::{LeafView, List, Neighbours, TraceRow, TraceView, UnmatchedSpan};
 
 /// What is shown of a trace's feedback in a row.
 pub(super) const MOST_SAID: usize = 50;
@@ -20,19 +20,19 @@ const MOST_SPANS: usize = 10_000;
 
 /// Where a trace stands in a list: `at` a time and, of those with one time, by a number.
 #[derive(serde::Deserialize)]
-struct Place {
+struct TracePosition {
     trace_id: String,
     number: i64,
     at: i64,
     total: u64,
 }
 
-/// The columns of a [`Place`] but the last, of a row of `traces` as `t`, which stands at its start.
-const PLACE: &str = "t.trace_id AS trace_id, t.number AS number, t.start AS at";
+/// The columns of a [`TracePosition`] but the last, of a row of `traces` as `t`, which stands at its start.
+const TRACE_POSITION: &str = "t.trace_id AS trace_id, t.number AS number, t.start AS at";
 
 /// What is known of a trace that has come.
 #[derive(serde::Deserialize)]
-struct Row {
+struct TraceColumns {
     trace_id: String,
     start: i64,
     finish: i64,
@@ -85,30 +85,30 @@ impl ClickHouse {
         })
     }
 
-    /// The traces of a list as a query, with [`PLACE`]; `None` if it can have none.
+    /// The traces of a list as a query, with [`TRACE_POSITION`]; `None` if it can have none.
     fn found(&self, query: &TraceQuery) -> Result<Option<String>> {
-        let TraceQuery { narrow, of, .. } = query;
+        let TraceQuery { selection, of, .. } = query;
         let (relations, kinds) = (self.relations()?, self.kinds()?);
-        let scene = Scene { relations: &relations, kinds: &kinds };
+        let context = FilterContext { relations: &relations, kinds: &kinds };
         Ok(match of {
             None => {
-                let Narrow { filter, range } = narrow;
-                let narrowed = self.narrowed(&scene, filter, *range)?;
+                let Selection { filter, range } = selection;
+                let filter_sql = self.filter_sql(&context, filter, *range)?;
                 Some(format!(
-                    "SELECT {PLACE} FROM {} AS t WHERE {} AND {}",
+                    "SELECT {TRACE_POSITION} FROM {} AS t WHERE {} AND {}",
                     relations.traces,
                     within(*range, "t.start"),
-                    narrowed.trace()
+                    filter_sql.trace()
                 ))
             }
-            Some((name, clock)) => {
+            Some((name, basis)) => {
                 let key = match self.field(name)? {
                     Field::Leaf(key) => key,
                     _ => return asked(format!("`{name}` is not a field of feedback or metrics")),
                 };
                 let Some(kind) = kinds.of(&key).kind else { return Ok(None) };
-                let narrowed = (&narrow.filter, narrow.range, *clock);
-                let values = self.values_of(&scene, (&key, kind), narrowed, None)?;
+                let filter_sql = (&selection.filter, selection.range, *basis);
+                let values = self.values_of(&context, (&key, kind), filter_sql, None)?;
                 Some(with_value(&values, &relations.traces, kinds.of(&key).has_sessions))
             }
         })
@@ -116,7 +116,7 @@ impl ClickHouse {
 
     /// A page of a list, the latest first. Only what is on it is looked at closely.
     fn page_of_traces(&self, found: &str, page: &Page) -> Result<List<TraceRow>> {
-        let mut places: Vec<Place> = self.rows(&format!(
+        let mut places: Vec<TracePosition> = self.rows(&format!(
             "SELECT * FROM (SELECT *, count() OVER () AS total FROM ({found})) WHERE {}
              ORDER BY at DESC, number DESC LIMIT {}",
             after(page, "at", "number"),
@@ -129,9 +129,9 @@ impl ClickHouse {
     }
 
     /// What is at some places of a list, with what is said there.
-    fn trace_rows(&self, places: &[Place]) -> Result<Vec<TraceRow>> {
+    fn trace_rows(&self, places: &[TracePosition]) -> Result<Vec<TraceRow>> {
         let ids = list(places.iter().map(|place| &place.trace_id));
-        let rows: Vec<Row> = self.rows(&format!(
+        let rows: Vec<TraceColumns> = self.rows(&format!(
             "SELECT trace_id, start, finish, spans, errors, session_id, root_name, root_resource
              FROM {} WHERE trace_id IN ({ids})",
             self.relations()?.traces
@@ -173,7 +173,7 @@ impl ClickHouse {
     }
 
     /// The feedback of the leaves that fit, by one of their columns.
-    pub(super) fn said(&self, condition: &str, by: &str) -> Result<HashMap<String, Vec<Said>>> {
+    pub(super) fn said(&self, condition: &str, by: &str) -> Result<HashMap<String, Vec<LeafView>>> {
         let kinds = self.kinds()?;
         let rows: Vec<(String, String, String, i64, String)> = self.rows(&format!(
             "SELECT {by}, field, value, given, span_id FROM {}
@@ -181,11 +181,11 @@ impl ClickHouse {
              ORDER BY {by}, time, span_id, field LIMIT {MOST_SAID} BY {by}",
             self.relations()?.leaves
         ))?;
-        let mut said: HashMap<String, Vec<Said>> = HashMap::new();
+        let mut said: HashMap<String, Vec<LeafView>> = HashMap::new();
         for (id, field, value, given, span_id) in rows {
             let value = kinds.value(&field, value);
             let span_id = Some(span_id).filter(|id| !id.is_empty());
-            said.entry(id).or_default().push(Said { span_id, ..one(&field, &value, given) });
+            said.entry(id).or_default().push(LeafView { span_id, ..one(&field, &value, given) });
         }
         Ok(said)
     }
@@ -211,8 +211,8 @@ impl ClickHouse {
     }
 
     pub(super) fn traces_of_session(&self, session: &str, most: usize) -> Result<Vec<TraceRow>> {
-        let places: Vec<Place> = self.rows(&format!(
-            "SELECT {PLACE}, toUInt64(0) AS total FROM {} AS t WHERE t.session_id = {}
+        let places: Vec<TracePosition> = self.rows(&format!(
+            "SELECT {TRACE_POSITION}, toUInt64(0) AS total FROM {} AS t WHERE t.session_id = {}
              ORDER BY at, number LIMIT {most}",
             self.relations()?.traces,
             text(session)
@@ -245,7 +245,7 @@ impl ClickHouse {
         let views = spans
             .iter()
             .map(|row| {
-                let about = About {
+                let about = SpanDetails {
                     service: row.resource.get("service.name").cloned(),
                     scope: row.span.scope.name.clone(),
                     resource: tree::object(&row.span.resource),
@@ -260,7 +260,7 @@ impl ClickHouse {
         // What is left is about spans of it that have not come, or are none.
         let mut waiting: Vec<_> = documents
             .into_iter()
-            .map(|((_, span_id, _), document)| AboutSpan { span_id, document })
+            .map(|((_, span_id, _), document)| UnmatchedSpan { span_id, document })
             .collect();
         waiting.sort_unstable_by(|a, b| a.span_id.cmp(&b.span_id));
         Ok(Some(TraceView {

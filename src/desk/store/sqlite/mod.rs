@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags};
 
 pub(crate) use retention::Retention;
-pub(crate) use writer::Writer;
+pub(crate) use writer::SqliteWriter;
 
 use super::Error;
 use crate::sync::lock;
@@ -44,7 +44,7 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// How long a statement waits for another process that writes.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Steps of SQLite's machine between two looks at the clock.
+/// Steps of SQLite's machine between two checks of the clock.
 const STEPS: i32 = 10_000;
 /// Readers that are kept open while nobody reads.
 const SPARE_READERS: usize = 4;

@@ -10,8 +10,8 @@ use super::cache::RowCache;
 use super::stored::{self, SPAN_COLUMNS};
 use crate::collector::receive::value::Value;
 use crate::desk::store::batch::{SpanFeedback, nanos};
-use crate::desk::store::history::{Given, dated};
-use crate::desk::store::leaf::{Leaf, Type};
+use crate::desk::store::history::{DatedValue, dated};
+use crate::desk::store::leaf::{Leaf, LeafType};
 use crate::feedback::fold::{Submission, fold};
 
 /// The time and the resource that the leaves of a target repeat.
@@ -118,13 +118,13 @@ impl TargetDocuments {
     }
 
     /// The folded document, each value with the time it was given.
-    fn fold(mut self) -> BTreeMap<String, Given> {
+    fn fold(mut self) -> BTreeMap<String, DatedValue> {
         let own = self.own.take().map(dated).map(|own| own.attributes).unwrap_or_default();
         self.fold_onto(own)
     }
 
     /// The same, on top of what is folded already.
-    fn fold_onto(mut self, own: Vec<(String, Given)>) -> BTreeMap<String, Given> {
+    fn fold_onto(mut self, own: Vec<(String, DatedValue)>) -> BTreeMap<String, DatedValue> {
         // Of several submissions with one span id and one time the first counts, so their order must not
         // depend on their arrival.
         self.submissions.sort_by_key(|(trace_id, _)| *trace_id);
@@ -249,7 +249,7 @@ impl<'t> Refold<'t> {
     }
 
     /// The leaves of a target as a document; `None` if a leaf doesn't keep its exact value.
-    fn folded(&self, target: i64) -> Result<Option<Vec<(String, Given)>>> {
+    fn folded(&self, target: i64) -> Result<Option<Vec<(String, DatedValue)>>> {
         let mut statement = self.transaction.prepare_cached(
             "SELECT f.key, l.type, l.value, l.given
              FROM leaves l JOIN fields f ON f.id = l.field WHERE l.target = ?1",
@@ -275,7 +275,7 @@ impl<'t> Refold<'t> {
         target: i64,
         trace: i64,
         anchor: TargetAnchor,
-        (document, latest): (BTreeMap<String, Given>, Option<i64>),
+        (document, latest): (BTreeMap<String, DatedValue>, Option<i64>),
         is_new: bool,
     ) -> Result<()> {
         if latest.is_some() || !is_new {
@@ -393,10 +393,10 @@ impl<'t> Refold<'t> {
 
     fn count(&mut self, trace: i64, row: &LeafRow, by: i64) {
         let kind = match row.leaf.kind() {
-            Type::Bool => 0,
-            Type::Int | Type::Double => 1,
-            Type::Text => 2,
-            Type::Other => 3,
+            LeafType::Bool => 0,
+            LeafType::Int | LeafType::Double => 1,
+            LeafType::Text => 2,
+            LeafType::Other => 3,
         };
         self.fields.entry(row.field).or_default()[kind] += by;
         if row.is_feedback && trace != 0 {

@@ -25,7 +25,7 @@ pub(crate) struct Retention {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum RetentionStep {
     Nothing,
     Forgot,
 }
@@ -41,9 +41,9 @@ pub(super) fn step(
     connection: &mut Connection,
     cache: &mut RowCache,
     retention: Retention,
-) -> Result<Step> {
+) -> Result<RetentionStep> {
     if retention == Retention::default() {
-        return Ok(Step::Nothing);
+        return Ok(RetentionStep::Nothing);
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let traces = due(&transaction, retention)?;
@@ -53,11 +53,11 @@ pub(super) fn step(
         if free > PAGES {
             connection.execute_batch(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
         }
-        return Ok(Step::Nothing);
+        return Ok(RetentionStep::Nothing);
     }
     forget(&transaction, cache, &traces)?;
     transaction.commit()?;
-    Ok(Step::Forgot)
+    Ok(RetentionStep::Forgot)
 }
 
 /// Bytes in use.

@@ -10,12 +10,12 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::cache::RowCache;
-use super::retention::{self, Retention, Step};
+use super::retention::{self, Retention, RetentionStep};
 use super::write::write;
 use super::{open, schema};
 use crate::collector::receive::received::spans;
 use crate::collector::{Target, Value, feedback};
-use crate::desk::store::batch::Batch;
+use crate::desk::store::batch::SpanBatch;
 use crate::desk::store::sqlite::OpenError;
 
 fn any(value: any_value::Value) -> Option<AnyValue> {
@@ -193,7 +193,8 @@ fn store() -> Connection {
 }
 
 fn put(connection: &mut Connection, cache: &mut RowCache, requests: &[&[Made]]) {
-    let batches: Vec<_> = requests.iter().map(|made| Batch::of(request(made)).unwrap()).collect();
+    let batches: Vec<_> =
+        requests.iter().map(|made| SpanBatch::of(request(made)).unwrap()).collect();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
     write(&transaction, cache, &batches).unwrap();
     transaction.commit().unwrap();
@@ -361,7 +362,7 @@ proptest! {
             &mut connection,
             &mut cache,
             Retention { age: None, bytes: Some(0) },
-        ).unwrap() == Step::Forgot {
+        ).unwrap() == RetentionStep::Forgot {
             steps += 1;
             prop_assert!(steps < 50);
         }

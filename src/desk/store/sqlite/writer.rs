@@ -15,8 +15,8 @@ use super::cache::RowCache;
 use super::retention::{self, Retention};
 use super::write::{Written, write};
 use super::{OpenError, Result, open};
-use crate::desk::store::Notice;
-use crate::desk::store::batch::Batch;
+use crate::desk::store::StoreVersion;
+use crate::desk::store::batch::SpanBatch;
 use crate::suppress;
 
 /// What waits to be written, at the most.
@@ -31,34 +31,35 @@ const UNIT: usize = 1 << 10;
 /// Why a request was not written. Its sender may try again.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Refused(String);
+pub(crate) struct WriteError(String);
 
 /// The handle of the thread. Dropping it writes what waits, and ends it.
 #[derive(Debug)]
-pub(crate) struct Writer {
-    queue: Option<Sender<Job>>,
+pub(crate) struct SqliteWriter {
+    queue: Option<Sender<WriteJob>>,
     room: Arc<Semaphore>,
-    changes: watch::Receiver<Notice>,
+    changes: watch::Receiver<StoreVersion>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Job {
-    batch: Batch,
-    answer: oneshot::Sender<Result<(), Refused>>,
+struct WriteJob {
+    batch: SpanBatch,
+    answer: oneshot::Sender<Result<(), WriteError>>,
     /// Given back when the job is dropped.
     _room: OwnedSemaphorePermit,
 }
 
-impl Writer {
+impl SqliteWriter {
     /// Opens a file, or makes one, and starts to write it.
     pub(crate) fn start(path: &Path, retention: Retention) -> Result<Self, OpenError> {
         let connection = open(path)?;
         let (queue, jobs) = channel();
-        let (change, changes) = watch::channel(Notice::default());
+        let (change, changes) = watch::channel(StoreVersion::default());
         let path = path.to_owned();
         let work = move || {
             suppress::mark_this_thread();
-            Thread { connection, path, retention, cache: RowCache::default(), change }.run(&jobs);
+            WriterThread { connection, path, retention, cache: RowCache::default(), change }
+                .run(&jobs);
         };
         let thread = thread::Builder::new()
             .name("desk-writer".into())
@@ -69,25 +70,25 @@ impl Writer {
     }
 
     /// Ends when the spans are in the file.
-    pub(crate) async fn write(&self, batch: Batch) -> Result<(), Refused> {
+    pub(crate) async fn write(&self, batch: SpanBatch) -> Result<(), WriteError> {
         let weight = (batch.bytes / UNIT + 1).min(MOST_WAITING / UNIT);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(weight).await;
-        let room = room.map_err(|_| Refused("the desk is shutting down".to_owned()))?;
+        let room = room.map_err(|_| WriteError("the desk is shutting down".to_owned()))?;
         let (answer, written) = oneshot::channel();
-        let job = Job { batch, answer, _room: room };
-        let gone = || Refused("the desk is shutting down".to_owned());
+        let job = WriteJob { batch, answer, _room: room };
+        let gone = || WriteError("the desk is shutting down".to_owned());
         self.queue.as_ref().and_then(|queue| queue.send(job).ok()).ok_or_else(gone)?;
         written.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// The last commit, to wait for the next.
-    pub(crate) fn changes(&self) -> watch::Receiver<Notice> {
+    pub(crate) fn changes(&self) -> watch::Receiver<StoreVersion> {
         self.changes.clone()
     }
 }
 
-impl Drop for Writer {
+impl Drop for SqliteWriter {
     fn drop(&mut self) {
         drop(self.queue.take());
         if let Some(thread) = self.thread.take() {
@@ -96,16 +97,16 @@ impl Drop for Writer {
     }
 }
 
-struct Thread {
+struct WriterThread {
     connection: Connection,
     path: PathBuf,
     retention: Retention,
     cache: RowCache,
-    change: watch::Sender<Notice>,
+    change: watch::Sender<StoreVersion>,
 }
 
-impl Thread {
-    fn run(mut self, jobs: &Receiver<Job>) {
+impl WriterThread {
+    fn run(mut self, jobs: &Receiver<WriteJob>) {
         self.announce(false);
         let mut next_look = Instant::now();
         let mut seen = self.seen();
@@ -130,7 +131,7 @@ impl Thread {
         let _ = self.connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE)");
     }
 
-    fn take(&mut self, first: Job, jobs: &Receiver<Job>) {
+    fn take(&mut self, first: WriteJob, jobs: &Receiver<WriteJob>) {
         let mut spans = first.batch.spans.len();
         let mut taken = vec![first];
         while spans < ENOUGH_SPANS
@@ -153,7 +154,7 @@ impl Thread {
             Err(error) => {
                 self.cache = RowCache::default(); // it may hold rows that were not committed
                 eprintln!("feedback-desk: {}: {error}", self.path.display());
-                Err(Refused(format!("not written: {error}")))
+                Err(WriteError(format!("not written: {error}")))
             }
         };
         for (answer, _) in answers {
@@ -161,7 +162,7 @@ impl Thread {
         }
     }
 
-    fn commit(&mut self, batches: &[Batch]) -> Result<Written> {
+    fn commit(&mut self, batches: &[SpanBatch]) -> Result<Written> {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let written = write(&transaction, &mut self.cache, batches)?;
@@ -171,8 +172,8 @@ impl Thread {
 
     fn forget(&mut self) -> bool {
         match retention::step(&mut self.connection, &mut self.cache, self.retention) {
-            Ok(retention::Step::Nothing) => false,
-            Ok(retention::Step::Forgot) => {
+            Ok(retention::RetentionStep::Nothing) => false,
+            Ok(retention::RetentionStep::Forgot) => {
                 self.announce(true);
                 true
             }

@@ -7,13 +7,13 @@ use rusqlite::Connection;
 use super::super::{Result, stored};
 use super::asked;
 use super::field::{self, Field};
+use super::filter::FilterSets;
 use super::groups::{Group, Groups};
-use super::narrow::Narrowed;
 use crate::desk::query::filter::Filter;
 use crate::desk::query::measure::Measure;
-use crate::desk::query::{ChartQuery, Clock, Range};
-use crate::desk::store::drawing::{self, Figures, Plan};
-use crate::desk::store::view::{Chart, Part, Series};
+use crate::desk::query::{ChartQuery, Range, TimeBasis};
+use crate::desk::store::chart_plan::{self, ChartPlan, Figures};
+use crate::desk::store::view::{Chart, ChartPart, Series};
 
 pub(super) fn chart(connection: &Connection, query: &ChartQuery) -> Result<Chart> {
     let field = match Field::of(connection, &query.field)? {
@@ -24,32 +24,32 @@ pub(super) fn chart(connection: &Connection, query: &ChartQuery) -> Result<Chart
         Some(field) => field::counts(connection, field)?,
         None => [0; 4],
     };
-    drawing::chart(query, counts, |plan, filter, range| {
-        Drawing { connection, query, field, plan }.part(filter, range)
+    chart_plan::chart(query, counts, |plan, filter, range| {
+        ChartBuilder { connection, query, field, plan }.part(filter, range)
     })
 }
 
-struct Drawing<'q> {
+struct ChartBuilder<'q> {
     connection: &'q Connection,
     query: &'q ChartQuery,
     field: Option<i64>,
-    plan: &'q mut Plan,
+    plan: &'q mut ChartPlan,
 }
 
 /// A value that counts.
 #[derive(Clone, Copy)]
-struct Counted {
+struct ChartValue {
     time: i64,
     group: Group,
     /// Of text there is nothing but its presence.
     value: f64,
 }
 
-impl Drawing<'_> {
-    fn part(&mut self, filter: &Filter, range: Range) -> Result<Part> {
+impl ChartBuilder<'_> {
+    fn part(&mut self, filter: &Filter, range: Range) -> Result<ChartPart> {
         let groups = match &self.query.group {
             Some(name) => {
-                let of_targets = self.query.clock.of_targets(range);
+                let of_targets = self.query.basis.of_targets(range);
                 Some(Groups::of(self.connection, name, of_targets)?)
             }
             None => None,
@@ -77,7 +77,7 @@ impl Drawing<'_> {
             other_groups = ranked.len() - top;
             let rank: HashMap<Group, usize> =
                 ranked.iter().take(top).enumerate().map(|(at, (group, _))| (*group, at)).collect();
-            let rank_of = |value: &Counted| rank.get(&value.group).copied().unwrap_or(top);
+            let rank_of = |value: &ChartValue| rank.get(&value.group).copied().unwrap_or(top);
             values.sort_by_key(rank_of);
             for run in values.chunk_by(|a, b| rank_of(a) == rank_of(b)) {
                 let is_other = rank_of(&run[0]) == top;
@@ -95,22 +95,22 @@ impl Drawing<'_> {
         filter: &Filter,
         range: Range,
         groups: Option<&Groups>,
-    ) -> Result<(Vec<Counted>, BTreeMap<&'static str, u64>)> {
+    ) -> Result<(Vec<ChartValue>, BTreeMap<&'static str, u64>)> {
         let (mut values, mut left_out) = (Vec::new(), BTreeMap::new());
         let Some(field) = self.field else { return Ok((values, left_out)) };
-        let of_targets = self.query.clock.of_targets(range);
-        let mut narrowed = Narrowed::new(self.connection, filter, of_targets)?;
-        narrowed.with_session_targets()?;
+        let of_targets = self.query.basis.of_targets(range);
+        let mut filter_sets = FilterSets::new(self.connection, filter, of_targets)?;
+        filter_sets.with_session_targets()?;
         let sql = "SELECT target, trace, resource, time, given, type, value FROM leaves
                    WHERE field = ?1 AND time >= ?2 AND time < ?3";
-        let clock = self.query.clock;
+        let basis = self.query.basis;
         let bounds = [field, of_targets.first(), of_targets.end()];
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query(bounds)?;
         while let Some(row) = rows.next()? {
-            let time = if clock == Clock::Start { row.get(3)? } else { row.get(4)? };
+            let time = if basis == TimeBasis::Start { row.get(3)? } else { row.get(4)? };
             let (target, trace, resource) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            if !range.holds(time) || !narrowed.target(target, trace, resource) {
+            if !range.holds(time) || !filter_sets.target(target, trace, resource) {
                 continue;
             }
             let datum = stored::datum(row, 5, 6)?;
@@ -119,7 +119,7 @@ impl Drawing<'_> {
                 continue;
             }
             let group = groups.map_or(0, |groups| groups.of_target(target, trace, resource));
-            values.push(Counted { time, group, value: datum.number().unwrap_or(0.0) });
+            values.push(ChartValue { time, group, value: datum.number().unwrap_or(0.0) });
         }
         Ok((values, left_out))
     }
@@ -128,7 +128,7 @@ impl Drawing<'_> {
         &self,
         group: Option<String>,
         is_other: bool,
-        values: impl Iterator<Item = Counted>,
+        values: impl Iterator<Item = ChartValue>,
         buckets: usize,
         place: impl Fn(i64) -> usize,
     ) -> Series {

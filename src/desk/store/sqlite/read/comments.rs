@@ -8,22 +8,22 @@ use serde_json::{Map, Value as Json};
 use super::super::Result;
 use super::super::stored::{self, SPAN_COLUMNS};
 use super::field::Field;
-use super::narrow::Narrowed;
+use super::filter::FilterSets;
 use super::paging;
 use super::{asked, documents, resource_text, span_id};
 use crate::desk::query::datum::Datum;
 use crate::desk::query::filter::contains;
 use crate::desk::query::time::millis;
-use crate::desk::query::{Cursor, Narrow, Page};
-use crate::desk::store::about::{INPUT, OUTPUT, Texts, plain, put};
+use crate::desk::query::{Cursor, Page, Selection};
+use crate::desk::store::dataset::{INPUT, OUTPUT, Texts, plain, put};
 use crate::desk::store::json::{datum_json, hex, json};
-use crate::desk::store::view::{CommentRow, DatasetRow, List, Said, WaitingRow};
+use crate::desk::store::view::{CommentRow, DatasetRow, LeafView, List, UnmatchedRow};
 
 pub(super) fn comments(
     connection: &Connection,
     name: &str,
     search: &str,
-    narrow: &Narrow,
+    selection: &Selection,
     page: &Page,
 ) -> Result<List<CommentRow>> {
     let field = match Field::of(connection, name)? {
@@ -34,18 +34,18 @@ pub(super) fn comments(
         return Ok(List { rows: Vec::new(), total: Some(0), next: None });
     };
     let search = search.to_lowercase();
-    let mut narrowed = Narrowed::new(connection, &narrow.filter, narrow.range)?;
-    narrowed.with_session_targets()?;
+    let mut filter_sets = FilterSets::new(connection, &selection.filter, selection.range)?;
+    filter_sets.with_session_targets()?;
     let sql = "SELECT target, trace, resource, given, type, value FROM leaves
                WHERE field = ?1 AND time >= ?2 AND time < ?3 AND type = 3";
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([field, narrow.range.first(), narrow.range.end()])?;
+    let mut rows = statement.query([field, selection.range.first(), selection.range.end()])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let (target, trace, resource) = (row.get(0)?, row.get(1)?, row.get(2)?);
         if let Datum::Text(text) = stored::datum(row, 4, 5)?
             && contains(text, &search)
-            && narrowed.target(target, trace, resource)
+            && filter_sets.target(target, trace, resource)
         {
             found.push(Cursor { time: row.get(3)?, id: target });
         }
@@ -71,20 +71,20 @@ pub(super) fn comments(
 
 pub(super) fn dataset(
     connection: &Connection,
-    narrow: &Narrow,
+    selection: &Selection,
     page: &Page,
 ) -> Result<List<DatasetRow>> {
-    let mut narrowed = Narrowed::new(connection, &narrow.filter, narrow.range)?;
-    narrowed.with_session_targets()?;
+    let mut filter_sets = FilterSets::new(connection, &selection.filter, selection.range)?;
+    filter_sets.with_session_targets()?;
     let sql = "SELECT l.target, l.trace, l.resource, l.time
                FROM fields f CROSS JOIN leaves l ON l.field = f.id
                WHERE f.key GLOB 'feedback.*' AND l.time >= ?1 AND l.time < ?2";
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([narrow.range.first(), narrow.range.end()])?;
+    let mut rows = statement.query([selection.range.first(), selection.range.end()])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let target = row.get(0)?;
-        if narrowed.target(target, row.get(1)?, row.get(2)?) {
+        if filter_sets.target(target, row.get(1)?, row.get(2)?) {
             found.push(Cursor { time: row.get(3)?, id: target });
         }
     }
@@ -227,7 +227,7 @@ fn of_attributes(
     Ok(())
 }
 
-pub(super) fn waiting(connection: &Connection, page: &Page) -> Result<List<WaitingRow>> {
+pub(super) fn unmatched(connection: &Connection, page: &Page) -> Result<List<UnmatchedRow>> {
     // By number: targets below zero are documents without any.
     let sql = "
         SELECT g.id, t.trace_id, g.span, (SELECT max(time) FROM documents WHERE target = g.id) AS at
@@ -251,7 +251,7 @@ pub(super) fn waiting(connection: &Connection, page: &Page) -> Result<List<Waiti
         } else {
             ("it does not say what it is about", said_by(connection, -id)?)
         };
-        rows.push(WaitingRow {
+        rows.push(UnmatchedRow {
             reason,
             trace_id: trace_id.as_deref().map(hex),
             span_id: (span != 0).then(|| span_id(span)),
@@ -262,12 +262,12 @@ pub(super) fn waiting(connection: &Connection, page: &Page) -> Result<List<Waiti
     Ok(List { rows, total: Some(total), next })
 }
 
-fn said_about(connection: &Connection, target: i64) -> Result<Vec<Said>> {
+fn said_about(connection: &Connection, target: i64) -> Result<Vec<LeafView>> {
     let document = documents::document(connection, target)?;
     Ok(document.namespaces.into_values().flatten().collect())
 }
 
-fn said_by(connection: &Connection, document: i64) -> Result<Vec<Said>> {
-    let (said, _) = documents::said_after(connection, Some(document - 1), 1)?;
+fn said_by(connection: &Connection, document: i64) -> Result<Vec<LeafView>> {
+    let (said, _) = documents::feedback_after(connection, Some(document - 1), 1)?;
     Ok(said.into_iter().flat_map(|row| row.set).collect())
 }

@@ -10,10 +10,10 @@ use crate::desk::query::time::millis;
 use crate::desk::store::batch::{SpanFeedback, nanos};
 use crate::desk::store::history::{self, one, speaker};
 use crate::desk::store::json::hex;
-use crate::desk::store::view::{Document, SaidRow};
+use crate::desk::store::view::{DocumentView, FeedbackEvent};
 
 /// The folded document of a target with its history.
-pub(super) fn document(connection: &Connection, target: i64) -> Result<Document> {
+pub(super) fn document(connection: &Connection, target: i64) -> Result<DocumentView> {
     Ok(history::document(spoken(connection, target)?))
 }
 
@@ -42,11 +42,11 @@ fn spoken(connection: &Connection, target: i64) -> Result<Vec<(ReceivedSpan, Spa
 }
 
 /// What arrived after another thing.
-pub(super) fn said_after(
+pub(super) fn feedback_after(
     connection: &Connection,
     after: Option<i64>,
     limit: usize,
-) -> Result<(Vec<SaidRow>, i64)> {
+) -> Result<(Vec<FeedbackEvent>, i64)> {
     let sql = "SELECT coalesce(max(id), 0) FROM documents";
     let end: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
     let Some(after) = after else { return Ok((Vec::new(), end)) };
@@ -80,7 +80,7 @@ pub(super) fn said_after(
             (None, Some(0)) => "trace",
             (None, Some(_)) => "span",
         };
-        said.push(SaidRow {
+        said.push(FeedbackEvent {
             time: millis(time),
             by: speaker(&span, &feedback),
             scope,

@@ -7,11 +7,11 @@ use rusqlite::Connection;
 use super::super::Result;
 use super::super::stored;
 use super::field::{self, Field};
+use super::filter::FilterSets;
 use super::groups::Groups;
-use super::narrow::Narrowed;
 use super::traces;
-use crate::desk::query::Narrow;
-use crate::desk::query::datum::Kind;
+use crate::desk::query::Selection;
+use crate::desk::query::datum::ValueKind;
 use crate::desk::query::filter::contains;
 use crate::desk::store::Error;
 use crate::desk::store::view::{FieldRow, List, ValueRow};
@@ -57,25 +57,26 @@ pub(super) fn values(
     connection: &Connection,
     name: &str,
     search: &str,
-    narrow: &Narrow,
+    selection: &Selection,
     limit: usize,
 ) -> Result<List<ValueRow>> {
     let search = search.to_lowercase();
-    let mut counts: HashMap<(String, Option<Kind>), u64> = HashMap::new();
+    let mut counts: HashMap<(String, Option<ValueKind>), u64> = HashMap::new();
     match Field::of(connection, name)? {
         Field::Leaf(None) => {}
         Field::Leaf(Some(field)) => {
-            // Whatever it is narrowed to, so that a row is the same in every view.
+            // Whatever it is filter_sets to, so that a row is the same in every view.
             let types = field::counts(connection, field)?;
             let is_mixed = types.iter().filter(|count| **count > 0).count() > 1;
-            let mut narrowed = Narrowed::new(connection, &narrow.filter, narrow.range)?;
-            narrowed.with_session_targets()?;
+            let mut filter_sets = FilterSets::new(connection, &selection.filter, selection.range)?;
+            filter_sets.with_session_targets()?;
             let sql = "SELECT target, trace, resource, type, value FROM leaves
                        WHERE field = ?1 AND time >= ?2 AND time < ?3";
             let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([field, narrow.range.first(), narrow.range.end()])?;
+            let mut rows =
+                statement.query([field, selection.range.first(), selection.range.end()])?;
             while let Some(row) = rows.next()? {
-                if !narrowed.target(row.get(0)?, row.get(1)?, row.get(2)?) {
+                if !filter_sets.target(row.get(0)?, row.get(1)?, row.get(2)?) {
                     continue;
                 }
                 let datum = stored::datum(row, 3, 4)?;
@@ -86,17 +87,17 @@ pub(super) fn values(
             }
         }
         Field::Resource | Field::Trace(_) => {
-            let groups = Groups::of(connection, name, narrow.range)?;
-            let mut narrowed = Narrowed::new(connection, &narrow.filter, narrow.range)?;
-            narrowed.with_session_targets()?;
+            let groups = Groups::of(connection, name, selection.range)?;
+            let mut filter_sets = FilterSets::new(connection, &selection.filter, selection.range)?;
+            filter_sets.with_session_targets()?;
             let sql = "SELECT id, root_resource FROM traces
                        WHERE start IS NOT NULL AND start >= ?1 AND start < ?2";
             let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([narrow.range.first(), narrow.range.end()])?;
+            let mut rows = statement.query([selection.range.first(), selection.range.end()])?;
             while let Some(row) = rows.next()? {
                 let trace = row.get(0)?;
                 let resource = row.get::<_, Option<i64>>(1)?.unwrap_or(0);
-                if narrowed.trace(trace)
+                if filter_sets.trace(trace)
                     && let Some(text) = groups.name(groups.of_target(0, trace, resource))
                     && contains(text, &search)
                 {

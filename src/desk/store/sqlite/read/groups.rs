@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 
 use super::super::{Result, stored};
+use super::attributes::{AttributeScan, AttributeSpan};
 use super::field::Field;
-use super::spans::{Attributes, Bearer};
 use crate::desk::query::Range;
 use crate::desk::query::property::Property;
 
@@ -43,8 +43,8 @@ impl Groups {
             }
             Field::Trace(property) => groups.property(connection, property)?,
             Field::Attribute => {
-                let mut first: Vec<Bearer> = Vec::new();
-                Attributes::new(connection, name, range)?.each(|trace, bearer, value| {
+                let mut first: Vec<AttributeSpan> = Vec::new();
+                AttributeScan::new(connection, name, range)?.each(|trace, bearer, value| {
                     if get(&groups.of_trace, trace) == 0 || bearer < get(&first, trace) {
                         let group = groups.group(&value.text());
                         put(&mut first, trace, bearer);

@@ -4,26 +4,26 @@
 //! | --- | --- |
 //! | `field` | what a name means |
 //! | `fields` | which names and values there are |
-//! | `bits`, `narrow` | filters, as sets of rows |
+//! | `bits`, `filter` | filters, as sets of rows |
 //! | `groups` | which group a target belongs to |
 //! | `paging` | one page of a list |
-//! | `spans` | attributes that have no index |
+//! | `attributes` | attributes that have no index |
 //! | `traces`, `sessions`, `trace` | the lists, and one trace |
 //! | `documents` | what is said about a target, and how it came about |
 //! | `comments` | comments, the data set, what waits for its target |
 //! | `chart` | charts |
 
+mod attributes;
 mod bits;
 mod chart;
 mod comments;
 mod documents;
 mod field;
 mod fields;
+mod filter;
 mod groups;
-mod narrow;
 mod paging;
 mod sessions;
-mod spans;
 mod trace;
 mod traces;
 
@@ -32,11 +32,11 @@ use rusqlite::{Connection, OptionalExtension};
 use super::counters::counter;
 use super::{Result, Sqlite, retention, schema};
 use crate::desk::query::time::millis;
-use crate::desk::query::{ChartQuery, Narrow, Page, TraceQuery};
+use crate::desk::query::{ChartQuery, Page, Selection, TraceQuery};
 use crate::desk::store::json::hex;
 use crate::desk::store::view::{
-    Chart, CommentRow, DatasetRow, FieldRow, List, Neighbours, SaidRow, SessionRow, SessionView,
-    Status, TraceRow, TraceView, ValueRow, WaitingRow,
+    Chart, CommentRow, DatasetRow, FeedbackEvent, FieldRow, List, Neighbours, SessionRow,
+    SessionView, Status, TraceRow, TraceView, UnmatchedRow, ValueRow,
 };
 use crate::desk::store::{Error, Store};
 
@@ -53,10 +53,10 @@ impl Store for Sqlite {
         &self,
         field: &str,
         search: &str,
-        narrow: &Narrow,
+        selection: &Selection,
         limit: usize,
     ) -> Result<List<ValueRow>> {
-        self.read(|connection| fields::values(connection, field, search, narrow, limit))
+        self.read(|connection| fields::values(connection, field, search, selection, limit))
     }
 
     fn traces(&self, query: &TraceQuery) -> Result<List<TraceRow>> {
@@ -71,8 +71,8 @@ impl Store for Sqlite {
         self.read(|connection| trace::trace(connection, trace_id))
     }
 
-    fn sessions(&self, narrow: &Narrow, page: &Page) -> Result<List<SessionRow>> {
-        self.read(|connection| sessions::sessions(connection, narrow, page))
+    fn sessions(&self, selection: &Selection, page: &Page) -> Result<List<SessionRow>> {
+        self.read(|connection| sessions::sessions(connection, selection, page))
     }
 
     fn session(&self, id: &str) -> Result<Option<SessionView>> {
@@ -87,22 +87,26 @@ impl Store for Sqlite {
         &self,
         field: &str,
         search: &str,
-        narrow: &Narrow,
+        selection: &Selection,
         page: &Page,
     ) -> Result<List<CommentRow>> {
-        self.read(|connection| comments::comments(connection, field, search, narrow, page))
+        self.read(|connection| comments::comments(connection, field, search, selection, page))
     }
 
-    fn waiting(&self, page: &Page) -> Result<List<WaitingRow>> {
-        self.read(|connection| comments::waiting(connection, page))
+    fn unmatched(&self, page: &Page) -> Result<List<UnmatchedRow>> {
+        self.read(|connection| comments::unmatched(connection, page))
     }
 
-    fn dataset(&self, narrow: &Narrow, page: &Page) -> Result<List<DatasetRow>> {
-        self.read(|connection| comments::dataset(connection, narrow, page))
+    fn dataset(&self, selection: &Selection, page: &Page) -> Result<List<DatasetRow>> {
+        self.read(|connection| comments::dataset(connection, selection, page))
     }
 
-    fn said_after(&self, after: Option<i64>, limit: usize) -> Result<(Vec<SaidRow>, i64)> {
-        self.read(|connection| documents::said_after(connection, after, limit))
+    fn feedback_after(
+        &self,
+        after: Option<i64>,
+        limit: usize,
+    ) -> Result<(Vec<FeedbackEvent>, i64)> {
+        self.read(|connection| documents::feedback_after(connection, after, limit))
     }
 }
 

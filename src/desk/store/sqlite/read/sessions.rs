@@ -4,10 +4,10 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::super::Result;
 use super::super::write::session_target;
-use super::narrow::Narrowed;
+use super::filter::FilterSets;
 use super::{documents, paging, resource_text, traces};
 use crate::desk::query::time::millis;
-use crate::desk::query::{Narrow, Page};
+use crate::desk::query::{Page, Selection};
 use crate::desk::store::view::{List, SessionRow, SessionView};
 
 /// The traces of a session that are listed with it.
@@ -15,17 +15,17 @@ const MOST_TRACES: i64 = 500;
 
 pub(super) fn sessions(
     connection: &Connection,
-    narrow: &Narrow,
+    selection: &Selection,
     page: &Page,
 ) -> Result<List<SessionRow>> {
-    let mut narrowed = Narrowed::new(connection, &narrow.filter, narrow.range)?;
-    narrowed.with_sessions()?;
+    let mut filter_sets = FilterSets::new(connection, &selection.filter, selection.range)?;
+    filter_sets.with_sessions()?;
     // One is in the range if any of it may be: it lasts from its first trace to its last.
     let sql = "SELECT last, id FROM sessions WHERE last >= ?1 AND start < ?2
                ORDER BY last DESC, id DESC";
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([narrow.range.first(), narrow.range.end()])?;
-    let (ids, total, next) = paging::of_rows(&mut rows, page, |id| narrowed.session(id))?;
+    let mut rows = statement.query([selection.range.first(), selection.range.end()])?;
+    let (ids, total, next) = paging::of_rows(&mut rows, page, |id| filter_sets.session(id))?;
     let rows = ids.into_iter().map(|id| row(connection, id)).collect::<Result<_>>()?;
     Ok(List { rows, total: Some(total), next })
 }

@@ -10,8 +10,8 @@ use super::super::write::session_target;
 use super::{documents, resource_text, traces};
 use crate::desk::query::time::millis;
 use crate::desk::store::json::hex;
-use crate::desk::store::tree::{self, About};
-use crate::desk::store::view::{AboutSpan, SpanView, TraceView};
+use crate::desk::store::tree::{self, SpanDetails};
+use crate::desk::store::view::{SpanView, TraceView, UnmatchedSpan};
 
 /// Spans that are shown of a trace.
 const MOST_SPANS: i64 = 10_000;
@@ -37,10 +37,10 @@ pub(super) fn trace(connection: &Connection, trace_id: [u8; 16]) -> Result<Optio
         about.insert(span, target);
         if !row.get::<_, bool>(2)? {
             let document = documents::document(connection, target)?;
-            waiting.push(AboutSpan { span_id: super::span_id(span), document });
+            waiting.push(UnmatchedSpan { span_id: super::span_id(span), document });
         }
     }
-    waiting.sort_unstable_by(|a: &AboutSpan, b| a.span_id.cmp(&b.span_id));
+    waiting.sort_unstable_by(|a: &UnmatchedSpan, b| a.span_id.cmp(&b.span_id));
     let (spans, truncated) = spans(connection, id, &about)?;
     let document = |target: Option<i64>| {
         target.map(|target| documents::document(connection, target)).transpose()
@@ -86,7 +86,7 @@ fn spans(
             Some(target) => Some(documents::document(connection, *target)?),
             None => None,
         };
-        let about = About {
+        let about = SpanDetails {
             service: resource_text(connection, "service.name", resource)?,
             scope: row.get("scope")?,
             resource: attributes_of(connection, resource)?,

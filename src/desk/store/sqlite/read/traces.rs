@@ -9,13 +9,13 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::super::{Result, stored};
 use super::bits::Bits;
 use super::field::{self, Field};
-use super::narrow::Narrowed;
+use super::filter::FilterSets;
 use super::{asked, resource_text, span_id};
-use crate::desk::query::datum::Kind;
+use crate::desk::query::datum::ValueKind;
 use crate::desk::query::time::millis;
-use crate::desk::query::{Clock, Cursor, Range, TraceQuery};
+use crate::desk::query::{Cursor, Range, TimeBasis, TraceQuery};
 use crate::desk::store::json::{datum_json, hex};
-use crate::desk::store::view::{List, Neighbours, Said, TraceRow};
+use crate::desk::store::view::{LeafView, List, Neighbours, TraceRow};
 
 /// What is shown of a trace's feedback in a row.
 const MOST_SAID: usize = 50;
@@ -47,7 +47,7 @@ pub(super) fn traces(connection: &Connection, query: &TraceQuery) -> Result<List
     Ok(List { rows, total: Some(total.unwrap_or(count)), next })
 }
 
-/// How many there are of which more came than feedback: those of a list that is not narrowed.
+/// The number of traces with a received span, which is the length of a list without a filter.
 pub(super) fn that_came(connection: &Connection) -> Result<i64> {
     let sql = "SELECT count(*) FROM traces WHERE start IS NOT NULL";
     Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
@@ -96,22 +96,23 @@ struct Listing<'c> {
 
 /// Which of the traces that have come are in.
 enum Members<'c> {
-    Fitting(Narrowed<'c>),
+    Fitting(FilterSets<'c>),
     Found(Bits),
 }
 
 impl<'c> Listing<'c> {
     fn of(connection: &'c Connection, query: &TraceQuery) -> Result<Self> {
-        let TraceQuery { narrow, of, .. } = query;
-        let clock = of.as_ref().map_or(Clock::Start, |(_, clock)| *clock);
-        let of_targets = clock.of_targets(narrow.range);
-        let mut narrowed = Narrowed::new(connection, &narrow.filter, of_targets)?;
-        let Some((field, clock)) = of else {
-            let (range, members) = (narrow.range, Members::Fitting(narrowed));
+        let TraceQuery { selection, of, .. } = query;
+        let basis = of.as_ref().map_or(TimeBasis::Start, |(_, basis)| *basis);
+        let of_targets = basis.of_targets(selection.range);
+        let mut filter_sets = FilterSets::new(connection, &selection.filter, of_targets)?;
+        let Some((field, basis)) = of else {
+            let (range, members) = (selection.range, Members::Fitting(filter_sets));
             return Ok(Self { connection, range, members, waiting: Vec::new() });
         };
-        narrowed.with_session_targets()?;
-        let (found, waiting) = with_value(connection, narrow.range, &narrowed, field, *clock)?;
+        filter_sets.with_session_targets()?;
+        let (found, waiting) =
+            with_value(connection, selection.range, &filter_sets, field, *basis)?;
         let mut waiting: Vec<_> =
             waiting.into_iter().map(|(id, time)| Cursor { time, id }).collect();
         waiting.sort_unstable_by(|a, b| b.cmp(a));
@@ -122,7 +123,7 @@ impl<'c> Listing<'c> {
     /// How many there are, where that takes no look at each.
     fn counted(&self) -> Result<Option<u64>> {
         match &self.members {
-            Members::Fitting(narrowed) if narrowed.is_open() => {}
+            Members::Fitting(filter_sets) if filter_sets.is_open() => {}
             _ => return Ok(None),
         }
         let sql = "SELECT count(*) FROM traces
@@ -143,7 +144,7 @@ impl<'c> Listing<'c> {
         while let Some(row) = rows.next()? {
             let at = Cursor { time: row.get(0)?, id: row.get(1)? };
             let is_in = match &self.members {
-                Members::Fitting(narrowed) => narrowed.trace(at.id),
+                Members::Fitting(filter_sets) => filter_sets.trace(at.id),
                 Members::Found(found) => found.get(at.id),
             };
             if !is_in {
@@ -182,9 +183,9 @@ impl<'c> Listing<'c> {
 fn with_value(
     connection: &Connection,
     range: Range,
-    narrowed: &Narrowed<'_>,
+    filter_sets: &FilterSets<'_>,
     name: &str,
-    clock: Clock,
+    basis: TimeBasis,
 ) -> Result<(Bits, HashMap<i64, i64>)> {
     let (mut with, mut waiting) = (Bits::default(), HashMap::new());
     let field = match Field::of(connection, name)? {
@@ -192,11 +193,11 @@ fn with_value(
         Field::Leaf(None) => return Ok((with, waiting)),
         _ => return asked(format!("`{name}` is not a field of feedback or metrics")),
     };
-    let kind = Kind::most_frequent(field::counts(connection, field)?);
+    let kind = ValueKind::most_frequent(field::counts(connection, field)?);
     let sql = "SELECT l.target, l.trace, l.resource, l.time, l.given, l.type, l.value, t.session
                FROM leaves l LEFT JOIN targets t ON l.trace = 0 AND t.id = l.target
                WHERE l.field = ?1 AND l.time >= ?2 AND l.time < ?3";
-    let of_targets = clock.of_targets(range);
+    let of_targets = basis.of_targets(range);
     let bounds = [field, of_targets.first(), of_targets.end()];
     let mut of_session = connection.prepare_cached("SELECT id FROM traces WHERE session = ?1")?;
     let mut has_come =
@@ -205,11 +206,11 @@ fn with_value(
     let mut rows = statement.query(bounds)?;
     while let Some(row) = rows.next()? {
         let (start, given): (i64, i64) = (row.get(3)?, row.get(4)?);
-        let time = if clock == Clock::Start { start } else { given };
+        let time = if basis == TimeBasis::Start { start } else { given };
         let (trace, resource): (i64, i64) = (row.get(1)?, row.get(2)?);
         if !range.holds(time)
             || stored::datum(row, 5, 6)?.kind() != kind
-            || !narrowed.target(row.get(0)?, trace, resource)
+            || !filter_sets.target(row.get(0)?, trace, resource)
         {
             continue;
         }
@@ -271,7 +272,7 @@ pub(super) fn duration(start: Option<i64>, finish: Option<i64>) -> f64 {
 }
 
 /// The feedback in a trace, or about a session.
-pub(super) fn said(connection: &Connection, trace: i64, session: i64) -> Result<Vec<Said>> {
+pub(super) fn said(connection: &Connection, trace: i64, session: i64) -> Result<Vec<LeafView>> {
     let mut statement = connection.prepare_cached(
         "SELECT f.key, l.type, l.value, l.given, t.span
          FROM targets t JOIN leaves l ON l.target = t.id JOIN fields f ON f.id = l.field
@@ -283,7 +284,7 @@ pub(super) fn said(connection: &Connection, trace: i64, session: i64) -> Result<
     while let Some(row) = rows.next()? {
         let datum = stored::datum(row, 1, 2)?;
         let span: i64 = row.get(4)?;
-        said.push(Said {
+        said.push(LeafView {
             field: row.get(0)?,
             kind: datum.kind(),
             value: datum_json(datum),

@@ -23,13 +23,13 @@ use std::collections::{BTreeSet, HashMap};
 use rusqlite::{Statement, Transaction};
 
 use self::documents::PendingDocument;
-use self::spans::SpanRow;
+use self::spans::NewSpanRow;
 use self::traces::TraceState;
 use super::Result;
 use super::cache::RowCache;
 use super::counters::count;
 use super::refold::{PendingRefold, Refold};
-use crate::desk::store::batch::Batch;
+use crate::desk::store::batch::SpanBatch;
 
 pub(super) use self::sessions::{session_target, update_session};
 
@@ -50,7 +50,7 @@ pub(crate) struct Written {
 pub(super) fn write(
     transaction: &Transaction<'_>,
     cache: &mut RowCache,
-    batches: &[Batch],
+    batches: &[SpanBatch],
 ) -> Result<Written> {
     cache.bound();
     let mut pass = Pass::new(transaction, cache)?;
@@ -100,7 +100,7 @@ impl<'t> Pass<'t, '_> {
         Ok(Self {
             transaction,
             cache,
-            insert_span: transaction.prepare(SpanRow::INSERT)?,
+            insert_span: transaction.prepare(NewSpanRow::INSERT)?,
             find_trace: transaction.prepare(
                 "SELECT id, start, finish, spans, errors, session, root_span, root_parent,
                         root_start, root_name, root_resource, touched, waiting

@@ -5,13 +5,13 @@ use rusqlite::{OptionalExtension, Row, Statement, Transaction, named_params, par
 use super::documents::PendingDocument;
 use super::traces::{Root, SpanTotals};
 use super::{IS_CARRIER, IS_ERROR, Pass};
-use crate::desk::store::batch::{Batch, NewSpan, SpanFeedback, nanos};
+use crate::desk::store::batch::{NewSpan, SpanBatch, SpanFeedback, nanos};
 use crate::desk::store::sqlite::Result;
 use crate::desk::store::sqlite::refold::TargetAnchor;
 use crate::desk::store::sqlite::stored::{self, SPAN_COLUMNS};
 
 impl<'b> Pass<'_, 'b> {
-    pub(super) fn spans(&mut self, batch: &'b Batch) -> Result<()> {
+    pub(super) fn spans(&mut self, batch: &'b SpanBatch) -> Result<()> {
         let resources: Vec<_> =
             batch.resources.iter().map(|new| self.resource(new)).collect::<Result<_>>()?;
         let scopes: Vec<_> =
@@ -31,7 +31,7 @@ impl<'b> Pass<'_, 'b> {
         let trace = self.trace(&span.trace_id)?;
         let flags =
             if span.is_carrier { IS_CARRIER } else { 0 } | if span.is_error { IS_ERROR } else { 0 };
-        let row = SpanRow { trace, name, resource, scope, flags, span };
+        let row = NewSpanRow { trace, name, resource, scope, flags, span };
         let is_new = row.insert(&mut self.insert_span)?;
         let id = if is_new {
             self.written.spans += 1;
@@ -80,7 +80,7 @@ impl<'b> Pass<'_, 'b> {
     /// Decides between a stored span and a new one with the same ids. They are nearly always the same
     /// span, sent again; then nothing is written. Otherwise the smaller one by [`SpanOrder`] stays,
     /// whichever arrived first. Returns the row, if the new span took it.
-    fn replace(&mut self, new: &SpanRow<'_>) -> Result<Option<i64>> {
+    fn replace(&mut self, new: &NewSpanRow<'_>) -> Result<Option<i64>> {
         let span_id = new.span.span_id as i64;
         let Some(old) = StoredSpan::find_different(self.transaction, new)? else { return Ok(None) };
         let hash = self
@@ -114,7 +114,7 @@ impl<'b> Pass<'_, 'b> {
 }
 
 /// A new span with the numbers of the rows it refers to.
-pub(super) struct SpanRow<'b> {
+pub(super) struct NewSpanRow<'b> {
     trace: i64,
     name: i64,
     resource: i64,
@@ -123,7 +123,7 @@ pub(super) struct SpanRow<'b> {
     span: &'b NewSpan,
 }
 
-impl SpanRow<'_> {
+impl NewSpanRow<'_> {
     /// The columns in the order of [`insert`](Self::insert). Parameters are bound by position: binding
     /// eleven names for each span costs several percent of the writer's time.
     pub(super) const INSERT: &'static str =
@@ -204,7 +204,7 @@ struct StoredSpan {
 
 impl StoredSpan {
     /// The stored span, unless it is the same as the new one.
-    fn find_different(transaction: &Transaction<'_>, new: &SpanRow<'_>) -> Result<Option<Self>> {
+    fn find_different(transaction: &Transaction<'_>, new: &NewSpanRow<'_>) -> Result<Option<Self>> {
         // The id of the trace is a parameter: the trace may be of this transaction, and have no row.
         let sql = format!(
             "SELECT :trace_id AS trace_id, {SPAN_COLUMNS}, s.id AS id, s.name AS name_row,
@@ -254,7 +254,7 @@ impl StoredSpan {
     }
 }
 
-fn is_same(row: &Row<'_>, new: &SpanRow<'_>) -> rusqlite::Result<bool> {
+fn is_same(row: &Row<'_>, new: &NewSpanRow<'_>) -> rusqlite::Result<bool> {
     Ok(row.get::<_, i64>("start")? == new.span.start
         && row.get::<_, i64>("duration")? == new.duration()
         && row.get::<_, i64>("parent_id")? == new.span.parent_id as i64

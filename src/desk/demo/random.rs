@@ -1,4 +1,4 @@
-//! Chance that is the same each time, and the ids that come of it.
+//! Repeatable random numbers, and ids made of them.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,19 +7,19 @@ use opentelemetry_sdk::trace::IdGenerator;
 
 use crate::sync::lock;
 
-/// SplitMix64: small, and good enough for a story.
+/// SplitMix64: small, and good enough for generated data.
 #[derive(Clone, Debug)]
-pub(super) struct Dice(u64);
+pub(super) struct Random(u64);
 
-impl Dice {
-    /// Dice of their own for each list of numbers.
+impl Random {
+    /// A generator seeded by a list of numbers.
     pub(super) fn of(numbers: &[u64]) -> Self {
-        let mut dice = Self(0);
+        let mut random = Self(0);
         for number in numbers {
-            dice.0 ^= *number;
-            dice.0 = dice.next();
+            random.0 ^= *number;
+            random.0 = random.next();
         }
-        dice
+        random
     }
 
     pub(super) fn next(&mut self) -> u64 {
@@ -35,7 +35,7 @@ impl Dice {
         from + self.next() % (to - from).max(1)
     }
 
-    /// Yes, in so many of a hundred cases.
+    /// True with this chance in percent.
     pub(super) fn percent(&mut self, chance: u64) -> bool {
         self.between(0, 100) < chance
     }
@@ -44,7 +44,7 @@ impl Dice {
         &from[(self.next() % from.len() as u64) as usize]
     }
 
-    /// A place in a list of weights.
+    /// A random index into a list of weights.
     pub(super) fn weighted(&mut self, weights: &[u64]) -> usize {
         let mut left = self.between(0, weights.iter().sum());
         for (place, weight) in weights.iter().enumerate() {
@@ -57,31 +57,31 @@ impl Dice {
     }
 }
 
-/// The ids of spans, in the order in which they begin: the same story gives the same ids.
+/// Generates the ids of spans in the order of their start, so that a seed gives the same ids each time.
 #[derive(Clone, Debug)]
-pub(super) struct Ids(Arc<Mutex<Dice>>);
+pub(super) struct DemoIds(Arc<Mutex<Random>>);
 
-impl Default for Ids {
+impl Default for DemoIds {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Dice::of(&[]))))
+        Self(Arc::new(Mutex::new(Random::of(&[]))))
     }
 }
 
-impl Ids {
-    /// Places of a day that are no conversation of its plan.
-    pub(super) const OF_THE_LOST: u64 = u64::MAX;
+impl DemoIds {
+    /// Numbers within a day that are not conversations of its plan.
+    pub(super) const UNMATCHED: u64 = u64::MAX;
     pub(super) const OF_NOW: u64 = u64::MAX - 1;
 
-    /// Goes on from here: seed, day, and the place in it.
+    /// Seeds the ids by seed, day, and number within the day.
     pub(super) fn begin(&self, key: [u64; 3]) {
-        *lock(&self.0) = Dice::of(&[key[0], key[1], key[2], 1]);
+        *lock(&self.0) = Random::of(&[key[0], key[1], key[2], 1]);
     }
 }
 
-impl IdGenerator for Ids {
+impl IdGenerator for DemoIds {
     fn new_trace_id(&self) -> TraceId {
-        let mut dice = lock(&self.0);
-        let (high, low) = (u128::from(dice.next()), u128::from(dice.next()));
+        let mut random = lock(&self.0);
+        let (high, low) = (u128::from(random.next()), u128::from(random.next()));
         TraceId::from((high << 64 | low).max(1))
     }
 

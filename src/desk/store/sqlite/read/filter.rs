@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::super::{Result, stored};
+use super::attributes::AttributeScan;
 use super::bits::Bits;
 use super::field::Field;
-use super::spans::Attributes;
 use crate::desk::query::Range;
 use crate::desk::query::datum::Datum;
 use crate::desk::query::filter::{Condition, Filter, Operand, Operator, Subject};
@@ -20,16 +20,16 @@ use crate::desk::query::property::Property;
 use crate::desk::store::json::trace_id_of;
 
 /// A filter that was looked up.
-pub(super) struct Narrowed<'c> {
+pub(super) struct FilterSets<'c> {
     connection: &'c Connection,
-    conditions: Vec<Levels>,
+    conditions: Vec<ConditionSets>,
     /// Of targets that are sessions, their sessions.
     session_of: HashMap<i64, i64>,
 }
 
 /// Where one condition holds.
 #[derive(Default)]
-struct Levels {
+struct ConditionSets {
     negated: bool,
     /// Targets that have a value of their own, and those whose value fits.
     target_has: Bits,
@@ -42,24 +42,25 @@ struct Levels {
     session_fits: Bits,
 }
 
-impl<'c> Narrowed<'c> {
+impl<'c> FilterSets<'c> {
     /// The range only bounds what has to be looked through.
     pub(super) fn new(connection: &'c Connection, filter: &Filter, range: Range) -> Result<Self> {
-        let mut narrowed = Self { connection, conditions: Vec::new(), session_of: HashMap::new() };
+        let mut filter_sets =
+            Self { connection, conditions: Vec::new(), session_of: HashMap::new() };
         if filter.conditions.is_empty() {
-            return Ok(narrowed);
+            return Ok(filter_sets);
         }
         let sql = "SELECT id, session FROM targets WHERE trace = 0 AND span = 0";
         let mut statement = connection.prepare_cached(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            narrowed.session_of.insert(row.get(0)?, row.get(1)?);
+            filter_sets.session_of.insert(row.get(0)?, row.get(1)?);
         }
         for condition in &filter.conditions {
-            let levels = narrowed.levels(condition, range)?;
-            narrowed.conditions.push(levels);
+            let condition_sets = filter_sets.condition_sets(condition, range)?;
+            filter_sets.conditions.push(condition_sets);
         }
-        Ok(narrowed)
+        Ok(filter_sets)
     }
 
     /// Whether everything is in.
@@ -70,28 +71,32 @@ impl<'c> Narrowed<'c> {
     /// Whether a target is in: its row, that of its trace (0 for a session), that of its resource
     /// (0 if it has not come).
     pub(super) fn target(&self, target: i64, trace: i64, resource: i64) -> bool {
-        self.conditions.iter().all(|levels| {
-            let fits = if levels.target_has.get(target) {
-                levels.target_fits.get(target)
-            } else if let (Some(fits), true) = (&levels.resource_fits, resource != 0) {
+        self.conditions.iter().all(|condition_sets| {
+            let fits = if condition_sets.target_has.get(target) {
+                condition_sets.target_fits.get(target)
+            } else if let (Some(fits), true) = (&condition_sets.resource_fits, resource != 0) {
                 fits.get(resource)
             } else if trace != 0 {
-                levels.trace_fits.get(trace)
+                condition_sets.trace_fits.get(trace)
             } else {
                 let session = self.session_of.get(&target).copied().unwrap_or(0);
-                levels.session_fits.get(session)
+                condition_sets.session_fits.get(session)
             };
-            fits != levels.negated
+            fits != condition_sets.negated
         })
     }
 
     pub(super) fn trace(&self, trace: i64) -> bool {
-        self.conditions.iter().all(|levels| levels.trace_fits.get(trace) != levels.negated)
+        self.conditions
+            .iter()
+            .all(|condition_sets| condition_sets.trace_fits.get(trace) != condition_sets.negated)
     }
 
     /// Only after [`Self::with_sessions`].
     pub(super) fn session(&self, session: i64) -> bool {
-        self.conditions.iter().all(|levels| levels.session_fits.get(session) != levels.negated)
+        self.conditions.iter().all(|condition_sets| {
+            condition_sets.session_fits.get(session) != condition_sets.negated
+        })
     }
 
     /// Makes sessions fit by their traces, as far as somebody has said something about a session.
@@ -109,61 +114,65 @@ impl<'c> Narrowed<'c> {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let (session, trace) = (row.get(0)?, row.get(1)?);
-            for levels in &mut self.conditions {
-                if levels.trace_fits.get(trace) {
-                    levels.session_fits.set(session);
+            for condition_sets in &mut self.conditions {
+                if condition_sets.trace_fits.get(trace) {
+                    condition_sets.session_fits.set(session);
                 }
             }
         }
         Ok(())
     }
 
-    fn levels(&self, condition: &Condition, range: Range) -> Result<Levels> {
-        let mut levels = Levels::default();
+    fn condition_sets(&self, condition: &Condition, range: Range) -> Result<ConditionSets> {
+        let mut condition_sets = ConditionSets::default();
         match condition {
             Condition::Has { subject, negated } => {
-                levels.negated = *negated;
+                condition_sets.negated = *negated;
                 match subject {
-                    Subject::Feedback => self.has_feedback(&mut levels)?,
+                    Subject::Feedback => self.has_feedback(&mut condition_sets)?,
                     Subject::GroundTruth => {
                         for field in self.leaves_at_or_under("feedback.ground_truth")? {
-                            self.leaf(&mut levels, field, |_| true)?;
+                            self.leaf(&mut condition_sets, field, |_| true)?;
                         }
                     }
-                    Subject::Field(name) => self.compare(&mut levels, name, range, |_| true)?,
+                    Subject::Field(name) => {
+                        self.compare(&mut condition_sets, name, range, |_| true)?
+                    }
                 }
             }
             Condition::Compare { field, operator, value } => {
-                levels.negated = *operator == Operator::IsNot;
+                condition_sets.negated = *operator == Operator::IsNot;
                 if *operator == Operator::Is
                     && let Some(trace) = self.known_trace(field, value)?
                 {
-                    trace.into_iter().for_each(|trace| levels.trace_fits.set(trace));
+                    trace.into_iter().for_each(|trace| condition_sets.trace_fits.set(trace));
                 } else {
-                    self.compare(&mut levels, field, range, |datum| operator.fits(datum, value))?;
+                    self.compare(&mut condition_sets, field, range, |datum| {
+                        operator.fits(datum, value)
+                    })?;
                 }
             }
         }
-        self.traces_of_sessions(&mut levels)?;
-        Ok(levels)
+        self.traces_of_sessions(&mut condition_sets)?;
+        Ok(condition_sets)
     }
 
     fn compare(
         &self,
-        levels: &mut Levels,
+        condition_sets: &mut ConditionSets,
         name: &str,
         range: Range,
         fits: impl Fn(Datum<'_>) -> bool,
     ) -> Result<()> {
         match Field::of(self.connection, name)? {
             Field::Leaf(None) => Ok(()),
-            Field::Leaf(Some(field)) => self.leaf(levels, field, fits),
-            Field::Resource => self.resource(levels, name, fits),
-            Field::Trace(property) => self.property(levels, property, fits),
+            Field::Leaf(Some(field)) => self.leaf(condition_sets, field, fits),
+            Field::Resource => self.resource(condition_sets, name, fits),
+            Field::Trace(property) => self.property(condition_sets, property, fits),
             Field::Attribute => {
-                Attributes::new(self.connection, name, range)?.each(|trace, _, value| {
+                AttributeScan::new(self.connection, name, range)?.each(|trace, _, value| {
                     if fits(value) {
-                        levels.trace_fits.set(trace);
+                        condition_sets.trace_fits.set(trace);
                     }
                 })
             }
@@ -172,7 +181,7 @@ impl<'c> Narrowed<'c> {
 
     fn leaf(
         &self,
-        levels: &mut Levels,
+        condition_sets: &mut ConditionSets,
         field: i64,
         fits: impl Fn(Datum<'_>) -> bool,
     ) -> Result<()> {
@@ -182,15 +191,15 @@ impl<'c> Narrowed<'c> {
         while let Some(row) = rows.next()? {
             let (target, trace) = (row.get(0)?, row.get(1)?);
             let fits = fits(stored::datum(row, 2, 3)?);
-            levels.target_has.set(target);
+            condition_sets.target_has.set(target);
             if fits {
-                levels.target_fits.set(target);
+                condition_sets.target_fits.set(target);
             }
             let (has, fit, id) = if trace != 0 {
-                (&mut levels.trace_has, &mut levels.trace_fits, trace)
+                (&mut condition_sets.trace_has, &mut condition_sets.trace_fits, trace)
             } else {
                 let session = self.session_of.get(&target).copied().unwrap_or(0);
-                (&mut levels.session_has, &mut levels.session_fits, session)
+                (&mut condition_sets.session_has, &mut condition_sets.session_fits, session)
             };
             has.set(id);
             if fits {
@@ -202,7 +211,7 @@ impl<'c> Narrowed<'c> {
 
     fn resource(
         &self,
-        levels: &mut Levels,
+        condition_sets: &mut ConditionSets,
         key: &str,
         fits: impl Fn(Datum<'_>) -> bool,
     ) -> Result<()> {
@@ -222,16 +231,16 @@ impl<'c> Narrowed<'c> {
         for resource in found.iter() {
             let mut rows = traces.query([resource])?;
             while let Some(row) = rows.next()? {
-                levels.trace_fits.set(row.get(0)?);
+                condition_sets.trace_fits.set(row.get(0)?);
             }
         }
-        levels.resource_fits = Some(found);
+        condition_sets.resource_fits = Some(found);
         Ok(())
     }
 
     fn property(
         &self,
-        levels: &mut Levels,
+        condition_sets: &mut ConditionSets,
         property: Property,
         fits: impl Fn(Datum<'_>) -> bool,
     ) -> Result<()> {
@@ -241,8 +250,8 @@ impl<'c> Narrowed<'c> {
             while let Some(row) = rows.next()? {
                 let id = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
                 if fits(Datum::Text(id)) {
-                    levels.session_has.set(row.get(0)?);
-                    levels.session_fits.set(row.get(0)?);
+                    condition_sets.session_has.set(row.get(0)?);
+                    condition_sets.session_fits.set(row.get(0)?);
                 }
             }
             return Ok(());
@@ -269,7 +278,7 @@ impl<'c> Narrowed<'c> {
                 value => fits(Datum::Text(value.as_str().map_err(rusqlite::Error::from)?)),
             };
             if fits {
-                levels.trace_fits.set(row.get(0)?);
+                condition_sets.trace_fits.set(row.get(0)?);
             }
         }
         Ok(())
@@ -286,13 +295,13 @@ impl<'c> Narrowed<'c> {
         Ok(Some(statement.query_row([id.as_slice()], |row| row.get(0)).optional()?))
     }
 
-    fn has_feedback(&self, levels: &mut Levels) -> Result<()> {
+    fn has_feedback(&self, condition_sets: &mut ConditionSets) -> Result<()> {
         let sql = "SELECT id FROM traces WHERE feedback > 0";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            levels.trace_has.set(row.get(0)?);
-            levels.trace_fits.set(row.get(0)?);
+            condition_sets.trace_has.set(row.get(0)?);
+            condition_sets.trace_fits.set(row.get(0)?);
         }
         let sql = "SELECT t.session FROM targets t WHERE t.trace = 0 AND t.span = 0 AND EXISTS (
                        SELECT 1 FROM leaves l JOIN fields f ON f.id = l.field
@@ -301,7 +310,7 @@ impl<'c> Narrowed<'c> {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             // Not `session_has`: a trace has no feedback because its session has some.
-            levels.session_fits.set(row.get(0)?);
+            condition_sets.session_fits.set(row.get(0)?);
         }
         Ok(())
     }
@@ -315,21 +324,21 @@ impl<'c> Narrowed<'c> {
     }
 
     /// What is said about a session counts for those of its traces that say nothing themselves.
-    fn traces_of_sessions(&self, levels: &mut Levels) -> Result<()> {
-        if levels.session_has.is_empty() {
+    fn traces_of_sessions(&self, condition_sets: &mut ConditionSets) -> Result<()> {
+        if condition_sets.session_has.is_empty() {
             return Ok(());
         }
         let sql = "SELECT id FROM traces WHERE session = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
-        for session in levels.session_has.iter() {
-            if !levels.session_fits.get(session) {
+        for session in condition_sets.session_has.iter() {
+            if !condition_sets.session_fits.get(session) {
                 continue;
             }
             let mut rows = statement.query([session])?;
             while let Some(row) = rows.next()? {
                 let trace = row.get(0)?;
-                if !levels.trace_has.get(trace) {
-                    levels.trace_fits.set(trace);
+                if !condition_sets.trace_has.get(trace) {
+                    condition_sets.trace_fits.set(trace);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Attributes of spans, looked for in each: they have no index, so this takes its time.
+//! Attributes of spans. They have no index, so every span of the range is scanned.
 
 use opentelemetry_proto::tonic::common::v1::AnyValue;
 use prost::Message;
@@ -12,7 +12,7 @@ use crate::desk::store::batch::text;
 use crate::otlp::protobuf::read_varint;
 
 /// One attribute of the spans since some time. Carriers are no part of a trace.
-pub(super) struct Attributes<'c> {
+pub(super) struct AttributeScan<'c> {
     connection: &'c Connection,
     key: &'c str,
     /// When they begin, at the earliest, and the first trace that can have any.
@@ -21,12 +21,12 @@ pub(super) struct Attributes<'c> {
 
 /// A span with the attribute, by its trace: when it began, and its id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Bearer {
+pub(super) struct AttributeSpan {
     start: i64,
     span: u64,
 }
 
-impl<'c> Attributes<'c> {
+impl<'c> AttributeScan<'c> {
     pub(super) fn new(connection: &'c Connection, key: &'c str, range: Range) -> Result<Self> {
         let first = match range.from {
             Some(from) => connection
@@ -38,7 +38,7 @@ impl<'c> Attributes<'c> {
     }
 
     /// Tells each value with the trace it stands in.
-    pub(super) fn each(&self, mut tell: impl FnMut(i64, Bearer, Datum<'_>)) -> Result<()> {
+    pub(super) fn each(&self, mut tell: impl FnMut(i64, AttributeSpan, Datum<'_>)) -> Result<()> {
         let sql = "SELECT trace, body, start, span FROM spans
                    WHERE start >= ?1 AND trace >= ?2 AND flags & 1 = 0";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -48,7 +48,7 @@ impl<'c> Attributes<'c> {
             let Some(value) = attribute(body, self.key.as_bytes()) else { continue };
             let trace = row.get(0)?;
             let span: i64 = row.get(3)?;
-            let bearer = Bearer { start: row.get(2)?, span: span as u64 };
+            let bearer = AttributeSpan { start: row.get(2)?, span: span as u64 };
             match AnyValue::decode(value).map(Value::from_wire) {
                 Ok(Value::Bool(value)) => tell(trace, bearer, Datum::Bool(value)),
                 Ok(Value::Int(value)) => tell(trace, bearer, Datum::Int(value)),
@@ -68,12 +68,12 @@ impl<'c> Attributes<'c> {
 fn attribute<'b>(span: &'b [u8], key: &[u8]) -> Option<&'b [u8]> {
     const ATTRIBUTES: u64 = 9;
     let mut found = None;
-    for (field, pair) in Fields(span) {
+    for (field, pair) in MessageFields(span) {
         if field != ATTRIBUTES {
             continue;
         }
         let (mut is_it, mut value) = (false, None);
-        for (field, bytes) in Fields(pair) {
+        for (field, bytes) in MessageFields(pair) {
             match field {
                 1 => is_it = bytes == key,
                 2 => value = Some(bytes),
@@ -89,9 +89,9 @@ fn attribute<'b>(span: &'b [u8], key: &[u8]) -> Option<&'b [u8]> {
 
 /// The fields of a message that have a length, with their numbers. Others are passed over; it ends
 /// with what is no message.
-struct Fields<'b>(&'b [u8]);
+struct MessageFields<'b>(&'b [u8]);
 
-impl<'b> Iterator for Fields<'b> {
+impl<'b> Iterator for MessageFields<'b> {
     type Item = (u64, &'b [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Error;
-use super::view::{Chart, Compared, Part, Series};
-use crate::desk::query::datum::Kind;
+use super::view::{Chart, ChartComparison, ChartPart, Series};
+use crate::desk::query::datum::ValueKind;
 use crate::desk::query::filter::Filter;
 use crate::desk::query::measure::{self, Measure};
 use crate::desk::query::time::{Bucket, UtcOffset, label, millis};
@@ -16,8 +16,8 @@ const VERSION: &str = "service.version";
 
 /// How a chart is drawn: the same for all its parts.
 #[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) kind: Kind,
+pub(crate) struct ChartPlan {
+    pub(crate) kind: ValueKind,
     pub(crate) measures: Vec<Measure>,
     /// The first part chooses it for all.
     bucket: Option<Bucket>,
@@ -28,9 +28,9 @@ pub(crate) struct Plan {
 pub(crate) fn chart(
     query: &ChartQuery,
     counts: [i64; 4],
-    mut draw: impl FnMut(&mut Plan, &Filter, Range) -> Result<Part, Error>,
+    mut draw: impl FnMut(&mut ChartPlan, &Filter, Range) -> Result<ChartPart, Error>,
 ) -> Result<Chart, Error> {
-    let kind = Kind::most_frequent(counts);
+    let kind = ValueKind::most_frequent(counts);
     let is_known = counts != [0; 4];
     let measures = if query.measures.is_empty() {
         measure::of(kind).to_vec()
@@ -44,9 +44,9 @@ pub(crate) fn chart(
         }
         query.measures.clone()
     };
-    let mut plan = Plan { kind, measures, bucket: query.bucket };
-    let Range { from, to } = query.narrow.range;
-    let part = draw(&mut plan, &query.narrow.filter, query.narrow.range)?;
+    let mut plan = ChartPlan { kind, measures, bucket: query.bucket };
+    let Range { from, to } = query.selection.range;
+    let part = draw(&mut plan, &query.selection.filter, query.selection.range)?;
     let compare = match &query.compare {
         None => None,
         Some(Compare::Previous) => {
@@ -56,16 +56,16 @@ pub(crate) fn chart(
             };
             let length = to.saturating_sub(from);
             let range = Range { from: Some(from.saturating_sub(length)), to: Some(from) };
-            let part = draw(&mut plan, &query.narrow.filter, range)?;
-            Some(Compared { with: "previous".to_owned(), part })
+            let part = draw(&mut plan, &query.selection.filter, range)?;
+            Some(ChartComparison { with: "previous".to_owned(), part })
         }
         Some(Compare::Version(version)) => {
-            let filter = query.narrow.filter.clone().without(VERSION);
+            let filter = query.selection.filter.clone().without(VERSION);
             let filter = filter
                 .and(Filter::is(VERSION, version))
                 .map_err(|error| Error::Asked(error.to_string()))?;
-            let part = draw(&mut plan, &filter, query.narrow.range)?;
-            Some(Compared { with: version.clone(), part })
+            let part = draw(&mut plan, &filter, query.selection.range)?;
+            Some(ChartComparison { with: version.clone(), part })
         }
     };
     Ok(Chart {
@@ -74,7 +74,7 @@ pub(crate) fn chart(
         measures: plan.measures.iter().map(Measure::to_string).collect(),
         bucket: plan.bucket().name(),
         tz: query.offset.to_string(),
-        filter: query.narrow.filter.to_string(),
+        filter: query.selection.filter.to_string(),
         part,
         compare,
     })
@@ -90,7 +90,7 @@ pub(crate) struct Figures {
     pub(crate) other_groups: usize,
 }
 
-impl Plan {
+impl ChartPlan {
     pub(crate) fn bucket(&self) -> Bucket {
         self.bucket.unwrap_or(Bucket::Day)
     }
@@ -131,10 +131,10 @@ impl Plan {
         offset: UtcOffset,
         edges: &[i64],
         figures: Figures,
-    ) -> Part {
+    ) -> ChartPart {
         let Figures { values, left_out, total, groups, other_groups } = figures;
         let starts = edges.split_last().map_or(edges, |(_, starts)| starts);
-        Part {
+        ChartPart {
             from: range.from.map(millis),
             to: range.to.map(millis),
             values,

@@ -6,27 +6,27 @@
 use super::field::Field;
 use super::kinds::{Kinds, is_bool, is_number};
 use super::relations::Relations;
-use super::sql::{self, All, text};
+use super::sql::{self, Conjunction, text};
 use crate::desk::query::Range;
-use crate::desk::query::datum::Kind;
+use crate::desk::query::datum::ValueKind;
 use crate::desk::query::filter::{Condition, Filter, Operand, Operator, Subject};
 use crate::desk::query::property::Property;
 
 /// What the names in a query mean, and where things are.
-pub(super) struct Scene<'s> {
+pub(super) struct FilterContext<'s> {
     pub(super) relations: &'s Relations,
     pub(super) kinds: &'s Kinds,
 }
 
 /// A filter, ready to be asked of rows.
-pub(super) struct Narrowed {
-    conditions: Vec<Levels>,
+pub(super) struct FilterSql {
+    conditions: Vec<ConditionSql>,
     traces: String,
 }
 
 /// Where one condition holds, each a query for what is in.
 #[derive(Default)]
-struct Levels {
+struct ConditionSql {
     negated: bool,
     /// Targets that have a value of their own, and those whose value fits.
     target: Option<(String, String)>,
@@ -43,12 +43,12 @@ struct Levels {
 
 /// A row that says which session it is of.
 #[derive(Clone, Copy)]
-enum Row {
+enum SessionColumn {
     Leaf,
     Session,
 }
 
-impl Row {
+impl SessionColumn {
     const ALL: [Self; 2] = [Self::Leaf, Self::Session];
 
     fn session(self) -> &'static str {
@@ -59,10 +59,10 @@ impl Row {
     }
 }
 
-impl Narrowed {
+impl FilterSql {
     /// `fields` says what each name means. The range only bounds what has to be looked through.
     pub(super) fn new(
-        scene: &Scene<'_>,
+        context: &FilterContext<'_>,
         filter: &Filter,
         range: Range,
         mut field: impl FnMut(&str) -> Field,
@@ -70,56 +70,59 @@ impl Narrowed {
         let conditions = filter
             .conditions
             .iter()
-            .map(|condition| scene.levels(condition, range, &mut field))
+            .map(|condition| context.condition_sql(condition, range, &mut field))
             .collect();
-        Self { conditions, traces: scene.relations.traces.clone() }
+        Self { conditions, traces: context.relations.traces.clone() }
     }
 
     /// Whether a row of `leaves` is in, which stands in the query as `l`. `has_sessions`: some of them are
     /// about sessions.
-    pub(super) fn leaf(&self, has_sessions: bool) -> All {
-        self.conditions.iter().fold(All::default(), |all, levels| {
-            let mut fits = format!("l.trace_id IN ({})", levels.traces);
+    pub(super) fn leaf(&self, has_sessions: bool) -> Conjunction {
+        self.conditions.iter().fold(Conjunction::default(), |all, condition_sql| {
+            let mut fits = format!("l.trace_id IN ({})", condition_sql.traces);
             if has_sessions {
-                let session = levels.session(&self.traces, Row::Leaf);
+                let session = condition_sql.session(&self.traces, SessionColumn::Leaf);
                 fits = format!("if(l.trace_id != '', {fits}, {session})");
             }
-            if let Some(resources) = &levels.resource {
+            if let Some(resources) = &condition_sql.resource {
                 fits = format!("if(l.resource != 0, l.resource IN ({resources}), {fits})");
             }
-            if let Some((has, own)) = &levels.target {
+            if let Some((has, own)) = &condition_sql.target {
                 fits = format!("if(l.target IN ({has}), l.target IN ({own}), {fits})");
             }
-            all.and(levels.unless_negated(fits))
+            all.and(condition_sql.unless_negated(fits))
         })
     }
 
     /// Whether a row of `traces` is in, which stands in the query as `t`.
-    pub(super) fn trace(&self) -> All {
-        self.conditions.iter().fold(All::default(), |all, levels| {
-            let fits = match &levels.of_trace {
+    pub(super) fn trace(&self) -> Conjunction {
+        self.conditions.iter().fold(Conjunction::default(), |all, condition_sql| {
+            let fits = match &condition_sql.of_trace {
                 Some(condition) => condition.clone(),
-                None => format!("t.trace_id IN ({})", levels.traces),
+                None => format!("t.trace_id IN ({})", condition_sql.traces),
             };
-            all.and(levels.unless_negated(fits))
+            all.and(condition_sql.unless_negated(fits))
         })
     }
 
     /// Whether a row of `sessions` is in, which stands in the query as `x`.
-    pub(super) fn session(&self) -> All {
-        self.conditions.iter().fold(All::default(), |all, levels| {
-            all.and(levels.unless_negated(levels.session(&self.traces, Row::Session)))
+    pub(super) fn session(&self) -> Conjunction {
+        self.conditions.iter().fold(Conjunction::default(), |all, condition_sql| {
+            all.and(
+                condition_sql
+                    .unless_negated(condition_sql.session(&self.traces, SessionColumn::Session)),
+            )
         })
     }
 }
 
-impl Levels {
+impl ConditionSql {
     fn unless_negated(&self, fits: String) -> String {
         if self.negated { format!("NOT ({fits})") } else { fits }
     }
 
     /// Whether a session is in: by itself, or by any of its traces.
-    fn session(&self, traces: &str, row: Row) -> String {
+    fn session(&self, traces: &str, row: SessionColumn) -> String {
         let id = row.session();
         let of_trace = match &self.of_trace {
             Some(condition) => condition.clone(),
@@ -137,16 +140,16 @@ impl Levels {
     }
 }
 
-impl Scene<'_> {
-    fn levels(
+impl FilterContext<'_> {
+    fn condition_sql(
         &self,
         condition: &Condition,
         range: Range,
         field: &mut impl FnMut(&str) -> Field,
-    ) -> Levels {
+    ) -> ConditionSql {
         match condition {
             Condition::Has { subject, negated } => {
-                let levels = match subject {
+                let condition_sql = match subject {
                     Subject::Feedback => self.has_feedback(),
                     Subject::GroundTruth => {
                         let truth = "feedback.ground_truth";
@@ -160,22 +163,22 @@ impl Scene<'_> {
                         self.compare(name, &field(name), range, &|_, _| "1".to_owned())
                     }
                 };
-                Levels { negated: *negated, ..levels }
+                ConditionSql { negated: *negated, ..condition_sql }
             }
             Condition::Compare { field: name, operator, value } => {
                 let compare = |look, column: &str| fits(look, column, *operator, value);
-                let levels = self.compare(name, &field(name), range, &compare);
-                Levels { negated: *operator == Operator::IsNot, ..levels }
+                let condition_sql = self.compare(name, &field(name), range, &compare);
+                ConditionSql { negated: *operator == Operator::IsNot, ..condition_sql }
             }
         }
     }
 
-    fn compare(&self, name: &str, field: &Field, range: Range, fits: &Fits<'_>) -> Levels {
+    fn compare(&self, name: &str, field: &Field, range: Range, fits: &Fits<'_>) -> ConditionSql {
         match field {
             Field::Leaf(key) => {
                 let known = self.kinds.of(key);
                 let is_it = format!("field = {}", text(key));
-                self.leaf(&is_it, &fits(Look::of(known.kind), "value"), known.has_sessions)
+                self.leaf(&is_it, &fits(ColumnType::of(known.kind), "value"), known.has_sessions)
             }
             Field::Resource => self.resource(name, fits),
             Field::Trace(property) => self.property(*property, fits),
@@ -186,14 +189,14 @@ impl Scene<'_> {
                     "SELECT TraceId FROM {spans} WHERE mapContains({attributes}, {}) AND {} AND {}",
                     text(name),
                     since(self.relations, range),
-                    fits(Look::Unknown, &value)
+                    fits(ColumnType::Unknown, &value)
                 );
-                Levels { traces, ..Levels::default() }
+                ConditionSql { traces, ..ConditionSql::default() }
             }
         }
     }
 
-    fn leaf(&self, is_it: &str, fits: &str, has_sessions: bool) -> Levels {
+    fn leaf(&self, is_it: &str, fits: &str, has_sessions: bool) -> ConditionSql {
         let Relations { leaves, traces, .. } = self.relations;
         let of = |what: &str, condition: &str| {
             format!("SELECT {what} FROM {leaves} WHERE {is_it} AND {condition}")
@@ -212,63 +215,73 @@ impl Scene<'_> {
             );
             sessions = Some(fitting);
         }
-        Levels { target: Some((has, own)), traces: of_traces, sessions, ..Levels::default() }
+        ConditionSql {
+            target: Some((has, own)),
+            traces: of_traces,
+            sessions,
+            ..ConditionSql::default()
+        }
     }
 
     /// A trace has no feedback because its session has some.
-    fn has_feedback(&self) -> Levels {
+    fn has_feedback(&self) -> ConditionSql {
         let leaves = &self.relations.leaves;
         let of = |what: &str| {
             format!(
                 "SELECT {what} FROM {leaves} WHERE startsWith(field, 'feedback.') AND {what} != ''"
             )
         };
-        Levels { traces: of("trace_id"), sessions: Some(of("session_id")), ..Levels::default() }
+        ConditionSql {
+            traces: of("trace_id"),
+            sessions: Some(of("session_id")),
+            ..ConditionSql::default()
+        }
     }
 
-    fn resource(&self, key: &str, fits: &Fits<'_>) -> Levels {
+    fn resource(&self, key: &str, fits: &Fits<'_>) -> ConditionSql {
         let Relations { resources, traces, .. } = self.relations;
         let key = text(key);
         let fitting = format!(
             "SELECT hash FROM {resources} WHERE mapContains(attributes, {key}) AND {}",
-            fits(Look::Text, &format!("attributes[{key}]"))
+            fits(ColumnType::Text, &format!("attributes[{key}]"))
         );
         let hashes = fitting.replacen("SELECT hash", "SELECT groupArray(hash)", 1);
         let of_trace = format!("hasAny(t.resources, ({hashes}))");
-        Levels {
+        ConditionSql {
             traces: format!("SELECT t.trace_id FROM {traces} AS t WHERE {of_trace}"),
             of_trace: Some(of_trace),
             resource: Some(fitting),
-            ..Levels::default()
+            ..ConditionSql::default()
         }
     }
 
-    fn property(&self, property: Property, fits: &Fits<'_>) -> Levels {
+    fn property(&self, property: Property, fits: &Fits<'_>) -> ConditionSql {
         let traces = &self.relations.traces;
         let (kind, column) = of_trace(property);
         let mut of_trace = fits(kind, &column);
         let mut of_name = None;
         if property == Property::SessionId {
-            of_name = Some(Row::ALL.map(|row| format!("({})", fits(kind, row.session()))));
+            of_name =
+                Some(SessionColumn::ALL.map(|row| format!("({})", fits(kind, row.session()))));
             of_trace = format!("t.session_id != '' AND {of_trace}");
         }
-        Levels {
+        ConditionSql {
             traces: format!("SELECT t.trace_id FROM {traces} AS t WHERE {of_trace}"),
             of_trace: Some(of_trace),
             of_name,
-            ..Levels::default()
+            ..ConditionSql::default()
         }
     }
 }
 
 /// A property of a row of `traces`, which stands in the query as `t`, and its type.
-pub(super) fn of_trace(property: Property) -> (Look, String) {
+pub(super) fn of_trace(property: Property) -> (ColumnType, String) {
     match property {
-        Property::Name => (Look::Text, "t.root_name".to_owned()),
-        Property::Duration => (Look::Numeric, "((t.finish - t.start) / 1e6)".to_owned()),
-        Property::Status => (Look::Text, "if(t.errors > 0, 'error', 'ok')".to_owned()),
-        Property::SessionId => (Look::Text, "t.session_id".to_owned()),
-        Property::TraceId => (Look::Text, "t.trace_id".to_owned()),
+        Property::Name => (ColumnType::Text, "t.root_name".to_owned()),
+        Property::Duration => (ColumnType::Numeric, "((t.finish - t.start) / 1e6)".to_owned()),
+        Property::Status => (ColumnType::Text, "if(t.errors > 0, 'error', 'ok')".to_owned()),
+        Property::SessionId => (ColumnType::Text, "t.session_id".to_owned()),
+        Property::TraceId => (ColumnType::Text, "t.trace_id".to_owned()),
     }
 }
 
@@ -284,15 +297,15 @@ pub(super) fn since(relations: &Relations, range: Range) -> String {
 }
 
 /// Whether a time lies in a range.
-pub(super) fn within(range: Range, column: &str) -> All {
+pub(super) fn within(range: Range, column: &str) -> Conjunction {
     let from = range.from.map(|from| format!("{column} >= {from}"));
     let to = range.to.map(|to| format!("{column} < {to}"));
-    from.into_iter().chain(to).fold(All::default(), All::and)
+    from.into_iter().chain(to).fold(Conjunction::default(), Conjunction::and)
 }
 
 /// What a column holds.
 #[derive(Clone, Copy)]
-pub(super) enum Look {
+pub(super) enum ColumnType {
     Text,
     /// Text of bools, as far as they look like it; the others are text.
     Bool,
@@ -304,20 +317,20 @@ pub(super) enum Look {
     Unknown,
 }
 
-impl Look {
-    fn of(kind: Option<Kind>) -> Self {
+impl ColumnType {
+    fn of(kind: Option<ValueKind>) -> Self {
         match kind {
-            Some(Kind::Bool) => Self::Bool,
-            Some(Kind::Number) => Self::Number,
-            Some(Kind::Text | Kind::Other) | None => Self::Text,
+            Some(ValueKind::Bool) => Self::Bool,
+            Some(ValueKind::Number) => Self::Number,
+            Some(ValueKind::Text | ValueKind::Other) | None => Self::Text,
         }
     }
 }
 
 /// Whether a column fits, as SQL.
-type Fits<'f> = dyn Fn(Look, &str) -> String + 'f;
+type Fits<'f> = dyn Fn(ColumnType, &str) -> String + 'f;
 
-fn fits(look: Look, column: &str, operator: Operator, operand: &Operand) -> String {
+fn fits(look: ColumnType, column: &str, operator: Operator, operand: &Operand) -> String {
     if operator == Operator::Contains {
         return contains(&format!("toString({column})"), operand.lower());
     }
@@ -341,11 +354,11 @@ fn fits(look: Look, column: &str, operator: Operator, operand: &Operand) -> Stri
     };
     let of_text = as_number(&format!("toFloat64OrZero({column})"));
     match look {
-        Look::Numeric => as_number(column),
-        Look::Number => format!("if({}, {of_text}, {as_text})", is_number(column)),
-        Look::Bool => format!("if({}, {as_bool}, {as_text})", is_bool(column)),
-        Look::Text => as_text,
-        Look::Unknown => {
+        ColumnType::Numeric => as_number(column),
+        ColumnType::Number => format!("if({}, {of_text}, {as_text})", is_number(column)),
+        ColumnType::Bool => format!("if({}, {as_bool}, {as_text})", is_bool(column)),
+        ColumnType::Text => as_text,
+        ColumnType::Unknown => {
             let or_text = if is_equal { format!(" OR {as_text}") } else { String::new() };
             format!(
                 "multiIf({}, {of_text}{or_text}, {}, {as_bool}{or_text}, {as_text})",
