@@ -11,8 +11,8 @@ use crate::collector::Answer;
 use crate::collector::receive::refusal::{Kind, Refusal};
 use crate::collector::receive::{Head, Intake};
 
-/// A sender is told to come back before it gives up by itself, which most do after ten seconds.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// Time limit for a write. Most senders give up after ten seconds; they get an answer before that.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Writes what the receiver has read.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Intake for SpanIntake {
             return Ok(Answer::Accept);
         }
         let unavailable = |reason: String| Refusal::new(Kind::Unavailable, reason);
-        match tokio::time::timeout(PATIENCE, self.writer.write(batch)).await {
+        match tokio::time::timeout(WRITE_TIMEOUT, self.writer.write(batch)).await {
             Ok(Ok(_)) => Ok(Answer::Accept),
             Ok(Err(refused)) => Err(unavailable(refused.to_string())),
             // It may still be written. Sent again it is the same.

@@ -1,7 +1,6 @@
-//! The desk: keeps spans, shows what was said about them, and charts any field of it.
+//! The desk: stores spans, shows the feedback about them, and charts any field of it.
 //!
-//! It is what the binary `feedback-desk` runs: [`run`] is all of it. [`Desk`] is the same inside
-//! another program, for tests.
+//! The binary `feedback-desk` calls [`run`]. [`Desk`] runs the same inside another program, for tests.
 //!
 //! ```
 //! use tracing_feedback::desk::{Desk, Options};
@@ -21,21 +20,21 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `intake` | from the receiver to the store, acknowledged after the commit |
-//! | `store` | where spans are kept and asked for: `store::sqlite` on one machine, `store::clickhouse` on many |
-//! | `query` | what can be asked: filters, time, measures |
+//! | `store` | storage and queries: `store::sqlite` on one machine, `store::clickhouse` on many |
+//! | `query` | filters, time, measures |
 //! | `api` | JSON over HTTP, documented in `api/API.md`; safety of the port |
 //! | `page` | the files a browser gets |
 //! | `serve` | ports and connections |
 //! | `options` | flags and environment |
 //! | `command` | the command line: `chart`, `tail`, `import` |
-//! | `demo` | a service that never was, for a first look |
+//! | `demo` | generated data, for a first look |
 //!
 //! ```text
 //! collector::receive ─► intake ─► store (fold) ─► api ─► page
 //!   (the Collector ─► ClickHouse) ─────┘ └──────► command
 //! ```
 //!
-//! Nothing is sent anywhere, but by the demo to this desk's own port.
+//! The desk sends no data anywhere; the demo sends to the desk's own port.
 
 mod api;
 mod command;
@@ -74,7 +73,7 @@ const LONGEST_QUERY: Duration = Duration::from_secs(20);
 /// A running desk. Dropping it stops it, after what has arrived is written.
 pub struct Desk {
     addresses: Addresses,
-    /// Its end is the sign to stop.
+    /// Dropping it stops the thread.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -82,11 +81,11 @@ pub struct Desk {
 #[derive(Clone, Copy, Debug)]
 struct Addresses {
     page: SocketAddr,
-    /// OTLP over gRPC and over HTTP, where the desk keeps what it gets.
+    /// OTLP over gRPC and over HTTP, if the desk receives spans.
     spans: Option<[SocketAddr; 2]>,
 }
 
-/// Why a desk does not start. Displayed, it says what to do instead.
+/// Why a desk did not start. Its text says what to do instead.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 #[non_exhaustive]
@@ -103,8 +102,8 @@ impl Desk {
     ///
     /// # Errors
     ///
-    /// A port is taken, the file can't be opened or is none of a desk, or the ports would be open to
-    /// other machines without a token.
+    /// A port is in use, the file can't be opened or is not a desk's, or the ports would be open to other
+    /// machines without a token.
     pub fn start(options: Options) -> Result<Self, StartError> {
         let is_local = options.listen.is_loopback();
         if !is_local && options.token.is_none() {
@@ -118,7 +117,7 @@ impl Desk {
             && (token.is_empty() || !token.bytes().all(is_of_token))
         {
             return Err(StartError(
-                "a token is made of letters, digits, `-`, `.`, `_` and `~`".to_owned(),
+                "a token may only contain letters, digits, `-`, `.`, `_` and `~`".to_owned(),
             ));
         }
         let bind = |port, what, flag| {
@@ -160,8 +159,8 @@ impl Desk {
         Ok(Self { addresses, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where to send OTLP over gRPC: `http://127.0.0.1:4317`, unless told otherwise. `None` where the
-    /// Collector writes and the desk only reads.
+    /// Where to send OTLP over gRPC: `http://127.0.0.1:4317`, by default. `None` where the Collector
+    /// writes and the desk only reads.
     pub fn endpoint(&self) -> Option<String> {
         self.addresses.spans.map(|[grpc, _]| format!("http://{grpc}"))
     }
@@ -178,13 +177,13 @@ impl Desk {
         Some(format!("http://{address}"))
     }
 
-    /// Where to send OTLP over HTTP: `http://127.0.0.1:4318`, unless told otherwise. `None` as for
+    /// Where to send OTLP over HTTP: `http://127.0.0.1:4318`, by default. `None` as for
     /// [`endpoint`](Self::endpoint).
     pub fn http_endpoint(&self) -> Option<String> {
         self.addresses.spans.map(|[_, http]| format!("http://{http}"))
     }
 
-    /// Where the page and the API are: `http://127.0.0.1:4320`, unless told otherwise.
+    /// Where the page and the API are: `http://127.0.0.1:4320` by default.
     pub fn address(&self) -> String {
         format!("http://{}", self.addresses.page)
     }
@@ -194,7 +193,7 @@ impl Drop for Desk {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // it doesn't panic, and if it did, it would have said so
+            let _ = thread.join(); // a panic has been printed
         }
     }
 }
@@ -209,15 +208,15 @@ fn is_of_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// Where a desk's spans come from.
+/// The source of a desk's spans.
 enum Source {
-    /// Services and collectors send them here.
+    /// Services and collectors send them to the desk.
     Spans { listeners: [std::net::TcpListener; 2], writer: SqliteWriter, path: PathBuf },
-    /// The Collector writes them there.
+    /// The Collector writes them to ClickHouse.
     ClickHouse { store: Arc<ClickHouse>, changes: Changes },
 }
 
-/// What the thread of a desk does.
+/// The thread of a desk.
 struct Serving {
     page: std::net::TcpListener,
     source: Source,
@@ -228,7 +227,7 @@ struct Serving {
 impl Serving {
     fn run(self, ready: &mpsc::Sender<io::Result<()>>, stopped: oneshot::Receiver<()>) {
         let Self { page, source, is_local, options } = self;
-        // Made and dropped on this thread, because a runtime may not be dropped inside another.
+        // Created and dropped on this thread, because a runtime must not be dropped inside another.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("feedback-desk")
@@ -270,15 +269,15 @@ impl Serving {
             }
             tokio::spawn(serve::serve(page, of_page));
             let _ = ready.send(Ok(()));
-            let _ = stopped.await; // an error: the desk is gone, which means the same
+            let _ = stopped.await; // an error means that the desk was dropped: the same
         });
-        // What is being read ends with its connection; what waits to be written is written.
+        // Queries end with their connections; requests in the queue are written.
         runtime.shutdown_timeout(Duration::from_secs(1));
         drop(kept);
     }
 }
 
-/// What lives as long as the desk does, and ends after its connections.
+/// Background threads, which end after the connections.
 #[derive(Default)]
 struct Background {
     writer: Option<Arc<SqliteWriter>>,

@@ -102,6 +102,7 @@ test("a desk that is gone is said, and found again by asking", async () => {
   const own = await Desk.start([answer(1)]);
   const page = await open(own, "/traces");
   await until(() => page.locator(".connection").getAttribute("data-state"), "live");
+  await until(() => rows(page), [trace(1)]);
   await own.stop();
   await until(() => page.locator(".connection").getAttribute("data-state"), "lost");
   await sleep(50);

@@ -181,7 +181,7 @@ struct ExportWriter {
 }
 
 impl ExportWriter {
-    /// Whether somebody still reads.
+    /// Sends the buffer. Returns whether the client is still connected.
     fn flush(&mut self) -> bool {
         if let Some(first) = self.first.take() {
             let _ = first.send(Ok(()));

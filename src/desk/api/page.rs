@@ -107,7 +107,7 @@ fn find(path: &str) -> Option<(&'static str, &'static [u8])> {
         let (_, content) = FILES.iter().find(|(known, _)| *known == name)?;
         return Some((type_of(name), content));
     }
-    // Of what has an id of its own the page says itself whether there is any.
+    // Whether an item exists is checked by the page, through the API.
     let view = path.split('/').next().unwrap_or_default();
     (path.is_empty() || VIEWS.contains(&view)).then_some((HTML, INDEX))
 }

@@ -113,7 +113,7 @@ fn as_csv(chart: &Chart) -> String {
 /// Columns of one width, figures to the right.
 fn as_table(chart: &Chart) -> String {
     let (mut columns, rows) = table(chart);
-    // A column that says nothing is left out.
+    // Empty columns are left out.
     columns.retain(|column| {
         let is_said = |row: &serde_json::Map<String, Json>| {
             !matches!(row.get(column), None | Some(Json::Null)) && row[column] != ""

@@ -10,11 +10,11 @@ use crate::desk::query::time::rfc3339;
 use crate::desk::store::location::Location;
 use crate::desk::store::view::{FeedbackEvent, LeafView};
 
-/// How often the file is looked at.
+/// The interval between two queries.
 const INTERVAL: Duration = Duration::from_millis(250);
 const ROWS: usize = 500;
 
-/// Prints what was said, until somebody stops it.
+/// Prints feedback as it arrives, until the process is stopped.
 pub(super) fn tail(store: &Location, is_json: bool, is_all: bool) -> CommandResult {
     let store = store.open(LONGEST).map_err(CommandError::Failed)?;
     let (_, end) = store.feedback_after(None, 0).map_err(CommandError::failed)?;

@@ -1,10 +1,10 @@
-//! The demo: an invented service, with thirty days of requests and the feedback of its users.
+//! The demo: thirty days of generated requests and feedback.
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `random` | chance and ids, both from the seed |
-//! | `texts` | what is asked, answered and said |
-//! | `plan` | what happens on a day: a function of seed and day alone |
+//! | `random` | random numbers and ids, both from the seed |
+//! | `texts` | questions, answers and comments |
+//! | `plan` | the requests and feedback of a day: a function of seed and day alone |
 //! | `service` | the layer and its pipeline, over OTLP into the receiver of the desk |
 //! | `past` | a day of the plan as spans |
 //! | `now` | one conversation of this moment |
@@ -14,16 +14,15 @@
 //!         now  (layer and macros)  ─┴► pipeline ─► OTLP over gRPC ─► the desk's own port
 //! ```
 //!
-//! The layer and the macros take every time from the clock, and that is right: nobody enriches
-//! yesterday. So the past is told by the OpenTelemetry API, whose spans take a start and an end, through
+//! The layer and the macros take all times from the clock. Past days are generated with the OpenTelemetry
+//! API, whose spans take a start and an end, through
 //! [`Telemetry::span_processor`](crate::Telemetry::span_processor): the same pipeline, the same
-//! encoding. Feedback of the past travels as it does from any service that writes the documented
-//! attributes by itself: leaves under `feedback.*` and `metrics.*`, and for what came late a span
-//! `feedback` with `tracing_feedback.late`, `tracing_feedback.time_unix_nano` and a link to what it is
-//! about. The last conversation is of now, and comes from the layer and the macros as they are.
+//! encoding. Its feedback uses the documented attributes, as any service may: leaves under
+//! `feedback.*` and `metrics.*`, and for late feedback a span `feedback` with `tracing_feedback.late`, `tracing_feedback.time_unix_nano` and a link to its
+//! target. The last conversation happens now, and uses the layer and the macros.
 //!
-//! Every resource says `deployment.environment.name = "demo"` and `demo = true`. A second run sends the
-//! same ids, so nothing is new in it; a run of tomorrow adds a day.
+//! Every resource has `deployment.environment.name = "demo"` and `demo = true`. A second run sends the
+//! same ids, so it changes nothing; a run on the next day adds a day.
 
 mod now;
 mod past;
@@ -41,18 +40,18 @@ use service::Service;
 
 pub(super) use plan::{DAY, DAYS};
 
-/// Why there is no demo.
+/// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DemoError {
     #[error("the demo can't be set up: {0}")]
     Build(#[from] BuildError),
-    #[error("the demo did not arrive: {0}")]
+    #[error("the demo data did not arrive: {0}")]
     Flush(#[from] FlushError),
-    #[error("the demo could not say something: {0}")]
+    #[error("the demo could not record feedback: {0}")]
     Enrich(#[from] crate::EnrichError),
     #[error("the demo can't name a session: {0}")]
     Session(#[from] crate::SessionIdError),
-    #[error("the demo has no span to speak about: {0}")]
+    #[error("the demo has no span for its feedback: {0}")]
     Span(#[from] crate::SpanError),
 }
 
@@ -109,7 +108,7 @@ mod tests {
         let file = directory.join("desk.sqlite");
         let desk = Desk::start(Options::new(&file).with_any_ports()).unwrap();
         let status = || Sqlite::new(&file, Duration::from_secs(60)).status().unwrap();
-        // A day of which something is lost: by ids that are nobody else's.
+        // Feedback whose span is lost: its ids are those of no other span.
         let day = 20_460;
         let at = |day: u64| clock::system_time(day * DAY + DAY / 2);
         let endpoint = desk.endpoint().unwrap();

@@ -12,7 +12,7 @@ use super::service::Service;
 use super::texts::{MARKUP, TOPICS, Topic};
 use crate::{SpanExt, enrich_session, enrich_span};
 
-/// How many requests it has.
+/// The number of requests.
 const TURNS: usize = 3;
 
 pub(super) fn happen(
@@ -31,7 +31,7 @@ fn conversation(session: &str) -> Result<(), DemoError> {
     for (topic, is_right) in TOPICS.iter().zip([true, true, false]).take(TURNS) {
         answers.push(answer(session, topic, is_right)?);
     }
-    // What users say later: to a span that has ended. The id makes it the same when it is sent again.
+    // Late feedback, to a span that has ended. With an id it is the same when it is sent again.
     let [returns, order, capital] = answers.as_slice() else { return Ok(()) };
     enrich_span!(target = returns, id = "demo-1", feedback = { "rating": true, "stars": 5 })
         .into_result()?;

@@ -197,7 +197,7 @@ enum CarrierTarget<'a> {
     Nothing,
 }
 
-/// A carrier: what the layer makes of feedback that comes late, with a time of the past.
+/// A carrier as the layer makes it for late feedback, but with a time in the past.
 fn say(service: &Service, remark: &Remark, about: CarrierTarget<'_>, session: &Context) {
     let time: SystemTime = at(remark.time);
     let mut attributes = vec![

@@ -1,7 +1,7 @@
-//! What happens on a day: who asks what, how it goes, and what is said about it and when.
+//! The plan of a day: its conversations, their outcomes, and the feedback with its times.
 //!
-//! A function of seed and day alone. Nothing of a day reaches into the next, so that a day can be told
-//! without the others, and is the same whenever it is told.
+//! A function of seed and day alone. Everything of a day ends before midnight, so a day can be generated
+//! without the others and is always the same.
 
 use opentelemetry::KeyValue;
 
@@ -21,16 +21,16 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 pub(in crate::desk) const DAY: u64 = 24 * HOUR;
 
-/// Conversations that begin in each hour of a day (UTC): all is said before midnight.
+/// Weights of the hours (UTC) in which conversations start, so that all feedback is given before midnight.
 const HOURS: [u64; 22] = [1, 1, 0, 0, 0, 1, 3, 6, 9, 11, 12, 9, 8, 9, 10, 9, 8, 7, 7, 6, 4, 2];
 
 #[derive(Debug)]
 pub(super) struct Day {
     pub(super) key: [u64; 2],
     pub(super) conversations: Vec<Conversation>,
-    /// About a request that never came, by when.
+    /// Feedback about a request that was not received.
     pub(super) lost: Option<Remark>,
-    /// That doesn't say what it is about.
+    /// Feedback without a target.
     pub(super) adrift: Option<Remark>,
 }
 
@@ -66,9 +66,9 @@ pub(super) struct Turn {
     /// How many passages were found, and tokens written.
     pub(super) passages: u64,
     pub(super) tokens: u64,
-    /// Known before the answer leaves, so a part of its span.
+    /// Feedback given before the answer is sent, as attributes of its span.
     pub(super) own: Vec<KeyValue>,
-    /// Said later, in the order of time.
+    /// Late feedback, by time.
     pub(super) remarks: Vec<Remark>,
 }
 
@@ -91,7 +91,7 @@ impl Turn {
         }
     }
 
-    /// What happens in it takes so long.
+    /// The duration of all steps.
     pub(super) fn length(&self) -> u64 {
         let tool = if self.topic.tool.is_some() { self.tool } else { 0 };
         match self.outcome {
@@ -101,7 +101,7 @@ impl Turn {
     }
 }
 
-/// Something that is said at a time of its own.
+/// Feedback with a time of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Remark {
     pub(super) time: u64,
@@ -211,7 +211,7 @@ fn turn(
     turn
 }
 
-/// What the user says, and takes back.
+/// The feedback of the user, including retractions.
 fn of_user(random: &mut Random, turn: &Turn, has_markup: bool) -> Vec<Remark> {
     let is_right = turn.outcome == AnswerOutcome::Right;
     let mut time = turn.start + turn.length() + random.between(3 * SECOND, 4 * MINUTE);
@@ -222,7 +222,7 @@ fn of_user(random: &mut Random, turn: &Turn, has_markup: bool) -> Vec<Remark> {
         set.push(KeyValue::new("feedback.comment", MARKUP));
         return vec![Remark::new(time, set)];
     }
-    // Who is unhappy speaks more often.
+    // Unhappy users give feedback more often.
     if !random.percent(if is_right { 38 } else { 44 }) {
         if turn.answer().is_some() && random.percent(9) {
             set.push(KeyValue::new("feedback.copied", true));

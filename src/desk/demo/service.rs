@@ -22,7 +22,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Sends to `endpoint`, whatever the environment says of where and what to send.
+    /// Sends to `endpoint`, regardless of the environment.
     pub(super) fn start(
         (name, version): (&'static str, &'static str),
         endpoint: &str,

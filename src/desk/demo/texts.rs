@@ -1,12 +1,12 @@
-//! Questions, answers and comments of the demo's users, who write to an invented bookshop.
+//! Questions, answers and comments of the demo: a bookshop.
 
-/// A question, its answer, and what a worse assistant says.
+/// A question, its answer, and a wrong answer.
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) question: &'static str,
     pub(super) right: &'static str,
     pub(super) wrong: &'static str,
-    /// What it takes beside passages and a model.
+    /// The tool that the answer needs.
     pub(super) tool: Option<&'static str>,
 }
 

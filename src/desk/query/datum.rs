@@ -1,4 +1,4 @@
-//! A value of a field, where it stands.
+//! A value of a field, borrowed from its row.
 
 use serde::{Serialize, Serializer};
 
@@ -9,11 +9,11 @@ pub(crate) enum Datum<'d> {
     Int(i64),
     Double(f64),
     Text(&'d str),
-    /// What is measured nowhere: arrays, bytes, NaN; as text.
+    /// Values without measures: arrays, bytes, NaN; as text.
     Other(&'d str),
 }
 
-/// What a field is measured by.
+/// The type of a field's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum ValueKind {
     Bool,
@@ -22,7 +22,7 @@ pub(crate) enum ValueKind {
     Other,
 }
 
-/// In the order in which a tie is decided.
+/// In the order of preference if two types are equally frequent.
 pub(crate) const KINDS: [ValueKind; 4] =
     [ValueKind::Bool, ValueKind::Number, ValueKind::Text, ValueKind::Other];
 
@@ -85,10 +85,10 @@ impl Datum<'_> {
     }
 }
 
-/// The greatest integer that every JSON reader keeps.
+/// The greatest integer that every JSON reader represents exactly.
 const EXACT: i64 = (1 << 53) - 1;
 
-/// JSON. An integer that a reader might round is a string: exact beats chartable.
+/// JSON. An integer that a reader might round becomes a string, to stay exact.
 impl Serialize for Datum<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match *self {

@@ -1,4 +1,4 @@
-//! What can be asked of a store: filters, time, measures. Nothing here knows a store.
+//! Queries: filters, time, measures. Independent of any store.
 
 pub(crate) mod datum;
 pub(crate) mod filter;
@@ -10,7 +10,7 @@ use filter::Filter;
 use measure::Measure;
 use time::{Bucket, UtcOffset};
 
-/// A stretch of time in nanoseconds since the epoch: from the first, before the second.
+/// A time range in nanoseconds since the epoch: from `from` (inclusive) to `to` (exclusive).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Range {
     pub(crate) from: Option<i64>,
@@ -26,31 +26,30 @@ impl Range {
         self.from.unwrap_or(i64::MIN)
     }
 
-    /// Exclusive, so that a value at the very end of time is left out where no end was given. There
-    /// are none.
+    /// Exclusive; without an end it is the last instant that an `i64` can hold.
     pub(crate) fn end(self) -> i64 {
         self.to.unwrap_or(i64::MAX)
     }
 }
 
-/// Which time of a value counts.
+/// The time by which a value is dated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum TimeBasis {
-    /// When its target began.
+    /// The start of its target.
     #[default]
     Start,
-    /// When it was given.
+    /// The time of the feedback.
     Given,
 }
 
 impl TimeBasis {
-    /// The range within which targets begin, as far as it can be told.
+    /// The range of the targets' starts; unlimited if the range applies to the time of feedback.
     pub(crate) fn of_targets(self, range: Range) -> Range {
         if self == Self::Start { range } else { Range::default() }
     }
 }
 
-/// What every view is narrowed to.
+/// The filter and the time range of a view.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Selection {
     pub(crate) filter: Filter,
@@ -65,7 +64,7 @@ pub(crate) struct Page {
     pub(crate) after: Option<Cursor>,
 }
 
-/// A place in a list that is sorted by time and then by number.
+/// A position in a list that is sorted by time, then by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cursor {
     pub(crate) time: i64,
@@ -86,7 +85,7 @@ impl std::str::FromStr for Cursor {
             let (time, id) = text.split_once('.')?;
             Some(Self { time: time.parse().ok()?, id: id.parse().ok()? })
         };
-        parse().ok_or_else(|| "`cursor` is not one this API has given".to_owned())
+        parse().ok_or_else(|| "`cursor` is invalid: use the `next` of a list".to_owned())
     }
 }
 
@@ -94,8 +93,8 @@ impl std::str::FromStr for Cursor {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct TraceQuery {
     pub(crate) selection: Selection,
-    /// Only traces with a value of this field, and the range is about the value. Of some nothing may
-    /// have come but what was said: they stand at the time of their first such value.
+    /// Only traces with a value of this field; the range applies to the value. Traces without a received
+    /// span are included, at the time of their first such value.
     pub(crate) of: Option<(String, TimeBasis)>,
     pub(crate) page: Page,
 }
@@ -104,11 +103,11 @@ pub(crate) struct TraceQuery {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ChartQuery {
     pub(crate) field: String,
-    /// Empty: all that its type has.
+    /// Empty: all measures of the field's type.
     pub(crate) measures: Vec<Measure>,
     pub(crate) selection: Selection,
     pub(crate) basis: TimeBasis,
-    /// `None`: a bucket that gives about sixty of them.
+    /// `None`: the interval that gives about sixty buckets.
     pub(crate) bucket: Option<Bucket>,
     pub(crate) offset: UtcOffset,
     pub(crate) group: Option<String>,
@@ -116,10 +115,10 @@ pub(crate) struct ChartQuery {
     pub(crate) compare: Option<Compare>,
 }
 
-/// What a chart is put beside.
+/// The comparison of a chart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Compare {
-    /// The stretch of the same length before it.
+    /// The period of the same length before.
     Previous,
     /// Another `service.version`.
     Version(String),

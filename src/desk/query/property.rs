@@ -1,8 +1,8 @@
-//! What is known of every trace, whatever its spans say.
+//! Properties that every trace has, whatever attributes its spans have.
 
 use super::datum::ValueKind;
 
-/// What is known of every trace.
+/// A property of every trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Property {
     /// The name of its root.
@@ -15,7 +15,7 @@ pub(crate) enum Property {
     TraceId,
 }
 
-/// By name, with what they are measured by.
+/// By name, with their type.
 pub(crate) const PROPERTIES: [(&str, Property, ValueKind); 5] = [
     ("name", Property::Name, ValueKind::Text),
     ("duration", Property::Duration, ValueKind::Number),

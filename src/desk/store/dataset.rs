@@ -1,17 +1,17 @@
-//! What a target is about: what it was given, and what came out.
+//! The input and output of a target.
 
 use serde_json::{Map, Value as Json};
 
 use super::view::DatasetRow;
 
-/// Where others than this crate put what a span was given, and what came out (OpenInference).
+/// The attributes of OpenInference for input and output.
 pub(crate) const INPUT: &str = "input.value";
 pub(crate) const OUTPUT: &str = "output.value";
 
 /// Inputs and outputs, by their keys without the namespace.
 pub(crate) type Texts = [Map<String, Json>; 2];
 
-/// Puts a leaf of a target where it belongs in its row: its key, its text, and its value.
+/// Puts a leaf, given by key, text and value, into its place in the row of a target.
 pub(crate) fn put(
     row: &mut DatasetRow,
     texts: &mut Texts,

@@ -1,4 +1,4 @@
-//! What is said about one target: folded, and how it came about.
+//! All feedback about one target: folded, and its history.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,10 +13,10 @@ use crate::collector::receive::value::Value;
 use crate::desk::query::time::millis;
 use crate::feedback::fold::{Submission, fold};
 
-/// Changes of one target that are told; the folded values are of all.
+/// Changes that a history lists, at the most. The folded values include all changes.
 const MOST_CHANGES: usize = 500;
 
-/// Where it may stand who has said something.
+/// Attributes that name the author of feedback.
 const SPEAKERS: [&str; 6] = [
     "feedback.user_id",
     "feedback.user",
@@ -26,11 +26,11 @@ const SPEAKERS: [&str; 6] = [
     "user.id",
 ];
 
-/// A value, and when it was given.
+/// A value, and the time at which it was given.
 pub(crate) type DatedValue = (Value, i64);
 
-/// What spans say about one target. Folding the state with the next submission gives the state after
-/// it, so there is no rule here that [`fold`] does not know.
+/// Folds the documents about one target. Each step folds the state with the next submission, so all rules
+/// are those of [`fold`].
 pub(crate) fn document(spoken: Vec<(ReceivedSpan, SpanFeedback)>) -> DocumentView {
     let mut state: BTreeMap<String, DatedValue> = BTreeMap::new();
     let mut history = Vec::new();
@@ -61,7 +61,7 @@ pub(crate) fn document(spoken: Vec<(ReceivedSpan, SpanFeedback)>) -> DocumentVie
     DocumentView { namespaces, history }
 }
 
-/// Who has given a field its value, if it is said.
+/// The author of a field's value, if known.
 pub(crate) fn giver(spoken: Vec<(ReceivedSpan, SpanFeedback)>, field: &str) -> Option<String> {
     let spoken = in_order(spoken);
     let mut latest = spoken.iter().rev();
@@ -81,7 +81,7 @@ fn in_order(mut spoken: Vec<(ReceivedSpan, SpanFeedback)>) -> Vec<(ReceivedSpan,
     spoken
 }
 
-/// Puts the time of a submission to each of its values.
+/// Adds the time of a submission to each of its values.
 pub(crate) fn dated(submission: Submission<Value>) -> Submission<DatedValue> {
     let given = nanos(submission.time_unix_nano);
     Submission {
@@ -96,7 +96,7 @@ pub(crate) fn dated(submission: Submission<Value>) -> Submission<DatedValue> {
     }
 }
 
-/// Who has said it, if the feedback or its span says so.
+/// The author, if the feedback or its span names one.
 pub(crate) fn speaker(span: &ReceivedSpan, feedback: &SpanFeedback) -> Option<String> {
     let said = |name: &str| {
         let of_document = feedback.submission.attributes.iter().find(|(key, _)| key == name);

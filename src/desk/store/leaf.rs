@@ -1,17 +1,17 @@
-//! A leaf of what was said: a value as far as the desk tells values apart.
+//! A leaf of a document: a value in the types that the desk distinguishes.
 
 use super::batch::text;
 use crate::collector::receive::value::Value;
 use crate::desk::query::datum::Datum;
 
-/// The types a leaf is told apart by.
+/// The type of a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeafType {
     Bool = 0,
     Int = 1,
     Double = 2,
     Text = 3,
-    /// What is measured nowhere: arrays, bytes, NaN.
+    /// Values without measures: arrays, bytes, NaN.
     Other = 4,
 }
 

@@ -25,7 +25,7 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// The address is none; the text says why.
+    /// The address is invalid; the text says why.
     pub(crate) fn read(text: OsString) -> Result<Self, String> {
         let Some(address) = text.to_str().and_then(|text| text.strip_prefix(CLICKHOUSE)) else {
             return Ok(Self::File(text.into()));
@@ -47,7 +47,7 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// There is none, or none of a desk; the text says what to do.
+    /// The store is missing, or is not a desk's; the text says what to do.
     pub(crate) fn open(&self, limit: Duration) -> Result<Arc<dyn Store>, String> {
         match self {
             Self::File(path) if !path.exists() => {

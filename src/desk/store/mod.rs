@@ -1,6 +1,6 @@
-//! Where spans are kept and asked for.
+//! Storage of spans, and queries.
 //!
-//! [`Store`] is the seam: the API and the command line know nothing else. `sqlite` is the store of one
+//! [`Store`] is the interface that the API and the command line use. `sqlite` is the store of one
 //! machine; one that reads what other systems keep answers the same questions in the same [`view`]s.
 //!
 //! | file | idea |
@@ -31,31 +31,31 @@ use view::{
     SessionView, Status, TraceRow, TraceView, UnmatchedRow, ValueRow,
 };
 
-/// Why a question was not answered.
+/// Why a query failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum Error {
-    /// The question is at fault.
+    /// The query is invalid.
     #[error("{0}")]
     Asked(String),
-    /// It would have taken too long.
+    /// The query takes too long.
     #[error("this takes too long: narrow the time range, or filter by fields of feedback only")]
     TooLong,
-    /// What is stored can't be read.
+    /// Stored data can't be read.
     #[error("stored data is damaged: {0}")]
     Damaged(String),
-    /// SQLite says no.
+    /// An error of SQLite.
     #[error("{0}")]
     Sqlite(rusqlite::Error),
-    /// ClickHouse says no, or nothing.
+    /// An error of ClickHouse, or no answer.
     #[error("ClickHouse: {0}")]
     Engine(String),
 }
 
-/// What has come last.
+/// The version of the stored data, and its size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StoreVersion {
-    /// It grows with everything that changes an answer.
+    /// Increases with each change of the data.
     pub(crate) version: u64,
     /// Bytes in use.
     pub(crate) used: u64,
@@ -70,7 +70,7 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// What the views ask. Every answer is of folded feedback, and of one state of the store.
+/// The queries of the views. Answers hold folded feedback, and are consistent in themselves.
 pub(crate) trait Store: Send + Sync {
     fn status(&self) -> Result<Status, Error>;
 
@@ -89,19 +89,19 @@ pub(crate) trait Store: Send + Sync {
     /// Traces, the latest first.
     fn traces(&self, query: &TraceQuery) -> Result<List<TraceRow>, Error>;
 
-    /// Which of these traces stand before and after one. The page asked for is of no account.
+    /// The traces before and after one in this list. The page of the query is ignored.
     fn neighbours(&self, trace_id: [u8; 16], query: &TraceQuery) -> Result<Neighbours, Error>;
 
     fn trace(&self, trace_id: [u8; 16]) -> Result<Option<TraceView>, Error>;
 
-    /// Sessions, those heard of last first.
+    /// Sessions, by last activity.
     fn sessions(&self, selection: &Selection, page: &Page) -> Result<List<SessionRow>, Error>;
 
     fn session(&self, id: &str) -> Result<Option<SessionView>, Error>;
 
     fn chart(&self, query: &ChartQuery) -> Result<Chart, Error>;
 
-    /// Texts of a field that contain another, those given last first.
+    /// Texts of a field that contain `search`, the latest first.
     fn comments(
         &self,
         field: &str,
@@ -110,14 +110,14 @@ pub(crate) trait Store: Send + Sync {
         page: &Page,
     ) -> Result<List<CommentRow>, Error>;
 
-    /// Feedback whose target never came.
+    /// Feedback whose target was not received, or that has no target.
     fn unmatched(&self, page: &Page) -> Result<List<UnmatchedRow>, Error>;
 
     /// Inputs, outputs, ground truths and feedback, side by side.
     fn dataset(&self, selection: &Selection, page: &Page) -> Result<List<DatasetRow>, Error>;
 
-    /// What was said after another thing, in the order in which it arrived; without one, nothing but
-    /// where the end is.
+    /// Feedback in the order of arrival, after the position `after`, and the new position. Without `after`
+    /// only the position of the end.
     fn feedback_after(
         &self,
         after: Option<i64>,

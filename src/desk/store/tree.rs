@@ -75,8 +75,8 @@ pub(crate) fn object(attributes: &BTreeMap<String, Value>) -> BTreeMap<String, J
     attributes.iter().map(|(key, value)| (key.clone(), json(value))).collect()
 }
 
-/// Each span after its parent and below it. Parents are foreign data: they may not have come, and
-/// they may stand in a circle.
+/// Sorts each span below its parent. Parents are foreign data: they may be missing, and they may form a
+/// cycle.
 pub(crate) fn in_tree(spans: Vec<SpanView>) -> Vec<SpanView> {
     let known: HashSet<&str> = spans.iter().map(|span| span.span_id.as_str()).collect();
     let mut children: HashMap<String, Vec<usize>> = HashMap::new();

@@ -21,7 +21,7 @@ pub(crate) struct List<T> {
     pub(crate) next: Option<String>,
 }
 
-/// One leaf of what was said.
+/// One leaf of a document.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct LeafView {
     pub(crate) field: String,
@@ -29,13 +29,13 @@ pub(crate) struct LeafView {
     pub(crate) kind: ValueKind,
     pub(crate) value: Json,
     pub(crate) given: f64,
-    /// The span it is about; of what is about a whole trace or session there is none.
+    /// The span it is about; missing if it is about a whole trace or session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) span_id: Option<String>,
 }
 
-/// A trace. In a list of those with a value of a field there are also some of which nothing came but
-/// feedback: they have no spans and no name, and begin with that value.
+/// A trace. A list of traces with a value of a field includes traces without a received span: they have no
+/// spans and no name, and start at the time of that value.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct TraceRow {
     pub(crate) trace_id: String,
@@ -50,12 +50,12 @@ pub(crate) struct TraceRow {
     pub(crate) feedback: Vec<LeafView>,
 }
 
-/// What stands around a trace in a list.
+/// The traces before and after one in a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Neighbours {
     pub(crate) newer: Option<String>,
     pub(crate) older: Option<String>,
-    /// Its place, from 1. `None`: it is not in the list itself.
+    /// Its position, from 1; `None` if it is not in the list.
     pub(crate) position: Option<u64>,
     pub(crate) total: u64,
 }
@@ -64,9 +64,9 @@ pub(crate) struct Neighbours {
 pub(crate) struct SessionRow {
     pub(crate) session_id: String,
     pub(crate) service: Option<String>,
-    /// When its first trace began.
+    /// The start of its first trace.
     pub(crate) start: Option<f64>,
-    /// When its latest trace began.
+    /// The start of its latest trace.
     pub(crate) last: Option<f64>,
     pub(crate) traces: i64,
     pub(crate) traces_with_feedback: i64,
@@ -74,7 +74,7 @@ pub(crate) struct SessionRow {
     pub(crate) feedback_leaves: i64,
     pub(crate) spans: i64,
     pub(crate) errors: i64,
-    /// What was said about the session as a whole.
+    /// Feedback about the whole session.
     pub(crate) feedback: Vec<LeafView>,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct SessionView {
     pub(crate) list: Vec<TraceRow>,
 }
 
-/// What is said about one target: folded, and how it came about.
+/// All feedback about one target: folded, and its history.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct DocumentView {
     /// Leaves by namespace: `feedback` and `metrics` are never mixed.
@@ -100,15 +100,15 @@ pub(crate) struct DocumentView {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Change {
     pub(crate) time: f64,
-    /// Who gave it, where it says so.
+    /// The author, if known.
     pub(crate) by: Option<String>,
-    /// The span that brought it.
+    /// The span that carries it.
     pub(crate) span_id: String,
     pub(crate) trace_id: String,
-    /// It came after its target had ended.
+    /// Given after the end of its target.
     pub(crate) late: bool,
     pub(crate) set: Vec<LeafView>,
-    /// Keys that had a value and have none since.
+    /// Keys whose values the change removed.
     pub(crate) retracted: Vec<String>,
 }
 
@@ -118,15 +118,15 @@ pub(crate) struct TraceView {
     pub(crate) start: Option<f64>,
     pub(crate) duration_ms: f64,
     pub(crate) session_id: Option<String>,
-    /// What is said about the trace as a whole.
+    /// Feedback about the whole trace.
     pub(crate) document: Option<DocumentView>,
-    /// What is said about its session.
+    /// Feedback about its session.
     pub(crate) session_document: Option<DocumentView>,
     /// Each after its parent, siblings by their start.
     pub(crate) spans: Vec<SpanView>,
-    /// There are more, which are left out.
+    /// Whether spans were left out.
     pub(crate) truncated: bool,
-    /// What is said about spans of it that have not come.
+    /// Feedback about spans of it that were not received.
     pub(crate) waiting: Vec<UnmatchedSpan>,
 }
 
@@ -140,7 +140,7 @@ pub(crate) struct UnmatchedSpan {
 pub(crate) struct SpanView {
     pub(crate) span_id: String,
     pub(crate) parent_id: Option<String>,
-    /// How far in it stands in the tree.
+    /// Its depth in the tree.
     pub(crate) depth: usize,
     pub(crate) name: String,
     pub(crate) kind: &'static str,
@@ -150,7 +150,7 @@ pub(crate) struct SpanView {
     pub(crate) status_message: Option<String>,
     pub(crate) service: Option<String>,
     pub(crate) scope: String,
-    /// It only brings feedback about another.
+    /// It only carries feedback about another span.
     pub(crate) carrier: bool,
     pub(crate) attributes: BTreeMap<String, Json>,
     pub(crate) resource: BTreeMap<String, Json>,
@@ -177,18 +177,18 @@ pub(crate) struct LinkView {
 pub(crate) struct FieldRow {
     pub(crate) field: String,
     pub(crate) source: &'static str,
-    /// Its most frequent type, by which it is measured.
+    /// Its most frequent type, which decides its measures.
     #[serde(rename = "type")]
     pub(crate) kind: ValueKind,
-    /// How many targets have a value, or how many resources.
+    /// The number of targets, or of resources, with a value.
     pub(crate) count: i64,
-    /// How many values there are of each type.
+    /// The number of values of each type.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) types: BTreeMap<&'static str, i64>,
 }
 
 impl FieldRow {
-    /// A field of what was said, by how many values there are of each of [`KINDS`].
+    /// A field of documents, by the number of values of each of [`KINDS`].
     pub(crate) fn said(field: &str, counts: [i64; 4]) -> Self {
         let types = KINDS.into_iter().zip(counts).filter(|(_, count)| *count > 0);
         Self {
@@ -200,12 +200,12 @@ impl FieldRow {
         }
     }
 
-    /// An attribute of so many resources.
+    /// An attribute of this number of resources.
     pub(crate) fn of_resources(field: String, count: i64) -> Self {
         Self { field, source: "resource", kind: ValueKind::Text, count, types: BTreeMap::new() }
     }
 
-    /// What is known of each of so many traces.
+    /// The properties of this number of traces.
     pub(crate) fn of_traces(count: i64) -> impl Iterator<Item = Self> {
         PROPERTIES.into_iter().map(move |(name, _, kind)| {
             let field = name.to_owned();
@@ -213,7 +213,7 @@ impl FieldRow {
         })
     }
 
-    /// What people came for first.
+    /// Sorts by importance: feedback, other namespaces, resources, traces.
     pub(crate) fn sort(rows: &mut [Self]) {
         rows.sort_by(|a, b| {
             let rank = |row: &Self| match (row.source, row.field.starts_with("feedback.")) {
@@ -241,13 +241,13 @@ pub(crate) struct CommentRow {
     pub(crate) field: String,
     pub(crate) text: String,
     pub(crate) given: f64,
-    /// Who gave it, where it says so.
+    /// The author, if known.
     pub(crate) by: Option<String>,
     #[serde(flatten)]
     pub(crate) about: DatasetRow,
 }
 
-/// A target with what it is about.
+/// A target with its input and output.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct DatasetRow {
     pub(crate) trace_id: Option<String>,
@@ -266,16 +266,16 @@ pub(crate) struct DatasetRow {
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct UnmatchedRow {
-    /// Why it counts nowhere in a trace.
+    /// Why it belongs to no trace.
     pub(crate) reason: &'static str,
-    /// What it is about, where it says so.
+    /// The target, if known.
     pub(crate) trace_id: Option<String>,
     pub(crate) span_id: Option<String>,
     pub(crate) given: f64,
     pub(crate) said: Vec<LeafView>,
 }
 
-/// Something that was said, as it arrived.
+/// The feedback of one span, as it arrived.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct FeedbackEvent {
     pub(crate) time: f64,
@@ -294,13 +294,13 @@ pub(crate) struct FeedbackEvent {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Chart {
     pub(crate) field: String,
-    /// What it is measured by: its most frequent type.
+    /// The field's most frequent type, which decides its measures.
     #[serde(rename = "type")]
     pub(crate) kind: ValueKind,
     pub(crate) measures: Vec<String>,
     pub(crate) bucket: &'static str,
     pub(crate) tz: String,
-    /// How the filter was understood.
+    /// The filter as parsed.
     pub(crate) filter: String,
     #[serde(flatten)]
     pub(crate) part: ChartPart,
@@ -316,37 +316,37 @@ pub(crate) struct ChartComparison {
     pub(crate) part: ChartPart,
 }
 
-/// The figures of one stretch of time.
+/// The figures of one time range.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ChartPart {
     pub(crate) from: Option<f64>,
     pub(crate) to: Option<f64>,
     /// How many values there are.
     pub(crate) values: u64,
-    /// How many there are of other types, which are measured nowhere.
+    /// The number of values of other types, which are left out.
     pub(crate) left_out: BTreeMap<&'static str, u64>,
-    /// Where each bucket begins; the end of the last one is at the end.
+    /// The start of each bucket, and the end of the last.
     pub(crate) buckets: Vec<f64>,
     /// The same as text.
     pub(crate) labels: Vec<String>,
     pub(crate) total: Series,
-    /// One a group, the largest first, without one if there is no group.
+    /// One for each group, the largest first; empty without groups.
     pub(crate) groups: Vec<Series>,
-    /// How many groups `other` stands for.
+    /// The number of groups that `other` combines.
     pub(crate) other_groups: usize,
 }
 
 /// One line of a chart.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Series {
-    /// What the values have in common; `null` is a group, too.
+    /// The value of the group; `null` for values without one.
     pub(crate) group: Option<String>,
-    /// The groups that are not shown.
+    /// It combines the groups that are not shown.
     pub(crate) is_other: bool,
     pub(crate) values: u64,
-    /// Over all of the time. `null` is no number.
+    /// Over the whole range. `null` is not a number.
     pub(crate) overall: BTreeMap<String, Option<f64>>,
-    /// A figure a bucket by measure; an empty bucket is `null`.
+    /// One figure for each bucket, by measure; `null` in an empty bucket.
     pub(crate) points: BTreeMap<String, Vec<Option<f64>>>,
 }
 
@@ -355,21 +355,21 @@ pub(crate) struct Status {
     pub(crate) version: &'static str,
     /// `sqlite` or `clickhouse`.
     pub(crate) store: &'static str,
-    /// Of the file, 0 where there is none.
+    /// Of the file; 0 without a file.
     pub(crate) schema: i64,
     pub(crate) spans: i64,
-    /// Those of which more came than feedback.
+    /// Traces with a received span.
     pub(crate) traces: i64,
-    /// Spans that say something.
+    /// Spans with feedback or scores.
     pub(crate) documents: i64,
-    /// Targets that never came.
+    /// Targets that were not received.
     pub(crate) waiting: i64,
-    /// Documents that don't say what they are about.
+    /// Documents without a trace or session id.
     pub(crate) adrift: i64,
     pub(crate) used_bytes: u64,
     pub(crate) file_bytes: u64,
     pub(crate) services: Vec<String>,
-    /// Whether any of it is made up: a resource says `demo = true`.
+    /// Whether some of the data is generated: a resource has `demo = true`.
     pub(crate) demo: bool,
     pub(crate) first: Option<f64>,
     pub(crate) last: Option<f64>,

@@ -11,8 +11,8 @@ use crate::desk::query::datum::ValueKind;
 /// `http://[user[:password]@]host[:port][/database][?table=otel_traces&type.FIELD=number]`
 ///
 /// The port is 8123 (8443 for https), the user `default`, the database `default`, the table `otel_traces`,
-/// as the Collector's exporter has them. A password may stand in `CLICKHOUSE_PASSWORD` instead, where
-/// nobody reads it who lists processes.
+/// as the Collector's exporter has them. The password may be in `CLICKHOUSE_PASSWORD` instead, where
+/// the list of processes does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     url: String,
@@ -92,7 +92,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// That of a ClickHouse on this machine, as it comes.
+/// A ClickHouse on this machine with its defaults.
 impl Default for Address {
     fn default() -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! That something has come, for open pages: ClickHouse tells nobody, so it is asked now and then.
+//! Changes of the data, for open pages. ClickHouse does not report changes, so it is polled.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -12,19 +12,19 @@ use super::{ClickHouse, Result, tables};
 use crate::desk::store::StoreVersion;
 use crate::suppress;
 
-/// How often it is asked. It costs a look at a system table.
+/// The interval of the poll, which reads a system table.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The thread that asks. Dropping it ends it.
+/// The thread that polls. Dropping the handle stops the thread.
 #[derive(Debug)]
 pub(crate) struct Changes {
     changes: watch::Receiver<StoreVersion>,
-    /// Its end is the sign to stop.
+    /// Dropping it stops the thread.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What there is: rows, bytes, and when what was said was folded last.
+/// The state of the tables: rows, bytes, and the time of the last refresh of the leaves.
 pub(super) type Seen = (u64, u64, i64);
 
 impl Changes {
@@ -34,10 +34,10 @@ impl Changes {
         let work = move || {
             suppress::mark_this_thread();
             let mut last: Option<Seen> = None;
-            // Something has come that is not folded yet.
+            // Whether rows have arrived that are not folded yet.
             let mut is_behind = false;
             while stopped.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
-                let Ok(seen) = store.seen() else { continue }; // who asks for a page is told
+                let Ok(seen) = store.seen() else { continue }; // queries of the page report the error
                 let has_come = last.is_some_and(|last| last.0 != seen.0);
                 let is_folded = is_behind && last.is_some_and(|last| last.2 != seen.2);
                 is_behind = has_come || is_behind && !is_folded;
@@ -55,7 +55,7 @@ impl Changes {
         Ok(Self { changes, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// What has come last.
+    /// The version of the stored data, and its size.
     pub(crate) fn changes(&self) -> watch::Receiver<StoreVersion> {
         self.changes.clone()
     }
@@ -65,7 +65,7 @@ impl Drop for Changes {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // it doesn't panic, and if it did, it would have said so
+            let _ = thread.join(); // a panic has been printed
         }
     }
 }
@@ -85,7 +85,7 @@ impl ClickHouse {
                  WHERE database = currentDatabase() AND view = '{}'",
                 tables::LEAVES
             );
-            // Not everyone may read it; then pages learn what has come when they ask next.
+            // The user may lack the right to read this table; then pages see folded data at their next query.
             self.client().row::<(i64,)>(&sql).map_or(0, |(time,)| time)
         } else {
             0

@@ -1,4 +1,4 @@
-//! Charts. ClickHouse computes the figures; what it has to be told are the buckets and the groups.
+//! Charts. ClickHouse computes the figures for given buckets and groups.
 
 use std::collections::BTreeMap;
 
@@ -136,7 +136,7 @@ impl ChartBuilder<'_> {
                 1 => &mut total,
                 _ => match groups.get_mut(rank) {
                     Some(series) => series,
-                    None => continue, // nobody asked for groups
+                    None => continue, // a chart without groups
                 },
             };
             if count == 0 {

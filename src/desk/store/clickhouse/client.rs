@@ -137,7 +137,7 @@ impl fmt::Debug for ClickHouseClient {
     }
 }
 
-/// What the server says is wrong, without its stack.
+/// The error of the server, without its stack trace.
 fn failure(status: StatusCode, is_too_long: bool, body: &[u8]) -> Error {
     let said = String::from_utf8_lossy(body);
     if is_too_long {
@@ -147,7 +147,7 @@ fn failure(status: StatusCode, is_too_long: bool, body: &[u8]) -> Error {
     Error::Engine(format!("{}: {said}", status.as_u16()))
 }
 
-/// The innermost cause: the outer ones say that a request was sent.
+/// The innermost cause; the outer ones only say that a request failed.
 fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
@@ -164,8 +164,8 @@ mod tls {
 
     use super::{Address, Error};
 
-    /// The roots of the system, by ring. It is given also where it isn't used: left alone the client
-    /// looks for a provider of the whole process, and panics where there is none.
+    /// Configures TLS with the roots of the system and ring, also for `http`: without a configuration the
+    /// client looks for a provider of the process, and panics if there is none.
     pub(super) fn prepare(
         http: reqwest::ClientBuilder,
         address: &Address,

@@ -1,22 +1,22 @@
-//! What a name means.
+//! The meaning of a field's name.
 
 use crate::collector::role::is_in_namespace;
 use crate::desk::query::property::Property;
 
-/// What a filter, a group or a chart can name.
+/// What the field of a filter, a group or a chart refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Field {
-    /// A leaf of what was said, by its full key.
+    /// A leaf of documents, by its full key.
     Leaf(String),
     /// An attribute of a resource.
     Resource,
     Trace(Property),
-    /// Any other attribute of a span, which has to be looked for in each.
+    /// Any other attribute of spans, found by a scan.
     Attribute,
 }
 
 impl Field {
-    /// What can be told from the name alone. `None`: an attribute, of a resource or of spans.
+    /// The field, if its name alone decides. `None`: an attribute, of a resource or of spans.
     pub(super) fn of(name: &str) -> Option<Self> {
         if let Some(property) = Property::of(name) {
             return Some(Self::Trace(property));

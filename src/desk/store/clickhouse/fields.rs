@@ -94,7 +94,7 @@ impl ClickHouse {
             )
         };
         let field = self.field(name)?;
-        // Of a field with values of several types it is said which one a value has.
+        // For a field with values of several types, each value has its type.
         let mixed = match &field {
             Field::Leaf(key) => kinds.of(key).mixed(),
             _ => None,

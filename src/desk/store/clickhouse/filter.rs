@@ -1,7 +1,6 @@
 //! Filters as SQL. Each condition becomes a few sets, as those of [SQLite's](super::super::sqlite) do:
-//! the nearest value decides. What is said about a span itself, else what is said anywhere in its trace, else
-//! what is said about its session. A trace is in if any of its spans is, a session if any of its traces
-//! is, or itself.
+//! the nearest value decides: that of a span itself, else any in its trace, else that of its session. A trace
+//! matches if any of its spans does, a session if itself or any of its traces does.
 
 use super::field::Field;
 use super::kinds::{Kinds, is_bool, is_number};
@@ -35,13 +34,13 @@ struct ConditionSql {
     /// Traces that fit, and the same as a condition on a row of `traces`, where there is one.
     traces: String,
     of_trace: Option<String>,
-    /// Sessions that fit by what is said about themselves.
+    /// Sessions that match by feedback about the session itself.
     sessions: Option<String>,
     /// Whether the session of a row of `leaves`, or of `sessions`, fits by its name.
     of_name: Option<[String; 2]>,
 }
 
-/// A row that says which session it is of.
+/// A row with a session.
 #[derive(Clone, Copy)]
 enum SessionColumn {
     Leaf,
@@ -60,7 +59,7 @@ impl SessionColumn {
 }
 
 impl FilterSql {
-    /// `fields` says what each name means. The range only bounds what has to be looked through.
+    /// `field` gives the meaning of a name. The range only limits the scan.
     pub(super) fn new(
         context: &FilterContext<'_>,
         filter: &Filter,
@@ -206,7 +205,7 @@ impl FilterContext<'_> {
         let mut of_traces = of("trace_id", &format!("trace_id != '' AND {fits}"));
         let mut sessions = None;
         if has_sessions {
-            // What is said about a session counts for those of its traces that say nothing themselves.
+            // Feedback about a session counts for its traces without feedback of their own.
             let fitting = of("session_id", &format!("session_id != '' AND {fits}"));
             of_traces = format!(
                 "{of_traces} UNION ALL SELECT trace_id FROM {traces} WHERE session_id IN ({fitting})
@@ -340,7 +339,7 @@ fn fits(look: ColumnType, column: &str, operator: Operator, operand: &Operand) -
         Operator::LessOrEqual => "<=",
         Operator::Greater => ">",
         Operator::GreaterOrEqual => ">=",
-        Operator::Contains => return "0".to_owned(), // has been told
+        Operator::Contains => return "0".to_owned(), // handled above
     };
     let is_equal = symbol == "=";
     let as_text = format!("{column} {symbol} {}", text(operand.text()));

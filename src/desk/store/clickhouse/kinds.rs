@@ -1,8 +1,8 @@
-//! Types come back from values: the columns hold text.
+//! Types inferred from values, because the columns hold text.
 //!
 //! A field is a bool or a number if 99 of 100 of its values look like one; otherwise it is text, and so are
 //! the others. A number has no leading zeros, and an integer at most 15 digits, so that postal codes and ids
-//! stay text. Where that is wrong, the address of the store says better: `type.FIELD=string`.
+//! stay text. The address of the store can set another type: `type.FIELD=string`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,21 +11,21 @@ use crate::desk::query::datum::ValueKind;
 use crate::desk::query::measure::Measure;
 use crate::desk::store::leaf::is_ground_truth;
 
-/// The digits of an integer that may be one: what a double holds exactly.
+/// The greatest number of digits of an integer: as many as a double holds exactly.
 const MOST_DIGITS: usize = 15;
-/// The same of a number with a fraction, which has been a double: they are printed with up to 17.
+/// The same for a number with a fraction, which was a double: those are printed with up to 17 digits.
 const MOST_DIGITS_OF_DOUBLES: usize = 20;
 
-/// Of a hundred values.
+/// The percentage of values that must look like a type.
 const ENOUGH: u64 = 99;
 
-/// What is known of a field's values.
+/// The type and the counts of a field's values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FieldInfo {
     pub(super) kind: Option<ValueKind>,
     /// By the kinds of [`crate::desk::query::datum::KINDS`].
     pub(super) counts: [i64; 4],
-    /// Whether anybody has said it about a session.
+    /// Whether there is a value about a session.
     pub(super) has_sessions: bool,
 }
 
@@ -37,7 +37,7 @@ impl FieldInfo {
     }
 }
 
-/// What is known of all fields.
+/// The types of all fields.
 #[derive(Debug, Default)]
 pub(super) struct Kinds {
     fields: HashMap<String, FieldInfo>,

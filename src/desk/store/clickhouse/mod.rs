@@ -11,8 +11,8 @@
 //! | `kinds` | types, which come back from values |
 //! | `field`, `filter`, `groups` | names, filters and groups as SQL |
 //! | `chart`, `fields`, `traces`, `sessions`, `targets` | the answers |
-//! | `spans` | spans out of their rows, and what they say |
-//! | `changes` | that something has come, for open pages |
+//! | `spans` | spans from their rows, and their documents |
+//! | `changes` | polls for changes, for open pages |
 //!
 //! What everything rests on is the fold as SQL, `sql/leaves.sql`, which gives what [`crate::fold`] gives. An
 //! answer may be of several queries, and what comes in between them shows in the later ones.
@@ -112,7 +112,7 @@ impl ClickHouse {
         Ok(self.relations()?.attributes != "SpanAttributes")
     }
 
-    /// Asks anew what there is: something has come.
+    /// Drops the cached types, because spans have arrived.
     fn forget(&self) {
         *lock(&self.kinds.0) = None;
     }
@@ -146,7 +146,7 @@ impl ClickHouse {
         })
     }
 
-    /// What a name means.
+    /// The meaning of a name.
     fn field(&self, name: &str) -> Result<Field> {
         if let Some(field) = Field::of(name) {
             return Ok(field);

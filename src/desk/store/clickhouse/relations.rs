@@ -1,4 +1,4 @@
-//! The relations every question is made of, as SQL to select from.
+//! The relations that queries select from, as SQL.
 //!
 //! | relation | a row for each |
 //! | --- | --- |
@@ -6,8 +6,8 @@
 //! | `resources` | resource: `hash`, `attributes` |
 //! | `traces` | trace: `trace_id`, `number`, `start`, `finish`, `spans`, `errors`, `session_id`, `root_name`, `root_span`, `root_resource`, `resources` |
 //! | `sessions` | session that has traces: `session_id`, `start`, `last`, `resource`, `traces`, `spans`, `errors` |
-//! | `said` | span that says something: see `sql/documents.sql` |
-//! | `leaves` | leaf of what was said, folded: `field`, `value`, `given`, `target`, `trace_id`, `span_id`, `session_id`, `time`, `resource`, `arrived` |
+//! | `said` | document of a span: see `sql/documents.sql` |
+//! | `leaves` | leaf of a folded document: `field`, `value`, `given`, `target`, `trace_id`, `span_id`, `session_id`, `time`, `resource`, `arrived` |
 //!
 //! Each can be worked out from the exporter's table alone, and then stands before a query that needs it as
 //! a common table expression: worked out once where ClickHouse can do that (from 26.3 on), and otherwise

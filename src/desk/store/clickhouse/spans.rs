@@ -1,4 +1,4 @@
-//! Spans out of the exporter's rows, and what they say.
+//! Spans from the exporter's rows, and their documents.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -57,14 +57,14 @@ struct SpanColumns {
     link_attributes: Vec<BTreeMap<String, String>>,
 }
 
-/// What a document is about: trace, span and session, as the relation `said` has them.
+/// The target of a document: trace, span and session, as in the relation `said`.
 pub(super) type TargetIds = (String, String, String);
 
-/// Spans that say something about one target.
+/// Spans with documents about one target.
 pub(super) type SpanDocuments = Vec<(ReceivedSpan, SpanFeedback)>;
 
 impl ClickHouse {
-    /// Spans that fit, by their start; each once, however often it has come.
+    /// Spans that match, by their start; repeated deliveries count once.
     pub(super) fn spans(&self, condition: &str, most: usize) -> Result<Vec<SpanRow>> {
         let (relations, kinds) = (self.relations()?, self.kinds()?);
         let rows: Vec<SpanColumns> = self.rows(&format!(
@@ -82,13 +82,13 @@ impl ClickHouse {
         rows.into_iter().map(|row| span(row, &kinds)).collect()
     }
 
-    /// What is said about the targets that fit, which is asked of the relation `said`.
+    /// The documents of the targets that match a condition on the relation `said`.
     pub(super) fn documents(&self, condition: &str) -> Result<HashMap<TargetIds, DocumentView>> {
         let spoken = self.spoken(condition)?.into_iter();
         Ok(spoken.map(|(about, spoken)| (about, history::document(spoken))).collect())
     }
 
-    /// The same, as it was said.
+    /// The same, before folding.
     pub(super) fn spoken(&self, condition: &str) -> Result<HashMap<TargetIds, SpanDocuments>> {
         let mut spoken: HashMap<TargetIds, SpanDocuments> = HashMap::new();
         for SpanRow { span, .. } in self.speaking(condition)? {
@@ -101,7 +101,7 @@ impl ClickHouse {
         Ok(spoken)
     }
 
-    /// The spans that say something which fits.
+    /// The spans with matching documents.
     fn speaking(&self, condition: &str) -> Result<Vec<SpanRow>> {
         let said = &self.relations()?.said;
         let condition = format!(
@@ -110,7 +110,7 @@ impl ClickHouse {
         self.spans(&condition, 100_000)
     }
 
-    /// What came after another thing, by when it came into the desk's own table.
+    /// Feedback after a position, in the order of arrival in the desk's own table.
     pub(super) fn follow(
         &self,
         after: Option<i64>,
@@ -184,7 +184,7 @@ impl ClickHouse {
     }
 }
 
-/// Something that was said, as `tail` shows it.
+/// The feedback of one span, as `tail` shows it.
 fn arrived(
     span: &ReceivedSpan,
     feedback: &SpanFeedback,
@@ -294,7 +294,7 @@ fn values(texts: BTreeMap<String, String>, kinds: &Kinds) -> BTreeMap<String, Va
     values.collect()
 }
 
-/// Keys, as the exporter writes an array, or as ClickHouse does that came in a column of type JSON.
+/// Keys from an array as the exporter writes it, or as ClickHouse writes it from a column of type JSON.
 fn keys(text: String) -> Value {
     if let Ok(keys) = serde_json::from_str::<Vec<String>>(&text) {
         return Value::Array(keys.into_iter().map(Value::String).collect());

@@ -6,8 +6,8 @@
 //! | --- | --- |
 //! | `feedback_desk_resources` | with each insert |
 //! | `feedback_desk_trace_parts` | with each insert: what its spans add to their traces |
-//! | `feedback_desk_said` | with each insert: what its spans say |
-//! | `feedback_desk_leaves` | anew every ten seconds: what was said, folded |
+//! | `feedback_desk_said` | with each insert: the documents of its spans |
+//! | `feedback_desk_leaves` | every ten seconds: folded documents |
 
 pub(super) const RESOURCES: &str = "feedback_desk_resources";
 pub(super) const TRACE_PARTS: &str = "feedback_desk_trace_parts";

@@ -102,7 +102,7 @@ impl ClickHouse {
         Ok(List { rows: rows.collect(), total, next })
     }
 
-    /// Who has given each of these targets its value of a field, where it is said.
+    /// The author of a field's value for each of these targets, if known.
     fn givers(&self, found: &[FoundTarget], key: &str) -> Result<HashMap<String, String>> {
         let spoken = self.spoken_about(found)?.into_iter();
         let given =
@@ -110,7 +110,7 @@ impl ClickHouse {
         Ok(given.collect())
     }
 
-    /// What is said about each of these targets, with their ids.
+    /// The documents about each of these targets, with their ids.
     fn spoken_about(
         &self,
         found: &[FoundTarget],
@@ -349,7 +349,7 @@ impl ClickHouse {
         Ok(List { rows: rows.collect(), total, next })
     }
 
-    /// What is said by spans that don't say about what, by their trace and span ids in one.
+    /// The leaves of documents without a target, by the concatenated trace and span id of their span.
     fn said_adrift(&self, found: &[FoundTarget]) -> Result<HashMap<String, Vec<LeafView>>> {
         let adrift = found.iter().filter(|found| found.target.is_empty());
         let pairs: Vec<_> = adrift

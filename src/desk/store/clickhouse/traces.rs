@@ -30,7 +30,7 @@ struct TracePosition {
 /// The columns of a [`TracePosition`] but the last, of a row of `traces` as `t`, which stands at its start.
 const TRACE_POSITION: &str = "t.trace_id AS trace_id, t.number AS number, t.start AS at";
 
-/// What is known of a trace that has come.
+/// The columns of a trace with a received span.
 #[derive(serde::Deserialize)]
 struct TraceColumns {
     trace_id: String,
@@ -128,7 +128,7 @@ impl ClickHouse {
         Ok(List { rows: self.trace_rows(&places)?, total: Some(total), next })
     }
 
-    /// What is at some places of a list, with what is said there.
+    /// The rows of a list with their feedback.
     fn trace_rows(&self, places: &[TracePosition]) -> Result<Vec<TraceRow>> {
         let ids = list(places.iter().map(|place| &place.trace_id));
         let rows: Vec<TraceColumns> = self.rows(&format!(
@@ -257,7 +257,7 @@ impl ClickHouse {
         let of_session = |id: &String| (String::new(), String::new(), id.clone());
         let session_document = session_id.as_ref().and_then(|id| documents.remove(&of_session(id)));
         let document = documents.remove(&of_span(String::new()));
-        // What is left is about spans of it that have not come, or are none.
+        // The other documents are about spans that were not received, or are carriers.
         let mut waiting: Vec<_> = documents
             .into_iter()
             .map(|((_, span_id, _), document)| UnmatchedSpan { span_id, document })
@@ -277,7 +277,7 @@ impl ClickHouse {
     }
 }
 
-/// The traces with a value that a chart would count; those of which nothing else has come stand where
+/// The traces with a value that a chart counts; those without a received span stand where
 /// their first value does.
 fn with_value(values: &str, traces: &str, has_sessions: bool) -> String {
     let mut with = format!(
@@ -298,7 +298,7 @@ fn with_value(values: &str, traces: &str, has_sessions: bool) -> String {
     )
 }
 
-/// Whether a row comes after the page before, the latest first.
+/// Whether a row is after the previous page; the latest rows are first.
 pub(super) fn after(page: &Page, time: &str, id: &str) -> String {
     match page.after {
         Some(Cursor { time: before, id: last }) => {

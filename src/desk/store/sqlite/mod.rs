@@ -7,14 +7,13 @@
 //! | `write` | one transaction: spans, traces, sessions, targets |
 //! | `cache` | row numbers that the writer keeps in memory |
 //! | `counters` | how many spans and documents there are |
-//! | `refold` | from what spans say about a target to its leaves |
-//! | `retention` | forgetting, in small steps |
-//! | `stored` | spans and values out of their rows |
+//! | `refold` | the leaves of a target, computed from its documents |
+//! | `retention` | deletes old traces, in small steps |
+//! | `stored` | conversions between rows and spans or values |
 //! | `read` | the answers to queries |
 //!
-//! What was committed survives the end of the process, however it ends. The state is a function of
-//! the set of spans: neither their order, nor how they were cut into requests, nor how often they came
-//! shows in any answer.
+//! A commit survives a crash of the process. The state is a function of the set of spans: their order, their
+//! division into requests, and repeated deliveries do not change any answer.
 
 mod cache;
 mod counters;
@@ -43,17 +42,17 @@ use crate::sync::lock;
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// How long a statement waits for another process that writes.
-const PATIENCE: Duration = Duration::from_secs(10);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Steps of SQLite's machine between two checks of the clock.
 const STEPS: i32 = 10_000;
-/// Readers that are kept open while nobody reads.
+/// Idle connections that are kept open.
 const SPARE_READERS: usize = 4;
 
 /// Why a file can't be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum OpenError {
-    /// It is somebody else's.
+    /// The file belongs to another program.
     #[error("this SQLite file is not one of feedback-desk: choose another with --store")]
     NotADesk,
     /// A newer desk has written it.
@@ -67,15 +66,15 @@ pub(crate) enum OpenError {
         /// The version of this code.
         known: i64,
     },
-    /// SQLite says no.
+    /// An error of SQLite.
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
 }
 
-/// Opens a file for writing, a new one if there is none.
+/// Opens a file for writing, and creates it if it is missing.
 pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     let mut connection = Connection::open(path)?;
-    connection.busy_timeout(PATIENCE)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     schema::check(&connection)?; // before anything is written
     // Both only take effect in this order, and before there is a table.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -143,7 +142,7 @@ impl Sqlite {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE // what a reader of a WAL needs
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
-        connection.busy_timeout(PATIENCE)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "query_only", true)?;
         connection.pragma_update(None, "cache_size", -(32 << 10))?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;

@@ -1,6 +1,6 @@
-//! Forgetting: what is too old, and what is too much. Traces with feedback go last.
+//! Retention: deletes traces above the limits of age and size, those with feedback last.
 //!
-//! One step is one small transaction, so that no request waits long for it.
+//! One step is one small transaction, so that requests do not wait long.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -15,12 +15,12 @@ use super::write::{session_target, update_session};
 use crate::clock;
 use crate::desk::store::batch::nanos;
 
-/// How long and how much is kept.
+/// The limits of the stored data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Retention {
-    /// A trace is forgotten when nothing of it, nor about it, has begun for so long.
+    /// A trace is deleted when no span of it, and no feedback about it, has started for this time.
     pub(crate) age: Option<Duration>,
-    /// What the file may use, the write-ahead log not counted.
+    /// The limit of the file, without the write-ahead log.
     pub(crate) bytes: Option<u64>,
 }
 
@@ -30,13 +30,13 @@ pub(super) enum RetentionStep {
     Forgot,
 }
 
-/// Traces and spans of one step, at the most; a single trace may have more.
+/// Limits of one step; a single trace may have more spans.
 const TRACES: usize = 200;
 const SPANS: i64 = 4_000;
-/// Pages that are given back to the system in one step.
+/// Pages that one step returns to the file system.
 const PAGES: i64 = 2_000;
 
-/// Forgets a little, if there is anything to forget.
+/// Deletes a few traces, if any are above the limits.
 pub(super) fn step(
     connection: &mut Connection,
     cache: &mut RowCache,
@@ -91,9 +91,9 @@ fn due(transaction: &Transaction<'_>, retention: Retention) -> Result<Vec<i64>> 
     Ok(found)
 }
 
-/// The first few, and no more than it takes.
+/// The first traces, until the surplus is covered or the limits of a step are reached.
 fn some(transaction: &Transaction<'_>, sql: &str, value: i64, surplus: i64) -> Result<Vec<i64>> {
-    // Rather too much: then another step follows. What is forgotten in vain does not come back.
+    // Overestimated on purpose: another step may follow, but a deleted trace does not come back.
     let mut size = transaction.prepare_cached(
         "SELECT coalesce(sum(2 * length(body) + 400), 0) FROM spans WHERE trace = ?1",
     )?;
@@ -134,7 +134,7 @@ fn forget(transaction: &Transaction<'_>, cache: &mut RowCache, traces: &[i64]) -
             .query_row([trace], |row| row.get::<_, Option<i64>>(0))
             .optional()?;
         sessions.extend(session.flatten());
-        // Documents about it from elsewhere go with it: there is nothing left they could be about.
+        // Documents of other traces about it are deleted, too: their target is gone.
         documents += run(
             "DELETE FROM documents WHERE trace = ?1
                  OR target IN (SELECT id FROM targets WHERE trace = ?1)",

@@ -1,12 +1,12 @@
-//! The tables, and how a file of an older version becomes one of this.
+//! The tables, and migrations from older versions.
 //!
-//! - `traces`, `spans`, with `names`, `scopes`, `resources`: what arrived, once each. A span's body is
-//!   the OTLP message without what has a column. Traces are numbered as they come, so spans of one
+//! - `traces`, `spans`, with `names`, `scopes`, `resources`: received data, once each. A span's body is
+//!   the OTLP message without the fields that have columns. Traces are numbered as they come, so spans of one
 //!   trace lie close together and the unique index on (trace, span) grows at its end.
-//! - `targets`, `documents`: what feedback is about, and which spans say something about it.
-//! - `fields`, `leaves`: what it amounts to, folded. Leaves lie in the order of field and time, so a
+//! - `targets`, `documents`: the targets of feedback, and the spans that carry it.
+//! - `fields`, `leaves`: the folded documents. Leaves lie in the order of field and time, so a
 //!   chart reads one run of them. They are derived: a function of spans and documents alone.
-//! - `sessions`: ids, and where in time their traces lie.
+//! - `sessions`: ids, and the range of time of their traces.
 //! - `meta`: counters.
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -16,7 +16,7 @@ use super::{OpenError, Result};
 /// "fdsk": this file is a desk's.
 const APPLICATION: i64 = 0x6664_736b;
 
-/// One step a version; what has been released is never edited.
+/// One migration for each version; released ones are never edited.
 const MIGRATIONS: &[&str] = &[VERSION_1];
 
 const VERSION_1: &str = "
@@ -104,7 +104,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Another process may have been quicker.
+    // Another process may have migrated the file meanwhile.
     let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(usize::MAX)) {
         transaction.execute_batch(migration)?;

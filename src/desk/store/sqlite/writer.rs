@@ -1,5 +1,5 @@
-//! The thread that writes. Requests queue before it, several go into one transaction, and each is
-//! answered after the commit: what was acknowledged is in the file.
+//! The thread that writes. Requests wait in a queue, several share a transaction, and each is answered after
+//! the commit: acknowledged spans are in the file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use crate::desk::store::StoreVersion;
 use crate::desk::store::batch::SpanBatch;
 use crate::suppress;
 
-/// What waits to be written, at the most.
-const MOST_WAITING: usize = 96 << 20;
+/// The size of the queue.
+const QUEUE_BYTES: usize = 96 << 20;
 /// A transaction takes no more requests when it has this many spans.
 const ENOUGH_SPANS: usize = 20_000;
-/// How often a store that is not written looks whether there is something to forget.
+/// The interval of checks for old traces while nothing arrives.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Permits stand for KiB.
 const UNIT: usize = 1 << 10;
@@ -33,7 +33,7 @@ const UNIT: usize = 1 << 10;
 #[error("{0}")]
 pub(crate) struct WriteError(String);
 
-/// The handle of the thread. Dropping it writes what waits, and ends it.
+/// The handle of the thread. Dropping it writes the queue, and ends the thread.
 #[derive(Debug)]
 pub(crate) struct SqliteWriter {
     queue: Option<Sender<WriteJob>>,
@@ -65,13 +65,13 @@ impl SqliteWriter {
             .name("desk-writer".into())
             .spawn(work)
             .map_err(|error: io::Error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-        let room = Arc::new(Semaphore::new(MOST_WAITING / UNIT));
+        let room = Arc::new(Semaphore::new(QUEUE_BYTES / UNIT));
         Ok(Self { queue: Some(queue), room, changes, thread: Some(thread) })
     }
 
-    /// Ends when the spans are in the file.
+    /// Completes when the spans are in the file.
     pub(crate) async fn write(&self, batch: SpanBatch) -> Result<(), WriteError> {
-        let weight = (batch.bytes / UNIT + 1).min(MOST_WAITING / UNIT);
+        let weight = (batch.bytes / UNIT + 1).min(QUEUE_BYTES / UNIT);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(weight).await;
         let room = room.map_err(|_| WriteError("the desk is shutting down".to_owned()))?;
@@ -158,7 +158,7 @@ impl WriterThread {
             }
         };
         for (answer, _) in answers {
-            let _ = answer.send(outcome.clone()); // whoever asked may have gone
+            let _ = answer.send(outcome.clone()); // an error means that the sender has disconnected
         }
     }
 

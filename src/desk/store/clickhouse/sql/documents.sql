@@ -1,7 +1,7 @@
--- What each span says, and about whom: a row for every span that says something.
+-- The documents of spans and their targets: a row for each span with a document.
 --
--- A target is a span (trace and span), a trace (without a span), or a session (without either); none of
--- the three is feedback that does not say what it is about.
+-- A target is a span (trace and span), a trace (without a span), or a session (without either). Feedback
+-- without a target has none of the three.
 SELECT
     if(about.1 = '' AND about.3 = '', toUInt128(0), reinterpretAsUInt128(sipHash128(about.1, about.2, about.3))) AS target,
     about.1 AS trace_id,
@@ -12,7 +12,7 @@ SELECT
     SpanId AS by_span,
     start,
     {resource} AS resource,
-    -- When it was said: as it says itself, else when its span ended, or the carrier began.
+    -- The time of the feedback: from its attribute, else the end of its span, or the start of the carrier.
     multiIf(
         mapContains(attributes, 'tracing_feedback.time_unix_nano'),
         toInt64(ifNull(toUInt64OrNull(attributes['tracing_feedback.time_unix_nano']), toUInt64(start))),
@@ -45,7 +45,7 @@ FROM (
         attributes['tracing_feedback.cleared'] AS cleared_text,
         multiIf(
             cleared_text = '', [],
-            -- As ClickHouse writes an array that came in a column of type JSON.
+            -- An array as ClickHouse writes it from a column of type JSON.
             startsWith(cleared_text, '[\''), extractAll(cleared_text, '\'((?:[^\'\\\\]|\\\\.)*)\''),
             startsWith(cleared_text, '['), JSONExtract(cleared_text, 'Array(String)'),
             [cleared_text]) AS cleared_keys

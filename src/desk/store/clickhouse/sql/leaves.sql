@@ -1,11 +1,11 @@
--- What was said, folded: a row for each leaf of each target, as `tracing_feedback::fold` has it.
+-- Folded documents: a row for each leaf of each target, by the rules of `tracing_feedback::fold`.
 --
--- Everything that was said about a target has its place in the order in which it applies: first the
--- target's own document, then submissions by time and span id, each of which clears before it sets. Setting
--- a key overrules what was set before at it, above it and below it; clearing a key, what was set at it and
--- below it. A leaf stands if nothing that came later has overruled it.
+-- All documents about a target have an order in which they apply: first the target's own document, then
+-- submissions by time and span id. Each clears keys before it sets others. Setting a key overrides earlier
+-- values at it, above it and below it; clearing a key overrides those at it and below it. A leaf is in the
+-- result if nothing later overrides it.
 --
--- It is one pass: each leaf and each overruling is a row of a path of keys, paths meet, leaves come out.
+-- This takes one pass: each leaf and each override is a row with a path of keys, grouped by path.
 WITH
     -- One span is one submission, however often it arrives: the earliest counts.
     submissions AS (
@@ -24,7 +24,7 @@ WITH
             anyIf(first.6, is_own) AS own_resource,
             min(first.1) AS said_first,
             groupArray((
-                -- Own or not, time, span: the bits below are for the place within the submission.
+                -- Own or not, time, span: the bits below hold the position within the submission.
                 bitOr(
                     bitOr(
                         bitShiftLeft(toUInt256(NOT is_own), 160),
@@ -38,11 +38,11 @@ WITH
         SELECT
             target, trace_id, span_id, session_id, has_own, own_start, own_resource, said_first,
             one.1 AS place, one.2 AS given, one.3 AS cleared, one.4 AS keys, one.5 AS values,
-            -- Where one alone has spoken, and no key is above another, nothing can be overruled.
+            -- With a single document, and no key above another, nothing can be overridden.
             length(said) > 1 OR hasAny(keys, arrayFlatten(arrayMap(key -> {above_key}, keys))) AS is_disputed
         FROM targets ARRAY JOIN said AS one
     ),
-    -- A path, what is overruled at it and below it, and the leaves that have to stand there.
+    -- A path, the overrides at it and below it, and the leaves that may remain there.
     paths AS (
         SELECT
             target, trace_id, span_id, session_id, has_own, own_start, own_resource, said_first, mark.1 AS path,
@@ -71,7 +71,7 @@ WITH
         GROUP BY target, trace_id, span_id, session_id, has_own, own_start, own_resource, said_first, leaf
         HAVING min(leaf.2 >= if(leaf.1 = path, overruled_at, overruled_below))
     ),
-    -- Where targets lie in time and at which service, as far as they have come.
+    -- The start and the resource of targets that were received.
     places AS (
         SELECT
             {target_of_span} AS target, min(toUnixTimestamp64Nano(Timestamp)) AS start,
@@ -91,7 +91,7 @@ SELECT field, target, trace_id, span_id, session_id, value, given, time, resourc
 FROM (
     SELECT
         field, target, trace_id, span_id, session_id, value, given,
-        -- Whatever a join makes of what has no match.
+        -- The defaults that a join gives to rows without a match.
         ifNull(has_come, 0) = 1 AS is_there,
         multiIf(has_own, own_start, is_there, assumeNotNull(start), said_first) AS time,
         multiIf(has_own, own_resource, is_there, assumeNotNull(places.resource), 0) AS resource,

@@ -1,11 +1,11 @@
--- What some spans add to their traces. Carriers are no part of it: they only bring feedback about others.
+-- The parts of traces that some spans add. Carriers do not count: they only carry feedback about others.
 SELECT
     TraceId AS trace_id,
     min(begin) AS start,
     max(end) AS finish,
     uniqExactState(span) AS spans,
     uniqExactIfState(span, StatusCode = 'Error') AS errors,
-    -- The span a trace is shown by: the first without a parent, or else the first.
+    -- The span that a list shows for the trace: the earliest without a parent, or else the earliest.
     argMinState((toString(SpanName), resource, SpanId), (ParentSpanId != '', begin, SpanId)) AS root,
     argMinIfState(session, (begin, SpanId), session != '') AS session_id,
     groupUniqArray(resource) AS resources

@@ -1,4 +1,4 @@
--- A row for each trace. Carriers are no part of it: they only bring feedback about others.
+-- A row for each trace. Carriers do not count: they only carry feedback about others.
 SELECT
     trace_id, start, finish, spans, errors, session_id, resources,
     root.1 AS root_name, root.2 AS root_resource, root.3 AS root_span,
@@ -10,7 +10,7 @@ FROM (
         max(end) AS finish,
         uniqExact(SpanId) AS spans,
         uniqExactIf(SpanId, StatusCode = 'Error') AS errors,
-        -- The span a trace is shown by: the first without a parent, or else the first.
+        -- The span that a list shows for the trace: the earliest without a parent, or else the earliest.
         argMin((toString(SpanName), resource, SpanId), (ParentSpanId != '', begin, SpanId)) AS root,
         argMinIf(session, (begin, SpanId), session != '') AS session_id,
         groupUniqArray(resource) AS resources

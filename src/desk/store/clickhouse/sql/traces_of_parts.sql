@@ -1,4 +1,4 @@
--- A row for each trace, out of what its spans have added.
+-- A row for each trace, from the parts that its spans have added.
 SELECT
     trace_id, start, finish, spans, errors, session_id, resources,
     root.1 AS root_name, root.2 AS root_resource, root.3 AS root_span,

@@ -1,4 +1,4 @@
-//! What is said about a target, and how it came about.
+//! The documents about a target, and their history.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -17,12 +17,12 @@ pub(super) fn document(connection: &Connection, target: i64) -> Result<DocumentV
     Ok(history::document(spoken(connection, target)?))
 }
 
-/// Who has given a field its value, if it is said.
+/// The author of a field's value, if known.
 pub(super) fn giver(connection: &Connection, target: i64, field: &str) -> Result<Option<String>> {
     Ok(history::giver(spoken(connection, target)?, field))
 }
 
-/// The spans that say something about a target, as they come.
+/// The spans with documents about a target, in no particular order.
 fn spoken(connection: &Connection, target: i64) -> Result<Vec<(ReceivedSpan, SpanFeedback)>> {
     let sql = format!(
         "SELECT t.trace_id AS trace_id, {SPAN_COLUMNS} FROM documents d JOIN spans s ON s.id = d.span

@@ -1,4 +1,4 @@
-//! What a name means.
+//! The meaning of a field's name.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -6,15 +6,15 @@ use super::super::Result;
 use crate::collector::role::is_in_namespace;
 use crate::desk::query::property::Property;
 
-/// What a filter, a group or a chart can name.
+/// What the field of a filter, a group or a chart refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Field {
-    /// A leaf of what was said, by its row. `None`: nobody has said anything of the kind.
+    /// A leaf of documents, by its row; `None` if there is no value.
     Leaf(Option<i64>),
     /// An attribute of a resource.
     Resource,
     Trace(Property),
-    /// Any other attribute of a span, which has to be looked for in each.
+    /// Any other attribute of spans, found by a scan.
     Attribute,
 }
 

@@ -1,9 +1,8 @@
 //! Filters over stored feedback.
 //!
-//! Each condition becomes a few sets of row numbers, by reading one run of the leaves; asking whether
-//! a row is in is a look at a bit. The nearest value decides: what is said about a span itself, else
-//! what is said anywhere in its trace, else what is said about its session. A trace is in if any of
-//! its spans is, a session if any of its traces is, or itself.
+//! Each condition becomes a few bit sets of row numbers, by reading the leaves of one field. The nearest
+//! value decides: that of a span itself, else any in its trace, else that of its session. A trace matches
+//! if any of its spans does, a session if itself or any of its traces does.
 
 use std::collections::HashMap;
 
@@ -99,12 +98,12 @@ impl<'c> FilterSets<'c> {
         })
     }
 
-    /// Makes sessions fit by their traces, as far as somebody has said something about a session.
+    /// Makes sessions match by their traces, if there is any feedback about sessions.
     pub(super) fn with_session_targets(&mut self) -> Result<()> {
         if self.session_of.is_empty() { Ok(()) } else { self.with_sessions() }
     }
 
-    /// Makes sessions fit by their traces, which takes a look at each trace that has a session.
+    /// Makes sessions match by their traces, by reading each trace that has a session.
     pub(super) fn with_sessions(&mut self) -> Result<()> {
         if self.conditions.is_empty() {
             return Ok(());
@@ -323,7 +322,7 @@ impl<'c> FilterSets<'c> {
         Ok(found.collect::<Result<_, _>>()?)
     }
 
-    /// What is said about a session counts for those of its traces that say nothing themselves.
+    /// Feedback about a session counts for its traces without feedback of their own.
     fn traces_of_sessions(&self, condition_sets: &mut ConditionSets) -> Result<()> {
         if condition_sets.session_has.is_empty() {
             return Ok(());

@@ -9,7 +9,7 @@
 //! | `paging` | one page of a list |
 //! | `attributes` | attributes that have no index |
 //! | `traces`, `sessions`, `trace` | the lists, and one trace |
-//! | `documents` | what is said about a target, and how it came about |
+//! | `documents` | the documents about a target, and their history |
 //! | `comments` | comments, the data set, what waits for its target |
 //! | `chart` | charts |
 

@@ -1,4 +1,4 @@
-//! One trace: its tree, and what is said about each part of it.
+//! One trace: its tree, and the feedback about each span.
 
 use std::collections::{BTreeMap, HashMap};
 

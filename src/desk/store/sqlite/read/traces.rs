@@ -90,11 +90,11 @@ struct Listing<'c> {
     /// Within which they begin.
     range: Range,
     members: Members<'c>,
-    /// Those known by what was said about them alone, at the time of their value, the latest first.
-    waiting: Vec<Cursor>,
+    /// Traces without a received span, at the time of their value, the latest first.
+    unmatched: Vec<Cursor>,
 }
 
-/// Which of the traces that have come are in.
+/// The traces with a received span that are in the list.
 enum Members<'c> {
     Fitting(FilterSets<'c>),
     Found(Bits),
@@ -108,16 +108,16 @@ impl<'c> Listing<'c> {
         let mut filter_sets = FilterSets::new(connection, &selection.filter, of_targets)?;
         let Some((field, basis)) = of else {
             let (range, members) = (selection.range, Members::Fitting(filter_sets));
-            return Ok(Self { connection, range, members, waiting: Vec::new() });
+            return Ok(Self { connection, range, members, unmatched: Vec::new() });
         };
         filter_sets.with_session_targets()?;
-        let (found, waiting) =
+        let (found, unmatched) =
             with_value(connection, selection.range, &filter_sets, field, *basis)?;
-        let mut waiting: Vec<_> =
-            waiting.into_iter().map(|(id, time)| Cursor { time, id }).collect();
-        waiting.sort_unstable_by(|a, b| b.cmp(a));
+        let mut unmatched: Vec<_> =
+            unmatched.into_iter().map(|(id, time)| Cursor { time, id }).collect();
+        unmatched.sort_unstable_by(|a, b| b.cmp(a));
         // The range has been about the values.
-        Ok(Self { connection, range: Range::default(), members: Members::Found(found), waiting })
+        Ok(Self { connection, range: Range::default(), members: Members::Found(found), unmatched })
     }
 
     /// How many there are, where that takes no look at each.
@@ -133,14 +133,14 @@ impl<'c> Listing<'c> {
         Ok(Some(statement.query_row(range, |row| row.get::<_, i64>(0))?.unsigned_abs()))
     }
 
-    /// Tells each, the latest first, until told to stop.
-    fn each(&self, mut tell: impl FnMut(Cursor) -> ControlFlow<()>) -> Result<()> {
+    /// Calls `visit` with each trace, the latest first, until it returns `Break`.
+    fn each(&self, mut visit: impl FnMut(Cursor) -> ControlFlow<()>) -> Result<()> {
         let sql = "SELECT start, id FROM traces
                    WHERE start IS NOT NULL AND start >= ?1 AND start < ?2
                    ORDER BY start DESC, id DESC";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([self.range.first(), self.range.end()])?;
-        let mut waiting = self.waiting.iter().copied().peekable();
+        let mut unmatched = self.unmatched.iter().copied().peekable();
         while let Some(row) = rows.next()? {
             let at = Cursor { time: row.get(0)?, id: row.get(1)? };
             let is_in = match &self.members {
@@ -150,16 +150,16 @@ impl<'c> Listing<'c> {
             if !is_in {
                 continue;
             }
-            while let Some(later) = waiting.next_if(|waiting| *waiting > at) {
-                if tell(later).is_break() {
+            while let Some(later) = unmatched.next_if(|unmatched| *unmatched > at) {
+                if visit(later).is_break() {
                     return Ok(());
                 }
             }
-            if tell(at).is_break() {
+            if visit(at).is_break() {
                 return Ok(());
             }
         }
-        let _ = waiting.try_for_each(tell); // told to stop or not, it is the end
+        let _ = unmatched.try_for_each(visit); // a break has no effect here
         Ok(())
     }
 
@@ -173,13 +173,13 @@ impl<'c> Listing<'c> {
             .optional()?;
         Ok(found.and_then(|(id, start)| match start {
             Some(time) => Some(Cursor { time, id }),
-            None => self.waiting.iter().copied().find(|waiting| waiting.id == id),
+            None => self.unmatched.iter().copied().find(|unmatched| unmatched.id == id),
         }))
     }
 }
 
-/// The traces with a value of a field that a chart would count: those that have come, and of the
-/// others the time of their first one.
+/// The traces with a value of a field that a chart counts: those with a received span, and the others with
+/// the time of their first value.
 fn with_value(
     connection: &Connection,
     range: Range,
@@ -220,7 +220,7 @@ fn with_value(
                 with.set(row.get(0)?);
             }
         } else if resource != 0 || has_come.query_row([trace], |row| row.get(0))? {
-            // A target that has come has a resource, and its trace has come with it.
+            // A received target has a resource, and its trace has a received span.
             with.set(trace);
         } else {
             waiting.entry(trace).and_modify(|first| *first = start.min(*first)).or_insert(start);
@@ -234,7 +234,7 @@ fn trace_id_of_row(connection: &Connection, id: i64) -> Result<String> {
     Ok(statement.query_row([id], |row| Ok(hex(row.get_ref(0)?.as_blob()?)))?)
 }
 
-/// One row of the list. What it says of its start is 0 where nothing came but feedback.
+/// One row of the list. Its start is 0 if no span of the trace was received.
 pub(super) fn row(connection: &Connection, id: i64) -> Result<TraceRow> {
     let mut statement = connection.prepare_cached(
         "SELECT t.trace_id, n.name, t.start, t.finish, t.spans, t.errors, s.name, t.root_resource,
