@@ -26,7 +26,7 @@ impl Demo {
         let mut said = String::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
-            if line.starts_with("Ctrl-C") {
+            if line.contains("Ctrl-C") {
                 break;
             }
             said += &(line + "\n");
