@@ -1033,6 +1033,9 @@ impl fmt::Display for Talkative {
 
 #[test]
 fn values_that_make_spans_while_they_are_recorded() {
+    // With a single dispatcher in the process `tracing` asks the current one, which is busy here, for its
+    // interest in a new call site, and disables the call site for good.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let rig = watched(|| {
         let rig = Rig::new();
         rig.run(|| {

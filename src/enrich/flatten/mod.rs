@@ -1,0 +1,528 @@
+//! Flattening: from a `Serialize` value to the leaves of a [`Document`].
+//!
+//! The [`Flattener`] writes leaves as they come, without a tree in between, and keeps the
+//! [position](position); [`serialize`] drives it with values of any type. It reads foreign data: a value
+//! may be of any depth and size, may fail half way, and may hold what no attribute can. None of that costs
+//! more than the key of the value.
+//!
+//! What nests deeper than attributes keep apart is written as [JSON text](json) instead, which becomes
+//! one string leaf when its outermost container ends.
+
+mod json;
+mod keys;
+mod position;
+mod scalar;
+mod serialize;
+
+use std::fmt::Write as _;
+
+use opentelemetry::Value;
+
+use super::error::{EnrichError, Enrichment};
+use crate::feedback::carrier;
+use crate::feedback::document::{Document, Key, MOST_CLEARED};
+use crate::redaction::Redaction;
+use crate::ticket::Ticket;
+use json::{Entry, JsonText};
+pub use position::Position;
+use position::{Depth, MOST_ARRAYS, MOST_LEVELS, MOST_OBJECTS, dots};
+use scalar::{Scalar, size};
+
+/// What one enrichment may hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    /// Bytes of one string leaf, and of one JSON string.
+    pub(crate) string: usize,
+    /// Characters of one string leaf (`OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`).
+    pub(crate) characters: Option<usize>,
+    /// Bytes of all keys and values of one enrichment.
+    pub(crate) enrichment: usize,
+    /// Leaves: the number of attributes a span may have.
+    pub(crate) leaves: usize,
+}
+
+/// Writes values into a patch.
+#[derive(Default)]
+pub(crate) struct Flattener {
+    limits: Limits,
+    redaction: Option<Redaction>,
+    /// What keys have to be allowed by.
+    pub(crate) ticket: Option<Ticket>,
+    pub(crate) patch: Document<Value>,
+    /// What was wrong on the way to the patch.
+    pub(crate) outcome: Enrichment,
+    /// The full key as a static string, while `path` is empty.
+    base: &'static str,
+    /// The full key, once it has left `base`.
+    path: String,
+    depth: Depth,
+    /// The JSON text of what nests too deep, if the current value is inside of it.
+    json: Option<Box<JsonText>>,
+    /// Bytes taken so far.
+    bytes: usize,
+    /// Leaves and removals that were one too many.
+    dropped: usize,
+}
+
+/// What to return to when a key's value is done, however it ended.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    path: usize,
+    depth: Depth,
+    /// The key's entry in the JSON text.
+    json: Option<Entry>,
+    /// In a JSON array a value that isn't there becomes null, so that its followers keep their position.
+    is_element: bool,
+}
+
+/// A container that has begun.
+#[derive(Debug)]
+pub(crate) enum Frame {
+    /// Its entries become attributes.
+    Flat,
+    /// The outermost container of a JSON text.
+    JsonRoot(&'static str),
+    /// A container within a JSON text.
+    Json(&'static str),
+    Refused,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Object,
+    Array,
+}
+
+impl Flattener {
+    /// Makes a blank flattener ready for one enrichment.
+    pub(crate) fn start(&mut self, limits: Limits, redaction: Option<Redaction>) {
+        (self.limits, self.redaction) = (limits, redaction);
+    }
+
+    /// Clears the patch if a part of the enrichment was refused or changed, or if the patch as a whole
+    /// finds no room on a span.
+    pub(crate) fn keep_whole(&mut self) {
+        let limit = self.limits.leaves;
+        let over = (self.patch.len() + carrier::MOST_RESERVED).saturating_sub(limit);
+        if self.outcome.is_ok() && self.dropped == 0 && over > 0 {
+            self.dropped = over;
+        }
+        if self.dropped > 0 || !self.outcome.is_ok() {
+            self.patch.clear();
+        }
+    }
+
+    /// Ends the enrichment: reports the leaves and removals that were one too many.
+    pub(crate) fn finish(&mut self) {
+        if self.dropped > 0 {
+            let (limit, dropped) = (self.limits.leaves, self.dropped);
+            self.outcome.push(EnrichError::LimitExceeded { limit, dropped });
+        }
+    }
+
+    /// Makes the flattener blank again. What it keeps is memory.
+    pub(crate) fn reset(&mut self) {
+        const MOST_PATH: usize = 4096;
+        (self.redaction, self.ticket) = (None, None);
+        self.patch.clear();
+        self.path.clear();
+        self.path.shrink_to(MOST_PATH);
+        self.json = None;
+        (self.bytes, self.dropped) = (0, 0);
+    }
+
+    /// Sets the key of `position` to a string that needs no copy.
+    pub(crate) fn text_at(&mut self, position: &Position, text: &'static str) {
+        self.move_to(position);
+        self.scalar(Scalar::Static(text));
+    }
+
+    /// Removes the key of `position` and all that stands under it.
+    pub(crate) fn null_at(&mut self, position: &Position) {
+        self.move_to(position);
+        self.null();
+    }
+
+    pub(crate) fn move_to(&mut self, position: &Position) {
+        self.base = position.key;
+        self.path.clear();
+        self.json = None;
+        self.depth = position.depth;
+    }
+
+    /// `null`: removes the key and all that stands under it.
+    pub(crate) fn null(&mut self) {
+        if self.depth.muted {
+        } else if let Some(json) = &mut self.json {
+            json.null();
+        } else {
+            self.clear();
+        }
+    }
+
+    /// Goes back into the array at `position`, whose first elements are written already.
+    pub(crate) fn resume_array(&mut self, position: &Position) {
+        self.move_to(position);
+        self.depth.level += 1;
+        self.depth.arrays += 1;
+    }
+
+    pub(crate) fn begin_object(&mut self) -> Frame {
+        self.begin(Kind::Object)
+    }
+
+    pub(crate) fn begin_array(&mut self) -> Frame {
+        self.begin(Kind::Array)
+    }
+
+    fn begin(&mut self, kind: Kind) -> Frame {
+        if self.depth.muted {
+            return Frame::Refused;
+        }
+        if self.depth.level == 0 && kind == Kind::Array {
+            self.not_an_object("an array");
+            self.depth.muted = true;
+            return Frame::Refused;
+        }
+        if self.depth.level >= MOST_LEVELS {
+            let key = self.key_name();
+            self.outcome.push(EnrichError::TooDeepToKeep { key, limit: "128 levels" });
+            self.depth.muted = true;
+            if let Some(json) = &mut self.json {
+                json.count_leaf(); // what was refused may hold one
+            }
+            return Frame::Refused;
+        }
+        let (open, close) = match kind {
+            Kind::Object => ('{', "}"),
+            Kind::Array => ('[', "]"),
+        };
+        let is_top = self.depth.level == 0;
+        self.depth.level += 1;
+        if let Some(json) = &mut self.json {
+            json.open(open);
+            return Frame::Json(close);
+        }
+        let too_deep = match kind {
+            Kind::Object => !is_top && self.depth.objects >= MOST_OBJECTS,
+            Kind::Array => self.depth.arrays >= MOST_ARRAYS,
+        };
+        if too_deep {
+            self.json = Some(Box::new(JsonText::new(open, self.limits.string)));
+            return Frame::JsonRoot(close);
+        }
+        match kind {
+            Kind::Object => self.depth.objects += u32::from(!is_top),
+            Kind::Array => {
+                self.depth.arrays += 1;
+                self.clear();
+            }
+        }
+        Frame::Flat
+    }
+
+    pub(crate) fn end(&mut self, frame: Frame) {
+        match frame {
+            Frame::Flat | Frame::Refused => {}
+            Frame::Json(close) => {
+                if let Some(json) = &mut self.json {
+                    json.close(close);
+                }
+            }
+            Frame::JsonRoot(close) => match self.json.take() {
+                Some(mut json) if json.has_leaf() || self.depth.muted => {
+                    json.close(close);
+                    self.json_leaf(*json, close);
+                }
+                // An array removes what stood under its key; an object without a leaf is nothing.
+                Some(_) if close == "]" => self.clear(),
+                _ => {}
+            },
+        }
+    }
+
+    /// Goes down to `key` of the current object. Undone by [`leave`](Self::leave).
+    pub(crate) fn enter_key(&mut self, key: &str) -> Checkpoint {
+        let mut checkpoint = self.checkpoint(false);
+        if self.depth.muted {
+            return checkpoint;
+        }
+        if self.json.is_none() {
+            let Some(dots) = dots(key) else {
+                let parent = self.key_name();
+                let reason = match key {
+                    "" => "is empty",
+                    _ => "has nothing between two dots, or before the first or after the last one",
+                };
+                self.outcome.push(EnrichError::InvalidKey { parent, reason });
+                self.depth.muted = true;
+                return checkpoint;
+            };
+            self.depth.objects += dots;
+            self.depth.level += dots;
+            if self.depth.objects > MOST_OBJECTS {
+                let key = format!("{}.{key}", self.key_name());
+                self.outcome.push(EnrichError::TooDeepToKeep { key, limit: "5 objects" });
+                self.depth.muted = true;
+                return checkpoint;
+            }
+        }
+        self.begin_segment();
+        self.path.push_str(key);
+        checkpoint.json = self.json.as_mut().map(|json| json.key(key));
+        checkpoint
+    }
+
+    /// Goes down to position `index` of the current array. Undone by [`leave`](Self::leave).
+    pub(crate) fn enter_index(&mut self, index: usize) -> Checkpoint {
+        let mut checkpoint = self.checkpoint(true);
+        if self.depth.muted {
+            return checkpoint;
+        }
+        self.begin_segment();
+        let _ = write!(self.path, "{index}"); // writing to a `String` can't fail
+        checkpoint.json = self.json.as_mut().map(|json| json.element());
+        checkpoint
+    }
+
+    /// Returns to the container around the key that was entered.
+    pub(crate) fn leave(&mut self, checkpoint: Checkpoint) {
+        self.path.truncate(checkpoint.path);
+        self.depth = checkpoint.depth;
+        if let Some(json) = &mut self.json {
+            if let Some(entry) = checkpoint.json {
+                json.end_entry(entry, checkpoint.is_element);
+            }
+            if json.is_too_long() {
+                self.depth.muted = true;
+            }
+        }
+    }
+
+    fn checkpoint(&self, is_element: bool) -> Checkpoint {
+        Checkpoint { path: self.path.len(), depth: self.depth, json: None, is_element }
+    }
+
+    fn begin_segment(&mut self) {
+        if self.path.is_empty() {
+            self.path.reserve(64);
+            self.path.push_str(self.base);
+        }
+        self.path.push('.');
+    }
+
+    fn key_str(&self) -> &str {
+        if self.path.is_empty() { self.base } else { &self.path }
+    }
+
+    fn key(&self) -> Key {
+        if self.path.is_empty() { Key::Borrowed(self.base) } else { Key::Owned(self.path.clone()) }
+    }
+
+    /// The current key for an error, shortened if it is absurdly long.
+    fn key_name(&self) -> String {
+        shown(self.key_str())
+    }
+
+    fn not_an_object(&mut self, found: &'static str) {
+        let namespace = self.key_name();
+        self.outcome.push(EnrichError::NotAnObject { namespace, found });
+    }
+
+    fn scalar(&mut self, mut scalar: Scalar<'_>) {
+        if self.depth.muted {
+            return;
+        }
+        if self.depth.level == 0 {
+            self.not_an_object(match scalar {
+                Scalar::Bool(_) => "a bool",
+                Scalar::Int(_) | Scalar::BigInt(_) | Scalar::Float(_) => "a number",
+                Scalar::Str(_) | Scalar::Static(_) => "a string",
+            });
+            return;
+        }
+        if let Scalar::Float(value) = scalar
+            && !value.is_finite()
+        {
+            let key = self.key_name();
+            self.outcome.push(EnrichError::NotFinite { key });
+            return;
+        }
+        if self.json.is_some() {
+            self.json_scalar(scalar);
+            return;
+        }
+        self.shorten(&mut scalar);
+        if self.redaction.is_none() {
+            if let Some(leaf) = self.room(scalar.size()) {
+                scalar.write_to(leaf);
+            }
+        } else if let Some(value) = self.redacted(scalar.into_value())
+            && let Some(leaf) = self.room(size(&value))
+        {
+            *leaf = value;
+        }
+    }
+
+    /// A scalar inside of JSON text, which is measured as a whole.
+    #[cold]
+    fn json_scalar(&mut self, mut scalar: Scalar<'_>) {
+        if self.redaction.is_none() {
+            if let Some(json) = &mut self.json {
+                json.scalar(scalar);
+            }
+        } else {
+            self.shorten(&mut scalar);
+            if let Some(value) = self.redacted(scalar.into_value())
+                && let Some(json) = &mut self.json
+            {
+                json.value(value);
+            }
+        }
+        self.depth.muted = self.json.as_ref().is_some_and(|json| json.is_too_long());
+    }
+
+    /// Ends JSON text: it becomes the leaf of the key at which it began.
+    fn json_leaf(&mut self, json: JsonText, close: &str) {
+        let key = self.key_name();
+        let limit = self.limits.string;
+        let is_too_long = json.is_too_long();
+        let text = json.into_string();
+        if is_too_long || self.limits.characters.is_some_and(|most| text.chars().count() > most) {
+            let limit = self.limits.characters.map_or(limit, |characters| characters.min(limit));
+            self.outcome.push(EnrichError::JsonTooLong { key, limit });
+            return;
+        }
+        let limit = if close == "}" { "5 objects" } else { "2 arrays" };
+        self.outcome.push(EnrichError::TooDeep { key, limit });
+        if let Some(leaf) = self.room(text.len()) {
+            *leaf = Value::String(text.into());
+        }
+    }
+
+    #[inline]
+    fn shorten(&mut self, scalar: &mut Scalar<'_>) {
+        match scalar {
+            Scalar::Str(text) => *text = self.shortened(text),
+            Scalar::Static(text) => *text = self.shortened(text),
+            _ => {}
+        }
+    }
+
+    /// `text` within the limits of one string leaf; the outcome says so if it had to be cut.
+    #[inline]
+    fn shortened<'t>(&mut self, text: &'t str) -> &'t str {
+        if text.len() <= self.limits.string && self.limits.characters.is_none() {
+            return text;
+        }
+        let mut kept = cut(text, self.limits.string);
+        let mut limit = None;
+        if kept.len() < text.len() {
+            limit = Some(format!("{} bytes", self.limits.string));
+        }
+        if let Some(most) = self.limits.characters
+            && let Some((end, _)) = kept.char_indices().nth(most)
+        {
+            kept = &kept[..end];
+            limit = Some(format!("{most} characters (OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT)"));
+        }
+        if let Some(limit) = limit {
+            let key = self.key_name();
+            self.outcome.push(EnrichError::Truncated { key, limit });
+        }
+        kept
+    }
+
+    fn redacted(&mut self, value: Value) -> Option<Value> {
+        let Some(redaction) = &self.redaction else { return Some(value) };
+        let key = self.key();
+        match redaction.apply(&key, value) {
+            Ok(value) => value,
+            Err(_) => {
+                self.outcome.push(EnrichError::RedactionPanicked { key: key.into_owned() });
+                None
+            }
+        }
+    }
+
+    /// A leaf at the current key, for a value of `size` bytes.
+    #[inline]
+    fn room(&mut self, size: usize) -> Option<&mut Value> {
+        if !self.is_allowed() || !self.fits(size) {
+            return None;
+        }
+        if self.patch.len() >= self.limits.leaves {
+            self.dropped += 1;
+            return None;
+        }
+        Some(match self.path.is_empty() {
+            true => self.patch.set_with(self.base, || Value::Bool(false)),
+            false => self.patch.set_with(self.path.clone(), || Value::Bool(false)),
+        })
+    }
+
+    fn clear(&mut self) {
+        if !self.is_allowed() || !self.fits(0) {
+            return;
+        }
+        if self.patch.cleared().len() < MOST_CLEARED {
+            let key = self.key();
+            self.patch.remove(key);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// Whether the current key may be set or removed. The outcome says once of each top-level key
+    /// that it may not.
+    fn is_allowed(&mut self) -> bool {
+        let Some(ticket) = &self.ticket else { return true };
+        let key = if self.path.is_empty() { self.base } else { &self.path };
+        if ticket.permits(key) {
+            return true;
+        }
+        let end = key.match_indices('.').nth(1).map_or(key.len(), |(dot, _)| dot);
+        let refused = EnrichError::NotAllowed { key: shown(&key[..end]) };
+        if !self.outcome.errors().any(|error| *error == refused) {
+            self.outcome.push(refused);
+        }
+        false
+    }
+
+    /// Counts the current key and `size` bytes of value, if the enrichment can still hold them.
+    #[inline]
+    fn fits(&mut self, size: usize) -> bool {
+        let limit = self.limits.enrichment;
+        let was_over = self.bytes > limit;
+        self.bytes = self.bytes.saturating_add(self.key_str().len() + size);
+        if self.bytes <= limit {
+            return true;
+        }
+        if !was_over {
+            let key = self.key_name();
+            self.outcome.push(EnrichError::TooLarge { key, limit });
+        }
+        false
+    }
+
+    fn unsupported(&mut self, found: &'static str) {
+        if !self.depth.muted {
+            let key = self.key_name();
+            self.outcome.push(EnrichError::Unsupported { key, found });
+        }
+    }
+}
+
+fn shown(key: &str) -> String {
+    const MOST: usize = 256;
+    if key.len() <= MOST { key.to_owned() } else { format!("{}…", cut(key, MOST)) }
+}
+
+/// The longest prefix of `text` of at most `most` bytes that ends between two characters.
+fn cut(text: &str, most: usize) -> &str {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
