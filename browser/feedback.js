@@ -1,18 +1,18 @@
 /*! tracing-feedback, Apache-2.0 OR MIT */
 
 /**
- * What a user thinks of an answer, on its way from a page to `POST /feedback`.
+ * Sends a user's feedback on an answer from a page to `POST /feedback`.
  *
  *     import { feedback } from "/feedback.js";
  *
  *     const about = feedback(ticket);           // the ticket came with the answer
- *     await about.thumbs(true);                 // has arrived, or throws a FeedbackError
+ *     await about.thumbs(true);                 // has arrived, or rejects with a FeedbackError
  *     about.comment("Albany, in fact", 1000);   // sent once typing has paused for a second
- *     about.watch(element);                     // tells when the answer is copied from
+ *     about.watch(element);                     // reports when text of the answer is copied
  *
- * Each call is a submission with an id of its own. Sent again, because nobody knows whether it has
- * arrived, it keeps its id and counts once. A change of mind is the next submission, and `null`
- * takes back what was said. Nothing is stored, no cookie is set, no global is defined.
+ * Each call is a submission with an id of its own. A retry keeps the id, so that a submission that
+ * arrives twice counts once. A later submission overrides earlier ones, and `null` retracts a value.
+ * Nothing is stored, no cookie is set, no global is defined.
  *
  * @module
  */
@@ -22,14 +22,14 @@
  * @property {string | URL} [endpoint] where to send to; by default `feedback`, beside this module
  * @property {number} [tries] how often a submission is sent before it is given up; 10
  * @property {number} [pause] milliseconds before the second try, and twice as many before each
- *   further one, up to a minute; 1000. What `Retry-After` asks for is waited in any case, and up to
- *   one more pause is left to chance, so that a thousand pages don't come back as one.
+ *   further one, up to a minute; 1000. A longer `Retry-After` is waited for instead, and a random
+ *   time of up to one more pause is added, so that many pages don't retry at the same moment.
  * @property {RequestInit} [request] more options of `fetch`, such as `{credentials: "include"}`
  *
  * @typedef {object} Submission
  * @property {string} id
- * @property {Record<string, unknown>} content what is left to say of it
- * @property {boolean} [saved] the browser has taken charge of it, since it was last sent
+ * @property {Record<string, unknown>} content its feedback, without keys that were replaced since
+ * @property {boolean} [saved] whether the browser has accepted it as a beacon since it was last sent
  * @property {(value?: any) => void} resolve
  * @property {(error: FeedbackError) => void} reject
  */
@@ -39,13 +39,14 @@ const LONGEST_PAUSE = 60_000;
 const LONGEST_TIMER = 2 ** 31 - 1;
 
 /**
- * One for each answer with something unconfirmed: saves that when the page goes away.
+ * One function for each answer with unconfirmed submissions: sends them as beacons when the page goes
+ * away.
  *
  * @type {Set<() => void>}
  */
 const savers = new Set();
 
-// `pagehide` too: not every browser says of a page that is left that it is hidden.
+// `pagehide` too: not every browser sends `visibilitychange` to a page that is left.
 for (const type of ["visibilitychange", "pagehide"]) {
   globalThis.addEventListener?.(type, () => {
     if (type == "pagehide" || document.hidden) savers.forEach((save) => save());
@@ -69,13 +70,14 @@ export class FeedbackError extends Error {
 }
 
 /**
- * Feedback on one answer. Make one for each answer and keep it: it sends one thing after the other,
- * so the last word wins.
+ * Feedback on one answer. Make one object for each answer and keep it: it sends one submission after
+ * the other, so that the last one counts.
  *
- * Every method but `watch` gives a promise: it resolves when the service has what was said, and
- * throws a `FeedbackError` when it was refused, or not answered after all tries.
+ * Every method but `watch` returns a promise. It resolves when the service has accepted the
+ * submission, and rejects with a `FeedbackError` when the submission was refused, or not answered
+ * after all tries.
  *
- * @param {string} ticket what the service issued with the answer
+ * @param {string} ticket the ticket that the service issued with the answer
  * @param {Options} [options]
  */
 export function feedback(
@@ -83,7 +85,7 @@ export function feedback(
   { endpoint = new URL("feedback", import.meta.url), tries = 10, pause = 1000, request = {} } = {},
 ) {
   /**
-   * What is unconfirmed, in the order in which it was said.
+   * The unconfirmed submissions, in the order of the calls.
    *
    * @type {Set<Submission>}
    */
@@ -94,7 +96,7 @@ export function feedback(
   /** @param {Submission} submission */
   const body = ({ id, content }) => JSON.stringify({ ticket, id, feedback: content });
 
-  // The page may come back and go on as if nothing had happened: what arrives twice counts once.
+  // Submissions stay in the queue, since the page may come back. A duplicate counts once.
   const save = () => {
     for (const submission of queue) {
       submission.saved ||= navigator.sendBeacon(endpoint, body(submission));
@@ -140,18 +142,18 @@ export function feedback(
   };
 
   /**
-   * Says anything: a JSON object, which is merged into what was said before. `null` retracts a key.
+   * Sends any feedback: a JSON object, which is merged into earlier feedback. `null` retracts a key.
    *
-   * @param {object} said
-   * @param {number} [wait] milliseconds to hold it back for. What is said about the same keys
-   *   meanwhile replaces it, and a page that goes away sends it at once.
+   * @param {object} feedback
+   * @param {number} [wait] milliseconds by which to delay it. A submission with the same keys
+   *   meanwhile replaces it, and it is sent at once when the page goes away.
    * @returns {Promise<void>}
    */
-  const send = (said, wait) => {
+  const send = (feedback, wait) => {
     const submission = /** @type {Submission} */ ({
-      // 128 random bits; `crypto.randomUUID` is missing from pages that came by plain http.
+      // 128 random bits; `crypto.randomUUID` is missing in pages loaded over plain http.
       id: crypto.getRandomValues(new Uint32Array(4)).join("-"),
-      content: JSON.parse(JSON.stringify(said)),
+      content: JSON.parse(JSON.stringify(feedback)),
     });
     /** @type {Promise<void>} */
     const outcome = new Promise((resolve, reject) => {
@@ -159,8 +161,8 @@ export function feedback(
       submission.reject = reject;
     });
 
-    // What is said anew need not be said the old way any more, so that can't arrive too late either.
-    // (Not so with an object: it is merged into what stands under its key.)
+    // Removes the new keys from older submissions, so that an old value can't arrive after the new
+    // one. Not so for an object: it is merged into the value of its key.
     for (const older of queue) {
       for (const key in submission.content) {
         if (JSON.stringify(submission.content[key])[0] != "{") delete older.content[key];
@@ -178,7 +180,8 @@ export function feedback(
   };
 
   /**
-   * The answer was copied: all of it, or a share. Says so again only when it was more.
+   * Reports that the answer was copied: all of it, or a share. A share is sent only if it is larger
+   * than all before.
    *
    * @param {number} [share] from 0 to 1
    * @returns {Promise<void>}
@@ -193,7 +196,7 @@ export function feedback(
     copied,
 
     /**
-     * A thumb up, a thumb down, or neither any more: `{rating: true}`, `false`, `null`.
+     * A thumb up, a thumb down, or neither: `{rating: true}`, `false`, `null`.
      *
      * @param {boolean | null} up
      */
@@ -207,7 +210,7 @@ export function feedback(
     stars: (count) => send({ stars: count }),
 
     /**
-     * In the user's own words: `{comment: "…"}`. An empty text retracts the comment.
+     * A comment in the user's words: `{comment: "…"}`. An empty text retracts the comment.
      *
      * @param {string} text
      * @param {number} [wait] as for `send`: with a second, call it at every keystroke
@@ -218,11 +221,11 @@ export function feedback(
     regenerated: () => send({ regenerated: true }),
 
     /**
-     * Tells by itself when something of the answer is copied, and how much, but never what:
-     * `{copied: true, copied_share: 0.4}`. What can't be told is let go.
+     * Reports by itself when text of the answer is copied: how much, but never which text:
+     * `{copied: true, copied_share: 0.4}`. Errors are ignored.
      *
-     * @param {HTMLElement} element that shows the answer
-     * @param {AddEventListenerOptions} [options] such as `{signal}`, which ends it
+     * @param {HTMLElement} element the element that shows the answer
+     * @param {AddEventListenerOptions} [options] such as `{signal}`, which ends the reports
      */
     watch: (element, options) =>
       element.addEventListener(

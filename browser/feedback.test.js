@@ -1,5 +1,5 @@
 // The module against a real HTTP server and a page that is a stub. Run by `browser/test`, for the
-// source and for what is made of it.
+// source and for the minified file.
 
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
@@ -45,7 +45,7 @@ const { feedback, FeedbackError } = await import(pathToFileURL(source));
 
 // ---- a service -------------------------------------------------------------------------------
 
-/** What arrived, and how the service answers what comes next; 204 when that runs out. */
+/** The requests that arrived, and the answers to the next ones; 204 when there are none left. */
 let arrived = [];
 let answers = [];
 let waiting = [];
@@ -67,7 +67,7 @@ const server = createServer(async (request, response) => {
   response.writeHead(status, { ...type, ...more }).end(problem && JSON.stringify(problem));
 });
 
-/** Resolves with the next request, when it has arrived. */
+/** Resolves with the next request when it has arrived. */
 const request = () =>
   new Promise((resolve) => waiting.push(() => resolve(arrived[arrived.length - 1])));
 
@@ -100,7 +100,7 @@ afterEach(async () => {
   assert.deepEqual(loose.splice(0), []);
 });
 
-// ---- what is said ----------------------------------------------------------------------------
+// ---- the feedback that is sent ---------------------------------------------------------------
 
 test("a thumb arrives with its ticket and an id", async () => {
   await about().thumbs(true);
@@ -112,7 +112,7 @@ test("a thumb arrives with its ticket and an id", async () => {
   assert.match(id, /^\d+-\d+-\d+-\d+$/);
 });
 
-test("every method says what it is named after", async () => {
+test("every method sends the feedback it is named after", async () => {
   const answer = about();
   await answer.thumbs(false);
   await answer.stars(4);
@@ -138,10 +138,10 @@ test("null and an empty comment retract", async () => {
   assert.deepEqual(documents(), [{ rating: null }, { stars: null }, { comment: null }]);
 });
 
-test("what is sent is what was said, even if it has changed since", async () => {
-  const said = { edits: [{ value: "Albany" }], none: undefined };
-  const sent = about().send(said);
-  said.edits[0].value = "Boston";
+test("feedback is sent as it was at the call, even if the object has changed since", async () => {
+  const edited = { edits: [{ value: "Albany" }], none: undefined };
+  const sent = about().send(edited);
+  edited.edits[0].value = "Boston";
   await sent;
   assert.deepEqual(documents(), [{ edits: [{ value: "Albany" }] }]);
 });
@@ -210,7 +210,7 @@ test("a Retry-After that makes no sense leaves the pause as it is", async () => 
   }
 });
 
-test("what is refused is given up, with the problem document", async () => {
+test("a refused submission is given up, with the problem document", async () => {
   const problem = { type: "about:blank", status: 410, title: "Gone", detail: "the ticket expired" };
   answers = [{ status: 410, problem }];
   await assert.rejects(about().thumbs(true), (error) => {
@@ -223,7 +223,7 @@ test("what is refused is given up, with the problem document", async () => {
   assert.equal(arrived.length, 1);
 });
 
-test("what is refused without a problem document is given up, too", async () => {
+test("a submission refused without a problem document is given up, too", async () => {
   answers = [400, { status: 404, problem: null }, { status: 403, problem: { title: "Forbidden" } }];
   const answer = about();
   await assert.rejects(answer.thumbs(true), { message: "HTTP 400", status: 400, problem: {} });
@@ -232,7 +232,7 @@ test("what is refused without a problem document is given up, too", async () => 
   assert.equal(arrived.length, 3);
 });
 
-test("what is never answered is given up after all tries, and the next is sent", async () => {
+test("a submission without an answer is given up after all tries, and the next is sent", async () => {
   answers = ["cut", "cut", "cut"];
   const answer = about({ tries: 3 });
   const [thumbs, stars] = [answer.thumbs(true), answer.stars(4)];
@@ -256,7 +256,7 @@ test("a change of mind is a submission of its own, after the first", async () =>
   assert.equal(new Set(arrived.map(({ id }) => id)).size, 3);
 });
 
-test("one thing is sent after the other", async () => {
+test("one submission is sent after the other", async () => {
   let answered;
   answers = [{ status: 204, until: new Promise((done) => (answered = done)) }];
   const answer = about();
@@ -271,19 +271,19 @@ test("one thing is sent after the other", async () => {
   assert.deepEqual(documents(), [{ rating: true }, { rating: false }]);
 });
 
-test("what was said before a change of mind is not sent again after it", async () => {
+test("a replaced submission is not sent again", async () => {
   answers = [503];
   const answer = about({ pause: 50 });
   const first = request();
   const thumbs = answer.thumbs(true);
   await first;
   const changed = answer.thumbs(false);
-  await Promise.all([thumbs, changed]); // and who waits for the first learns of the second
+  await Promise.all([thumbs, changed]); // the first promise resolves with the second
   assert.deepEqual(documents(), [{ rating: true }, { rating: false }]);
   assert.notEqual(arrived[0].id, arrived[1].id);
 });
 
-test("whoever waits for what was replaced learns that its successor was refused", async () => {
+test("the promise of a replaced submission rejects when its successor is refused", async () => {
   answers = [503, 403];
   const answer = about({ pause: 50 });
   const first = request();
@@ -293,7 +293,7 @@ test("whoever waits for what was replaced learns that its successor was refused"
   await thumbs;
 });
 
-test("only what was said anew is taken back", async () => {
+test("only keys with a new value are replaced", async () => {
   answers = [503];
   const answer = about({ pause: 50 });
   const first = request();
@@ -328,7 +328,7 @@ test("a comment is sent when typing has paused, and holds nothing up", async () 
 
 // ---- the page goes away ----------------------------------------------------------------------
 
-test("what is unconfirmed when the page goes away is sent by beacon, once, as it was", async () => {
+test("unconfirmed submissions are sent by beacon, once, when the page goes away", async () => {
   let answered;
   answers = [{ status: 204, until: new Promise((done) => (answered = done)) }];
   const answer = about();
@@ -355,7 +355,7 @@ test("what is unconfirmed when the page goes away is sent by beacon, once, as it
   assert.equal(beacons.length, 2);
 });
 
-test("what is confirmed, refused or replaced is not sent by beacon", async () => {
+test("a confirmed, refused or replaced submission is not sent by beacon", async () => {
   answers = [204, 403, 503];
   const answer = about({ pause: 50 });
   await answer.stars(1);
@@ -389,7 +389,7 @@ test("a beacon that the browser didn't take is sent at the next occasion", async
   await thumbs;
 });
 
-test("a beacon is sent again for what has failed since", async () => {
+test("a beacon is sent again for a submission that has failed since", async () => {
   answers = [503, { status: 503, headers: { "retry-after": "1" } }];
   const first = request();
   const thumbs = about().thumbs(true);
@@ -409,7 +409,7 @@ class Element extends EventTarget {
   textContent = "The capital of New York is Albany.";
 }
 
-test("a copy is told, and how much, and more again only when it is more", async () => {
+test("a copy is reported with its share, and again only when the share is larger", async () => {
   const element = new Element();
   about().watch(element);
   const copy = async (text) => {
@@ -440,7 +440,7 @@ test("watching ends with a signal", async () => {
   assert.deepEqual(documents(), []);
 });
 
-test("a copy that can't be told is let go", async () => {
+test("a copy whose report is refused is ignored", async () => {
   answers = [403];
   const element = new Element();
   about().watch(element);
@@ -449,5 +449,5 @@ test("a copy that can't be told is let go", async () => {
   element.dispatchEvent(new Event("copy"));
   await first;
   await sleep(20);
-  assert.equal(arrived.length, 1); // and `afterEach` knows of no unhandled rejection
+  assert.equal(arrived.length, 1); // and `afterEach` sees no unhandled rejection
 });

@@ -5,29 +5,29 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How long a thread counts on from one look at the system's clock: short enough that a step of
-/// that clock, or an error of a millionth in the counter's rate, is soon made good.
+/// How long a thread extrapolates from one reading of the system clock: short enough that a step of
+/// that clock, or an error of a millionth in the counter's rate, is soon corrected.
 const TRUSTED: Duration = Duration::from_millis(100);
 
 thread_local! {
     static ANCHOR: Cell<Anchor> = const { Cell::new(Anchor { ticks: 0, time: 0, rate: 0, trusted: 0 }) };
 }
 
-/// When a thread last looked at the system's clock, and how it counts on from there.
+/// A thread's last reading of the system clock, and how to extrapolate from it.
 #[derive(Clone, Copy)]
 struct Anchor {
-    /// What the counter said then.
+    /// The time-stamp counter at that reading.
     ticks: u64,
-    /// Nanoseconds since the epoch.
+    /// Nanoseconds since the epoch at that reading.
     time: u64,
     /// Nanoseconds a tick, times 2^32.
     rate: u64,
-    /// How many ticks may be counted: so few that their product with the rate is one of 64 bits.
+    /// How many ticks the reading is used for: so few that their product with the rate has 64 bits.
     trusted: u64,
 }
 
-/// The time, counted on by the processor's time-stamp counter from the last look at the system's
-/// clock. Costs less than half of looking there.
+/// The time, extrapolated with the processor's time-stamp counter from the last reading of the
+/// system clock. Costs less than half of such a reading.
 #[inline]
 pub(crate) fn now() -> u64 {
     let anchored = ANCHOR.try_with(|anchor| {
@@ -45,7 +45,8 @@ pub(crate) fn now() -> u64 {
 fn look() -> u64 {
     let time = unix_nanos(SystemTime::now());
     let ticks = Ticks::now().0;
-    // What lies before the epoch or after 2554 can't be counted on from, nor what doesn't tick.
+    // There is no extrapolation from a time before the epoch or after 2262, nor with a counter that
+    // doesn't tick.
     let trusted = Ticks::of(fastant::Instant::ZERO + TRUSTED).0;
     let rate = (u128::from(TRUSTED.as_nanos() as u64) << 32).checked_div(trusted.into());
     let rate = rate.and_then(|rate| u64::try_from(rate).ok());
@@ -55,10 +56,10 @@ fn look() -> u64 {
     time
 }
 
-/// How often the time-stamp counter has ticked.
+/// The value of the time-stamp counter.
 ///
-/// `fastant` reads it, and gives the time in floating-point numbers, which takes as long as to read
-/// it. The number itself is what an instant is hashed by.
+/// `fastant` reads the counter, but converts it to a time in floating point, which takes as long as
+/// the reading. The value itself is accessible through `Hash` of `fastant`'s `Instant`.
 #[derive(Default)]
 struct Ticks(u64);
 
@@ -89,7 +90,7 @@ impl Hasher for Ticks {
     }
 }
 
-/// Nanoseconds since the epoch; 0 for what lies before it, the end of `u64` for what lies after 2554.
+/// Nanoseconds since the epoch; 0 for a time before it, `u64::MAX` for a time after 2554.
 pub(crate) fn unix_nanos(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
@@ -99,14 +100,14 @@ pub(crate) fn system_time(unix_nanos: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(unix_nanos)
 }
 
-/// The instant after `limit`; a limit that no clock can count to ends in a year.
+/// The instant `limit` from now. A longer limit than a year is cut, so that the sum can't overflow.
 pub(crate) fn after(limit: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     Instant::now() + limit.min(YEAR)
 }
 
-/// The time of an enrichment: never the same twice in a process, and never earlier than the one
-/// before, so that folding by time gives the order in which things were said.
+/// The time of an enrichment: strictly increasing within a process, so that folding by time keeps
+/// the order of the enrichments.
 pub(crate) fn enrichment_time() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let now = now();
@@ -120,13 +121,13 @@ mod tests {
 
     #[test]
     fn the_time_counted_on_is_that_of_the_system() {
-        // Long enough that a thread looks at the system's clock again and again.
+        // Long enough that a thread reads the system clock several times.
         let until = Instant::now() + 3 * TRUSTED;
         let mut last = now();
         while Instant::now() < until {
             let (before, time, after) =
                 (unix_nanos(SystemTime::now()), now(), unix_nanos(SystemTime::now()));
-            let tolerance = 1_000_000; // of a counter that is told to drift by a millionth
+            let tolerance = 1_000_000; // a millisecond, for an error in the counter's rate
             assert!(
                 before < time + tolerance && time < after + tolerance,
                 "{before} {time} {after}"

@@ -1,13 +1,13 @@
 //! Propagation: a trace, and a trusted session, across services.
 //!
-//! [`inject`] writes the current span into the headers of an outgoing request, [`extract`] reads the
-//! caller's from an incoming one. The formats are those of `OTEL_PROPAGATORS`: W3C
-//! [Trace Context](https://www.w3.org/TR/trace-context/) and
-//! [Baggage](https://www.w3.org/TR/baggage/) unless told otherwise.
+//! [`inject`] writes the current span into the headers of an outgoing request, [`extract`] reads
+//! the caller's from an incoming one. The formats are those of `OTEL_PROPAGATORS`: W3C [Trace
+//! Context](https://www.w3.org/TR/trace-context/) and [Baggage](https://www.w3.org/TR/baggage/) by
+//! default.
 //!
-//! A session crosses in baggage, as `session.id`, and only where the builder says
-//! `with_session_propagation(true)`, in both directions: anyone can send a header, so a session id
-//! in one is a claim. Elsewhere such a member is neither believed nor passed on.
+//! A session is propagated in baggage, as `session.id`, in both directions only with
+//! `with_session_propagation(true)` on the builder: anyone can send a header, so a session id in a
+//! header is only a claim. Without that setting such a member is neither trusted nor forwarded.
 //!
 //! ```
 //! use std::collections::HashMap;
@@ -43,10 +43,11 @@ use crate::layer::{SpanExt, current_context};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::Formats;
 
-/// Writes the current span, its baggage, and its session where it may be told, into `headers`.
+/// Writes the current span, its baggage, and its session if sessions are propagated, into
+/// `headers`.
 ///
-/// The current span is the one that is active in the OpenTelemetry API, be it made there or
-/// captured here; with `with_context_activation(false)` it is the nearest captured one.
+/// The current span is the one that is active in the OpenTelemetry API, created there or captured
+/// by this crate; with `with_context_activation(false)` it is the nearest captured one.
 ///
 /// ```
 /// # use tracing_subscriber::prelude::*;
@@ -87,7 +88,7 @@ pub fn inject_span(span: &tracing::Span, headers: &mut impl Headers) {
 
 /// Reads the caller's span and baggage from `headers`, for [`SpanExt::set_parent`].
 ///
-/// Foreign bytes: what is malformed is ignored, and the context then holds no span.
+/// Foreign bytes: a malformed header is ignored, and the context then holds no span.
 ///
 /// ```
 /// use opentelemetry::trace::TraceContextExt;
@@ -221,7 +222,7 @@ mod sealed {
             }
         }
 
-        /// Metadata of gRPC is headers of HTTP.
+        /// gRPC metadata is sent as HTTP headers.
         #[cfg(feature = "grpc")]
         impl Sealed for tonic::metadata::MetadataMap {
             fn injector(&mut self) -> Box<dyn Injector + '_> {
@@ -235,8 +236,8 @@ mod sealed {
     }
 }
 
-/// The propagator behind [`inject`] and [`extract`], which [`init`](crate::init) also makes the
-/// global one: W3C Trace Context and Baggage, and the session in baggage where it is trusted.
+/// The propagator behind [`inject`] and [`extract`], which [`init`](crate::init) also installs
+/// globally: W3C Trace Context and Baggage, and the session in baggage where that is configured.
 #[derive(Debug)]
 pub(crate) struct FeedbackPropagator {
     pub(crate) formats: Formats,
@@ -291,8 +292,9 @@ static FIELDS: std::sync::LazyLock<[String; 3]> = std::sync::LazyLock::new(|| {
     ["traceparent".to_owned(), "tracestate".to_owned(), "baggage".to_owned()]
 });
 
-/// Headers with those of one name joined into one list: a sender, or a proxy, may split them. Those
-/// that aren't plain text are as none, also from a map that isn't one of HTTP headers.
+/// Headers in which several `tracestate` or `baggage` headers are joined into one list: a sender,
+/// or a proxy, may split them. A value that isn't plain text reads as absent, also from a map that
+/// doesn't hold HTTP headers.
 struct Joined<'a> {
     headers: &'a dyn Extractor,
     lists: [(&'static str, Option<String>); 2],
@@ -320,8 +322,8 @@ impl Extractor for Joined<'_> {
     }
 }
 
-/// The members but for the session's. Properties that no header could carry are left out, since
-/// they would take the whole header with them, or be read as another one.
+/// The members of `baggage` except `session.id`. Properties with characters that a header can't
+/// have are left out: they would make the whole header invalid, or be read as another header.
 fn without_session(baggage: &Baggage) -> Baggage {
     let mut others = Baggage::new();
     for (key, (value, metadata)) in baggage.iter().filter(|(key, _)| key.as_str() != SESSION_ID) {
@@ -332,7 +334,7 @@ fn without_session(baggage: &Baggage) -> Baggage {
     others
 }
 
-/// Whether any header could carry this text.
+/// Whether a header can have this text as its value.
 fn is_plain(text: &str) -> bool {
     text.chars().all(|c| matches!(c, ' ' | '\t') || c.is_ascii_graphic())
 }

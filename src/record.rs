@@ -1,7 +1,8 @@
 //! The record: a finished span on its way from capture to a sink.
 //!
-//! This is the one type that crosses from the tracing side to the export side. It knows nothing of
-//! `tracing`, nor of how requests are made. Its attributes are kept [as they leave](crate::otlp::attributes).
+//! This is the one type that crosses from the tracing side to the export side. It depends neither
+//! on `tracing` nor on how requests are made. Its attributes are stored [as they are
+//! sent](crate::otlp::attributes).
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -28,19 +29,19 @@ pub(crate) struct SpanRecord {
     pub(crate) start: u64,
     /// Nanoseconds since the Unix epoch, never before `start`.
     pub(crate) end: u64,
-    /// What the span has in common with others of its call site.
+    /// Name and attributes that the spans of its call site share.
     pub(crate) callsite: Option<&'static Common>,
-    /// What it has in common with others of the thread that made it.
+    /// The attributes that the spans of the thread that made it share.
     pub(crate) thread: Option<Arc<Attributes>>,
     pub(crate) timings: Option<Timings>,
-    /// The attributes of its own. None has the key of a common one.
+    /// The span's own attributes. None has the key of a shared one.
     pub(crate) attributes: Attributes,
-    /// Whether the span carries feedback: such records are the last to be dropped.
+    /// Whether the span carries feedback: such spans are the last to be dropped.
     pub(crate) feedback: bool,
     pub(crate) details: ColdBox<Details>,
 }
 
-/// What few spans have.
+/// Fields that most spans leave at their defaults.
 #[derive(Debug, Default)]
 pub(crate) struct Details {
     pub(crate) trace_state: TraceState,
@@ -56,7 +57,7 @@ pub(crate) struct Details {
     pub(crate) status: Status,
     /// The instrumentation scope, if it isn't that of the pipeline.
     pub(crate) scope: Option<Arc<InstrumentationScope>>,
-    /// For what of the feedback the outbox holds already.
+    /// The finalizers of feedback that the outbox has already stored.
     pub(crate) finalizers: Finalizers,
 }
 
@@ -80,12 +81,12 @@ impl ColdDefault for Details {
     }
 }
 
-/// What all spans of a call site have in common, with room for its encoded form.
+/// Name and attributes that all spans of a call site share, with a cache of their encoded form.
 #[derive(Debug, Default)]
 pub(crate) struct Common {
     name: &'static str,
     attributes: Attributes,
-    /// How many bytes that takes, at the most.
+    /// The most bytes that the encoded form can have.
     size: usize,
     encoded: OnceLock<Vec<u8>>,
 }
@@ -97,7 +98,7 @@ impl Common {
         Self { name, attributes, size, encoded: OnceLock::new() }
     }
 
-    /// How many bytes its encoded form takes, at the most.
+    /// The most bytes that the encoded form can have.
     #[inline]
     pub(crate) fn size(&self) -> usize {
         self.size
@@ -116,7 +117,7 @@ impl Common {
         self.encoded.get_or_init(|| encode(self))
     }
 
-    /// Whether an attribute named `key` may be a common one: where it was made, its target and level.
+    /// Whether `key` may be the key of a shared attribute: code location, thread, target or level.
     pub(crate) fn may_have(key: &str) -> bool {
         ["code.", "thread."].iter().any(|prefix| key.starts_with(prefix))
             || key == "target"
@@ -151,7 +152,7 @@ impl Timings {
     }
 }
 
-/// The span id of the parent, [`SpanId::INVALID`] for a root, and where the parent lives.
+/// The span id of the parent, [`SpanId::INVALID`] for a root, and whether it is in another process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parent {
     pub(crate) span_id: SpanId,
@@ -162,14 +163,14 @@ impl Parent {
     pub(crate) const NONE: Self = Self { span_id: SpanId::INVALID, is_remote: false };
 }
 
-/// The leaves of a document together with what the convention puts before each key.
+/// The leaves of a document, and the prefix that the attribute convention puts before each key.
 #[derive(Debug, Default)]
 pub(crate) struct Enrichments {
     pub(crate) prefix: &'static str,
     pub(crate) leaves: Vec<(Key, Value)>,
 }
 
-/// Something that happened during a span.
+/// An event of a span.
 #[derive(Debug)]
 pub(crate) struct Event {
     pub(crate) name: Cow<'static, str>,
@@ -179,7 +180,7 @@ pub(crate) struct Event {
     pub(crate) dropped_attributes: u32,
 }
 
-/// Another span this one is related to.
+/// A link to another span.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) context: SpanContext,
@@ -208,11 +209,11 @@ impl Default for SpanRecord {
 }
 
 impl SpanRecord {
-    /// Forgets what not every span sets anew, and keeps the memory for another span of the same
-    /// thread: its place in a trace, its times, its call site and its thread are left as they are.
+    /// Clears the fields that not every span sets, and keeps the allocated memory for another span
+    /// of the same thread. Ids, parent, flags, times, call site and thread are left as they are.
     #[inline(always)] // once a span
     pub(crate) fn clear(&mut self) {
-        // A large span is an exception: its memory is better given back.
+        // Large spans are rare: their memory is freed.
         if self.attributes.capacity() > 4096 {
             return self.reset();
         }
@@ -241,8 +242,8 @@ impl SpanRecord {
         self.common_len() + self.attributes.len()
     }
 
-    /// How many attributes a span has at the most that aren't its own: five of its call site, two of its
-    /// thread, two for how long it was entered.
+    /// The most attributes of a span that aren't its own: five of its call site, two of its thread,
+    /// two timings.
     pub(crate) const MOST_COMMON: usize = 9;
 
     /// How many attributes the span has that aren't its own.
@@ -256,7 +257,7 @@ impl SpanRecord {
         common
     }
 
-    /// All attributes but the enrichments, the common ones first.
+    /// All attributes but the enrichments, the shared ones first.
     pub(crate) fn all_attributes(&self) -> impl Iterator<Item = (&str, Value)> {
         let callsite = self.callsite.into_iter().flat_map(|callsite| callsite.attributes.iter());
         let thread = self.thread.iter().flat_map(|thread| thread.iter());
@@ -265,7 +266,7 @@ impl SpanRecord {
         callsite.chain(thread).chain(timings).chain(self.attributes.iter())
     }
 
-    /// Makes the common attributes the span's own, so that they can be changed or dropped.
+    /// Makes the shared attributes the span's own, so that they can be changed or dropped.
     pub(crate) fn own_common(&mut self) {
         let mut attributes = Attributes::default();
         if let Some(callsite) = self.callsite.take() {
@@ -296,7 +297,7 @@ impl SpanRecord {
         self.count_dropped(u32::from(!is_kept));
     }
 
-    /// So many attributes were dropped.
+    /// Adds to the number of dropped attributes.
     pub(crate) fn count_dropped(&mut self, attributes: u32) {
         if attributes > 0 {
             let dropped = &mut self.details.dropped_attributes;
@@ -304,8 +305,8 @@ impl SpanRecord {
         }
     }
 
-    /// Sets the status by the rules of the specification: `Ok` is final, and a new error replaces an
-    /// old one, but one without a description never erases one.
+    /// Sets the status by the rules of the specification: `Ok` is final, and a new error replaces
+    /// an old one, unless only the old one has a description.
     pub(crate) fn set_status(&mut self, status: Status) {
         let keeps = match (&self.details.status, &status) {
             (Status::Ok, _) | (_, Status::Unset) => true,
@@ -335,7 +336,7 @@ impl SpanRecord {
         }
     }
 
-    /// About how many bytes the record takes in memory and, give or take, on the wire.
+    /// An estimate of the record's size in bytes, in memory and on the wire.
     pub(crate) fn size(&self) -> usize {
         let size = |attributes: &Attributes| attributes.as_bytes().len();
         let enrichments: usize = self
@@ -375,7 +376,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cleared_record_tells_nothing_that_the_next_span_does_not_set() {
+    fn a_cleared_record_keeps_only_what_the_next_span_sets() {
         let common: &Common = Box::leak(Box::new(Common::new("call site", Attributes::default())));
         let mut attributes = Attributes::default();
         attributes.set("user", ValueRef::Str("u-17"));

@@ -13,7 +13,7 @@ type Function = dyn Fn(&str, Value) -> Option<Value> + Send + Sync;
 #[derive(Clone)]
 pub(crate) struct Redaction(Arc<Function>);
 
-/// The function panicked; the value it was given is gone.
+/// The function panicked, and the value passed to it is lost.
 #[derive(Debug)]
 pub(crate) struct Panicked;
 
@@ -24,7 +24,7 @@ impl Redaction {
         Self(Arc::new(function))
     }
 
-    /// What is left of `value`: itself, another value, or nothing.
+    /// The redacted `value`: unchanged, replaced, or `None` if it is removed.
     pub(crate) fn apply(&self, key: &str, value: Value) -> Result<Option<Value>, Panicked> {
         catch_unwind(AssertUnwindSafe(|| (self.0)(key, value))).map_err(|_| Panicked)
     }

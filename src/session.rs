@@ -4,8 +4,8 @@
 //! with the builder's `with_session`. Spans created under it from then on inherit it, and every one
 //! of them carries the attribute `session.id`.
 //!
-//! An id that arrives from outside is a claim, not a proof: anyone can send a header. Join a session
-//! by an id only where your service has decided to believe it.
+//! An id that arrives from outside is a claim, not a proof: anyone can send a header. Join a
+//! session by an id only where your service has decided to trust it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -121,7 +121,7 @@ pub enum SessionIdError {
     /// More than 128 bytes.
     #[error("a session id has at most 128 characters, not {length}: give a shorter one, or a hash")]
     TooLong {
-        /// How many bytes were given.
+        /// The length of the given id in bytes.
         length: usize,
     },
     /// A character that W3C baggage can't carry unchanged.
@@ -130,7 +130,7 @@ pub enum SessionIdError {
          and '%'"
     )]
     Character {
-        /// The first one that was met.
+        /// The first such character.
         character: char,
     },
 }

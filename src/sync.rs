@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks, also after a panic elsewhere: what the locks of this crate guard is never left half done
-/// by a panic, since nothing foreign is called while they are held.
+/// Locks a mutex, also a poisoned one: no foreign code runs while a lock of this crate is held, so
+/// a panic can't leave the guarded data half changed.
 #[inline]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

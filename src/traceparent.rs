@@ -2,11 +2,12 @@
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
-/// Why a text is no `traceparent`.
+/// Why a text is not a valid `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceparentError {
-    /// It doesn't have the form `VERSION-TRACE_ID-SPAN_ID-FLAGS`, all in lower-case hexadecimal.
+    /// The text doesn't have the form `VERSION-TRACE_ID-SPAN_ID-FLAGS`, all in lower-case
+    /// hexadecimal.
     #[error(
         "the traceparent is malformed: send `00-TRACE_ID-SPAN_ID-FLAGS` with 32, 16 and 2 lower-case \
          hexadecimal digits"
@@ -17,14 +18,14 @@ pub enum TraceparentError {
     ZeroId,
 }
 
-/// Reads a `traceparent`, and gives the span it names as a remote one: a target for
-/// [`enrich_span!`](crate::enrich_span), where a client holds the text and no ticket.
+/// Parses a `traceparent`, and returns the span context in it, marked as remote: a target for
+/// [`enrich_span!`](crate::enrich_span), where a client has the text and no ticket.
 ///
-/// The text proves nothing: any sender can name any span. From browsers take tickets instead.
+/// The text proves nothing: any sender can name any span. Accept tickets from browsers instead.
 ///
-/// Foreign bytes: read by the rules of [W3C Trace Context, section
-/// 3.2](https://www.w3.org/TR/trace-context/#traceparent-header). A version above `00` may have more
-/// fields after the flags, which are ignored; of the flags only the sampled one is read.
+/// Foreign bytes: parsed by the rules of [W3C Trace Context, section
+/// 3.2](https://www.w3.org/TR/trace-context/#traceparent-header). A version above `00` may have
+/// more fields after the flags, which are ignored; of the flags only the sampled one is read.
 ///
 /// # Errors
 ///
@@ -61,7 +62,7 @@ pub fn parse(text: &str) -> Result<SpanContext, TraceparentError> {
     Ok(SpanContext::new(trace_id, span_id, flags, true, TraceState::NONE))
 }
 
-/// A number of exactly so many lower-case hexadecimal digits.
+/// Parses exactly `DIGITS` lower-case hexadecimal digits.
 fn digits<const DIGITS: usize>(text: Option<&str>) -> Result<u128, TraceparentError> {
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     let text = text.filter(|text| text.len() == DIGITS && text.bytes().all(is_digit));
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_may_say_more() {
+    fn a_later_version_may_have_more_fields() {
         let later = parse(&format!("cc-{TRACE}-{SPAN}-03-more-fields")).unwrap();
         assert_eq!(later.trace_flags(), TraceFlags::SAMPLED);
         assert!(!parse(&format!("00-{TRACE}-{SPAN}-02")).unwrap().is_sampled());

@@ -1,4 +1,4 @@
-//! Scripted answers: what a collector does on a bad day, on order.
+//! Scripted answers: the faults that a test orders from the collector.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,31 +7,32 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Answer {
-    /// As it would by itself: the spans are kept, and what is not valid OTLP is refused.
+    /// The answer without a script: the spans are kept, and a request that is not valid OTLP is
+    /// refused.
     #[default]
     Accept,
     /// gRPC `UNAVAILABLE`, with `RetryInfo` where `retry_after` is given; HTTP 503, with
     /// `Retry-After` in seconds, rounded up. The spans are not kept.
     Unavailable {
-        /// When the sender is asked to come back.
+        /// After how long the sender is asked to retry.
         retry_after: Option<Duration>,
     },
     /// gRPC `RESOURCE_EXHAUSTED`, which is to be retried only where `retry_after` is given, as
     /// `RetryInfo`; HTTP 429, with `Retry-After` in seconds, rounded up. The spans are not kept.
     ResourceExhausted {
-        /// When the sender is asked to come back.
+        /// After how long the sender is asked to retry.
         retry_after: Option<Duration>,
     },
     /// gRPC `INVALID_ARGUMENT`, HTTP 400: never to be sent again. The spans are not kept.
     BadRequest {
-        /// What the sender is told.
+        /// The message in the response.
         message: String,
     },
     /// Success, except for the first `rejected` spans of the request, which are not kept.
     PartialSuccess {
         /// How many spans are rejected; 0 with a message is a warning.
         rejected: i64,
-        /// What the sender is told.
+        /// The message in the response.
         message: String,
     },
     /// The request is read and never answered while the collector lives. The spans are not kept.

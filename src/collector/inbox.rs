@@ -1,4 +1,4 @@
-//! The inbox: all that arrived, the answers to come, and whoever waits for more.
+//! The inbox: the received requests and spans, the scripted answers, and waiting for arrivals.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use super::receive::received::{ReceivedSpan, spans};
 use super::receive::refusal::Refusal;
 use super::receive::{Head, Intake, Protocol};
 
-/// A request as it arrived, whatever became of it.
+/// A request as it arrived, with its outcome.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReceivedRequest {
@@ -26,36 +26,37 @@ pub struct ReceivedRequest {
     pub compression: Option<String>,
     /// How many spans were in it; 0 if it could not be read.
     pub spans: usize,
-    /// What became of it.
+    /// Whether it was accepted, refused, or answered by the script.
     pub outcome: Outcome,
     /// When it had been read.
     pub received_at: Instant,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// All its spans were kept.
     Accepted,
-    /// It got the answer that was scripted for it.
+    /// It was answered by the script.
     Scripted(Answer),
-    /// It isn't what an OTLP receiver takes.
+    /// It is not a request that an OTLP receiver accepts.
     Refused {
-        /// What the sender was told.
+        /// The reason in the response.
         reason: String,
     },
 }
 
-/// Not as many arrived in time as were waited for. Displayed, it says how many did, and which.
+/// Fewer spans or requests arrived before the timeout than expected. The message names those that
+/// did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WaitError {
-    /// How many were waited for.
+    /// How many spans or requests were expected.
     pub expected: usize,
     /// The names of the spans, or the paths of the requests, that did arrive.
     pub arrived: Vec<String>,
-    /// How long was waited.
+    /// The timeout that has passed.
     pub timeout: Duration,
     what: &'static str,
 }
@@ -87,8 +88,8 @@ struct State {
 }
 
 impl Intake for Inbox {
-    /// Takes in one export request and says how to answer it: by the script, or with the refusal of
-    /// what could not be read.
+    /// Records one export request and returns the answer to it: the scripted one, or the refusal of
+    /// a request that could not be decoded.
     async fn receive(
         &self,
         head: Head,
@@ -133,7 +134,7 @@ impl Inbox {
         self.lock().requests.clone()
     }
 
-    /// Looks at the spans in place.
+    /// Calls `look` with the stored spans, without copying them.
     pub(super) fn read<T>(&self, look: impl FnOnce(&[ReceivedSpan]) -> T) -> T {
         look(&self.lock().spans)
     }
@@ -146,7 +147,7 @@ impl Inbox {
         let mut state = self.lock();
         let forgotten = (mem::take(&mut state.spans), mem::take(&mut state.requests));
         drop(state);
-        drop(forgotten); // not under the lock: it may be much
+        drop(forgotten); // after unlocking: freeing many spans takes time
     }
 
     pub(super) fn wait_for_spans(

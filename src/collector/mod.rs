@@ -1,9 +1,9 @@
 //! The test collector: a real OTLP receiver on a loopback port, in-process.
 //!
-//! It takes spans over gRPC and HTTP, as protobuf and JSON, plain or compressed with gzip or zstd,
-//! checks them, keeps them, and answers questions about them: what arrived, what feedback it
-//! amounts to, how it looks as a tree. It also fails on request ([`Collector::answer_next`]), to
-//! show what a sender makes of an outage.
+//! It receives spans over gRPC and HTTP, as protobuf and JSON, uncompressed or compressed with gzip
+//! or zstd. It validates and stores them, and returns them as a list, with their feedback folded,
+//! or as an indented tree. It also fails on request ([`Collector::answer_next`]), so that a test
+//! can show how a sender handles an outage.
 //!
 //! ```
 //! use tracing_feedback::collector::Collector;
@@ -20,14 +20,15 @@
 //! | --- | --- |
 //! | `receive` | the receiver: OTLP over gRPC and HTTP, from a connection to spans |
 //! | `faults` | scripted answers |
-//! | `inbox` | where it all ends up, and where one waits for it |
-//! | `role` | whose feedback a span carries; folding |
+//! | `inbox` | the received requests and spans, and waiting for more |
+//! | `role` | which target the feedback of a span is about; folding |
 //! | `tree` | traces as text |
 //!
-//! A request goes through `receive`, which reads it, to `inbox`, which keeps its spans and picks the
-//! answer. Ids of a wrong length or of only zeros are refused, together with the request they are in.
+//! `receive` decodes a request, `inbox` stores its spans and chooses the answer. A request with an
+//! id of the wrong length, or with a trace or span id of zeros only, is refused as a whole.
 //!
-//! Everything is kept until [`Collector::clear`]: this is a collector for tests, not for production.
+//! Spans and requests are kept until [`Collector::clear`]: this is a collector for tests, not for
+//! production.
 
 mod faults;
 mod inbox;
@@ -61,8 +62,8 @@ use receive::{grpc, http};
 
 /// A running OTLP receiver. Dropping it stops it and closes its connections.
 ///
-/// It runs on a thread of its own, needs no runtime around it and minds none, and emits no
-/// `tracing` spans or events itself.
+/// It runs on its own thread, works inside and outside of a Tokio runtime, and emits no `tracing`
+/// spans or events itself.
 ///
 /// ```
 /// use std::time::Duration;
@@ -95,14 +96,14 @@ pub struct Collector {
     endpoint: String,
     http_endpoint: String,
     inbox: Arc<Inbox>,
-    /// Its end is the sign to stop.
+    /// Dropping it stops the server.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Collector {
-    /// Starts a collector on two loopback ports that the system picks. When this returns, both can
-    /// be connected to. Fails only where there are no ports, threads or file descriptors left.
+    /// Starts a collector on two loopback ports that the system picks. When this returns, both
+    /// accept connections. Fails only when no ports, threads or file descriptors are left.
     pub fn start() -> io::Result<Self> {
         let (grpc, http) = (ClosedDoor::new()?, ClosedDoor::new()?);
         let endpoint = format!("http://{}", grpc.address);
@@ -112,10 +113,10 @@ impl Collector {
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = mpsc::channel();
         let run = move || {
-            // The libraries used here emit spans and events, and the thread may well share its
-            // process with a layer that sends them here.
+            // The HTTP and gRPC libraries emit spans and events on this thread. A layer in the same
+            // process could export them back to this collector.
             suppress::mark_this_thread();
-            // Made and dropped on this thread, because a runtime may not be dropped inside another.
+            // Built and dropped on this thread: a runtime must not be dropped inside another one.
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(ready.send(Err(error))),
@@ -128,9 +129,9 @@ impl Collector {
                 tokio::spawn(serve(grpc, routers.0));
                 tokio::spawn(serve(http, routers.1));
                 let _ = ready.send(Ok(()));
-                let _ = stopped.await; // an error: the collector is gone, which means the same
+                let _ = stopped.await; // ends, with an error, when the sender is dropped
             });
-            // Dropping the runtime drops all connections where they stand, silent requests too.
+            // Dropping the runtime closes all connections, also those of unanswered requests.
         };
         let thread = thread::Builder::new().name("test-collector".into()).spawn(run)?;
         started.recv().map_err(io::Error::other)??;
@@ -148,14 +149,14 @@ impl Collector {
         &self.http_endpoint
     }
 
-    /// All spans that were kept, in the order in which they arrived.
+    /// All stored spans, in the order in which they arrived.
     pub fn spans(&self) -> Vec<ReceivedSpan> {
         self.inbox.spans()
     }
 
-    /// Waits until at least `n` spans have been kept since the start or the last
-    /// [`clear`](Self::clear), and returns all of them. It blocks the thread, so in async code the
-    /// sender has to run on another one.
+    /// Waits until at least `n` spans have been stored since the start or the last
+    /// [`clear`](Self::clear), and returns all of them. It blocks the calling thread, so in async
+    /// code the sender has to run on another thread.
     ///
     /// ```
     /// use std::time::Duration;
@@ -174,12 +175,13 @@ impl Collector {
         self.inbox.wait_for_spans(n, timeout)
     }
 
-    /// All requests in the order in which they had been read, refused and failed ones included.
+    /// All requests in the order in which they were read to their end, including refused and failed
+    /// ones.
     pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.inbox.requests()
     }
 
-    /// As [`wait_for_spans`](Self::wait_for_spans), for requests of whatever outcome.
+    /// As [`wait_for_spans`](Self::wait_for_spans), for requests with any outcome.
     pub fn wait_for_requests(
         &self,
         n: usize,
@@ -188,7 +190,7 @@ impl Collector {
         self.inbox.wait_for_requests(n, timeout)
     }
 
-    /// Forgets all spans and requests. Scripted answers stay.
+    /// Removes all spans and requests. Scripted answers stay.
     pub fn clear(&self) {
         self.inbox.clear();
     }
@@ -221,14 +223,14 @@ impl Collector {
         self.inbox.script(|script| script.push(answer));
     }
 
-    /// Sets the answer to every request that finds none in the queue, or unsets it: an outage of
-    /// any length.
+    /// Sets the answer to requests for which the queue holds none, until it is unset with `None`:
+    /// an outage of any length.
     pub fn answer_all(&self, answer: Option<Answer>) {
         self.inbox.script(|script| script.set_standing(answer));
     }
 
-    /// What was said about one span: its own attributes of the feedback namespaces, folded with
-    /// its carriers. Empty if nothing was.
+    /// The feedback about one span: its own attributes of the feedback namespaces, folded with its
+    /// carriers. Empty if there is none.
     ///
     /// ```
     /// use tracing_feedback::collector::Collector;
@@ -243,7 +245,7 @@ impl Collector {
     /// # }
     ///
     /// let collector = Collector::start()?;
-    /// // A span, and the carrier of a change of mind.
+    /// // A span, and a carrier that changes its rating.
     /// post(&collector, r#"{"resourceSpans": [{"scopeSpans": [{"spans": [{
     ///     "traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331",
     ///     "name": "answer",
@@ -265,20 +267,20 @@ impl Collector {
         self.fold(&Target::Span(trace_id, span_id))
     }
 
-    /// What was said about a session: folded over all spans and carriers that speak for the session
-    /// with this `session.id`. Empty if nothing was.
+    /// The feedback about the session with this `session.id` as a whole: folded over all spans and
+    /// carriers whose scope is that session. Empty if there is none.
     ///
     /// ```
     /// # let collector = tracing_feedback::collector::Collector::start()?;
-    /// assert!(collector.session_feedback("nobody-said-anything").is_empty());
+    /// assert!(collector.session_feedback("conversation-42").is_empty());
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn session_feedback(&self, id: &str) -> BTreeMap<String, Value> {
         self.fold(&Target::Session(id.to_owned()))
     }
 
-    /// What was said about a trace as a whole: folded over all spans and carriers that speak for
-    /// it. Empty if nothing was.
+    /// The feedback about a trace as a whole: folded over all spans and carriers whose scope is
+    /// that trace. Empty if there is none.
     ///
     /// ```
     /// use opentelemetry::trace::TraceId;
@@ -292,11 +294,12 @@ impl Collector {
 
     /// Every trace as an indented tree, to print or to compare as a whole.
     ///
-    /// A line a span, by its name; carriers are marked `(late)`, and those that speak for a session
-    /// or trace `(session)`, `(trace)`. Below it, further in, its attributes of the feedback
-    /// namespaces: folded with its carriers for a span, as they were sent for one that speaks for
-    /// another, after the keys they clear. Siblings stand by their start, then by name. There are
-    /// no ids and no times in it.
+    /// Each span is a line with its name. Carriers are marked `(late)`, and feedback about a
+    /// session or trace as a whole `(session)` or `(trace)`. The span's attributes of the feedback
+    /// namespaces follow, indented: those of a target are folded with its carriers; those of a
+    /// carrier, or of a span with feedback about its session or trace, are as they were sent, after
+    /// the keys that they clear. Siblings are sorted by start time, then by name. The tree has no
+    /// ids and no times.
     ///
     /// ```text
     /// POST /chat
@@ -316,14 +319,14 @@ impl Collector {
 
 async fn serve(door: Door, router: Router) {
     let service = router.into_make_service_with_connect_info::<Connection>();
-    let _ = axum::serve(door, service).await; // it never ends by itself
+    let _ = axum::serve(door, service).await; // serves until the runtime is dropped
 }
 
 impl Drop for Collector {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // it doesn't panic, and if it did, it would have said so
+            let _ = thread.join(); // the panic hook has reported a panic, if there was one
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What a span means to a reader of feedback: whose document its attributes belong to.
+//! The role of a received span: which target's document its feedback attributes belong to.
 //!
-//! Every reader that keeps spans, wherever it keeps them, has to answer the same question when a
-//! span arrives: [`ReceivedSpan::role`]. Grouped by [`Target`], submissions are what
-//! [`fold`](crate::feedback::fold::fold) takes; [`feedback`] does it for a plain list of spans.
+//! Every store of spans determines the [role](ReceivedSpan::role) of a span when it arrives. The
+//! submissions about one [`Target`] are the input of [`fold`](crate::feedback::fold::fold);
+//! [`feedback`] collects and folds them from a plain list of spans.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,19 @@ use super::receive::received::ReceivedSpan;
 use super::receive::value::Value;
 use crate::feedback::fold::{Submission, fold};
 
-/// What feedback is about. All that was said about one target folds into one document.
+/// The span, session or trace that feedback is about. All feedback about one target folds into one
+/// document.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// One span.
     Span(TraceId, SpanId),
-    /// All of a session, by its `session.id`.
+    /// A session as a whole, by its `session.id`.
     Session(String),
-    /// All of a trace.
+    /// A trace as a whole.
     Trace(TraceId),
 }
 
-/// What a span's attributes say, and about whom.
+/// Which document the feedback attributes of a span belong to.
 ///
 /// ```
 /// # use tracing_subscriber::prelude::*;
@@ -47,24 +48,24 @@ pub enum Target {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// They are its own: the span is a target itself, and they are its document to begin with.
+    /// The span's own: it is a target itself, and its document starts with these attributes.
     Own,
-    /// They are one submission about the target: of a carrier, or of a span that was enriched on
-    /// behalf of its session or trace.
+    /// The target's: the attributes are one submission about it, from a carrier or from a span that
+    /// was enriched on behalf of its session or trace.
     Submission(Target),
-    /// A carrier that doesn't say what it is about, or a session's feedback without a
-    /// `session.id`. It counts nowhere.
+    /// No document: a carrier without exactly one link to its target, or feedback about a session
+    /// without a `session.id`. Folding ignores it.
     Adrift,
 }
 
 impl ReceivedSpan {
-    /// What this span means to a reader of feedback.
+    /// Which document the feedback attributes of this span belong to.
     pub fn role(&self) -> Role {
         let text = |key| self.attribute(key).and_then(Value::as_str);
         let late = self.is_carrier();
         let target = match text("tracing_feedback.scope") {
             Some("session") => text("session.id").map(|id| Target::Session(id.to_owned())),
-            // A carrier may live in a trace of its own; then its link says which one it is about.
+            // A carrier may be in a trace of its own; its link then has the trace id of the target.
             Some("trace") => match self.links.first() {
                 Some(link) if late => Some(Target::Trace(link.trace_id)),
                 _ => Some(Target::Trace(self.trace_id)),
@@ -78,7 +79,8 @@ impl ReceivedSpan {
         target.map_or(Role::Adrift, Role::Submission)
     }
 
-    /// Whether the span only carries feedback that came after its target had ended.
+    /// Whether the span is a carrier: made only to transport feedback that came after its target
+    /// had ended.
     pub fn is_carrier(&self) -> bool {
         self.attribute("tracing_feedback.late").is_some_and(|late| *late == true)
     }
@@ -91,7 +93,7 @@ impl ReceivedSpan {
             .map(|(key, value)| (key.as_str(), value))
     }
 
-    /// What the span says when its [role](Self::role) is [`Role::Submission`].
+    /// The submission of a span whose [role](Self::role) is [`Role::Submission`].
     pub fn submission(&self) -> Submission<Value> {
         let time = self.attribute("tracing_feedback.time_unix_nano").and_then(Value::as_i64);
         let cleared = match self.attribute("tracing_feedback.cleared") {
@@ -114,8 +116,8 @@ impl ReceivedSpan {
     }
 }
 
-/// Folds all that `spans` say about `target` into its attributes by full key. A target that arrived
-/// more than once counts as it arrived first.
+/// Folds the feedback about `target` in `spans`, and returns its attributes by full key. Of a
+/// target span that arrived more than once, the first arrival counts.
 ///
 /// ```
 /// # use tracing_subscriber::prelude::*;
@@ -153,8 +155,8 @@ pub fn feedback<'a>(
     fold(own.unwrap_or_default(), submissions)
 }
 
-/// A namespace alone is no key of a document: `config` is some field, `config.model` is an
-/// enrichment.
+/// Whether `key`, with or without the prefix `honeyhive_`, is below a feedback namespace. The name
+/// of a namespace alone is not: `config` is any field, `config.model` is an enrichment.
 pub(crate) fn is_in_namespace(key: &str) -> bool {
     key.split_once('.').is_some_and(|(namespace, _)| {
         matches!(

@@ -52,7 +52,7 @@ fn named(name: &str, trace_id: u128, span_id: u64) -> Span {
     }
 }
 
-/// Spans are built up by what matters to a test.
+/// Sets the fields of a span that matter to a test.
 trait With: Sized {
     fn with(self, key: &str, value: impl Into<Value>) -> Self;
     fn child_of(self, parent: u64) -> Self;

@@ -11,7 +11,8 @@ use super::receive::value::Value;
 use super::role::{Role, Target};
 use crate::feedback::fold::{Submission, fold};
 
-/// Indenting further would make the text of a long chain grow with its square.
+/// The deepest indentation. Without a limit, the text of a chain of spans would grow with the
+/// square of its length.
 const DEEPEST: usize = 100;
 
 /// Every trace as an indented tree, without ids or times. A span that arrived twice is shown once.
@@ -21,7 +22,7 @@ pub(super) fn tree(received: &[ReceivedSpan]) -> String {
     let mut text = String::new();
     for (depth, span) in in_depth_first_order(&spans) {
         let indent = "  ".repeat(depth.min(DEEPEST));
-        let _ = writeln!(text, "{indent}{}{}", span.name, marks(span)); // a String takes all
+        let _ = writeln!(text, "{indent}{}{}", span.name, marks(span)); // writing to a `String` can't fail
         let (cleared, attributes) = document(span, &mut about);
         for key in cleared {
             let _ = writeln!(text, "{indent}    {key} cleared");
@@ -33,7 +34,7 @@ pub(super) fn tree(received: &[ReceivedSpan]) -> String {
     text
 }
 
-/// The spans as they arrived first, in the order in which siblings stand.
+/// The first arrival of each span, in the order of siblings.
 fn each_once(received: &[ReceivedSpan]) -> Vec<&ReceivedSpan> {
     let mut seen = HashSet::new();
     let mut spans: Vec<_> =
@@ -42,8 +43,8 @@ fn each_once(received: &[ReceivedSpan]) -> Vec<&ReceivedSpan> {
     spans
 }
 
-/// By start, then name. Between those of one name and time it is what is shown of them that decides,
-/// not their arrival.
+/// The sort key of siblings: start time, then name, then the attributes in the tree, so that the
+/// order of arrival doesn't matter.
 fn order(span: &ReceivedSpan) -> (u64, &str, String) {
     let shown = span.feedback_attributes().map(|(key, value)| format!("{key}={value};")).collect();
     (span.start_time_unix_nano, &span.name, shown)
@@ -59,7 +60,8 @@ fn submissions(received: &[ReceivedSpan]) -> HashMap<Target, Vec<Submission<Valu
     about
 }
 
-/// What `span` says about itself, folded with its carriers, or what it submits about another.
+/// The keys that `span` clears and the attributes to show: its own document folded with its
+/// carriers, or its submission about another target.
 fn document(
     span: &ReceivedSpan,
     about: &mut HashMap<Target, Vec<Submission<Value>>>,
@@ -82,8 +84,8 @@ fn marks(span: &ReceivedSpan) -> String {
     if marks.is_empty() { String::new() } else { format!(" ({})", marks.join(", ")) }
 }
 
-/// Each span after its parent and below it, with its depth. Parents are foreign data: they may not
-/// have arrived, they may be anything's child up to their own, and chains of them may be long.
+/// The spans in depth-first order, each with its depth. Parent ids are foreign data: a parent may
+/// not have arrived, parents may form a cycle, and chains of them may be long.
 fn in_depth_first_order<'a>(spans: &[&'a ReceivedSpan]) -> Vec<(usize, &'a ReceivedSpan)> {
     let arrived: HashSet<_> = spans.iter().map(|span| (span.trace_id, span.span_id)).collect();
     let mut children: HashMap<(TraceId, SpanId), Vec<&ReceivedSpan>> = HashMap::new();
@@ -97,7 +99,7 @@ fn in_depth_first_order<'a>(spans: &[&'a ReceivedSpan]) -> Vec<(usize, &'a Recei
         }
     }
 
-    // The roots of one trace stay together, where its first one stands.
+    // The roots of one trace stay together, at the position of its first root.
     let mut traces = HashMap::new();
     for root in &roots {
         let next = traces.len();
@@ -107,7 +109,7 @@ fn in_depth_first_order<'a>(spans: &[&'a ReceivedSpan]) -> Vec<(usize, &'a Recei
 
     let mut lines = Vec::with_capacity(spans.len());
     let mut seen = HashSet::new();
-    // After the roots come all spans once more: only those in a cycle have not been seen by then.
+    // After the roots, all spans are tried: only those in a cycle have not been seen by then.
     for &start in roots.iter().chain(spans) {
         let mut stack = vec![(0, start)];
         while let Some((depth, span)) = stack.pop() {

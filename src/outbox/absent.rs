@@ -1,10 +1,10 @@
-//! What stands in for the outbox where its feature is off: no one can have one.
+//! The stand-in for the outbox when its feature is off: no outbox can be made.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// An outbox that there isn't.
+/// An outbox that can't be made.
 #[derive(Debug)]
 pub(crate) struct Outbox(Infallible);
 
@@ -69,7 +69,7 @@ impl Finalizers {
     pub(crate) fn release(self) {}
 }
 
-/// Of nothing.
+/// The gauges of an outbox that can't be made.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reading {
     pub(crate) spans: u64,

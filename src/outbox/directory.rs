@@ -1,8 +1,8 @@
 //! The directory of an outbox, which several processes may share.
 //!
-//! Each process has a directory of its own in it, and a lock on it for as long as it lives: the
-//! operating system gives the lock back however the process ends. A directory whose lock can be had
-//! is abandoned, and is adopted by whoever gets it.
+//! Each process has a directory of its own in it, and a lock on that directory as long as it runs:
+//! the operating system releases the lock however the process ends. A directory whose lock is free
+//! is abandoned. The process that gets the lock adopts it.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -13,11 +13,11 @@ use super::line::files;
 use super::segment::{ACKNOWLEDGED, SEGMENT, private_directory, private_file, sync_directory};
 use crate::random;
 
-/// What the directory of a process holds.
+/// The names in the directory of a process.
 pub(super) const FEEDBACK: &str = "feedback";
 pub(super) const SPANS: &str = "spans";
 const LOCK: &str = "lock";
-/// What the shared directory holds beside those of processes.
+/// The name of the directory beside those of the processes.
 pub(super) const REJECTED: &str = "rejected";
 
 /// The directory of one process, locked.
@@ -29,7 +29,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Makes a directory for this process in `root`, which is made where it is missing.
+    /// Creates a directory for this process in `root`, which is created if it is missing.
     pub(super) fn create(root: &Path) -> io::Result<Self> {
         private_directory(root)?;
         loop {
@@ -37,7 +37,7 @@ impl Directory {
             let path = root.join(&name);
             private_directory(&path)?;
             let lock = private_file().write(true).create_new(true).open(path.join(LOCK))?;
-            // Someone may take it for abandoned in this very moment, and remove it.
+            // Before the lock, another process may take the directory for abandoned, and remove it.
             match lock.try_lock() {
                 Ok(()) if path.join(LOCK).exists() => {
                     sync_directory(root)?;
@@ -60,12 +60,12 @@ impl Directory {
         &self.name
     }
 
-    /// Where rejected spans go, of all processes.
+    /// The directory of the rejected spans of all processes.
     pub(super) fn rejected(&self) -> PathBuf {
         self.root.join(REJECTED)
     }
 
-    /// The directories of processes that have ended, locked from here on.
+    /// Locks and returns the directories of processes that have ended.
     pub(super) fn abandoned(&self) -> io::Result<Vec<Abandoned>> {
         let mut abandoned = Vec::new();
         for entry in std::fs::read_dir(&self.root)?.filter_map(Result::ok) {
@@ -94,7 +94,7 @@ impl Directory {
     pub(super) fn trim_rejected(&self, most: u64, age: Duration) -> io::Result<()> {
         let mut known = Vec::new();
         for path in files(&self.rejected(), SEGMENT)? {
-            // It may be gone by now.
+            // Another process may have deleted the file.
             let Ok(metadata) = path.metadata() else { continue };
             known.push((metadata.modified()?, metadata.len(), path));
         }
@@ -110,10 +110,10 @@ impl Directory {
         Ok(())
     }
 
-    /// Leaves the directory to others, and removes it if there is nothing in it.
+    /// Removes the directory if it is empty, and leaves it to other processes otherwise.
     pub(super) fn leave(&self) {
         remove(&self.path());
-        let _ = self.lock.unlock(); // it is given back with the process at the latest
+        let _ = self.lock.unlock(); // the end of the process releases it at the latest
     }
 }
 
@@ -125,7 +125,7 @@ pub(super) struct Abandoned {
 }
 
 impl Abandoned {
-    /// Removes the directory, unless there is something in it.
+    /// Removes the directory if it is empty.
     pub(super) fn remove(self) {
         remove(&self.path);
     }
@@ -134,7 +134,7 @@ impl Abandoned {
 fn remove(path: &Path) {
     for line in [FEEDBACK, SPANS] {
         let line = path.join(line);
-        // What was acknowledged of a segment that is gone.
+        // Acknowledgements of segments that are gone.
         for acknowledged in files(&line, ACKNOWLEDGED).unwrap_or_default() {
             if !acknowledged.with_extension(SEGMENT).exists() {
                 let _ = std::fs::remove_file(acknowledged);

@@ -1,5 +1,6 @@
-//! Finalizers: what feedback that is written ahead carries until it arrives. The idea and the name are
-//! those of vector's `EventFinalizer`: dropping one reports what became of its event.
+//! Finalizers: feedback that is written ahead carries one until it arrives. The idea and the name
+//! are those of vector's `EventFinalizer`, which reports the status of its event when it is
+//! dropped.
 
 use std::sync::Arc;
 
@@ -7,15 +8,15 @@ use super::Outbox;
 use super::segment::EntryState;
 
 /// The finalizer of one entry of the journal. Dropping it without a release leaves the entry to the
-/// outbox, which then sends it: feedback that is dropped anywhere on its way still arrives.
+/// outbox, which then sends it: feedback that is dropped anywhere in the pipeline still arrives.
 #[derive(Debug)]
 pub(crate) struct Finalizer {
     outbox: Arc<Outbox>,
     sequence: u64,
-    /// Whether the entry is the very span that carries the finalizer.
+    /// Whether the entry is the same span as the one that carries the finalizer.
     is_whole: bool,
     state: EntryState,
-    /// The entry that takes its place, if one does.
+    /// The later entry that replaces this one, if there is one.
     superseded_by: Option<u64>,
 }
 
@@ -34,7 +35,7 @@ impl Drop for Finalizer {
     }
 }
 
-/// The finalizers of one span: most have none.
+/// The finalizers of one span. Most spans have none.
 #[derive(Debug, Default)]
 pub(crate) struct Finalizers(Vec<Finalizer>);
 
@@ -60,18 +61,20 @@ impl Finalizers {
         self.0.is_empty()
     }
 
-    /// Whether the outbox has the very span already.
+    /// Whether the outbox has already stored the span itself.
     pub(crate) fn is_whole(&self) -> bool {
         self.0.iter().any(|finalizer| finalizer.is_whole)
     }
 
-    /// All that was said stands in one later entry as well: these are needed until that is durable.
+    /// Keeps the entries only until the last entry of `by`, which contains all their feedback, is
+    /// durable.
     pub(crate) fn supersede(mut self, by: &Self) {
         let by = by.0.last().map(|finalizer| finalizer.sequence);
         self.0.iter_mut().for_each(|finalizer| finalizer.superseded_by = by);
     }
 
-    /// The feedback has arrived, or is safe elsewhere: the outbox needn't send it.
+    /// Acknowledges the entries: their feedback has arrived or is safe elsewhere, and need not be
+    /// sent.
     pub(crate) fn release(mut self) {
         self.0.iter_mut().for_each(|finalizer| finalizer.state = EntryState::Gone);
     }

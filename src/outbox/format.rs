@@ -1,4 +1,4 @@
-//! The bytes of a segment. What is read here comes from a disk: it may be anything.
+//! The bytes of a segment. Foreign bytes: a file on disk may contain anything.
 //!
 //! ```text
 //! segment  = header header entry*
@@ -8,19 +8,19 @@
 //!            scope spans-bytes
 //! ```
 //!
-//! Numbers are little-endian. The header stands twice, so that damage to one costs nothing. Its
-//! checksum (CRC-32, as gzip has it) covers all of it but itself; an entry's covers what follows it.
-//! `marker` is random, another in every segment: behind damage the next entry is found by it, and no
-//! one who sends feedback can know it, and so put something into a comment that would be taken for
-//! an entry.
+//! Numbers are little-endian. The header is written twice, so that damage to one copy costs
+//! nothing. Its checksum (CRC-32, as in gzip) covers the rest of the header; the checksum of an
+//! entry covers the bytes that follow it. `marker` is random and different in every segment: it is
+//! how the next entry after damage is found. A user who sends feedback doesn't know it, so a
+//! comment can't contain bytes that would be read as an entry.
 
 use bytes::Bytes;
 
 use crate::otlp::encoded_spans::EncodedSpans;
 
-/// What every segment begins with.
+/// The first bytes of every segment.
 const MAGIC: [u8; 8] = *b"TFOUTBOX";
-/// The version of this layout. A segment of another one is left alone.
+/// The version of this layout. A segment of another version is left alone.
 const VERSION: u16 = 1;
 
 /// Bytes of a header before its resource and note.
@@ -28,15 +28,15 @@ const HEADER: usize = 40;
 /// Bytes of an entry before its scope and spans.
 const HEAD: usize = 40;
 
-/// Random bytes by which the entries of one segment are known.
+/// Random bytes at the beginning of each entry of one segment.
 pub(super) type Marker = [u8; 8];
 
-/// What is said of a segment as a whole.
+/// The header of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     /// The fields `resource` and `schema_url` of a `ResourceSpans`, encoded.
     pub(super) resource: Bytes,
-    /// Why its spans are here, where they were rejected.
+    /// The reason for the rejection of its spans; empty for spans to be sent.
     pub(super) note: String,
     /// Nanoseconds since the Unix epoch.
     pub(super) created: u64,
@@ -44,7 +44,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// The header as it stands in the file: twice.
+    /// The header as in the file: written twice.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut once = Vec::with_capacity(HEADER + self.resource.len() + self.note.len());
         once.extend_from_slice(&MAGIC);
@@ -65,13 +65,13 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// Both copies are damaged, or it is no segment of this version.
+    /// Both copies are damaged, or the segment is of another version.
     pub(super) fn decode(segment: &Bytes) -> Result<(Self, usize), HeaderError> {
         let first = Self::decode_at(segment, 0);
         if let Ok((header, end)) = first {
             return Ok((header, 2 * end));
         }
-        // Where the second copy begins is known by what it begins with: the first can't be asked.
+        // The length of the damaged copy is unknown: the second copy is found by its first bytes.
         let starts = find_all(segment, &MAGIC).filter(|start| *start > 0).take(16);
         for start in starts {
             if let Ok((header, end)) = Self::decode_at(segment, start) {
@@ -99,7 +99,7 @@ impl Header {
             return Err(HeaderError::Version(version));
         }
         let header = Self {
-            // Not a part of `segment`, which would then stay in memory.
+            // Copied: a slice of `segment` would keep all of it in memory.
             resource: Bytes::copy_from_slice(&segment[resource_at..note_at]),
             note: String::from_utf8_lossy(&segment[note_at..end]).into_owned(),
             created: u64_at(fixed, 20),
@@ -114,14 +114,14 @@ impl Header {
 pub(super) enum HeaderError {
     #[error("both copies of its header are damaged")]
     Damaged,
-    #[error("it is of version {0}, and this program reads version 1: let a newer one send it")]
+    #[error("it has version {0}, and this program reads version 1: let a newer one send it")]
     Version(u16),
 }
 
-/// Some spans of one scope, with what is said of them.
+/// Encoded spans of one scope, with their metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// The number under which the process that wrote it knows it.
+    /// The number of the entry in the journal of the process that wrote it; 0 without a journal.
     pub(super) sequence: u64,
     /// When it was written, in nanoseconds since the Unix epoch.
     pub(super) time: u64,
@@ -129,12 +129,12 @@ pub(super) struct Entry {
     pub(super) spans: u32,
     /// The fields of a `ScopeSpans` beside its spans, encoded.
     pub(super) scope: Bytes,
-    /// Its spans, encoded.
+    /// The spans, encoded.
     pub(super) encoded: Bytes,
 }
 
 impl Entry {
-    /// An entry that is known by its place alone.
+    /// An entry without a sequence, which is identified only by its position.
     pub(super) fn of_encoded(batch: &EncodedSpans, time: u64) -> Self {
         let EncodedSpans { scope, encoded, spans, .. } = batch;
         let spans = u32::try_from(*spans).unwrap_or(u32::MAX);
@@ -153,12 +153,12 @@ impl Entry {
         }
     }
 
-    /// How many bytes it takes in a file.
+    /// The number of bytes in a file.
     pub(super) fn size(&self) -> usize {
         HEAD + self.scope.len() + self.encoded.len()
     }
 
-    /// Appends the entry. One of 4 GiB or more, which no one can make, is left out.
+    /// Appends the entry. An entry of 4 GiB or more, which does not occur, is left out.
     pub(super) fn append(&self, marker: Marker, out: &mut Vec<u8>) {
         let Ok(whole) = u32::try_from(self.scope.len() + self.encoded.len()) else { return };
         let start = out.len();
@@ -175,7 +175,7 @@ impl Entry {
         out[start + 8..start + 12].copy_from_slice(&crc.to_le_bytes());
     }
 
-    /// The entry at `at`, and where the next one begins. `None` if there is none.
+    /// The entry at offset `at`, and the offset of the next one. `None` if there is none.
     fn decode(segment: &Bytes, at: usize, marker: Marker) -> Option<(Self, usize)> {
         let head = segment.get(at..at.checked_add(HEAD)?)?;
         if head[..8] != marker {
@@ -199,17 +199,17 @@ impl Entry {
     }
 }
 
-/// What stands in a segment behind its header.
+/// A part of a segment after its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// An entry, and where it begins.
+    /// The offset of an entry, and the entry.
     Entry(usize, Entry),
-    /// Bytes that are no entry, from here to there.
+    /// The start and end of bytes that are not an entry.
     Damage(usize, usize),
 }
 
-/// Reads the entries of `segment` from `at` on. Damage costs the entries that it touches, and no
-/// others.
+/// Reads the entries of `segment` from offset `at` on. Damage costs only the entries that it
+/// touches.
 pub(super) fn entries(
     segment: &Bytes,
     mut at: usize,
@@ -235,8 +235,8 @@ pub(super) fn entries(
 /// Bytes of an [acknowledgement](Acknowledged).
 const ACKNOWLEDGED: usize = 20;
 
-/// Entries that need not be sent any more: all that begin from `first` to `last`, in the segment's
-/// own bytes, so that damage to others changes nothing.
+/// Entries that need not be sent any more: those with offsets from `first` to `last` in the
+/// segment. Damage to other entries doesn't change an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Acknowledged {
     pub(super) first: u64,
@@ -252,7 +252,7 @@ impl Acknowledged {
         out.extend_from_slice(&crc.to_le_bytes());
     }
 
-    /// All that can be read of `file`: what can't acknowledges nothing.
+    /// The acknowledgements in `file`. Damaged ones are skipped.
     pub(super) fn all(file: &[u8], marker: Marker) -> impl Iterator<Item = Self> + '_ {
         file.chunks_exact(ACKNOWLEDGED)
             .filter(move |cell| checksum(&[&cell[..16], &marker]) == u32_at(cell, 16))
@@ -270,7 +270,7 @@ fn checksum(parts: &[&[u8]]) -> u32 {
     hasher.finalize()
 }
 
-/// A length as it is written. What is longer can't be read back, and is found damaged.
+/// A length as in a file. A longer text than `u32` can count reads as damage.
 fn length(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes()
 }

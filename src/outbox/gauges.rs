@@ -1,31 +1,31 @@
-//! How much an outbox holds, for those who ask without waiting.
+//! The gauges of an outbox, which are read without waiting for a lock or a disk.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::store::Store;
 
-/// Numbers that are set whenever something on disk has changed.
+/// Numbers that are updated whenever the store has changed.
 #[derive(Debug, Default)]
 pub(super) struct Gauges {
     spans: AtomicU64,
     bytes: AtomicU64,
     /// Bytes of the segments with feedback.
     feedback: AtomicU64,
-    /// When the oldest was written; 0 if there is none.
+    /// When the oldest waiting spans were written; 0 if there are none.
     oldest: AtomicU64,
     /// Whether anything is ready to be sent.
     ready: AtomicBool,
-    /// Whether it is known what other processes have left.
+    /// Whether the directories of ended processes have been adopted since the start.
     has_looked: AtomicBool,
     rejected: AtomicU64,
     replayed: AtomicU64,
-    /// Dropped, and not told of yet.
+    /// Spans dropped since the last [`take_lost`](Self::take_lost).
     lost: AtomicU64,
     lost_feedback: AtomicU64,
 }
 
-/// How much waits in an outbox, and what became of the rest.
+/// What an outbox holds, and how many spans it has rejected and replayed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reading {
     pub(crate) spans: u64,
@@ -36,7 +36,7 @@ pub(crate) struct Reading {
 }
 
 impl Gauges {
-    /// Lets those who ask know what is on disk now.
+    /// Updates the gauges from the store.
     pub(super) fn publish(&self, store: &mut Store) {
         self.spans.store(store.spans(), Relaxed);
         self.bytes.store(store.bytes(), Relaxed);
@@ -87,7 +87,7 @@ impl Gauges {
         self.lost_feedback.fetch_add(feedback, Relaxed);
     }
 
-    /// What was lost since this was last asked.
+    /// Returns and resets the number of lost spans, and how many of them carried feedback.
     pub(super) fn take_lost(&self) -> (u64, u64) {
         (self.lost.swap(0, Relaxed), self.lost_feedback.swap(0, Relaxed))
     }

@@ -1,14 +1,14 @@
-//! The journal: feedback on its way to disk, and those who wait until it is there.
+//! The journal: feedback on its way to disk, and callers that wait until it is durable.
 //!
-//! The threads that bring feedback only put it here; one thread writes it, and makes what has come
-//! meanwhile durable together.
+//! The threads of the service only append feedback here. One thread writes it, and makes all
+//! entries that have gathered meanwhile durable with one sync.
 //!
 //! # Invariants
 //!
 //! - Entries are written in the order of their sequence.
 //! - `durable` is the sequence of the first entry that may still be lost by a crash.
-//! - An entry that is held has exactly one [`Finalizer`](super::Finalizer), by which it is released or
-//!   left to the outbox.
+//! - A held entry has exactly one [`Finalizer`](super::Finalizer), which releases it or leaves it to the
+//!   outbox to send.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -20,15 +20,15 @@ use bytes::Bytes;
 use super::format::Entry;
 use super::segment::EntryState;
 
-/// Bytes that may wait to be written, while the disk can't take them.
+/// The most bytes that may wait in memory while the disk can't be written.
 const MOST_WAITING: usize = 16 * 1024 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     state: Mutex<State>,
-    /// For the thread that writes: someone waits for it.
+    /// Wakes the thread that writes: a caller waits for it.
     work: Condvar,
-    /// For those who wait: it has written, or could not.
+    /// Wakes waiting callers: entries were written, or writing has failed.
     progress: Condvar,
 }
 
@@ -40,12 +40,12 @@ struct State {
     /// Set by the thread that writes: the outbox holds as much feedback as it may.
     is_full: bool,
     durable: u64,
-    /// Entries written before that have a new entry_state.
+    /// The sequences of written entries that need not be sent, and of those that have to be.
     released: Vec<u64>,
     left: Vec<u64>,
-    /// Entries that are gone as soon as another one is durable: each with that one's sequence.
+    /// The sequences of entries to be released when a later entry is durable, and of that entry.
     superseded: Vec<(u64, u64)>,
-    /// Write without delay until this one is durable.
+    /// Entries are written without delay until those below this sequence are durable.
     demanded: u64,
     attempts: u64,
     trouble: Option<String>,
@@ -53,7 +53,7 @@ struct State {
     closed: bool,
 }
 
-/// What the thread that writes has to do.
+/// The next work of the thread that writes.
 pub(super) struct Work {
     pub(super) entries: Vec<(Entry, EntryState)>,
     pub(super) released: Vec<u64>,
@@ -61,7 +61,7 @@ pub(super) struct Work {
     pub(super) is_last: bool,
 }
 
-/// Why the journal takes nothing.
+/// Why the journal refuses an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
     #[error("it holds as much feedback as it may")]
@@ -71,7 +71,7 @@ pub(crate) enum Refused {
 }
 
 impl Journal {
-    /// Takes an entry, and returns its sequence.
+    /// Appends an entry, and returns its sequence.
     pub(super) fn push(
         &self,
         scope: Bytes,
@@ -95,22 +95,22 @@ impl Journal {
         Ok(sequence)
     }
 
-    /// The entry has arrived, or is the outbox's to send.
+    /// Sets the state of an entry: it has arrived, or the outbox has to send it.
     pub(super) fn settle(&self, sequence: u64, entry_state: EntryState) {
         self.lock().settle(sequence, entry_state);
     }
 
-    /// The entry has been replaced by a later one, and is needed until that is durable.
+    /// Marks an entry as replaced by the later entry `by`. It is kept until `by` is durable.
     pub(super) fn supersede(&self, sequence: u64, by: u64) {
         self.lock().supersede(sequence, by);
     }
 
-    /// The sequence below which is all that was pushed so far.
+    /// The sequence of the next entry: all entries pushed so far are below it.
     pub(super) fn pushed(&self) -> u64 {
         self.lock().next
     }
 
-    /// What there is to write, after waiting for a demand for `tick`.
+    /// Waits up to `tick` for a sync request, then takes the entries to be written.
     pub(super) fn work(&self, tick: Duration) -> Work {
         let mut state = self.lock();
         if !state.closed && state.demanded <= state.durable {
@@ -144,7 +144,7 @@ impl Journal {
         self.announce(state);
     }
 
-    /// The entries could not be written: they wait here again.
+    /// Puts entries that could not be written back into the journal.
     pub(super) fn failed(&self, entries: Vec<(Entry, EntryState)>, trouble: String) {
         let mut state = self.lock();
         state.attempts += 1;
@@ -154,7 +154,7 @@ impl Journal {
             state.bytes += entry.0.scope.len() + entry.0.encoded.len();
             state.waiting.push_front(entry);
         }
-        // What became of them while they were away.
+        // Applies the changes of state that came meanwhile.
         let released = std::mem::take(&mut state.released);
         released.into_iter().for_each(|sequence| state.settle(sequence, EntryState::Gone));
         let left = std::mem::take(&mut state.left);
@@ -171,11 +171,11 @@ impl Journal {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until all below `sequence` is durable, or `deadline`.
+    /// Waits until all entries below `sequence` are durable, or until `deadline`.
     ///
     /// # Errors
     ///
-    /// Why it isn't.
+    /// The reason why they aren't durable.
     pub(super) fn wait_durable(&self, sequence: u64, deadline: Instant) -> Result<(), String> {
         let mut state = self.lock();
         let before = state.attempts;
@@ -185,7 +185,7 @@ impl Journal {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err("the disk did not take it in time".to_owned());
+                return Err("the disk did not write it in time".to_owned());
             }
             state.demanded = state.demanded.max(sequence);
             self.work.notify_one();
@@ -216,7 +216,7 @@ impl Journal {
     pub(super) fn take_waiting(&self, most: usize) -> Vec<Entry> {
         let mut state = self.lock();
         if state.trouble.is_none() {
-            return Vec::new(); // they are about to be written, and then taken from there
+            return Vec::new(); // they will be written soon, and are then taken from disk
         }
         let mut bytes = 0;
         let mut taken = Vec::new();
@@ -243,7 +243,7 @@ impl Journal {
             && state.waiting.iter().any(|(_, entry_state)| *entry_state == EntryState::Ready)
     }
 
-    /// Takes nothing more.
+    /// Refuses further entries, and wakes the thread that writes.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.work.notify_one();
@@ -264,7 +264,7 @@ impl State {
         if entry_state != EntryState::Gone {
             return;
         }
-        // And all that it has replaced.
+        // Releases the entries that it has replaced, too.
         let mut gone = vec![sequence];
         while let Some(sequence) = gone.pop() {
             for (replaced, _) in self.superseded.extract_if(.., |(_, by)| *by == sequence) {
@@ -276,7 +276,7 @@ impl State {
 
     fn supersede(&mut self, sequence: u64, by: u64) {
         match self.waiting_at(sequence) {
-            // It isn't durable itself, and what replaces it is not behind it for long.
+            // The entry isn't durable itself, and its replacement follows soon after it.
             Some(at) => self.waiting[at].1 = EntryState::Gone,
             None => self.superseded.push((sequence, by)),
         }
@@ -286,7 +286,8 @@ impl State {
         self.waiting.binary_search_by_key(&sequence, |(entry, _)| entry.sequence).ok()
     }
 
-    /// Whether the wait for `sequence` is over, which began after `before` attempts.
+    /// The result of a wait for `sequence` that began after `before` attempts; `None` while it
+    /// lasts.
     fn outcome(&self, sequence: u64, before: u64) -> Option<Result<(), String>> {
         if self.durable >= sequence {
             return Some(Ok(()));

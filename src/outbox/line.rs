@@ -12,33 +12,35 @@ use super::format::{Entry, Header};
 use super::segment::{self, EntryState, Segment};
 use crate::random;
 
-/// When the next segment is begun. A batch for the collector is half of one.
+/// The size in bytes from which on the next segment is begun. A batch for the collector is half of
+/// it.
 const FULL: u64 = 4 * 1024 * 1024;
 
 /// Segments in one directory.
 #[derive(Debug)]
 pub(super) struct Line {
     directory: PathBuf,
-    /// What the names of its files begin with.
+    /// The prefix of the names of its files.
     prefix: String,
     /// The oldest first. The last one is being written while there is a `file`.
     segments: VecDeque<Numbered>,
     file: Option<Arc<File>>,
     next: u64,
-    /// The segment that was read last.
+    /// The number and contents of the segment that was read last.
     read: Option<(u64, Bytes)>,
     room: Vec<u8>,
-    /// Files that can't be read: they are told of once, and not tried before the next
-    /// [`tidy`](Self::tidy).
+    /// Files that can't be read. They are not tried again before the next [`tidy`](Self::tidy).
     unreadable: BTreeSet<PathBuf>,
+    /// Files that there has been a notice about.
     told: BTreeSet<PathBuf>,
-    /// Spans that were ready and can't be read any more, and were not asked for yet.
+    /// Spans that were ready and can't be read any more, since the last
+    /// [`take_lost`](Self::take_lost).
     lost: u64,
-    /// What has to be said when no lock is held any more.
+    /// Warnings to be logged when no lock is held.
     pub(super) notices: Vec<Notice>,
 }
 
-/// Something that can't be read.
+/// A file that can't be read, or only in part.
 #[derive(Debug)]
 pub(super) struct Notice {
     pub(super) path: PathBuf,
@@ -47,23 +49,23 @@ pub(super) struct Notice {
 
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// Some bytes of a segment, from here to there.
+    /// The start and end of bytes of a segment that can't be read.
     Damage(usize, usize),
-    /// The whole file, for now or for ever.
+    /// The whole file can't be read, for now or permanently.
     Unreadable(io::Error),
-    /// There is no such file any more.
+    /// The file doesn't exist any more.
     Missing,
 }
 
 #[derive(Debug)]
 struct Numbered {
     number: u64,
-    /// Whether this process wrote it, and knows its entries by their sequence.
+    /// Whether this process wrote the segment, so that the sequences of its entries are valid here.
     is_own: bool,
     segment: Segment,
 }
 
-/// Where an entry stands.
+/// The segment and slot of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     number: u64,
@@ -79,8 +81,8 @@ pub(super) struct Taken {
 }
 
 impl Line {
-    /// A line in `directory`, which is made. Others may have files there if the names of all begin
-    /// differently.
+    /// A line in `directory`, which is created. Several lines may have files there if their
+    /// prefixes differ.
     pub(super) fn create(directory: PathBuf, prefix: String) -> io::Result<Self> {
         segment::private_directory(&directory)?;
         Ok(Self {
@@ -98,8 +100,8 @@ impl Line {
         })
     }
 
-    /// Moves the segments of an abandoned line here. What can't be read stays where it is, and is
-    /// told of.
+    /// Moves the segments of an abandoned line to this one. A file that can't be read stays in
+    /// place, and there is a notice about it.
     pub(super) fn adopt(&mut self, from: &Path) -> io::Result<()> {
         let mut paths = files(from, segment::SEGMENT)?;
         paths.sort();
@@ -125,7 +127,7 @@ impl Line {
             let segment = segment.moved(self.path_of(number))?;
             self.segments.push_back(Numbered { number, is_own: false, segment });
         }
-        // By age, but for the one that is being written.
+        // By age, except for the segment that is being written.
         let active = self.active();
         self.segments.make_contiguous().sort_by_key(|Numbered { number, segment, .. }| {
             (Some(*number) == active, segment.header.created)
@@ -139,7 +141,7 @@ impl Line {
         self.segments.iter().rev().find(|known| known.is_own).map(|known| known.number)
     }
 
-    /// Writes entries behind all others, in the segment that is being written or a new one. If that
+    /// Writes entries after all others, in the segment that is being written or a new one. If that
     /// fails, nothing is written.
     pub(super) fn append(
         &mut self,
@@ -161,13 +163,13 @@ impl Line {
         let result = last.segment.append(file, entries, room);
         room.shrink_to(FULL as usize);
         if result.is_err() {
-            self.file = None; // whatever is the matter with it, a new one is better
+            self.file = None; // the next entries are written to a new file
             self.remove_done();
         }
         result
     }
 
-    /// Begins another segment. The one before is made durable.
+    /// Begins another segment. The previous one is made durable.
     fn begin(&mut self, resource: &Bytes, note: &str, now: u64) -> io::Result<()> {
         if let Some(file) = &self.file {
             file.sync_data()?;
@@ -195,8 +197,7 @@ impl Line {
         self.file.clone()
     }
 
-    /// Takes entries that are ready, the oldest first, of `most` bytes together, or one that has
-    /// more.
+    /// Takes entries that are ready, the oldest first: up to `most` bytes, or one larger entry.
     pub(super) fn take(&mut self, most: usize, taken: &mut Vec<Taken>) {
         let mut bytes: usize = taken.iter().map(|taken| taken.entry.size()).sum();
         for at in 0..self.segments.len() {
@@ -225,7 +226,7 @@ impl Line {
         }
     }
 
-    /// What stands in a segment's file.
+    /// The contents of a segment's file.
     fn contents(&mut self, at: usize) -> Option<Bytes> {
         let Numbered { number, segment, .. } = &self.segments[at];
         if let Some((read, bytes)) = &self.read
@@ -234,7 +235,7 @@ impl Line {
         {
             return Some(bytes.clone());
         }
-        self.read = None; // two are never in memory
+        self.read = None; // at most one segment is in memory
         match std::fs::read(segment.path()) {
             Ok(bytes) => {
                 let bytes = Bytes::from(bytes);
@@ -256,10 +257,10 @@ impl Line {
         }
     }
 
-    /// Someone has deleted a segment's file.
+    /// Gives up the entries of a segment whose file another program has deleted.
     fn miss(&mut self, at: usize) {
         if self.active() == Some(self.segments[at].number) {
-            self.file = None; // what is written there can't be found again
+            self.file = None; // entries written to it could not be read again
         }
         let segment = &mut self.segments[at].segment;
         let ready: Vec<_> = segment.ready_slots().collect();
@@ -274,13 +275,13 @@ impl Line {
         known.segment.ready() > 0 && !self.unreadable.contains(known.segment.path())
     }
 
-    /// Spans that were lost to damage since this was last asked.
+    /// Returns and resets the number of spans lost to damage.
     pub(super) fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
     }
 
-    /// The last entries could not be made durable, and are not here: nothing that this file says
-    /// from then on can be believed.
+    /// Forgets the last entries, which could not be made durable, and ends their file: after a
+    /// failed sync its contents are unreliable.
     pub(super) fn forget_unsynced(&mut self, entries: usize) {
         let active = self.active();
         let known = self.segments.iter_mut().find(|known| Some(known.number) == active);
@@ -291,7 +292,7 @@ impl Line {
         self.remove_done();
     }
 
-    /// Says what became of entries that were taken.
+    /// Sets the state of entries that were taken.
     pub(super) fn settle(&mut self, mut places: Vec<Place>, state: EntryState) {
         places.sort_unstable();
         let active = self.active();
@@ -303,13 +304,13 @@ impl Line {
             slots.iter().for_each(|slot| segment.set(*slot, state));
             let is_deleted = segment.is_done() && active != Some(*number);
             if state == EntryState::Gone && !is_deleted {
-                let _ = segment.acknowledge(&slots); // at worst it is sent again
+                let _ = segment.acknowledge(&slots); // at worst the entries are sent again
             }
         }
         self.remove_done();
     }
 
-    /// Says what is to become of entries of this process, by their sequences.
+    /// Sets the state of entries of this process, identified by their sequences.
     pub(super) fn settle_sequences(&mut self, sequences: &[u64], state: EntryState) {
         let own = || self.segments.iter().rev().filter(|known| known.is_own);
         let place_of = |sequence: &u64| {
@@ -323,8 +324,8 @@ impl Line {
         }
     }
 
-    /// Deletes the oldest segment, but never the one that is being written. Returns how many spans
-    /// are lost by that.
+    /// Deletes the oldest segment, but never the one that is being written. Returns the number of
+    /// lost spans.
     pub(super) fn drop_oldest(&mut self) -> Option<u64> {
         if self.segments.len() <= usize::from(self.file.is_some()) {
             return None;
@@ -335,8 +336,8 @@ impl Line {
         Some(spans)
     }
 
-    /// The segment that is being written is written no more, if no one waits for any of it: what has
-    /// arrived need not lie around.
+    /// Ends and deletes the segment that is being written if all of its entries are gone. Lets
+    /// unreadable files be tried again.
     pub(super) fn tidy(&mut self) {
         if self.segments.back().is_some_and(|last| last.segment.is_done()) {
             self.file = None;
@@ -363,7 +364,7 @@ impl Line {
         self.file = None;
     }
 
-    /// Forgets segments whose files someone has deleted.
+    /// Forgets segments whose files were deleted.
     pub(super) fn forget_missing(&mut self) {
         let active = self.active();
         self.segments.retain(|known| Some(known.number) == active || known.segment.path().exists());
@@ -397,7 +398,7 @@ impl Line {
     }
 }
 
-/// The files in `directory` that end so.
+/// The files in `directory` with this extension.
 pub(super) fn files(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,

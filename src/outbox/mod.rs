@@ -1,31 +1,31 @@
-//! The outbox, a *persistent queue*: what the collector can't be given now waits on disk.
+//! The outbox, a *persistent queue*: spans and feedback that can't be delivered now wait on disk.
 //!
 //! # Invariants
 //!
-//! - What was acknowledged (`flush` returned `Ok` after it, a feedback route answered 204) is taken
-//!   by the collector, or it is on disk; a crash between the two sends it twice, never not at all.
-//!   Folding makes duplicates harmless: the same span, or the same patch at the same time.
-//! - An entry leaves the disk only when the collector has said that it took it, when it stands in the
-//!   `rejected` files with the collector's reason, or when it is counted as dropped (too old, or a
-//!   span without feedback where room was needed).
-//! - Segments only grow at their end, by whole entries with a checksum. Damage costs the entries it
-//!   touches.
-//! - Only the process that has locked a directory touches what is in it.
+//! - Acknowledged data (`flush` returned `Ok`, or a feedback route answered 204) has been accepted by
+//!   the collector, or it is on disk. A crash in between sends it twice, but never loses it. Folding
+//!   makes duplicates harmless: the same span, or the same patch at the same time.
+//! - An entry is deleted from disk only when the collector has accepted it, when it has been written
+//!   to the `rejected` files with the collector's reason, or when it is counted as dropped (too old,
+//!   or a span without feedback where space was needed).
+//! - Segments only grow at their end, by whole entries with a checksum. Damage costs only the entries
+//!   that it touches.
+//! - Only the process that has locked a directory touches the files in it.
 //! - The threads of the service never wait for a disk.
 //!
 //! # On disk
 //!
 //! ```text
 //! outbox/                       0700: it holds personal data; all files are 0600
-//! ├─ 5f3a…9c/                   of one process, which has a lock on `lock` while it lives
+//! ├─ 5f3a…9c/                   of one process, which has a lock on `lock` while it runs
 //! │  ├─ lock
 //! │  ├─ feedback/
 //! │  │  ├─ 0000000001.segment   carriers of enrichments, and spans that carry feedback
-//! │  │  └─ 0000000001.acks      which of its entries are taken care of
+//! │  │  └─ 0000000001.acks      which of its entries need not be sent any more
 //! │  └─ spans/
 //! │     └─ 0000000001.segment   spans without feedback
 //! └─ rejected/
-//!    └─ 5f3a…9c-0000000001.segment   what the collector refused for good, and why
+//!    └─ 5f3a…9c-0000000001.segment   what the collector has rejected, and why
 //! ```
 //!
 //! The bytes of a [segment](format) are those of OTLP, with the resource they were recorded under,
@@ -34,30 +34,30 @@
 //! # Write
 //!
 //! Spans that could not be delivered are written by the export thread, batch by batch, and made
-//! durable before `flush` hears of them. Feedback goes through the [journal](journal): whoever
-//! brings it leaves it there, the outbox's own thread writes what has gathered and makes it durable
-//! with one sync. With [`OutboxPolicy::WriteAhead`] every enrichment is put there when it is made,
-//! as a carrier of its own, and *held*: it has a [finalizer](finalizer) which travels with the span it
-//! landed on.
+//! durable before `flush` returns. Feedback goes through the [journal](journal): threads append it
+//! in memory, and the outbox's own thread writes all entries that have gathered and makes them
+//! durable with one sync. With [`OutboxPolicy::WriteAhead`] every enrichment is appended when it is
+//! made, as a carrier of its own, and *held*: it has a [finalizer](finalizer), which travels with
+//! the enriched span.
 //!
 //! # Read
 //!
 //! The export thread [takes](Outbox::take) entries in batches, feedback first, each line from its
-//! oldest segment on, one segment in memory at a time. Held entries are passed by. At the start, and
-//! now and then, the directories of processes that have ended are adopted: their segments are moved
-//! here.
+//! oldest segment on, one segment in memory at a time. Held entries are skipped. At the start, and
+//! every ten seconds, the directories of processes that have ended are adopted: their segments are
+//! moved to the directory of this process.
 //!
 //! # Acknowledge
 //!
-//! What the collector took is noted in memory and in the segment's `acks`. That note is not synced:
-//! losing it means sending again. A finalizer that is released acknowledges its entry; one that is
-//! dropped makes it ready to be sent.
+//! Entries that the collector has accepted are marked in memory and in the segment's `acks` file.
+//! That file is not synced: if a mark is lost, its entries are sent again. A finalizer that is
+//! released acknowledges its entry; a finalizer that is dropped makes its entry ready to be sent.
 //!
 //! # Delete
 //!
-//! A segment of which nothing is left to send is deleted, and the directory of a process with its
-//! last segment, when the process ends. Segments that are too old are deleted and counted; for want
-//! of room the oldest of `spans` are.
+//! A segment without entries left to send is deleted, and the directory of a process when the
+//! process ends and no segment is left. Segments that are too old are deleted and counted, as are
+//! the oldest of `spans` when space is needed.
 
 mod directory;
 mod finalizer;
@@ -95,9 +95,9 @@ use crate::clock;
 use crate::otlp::encoded_spans::EncodedSpans;
 use crate::suppress;
 
-/// How long an enrichment may wait to be written, if no one asks.
+/// How long an enrichment may wait to be written if no caller waits for it.
 const TICK: Duration = Duration::from_millis(20);
-/// How often directories of others are looked at, and what has arrived is deleted.
+/// How often directories of ended processes are adopted, and finished segments deleted.
 const ROUND: Duration = Duration::from_secs(10);
 
 /// One process's part of an outbox.
@@ -105,8 +105,9 @@ const ROUND: Duration = Duration::from_secs(10);
 pub(crate) struct Outbox {
     policy: OutboxPolicy,
     max_bytes: u64,
-    /// Of the spans of this process, as a [`EncodedSpans`] has them.
+    /// The encoded resource of this process, as in [`EncodedSpans`].
     resource: Bytes,
+    /// The encoded scope of enrichments.
     scope: Bytes,
     journal: Journal,
     store: Mutex<Store>,
@@ -115,11 +116,12 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Opens the outbox for spans of `resource`, and starts its thread. `scope` is that of enrichments.
+    /// Opens the outbox for spans of `resource`, and starts its thread. `scope` is the scope of
+    /// enrichments.
     ///
     /// # Errors
     ///
-    /// The directory can't be made or written to, or no thread be started.
+    /// The directory can't be created or written to, or no thread can be started.
     pub(crate) fn open(
         options: OutboxOptions,
         resource: Vec<u8>,
@@ -150,13 +152,13 @@ impl Outbox {
         self.policy == OutboxPolicy::WriteAhead
     }
 
-    /// Takes a carrier that is on its way by itself, or will be with the span it speaks of, and gives
-    /// a finalizer for it. `is_whole` says that the carrier itself is on its way, `time` when it was
-    /// made.
+    /// Stores a carrier whose feedback is also delivered without the outbox, and returns its
+    /// finalizer: the carrier itself is delivered if `is_whole`, else the enriched span is. `time`
+    /// is when the carrier was made.
     ///
     /// # Errors
     ///
-    /// That it can't be taken, and so wouldn't outlive a crash.
+    /// The carrier can't be stored, and so would not survive a crash.
     pub(crate) fn hold(
         self: &Arc<Self>,
         encoded: Vec<u8>,
@@ -168,20 +170,21 @@ impl Outbox {
         Ok(Finalizer::new(self.clone(), sequence, is_whole))
     }
 
-    /// Waits until all that was put here so far is durable, or `deadline`.
+    /// Waits until all feedback stored so far is durable, or until `deadline`.
     ///
     /// # Errors
     ///
-    /// Why it isn't.
+    /// The reason why it isn't durable.
     pub(crate) fn sync(&self, deadline: Instant) -> Result<(), String> {
         self.journal.wait_durable(self.journal.pushed(), deadline)
     }
 
-    /// Waits until what was written ahead is durable, before its spans leave: an older part of what
-    /// was said that outlived a crash alone would be taken for the last word.
+    /// Waits until the entries written ahead are durable, before their spans are sent: otherwise,
+    /// after a crash, an older patch on disk could outlive and override a newer one that had been
+    /// sent.
     pub(crate) fn sync_ahead(&self) {
         if !self.journal.is_in_trouble() {
-            let _ = self.sync(clock::after(Duration::from_secs(1))); // the spans can't wait for ever
+            let _ = self.sync(clock::after(Duration::from_secs(1))); // the spans can't wait longer
         }
     }
 
@@ -194,43 +197,44 @@ impl Outbox {
         .await
     }
 
-    /// Writes encoded spans without feedback that could not be delivered. They are durable afterwards.
+    /// Writes encoded spans without feedback that could not be delivered. They are durable
+    /// afterwards.
     ///
     /// # Errors
     ///
-    /// They found no place.
+    /// The outbox is full, or can't be written.
     pub(crate) fn spill(&self, batches: &[EncodedSpans]) -> io::Result<()> {
         let file = self.with_store(|store| store.spill(batches, clock::now()))?;
-        // Not under the lock: a disk takes its time.
+        // After unlocking: a sync is slow.
         file.map_or(Ok(()), |file| file.sync_data()).inspect_err(|_| {
             self.with_store(|store| store.spans.forget_unsynced(batches.len()));
         })
     }
 
-    /// Takes encoded spans with feedback that could not be delivered. They are durable after the next
-    /// [`sync`](Self::sync).
+    /// Stores encoded spans with feedback that could not be delivered. They are durable after the
+    /// next [`sync`](Self::sync).
     ///
     /// # Errors
     ///
-    /// It finds no place.
+    /// The outbox is full, or closed.
     pub(crate) fn spill_feedback(&self, batch: &EncodedSpans) -> Result<(), Refused> {
         let spans = u32::try_from(batch.spans).unwrap_or(u32::MAX);
         let (scope, encoded) = (batch.scope.clone(), batch.encoded.clone());
         self.journal.push(scope, encoded, spans, EntryState::Ready, clock::now()).map(|_| ())
     }
 
-    /// As [`sync`](Self::sync), for as long as a disk may take at the most.
+    /// As [`sync`](Self::sync), with a time limit for the disk.
     pub(crate) fn sync_soon(&self) -> Result<(), String> {
         self.sync(clock::after(Duration::from_secs(5)))
     }
 
-    /// Spans that were dropped to keep within the limits since this was last asked, and how many of
+    /// Returns and resets the number of spans dropped to keep within the limits, and how many of
     /// them carried feedback.
     pub(crate) fn lost(&self) -> (u64, u64) {
         self.levels.take_lost()
     }
 
-    /// Takes what is ready to be sent: up to `most` bytes, or the spans of one entry that has more.
+    /// Takes entries that are ready to be sent: up to `most` bytes, or one larger entry.
     pub(crate) fn take(&self, most: usize) -> Vec<(Place, EncodedSpans)> {
         let of_journal = self.journal.take_waiting(most);
         let mut batch: Vec<_> = of_journal
@@ -243,13 +247,13 @@ impl Outbox {
         batch
     }
 
-    /// The collector has taken what was taken from there.
+    /// Marks entries as accepted by the collector.
     pub(crate) fn acknowledge(&self, places: &[Place], spans: u64) {
         self.levels.replayed(spans);
         self.settle(places, EntryState::Gone);
     }
 
-    /// What was taken from there is to be sent later.
+    /// Makes entries that were taken ready again, to be sent later.
     pub(crate) fn put_back(&self, places: &[Place]) {
         self.settle(places, EntryState::Ready);
     }
@@ -266,12 +270,12 @@ impl Outbox {
         self.with_store(|store| store.settle(feedback, spans, state));
     }
 
-    /// Writes encoded spans that the collector has refused for good to the `rejected` files, with the reason.
-    /// `counted` says how many of their spans were rejected.
+    /// Writes encoded spans that the collector has rejected to the `rejected` files, with the
+    /// reason. `counted` of their spans were rejected.
     ///
     /// # Errors
     ///
-    /// They could not be written.
+    /// The spans could not be written.
     pub(crate) fn reject(
         &self,
         batches: &[EncodedSpans],
@@ -284,12 +288,12 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether there is anything to send. Costs a look at two numbers.
+    /// Whether there is anything to send. Reads no disk, and doesn't wait for one.
     pub(crate) fn has_ready(&self) -> bool {
         self.levels.has_ready() || self.journal.has_waiting()
     }
 
-    /// Whether what other processes have left is among it by now.
+    /// Whether the directories of ended processes have been adopted since the start.
     pub(crate) fn has_looked(&self) -> bool {
         self.levels.has_looked()
     }
@@ -298,20 +302,20 @@ impl Outbox {
         self.levels.read(clock::now())
     }
 
-    /// Does something with what is on disk, and lets those who ask know what is there then.
+    /// Calls `then` with the store, and updates the gauges.
     fn with_store<T>(&self, then: impl FnOnce(&mut Store) -> T) -> T {
         let mut store = crate::sync::lock(&self.store);
         let done = then(&mut store);
         self.levels.publish(&mut store);
-        // At the start there may be no subscriber yet: what is found then is told of later.
+        // At the start there may be no subscriber yet: notices are kept until there is one.
         let notices = if is_heard() { store.notices() } else { Vec::new() };
         drop(store);
-        // Not under the lock: a subscriber is foreign code.
+        // After unlocking: a subscriber is foreign code.
         notices.iter().for_each(warn_of);
         done
     }
 
-    /// The outbox's own thread: it writes the journal, and adopts what others have left.
+    /// Runs on the outbox's own thread: writes the journal, and adopts segments of ended processes.
     fn maintain(&self) {
         suppress::mark_this_thread();
         let tick = if self.writes_ahead() { TICK } else { ROUND };
@@ -327,7 +331,7 @@ impl Outbox {
             }
             let pushed = self.journal.pushed();
             let journal::Work { entries, released, left, is_last } = self.journal.work(tick);
-            // All that was pushed by then is among the entries, or was settled before.
+            // Every entry pushed before is in `entries`, or was settled.
             let durable = entries.last().map_or(pushed, |(last, _)| pushed.max(last.sequence + 1));
             match self.write(&entries, &released, &left) {
                 Ok(is_full) => {
@@ -337,17 +341,17 @@ impl Outbox {
                     }
                 }
                 Err(error) if is_last => {
-                    // It will be gone with the process.
+                    // The entries are lost when the process ends.
                     let spans = entries.iter().map(|(entry, _)| u64::from(entry.spans)).sum();
                     self.levels.lose(spans, spans);
                     tracing::warn!(
                         target: "tracing_feedback",
-                        "{spans} feedback could be neither delivered nor written: {error}"
+                        "{spans} spans with feedback could be neither delivered nor written: {error}"
                     );
                     self.journal.failed(Vec::new(), error.to_string());
                 }
                 Err(error) => {
-                    // Once: it is tried again and again.
+                    // Logged once for each error: writing is retried continually.
                     let is_new = trouble.replace(error.to_string()) != Some(error.to_string());
                     if is_new {
                         warn_of_trouble(&error);
@@ -357,16 +361,17 @@ impl Outbox {
                 }
             }
             if is_last {
-                // What has waited for just that.
+                // The entries whose replacements have just become durable.
                 let journal::Work { released, left, .. } = self.journal.work(Duration::ZERO);
-                let _ = self.write(&[], &released, &left); // it writes nothing
+                let _ = self.write(&[], &released, &left); // can't fail: there is nothing to write
                 break;
             }
         }
         self.with_store(Store::leave);
     }
 
-    /// Returns whether the outbox then holds as much feedback as it may.
+    /// Writes entries and makes them durable. Returns whether the outbox then holds as much
+    /// feedback as it may.
     fn write(
         &self,
         entries: &[(Entry, EntryState)],
@@ -378,7 +383,7 @@ impl Outbox {
         }
         let now = clock::now();
         let file = self.with_store(|store| store.write(entries, released, left, now))?;
-        // Not under the lock either: a disk takes its time.
+        // After unlocking: a sync is slow.
         if let Err(error) = file.map_or(Ok(()), |file| file.sync_data()) {
             self.with_store(|store| store.feedback.forget_unsynced(entries.len()));
             return Err(error);
@@ -386,17 +391,19 @@ impl Outbox {
         Ok(self.levels.feedback_bytes() >= self.max_bytes)
     }
 
-    /// Writes what is left, and ends. What is not delivered is sent by the next process.
+    /// Writes what is left in the journal, and ends the thread. Entries that are not delivered are
+    /// sent by the next process.
     pub(crate) fn close(&self) {
         self.journal.close();
         let thread = crate::sync::lock(&self.thread).take();
         if let Some(thread) = thread {
-            let _ = thread.join(); // it has nothing to say
+            let _ = thread.join(); // the thread returns nothing
         }
     }
 }
 
-/// Reads bytes as if they were a segment. Returns how many of them are no entry.
+/// Decodes bytes as a segment, and as acknowledgements. Returns how many bytes are damaged, plus
+/// how many acknowledgements there are.
 #[cfg(fuzzing)]
 pub fn read_segment(bytes: &[u8]) -> usize {
     let bytes = Bytes::copy_from_slice(bytes);
@@ -427,17 +434,17 @@ fn warn_of(notice: &Notice) {
             %file,
             offset = from,
             bytes = to - from,
-            "a part of the outbox is damaged: what stood there is lost, the rest is sent"
+            "a segment of the outbox is damaged: these bytes are lost, the other entries are sent"
         ),
         Trouble::Missing => tracing::warn!(
             target: "tracing_feedback",
             %file,
-            "someone has deleted a segment of the outbox: what stood there is lost"
+            "a segment of the outbox was deleted by another program: its entries are lost"
         ),
         Trouble::Unreadable(error) => tracing::warn!(
             target: "tracing_feedback",
             %file,
-            "a segment of the outbox can't be read, and stays where it is: {error}"
+            "a segment of the outbox can't be read, and is left in place: {error}"
         ),
     }
 }
@@ -445,6 +452,6 @@ fn warn_of(notice: &Notice) {
 fn warn_of_trouble(error: &io::Error) {
     tracing::warn!(
         target: "tracing_feedback",
-        "the outbox can't be written: {error}; feedback waits in memory meanwhile"
+        "the outbox can't be written: {error}; feedback is kept in memory meanwhile"
     );
 }

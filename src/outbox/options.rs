@@ -1,10 +1,10 @@
-//! What can be told to an outbox.
+//! The options of an outbox.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Where an outbox is, what goes there, and how much.
+/// The options of an outbox: where it is, what is stored in it, and how much.
 ///
 /// | | default |
 /// | --- | --- |
@@ -35,7 +35,8 @@ pub struct OutboxOptions {
 }
 
 impl OutboxOptions {
-    /// An outbox in the directory `path`, which is made where it is missing. Processes may share it.
+    /// An outbox in the directory `path`, which is created if it is missing. Processes may share
+    /// it.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         Self {
@@ -47,15 +48,15 @@ impl OutboxOptions {
         }
     }
 
-    /// What goes to disk, and when.
+    /// What is written to disk, and when.
     pub fn with_policy(mut self, policy: OutboxPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// How many bytes this process may keep there. When they are used up, the oldest spans without
-    /// feedback make room. Feedback that was acknowledged is never dropped for want of room: what
-    /// comes on top is refused instead.
+    /// How many bytes this process may store. At the limit, the oldest spans without feedback are
+    /// dropped. Acknowledged feedback is never dropped to make room: further feedback is refused
+    /// instead.
     pub fn with_max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
@@ -67,7 +68,7 @@ impl OutboxOptions {
         self
     }
 
-    /// How long feedback may wait. It is personal data, which should not lie around for ever.
+    /// How long feedback may wait. It is personal data, which should not be stored forever.
     pub fn with_max_feedback_age(mut self, age: Duration) -> Self {
         self.max_feedback_age = age;
         self
@@ -103,7 +104,7 @@ impl From<PathBuf> for OutboxOptions {
     }
 }
 
-/// What goes to disk, and when.
+/// What is written to disk, and when.
 ///
 /// ```
 /// use tracing_feedback::OutboxPolicy;
@@ -114,18 +115,19 @@ impl From<PathBuf> for OutboxOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OutboxPolicy {
-    /// What could not be delivered after the retries. It outlives an outage of the collector and a
-    /// regular end of the process. While the collector is there nothing is written.
+    /// Spans and feedback that could not be delivered after the retries. They survive an outage of
+    /// the collector and a regular end of the process. While the collector is available, nothing is
+    /// written.
     #[default]
     Spill,
-    /// Every enrichment when it is made, and spans as with [`Spill`](Self::Spill). Feedback outlives
-    /// a crash too: it is on disk within 20 ms, and at once where someone waits for it
-    /// (`Telemetry::flush`, the 204 of the feedback routes). Fields of spans that are named
-    /// `feedback.…` are no enrichments: they leave with their span.
+    /// Every enrichment when it is made, and spans as with [`Spill`](Self::Spill). Feedback
+    /// survives a crash, too: it is on disk within 20 ms, and at once where a caller waits for it
+    /// (`Telemetry::flush`, the 204 of the feedback routes). Span fields named `feedback.…` are not
+    /// enrichments: they are exported with their span.
     WriteAhead,
 }
 
-/// The name of a policy that there isn't.
+/// An unknown name of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown outbox policy {value:?}: use `spill` or `write_ahead`")]
 pub struct OutboxPolicyError {

@@ -1,4 +1,4 @@
-//! One segment: a file of entries, and what is known of each.
+//! One segment: a file of entries, and the state of each entry.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -8,19 +8,19 @@ use bytes::Bytes;
 
 use super::format::{self, Acknowledged, Entry, Found, Header};
 
-/// How the file of a segment ends, and that of what was acknowledged of it.
+/// The extensions of the file of a segment, and of the file of its acknowledgements.
 pub(super) const SEGMENT: &str = "segment";
 pub(super) const ACKNOWLEDGED: &str = "acks";
 
-/// A segment, by what stands in its file.
+/// A segment: the index of its file.
 #[derive(Debug)]
 pub(super) struct Segment {
     path: PathBuf,
     pub(super) header: Header,
-    /// Bytes of the file, all of them written whole.
+    /// The length of the file in bytes, without an append that has failed.
     length: u64,
     slots: Vec<Slot>,
-    /// Slots before this one are neither ready nor held.
+    /// The entries of all slots before this one are gone.
     first_open: usize,
     ready: usize,
     /// Spans of entries that aren't gone.
@@ -39,10 +39,10 @@ struct Slot {
     state: EntryState,
 }
 
-/// What is to become of an entry.
+/// The state of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EntryState {
-    /// It is on its way by itself: it is sent from here only if that fails.
+    /// Its feedback is delivered without the outbox. The entry is sent only if that fails.
     Held,
     /// It is to be sent.
     Ready,
@@ -58,14 +58,14 @@ impl Segment {
         let mut file = private_file().append(true).create_new(true).open(&path)?;
         let encoded = header.encode();
         if let Err(error) = file.write_all(&encoded) {
-            let _ = std::fs::remove_file(&path); // of no use to anyone
+            let _ = std::fs::remove_file(&path); // an incomplete header is of no use
             return Err(error);
         }
         Ok((Self::blank(path, header, encoded.len() as u64), file))
     }
 
-    /// Reads the segment in `path`, of which all that wasn't acknowledged is ready to be sent.
-    /// `damaged` is told of what can't be read: from which byte to which.
+    /// Reads the segment in `path`. All entries that weren't acknowledged are ready to be sent.
+    /// `damaged` is called with the start and end of bytes that can't be read.
     pub(super) fn read(path: PathBuf, mut damaged: impl FnMut(usize, usize)) -> io::Result<Self> {
         let bytes = Bytes::from(std::fs::read(&path)?);
         let (header, start) = Header::decode(&bytes).map_err(io::Error::other)?;
@@ -103,7 +103,7 @@ impl Segment {
         }
     }
 
-    /// Writes `entries` behind the others. If that fails the file is as it was before.
+    /// Writes `entries` after the others. If that fails, the file is as it was before.
     pub(super) fn append(
         &mut self,
         mut file: &File,
@@ -113,7 +113,7 @@ impl Segment {
         room.clear();
         entries.iter().for_each(|(entry, _)| entry.append(self.header.marker, room));
         if let Err(error) = file.write_all(room) {
-            // What was written of it would be found damaged, but need not be found.
+            // A partly written entry would be reported as damage: cuts it off.
             let _ = file.set_len(self.length);
             return Err(error);
         }
@@ -157,7 +157,7 @@ impl Segment {
         self.ready
     }
 
-    /// Whether no entry is left that anyone waits for.
+    /// Whether all entries are gone.
     pub(super) fn is_done(&self) -> bool {
         self.first_open == self.slots.len()
     }
@@ -181,17 +181,17 @@ impl Segment {
         self.slots.get(slot).map_or(self.length, |slot| slot.offset.into())
     }
 
-    /// From where to where a slot's entry stands, and what can't be read behind it.
+    /// The start and end of a slot's entry, and of damaged bytes after it.
     pub(super) fn bounds(&self, slot: usize) -> (usize, usize) {
         (self.offset(slot) as usize, self.offset(slot + 1) as usize)
     }
 
-    /// The slot that holds number `sequence` of the process that wrote the segment.
+    /// The slot of the entry with this sequence in the process that wrote the segment.
     pub(super) fn slot_of(&self, sequence: u64) -> Option<usize> {
         self.slots.binary_search_by_key(&sequence, |slot| slot.sequence).ok()
     }
 
-    /// Says what is to become of an entry. What is gone stays gone.
+    /// Sets the state of an entry. An entry that is gone stays gone.
     pub(super) fn set(&mut self, slot: usize, state: EntryState) {
         let Some(known) = self.slots.get_mut(slot) else { return };
         if known.state == EntryState::Gone {
@@ -209,14 +209,14 @@ impl Segment {
         }
     }
 
-    /// An entry can't be read any more. Returns how many spans are lost by that.
+    /// Gives up an entry that can't be read any more. Returns the number of lost spans.
     pub(super) fn give_up(&mut self, slot: usize) -> u64 {
         let before = self.spans;
         self.set(slot, EntryState::Gone);
         before - self.spans
     }
 
-    /// The last entries are not here, whatever the file says.
+    /// Removes the last entries from the index, whether or not the file contains them.
     pub(super) fn forget_last(&mut self, entries: usize) {
         let from = self.slots.len().saturating_sub(entries);
         (from..self.slots.len()).for_each(|slot| self.set(slot, EntryState::Gone));
@@ -224,8 +224,8 @@ impl Segment {
         self.first_open = self.first_open.min(from);
     }
 
-    /// Writes down that these slots, in rising order, are gone. Where that fails they may be sent
-    /// again by the next process, which folding makes harmless.
+    /// Writes to the file of acknowledgements that these slots, in rising order, are gone. If that
+    /// fails, the next process may send them again, which folding makes harmless.
     pub(super) fn acknowledge(&mut self, slots: &[usize]) -> io::Result<()> {
         let mut cells = Vec::new();
         for run in slots.chunk_by(|one, next| one + 1 == *next) {
@@ -252,7 +252,7 @@ impl Segment {
 
     /// Deletes the files.
     pub(super) fn delete(self) {
-        // What stays is empty of news, and only sent once more.
+        // A file that can't be deleted is at worst sent once more.
         let _ = std::fs::remove_file(&self.path);
         let _ = std::fs::remove_file(self.acknowledged_path());
     }
@@ -277,7 +277,7 @@ pub(super) fn private_file() -> OpenOptions {
     options
 }
 
-/// Makes a directory that only its owner may enter, and those above it where they are missing.
+/// Creates a directory that only its owner may enter, and missing ones above it.
 pub(super) fn private_directory(path: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
@@ -286,7 +286,7 @@ pub(super) fn private_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Makes the names in a directory durable, where that can be asked for.
+/// Makes the names in a directory durable, on systems where that is possible.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }

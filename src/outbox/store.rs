@@ -1,7 +1,7 @@
-//! What is on disk: three lines, and the limits that hold for all of them.
+//! The outbox on disk: three lines, and the limits that hold for all of them.
 //!
-//! Nothing here waits for a disk to make something durable: what is to be synced is given back, and
-//! synced when nothing is locked.
+//! Entries are not made durable here, since the store is locked: the file to be synced is returned,
+//! and synced after unlocking. Only the beginning of a segment syncs the previous one.
 
 use std::fs::File;
 use std::io;
@@ -17,12 +17,12 @@ use super::options::OutboxOptions;
 use super::segment::EntryState;
 use crate::otlp::encoded_spans::EncodedSpans;
 
-/// Where encoded spans were taken from.
+/// The place from which encoded spans were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
     Feedback(line::Place),
     Spans(line::Place),
-    /// It could not be written yet.
+    /// In the journal, by its sequence: the entry could not be written yet.
     Journal(u64),
 }
 
@@ -31,13 +31,14 @@ pub(super) struct Store {
     max_bytes: u64,
     max_age: Duration,
     max_feedback_age: Duration,
-    /// Of the spans of this process.
+    /// The encoded resource of this process.
     resource: Bytes,
     pub(super) directory: Directory,
     pub(super) feedback: Line,
     pub(super) spans: Line,
     rejected: Line,
-    /// Spans that were dropped and not told of yet, and how many of them carried feedback.
+    /// Spans dropped since the last [`take_lost`](Self::take_lost), and how many of them carried
+    /// feedback.
     lost: (u64, u64),
 }
 
@@ -74,8 +75,8 @@ impl Store {
         Ok(self.spans.file())
     }
 
-    /// Appends encoded spans that the collector has refused, with the reason. Returns the file to be
-    /// synced.
+    /// Appends encoded spans that the collector has rejected, with the reason. Returns the file to
+    /// be synced.
     pub(super) fn reject(
         &mut self,
         batches: &[EncodedSpans],
@@ -86,8 +87,8 @@ impl Store {
         Ok(self.rejected.file())
     }
 
-    /// Appends entries of the journal, after what has become of earlier ones is noted, which is so
-    /// also where nothing can be written. Returns the file to be synced.
+    /// Sets the states of earlier entries, which can't fail, and appends entries of the journal.
+    /// Returns the file to be synced.
     pub(super) fn write(
         &mut self,
         entries: &[(Entry, EntryState)],
@@ -105,8 +106,8 @@ impl Store {
         Ok(self.feedback.file())
     }
 
-    /// Takes what is ready to be sent, feedback first: up to `most` bytes, or the spans of one entry that
-    /// has more.
+    /// Takes entries that are ready to be sent, feedback first: up to `most` bytes, or one larger
+    /// entry.
     pub(super) fn take(&mut self, most: usize, now: u64) -> Vec<(Place, EncodedSpans)> {
         self.make_room(0, now);
         let mut taken = Vec::new();
@@ -125,7 +126,7 @@ impl Store {
             .collect()
     }
 
-    /// Says what became of entries that were taken.
+    /// Sets the state of entries that were taken.
     pub(super) fn settle(
         &mut self,
         feedback: Vec<line::Place>,
@@ -136,7 +137,7 @@ impl Store {
         self.spans.settle(spans, state);
     }
 
-    /// Deletes what is too old, and for want of room the oldest spans without feedback.
+    /// Deletes segments that are too old, and if space is needed the oldest spans without feedback.
     pub(super) fn make_room(&mut self, needed: u64, now: u64) {
         while is_older(&self.spans, self.max_age, now) {
             let Some(spans) = self.spans.drop_oldest() else { break };
@@ -153,7 +154,8 @@ impl Store {
         }
     }
 
-    /// Adopts what others have left, and deletes what no one waits for.
+    /// Adopts the segments of ended processes, and deletes finished segments and old rejected
+    /// spans.
     pub(super) fn maintain(&mut self) -> io::Result<()> {
         self.feedback.tidy();
         self.spans.tidy();
@@ -164,14 +166,14 @@ impl Store {
             let spans = self.spans.adopt(&abandoned.path.join(directory::SPANS));
             match feedback.and(spans) {
                 Ok(()) => abandoned.remove(),
-                // It must not keep the others from being adopted.
+                // The other directories are adopted all the same.
                 Err(error) => result = Err(error),
             }
         }
         result
     }
 
-    /// Leaves what is here to others.
+    /// Deletes finished segments, and leaves the directory to other processes.
     pub(super) fn leave(&mut self) {
         self.feedback.tidy();
         self.spans.tidy();
@@ -190,7 +192,7 @@ impl Store {
         self.feedback.spans() + self.spans.spans()
     }
 
-    /// When the oldest spans that wait were written.
+    /// When the oldest waiting spans were written.
     pub(super) fn oldest(&self) -> Option<u64> {
         let oldest = [&self.feedback, &self.spans].into_iter().filter_map(Line::oldest);
         oldest.map(|(created, _)| created).min()
@@ -200,14 +202,14 @@ impl Store {
         self.feedback.has_ready() || self.spans.has_ready()
     }
 
-    /// Spans that were lost since this was last asked, and how many of them carried feedback.
+    /// Returns and resets the number of lost spans, and how many of them carried feedback.
     pub(super) fn take_lost(&mut self) -> (u64, u64) {
         let feedback = self.feedback.take_lost();
         let (spans, with_feedback) = std::mem::take(&mut self.lost);
         (spans + feedback + self.spans.take_lost(), with_feedback + feedback)
     }
 
-    /// What has to be said when nothing is locked.
+    /// Takes the warnings to be logged when nothing is locked.
     pub(super) fn notices(&mut self) -> Vec<Notice> {
         let lines = [&mut self.feedback, &mut self.spans, &mut self.rejected];
         lines.into_iter().flat_map(|line| line.notices.drain(..)).collect()
@@ -229,7 +231,7 @@ fn append(
     Ok(())
 }
 
-/// Whether all that the oldest segment of a line holds is older than `age`.
+/// Whether all entries of the oldest segment of a line are older than `age`.
 fn is_older(line: &Line, age: Duration, now: u64) -> bool {
     let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
     line.oldest().is_some_and(|(_, newest)| now.saturating_sub(newest) > age)

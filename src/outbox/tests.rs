@@ -140,7 +140,7 @@ proptest! {
 
 #[test]
 fn what_looks_like_an_entry_inside_of_one_is_not_taken_for_one() {
-    // Someone's comment holds a whole segment, but can't know the marker of the one it is put in.
+    // A comment that contains a whole segment. Its author doesn't know the marker of the real one.
     let forged = segment_of(&[some(9, "forged")]);
     let mut other = header();
     other.marker = *b"unknown!";
@@ -206,7 +206,7 @@ fn an_entry_that_is_too_large_for_a_batch_makes_one_of_its_own() {
 }
 
 #[test]
-fn what_was_acknowledged_is_not_sent_by_whoever_adopts_the_line() {
+fn acknowledged_entries_are_not_sent_by_the_process_that_adopts_the_line() {
     let place = Place::new();
     let path = place.0.join("line");
     {
@@ -221,14 +221,14 @@ fn what_was_acknowledged_is_not_sent_by_whoever_adopts_the_line() {
     heir.adopt(&path).unwrap();
     assert_eq!(take(&mut heir, usize::MAX).1, ["2", "3", "5", "own"]); // the oldest first
     assert_eq!(std::fs::read_dir(path).unwrap().count(), 0);
-    // What it writes from then on goes behind its own.
+    // Later entries are written after its own.
     heir.append(&ready([some(1, "more")]), &RESOURCE, "", 9).unwrap();
     assert_eq!(take(&mut heir, usize::MAX).1, ["more"]);
     assert_eq!(heir.notices.len(), 0);
 }
 
 #[test]
-fn an_own_entry_is_known_by_its_sequence_and_one_of_another_process_is_not() {
+fn an_own_entry_is_found_by_its_sequence_and_one_of_another_process_is_not() {
     let place = Place::new();
     {
         let mut line = line(&place);
@@ -238,7 +238,7 @@ fn an_own_entry_is_known_by_its_sequence_and_one_of_another_process_is_not() {
     let held = [(some(0, "own"), EntryState::Held), (some(1, "left"), EntryState::Held)];
     heir.append(&held, &RESOURCE, "", 9).unwrap();
     heir.adopt(&place.0.join("line")).unwrap();
-    assert_eq!(take(&mut heir, usize::MAX).1, ["of another"]); // no one holds it any more
+    assert_eq!(take(&mut heir, usize::MAX).1, ["of another"]); // its finalizer ended with the process
     heir.settle_sequences(&[0], EntryState::Gone);
     heir.settle_sequences(&[1], EntryState::Ready);
     assert_eq!(take(&mut heir, usize::MAX).1, ["left"]);
@@ -268,7 +268,7 @@ fn a_damaged_segment_is_named_with_the_offset() {
     let size = some(0, "second").size();
     assert_eq!((damaged, *from + size - 6, *to - *from), (&path, second, size));
     assert!(matches!(other.what, Trouble::Unreadable(_)));
-    assert!(other.path.exists()); // it stays for whoever can make something of it
+    assert!(other.path.exists()); // it is left for a newer version, or for repair
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn texts(taken: &[(super::Place, EncodedSpans)]) -> Vec<&str> {
 }
 
 #[test]
-fn an_entry_is_sent_only_when_its_receipt_is_dropped() {
+fn an_entry_is_sent_only_when_its_finalizer_is_dropped() {
     let place = Place::new();
     let outbox = outbox(&place, |options| options);
     let held = ["arrives", "is lost", "is on its way"].map(|text| {
@@ -360,7 +360,7 @@ fn an_entry_is_sent_only_when_its_receipt_is_dropped() {
     let [arrives, is_lost, _on_its_way] = held;
     arrives.release();
     drop(is_lost);
-    // What was settled is seen by the thread that writes, with what comes next.
+    // The thread that writes sees the new states with the next entry.
     outbox.spill_feedback(&judged("spilled")).unwrap();
     outbox.sync_soon().unwrap();
     let taken = outbox.take(usize::MAX);
@@ -413,7 +413,7 @@ fn spans_make_room_the_oldest_first_and_feedback_is_refused_rather_than_dropped(
         outbox.spill_feedback(&judged(&large("g"))).unwrap();
         outbox.sync_soon().unwrap();
     }
-    // It is full of feedback by now, and none of it is dropped.
+    // The outbox is full of feedback by now, and none of it is dropped.
     assert_eq!(outbox.spill_feedback(&judged("h")), Err(Refused::Full));
     assert!(outbox.spill(&[plain(&large("e"))]).is_err());
     let taken = outbox.take(usize::MAX);
@@ -434,7 +434,7 @@ fn what_is_too_old_is_dropped_and_counted() {
     let later = |seconds: i64| {
         let now = clock::now().saturating_add_signed(seconds * 1_000_000_000);
         outbox.with_store(|store| {
-            // Of a process before: what is still being written is never dropped.
+            // As if from an earlier process: a segment that is being written is never dropped.
             store.spans.finish();
             store.feedback.finish();
             store.make_room(0, now);
@@ -454,7 +454,7 @@ fn what_is_too_old_is_dropped_and_counted() {
 fn what_the_disk_can_not_take_waits_in_memory_and_is_sent_from_there() {
     let place = Place::new();
     let outbox = outbox(&place, |options| options);
-    // No one can write where there is no directory.
+    // Without a directory nothing can be written.
     let lines = outbox.with_store(|store| store.directory.path());
     std::fs::remove_dir_all(&lines).unwrap();
     let mut finalizers = Finalizers::default();
@@ -501,7 +501,7 @@ fn many_open_a_shared_directory_at_once_and_each_has_its_own_part() {
             });
         }
     });
-    // Those that came later may have adopted what others had left: all of it is there once.
+    // Later processes may have adopted the entries of earlier ones: each entry is there once.
     let last = outbox(&place, |options| options);
     let (mut found, until) = (Vec::new(), clock::after(Duration::from_secs(30)));
     while found.len() < texts.len() && Instant::now() < until {
@@ -536,7 +536,7 @@ fn what_was_replaced_is_there_until_what_replaced_it_is_durable() {
     journal.written(2, false);
     assert_eq!(journal.work(Duration::ZERO).released, [patch]);
 
-    // What can't be written any more must not keep what it has replaced.
+    // An entry that is not written must not keep the one that it has replaced.
     let [first, second] = ["first", "second"].map(push);
     let work = journal.work(Duration::ZERO);
     journal.supersede(first, second); // while it is being written
@@ -569,7 +569,7 @@ fn entries_that_could_not_be_made_durable_are_written_again() {
 }
 
 #[test]
-fn a_segment_that_someone_has_deleted_is_counted_and_told_of_once() {
+fn a_deleted_segment_is_counted_and_has_one_notice() {
     let place = Place::new();
     let mut line = line(&place);
     line.append(&ready([some(0, "one"), some(1, "two")]), &RESOURCE, "", 5).unwrap();
@@ -578,10 +578,10 @@ fn a_segment_that_someone_has_deleted_is_counted_and_told_of_once() {
     for _ in 0..3 {
         assert_eq!(take(&mut line, usize::MAX).1, [""; 0]);
     }
-    assert!(!line.has_ready()); // or the export thread would never rest
+    assert!(!line.has_ready()); // or the export thread would never wait
     assert_eq!((line.take_lost(), line.take_lost()), (2, 0));
     assert!(matches!(line.notices[..], [Notice { what: Trouble::Missing, .. }]));
-    // What comes next can be found.
+    // Later entries can be read.
     line.append(&ready([some(2, "three")]), &RESOURCE, "", 5).unwrap();
     assert_eq!(take(&mut line, usize::MAX).1, ["three"]);
 }
@@ -648,7 +648,7 @@ fn a_clock_that_goes_backwards_loses_nothing() {
 }
 
 #[test]
-fn what_is_found_before_anyone_listens_is_told_of_later() {
+fn notices_from_before_there_is_a_subscriber_are_logged_later() {
     let place = Place::new();
     let outbox = outbox(&place, |options| options);
     let unheard = || outbox.with_store(|store| store.feedback.notices.len());

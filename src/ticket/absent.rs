@@ -1,4 +1,5 @@
-//! What stands in for tickets where the feature `tickets` is off: there are none, and no keys.
+//! The stand-in for tickets when the feature `tickets` is off: no ticket exists, and there are no
+//! keys.
 
 use std::convert::Infallible;
 use std::str::FromStr;

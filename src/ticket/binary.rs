@@ -1,7 +1,7 @@
-//! The bytes of a ticket, which base64url without padding makes a text of.
+//! The bytes of a ticket. Its text is their encoding in base64url without padding.
 //!
-//! One byte says the version, which is 1. Then come parts, each one preceded by its length in one
-//! byte; numbers are big-endian:
+//! The first byte is the version, 1. Then come parts, each one preceded by its length in one byte;
+//! numbers are big-endian:
 //!
 //! | part | bytes |
 //! | --- | --- |
@@ -9,14 +9,14 @@
 //! | session | the id in ASCII; empty where there is none |
 //! | issued | 8: milliseconds since the Unix epoch |
 //! | expires | 8: the same |
-//! | nonce | 8 random ones: two tickets for one span are two holders |
-//! | subject | 16 of a keyed hash; empty for whoever holds the ticket |
+//! | nonce | 8 random bytes, so that two tickets for one span have two holders |
+//! | subject | 16 of a keyed hash; empty for a ticket without a subject |
 //! | namespaces | 1: a bit for each, in the order of [`NAMESPACES`] |
 //! | keys | each top-level key that is allowed, a part of its own; none where all are |
 //!
-//! The last 32 bytes are HMAC-SHA256 over everything before them. Nothing but the version is looked
-//! at before that is found right, and then still nothing is taken on trust: whoever has the key may
-//! be another version of this crate, with a mistake in it.
+//! The last 32 bytes are HMAC-SHA256 over everything before them. Only the version is read before
+//! this signature has been verified. The contents are validated even then: a service with the key
+//! may run another version of this crate, with a bug in it.
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
@@ -33,10 +33,10 @@ pub(super) const MOST_BYTES: usize = MOST_CHARACTERS / 4 * 3;
 pub(super) const SIGNATURE_BYTES: usize = 32;
 pub(super) const SUBJECT_BYTES: usize = 16;
 
-/// The end of the year 9999: what lies after it is no time.
+/// The end of the year 9999: a later time is refused.
 const LATEST: u64 = 253_402_300_799_999;
 
-/// What a ticket says.
+/// The contents of a ticket.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Contents {
     pub(super) span: Option<SpanContext>,
@@ -57,7 +57,7 @@ impl Contents {
         let mut bytes = Vec::with_capacity(MOST_BYTES);
         bytes.push(VERSION);
         let mut part = |part: &[u8]| {
-            // No part is longer: ids, times, and what was checked by the options.
+            // No part is longer than a byte can count: session ids and keys have at most 128 bytes.
             let length = u8::try_from(part.len()).unwrap_or(u8::MAX);
             bytes.push(length);
             bytes.extend_from_slice(&part[..length.into()]);
@@ -107,7 +107,7 @@ impl Contents {
         is_about_something.then_some(contents)
     }
 
-    /// What it is about, for those who hash it.
+    /// The span or session as bytes, to be hashed with the subject.
     pub(super) fn target(&self) -> Vec<u8> {
         match (span_bytes(self.span.as_ref()), &self.session) {
             (Some(bytes), _) => [b"span ", &bytes[..24]].concat(),
@@ -169,7 +169,7 @@ impl Namespaces {
         (bits != 0 && bits & !all == 0).then_some(Self(bits))
     }
 
-    /// `false` if there is no such namespace.
+    /// Adds a namespace. Returns `false` if none has this name.
     pub(super) fn insert(&mut self, namespace: &str) -> bool {
         let bit = Self::bit(namespace);
         self.0 |= bit.unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What can be wrong with a ticket, and with the keys that sign it.
+//! The errors of tickets, and of the keys that sign them.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use super::binary::MOST_CHARACTERS;
 
 /// Why a ticket was not issued, or a text was refused as one.
 ///
-/// Of what comes from outside no error tells more than its class: nothing says in what a signature
-/// failed.
+/// An error about a text from outside reveals only its class, never in which way a signature is
+/// wrong.
 ///
 /// ```
 /// use tracing_feedback::{TicketError, TicketKeys};
@@ -40,40 +40,40 @@ pub enum TicketError {
         "no captured span is active here: call this inside a span, or `SpanExt::ticket` on one"
     )]
     NoActiveSpan,
-    /// Issuing: the span isn't captured. A filter hides it, or it is `Span::none()`.
-    #[error("the given span is disabled by a filter, so no one can rate it: give another span")]
+    /// Issuing: the span isn't captured. A filter disables it, or it is `Span::none()`.
+    #[error("the given span is disabled by a filter, so it can't be rated: give another span")]
     SpanDisabled,
     /// Issuing: a time to live that no ticket can have.
     #[error("a ticket can't live for {given:?}: give a millisecond to ten years")]
     InvalidTimeToLive {
-        /// What was given.
+        /// The given time to live.
         given: Duration,
     },
     /// Issuing: a ticket that would allow nothing.
     #[error("a ticket has to allow a namespace: leave `with_namespaces` out, or give `feedback`")]
     NoNamespace,
-    /// Issuing: a namespace that there isn't.
+    /// Issuing: an unknown namespace.
     #[error(
         "unknown namespace {namespace:?}: use feedback, metrics, metadata, user_properties, \
          inputs, outputs or config"
     )]
     UnknownNamespace {
-        /// What was given.
+        /// The given namespace.
         namespace: String,
     },
     /// Issuing: something that can't be a top-level key.
     #[error("the top-level key {key:?} {reason}")]
     InvalidKey {
-        /// What was given.
+        /// The given key.
         key: String,
         /// What is wrong with it, and what would be right.
         reason: &'static str,
     },
-    /// Issuing: the empty string as a subject, which is more likely someone unknown than someone.
+    /// Issuing: an empty subject, which is more likely a missing user than a user.
     #[error("a subject can't be empty: leave `with_subject` out where there is none")]
     EmptySubject,
 
-    /// More characters than a ticket has. It is refused whether it is issued or verified.
+    /// Issuing and verifying: more than the 512 characters of a ticket.
     #[error(
         "a ticket has at most {MOST_CHARACTERS} characters, and this one {length}: allow fewer or \
          shorter top-level keys where it is issued"
@@ -83,13 +83,13 @@ pub enum TicketError {
         length: usize,
     },
 
-    /// Verifying: a text that is no ticket.
-    #[error("this is no ticket: send the text of one as it was issued")]
+    /// Verifying: a text that is not a ticket.
+    #[error("this is not a ticket: send the text of a ticket as it was issued")]
     Malformed,
-    /// Verifying: a ticket of a version that is not known here.
-    #[error("the ticket is of version {version}, which is not known here: update this service")]
+    /// Verifying: a ticket of an unknown version.
+    #[error("the ticket has the unknown version {version}: update this service")]
     UnknownVersion {
-        /// The version it says it has.
+        /// The version in the ticket.
         version: u8,
     },
     /// Verifying: no key that is configured here has signed this text.
@@ -98,24 +98,25 @@ pub enum TicketError {
          signed it has to be kept among the older ones"
     )]
     BadSignature,
-    /// Verifying: issued in the future, by more than clocks may differ.
+    /// Verifying: the ticket was issued in the future, by more than clocks may differ.
     #[error(
         "the ticket was issued in the future: set the clocks, or allow for more difference \
          (`TicketVerifier::with_clock_skew`)"
     )]
     NotYetValid,
-    /// Verifying: its time is over.
+    /// Verifying: the ticket has expired.
     #[error(
         "the ticket has expired: issue another, or let tickets live longer \
          (`TicketOptions::with_time_to_live`)"
     )]
     Expired,
-    /// Verifying: it was issued to someone, and the verifier was not told to whom it belongs now.
+    /// Verifying: the ticket was issued to a subject, and the verifier has none to compare.
     #[error(
-        "the ticket was issued to a subject: say who sends it (`TicketVerifier::with_subject`)"
+        "the ticket was issued to a subject: give the subject that sends it \
+         (`TicketVerifier::with_subject`)"
     )]
     SubjectMissing,
-    /// Verifying: it was issued to someone else.
+    /// Verifying: the ticket was issued to another subject.
     #[error("the ticket was issued to another subject: send one that was issued to this one")]
     WrongSubject,
     /// [`Ticket::check`](crate::Ticket::check): the ticket doesn't allow the key.
@@ -130,7 +131,7 @@ pub enum TicketError {
 }
 
 impl TicketError {
-    /// A name for this class of error, for counters and for answers.
+    /// A name of this class of error, for metrics and responses.
     ///
     /// ```
     /// use tracing_feedback::TicketError;
@@ -162,7 +163,7 @@ impl TicketError {
     }
 }
 
-/// Why keys can't be ticket keys. It says which, never what they are.
+/// Why ticket keys were refused. The error has the position of the key, never its bytes.
 ///
 /// ```
 /// use tracing_feedback::{TicketKeyError, TicketKeys};
@@ -182,15 +183,15 @@ pub enum TicketKeyError {
          (`head -c 32 /dev/urandom | basenc --base64url`)"
     )]
     NotBase64 {
-        /// Which one, from 1.
+        /// The position of the key, from 1.
         position: usize,
     },
-    /// A key that could be guessed.
+    /// A key that is short enough to be guessed.
     #[error("key {position} has {length} bytes: give 32 random bytes or more")]
     TooShort {
-        /// Which one, from 1.
+        /// The position of the key, from 1.
         position: usize,
-        /// How many bytes it has.
+        /// The length of the key in bytes.
         length: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! Issuing.
+//! Issuing: a signed [`Ticket`] for a span or session.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,7 +22,7 @@ use crate::span::LayerCore;
 ///
 /// # Errors
 ///
-/// There is no such span, or there are no keys: see [`TicketError`].
+/// No captured span is around the caller, or there are no keys: see [`TicketError`].
 ///
 /// ```
 /// # #[cfg(feature = "collector")] {
@@ -42,7 +42,7 @@ use crate::span::LayerCore;
 /// # let _default = tracing_subscriber::registry().with(layer).set_default();
 /// let (_, ticket) = answer("What is the capital of New York?")?;
 ///
-/// // The browser sends `ticket` back, with what its user thinks.
+/// // The browser sends `ticket` back, with the user's rating.
 /// let ticket = telemetry.ticket_verifier().verify(ticket.as_str())?;
 /// enrich_span!(target = &ticket, id = "vote-1", feedback = { "rating": false }).into_result()?;
 ///
@@ -58,11 +58,11 @@ pub fn ticket() -> Result<Ticket, TicketError> {
     ticket_with(&TicketOptions::new())
 }
 
-/// As [`ticket`], with what it allows, to whom, and for how long.
+/// As [`ticket`], with options: what the ticket allows, to which subject, and for how long.
 ///
 /// # Errors
 ///
-/// As [`ticket`]'s, and what the options ask for can't be: see [`TicketError`].
+/// As [`ticket`], or the options are invalid: see [`TicketError`].
 ///
 /// ```
 /// # use tracing_subscriber::prelude::*;
@@ -79,7 +79,7 @@ pub fn ticket() -> Result<Ticket, TicketError> {
 /// assert!(verifier.clone().with_subject("user-17").verify(&text).is_ok());
 /// let other = verifier.with_subject("user-18").verify(&text);
 /// assert_eq!(other, Err(TicketError::WrongSubject));
-/// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+/// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn ticket_with(options: &TicketOptions) -> Result<Ticket, TicketError> {
@@ -95,7 +95,7 @@ pub(crate) fn issue_for_span(
 }
 
 impl Session {
-    /// A ticket for feedback on this session, about no span in particular: the target of
+    /// A ticket for feedback on this session as a whole: the target of
     /// [`enrich_session!`](crate::enrich_session). It is signed with the keys of the layer in the
     /// current subscriber.
     ///
@@ -126,11 +126,12 @@ impl Session {
         self.ticket_with(&TicketOptions::new())
     }
 
-    /// As [`ticket`](Self::ticket), with what it allows, to whom, and for how long.
+    /// As [`ticket`](Self::ticket), with options: what the ticket allows, to which subject, and for
+    /// how long.
     ///
     /// # Errors
     ///
-    /// As [`ticket`](Self::ticket), and what the options ask for can't be: see [`TicketError`].
+    /// As [`ticket`](Self::ticket), or the options are invalid: see [`TicketError`].
     pub fn ticket_with(&self, options: &TicketOptions) -> Result<Ticket, TicketError> {
         let core = core_here().ok_or(TicketError::NotInstalled)?;
         issue(usable(&core)?, None, Some(self.clone()), options)

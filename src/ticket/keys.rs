@@ -1,7 +1,7 @@
 //! The keys that sign tickets.
 //!
-//! Of every key two others are derived, each by HMAC-SHA256 over a label: one signs, one hashes
-//! subjects. What one of them says of some bytes is so no use where the other is asked.
+//! From every key two others are derived, each by HMAC-SHA256 over a label: one signs tickets, one
+//! hashes subjects. So the MAC of some bytes by one of them is of no use in place of the other's.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use sha2::Sha256;
 
 use super::error::TicketKeyError;
 
-/// The fewest bytes of a key: as many as SHA-256 gives.
+/// The fewest bytes of a key: the length of a SHA-256 hash.
 const FEWEST_BYTES: usize = 32;
 
 const SIGNATURE_LABEL: &[u8] = b"tracing-feedback ticket signature 1";
@@ -26,8 +26,8 @@ const SUBJECT_LABEL: &[u8] = b"tracing-feedback ticket subject 1";
 /// A clone is another handle on the same keys, so that they can be rotated while the service runs:
 /// put the new key first and keep the older ones for as long as tickets live.
 ///
-/// All services that issue and verify the same tickets have the same keys. Whoever knows one can
-/// forge tickets; [`Debug`] shows how many there are, and nothing else.
+/// All services that issue and verify the same tickets have the same keys. Anyone who has a key can
+/// forge tickets; [`Debug`] shows the number of keys, and nothing else.
 ///
 /// ```
 /// use tracing_feedback::TicketKeys;
@@ -50,7 +50,7 @@ pub struct TicketKeys {
     shared: Arc<RwLock<Arc<[Key]>>>,
 }
 
-/// What is derived of one key.
+/// The two keys derived from one ticket key.
 #[derive(Clone)]
 pub(super) struct Key {
     signature: Hmac<Sha256>,
@@ -97,7 +97,7 @@ impl TicketKeys {
     /// assert!(verifier.verify(ticket.as_str()).is_ok());
     /// keys.set(TicketKeys::new([[3; 32], [2; 32]])?);
     /// assert_eq!(verifier.verify(ticket.as_str()), Err(TicketError::BadSignature));
-    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set(&self, other: Self) {
@@ -105,12 +105,12 @@ impl TicketKeys {
         *self.shared.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
-    /// How many there are, the older ones included.
+    /// The number of keys, the older ones included.
     pub fn len(&self) -> usize {
         self.all().len()
     }
 
-    /// Whether there is none, so that no ticket can be issued or verified.
+    /// Whether there are no keys, so that no ticket can be issued or verified.
     ///
     /// ```
     /// use tracing_feedback::{TicketError, TicketKeys};
@@ -159,13 +159,13 @@ impl Key {
         Ok(Self { signature: derived(SIGNATURE_LABEL), subject: derived(SUBJECT_LABEL) })
     }
 
-    /// What a ticket is signed with.
+    /// The MAC of a ticket's bytes, which is its signature.
     pub(super) fn signature(&self, signed: &[u8]) -> Hmac<Sha256> {
         self.signature.clone().chain_update(signed)
     }
 
-    /// What a subject is hashed with: not the same for any two targets, so that tickets tell no one
-    /// that they are of one subject.
+    /// The MAC of a subject, which is different for every target: so tickets don't reveal that they
+    /// have the same subject.
     pub(super) fn subject(&self, target: &[u8], subject: &str) -> Hmac<Sha256> {
         let mut mac = self.subject.clone();
         for part in [target, subject.as_bytes()] {

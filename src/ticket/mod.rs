@@ -1,14 +1,14 @@
 //! Tickets: the right to attach feedback to one span or session, as text that a browser can hold.
 //!
-//! Users judge an answer after they have read it: its span has ended, the request is another one,
-//! and the sender holds no secret. So the service that answers gives a [`Ticket`] with the answer.
-//! Whoever sends its text back can attach feedback to that span (or session), until the ticket
-//! expires, within the namespaces and keys that it allows, and to nothing else.
+//! Users rate an answer after they have read it: its span has ended, the rating comes in another
+//! request, and the browser holds no secret. So the service sends a [`Ticket`] with the answer. A
+//! client that sends the text of the ticket back can attach feedback to that span (or session),
+//! until the ticket expires, within the namespaces and keys that it allows, and to nothing else.
 //!
 //! A [`Ticket`] is made by issuing ([`ticket`], [`SpanExt::ticket`](crate::SpanExt::ticket),
 //! [`Session::ticket`](crate::Session::ticket)) or by verifying a text ([`TicketVerifier`]), and in
-//! no other way: whoever has one need not check it again. What is in its text is said in
-//! [`binary`]; who may sign it, in [`keys`].
+//! no other way, so that a `Ticket` needs no further check. [`binary`] describes the bytes of its
+//! text, [`keys`] the keys that sign it.
 
 mod binary;
 mod error;
@@ -43,7 +43,7 @@ use binary::Contents;
 /// [`TicketVerifier`] turns the text into a ticket again, which is then the `target` of
 /// [`enrich_span!`](crate::enrich_span) and [`enrich_session!`](crate::enrich_session).
 ///
-/// The text is signed, not encrypted: who holds it can read the ids in it. Cheap to clone.
+/// The text is signed, not encrypted: anyone who holds it can read the ids in it. Cheap to clone.
 ///
 /// ```
 /// # use tracing_subscriber::prelude::*;
@@ -61,7 +61,7 @@ use binary::Contents;
 /// let outcome = enrich_span!(target = &ticket, metrics = { "score": 1.0 });
 /// let key = "metrics.score".to_owned();
 /// assert_eq!(outcome.into_result(), Err(EnrichError::NotAllowed { key }));
-/// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+/// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -79,7 +79,7 @@ impl Ticket {
         Self { inner: Arc::new(Inner { text, contents }) }
     }
 
-    /// The text, for whoever may attach feedback: the characters of base64url, at most 512.
+    /// The text for the client: at most 512 characters of base64url.
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -90,14 +90,14 @@ impl Ticket {
     /// let ticket = tracing::info_span!("answer").in_scope(tracing_feedback::ticket)?;
     /// assert_eq!(ticket.as_str(), ticket.to_string());
     /// assert!(ticket.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
-    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn as_str(&self) -> &str {
         &self.inner.text
     }
 
-    /// The span it is about, as a remote one; `None` for a ticket of a session.
+    /// The span that the ticket is for, marked as remote; `None` for a ticket of a session.
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -112,15 +112,15 @@ impl Ticket {
     /// let about = ticket.span_context().unwrap();
     /// assert_eq!(about.span_id(), span.span_context()?.span_id());
     /// assert!(about.is_remote() && about.is_sampled());
-    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn span_context(&self) -> Option<&SpanContext> {
         self.inner.contents.span.as_ref()
     }
 
-    /// The session it is about, or that the span belongs to: of a ticket that was verified this is
-    /// no mere claim, and can be joined.
+    /// The session that the ticket is for, or that its span belongs to. A service can join the
+    /// session of a verified ticket: the signature proves that the id is genuine.
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -140,19 +140,19 @@ impl Ticket {
     ///     next.set_session(session)?;
     /// }
     /// assert_eq!(next.in_scope(Session::current).unwrap().id(), "conversation-42");
-    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn session(&self) -> Option<&Session> {
         self.inner.contents.session.as_ref()
     }
 
-    /// When it was issued, to the millisecond.
+    /// When the ticket was issued, to the millisecond.
     pub fn issued_at(&self) -> SystemTime {
         time(self.inner.contents.issued)
     }
 
-    /// From when on it is refused.
+    /// The time from which on the ticket is refused.
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -165,14 +165,14 @@ impl Ticket {
     /// let ticket = tracing::info_span!("answer").in_scope(tracing_feedback::ticket)?;
     /// let lives = ticket.expires_at().duration_since(ticket.issued_at())?;
     /// assert_eq!(lives, TicketOptions::DEFAULT_TIME_TO_LIVE);
-    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn expires_at(&self) -> SystemTime {
         time(self.inner.contents.expires)
     }
 
-    /// The namespaces it allows.
+    /// The namespaces that the ticket allows.
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -182,26 +182,26 @@ impl Ticket {
     /// # let _default = tracing_subscriber::registry().with(layer).set_default();
     /// let ticket = tracing::info_span!("answer").in_scope(tracing_feedback::ticket)?;
     /// assert_eq!(ticket.namespaces().collect::<Vec<_>>(), ["feedback"]);
-    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn namespaces(&self) -> impl Iterator<Item = &'static str> {
         self.inner.contents.namespaces.names()
     }
 
-    /// The top-level keys that it allows in them; `None` allows all.
+    /// The top-level keys that the ticket allows in its namespaces; `None` allows all.
     pub fn keys(&self) -> Option<impl ExactSizeIterator<Item = &str>> {
         let keys = &self.inner.contents.keys;
         (!keys.is_empty()).then(|| keys.iter().map(String::as_str))
     }
 
-    /// Whether it was issued to someone in particular, and to no one else.
+    /// Whether the ticket was issued to a subject, and is refused for any other.
     pub fn has_subject(&self) -> bool {
         self.inner.contents.subject.is_some()
     }
 
-    /// Whether it allows to enrich the top-level `key` of `namespace`: what an enrichment is going to
-    /// be asked, for those who want to know before.
+    /// Checks that the ticket allows enriching the top-level `key` of `namespace`. An enrichment
+    /// with the ticket makes the same check.
     ///
     /// # Errors
     ///
@@ -220,7 +220,7 @@ impl Ticket {
     /// assert_eq!(ticket.check("feedback", "rating"), Ok(()));
     /// let key = "feedback.ground_truth".to_owned();
     /// assert_eq!(ticket.check("feedback", "ground_truth"), Err(TicketError::NotAllowed { key }));
-    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn check(&self, namespace: &str, key: &str) -> Result<(), TicketError> {
@@ -235,11 +235,12 @@ impl Ticket {
         if !segments.next().is_some_and(|namespace| namespaces.contains(namespace)) {
             return false;
         }
-        // A namespace as a whole is more than some of its keys.
+        // A ticket for some keys doesn't allow setting the namespace as a whole.
         keys.is_empty() || segments.next().is_some_and(|key| keys.iter().any(|kept| kept == key))
     }
 
-    /// Who submits with it: the subject, or else whoever holds this one ticket.
+    /// The identity of the submitter, which scopes the ids of submissions: the subject, or this one
+    /// ticket if it has no subject.
     pub(crate) fn holder(&self) -> Vec<u8> {
         let Contents { subject, nonce, .. } = &self.inner.contents;
         match subject {
@@ -259,7 +260,7 @@ impl fmt::Display for Ticket {
     }
 }
 
-/// What the ticket says, without the text: that, with its signature, is for its holder.
+/// The contents without the text, which with its signature is only for the holder.
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ticket")
@@ -274,7 +275,7 @@ impl fmt::Debug for Ticket {
     }
 }
 
-/// Equal where the texts are.
+/// Tickets are equal if their texts are.
 impl PartialEq for Ticket {
     fn eq(&self, other: &Self) -> bool {
         self.as_str() == other.as_str()
@@ -283,7 +284,7 @@ impl PartialEq for Ticket {
 
 impl Eq for Ticket {}
 
-/// As its text, for the answer that it goes out with.
+/// Serialized as its text, for the response to the client.
 impl serde::Serialize for Ticket {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())

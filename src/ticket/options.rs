@@ -1,4 +1,4 @@
-//! What a ticket is to allow, to whom, and for how long.
+//! The options of a ticket: what it allows, to which subject, and for how long.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,14 +12,14 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// The most bytes of a top-level key.
 const MOST_KEY_BYTES: usize = 128;
 
-/// What a ticket is to allow, to whom, and for how long.
+/// The options of a ticket: what it allows, to which subject, and for how long.
 ///
 /// | | default |
 /// | --- | --- |
 /// | time to live | 7 days |
 /// | namespaces | `feedback` |
 /// | top-level keys | all |
-/// | subject | none: whoever holds the ticket |
+/// | subject | none: the ticket is accepted from anyone who holds it |
 ///
 /// ```
 /// # use tracing_subscriber::prelude::*;
@@ -37,7 +37,7 @@ const MOST_KEY_BYTES: usize = 128;
 /// let ticket = tracing::info_span!("answer").ticket_with(&options)?;
 /// assert!(ticket.has_subject());
 /// assert!(ticket.keys().unwrap().eq(["rating", "comment"]));
-/// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+/// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -50,7 +50,7 @@ pub struct TicketOptions {
 }
 
 impl TicketOptions {
-    /// How long a ticket lives unless told otherwise: 7 days.
+    /// The default time to live: 7 days.
     pub const DEFAULT_TIME_TO_LIVE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
     /// The defaults.
@@ -69,8 +69,8 @@ impl TicketOptions {
         self
     }
 
-    /// The namespaces it allows, instead of `feedback` alone. `metrics` is for evaluators: think
-    /// twice before you let a browser have it.
+    /// The namespaces that the ticket allows, instead of `feedback` alone. `metrics` is for
+    /// evaluators: think twice before you let a browser have it.
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -83,7 +83,7 @@ impl TicketOptions {
     /// let options = TicketOptions::new().with_namespaces(["feedback", "metadata"]);
     /// let ticket = tracing::info_span!("answer").ticket_with(&options)?;
     /// assert!(ticket.check("metadata", "viewport").is_ok());
-    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_namespaces<N: Into<String>>(
@@ -94,19 +94,21 @@ impl TicketOptions {
         self
     }
 
-    /// The top-level keys it allows in its namespaces, with all that stands under them: `rating`
-    /// stands for `feedback.rating`. None at all allows every key.
+    /// The top-level keys that the ticket allows in its namespaces, with everything below them:
+    /// `rating` allows `feedback.rating`. An empty list allows every key.
     pub fn with_keys<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
         self.keys = keys.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Whom it is issued to, as the service knows its signed-in users: it is refused when anyone else
-    /// sends it ([`TicketVerifier::with_subject`](crate::TicketVerifier::with_subject)). The ticket
-    /// holds a keyed hash, which says nothing of the subject to who reads it.
+    /// The subject that the ticket is issued to: the signed-in user, as the service identifies
+    /// users. The ticket is refused when another subject sends it
+    /// ([`TicketVerifier::with_subject`](crate::TicketVerifier::with_subject)). It contains a keyed
+    /// hash, which doesn't reveal the subject.
     ///
-    /// Submissions with an `id` are the subject's own, whichever of its tickets they come with, as
-    /// long as one key signs them. Without a subject they are of the one ticket.
+    /// The `id` of a submission identifies it among all submissions of the subject, whichever of
+    /// the subject's tickets they come with, as long as the same key signs them. Without a subject
+    /// it identifies the submission among those that come with this one ticket.
     pub fn with_subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
@@ -161,7 +163,7 @@ impl Default for TicketOptions {
     }
 }
 
-/// Without the subject: who it is, is not for logs.
+/// Omits the subject, which must not get into logs.
 impl fmt::Debug for TicketOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TicketOptions")

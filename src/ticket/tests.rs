@@ -40,7 +40,7 @@ fn verified(text: &str, milliseconds: u64) -> Result<Ticket, TicketError> {
     keys().verifier().verify_at(text, time(milliseconds))
 }
 
-/// What a service with the key, but another mind, could send.
+/// The text of any bytes, signed as by a service that has the key and a bug.
 fn signed(bytes: &[u8]) -> String {
     let signature = keys().all()[0].signature(bytes).finalize().into_bytes();
     URL_SAFE_NO_PAD.encode([bytes, signature.as_slice()].concat())
@@ -157,7 +157,7 @@ fn a_ticket_is_accepted_until_the_millisecond_before_it_expires() {
 }
 
 #[test]
-fn clocks_may_differ_by_a_minute_unless_told_otherwise() {
+fn clocks_may_differ_by_a_minute_by_default() {
     let ticket = ticket();
     let text = ticket.as_str();
     assert!(verified(text, NOW - 60_000).is_ok());
@@ -192,7 +192,7 @@ fn a_ticket_lives_for_a_millisecond_to_ten_years() {
 // ---- keys --------------------------------------------------------------------------------------
 
 #[test]
-fn keys_rotate_while_verifiers_stand() {
+fn verifiers_follow_the_rotation_of_keys() {
     let [old, new, newest] = [[1; 32], [2; 32], [3; 32]];
     let keys = TicketKeys::new([old]).unwrap();
     let verifier = keys.clone().verifier();
@@ -212,7 +212,7 @@ fn keys_rotate_while_verifiers_stand() {
 }
 
 #[test]
-fn an_older_key_also_knows_its_subjects() {
+fn an_older_key_also_verifies_its_subjects() {
     let keys = TicketKeys::new([[1; 32]]).unwrap();
     let options = TicketOptions::new().with_subject("user-17");
     let ticket = issue_at(&keys, Some(&answer()), None, &options, NOW).unwrap();
@@ -270,14 +270,14 @@ fn a_ticket_for_one_subject_is_refused_for_any_other() {
     }
     assert_eq!(verified(ticket.as_str(), NOW), Err(TicketError::SubjectMissing));
 
-    // One that was issued to whoever holds it.
-    let anyones = keys().verifier().with_subject("user-17");
-    assert!(anyones.verify_at(self::ticket().as_str(), time(NOW)).is_ok());
+    // A ticket without a subject.
+    let verifier = keys().verifier().with_subject("user-17");
+    assert!(verifier.verify_at(self::ticket().as_str(), time(NOW)).is_ok());
     assert_eq!(issued(&TicketOptions::new().with_subject("")), Err(TicketError::EmptySubject));
 }
 
 #[test]
-fn a_ticket_says_nothing_of_its_subject() {
+fn a_ticket_does_not_reveal_its_subject() {
     let options = TicketOptions::new().with_subject("user-17");
     let hash = |span| {
         let ticket = issue_at(&keys(), Some(&span), None, &options, NOW).unwrap();
@@ -290,7 +290,7 @@ fn a_ticket_says_nothing_of_its_subject() {
 }
 
 #[test]
-fn who_holds_a_ticket_is_its_subject_or_the_ticket_itself() {
+fn the_holder_of_a_ticket_is_its_subject_or_the_ticket_itself() {
     let of = |options: &TicketOptions| issued(options).unwrap();
     let (one, other) = (ticket(), ticket());
     assert_ne!(one.holder(), other.holder());
@@ -307,7 +307,7 @@ fn who_holds_a_ticket_is_its_subject_or_the_ticket_itself() {
 // ---- what it allows ----------------------------------------------------------------------------
 
 #[test]
-fn a_ticket_allows_feedback_unless_told_otherwise() {
+fn a_ticket_allows_feedback_by_default() {
     let ticket = ticket();
     assert!(ticket.namespaces().eq(["feedback"]) && ticket.keys().is_none());
     for allowed in ["feedback", "feedback.a", "feedback.a.b", "feedback.a-b"] {
@@ -330,7 +330,7 @@ fn a_ticket_allows_the_top_level_keys_it_names() {
     for allowed in ["feedback.a", "feedback.b.c", "metrics.a"] {
         assert!(ticket.permits(allowed), "{allowed}");
     }
-    // The namespace as a whole is more than its keys.
+    // Setting the namespace as a whole is more than setting its keys.
     for refused in ["feedback", "feedback.c", "feedback.ab", "feedback.", "config.a", "metrics"] {
         assert!(!ticket.permits(refused), "{refused}");
     }
@@ -414,7 +414,7 @@ const LAST: u64 = u64::MAX / 1_000_000 - 315_360_000_000;
 
 proptest! {
     #[test]
-    fn what_is_issued_is_verified_and_says_the_same((ticket, options, now) in any_ticket()) {
+    fn an_issued_ticket_is_verified_with_the_same_contents((ticket, options, now) in any_ticket()) {
         let mut verifier = keys().verifier();
         if let Some(subject) = options.subject().unwrap() {
             verifier = verifier.with_subject(subject);
@@ -427,7 +427,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_altered_is_refused(
+    fn an_altered_ticket_is_refused(
         (ticket, options, now) in any_ticket(),
         at in any::<proptest::sample::Index>(),
         replacement in proptest::string::string_regex("[A-Za-z0-9_=+/ü-]{0,3}").unwrap(),
@@ -450,10 +450,9 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_that_are_signed_are_too_strange(bytes in proptest::collection::vec(any::<u8>(), 0..352)) {
+    fn any_signed_bytes_are_refused_or_encoded_again_as_they_were(bytes in proptest::collection::vec(any::<u8>(), 0..352)) {
         let bytes = [&[1], bytes.as_slice()].concat();
         if let Ok(ticket) = verified(&signed(&bytes), NOW) {
-            // Only what would be written again as it is.
             prop_assert_eq!(ticket.inner.contents.encode(), bytes);
         }
     }

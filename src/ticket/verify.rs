@@ -1,4 +1,4 @@
-//! Verifying: from a text that anyone may have sent to a [`Ticket`].
+//! Verifying: from an untrusted text to a [`Ticket`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use super::error::TicketError;
 use super::keys::TicketKeys;
 use crate::clock;
 
-/// Turns a text that anyone may have sent into a [`Ticket`], or says why it is none.
+/// Verifies an untrusted text, and turns it into a [`Ticket`] or returns the reason for a refusal.
 ///
-/// The signature is checked first, in constant time, against one key after the other; nothing else is
-/// believed before. Then the times: a ticket counts from its issue, with [one minute](Self::DEFAULT_CLOCK_SKEW)
-/// by which the clock of its issuer may be ahead, and until the millisecond before its expiry, with
-/// no tolerance. Then the subject.
+/// The signature is checked first, in constant time, against one key after the other; nothing else
+/// is trusted before. Then the times: a ticket is valid from its issue, with a tolerance of [one
+/// minute](Self::DEFAULT_CLOCK_SKEW) for an issuer whose clock is ahead, until the millisecond
+/// before its expiry, with no tolerance. Then the subject.
 ///
 /// Made by [`Telemetry::ticket_verifier`](crate::Telemetry::ticket_verifier) or
-/// [`TicketKeys::verifier`]. Cheap to clone; it follows the rotation of its keys.
+/// [`TicketKeys::verifier`]. Cheap to clone; a verifier follows the rotation of its keys.
 ///
 /// ```
 /// # use tracing_subscriber::prelude::*;
@@ -40,7 +40,7 @@ use crate::clock;
 /// let last = if forged.pop() == Some('A') { 'E' } else { 'A' };
 /// forged.push(last);
 /// assert_eq!(verifier.verify(&forged), Err(TicketError::BadSignature));
-/// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+/// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -51,15 +51,16 @@ pub struct TicketVerifier {
 }
 
 impl TicketVerifier {
-    /// By how much the clock of a ticket's issuer may be ahead, unless told otherwise: one minute.
+    /// How far the clock of a ticket's issuer may be ahead by default: one minute.
     pub const DEFAULT_CLOCK_SKEW: Duration = Duration::from_secs(60);
 
     pub(super) fn new(keys: TicketKeys) -> Self {
         Self { keys, subject: None, clock_skew: Self::DEFAULT_CLOCK_SKEW }
     }
 
-    /// Who sends the ticket, as the service knows its signed-in users. A ticket that was issued to
-    /// someone is refused without it; one that was issued to whoever holds it is taken either way.
+    /// The subject that sends the ticket: the signed-in user, as the service identifies users. A
+    /// ticket that was issued to a subject is refused without it; a ticket without a subject is
+    /// accepted either way.
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -74,7 +75,7 @@ impl TicketVerifier {
     /// let verifier = telemetry.ticket_verifier();
     /// assert_eq!(verifier.verify(ticket.as_str()), Err(TicketError::SubjectMissing));
     /// assert!(verifier.with_subject("user-17").verify(ticket.as_str()).is_ok());
-    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_subject(mut self, subject: impl Into<Arc<str>>) -> Self {
@@ -82,26 +83,26 @@ impl TicketVerifier {
         self
     }
 
-    /// By how much the clock of a ticket's issuer may be ahead of this one's.
+    /// How far the clock of a ticket's issuer may be ahead of this service's clock.
     pub fn with_clock_skew(mut self, clock_skew: Duration) -> Self {
         self.clock_skew = clock_skew;
         self
     }
 
-    /// The ticket that has this text.
+    /// Verifies a text, and returns its ticket.
     ///
     /// # Errors
     ///
-    /// Why it is refused: see [`TicketError`].
+    /// The text is refused: see [`TicketError`].
     pub fn verify(&self, text: &str) -> Result<Ticket, TicketError> {
         self.verify_at_milliseconds(text, clock::now() / 1_000_000)
     }
 
-    /// As [`verify`](Self::verify), as if it were `now`.
+    /// As [`verify`](Self::verify), at the time `now`.
     ///
     /// # Errors
     ///
-    /// Why it is refused: see [`TicketError`].
+    /// The text is refused: see [`TicketError`].
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -117,7 +118,7 @@ impl TicketVerifier {
     /// let verifier = telemetry.ticket_verifier();
     /// assert!(verifier.verify_at(text, end - Duration::from_millis(1)).is_ok());
     /// assert_eq!(verifier.verify_at(text, end), Err(TicketError::Expired));
-    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn verify_at(&self, text: &str, now: SystemTime) -> Result<Ticket, TicketError> {
@@ -168,7 +169,7 @@ impl TicketVerifier {
 }
 
 impl TicketKeys {
-    /// What verifies tickets that were signed with one of these keys, by whichever service.
+    /// A verifier of tickets that any service has signed with one of these keys.
     ///
     /// ```
     /// use tracing_feedback::{TicketError, TicketKeys};
@@ -192,7 +193,8 @@ impl fmt::Debug for TicketVerifier {
     }
 }
 
-/// Verifies with the keys of the current subscriber's layer; `subject` is who sends the ticket.
+/// Verifies a ticket that `subject` sends, with the keys of the current subscriber's layer. A
+/// refusal is counted.
 #[cfg(feature = "tower")]
 pub(crate) fn verify_here(text: &str, subject: Option<&str>) -> Result<Ticket, TicketError> {
     let core = crate::layer::locate::core_here().ok_or(TicketError::NotInstalled)?;

@@ -10,11 +10,11 @@ use super::{Problem, TICKET_HEADER};
 use crate::session::Session;
 use crate::ticket::Ticket;
 
-/// The ticket that a request brings in the header [`TICKET_HEADER`], verified.
+/// Extracts the verified ticket from the header [`TICKET_HEADER`].
 ///
-/// A handler that asks for one refuses requests without, or with one that isn't valid, as
-/// [`feedback_routes`](super::feedback_routes) does. Behind a
-/// [`FeedbackHttpLayer`](super::FeedbackHttpLayer) a ticket is verified once.
+/// A request without a ticket, or with an invalid one, is refused as by
+/// [`feedback_routes`](super::feedback_routes). Behind a
+/// [`FeedbackHttpLayer`](super::FeedbackHttpLayer) the ticket is not verified a second time.
 ///
 /// ```
 /// use axum::{Router, routing::post};
@@ -43,8 +43,9 @@ impl<S: Sync> FromRequestParts<S> for Ticket {
     }
 }
 
-/// The session of a request: of the [`FeedbackHttpLayer`](super::FeedbackHttpLayer) around the
-/// handler, or of the span it runs in.
+/// Extracts the session of a request: the one that the
+/// [`FeedbackHttpLayer`](super::FeedbackHttpLayer) around the handler has set, or else the session
+/// of the current span.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -67,13 +68,13 @@ impl<S: Sync> OptionalFromRequestParts<S> for Session {
     }
 }
 
-/// As above; a request without a session is refused.
+/// As above, but a request without a session is refused.
 impl<S: Sync> FromRequestParts<S> for Session {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         parts.extensions.get::<Self>().cloned().or_else(Self::current).ok_or_else(|| {
-            let detail = "the request belongs to no session: send a ticket that does";
+            let detail = "the request belongs to no session: send the ticket of a session";
             Problem::new(StatusCode::BAD_REQUEST, "no_session", detail)
         })
     }

@@ -1,10 +1,11 @@
-//! At a service's edge: requests come in, answers go out with a ticket, feedback comes back.
+//! The HTTP edge of a service: middleware that continues traces and sessions and issues tickets,
+//! and routes that accept feedback.
 //!
 //! [`FeedbackHttpLayer`] is a [tower](https://docs.rs/tower-layer) layer around a whole service: it
 //! continues the caller's trace, opens the server span where the service has none, joins or starts
 //! the session, and can put a ticket into the answer. With the feature `axum`, [`feedback_routes`]
-//! takes what browsers send back, and [`Session`](crate::Session) and [`Ticket`](crate::Ticket) are
-//! extractors.
+//! accepts the feedback that browsers send, and [`Session`](crate::Session) and
+//! [`Ticket`](crate::Ticket) are extractors.
 //!
 //! ```
 //! # #[cfg(feature = "axum")] {
@@ -21,12 +22,13 @@
 //!
 //! # Sessions
 //!
-//! A session id that a request brings is a claim, not a proof: anyone can send a header. So a request
-//! joins a session by a ticket in the header [`TICKET_HEADER`], whose signature is checked. A header
-//! or cookie of the service's own, set by a gateway that no one can go around, counts only where the
-//! service says so ([`with_trusted_session_header`](FeedbackHttpLayer::with_trusted_session_header),
-//! [`with_trusted_session_cookie`](FeedbackHttpLayer::with_trusted_session_cookie)); baggage only
-//! where the builder says `with_session_propagation(true)`.
+//! A session id in a request is a claim, not a proof: anyone can send a header. So a request joins
+//! a session by a ticket in the header [`TICKET_HEADER`], whose signature is checked. A header or
+//! cookie of the service's own, set by a gateway that clients can't bypass, is used only if the
+//! layer is configured to trust it
+//! ([`with_trusted_session_header`](FeedbackHttpLayer::with_trusted_session_header),
+//! [`with_trusted_session_cookie`](FeedbackHttpLayer::with_trusted_session_cookie)), and baggage
+//! only with `with_session_propagation(true)` on the builder.
 
 #[cfg(feature = "axum")]
 mod extract;
@@ -51,7 +53,7 @@ pub use service::{FeedbackHttpService, ResponseFuture};
 use subject::Subject;
 pub use subject::SubjectOf;
 
-/// The header in which a ticket goes out with an answer, and comes back.
+/// The header that carries a ticket, in responses and in requests.
 pub const TICKET_HEADER: HeaderName = HeaderName::from_static("feedback-ticket");
 
 /// Continues traces and sessions for every request of a service.
@@ -66,9 +68,10 @@ pub const TICKET_HEADER: HeaderName = HeaderName::from_static("feedback-ticket")
 /// | ticket in the response | none |
 ///
 /// The server span has the attributes of the
-/// [semantic conventions for HTTP](https://opentelemetry.io/docs/specs/semconv/http/http-spans/), but
-/// for the query, which may hold secrets. Its name is the method, and the route where `axum` knows
-/// it. It ends when the response begins: what streams its body opens spans of its own below it.
+/// [semantic conventions for HTTP](https://opentelemetry.io/docs/specs/semconv/http/http-spans/),
+/// except for the query, which may hold secrets. Its name is the method, followed by the route that
+/// `axum` has matched. The span ends when the response begins: code that streams the response body
+/// opens child spans of its own.
 ///
 /// ```
 /// use tracing_feedback::web::FeedbackHttpLayer;
@@ -82,7 +85,7 @@ pub struct FeedbackHttpLayer {
     settings: Settings,
 }
 
-/// What a [`FeedbackHttpLayer`] was told.
+/// The configuration of a [`FeedbackHttpLayer`].
 #[derive(Clone, Debug)]
 struct Settings {
     opens_span: bool,
@@ -112,10 +115,10 @@ impl FeedbackHttpLayer {
         Self::default()
     }
 
-    /// Whether the layer opens the server span. Default: yes. If not, the span around the service,
-    /// that of `tower_http`'s `TraceLayer` for example, has the session. It has been entered when a
-    /// request comes here, so it has to continue the caller's trace by itself:
-    /// `span.set_parent(propagation::extract(request.headers()))` where it is made.
+    /// Whether the layer opens the server span. Default: yes. If not, the session is set on the
+    /// span around the service, for example that of `tower_http`'s `TraceLayer`. That span is
+    /// entered before the request reaches this layer, so it has to continue the caller's trace
+    /// itself: call `span.set_parent(propagation::extract(request.headers()))` where it is created.
     pub fn with_span(mut self, opens_span: bool) -> Self {
         self.settings.opens_span = opens_span;
         self
@@ -127,22 +130,22 @@ impl FeedbackHttpLayer {
         self
     }
 
-    /// Believes the session id in a header. For services that only a trusted gateway reaches, which
-    /// sets the header itself.
+    /// Trusts the session id in a header. For services that can be reached only through a trusted
+    /// gateway, which sets the header itself.
     pub fn with_trusted_session_header(mut self, name: HeaderName) -> Self {
         self.settings.session_header = Some(name);
         self
     }
 
-    /// Believes the session id in a cookie. For cookies that the service signs, or that can't be
-    /// guessed and are worth nothing to anyone else.
+    /// Trusts the session id in a cookie. For cookies that the service signs, or whose values can't
+    /// be guessed and are of no use to another user.
     pub fn with_trusted_session_cookie(mut self, name: impl Into<String>) -> Self {
         self.settings.session_cookie = Some(name.into());
         self
     }
 
-    /// Says who is signed in, from headers and what middleware left in the request's extensions:
-    /// for tickets that were issued to a subject
+    /// Sets the function that returns the signed-in user of a request, from its headers and from
+    /// the extensions that middleware has added: needed for tickets that were issued to a subject
     /// ([`TicketOptions::with_subject`](crate::TicketOptions::with_subject)).
     pub fn with_subject(
         mut self,
@@ -152,9 +155,9 @@ impl FeedbackHttpLayer {
         self
     }
 
-    /// Puts a ticket about the span into the header [`TICKET_HEADER`] of every response. Default: no
-    /// ticket. Where none can be issued, for want of keys or of a layer, the response goes out
-    /// without, and a warning says why once.
+    /// Puts a ticket for the span into the header [`TICKET_HEADER`] of every response. Default: no
+    /// ticket. If no ticket can be issued, because keys or the layer are missing, the response is
+    /// sent without one, and the reason is logged once as a warning.
     ///
     /// ```
     /// # #[cfg(feature = "axum")] {
@@ -176,7 +179,7 @@ impl FeedbackHttpLayer {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # };
     /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(send)?;
-    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -1,4 +1,4 @@
-//! What is answered to a request that can't be carried out:
+//! The response to a request that is refused:
 //! [problem details](https://www.rfc-editor.org/rfc/rfc9457).
 
 use axum::response::{IntoResponse, Response};
@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::enrich::EnrichError;
 use crate::ticket::TicketError;
 
-/// A refusal: status, a word for programs, and a sentence for people.
+/// Why a request was refused: a status, a reason for programs, and a sentence for people.
 ///
 /// As a response it is JSON of type `application/problem+json` with the members `status`, `title`,
-/// `detail` and `reason`, the word.
+/// `detail` and `reason`.
 #[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
@@ -26,13 +26,14 @@ impl Problem {
         Self { status, reason, detail: detail.into(), retry_after_seconds: None }
     }
 
-    /// The service can't take it now, but may soon.
+    /// The service can't accept the feedback now: status 503 with `Retry-After`.
     pub(super) fn unavailable(reason: &'static str, detail: impl Into<String>) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self { retry_after_seconds: Some(1), ..Self::new(status, reason, detail) }
     }
 
-    /// It may arrive all the same: what is sent again with its `id` counts once.
+    /// The feedback may still arrive. A submission that is sent again with the same `id` counts
+    /// once.
     pub(super) fn not_durable() -> Self {
         Self::unavailable("not_durable", "feedback can't be stored now: send it again later")
     }
@@ -42,13 +43,13 @@ impl Problem {
         self.status
     }
 
-    /// The word for programs: `expired`, `too_deep`.
+    /// The reason for programs, such as `expired` or `too_deep`.
     pub fn reason(&self) -> &'static str {
         self.reason
     }
 }
 
-/// Why a ticket was refused. What says more about a signature than its class stays inside.
+/// The refusal of a ticket. The detail of a bad signature reveals only the class of the error.
 impl From<TicketError> for Problem {
     fn from(error: TicketError) -> Self {
         let (status, detail) = match &error {
@@ -56,11 +57,12 @@ impl From<TicketError> for Problem {
                 (StatusCode::GONE, "the ticket has expired: ask for another answer")
             }
             TicketError::BadSignature => {
-                (StatusCode::FORBIDDEN, "the ticket is not one of this service")
+                (StatusCode::FORBIDDEN, "the ticket was not issued by this service")
             }
-            TicketError::WrongSubject | TicketError::SubjectMissing => {
-                (StatusCode::FORBIDDEN, "the ticket was issued to someone else: sign in as them")
-            }
+            TicketError::WrongSubject | TicketError::SubjectMissing => (
+                StatusCode::FORBIDDEN,
+                "the ticket was issued to another user: sign in as that user",
+            ),
             TicketError::NotYetValid => {
                 (StatusCode::FORBIDDEN, "the ticket is not valid yet: try again later")
             }
@@ -69,24 +71,24 @@ impl From<TicketError> for Problem {
                 return Self::new(StatusCode::FORBIDDEN, error.reason(), detail);
             }
             TicketError::NoKeys | TicketError::NotInstalled | TicketError::SdkDisabled => {
-                let detail = "this service takes no feedback now";
+                let detail = "this service accepts no feedback now";
                 return Self::unavailable(error.reason(), detail);
             }
-            _ => (StatusCode::BAD_REQUEST, "this is no ticket: send it as it was issued"),
+            _ => (StatusCode::BAD_REQUEST, "this is not a ticket: send it as it was issued"),
         };
         Self::new(status, error.reason(), detail)
     }
 }
 
-/// What was wrong with the feedback itself.
+/// The refusal of the feedback itself.
 impl From<&EnrichError> for Problem {
     fn from(error: &EnrichError) -> Self {
         match error {
             EnrichError::NotInstalled | EnrichError::SdkDisabled | EnrichError::ShutDown => {
-                Self::unavailable(error.reason(), "this service takes no feedback now")
+                Self::unavailable(error.reason(), "this service accepts no feedback now")
             }
             EnrichError::QueueFull => {
-                Self::unavailable(error.reason(), "too much feedback waits to be sent on")
+                Self::unavailable(error.reason(), "the queue for feedback is full")
             }
             EnrichError::NotDurable => Self::not_durable(),
             EnrichError::NotAllowed { .. } => {

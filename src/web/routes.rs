@@ -1,4 +1,4 @@
-//! The routes that take feedback from browsers.
+//! The routes that accept feedback from browsers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,14 +26,14 @@ const MOST_BYTES: usize = 16 * 1024;
 /// The module for browsers, minified.
 const MODULE: &str = include_str!("../../browser/feedback.min.js");
 
-/// How feedback is taken.
+/// The configuration of [`feedback_routes`].
 ///
 /// # Defaults
 ///
 /// | | |
 /// | --- | --- |
 /// | path | `/feedback`, and the module at `/feedback.js` |
-/// | origins | the service's own: pages of others can't read what is answered |
+/// | origins | the service's own: pages of other origins can't read the response |
 /// | subject | none: tickets that were issued to a subject are refused |
 ///
 /// ```
@@ -58,21 +58,22 @@ impl FeedbackRoutes {
         Self { path: "/feedback".to_owned(), origins: Vec::new(), subject: Subject::default() }
     }
 
-    /// Where feedback is taken. The module for browsers is at this path and `.js`.
+    /// The path of the route that accepts feedback. The module for browsers is at this path with
+    /// `.js` appended.
     pub fn with_path(mut self, path: impl AsRef<str>) -> Self {
         self.path = format!("/{}", path.as_ref().trim_matches('/'));
         self
     }
 
-    /// The origins whose pages may send feedback, beside the service's own. `*` lets in all of them,
-    /// without their cookies: for services that don't ask who is signed in.
+    /// The origins whose pages may send feedback, beside the service's own. `*` allows all origins,
+    /// but without cookies: for services that don't need the signed-in user.
     pub fn with_allowed_origins(mut self, origins: impl IntoIterator<Item = HeaderValue>) -> Self {
         self.origins = origins.into_iter().collect();
         self
     }
 
-    /// Says who is signed in, from headers and what middleware left in the request's extensions:
-    /// for tickets that were issued to a subject
+    /// Sets the function that returns the signed-in user of a request, from its headers and from
+    /// the extensions that middleware has added: needed for tickets that were issued to a subject
     /// ([`TicketOptions::with_subject`](crate::TicketOptions::with_subject)).
     pub fn with_subject(
         mut self,
@@ -89,31 +90,31 @@ impl Default for FeedbackRoutes {
     }
 }
 
-/// A router with two routes: `POST /feedback` takes feedback, `GET /feedback.js` gives browsers the
-/// module that sends it.
+/// A router with two routes: `POST /feedback` accepts feedback, `GET /feedback.js` serves the
+/// module with which browsers send it.
 ///
 /// # Feedback
 ///
-/// JSON of at most 16 KiB: `{"ticket": "…", "feedback": {…}, "id": "…"}`. The ticket says what it is
-/// about; `feedback` merges into what was said before, `null` retracts; `id`, which may be missing,
-/// names the submission, so that one sent twice counts once. As content type `application/json` and
-/// what `navigator.sendBeacon` sends, `text/plain` or none, are taken.
+/// JSON of at most 16 KiB: `{"ticket": "…", "feedback": {…}, "id": "…"}`. The ticket identifies the
+/// span or session; `feedback` is merged into earlier feedback, and `null` retracts a key; the
+/// optional `id` identifies the submission, so that one sent twice counts once. The content type is
+/// `application/json`, or what `navigator.sendBeacon` sends: `text/plain` or none.
 ///
 /// | status | |
 /// | --- | --- |
-/// | 204 | taken |
-/// | 400 | no JSON, or no ticket |
-/// | 403 | a ticket with a bad signature, of someone else, or that doesn't allow one of the keys |
-/// | 410 | an expired ticket |
+/// | 204 | accepted |
+/// | 400 | not JSON, or not a ticket |
+/// | 403 | the ticket has a bad signature, was issued to another user, or doesn't allow a key |
+/// | 410 | the ticket has expired |
 /// | 413 | more than 16 KiB |
 /// | 415 | another content type |
-/// | 422 | feedback beyond the [limits](mod@crate::enrich): key and limit are named |
+/// | 422 | the feedback exceeds a [limit](mod@crate::enrich): the detail names key and limit |
 /// | 503 | the queue is full, the outbox can't be written, or there is no layer or key; with `Retry-After` |
 ///
-/// With an outbox that is written ahead (`Builder::with_outbox`) 204 is answered when the feedback
-/// is on disk. Nothing of a submission is kept unless the answer is 204, but where the outbox failed:
-/// there it may arrive, and the same `id` makes sending it again harmless. Every other answer has a
-/// [problem](Problem) as its body.
+/// With a write-ahead outbox (`Builder::with_outbox`) 204 is sent when the feedback is on disk.
+/// With any other status nothing of the submission is kept, with one exception: if the outbox
+/// fails, the feedback may still arrive, and sending it again with the same `id` is harmless. The
+/// body of every response but 204 is a [problem](Problem).
 ///
 /// ```
 /// # use tracing_subscriber::prelude::*;
@@ -137,7 +138,7 @@ impl Default for FeedbackRoutes {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # };
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(send)?;
-/// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+/// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn feedback_routes<S: Clone + Send + Sync + 'static>(routes: FeedbackRoutes) -> Router<S> {
@@ -149,7 +150,7 @@ pub fn feedback_routes<S: Clone + Send + Sync + 'static>(routes: FeedbackRoutes)
         .max_age(Duration::from_secs(60 * 60));
     let cors = match origins.iter().any(|origin| origin == "*") {
         true => cors.allow_origin(AllowOrigin::any()),
-        // Beacons always bring cookies.
+        // Beacons always send cookies.
         false => cors.allow_origin(AllowOrigin::list(origins)).allow_credentials(true),
     };
     Router::new()
@@ -158,7 +159,7 @@ pub fn feedback_routes<S: Clone + Send + Sync + 'static>(routes: FeedbackRoutes)
         .layer(cors)
 }
 
-/// What a browser sends.
+/// The body of a feedback request.
 #[derive(Deserialize)]
 struct Submission {
     ticket: String,
@@ -176,14 +177,14 @@ async fn take(
     let subject = subject.of(&parts.headers, &parts.extensions);
     let body = read(body).await?;
     let submission: Submission = serde_json::from_slice(&body).map_err(|error| {
-        // What it says names a place and what was expected there, never what was sent.
-        let detail = format!("this is no submission: {}", place(&error));
+        // The detail names a position and what was expected there, never what was sent.
+        let detail = format!("this is not a submission: {}", place(&error));
         Problem::new(StatusCode::BAD_REQUEST, "malformed", detail)
     })?;
     let Submission { ticket, feedback, id } = submission;
     let ticket = ticket::verify_here(&ticket, subject.as_deref())?;
     attach(&ticket, &feedback, id)?;
-    // With an outbox that is written ahead, taken means on disk.
+    // With a write-ahead outbox, 204 means that the feedback is on disk.
     let core = crate::layer::locate::core_here();
     if let Some(pipeline) = core.as_ref().and_then(|found| found.pipeline()) {
         pipeline.synced().await.map_err(|_| Problem::not_durable())?;
@@ -235,7 +236,7 @@ async fn read(body: Body) -> Result<axum::body::Bytes, Problem> {
     match Limited::new(body, MOST_BYTES).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
-            let detail = "a submission has at most 16 KiB: leave something out";
+            let detail = "a submission has at most 16 KiB: send less";
             Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail))
         }
         Err(_) => {
@@ -247,9 +248,7 @@ async fn read(body: Body) -> Result<axum::body::Bytes, Problem> {
 
 fn place(error: &serde_json::Error) -> String {
     let what = match error.classify() {
-        serde_json::error::Category::Data => {
-            "it needs a `ticket`, a text, and `feedback`, an object"
-        }
+        serde_json::error::Category::Data => "it needs a string `ticket` and an object `feedback`",
         _ => "it isn't JSON",
     };
     format!("{what} (line {}, column {})", error.line(), error.column())

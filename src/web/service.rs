@@ -18,7 +18,7 @@ use crate::propagation;
 use crate::session::Session;
 use crate::ticket::{self, Ticket, TicketOptions};
 
-/// What [`FeedbackHttpLayer`](super::FeedbackHttpLayer) makes of a service.
+/// The middleware that [`FeedbackHttpLayer`](super::FeedbackHttpLayer) wraps around a service.
 #[derive(Clone, Debug)]
 pub struct FeedbackHttpService<S> {
     inner: S,
@@ -30,14 +30,15 @@ impl<S> FeedbackHttpService<S> {
         Self { inner, settings: Arc::new(settings) }
     }
 
-    /// The span of a request, with its place in the trace and its session.
+    /// The span of a request, with its parent and session set. Adds session and ticket to the
+    /// extensions of the request.
     fn span<B>(&self, request: &mut Request<B>) -> Span {
         let parent = propagation::extract(request.headers());
         let of_baggage = parent.get::<Session>().cloned();
         let span = match self.settings.opens_span {
             true => {
                 let span = span::open(request);
-                let _ = span.set_parent(parent); // a span that no layer captures has no place
+                let _ = span.set_parent(parent); // fails for a span that no layer captures
                 span
             }
             false => Span::current(),
@@ -56,7 +57,7 @@ impl<S> FeedbackHttpService<S> {
         span
     }
 
-    /// The ticket that a request brings. One that is refused joins nothing, and is counted.
+    /// The verified ticket of a request. A ticket that is refused is counted and otherwise ignored.
     fn ticket<B>(&self, request: &Request<B>) -> Option<Ticket> {
         let text = request.headers().get(TICKET_HEADER)?.to_str().ok()?;
         let subject = self.settings.subject.of(request.headers(), request.extensions());
@@ -85,7 +86,7 @@ where
 }
 
 pin_project! {
-    /// A response on its way.
+    /// The future of a [`FeedbackHttpService`].
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
@@ -123,7 +124,7 @@ where
     }
 }
 
-/// The ticket for a response. Why there is none is said once.
+/// The ticket header of a response. The reason why none can be issued is logged once.
 fn issue(span: &Span, options: &TicketOptions) -> Option<HeaderValue> {
     static HAS_SAID_WHY: AtomicBool = AtomicBool::new(false);
     match span.ticket_with(options) {

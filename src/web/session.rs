@@ -7,8 +7,8 @@ use super::Settings;
 use crate::session::Session;
 use crate::ticket::Ticket;
 
-/// The session that a request joins or starts: by its verified ticket first, then by what the
-/// service trusts.
+/// The session that a request joins: that of its verified ticket, or else that of the trusted
+/// header or cookie.
 pub(super) fn of(
     settings: &Settings,
     headers: &HeaderMap,
@@ -25,8 +25,8 @@ fn trusted(settings: &Settings, headers: &HeaderMap) -> Option<Session> {
     header.into_iter().chain(cookie).find_map(|id| Session::with_id(id).ok())
 }
 
-/// The value of a cookie, as [RFC 6265](https://www.rfc-editor.org/rfc/rfc6265#section-4.2) writes
-/// them.
+/// The value of the cookie `name`, in the syntax of
+/// [RFC 6265](https://www.rfc-editor.org/rfc/rfc6265#section-4.2).
 fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(';')).find_map(|pair| {

@@ -1,4 +1,5 @@
-//! The server span, by the [semantic conventions for HTTP](https://opentelemetry.io/docs/specs/semconv/http/http-spans/).
+//! The server span, by the [semantic conventions for
+//! HTTP](https://opentelemetry.io/docs/specs/semconv/http/http-spans/).
 
 use http::header::{HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Version};
@@ -33,7 +34,7 @@ pub(super) fn open<B>(request: &Request<B>) -> Span {
     )
 }
 
-/// The response has begun. An error of the client is none of the server's.
+/// Records the status of a response. A status of 4xx is no error of the server.
 pub(super) fn answered(span: &Span, status: StatusCode) {
     span.record("http.response.status_code", status.as_u16());
     if status.is_server_error() {
@@ -41,13 +42,13 @@ pub(super) fn answered(span: &Span, status: StatusCode) {
     }
 }
 
-/// There is no response, or one that says that the server failed.
+/// Records an error: the service has failed, or has responded with a status of 5xx.
 pub(super) fn failed(span: &Span, error_type: &str) {
     span.record("error.type", error_type);
     span.record("otel.status_code", "ERROR");
 }
 
-/// A method that is known, and one that isn't as it was sent.
+/// The method, or `_OTHER` and the original of an unknown one.
 fn method(method: &Method) -> (&str, Option<&str>) {
     const KNOWN: [&str; 9] =
         ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
@@ -67,7 +68,7 @@ fn route<B>(_: &Request<B>) -> Option<&str> {
     None
 }
 
-/// The name and port by which the client knows the server.
+/// The host name and port by which the client has addressed the server.
 fn server<B>(request: &Request<B>) -> (Option<String>, Option<u16>) {
     let host = text(request.headers(), &HOST);
     let authority = match request.uri().authority() {

@@ -1,23 +1,23 @@
-//! Who is signed in, as the service knows it.
+//! The signed-in user of a request, as the service identifies users.
 
 use std::fmt;
 use std::sync::Arc;
 
 use http::{Extensions, HeaderMap};
 
-/// What is known of a request before its body.
+/// The parts of a request from which a service finds the signed-in user.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct SubjectOf<'a> {
-    /// Its headers.
+    /// The request's headers.
     pub headers: &'a HeaderMap,
-    /// What middleware has left in it.
+    /// The request's extensions, where middleware stores its results.
     pub extensions: &'a Extensions,
 }
 
 type Say = dyn Fn(SubjectOf<'_>) -> Option<String> + Send + Sync;
 
-/// Says who is signed in; by default no one.
+/// The service's function that returns the signed-in user of a request; none by default.
 #[derive(Clone, Default)]
 pub(super) struct Subject(Option<Arc<Say>>);
 

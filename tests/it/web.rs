@@ -300,14 +300,14 @@ fn what_is_refused_says_why_and_leaves_nothing() {
 
     refused(json!({ "feedback": good }), 400, "malformed", "`ticket`");
     refused(json!({ "ticket": ticket, "feedback": [1] }), 400, "malformed", "object");
-    refused(json!({ "ticket": "(none)", "feedback": good }), 400, "malformed", "no ticket");
+    refused(json!({ "ticket": "(none)", "feedback": good }), 400, "malformed", "not a ticket");
     let mut forged = ticket.to_string();
     let last = if forged.pop() == Some('A') { 'B' } else { 'A' };
     forged.insert(forged.len() - 20, last); // another signature of the same length
-    refused(json!({ "ticket": forged, "feedback": good }), 403, "bad_signature", "not one of");
+    refused(json!({ "ticket": forged, "feedback": good }), 403, "bad_signature", "not issued by");
     let mine = TicketOptions::new().with_subject("me");
     let mine = rig.run(|| span.ticket_with(&mine).unwrap());
-    refused(json!({ "ticket": mine, "feedback": good }), 403, "subject_missing", "someone else");
+    refused(json!({ "ticket": mine, "feedback": good }), 403, "subject_missing", "another user");
     let narrow = TicketOptions::new().with_keys(["rating"]);
     let narrow = rig.run(|| span.ticket_with(&narrow).unwrap());
     let more = json!({ "rating": 5, "comment": "no" });

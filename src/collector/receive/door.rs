@@ -1,4 +1,4 @@
-//! The listening side of a port, and a connection that can be cut.
+//! The listener on a loopback port, and a connection that can be cut.
 
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
@@ -9,7 +9,8 @@ use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A loopback port on which nothing is accepted until [`Door::open`]; who connects earlier waits.
+/// A loopback port on which no connection is accepted before [`open`](Self::open). Earlier
+/// connections wait in the backlog.
 #[derive(Debug)]
 pub(crate) struct ClosedDoor {
     listener: std::net::TcpListener,
@@ -24,7 +25,7 @@ impl ClosedDoor {
         Ok(Self { listener, address })
     }
 
-    /// Within a runtime only.
+    /// Must be called within a Tokio runtime.
     pub(crate) fn open(self) -> io::Result<Door> {
         Ok(Door { listener: TcpListener::from_std(self.listener)? })
     }
@@ -38,7 +39,7 @@ pub(crate) struct Door {
 impl Door {
     async fn next(&self) -> io::Result<(TcpStream, Connection)> {
         let (stream, _) = self.listener.accept().await?;
-        // Answers are small: held back by Nagle's algorithm they would cost 40 ms each.
+        // Responses are small: Nagle's algorithm would delay each by 40 ms.
         stream.set_nodelay(true)?;
         let stream = stream.into_std()?;
         let connection = Connection(Arc::new(stream.try_clone()?));
@@ -54,23 +55,23 @@ impl Listener for Door {
         loop {
             match self.next().await {
                 Ok(accepted) => return accepted,
-                // A connection that is gone already, or no file descriptors left: the next may do.
+                // The connection is closed already, or no file descriptor is left: retries.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
     }
 
     fn local_addr(&self) -> io::Result<Connection> {
-        Err(io::ErrorKind::Unsupported.into()) // an address here is a connection's
+        Err(io::ErrorKind::Unsupported.into()) // `Addr` is an accepted connection here
     }
 }
 
-/// A second handle of an accepted connection, which reaches each of its requests.
+/// A second handle of an accepted connection, passed to each of its requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection(Arc<std::net::TcpStream>);
 
 impl Connection {
-    /// Closes the connection in both directions. Nothing that is written afterwards leaves.
+    /// Closes the connection in both directions. Nothing that is written afterwards is sent.
     pub(crate) fn cut(&self) {
         let _ = self.0.shutdown(Shutdown::Both); // an error means that it is closed already
     }

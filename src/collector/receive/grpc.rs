@@ -1,4 +1,5 @@
-//! OTLP over gRPC. Framing, compression and decoding are tonic's; the answer is the script's.
+//! OTLP over gRPC. tonic does framing, compression and decoding; the answer comes from the
+//! [`Intake`].
 
 use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +25,7 @@ use super::door::Connection;
 use super::refusal::{Kind, Refusal, SOON};
 use super::{Answer, Head, Intake, Protocol};
 
-/// What the official Collector takes by default, after decompression.
+/// The longest message after decompression, as the official Collector has it by default.
 const MAX_MESSAGE: usize = 4 << 20;
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
@@ -40,7 +41,7 @@ async fn serve<I: Intake>(
     let path = request.uri().path();
     let content_type = request.headers().get(CONTENT_TYPE);
     if !content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
-        let refusal = Refusal::new(Kind::Unsupported, "this port speaks gRPC");
+        let refusal = Refusal::new(Kind::Unsupported, "this port accepts only gRPC");
         intake.note(Head::new(Protocol::Other, path, request.headers()), &refusal);
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, refusal.reason).into_response();
     }
@@ -59,8 +60,8 @@ async fn serve<I: Intake>(
         .send_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(MAX_MESSAGE);
-    // Answers come in the compression of the request, whether the sender says that it takes it or
-    // not: so the official Collector does it.
+    // Responses have the compression of the request, whether or not the sender declares that it
+    // accepts it, as those of the official Collector.
     let encoding = request.headers().get("grpc-encoding").cloned();
     let identity = HeaderValue::from_static("identity");
     request.headers_mut().insert("grpc-accept-encoding", encoding.unwrap_or(identity));
@@ -68,7 +69,8 @@ async fn serve<I: Intake>(
     if call.head.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
         return response.map(axum::body::Body::new).into_response();
     }
-    // tonic couldn't read the message and has answered by itself. That, too, is a request.
+    // tonic couldn't decode the message and has made a response. The intake records the request,
+    // too.
     let refusal = Status::from_header_map(response.headers())
         .map_or_else(|| Refusal::malformed("no message"), |status| refusal(&status));
     match call.answer(Err(refusal)).await {
@@ -77,11 +79,11 @@ async fn serve<I: Intake>(
     }
 }
 
-/// One request on its way to whoever keeps it.
+/// One request on its way to the intake.
 struct Call<I> {
     intake: Arc<I>,
     connection: Option<Connection>,
-    /// Taken when the request is handed over.
+    /// Taken when the request is passed to the intake.
     head: Mutex<Option<Head>>,
 }
 
@@ -102,10 +104,10 @@ impl<I: Intake> Call<I> {
     ) -> Result<ExportTraceServiceResponse, Status> {
         let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(head) = head else {
-            return Err(Status::internal("one message a request"));
+            return Err(Status::internal("a request must have exactly one message"));
         };
         match self.intake.receive(head, decoded).await.map_err(status)? {
-            // As the official Collector does: its presence is no rejection.
+            // As the official Collector does: the field is present and rejects nothing.
             Answer::Accept => Ok(ExportTraceServiceResponse {
                 partial_success: Some(ExportTracePartialSuccess::default()),
             }),
@@ -127,7 +129,7 @@ impl<I: Intake> Call<I> {
                 if let Some(connection) = &self.connection {
                     connection.cut();
                 }
-                Err(Status::aborted("cut, as scripted")) // which nobody hears
+                Err(Status::aborted("cut, as scripted")) // not sent: the connection is closed
             }
         }
     }
@@ -145,8 +147,8 @@ fn come_back(code: Code, message: &str, retry_after: Option<Duration>) -> Status
 
 fn refusal(status: &Status) -> Refusal {
     let kind = match status.code() {
-        // tonic says the first for a message that is too long as sent, the second for one that is
-        // too long once decompressed.
+        // tonic's codes for a message that is too long as sent, and for one that is too long after
+        // decompression.
         Code::OutOfRange | Code::ResourceExhausted => Kind::TooLarge,
         Code::Unimplemented => Kind::Unsupported,
         _ => Kind::Malformed,

@@ -22,9 +22,10 @@ use super::door::Connection;
 use super::refusal::{Kind, Refusal, SOON};
 use super::{Answer, Head, Intake, Protocol, json};
 
-/// What the official Collector takes by default, as sent and after decompression.
+/// The longest body, as sent and after decompression, as the official Collector has it by default.
 const MAX_BODY: usize = 20 << 20;
-/// A zstd frame may ask for a window of gigabytes; none that carries spans needs more than 32 MiB.
+/// The largest window of a zstd frame, 32 MiB: a frame may ask for gigabytes, spans don't need
+/// them.
 const MAX_WINDOW_LOG: u32 = 25;
 const TRACES: &str = "/v1/traces";
 
@@ -43,12 +44,12 @@ async fn serve<I: Intake>(
     let head = Head::new(protocol, parts.uri.path(), &parts.headers);
 
     if parts.uri.path() != TRACES {
-        let refusal = Refusal::new(Kind::NotFound, format!("spans are posted to {TRACES}"));
+        let refusal = Refusal::new(Kind::NotFound, format!("send spans to {TRACES}"));
         intake.note(head, &refusal);
         return refuse(format, refusal);
     }
     if parts.method != Method::POST {
-        let refusal = Refusal::new(Kind::WrongMethod, "spans are posted");
+        let refusal = Refusal::new(Kind::WrongMethod, "send spans with POST");
         intake.note(head, &refusal);
         return refuse(format, refusal);
     }
@@ -85,12 +86,12 @@ async fn serve<I: Intake>(
             if let Some(Extension(ConnectInfo(connection))) = connection {
                 connection.cut();
             }
-            StatusCode::INTERNAL_SERVER_ERROR.into_response() // which nobody hears
+            StatusCode::INTERNAL_SERVER_ERROR.into_response() // not sent: the connection is closed
         }
     }
 }
 
-/// How a body is written; the answer to it is written in the same way.
+/// The encoding of a request body. The response has the same.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Format {
     Protobuf,
@@ -118,8 +119,8 @@ impl Format {
     }
 }
 
-/// Reads a body to its end. What is too long is read as well, and thrown away: a sender that is
-/// still writing would not see the answer.
+/// Reads a body to its end. The rest of a body that is too long is read and discarded: a sender
+/// that is still writing would not see the response.
 async fn read(mut body: Body) -> Result<Vec<u8>, Refusal> {
     let mut bytes = Vec::new();
     let mut too_large = false;
@@ -135,7 +136,7 @@ async fn read(mut body: Body) -> Result<Vec<u8>, Refusal> {
     if too_large { Err(oversize()) } else { Ok(bytes) }
 }
 
-/// From the bytes of a body to the message in it. The bytes may be anything.
+/// Decodes the message in a body. Foreign bytes: the body may contain anything.
 pub(crate) fn decode(
     format: Option<Format>,
     compression: Option<&str>,
@@ -164,7 +165,7 @@ pub(crate) fn decode(
 
 fn decompress(compression: &str, body: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut bytes = Vec::new();
-    // One byte more than allowed tells what is too long from what just fits.
+    // One byte over the limit distinguishes a body that is too long from one that just fits.
     let most = MAX_BODY as u64 + 1;
     let read = match compression {
         "gzip" => flate2::read::MultiGzDecoder::new(body).take(most).read_to_end(&mut bytes),
@@ -195,7 +196,7 @@ fn accept(format: Option<Format>, response: ExportTraceServiceResponse) -> Respo
     let json = match &response.partial_success {
         None => serde_json::json!({}),
         Some(partial) => serde_json::json!({ "partialSuccess": {
-            "rejectedSpans": partial.rejected_spans.to_string(), // as proto3 writes an int64
+            "rejectedSpans": partial.rejected_spans.to_string(), // proto3's JSON has an int64 as a string
             "errorMessage": partial.error_message,
         }}),
     };
@@ -237,7 +238,7 @@ fn come_back(mut reply: Response, retry_after: Option<Duration>) -> Response {
     reply
 }
 
-/// Who sent neither protobuf nor JSON can at least read JSON.
+/// A response in the format of the request, or in JSON where that is neither protobuf nor JSON.
 fn reply(
     status: StatusCode,
     format: Option<Format>,

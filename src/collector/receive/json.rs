@@ -1,10 +1,10 @@
-//! OTLP/JSON into the message it stands for.
+//! Decoding of OTLP/JSON.
 //!
-//! It is read by the rules of proto3's JSON mapping and OTLP's exceptions to them: ids in
+//! It follows the rules of proto3's JSON mapping and OTLP's exceptions to them: ids in
 //! hexadecimal, 64-bit numbers as strings or numbers, enums as numbers, NaN and the infinities as
 //! strings, absent or `null` fields as their defaults, unknown fields ignored. The serde
-//! implementations of `opentelemetry-proto` read what they write, which is less than that: no
-//! `"NaN"`, and no array or list without `values`.
+//! implementations of `opentelemetry-proto` accept less: no `"NaN"`, and no array or list without
+//! `values`.
 //!
 //! Recursion is bounded by `serde_json`, which refuses more than 128 levels.
 
@@ -208,7 +208,7 @@ fn boolean(json: &Json) -> Result<bool> {
     json.as_bool().ok_or_else(|| expected("a bool", json))
 }
 
-/// `T`'s own parser says what fits into it.
+/// `T`'s parser decides which numbers are in range.
 fn integer<T: std::str::FromStr>(json: &Json) -> Result<T> {
     let parsed = match json {
         Json::Number(number) => number.to_string().parse(),

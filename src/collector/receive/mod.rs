@@ -1,18 +1,18 @@
-//! The receiver: OTLP over gRPC and HTTP, from a connection to a message, and from a verdict to an
-//! answer. Who keeps the spans is behind [`Intake`]: the test collector keeps them in memory, the
-//! desk in a file.
+//! The receiver: OTLP over gRPC and HTTP. It decodes the message of a request, passes it to an
+//! [`Intake`], and encodes the [`Answer`]. The intake stores the spans: that of the test collector
+//! in memory, that of the desk in a file.
 //!
 //! | file | idea |
 //! | --- | --- |
 //! | `door` | a loopback listener; a connection that can be cut |
 //! | `grpc`, `http` | one protocol each: from a request to a message, from an [`Answer`] to a response |
-//! | `json` | OTLP/JSON into the message it stands for |
+//! | `json` | decoding of OTLP/JSON |
 //! | `refusal` | why a request is refused, whatever the protocol |
 //! | `received`, `value` | spans and attribute values as they arrived |
 //!
 //! Both protocols read foreign bytes: their size is bounded before and after decompression (4 MiB
-//! over gRPC, 20 MiB over HTTP, as the official Collector does by default), nesting is bounded by the
-//! decoders, and nothing panics.
+//! over gRPC, 20 MiB over HTTP, as the official Collector does by default), nesting is bounded by
+//! the decoders, and nothing panics.
 
 pub(crate) mod door;
 pub(crate) mod grpc;
@@ -30,17 +30,18 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use super::faults::Answer;
 use refusal::Refusal;
 
-/// Who takes what the receiver has read.
+/// Stores the spans that the receiver has read.
 pub(crate) trait Intake: Send + Sync + 'static {
-    /// Takes one export request, or what was wrong with it, and says how to answer. The answer
-    /// leaves when the future ends, so whoever keeps spans durably ends it after they are.
+    /// Takes one export request, or the reason why it could not be decoded, and returns the answer.
+    /// The response is sent when the future completes, so an intake that stores spans durably
+    /// completes it after they are durable.
     fn receive(
         &self,
         head: Head,
         decoded: Result<ExportTraceServiceRequest, Refusal>,
     ) -> impl Future<Output = Result<Answer, Refusal>> + Send;
 
-    /// Takes note of a request that is not an export of traces at all.
+    /// Records a request that is not an export of traces at all.
     fn note(&self, head: Head, refusal: &Refusal);
 }
 
@@ -54,11 +55,11 @@ pub enum Protocol {
     HttpProtobuf,
     /// OTLP over HTTP with a JSON body.
     HttpJson,
-    /// HTTP that isn't OTLP: a content type of its own, or none.
+    /// HTTP that isn't OTLP: another content type, or none.
     Other,
 }
 
-/// What is known of a request before its body is read.
+/// A request without its body.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) protocol: Protocol,

@@ -1,4 +1,4 @@
-//! Spans as they arrived, and how they come out of an OTLP message.
+//! Received spans, converted from OTLP messages.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::value::{Value, attributes};
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ReceivedSpan {
-    /// What the span is called.
+    /// The span's name.
     pub name: String,
     /// The trace it belongs to, never invalid.
     pub trace_id: TraceId,
@@ -24,7 +24,7 @@ pub struct ReceivedSpan {
     pub span_id: SpanId,
     /// Its parent's id, [`SpanId::INVALID`] for a root.
     pub parent_span_id: SpanId,
-    /// [`SpanKind::Internal`] also where the sender left it open.
+    /// [`SpanKind::Internal`] also where the sender left it unspecified.
     pub kind: SpanKind,
     /// Nanoseconds since the Unix epoch.
     pub start_time_unix_nano: u64,
@@ -42,41 +42,41 @@ pub struct ReceivedSpan {
     pub events: Vec<ReceivedEvent>,
     /// The links in the order they were sent.
     pub links: Vec<ReceivedLink>,
-    /// How the span went.
+    /// The span's status.
     pub status: Status,
-    /// How many attributes the sender says it dropped.
+    /// How many attributes the sender has dropped.
     pub dropped_attributes_count: u32,
-    /// How many events the sender says it dropped.
+    /// How many events the sender has dropped.
     pub dropped_events_count: u32,
-    /// How many links the sender says it dropped.
+    /// How many links the sender has dropped.
     pub dropped_links_count: u32,
-    /// The attributes of the resource, shared by all spans that came under it.
+    /// The attributes of the resource, shared by all spans under it.
     pub resource: Arc<BTreeMap<String, Value>>,
-    /// The instrumentation scope, shared by all spans that came under it.
+    /// The instrumentation scope, shared by all spans under it.
     pub scope: Arc<Scope>,
 }
 
-/// Something that happened during a received span.
+/// An event of a received span.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ReceivedEvent {
-    /// What happened.
+    /// The event's name.
     pub name: String,
     /// Nanoseconds since the Unix epoch.
     pub time_unix_nano: u64,
     /// The attributes by key; of a key that came twice, the last value.
     pub attributes: BTreeMap<String, Value>,
-    /// How many attributes the sender says it dropped.
+    /// How many attributes the sender has dropped.
     pub dropped_attributes_count: u32,
 }
 
-/// A received span's pointer to another span.
+/// A link of a received span to another span.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ReceivedLink {
-    /// The other span's trace, [`TraceId::INVALID`] where the sender left it open.
+    /// The other span's trace, [`TraceId::INVALID`] where the sender left it empty.
     pub trace_id: TraceId,
-    /// The other span, [`SpanId::INVALID`] where the sender left it open.
+    /// The other span, [`SpanId::INVALID`] where the sender left it empty.
     pub span_id: SpanId,
     /// The other span's W3C `tracestate`, as text.
     pub trace_state: String,
@@ -84,25 +84,25 @@ pub struct ReceivedLink {
     pub flags: u32,
     /// The attributes by key; of a key that came twice, the last value.
     pub attributes: BTreeMap<String, Value>,
-    /// How many attributes the sender says it dropped.
+    /// How many attributes the sender has dropped.
     pub dropped_attributes_count: u32,
 }
 
-/// The instrumentation scope a span came under.
+/// The instrumentation scope of a span.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Scope {
     /// The name of the library that made the span; empty if not known.
     pub name: String,
-    /// Its version; empty if not known.
+    /// The library's version; empty if not known.
     pub version: String,
     /// The attributes by key; of a key that came twice, the last value.
     pub attributes: BTreeMap<String, Value>,
 }
 
 impl ReceivedSpan {
-    /// The attribute with this key, if the span has it. `span.attributes["key"]` is the same for
-    /// those that must be there.
+    /// The attribute with this key, if the span has it. For an attribute that must be there,
+    /// `span.attributes["key"]` is shorter.
     pub fn attribute(&self, key: &str) -> Option<&Value> {
         self.attributes.get(key)
     }
@@ -172,14 +172,14 @@ pub(crate) fn span(
     })
 }
 
-/// The ids of a span, which are all that has to be valid in one.
+/// The ids of a span, which are validated.
 pub(crate) struct Ids {
     pub(crate) trace_id: TraceId,
     pub(crate) span_id: SpanId,
     pub(crate) parent_span_id: SpanId,
 }
 
-/// Reads the ids of a span, or says which is none.
+/// Reads the ids of a span, or returns a refusal that names the invalid one.
 pub(crate) fn ids(span: &Span) -> Result<Ids, Refusal> {
     let trace_id = TraceId::from_bytes(id("trace_id", &span.trace_id)?);
     let span_id = SpanId::from_bytes(id("span_id", &span.span_id)?);
@@ -201,7 +201,7 @@ fn event(event: span::Event) -> ReceivedEvent {
 
 fn link(link: span::Link) -> Result<ReceivedLink, Refusal> {
     Ok(ReceivedLink {
-        // A link without ids is legal as long as it says something else.
+        // The specification allows empty ids in a link that has attributes or a trace state.
         trace_id: TraceId::from_bytes(optional_id("trace_id of a link", &link.trace_id)?),
         span_id: SpanId::from_bytes(optional_id("span_id of a link", &link.span_id)?),
         trace_state: link.trace_state,

@@ -1,9 +1,9 @@
-//! Why the receiver itself refuses a request, whatever the protocol.
+//! Why the receiver refuses a request, independent of the protocol.
 
 use std::fmt;
 use std::time::Duration;
 
-/// When a sender is asked to come back to a receiver that could not keep its spans.
+/// After how long a sender is asked to retry when its spans could not be stored.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq)]
@@ -14,17 +14,17 @@ pub(crate) struct Refusal {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
-    /// The bytes are not the message they should be: 400, INVALID_ARGUMENT.
+    /// The bytes are not a valid message: 400, INVALID_ARGUMENT.
     Malformed,
-    /// More bytes than the receiver takes: 413, RESOURCE_EXHAUSTED.
+    /// More bytes than the receiver accepts: 413, RESOURCE_EXHAUSTED.
     TooLarge,
-    /// A type or compression it doesn't know: 415, UNIMPLEMENTED.
+    /// An unknown content type or compression: 415, UNIMPLEMENTED.
     Unsupported,
     /// No such path: 404, UNIMPLEMENTED.
     NotFound,
     /// Not a `POST`: 405.
     WrongMethod,
-    /// Nothing is wrong with the request, but it can't be kept now: 503, UNAVAILABLE, come back.
+    /// A valid request whose spans can't be stored now: 503, UNAVAILABLE, to be retried.
     Unavailable,
 }
 

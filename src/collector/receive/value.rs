@@ -39,8 +39,8 @@ pub enum Value {
 }
 
 impl Value {
-    /// From the wire. Recursion is as deep as the message is nested, and both decoders refuse what
-    /// is nested more than about 50 values deep.
+    /// Converts a value from the wire. Recursion is as deep as the message is nested, and both
+    /// decoders refuse messages nested more than about 50 values deep.
     pub(crate) fn from_wire(value: AnyValue) -> Self {
         use any_value::Value as Wire;
         match value.value {
@@ -53,7 +53,7 @@ impl Value {
                 Self::Array(array.values.into_iter().map(Self::from_wire).collect())
             }
             Some(Wire::KvlistValue(list)) => Self::Map(attributes(list.values).0),
-            // An index into a table that only profiles have: to be read as absent.
+            // An index into a table that only profiles have: reads as absent.
             Some(Wire::StringValueStrindex(_)) | None => Self::Empty,
         }
     }
@@ -146,7 +146,7 @@ where
     }
 }
 
-/// Compact JSON, except for what JSON has not: `NaN`, `inf`, and bytes as `0x…`.
+/// Compact JSON, with extensions for values that JSON lacks: `NaN`, `inf`, and bytes as `0x…`.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! Foreign bytes: whatever they are, decoding ends with spans or with a reason.
+//! Decoding of foreign bytes: any input gives spans or a refusal with a reason.
 
 use proptest::prelude::*;
 use prost::Message;

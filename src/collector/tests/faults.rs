@@ -22,7 +22,7 @@ fn outcomes(collector: &Collector) -> Vec<Outcome> {
     collector.requests().into_iter().map(|request| request.outcome).collect()
 }
 
-/// After a fault the spans are gone, the request is known, and the next one is accepted.
+/// After a fault the spans are not stored, the request is recorded, and the next one is accepted.
 fn assert_only_that_one(collector: &Collector, answer: &Answer) {
     assert_eq!(collector.spans(), []);
     assert_eq!(outcomes(collector), [Outcome::Scripted(answer.clone())]);
@@ -45,8 +45,8 @@ fn come_back_later() {
             collector.answer_next(answer.clone());
             let failed = over_grpc(&collector).unwrap_err();
             assert_eq!(failed.code(), code);
-            let said = failed.get_details_retry_info().and_then(|info| info.retry_delay);
-            assert_eq!(said, retry_after);
+            let delay = failed.get_details_retry_info().and_then(|info| info.retry_delay);
+            assert_eq!(delay, retry_after);
             assert_only_that_one(&collector, &answer);
 
             collector.answer_next(answer.clone());
@@ -106,7 +106,7 @@ fn partial_success_keeps_the_rest() {
 }
 
 #[test]
-fn silence_lasts_and_holds_up_nobody_else() {
+fn silence_lasts_and_delays_no_other_request() {
     let collector = Collector::start().unwrap();
     collector.answer_next(Answer::Silence);
     let mut silent = {

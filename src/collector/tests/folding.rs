@@ -1,4 +1,4 @@
-//! From what arrived to what was said.
+//! Folding: from received spans to documents.
 
 use super::*;
 
@@ -110,7 +110,7 @@ fn a_submission_without_a_time_counts_by_its_start_and_a_single_cleared_key_may_
 }
 
 #[test]
-fn what_speaks_for_another_does_not_speak_for_itself() {
+fn feedback_about_another_target_is_not_about_the_span_that_carries_it() {
     let spans = received([
         scoped("session", TRACE, 1, 10).with("session.id", "s").with("feedback.a", 1),
         scoped("trace", TRACE, 2, 10).with("feedback.b", 1),

@@ -238,7 +238,7 @@ fn http_refuses_what_is_not_otlp() {
         let request = &collector.requests()[at];
         assert_eq!((request.path.as_str(), request.spans), (*path, 0));
         let Outcome::Refused { reason } = &request.outcome else { panic!("{request:?}") };
-        let said = if headers.contains(&protobuf[0]) {
+        let message = if headers.contains(&protobuf[0]) {
             let status = tonic_types::Status::decode(reply.body.as_slice()).unwrap();
             assert_eq!(status.code, i32::from(Code::InvalidArgument));
             status.message
@@ -246,7 +246,7 @@ fn http_refuses_what_is_not_otlp() {
             let status: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
             status["message"].as_str().unwrap().to_owned()
         };
-        assert_eq!(said, *reason);
+        assert_eq!(message, *reason);
     }
     assert_eq!(collector.spans(), []);
 }
