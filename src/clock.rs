@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a thread extrapolates from one reading of the system clock: short enough that a step of
 /// that clock, or an error of a millionth in the counter's rate, is soon corrected.
-const TRUSTED: Duration = Duration::from_millis(100);
+const ANCHOR_LIFETIME: Duration = Duration::from_millis(100);
 
 thread_local! {
-    static ANCHOR: Cell<Anchor> = const { Cell::new(Anchor { ticks: 0, time: 0, rate: 0, trusted: 0 }) };
+    static ANCHOR: Cell<Anchor> = const { Cell::new(Anchor { ticks: 0, time: 0, rate: 0, valid_ticks: 0 }) };
 }
 
 /// A thread's last reading of the system clock, and how to extrapolate from it.
@@ -23,7 +23,7 @@ struct Anchor {
     /// Nanoseconds a tick, times 2^32.
     rate: u64,
     /// How many ticks the reading is used for: so few that their product with the rate has 64 bits.
-    trusted: u64,
+    valid_ticks: u64,
 }
 
 /// The time, extrapolated with the processor's time-stamp counter from the last reading of the
@@ -31,27 +31,28 @@ struct Anchor {
 #[inline]
 pub(crate) fn now() -> u64 {
     let anchored = ANCHOR.try_with(|anchor| {
-        let Anchor { ticks, time, rate, trusted } = anchor.get();
+        let Anchor { ticks, time, rate, valid_ticks } = anchor.get();
         let since = Ticks::now().0.wrapping_sub(ticks);
-        (since < trusted).then(|| time + ((since * rate) >> 32))
+        (since < valid_ticks).then(|| time + ((since * rate) >> 32))
     });
     match anchored {
         Ok(Some(now)) => now,
-        _ => look(),
+        _ => read_system_clock(),
     }
 }
 
 #[cold]
-fn look() -> u64 {
+fn read_system_clock() -> u64 {
     let time = unix_nanos(SystemTime::now());
     let ticks = Ticks::now().0;
     // There is no extrapolation from a time before the epoch or after 2262, nor with a counter that
     // doesn't tick.
-    let trusted = Ticks::of(fastant::Instant::ZERO + TRUSTED).0;
-    let rate = (u128::from(TRUSTED.as_nanos() as u64) << 32).checked_div(trusted.into());
+    let valid_ticks = Ticks::of(fastant::Instant::ZERO + ANCHOR_LIFETIME).0;
+    let rate =
+        (u128::from(ANCHOR_LIFETIME.as_nanos() as u64) << 32).checked_div(valid_ticks.into());
     let rate = rate.and_then(|rate| u64::try_from(rate).ok());
     if let Some(rate) = rate.filter(|_| time > 0 && time < u64::MAX / 2) {
-        let _ = ANCHOR.try_with(|anchor| anchor.set(Anchor { ticks, time, rate, trusted }));
+        let _ = ANCHOR.try_with(|anchor| anchor.set(Anchor { ticks, time, rate, valid_ticks }));
     }
     time
 }
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn the_time_counted_on_is_that_of_the_system() {
         // Long enough that a thread reads the system clock several times.
-        let until = Instant::now() + 3 * TRUSTED;
+        let until = Instant::now() + 3 * ANCHOR_LIFETIME;
         let mut last = now();
         while Instant::now() < until {
             let (before, time, after) =

@@ -264,7 +264,7 @@ impl TextMapPropagator for FeedbackPropagator {
 
     fn extract_with_context(&self, context: &Context, extractor: &dyn Extractor) -> Context {
         let mut context = context.clone();
-        let extractor = &Joined::new(extractor);
+        let extractor = &JoinedHeaders::new(extractor);
         if self.formats.trace_context {
             context = TraceContextPropagator::new().extract_with_context(&context, extractor);
         }
@@ -295,12 +295,12 @@ static FIELDS: std::sync::LazyLock<[String; 3]> = std::sync::LazyLock::new(|| {
 /// Headers in which several `tracestate` or `baggage` headers are joined into one list: a sender,
 /// or a proxy, may split them. A value that isn't plain text reads as absent, also from a map that
 /// doesn't hold HTTP headers.
-struct Joined<'a> {
+struct JoinedHeaders<'a> {
     headers: &'a dyn Extractor,
     lists: [(&'static str, Option<String>); 2],
 }
 
-impl<'a> Joined<'a> {
+impl<'a> JoinedHeaders<'a> {
     fn new(headers: &'a dyn Extractor) -> Self {
         let lists = ["tracestate", "baggage"].map(|name| {
             let several = headers.get_all(name).filter(|values| values.len() > 1);
@@ -310,7 +310,7 @@ impl<'a> Joined<'a> {
     }
 }
 
-impl Extractor for Joined<'_> {
+impl Extractor for JoinedHeaders<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         let joined = self.lists.iter().find(|(name, _)| *name == key);
         let value = joined.and_then(|(_, list)| list.as_deref()).or_else(|| self.headers.get(key));

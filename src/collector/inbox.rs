@@ -9,8 +9,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
 use super::faults::{Answer, Script};
 use super::receive::received::{ReceivedSpan, spans};
-use super::receive::refusal::Refusal;
-use super::receive::{Head, Intake, Protocol};
+use super::receive::refusal::RequestRefusal;
+use super::receive::{Intake, Protocol, RequestHead};
 
 /// A request as it arrived, with its outcome.
 #[derive(Clone, Debug)]
@@ -76,12 +76,12 @@ impl std::error::Error for WaitError {}
 
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    state: Mutex<State>,
+    state: Mutex<InboxState>,
     arrived: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct InboxState {
     spans: Vec<ReceivedSpan>,
     requests: Vec<ReceivedRequest>,
     script: Script,
@@ -92,9 +92,9 @@ impl Intake for Inbox {
     /// a request that could not be decoded.
     async fn receive(
         &self,
-        head: Head,
-        decoded: Result<ExportTraceServiceRequest, Refusal>,
-    ) -> Result<Answer, Refusal> {
+        head: RequestHead,
+        decoded: Result<ExportTraceServiceRequest, RequestRefusal>,
+    ) -> Result<Answer, RequestRefusal> {
         let decoded = decoded.and_then(spans);
         let mut state = self.lock();
         let answer = state.script.next();
@@ -119,7 +119,7 @@ impl Intake for Inbox {
         answer
     }
 
-    fn note(&self, head: Head, refusal: &Refusal) {
+    fn record_refused(&self, head: RequestHead, refusal: &RequestRefusal) {
         self.lock().record(head, 0, Outcome::Refused { reason: refusal.to_string() });
         self.arrived.notify_all();
     }
@@ -176,21 +176,25 @@ impl Inbox {
         Err(WaitError { expected, arrived, timeout, what: "requests" })
     }
 
-    fn wait(&self, timeout: Duration, enough: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+    fn wait(
+        &self,
+        timeout: Duration,
+        enough: impl Fn(&InboxState) -> bool,
+    ) -> MutexGuard<'_, InboxState> {
         self.arrived
             .wait_timeout_while(self.lock(), timeout, |state| !enough(state))
             .unwrap_or_else(PoisonError::into_inner)
             .0
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, InboxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn record(&mut self, head: Head, spans: usize, outcome: Outcome) {
-        let Head { protocol, path, headers, compression } = head;
+impl InboxState {
+    fn record(&mut self, head: RequestHead, spans: usize, outcome: Outcome) {
+        let RequestHead { protocol, path, headers, compression } = head;
         self.requests.push(ReceivedRequest {
             protocol,
             path,

@@ -57,7 +57,7 @@ pub use role::{Role, Target, feedback};
 
 use crate::suppress;
 use inbox::Inbox;
-use receive::door::{ClosedDoor, Connection, Door};
+use receive::listener::{Connection, LoopbackListener, NotListening};
 use receive::{grpc, http};
 
 /// A running OTLP receiver. Dropping it stops it and closes its connections.
@@ -105,7 +105,7 @@ impl Collector {
     /// Starts a collector on two loopback ports that the system picks. When this returns, both
     /// accept connections. Fails only when no ports, threads or file descriptors are left.
     pub fn start() -> io::Result<Self> {
-        let (grpc, http) = (ClosedDoor::new()?, ClosedDoor::new()?);
+        let (grpc, http) = (NotListening::new()?, NotListening::new()?);
         let endpoint = format!("http://{}", grpc.address);
         let http_endpoint = format!("http://{}", http.address);
         let inbox = Arc::new(Inbox::default());
@@ -122,7 +122,7 @@ impl Collector {
                 Err(error) => return drop(ready.send(Err(error))),
             };
             runtime.block_on(async {
-                let (grpc, http) = match (grpc.open(), http.open()) {
+                let (grpc, http) = match (grpc.listen(), http.listen()) {
                     (Ok(grpc), Ok(http)) => (grpc, http),
                     (Err(error), _) | (_, Err(error)) => return drop(ready.send(Err(error))),
                 };
@@ -317,9 +317,9 @@ impl Collector {
     }
 }
 
-async fn serve(door: Door, router: Router) {
+async fn serve(listener: LoopbackListener, router: Router) {
     let service = router.into_make_service_with_connect_info::<Connection>();
-    let _ = axum::serve(door, service).await; // serves until the runtime is dropped
+    let _ = axum::serve(listener, service).await; // serves until the runtime is dropped
 }
 
 impl Drop for Collector {

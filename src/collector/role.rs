@@ -62,15 +62,15 @@ impl ReceivedSpan {
     /// Which document the feedback attributes of this span belong to.
     pub fn role(&self) -> Role {
         let text = |key| self.attribute(key).and_then(Value::as_str);
-        let late = self.is_carrier();
+        let is_carrier = self.is_carrier();
         let target = match text("tracing_feedback.scope") {
             Some("session") => text("session.id").map(|id| Target::Session(id.to_owned())),
             // A carrier may be in a trace of its own; its link then has the trace id of the target.
             Some("trace") => match self.links.first() {
-                Some(link) if late => Some(Target::Trace(link.trace_id)),
+                Some(link) if is_carrier => Some(Target::Trace(link.trace_id)),
                 _ => Some(Target::Trace(self.trace_id)),
             },
-            _ if late => match self.links.as_slice() {
+            _ if is_carrier => match self.links.as_slice() {
                 [link] => Some(Target::Span(link.trace_id, link.span_id)),
                 _ => None,
             },

@@ -131,7 +131,7 @@ async fn export(
 
 /// A response over HTTP, taken apart.
 #[derive(Debug)]
-struct Reply {
+struct HttpReply {
     status: u16,
     head: String,
     body: Vec<u8>,
@@ -164,7 +164,7 @@ fn http(
     path: &str,
     headers: &[(&str, &str)],
     body: &[u8],
-) -> io::Result<Reply> {
+) -> io::Result<HttpReply> {
     let mut bytes = Vec::new();
     send(collector, method, path, headers, body)?.read_to_end(&mut bytes)?;
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
@@ -172,10 +172,10 @@ fn http(
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Reply { status, head, body: bytes[end + 4..].to_vec() })
+    Ok(HttpReply { status, head, body: bytes[end + 4..].to_vec() })
 }
 
-fn post(collector: &Collector, content_type: &str, body: &[u8]) -> io::Result<Reply> {
+fn post(collector: &Collector, content_type: &str, body: &[u8]) -> io::Result<HttpReply> {
     http(collector, "POST", "/v1/traces", &[("content-type", content_type)], body)
 }
 

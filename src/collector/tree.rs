@@ -17,13 +17,13 @@ const DEEPEST: usize = 100;
 
 /// Every trace as an indented tree, without ids or times. A span that arrived twice is shown once.
 pub(super) fn tree(received: &[ReceivedSpan]) -> String {
-    let spans = each_once(received);
-    let mut about = submissions(received);
+    let spans = first_arrivals(received);
+    let mut submissions = submissions_by_target(received);
     let mut text = String::new();
     for (depth, span) in in_depth_first_order(&spans) {
         let indent = "  ".repeat(depth.min(DEEPEST));
         let _ = writeln!(text, "{indent}{}{}", span.name, marks(span)); // writing to a `String` can't fail
-        let (cleared, attributes) = document(span, &mut about);
+        let (cleared, attributes) = document(span, &mut submissions);
         for key in cleared {
             let _ = writeln!(text, "{indent}    {key} cleared");
         }
@@ -35,40 +35,40 @@ pub(super) fn tree(received: &[ReceivedSpan]) -> String {
 }
 
 /// The first arrival of each span, in the order of siblings.
-fn each_once(received: &[ReceivedSpan]) -> Vec<&ReceivedSpan> {
+fn first_arrivals(received: &[ReceivedSpan]) -> Vec<&ReceivedSpan> {
     let mut seen = HashSet::new();
     let mut spans: Vec<_> =
         received.iter().filter(|span| seen.insert((span.trace_id, span.span_id))).collect();
-    spans.sort_by(|a, b| order(a).cmp(&order(b)));
+    spans.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
     spans
 }
 
 /// The sort key of siblings: start time, then name, then the attributes in the tree, so that the
 /// order of arrival doesn't matter.
-fn order(span: &ReceivedSpan) -> (u64, &str, String) {
+fn sort_key(span: &ReceivedSpan) -> (u64, &str, String) {
     let shown = span.feedback_attributes().map(|(key, value)| format!("{key}={value};")).collect();
     (span.start_time_unix_nano, &span.name, shown)
 }
 
-fn submissions(received: &[ReceivedSpan]) -> HashMap<Target, Vec<Submission<Value>>> {
-    let mut about: HashMap<_, Vec<_>> = HashMap::new();
+fn submissions_by_target(received: &[ReceivedSpan]) -> HashMap<Target, Vec<Submission<Value>>> {
+    let mut submissions: HashMap<_, Vec<_>> = HashMap::new();
     for span in received {
         if let Role::Submission(target) = span.role() {
-            about.entry(target).or_default().push(span.submission());
+            submissions.entry(target).or_default().push(span.submission());
         }
     }
-    about
+    submissions
 }
 
 /// The keys that `span` clears and the attributes to show: its own document folded with its
 /// carriers, or its submission about another target.
 fn document(
     span: &ReceivedSpan,
-    about: &mut HashMap<Target, Vec<Submission<Value>>>,
+    submissions: &mut HashMap<Target, Vec<Submission<Value>>>,
 ) -> (Vec<String>, BTreeMap<String, Value>) {
     let submission = span.submission();
     if span.role() == Role::Own {
-        let carriers = match about.entry(Target::Span(span.trace_id, span.span_id)) {
+        let carriers = match submissions.entry(Target::Span(span.trace_id, span.span_id)) {
             Entry::Occupied(entry) => entry.remove(),
             Entry::Vacant(_) => vec![],
         };

@@ -8,8 +8,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use super::store::batch::SpanBatch;
 use super::store::sqlite::SqliteWriter;
 use crate::collector::Answer;
-use crate::collector::receive::refusal::{Kind, Refusal};
-use crate::collector::receive::{Head, Intake};
+use crate::collector::receive::refusal::{RefusalKind, RequestRefusal};
+use crate::collector::receive::{Intake, RequestHead};
 
 /// Time limit for a write. Most senders give up after ten seconds; they get an answer before that.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(8);
@@ -29,14 +29,14 @@ impl SpanIntake {
 impl Intake for SpanIntake {
     async fn receive(
         &self,
-        _: Head,
-        decoded: Result<ExportTraceServiceRequest, Refusal>,
-    ) -> Result<Answer, Refusal> {
+        _: RequestHead,
+        decoded: Result<ExportTraceServiceRequest, RequestRefusal>,
+    ) -> Result<Answer, RequestRefusal> {
         let batch = SpanBatch::of(decoded?)?;
         if batch.spans.is_empty() {
             return Ok(Answer::Accept);
         }
-        let unavailable = |reason: String| Refusal::new(Kind::Unavailable, reason);
+        let unavailable = |reason: String| RequestRefusal::new(RefusalKind::Unavailable, reason);
         match tokio::time::timeout(WRITE_TIMEOUT, self.writer.write(batch)).await {
             Ok(Ok(_)) => Ok(Answer::Accept),
             Ok(Err(refused)) => Err(unavailable(refused.to_string())),
@@ -45,5 +45,5 @@ impl Intake for SpanIntake {
         }
     }
 
-    fn note(&self, _: Head, _: &Refusal) {}
+    fn record_refused(&self, _: RequestHead, _: &RequestRefusal) {}
 }

@@ -207,8 +207,8 @@ mod tests {
 
     use super::*;
     use crate::collector::Answer;
-    use crate::collector::receive::refusal::Refusal;
-    use crate::collector::receive::{Head, Intake, http};
+    use crate::collector::receive::refusal::RequestRefusal;
+    use crate::collector::receive::{Intake, RequestHead, http};
 
     /// Longer than any machine takes; a test that waits for it has failed.
     const LONG: Duration = Duration::from_secs(20);
@@ -220,14 +220,14 @@ mod tests {
     impl Intake for ReportingIntake {
         async fn receive(
             &self,
-            _: Head,
-            decoded: Result<ExportTraceServiceRequest, Refusal>,
-        ) -> Result<Answer, Refusal> {
+            _: RequestHead,
+            decoded: Result<ExportTraceServiceRequest, RequestRefusal>,
+        ) -> Result<Answer, RequestRefusal> {
             let _ = self.0.send(decoded.is_ok());
             decoded.map(|_| Answer::Accept)
         }
 
-        fn note(&self, _: Head, _: &Refusal) {}
+        fn record_refused(&self, _: RequestHead, _: &RequestRefusal) {}
     }
 
     /// Sends a body byte by byte until there is an answer.

@@ -231,7 +231,7 @@ impl Pipeline {
             queued: (queued + gathered) as u64,
             queued_bytes: (queued_bytes + gathered_bytes) as u64,
             held: self.held.as_ref().map_or(0, |held| held.spans()) as u64,
-            outbox: self.outbox.as_ref().map(|outbox| outbox.reading()).unwrap_or_default(),
+            outbox: self.outbox.as_ref().map(|outbox| outbox.usage()).unwrap_or_default(),
         })
     }
 

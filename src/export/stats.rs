@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::outbox::Reading;
+use crate::outbox::OutboxUsage;
 
 /// Why a span did not arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +46,7 @@ pub(crate) struct Waiting {
     pub(crate) queued: u64,
     pub(crate) queued_bytes: u64,
     pub(crate) held: u64,
-    pub(crate) outbox: Reading,
+    pub(crate) outbox: OutboxUsage,
 }
 
 #[derive(Debug, Default)]

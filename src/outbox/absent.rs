@@ -30,7 +30,7 @@ impl Outbox {
         match self.0 {}
     }
 
-    pub(crate) fn reading(&self) -> Reading {
+    pub(crate) fn usage(&self) -> OutboxUsage {
         match self.0 {}
     }
 }
@@ -71,7 +71,7 @@ impl Finalizers {
 
 /// The gauges of an outbox that can't be made.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Reading {
+pub(crate) struct OutboxUsage {
     pub(crate) spans: u64,
     pub(crate) bytes: u64,
     pub(crate) oldest: Option<Duration>,

@@ -9,8 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::line::files;
 use super::segment::{ACKNOWLEDGED, SEGMENT, private_directory, private_file, sync_directory};
+use super::segment_log::files;
 use crate::random;
 
 /// The names in the directory of a process.
@@ -92,15 +92,15 @@ impl Directory {
 
     /// Deletes rejected spans that are too old, and beyond `most` bytes the oldest.
     pub(super) fn trim_rejected(&self, most: u64, age: Duration) -> io::Result<()> {
-        let mut known = Vec::new();
+        let mut segments = Vec::new();
         for path in files(&self.rejected(), SEGMENT)? {
             // Another process may have deleted the file.
             let Ok(metadata) = path.metadata() else { continue };
-            known.push((metadata.modified()?, metadata.len(), path));
+            segments.push((metadata.modified()?, metadata.len(), path));
         }
-        known.sort();
-        let mut bytes: u64 = known.iter().map(|(_, length, _)| length).sum();
-        for (modified, length, path) in known {
+        segments.sort();
+        let mut bytes: u64 = segments.iter().map(|(_, length, _)| length).sum();
+        for (modified, length, path) in segments {
             let is_old = modified.elapsed().is_ok_and(|since| since > age);
             if is_old || bytes > most {
                 bytes -= length;
@@ -132,17 +132,17 @@ impl Abandoned {
 }
 
 fn remove(path: &Path) {
-    for line in [FEEDBACK, SPANS] {
-        let line = path.join(line);
+    for log in [FEEDBACK, SPANS] {
+        let log = path.join(log);
         // Acknowledgements of segments that are gone.
-        for acknowledged in files(&line, ACKNOWLEDGED).unwrap_or_default() {
+        for acknowledged in files(&log, ACKNOWLEDGED).unwrap_or_default() {
             if !acknowledged.with_extension(SEGMENT).exists() {
                 let _ = std::fs::remove_file(acknowledged);
             }
         }
-        let _ = std::fs::remove_dir(line);
+        let _ = std::fs::remove_dir(log);
     }
-    let is_empty = [FEEDBACK, SPANS].iter().all(|line| !path.join(line).exists());
+    let is_empty = [FEEDBACK, SPANS].iter().all(|log| !path.join(log).exists());
     if is_empty {
         let _ = std::fs::remove_file(path.join(LOCK));
         let _ = std::fs::remove_dir(path);

@@ -120,7 +120,7 @@ pub(super) enum HeaderError {
 
 /// Encoded spans of one scope, with their metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct SegmentEntry {
     /// The number of the entry in the journal of the process that wrote it; 0 without a journal.
     pub(super) sequence: u64,
     /// When it was written, in nanoseconds since the Unix epoch.
@@ -133,7 +133,7 @@ pub(super) struct Entry {
     pub(super) encoded: Bytes,
 }
 
-impl Entry {
+impl SegmentEntry {
     /// An entry without a sequence, which is identified only by its position.
     pub(super) fn of_encoded(batch: &EncodedSpans, time: u64) -> Self {
         let EncodedSpans { scope, encoded, spans, .. } = batch;
@@ -201,9 +201,9 @@ impl Entry {
 
 /// A part of a segment after its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum SegmentPart {
     /// The offset of an entry, and the entry.
-    Entry(usize, Entry),
+    Entry(usize, SegmentEntry),
     /// The start and end of bytes that are not an entry.
     Damage(usize, usize),
 }
@@ -214,21 +214,21 @@ pub(super) fn entries(
     segment: &Bytes,
     mut at: usize,
     marker: Marker,
-) -> impl Iterator<Item = Found> + '_ {
+) -> impl Iterator<Item = SegmentPart> + '_ {
     std::iter::from_fn(move || {
         if at >= segment.len() {
             return None;
         }
-        if let Some((entry, end)) = Entry::decode(segment, at, marker) {
+        if let Some((entry, end)) = SegmentEntry::decode(segment, at, marker) {
             let start = std::mem::replace(&mut at, end);
-            return Some(Found::Entry(start, entry));
+            return Some(SegmentPart::Entry(start, entry));
         }
         let start = at;
         let next = find_all(segment.get(start + 1..).unwrap_or_default(), &marker)
             .map(|offset| start + 1 + offset)
-            .find(|next| Entry::decode(segment, *next, marker).is_some());
+            .find(|next| SegmentEntry::decode(segment, *next, marker).is_some());
         at = next.unwrap_or(segment.len());
-        Some(Found::Damage(start, at))
+        Some(SegmentPart::Damage(start, at))
     })
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::store::Store;
+use super::store::OutboxStore;
 
 /// Numbers that are updated whenever the store has changed.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Gauges {
     /// Whether anything is ready to be sent.
     ready: AtomicBool,
     /// Whether the directories of ended processes have been adopted since the start.
-    has_looked: AtomicBool,
+    has_adopted: AtomicBool,
     rejected: AtomicU64,
     replayed: AtomicU64,
     /// Spans dropped since the last [`take_lost`](Self::take_lost).
@@ -27,7 +27,7 @@ pub(super) struct Gauges {
 
 /// What an outbox holds, and how many spans it has rejected and replayed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reading {
+pub(crate) struct OutboxUsage {
     pub(crate) spans: u64,
     pub(crate) bytes: u64,
     pub(crate) oldest: Option<Duration>,
@@ -37,7 +37,7 @@ pub(crate) struct Reading {
 
 impl Gauges {
     /// Updates the gauges from the store.
-    pub(super) fn publish(&self, store: &mut Store) {
+    pub(super) fn publish(&self, store: &mut OutboxStore) {
         self.spans.store(store.spans(), Relaxed);
         self.bytes.store(store.bytes(), Relaxed);
         self.feedback.store(store.feedback_bytes(), Relaxed);
@@ -47,9 +47,9 @@ impl Gauges {
         self.lose(spans, feedback);
     }
 
-    pub(super) fn read(&self, now: u64) -> Reading {
+    pub(super) fn read(&self, now: u64) -> OutboxUsage {
         let oldest = self.oldest.load(Relaxed);
-        Reading {
+        OutboxUsage {
             spans: self.spans.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
             oldest: (oldest > 0).then(|| Duration::from_nanos(now.saturating_sub(oldest))),
@@ -62,12 +62,12 @@ impl Gauges {
         self.ready.load(Relaxed)
     }
 
-    pub(super) fn looked_around(&self) {
-        self.has_looked.store(true, Relaxed);
+    pub(super) fn set_adopted(&self) {
+        self.has_adopted.store(true, Relaxed);
     }
 
-    pub(super) fn has_looked(&self) -> bool {
-        self.has_looked.load(Relaxed)
+    pub(super) fn has_adopted(&self) -> bool {
+        self.has_adopted.load(Relaxed)
     }
 
     pub(super) fn feedback_bytes(&self) -> u64 {

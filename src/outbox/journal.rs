@@ -7,8 +7,8 @@
 //!
 //! - Entries are written in the order of their sequence.
 //! - `durable` is the sequence of the first entry that may still be lost by a crash.
-//! - A held entry has exactly one [`Finalizer`](super::Finalizer), which releases it or leaves it to the
-//!   outbox to send.
+//! - A held entry has exactly one [`Finalizer`](super::Finalizer), which releases it or leaves it to
+//!   the outbox to send.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::format::Entry;
+use super::format::SegmentEntry;
 use super::segment::EntryState;
 
 /// The most bytes that may wait in memory while the disk can't be written.
@@ -25,7 +25,7 @@ const MOST_WAITING: usize = 16 * 1024 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    state: Mutex<State>,
+    state: Mutex<JournalState>,
     /// Wakes the thread that writes: a caller waits for it.
     work: Condvar,
     /// Wakes waiting callers: entries were written, or writing has failed.
@@ -33,37 +33,38 @@ pub(super) struct Journal {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct JournalState {
     next: u64,
-    waiting: VecDeque<(Entry, EntryState)>,
+    waiting: VecDeque<(SegmentEntry, EntryState)>,
     bytes: usize,
     /// Set by the thread that writes: the outbox holds as much feedback as it may.
     is_full: bool,
     durable: u64,
-    /// The sequences of written entries that need not be sent, and of those that have to be.
+    /// The sequences of written entries that need not be sent any more.
     released: Vec<u64>,
-    left: Vec<u64>,
+    /// The sequences of written entries that the outbox has to send.
+    unreleased: Vec<u64>,
     /// The sequences of entries to be released when a later entry is durable, and of that entry.
     superseded: Vec<(u64, u64)>,
     /// Entries are written without delay until those below this sequence are durable.
-    demanded: u64,
+    requested: u64,
     attempts: u64,
-    trouble: Option<String>,
+    error: Option<String>,
     wakers: Vec<Waker>,
     closed: bool,
 }
 
 /// The next work of the thread that writes.
-pub(super) struct Work {
-    pub(super) entries: Vec<(Entry, EntryState)>,
+pub(super) struct JournalWork {
+    pub(super) entries: Vec<(SegmentEntry, EntryState)>,
     pub(super) released: Vec<u64>,
-    pub(super) left: Vec<u64>,
+    pub(super) unreleased: Vec<u64>,
     pub(super) is_last: bool,
 }
 
 /// Why the journal refuses an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
+pub(crate) enum PushError {
     #[error("it holds as much feedback as it may")]
     Full,
     #[error("it is closed")]
@@ -79,19 +80,21 @@ impl Journal {
         spans: u32,
         entry_state: EntryState,
         time: u64,
-    ) -> Result<u64, Refused> {
+    ) -> Result<u64, PushError> {
         let mut state = self.lock();
         let size = scope.len() + encoded.len();
         if state.closed {
-            return Err(Refused::Closed);
+            return Err(PushError::Closed);
         }
         if state.is_full || state.bytes + size > MOST_WAITING {
-            return Err(Refused::Full);
+            return Err(PushError::Full);
         }
         let sequence = state.next;
         state.next += 1;
         state.bytes += size;
-        state.waiting.push_back((Entry { sequence, time, spans, scope, encoded }, entry_state));
+        state
+            .waiting
+            .push_back((SegmentEntry { sequence, time, spans, scope, encoded }, entry_state));
         Ok(sequence)
     }
 
@@ -111,9 +114,9 @@ impl Journal {
     }
 
     /// Waits up to `tick` for a sync request, then takes the entries to be written.
-    pub(super) fn work(&self, tick: Duration) -> Work {
+    pub(super) fn next_work(&self, tick: Duration) -> JournalWork {
         let mut state = self.lock();
-        if !state.closed && state.demanded <= state.durable {
+        if !state.closed && state.requested <= state.durable {
             state = wait(&self.work, state, tick);
         }
         state.bytes = 0;
@@ -126,10 +129,10 @@ impl Journal {
             .drain(..)
             .filter(|(_, entry_state)| *entry_state != EntryState::Gone)
             .collect();
-        Work {
+        JournalWork {
             entries,
             released: std::mem::take(&mut state.released),
-            left: std::mem::take(&mut state.left),
+            unreleased: std::mem::take(&mut state.unreleased),
             is_last: state.closed,
         }
     }
@@ -140,16 +143,16 @@ impl Journal {
         state.attempts += 1;
         state.durable = state.durable.max(durable);
         state.is_full = is_full;
-        state.trouble = None;
+        state.error = None;
         self.announce(state);
     }
 
     /// Puts entries that could not be written back into the journal.
-    pub(super) fn failed(&self, entries: Vec<(Entry, EntryState)>, trouble: String) {
+    pub(super) fn failed(&self, entries: Vec<(SegmentEntry, EntryState)>, error: String) {
         let mut state = self.lock();
         state.attempts += 1;
-        state.trouble = Some(trouble);
-        state.demanded = state.durable;
+        state.error = Some(error);
+        state.requested = state.durable;
         for entry in entries.into_iter().rev() {
             state.bytes += entry.0.scope.len() + entry.0.encoded.len();
             state.waiting.push_front(entry);
@@ -157,14 +160,14 @@ impl Journal {
         // Applies the changes of state that came meanwhile.
         let released = std::mem::take(&mut state.released);
         released.into_iter().for_each(|sequence| state.settle(sequence, EntryState::Gone));
-        let left = std::mem::take(&mut state.left);
-        left.into_iter().for_each(|sequence| state.settle(sequence, EntryState::Ready));
+        let unreleased = std::mem::take(&mut state.unreleased);
+        unreleased.into_iter().for_each(|sequence| state.settle(sequence, EntryState::Ready));
         let superseded = std::mem::take(&mut state.superseded);
         superseded.into_iter().for_each(|(sequence, by)| state.supersede(sequence, by));
         self.announce(state);
     }
 
-    fn announce(&self, mut state: MutexGuard<'_, State>) {
+    fn announce(&self, mut state: MutexGuard<'_, JournalState>) {
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
         self.progress.notify_all();
@@ -187,7 +190,7 @@ impl Journal {
             if left.is_zero() {
                 return Err("the disk did not write it in time".to_owned());
             }
-            state.demanded = state.demanded.max(sequence);
+            state.requested = state.requested.max(sequence);
             self.work.notify_one();
             state = wait(&self.progress, state, left);
         }
@@ -205,7 +208,7 @@ impl Journal {
         if let Some(result) = state.outcome(sequence, before) {
             return Poll::Ready(result);
         }
-        state.demanded = state.demanded.max(sequence);
+        state.requested = state.requested.max(sequence);
         state.wakers.push(context.waker().clone());
         drop(state);
         self.work.notify_one();
@@ -213,9 +216,9 @@ impl Journal {
     }
 
     /// Entries that are ready and can't be written, to be sent from memory: up to `most` bytes.
-    pub(super) fn take_waiting(&self, most: usize) -> Vec<Entry> {
+    pub(super) fn take_waiting(&self, most: usize) -> Vec<SegmentEntry> {
         let mut state = self.lock();
-        if state.trouble.is_none() {
+        if state.error.is_none() {
             return Vec::new(); // they will be written soon, and are then taken from disk
         }
         let mut bytes = 0;
@@ -233,13 +236,13 @@ impl Journal {
         taken
     }
 
-    pub(super) fn is_in_trouble(&self) -> bool {
-        self.lock().trouble.is_some()
+    pub(super) fn is_failing(&self) -> bool {
+        self.lock().error.is_some()
     }
 
     pub(super) fn has_waiting(&self) -> bool {
         let state = self.lock();
-        state.trouble.is_some()
+        state.error.is_some()
             && state.waiting.iter().any(|(_, entry_state)| *entry_state == EntryState::Ready)
     }
 
@@ -249,17 +252,17 @@ impl Journal {
         self.work.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, JournalState> {
         crate::sync::lock(&self.state)
     }
 }
 
-impl State {
+impl JournalState {
     fn settle(&mut self, sequence: u64, entry_state: EntryState) {
         match self.waiting_at(sequence) {
             Some(at) => self.waiting[at].1 = entry_state,
             None if entry_state == EntryState::Gone => self.released.push(sequence),
-            None => self.left.push(sequence),
+            None => self.unreleased.push(sequence),
         }
         if entry_state != EntryState::Gone {
             return;
@@ -292,16 +295,16 @@ impl State {
         if self.durable >= sequence {
             return Some(Ok(()));
         }
-        let trouble = self.trouble.as_ref().filter(|_| self.attempts > before)?;
-        Some(Err(trouble.clone()))
+        let error = self.error.as_ref().filter(|_| self.attempts > before)?;
+        Some(Err(error.clone()))
     }
 }
 
 fn wait<'s>(
     condvar: &Condvar,
-    state: MutexGuard<'s, State>,
+    state: MutexGuard<'s, JournalState>,
     timeout: Duration,
-) -> MutexGuard<'s, State> {
+) -> MutexGuard<'s, JournalState> {
     match condvar.wait_timeout(state, timeout) {
         Ok((state, _)) => state,
         Err(poisoned) => poisoned.into_inner().0,

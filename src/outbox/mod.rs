@@ -42,7 +42,7 @@
 //!
 //! # Read
 //!
-//! The export thread [takes](Outbox::take) entries in batches, feedback first, each line from its
+//! The export thread [takes](Outbox::take) entries in batches, feedback first, each log from its
 //! oldest segment on, one segment in memory at a time. Held entries are skipped. At the start, and
 //! every ten seconds, the directories of processes that have ended are adopted: their segments are
 //! moved to the directory of this process.
@@ -64,9 +64,9 @@ mod finalizer;
 mod format;
 mod gauges;
 mod journal;
-mod line;
 mod options;
 mod segment;
+mod segment_log;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -80,16 +80,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 pub(crate) use finalizer::{Finalizer, Finalizers};
-use format::Entry;
+use format::SegmentEntry;
 use gauges::Gauges;
-pub(crate) use gauges::Reading;
+pub(crate) use gauges::OutboxUsage;
 use journal::Journal;
-pub(crate) use journal::Refused;
-use line::{Notice, Trouble};
+pub(crate) use journal::PushError;
 pub use options::{OutboxOptions, OutboxPolicy, OutboxPolicyError};
 use segment::EntryState;
-pub(crate) use store::Place;
-use store::Store;
+use segment_log::{FileProblem, Notice};
+pub(crate) use store::EntryLocation;
+use store::OutboxStore;
 
 use crate::clock;
 use crate::otlp::encoded_spans::EncodedSpans;
@@ -110,9 +110,9 @@ pub(crate) struct Outbox {
     /// The encoded scope of enrichments.
     scope: Bytes,
     journal: Journal,
-    store: Mutex<Store>,
+    store: Mutex<OutboxStore>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    levels: Gauges,
+    gauges: Gauges,
 }
 
 impl Outbox {
@@ -134,9 +134,9 @@ impl Outbox {
             resource: resource.clone(),
             scope: scope.into(),
             journal: Journal::default(),
-            store: Mutex::new(Store::open(&options, resource)?),
+            store: Mutex::new(OutboxStore::open(&options, resource)?),
             thread: Mutex::default(),
-            levels: Gauges::default(),
+            gauges: Gauges::default(),
         });
         let thread = std::thread::Builder::new().name("tracing-feedback-outbox".to_owned());
         let thread = thread.spawn({
@@ -164,7 +164,7 @@ impl Outbox {
         encoded: Vec<u8>,
         is_whole: bool,
         time: u64,
-    ) -> Result<Finalizer, Refused> {
+    ) -> Result<Finalizer, PushError> {
         let scope = self.scope.clone();
         let sequence = self.journal.push(scope, encoded.into(), 1, EntryState::Held, time)?;
         Ok(Finalizer::new(self.clone(), sequence, is_whole))
@@ -183,7 +183,7 @@ impl Outbox {
     /// after a crash, an older patch on disk could outlive and override a newer one that had been
     /// sent.
     pub(crate) fn sync_ahead(&self) {
-        if !self.journal.is_in_trouble() {
+        if !self.journal.is_failing() {
             let _ = self.sync(clock::after(Duration::from_secs(1))); // the spans can't wait longer
         }
     }
@@ -217,30 +217,33 @@ impl Outbox {
     /// # Errors
     ///
     /// The outbox is full, or closed.
-    pub(crate) fn spill_feedback(&self, batch: &EncodedSpans) -> Result<(), Refused> {
+    pub(crate) fn spill_feedback(&self, batch: &EncodedSpans) -> Result<(), PushError> {
         let spans = u32::try_from(batch.spans).unwrap_or(u32::MAX);
         let (scope, encoded) = (batch.scope.clone(), batch.encoded.clone());
         self.journal.push(scope, encoded, spans, EntryState::Ready, clock::now()).map(|_| ())
     }
 
     /// As [`sync`](Self::sync), with a time limit for the disk.
-    pub(crate) fn sync_soon(&self) -> Result<(), String> {
+    pub(crate) fn sync_within_limit(&self) -> Result<(), String> {
         self.sync(clock::after(Duration::from_secs(5)))
     }
 
     /// Returns and resets the number of spans dropped to keep within the limits, and how many of
     /// them carried feedback.
-    pub(crate) fn lost(&self) -> (u64, u64) {
-        self.levels.take_lost()
+    pub(crate) fn take_lost(&self) -> (u64, u64) {
+        self.gauges.take_lost()
     }
 
     /// Takes entries that are ready to be sent: up to `most` bytes, or one larger entry.
-    pub(crate) fn take(&self, most: usize) -> Vec<(Place, EncodedSpans)> {
+    pub(crate) fn take(&self, most: usize) -> Vec<(EntryLocation, EncodedSpans)> {
         let of_journal = self.journal.take_waiting(most);
         let mut batch: Vec<_> = of_journal
             .into_iter()
             .map(|entry| {
-                (Place::Journal(entry.sequence), entry.into_encoded(self.resource.clone(), true))
+                (
+                    EntryLocation::Journal(entry.sequence),
+                    entry.into_encoded(self.resource.clone(), true),
+                )
             })
             .collect();
         batch.extend(self.with_store(|store| store.take(most, clock::now())));
@@ -248,23 +251,23 @@ impl Outbox {
     }
 
     /// Marks entries as accepted by the collector.
-    pub(crate) fn acknowledge(&self, places: &[Place], spans: u64) {
-        self.levels.replayed(spans);
-        self.settle(places, EntryState::Gone);
+    pub(crate) fn acknowledge(&self, locations: &[EntryLocation], spans: u64) {
+        self.gauges.replayed(spans);
+        self.settle(locations, EntryState::Gone);
     }
 
     /// Makes entries that were taken ready again, to be sent later.
-    pub(crate) fn put_back(&self, places: &[Place]) {
-        self.settle(places, EntryState::Ready);
+    pub(crate) fn put_back(&self, locations: &[EntryLocation]) {
+        self.settle(locations, EntryState::Ready);
     }
 
-    fn settle(&self, places: &[Place], state: EntryState) {
+    fn settle(&self, locations: &[EntryLocation], state: EntryState) {
         let (mut feedback, mut spans) = (Vec::new(), Vec::new());
-        for place in places {
-            match *place {
-                Place::Feedback(place) => feedback.push(place),
-                Place::Spans(place) => spans.push(place),
-                Place::Journal(sequence) => self.journal.settle(sequence, state),
+        for location in locations {
+            match *location {
+                EntryLocation::Feedback(position) => feedback.push(position),
+                EntryLocation::Spans(position) => spans.push(position),
+                EntryLocation::Journal(sequence) => self.journal.settle(sequence, state),
             }
         }
         self.with_store(|store| store.settle(feedback, spans, state));
@@ -284,31 +287,31 @@ impl Outbox {
     ) -> io::Result<()> {
         let file = self.with_store(|store| store.reject(batches, reason, clock::now()))?;
         file.map_or(Ok(()), |file| file.sync_data())?;
-        self.levels.rejected(counted);
+        self.gauges.rejected(counted);
         Ok(())
     }
 
     /// Whether there is anything to send. Reads no disk, and doesn't wait for one.
     pub(crate) fn has_ready(&self) -> bool {
-        self.levels.has_ready() || self.journal.has_waiting()
+        self.gauges.has_ready() || self.journal.has_waiting()
     }
 
     /// Whether the directories of ended processes have been adopted since the start.
-    pub(crate) fn has_looked(&self) -> bool {
-        self.levels.has_looked()
+    pub(crate) fn has_adopted(&self) -> bool {
+        self.gauges.has_adopted()
     }
 
-    pub(crate) fn reading(&self) -> Reading {
-        self.levels.read(clock::now())
+    pub(crate) fn usage(&self) -> OutboxUsage {
+        self.gauges.read(clock::now())
     }
 
     /// Calls `then` with the store, and updates the gauges.
-    fn with_store<T>(&self, then: impl FnOnce(&mut Store) -> T) -> T {
+    fn with_store<T>(&self, then: impl FnOnce(&mut OutboxStore) -> T) -> T {
         let mut store = crate::sync::lock(&self.store);
         let done = then(&mut store);
-        self.levels.publish(&mut store);
+        self.gauges.publish(&mut store);
         // At the start there may be no subscriber yet: notices are kept until there is one.
-        let notices = if is_heard() { store.notices() } else { Vec::new() };
+        let notices = if has_subscriber() { store.notices() } else { Vec::new() };
         drop(store);
         // After unlocking: a subscriber is foreign code.
         notices.iter().for_each(warn_of);
@@ -320,30 +323,31 @@ impl Outbox {
         suppress::mark_this_thread();
         let tick = if self.writes_ahead() { TICK } else { ROUND };
         let mut next_round = Instant::now();
-        let mut trouble = None;
+        let mut last_error = None;
         loop {
             if Instant::now() >= next_round {
-                if let Err(error) = self.with_store(Store::maintain) {
-                    warn_of_trouble(&error);
+                if let Err(error) = self.with_store(OutboxStore::maintain) {
+                    warn_of_write_error(&error);
                 }
-                self.levels.looked_around();
+                self.gauges.set_adopted();
                 next_round = Instant::now() + ROUND;
             }
             let pushed = self.journal.pushed();
-            let journal::Work { entries, released, left, is_last } = self.journal.work(tick);
+            let journal::JournalWork { entries, released, unreleased, is_last } =
+                self.journal.next_work(tick);
             // Every entry pushed before is in `entries`, or was settled.
             let durable = entries.last().map_or(pushed, |(last, _)| pushed.max(last.sequence + 1));
-            match self.write(&entries, &released, &left) {
+            match self.write(&entries, &released, &unreleased) {
                 Ok(is_full) => {
                     self.journal.written(durable, is_full);
-                    if trouble.take().is_some() {
+                    if last_error.take().is_some() {
                         tracing::info!(target: "tracing_feedback", "the outbox can be written again");
                     }
                 }
                 Err(error) if is_last => {
                     // The entries are lost when the process ends.
                     let spans = entries.iter().map(|(entry, _)| u64::from(entry.spans)).sum();
-                    self.levels.lose(spans, spans);
+                    self.gauges.lose(spans, spans);
                     tracing::warn!(
                         target: "tracing_feedback",
                         "{spans} spans with feedback could be neither delivered nor written: {error}"
@@ -352,9 +356,9 @@ impl Outbox {
                 }
                 Err(error) => {
                     // Logged once for each error: writing is retried continually.
-                    let is_new = trouble.replace(error.to_string()) != Some(error.to_string());
+                    let is_new = last_error.replace(error.to_string()) != Some(error.to_string());
                     if is_new {
-                        warn_of_trouble(&error);
+                        warn_of_write_error(&error);
                     }
                     self.journal.failed(entries, error.to_string());
                     std::thread::sleep(Duration::from_millis(100));
@@ -362,33 +366,34 @@ impl Outbox {
             }
             if is_last {
                 // The entries whose replacements have just become durable.
-                let journal::Work { released, left, .. } = self.journal.work(Duration::ZERO);
-                let _ = self.write(&[], &released, &left); // can't fail: there is nothing to write
+                let journal::JournalWork { released, unreleased, .. } =
+                    self.journal.next_work(Duration::ZERO);
+                let _ = self.write(&[], &released, &unreleased); // can't fail: there is nothing to write
                 break;
             }
         }
-        self.with_store(Store::leave);
+        self.with_store(OutboxStore::leave);
     }
 
     /// Writes entries and makes them durable. Returns whether the outbox then holds as much
     /// feedback as it may.
     fn write(
         &self,
-        entries: &[(Entry, EntryState)],
+        entries: &[(SegmentEntry, EntryState)],
         released: &[u64],
-        left: &[u64],
+        unreleased: &[u64],
     ) -> io::Result<bool> {
-        if entries.is_empty() && released.is_empty() && left.is_empty() {
-            return Ok(self.levels.feedback_bytes() >= self.max_bytes);
+        if entries.is_empty() && released.is_empty() && unreleased.is_empty() {
+            return Ok(self.gauges.feedback_bytes() >= self.max_bytes);
         }
         let now = clock::now();
-        let file = self.with_store(|store| store.write(entries, released, left, now))?;
+        let file = self.with_store(|store| store.write(entries, released, unreleased, now))?;
         // After unlocking: a sync is slow.
         if let Err(error) = file.map_or(Ok(()), |file| file.sync_data()) {
             self.with_store(|store| store.feedback.forget_unsynced(entries.len()));
             return Err(error);
         }
-        Ok(self.levels.feedback_bytes() >= self.max_bytes)
+        Ok(self.gauges.feedback_bytes() >= self.max_bytes)
     }
 
     /// Writes what is left in the journal, and ends the thread. Entries that are not delivered are
@@ -411,17 +416,17 @@ pub fn read_segment(bytes: &[u8]) -> usize {
     let acknowledged = format::Acknowledged::all(&bytes, header.marker).count();
     let found = format::entries(&bytes, start, header.marker);
     let damaged = found.map(|found| match found {
-        format::Found::Entry(at, entry) => {
+        format::SegmentPart::Entry(at, entry) => {
             assert!(at >= start && at + entry.size() <= bytes.len());
             0
         }
-        format::Found::Damage(from, to) => to - from,
+        format::SegmentPart::Damage(from, to) => to - from,
     });
     damaged.sum::<usize>() + acknowledged
 }
 
 /// Whether this thread has a subscriber.
-fn is_heard() -> bool {
+fn has_subscriber() -> bool {
     use tracing::subscriber::NoSubscriber;
     tracing::dispatcher::get_default(|dispatch| !dispatch.is::<NoSubscriber>())
 }
@@ -429,19 +434,19 @@ fn is_heard() -> bool {
 fn warn_of(notice: &Notice) {
     let file = notice.path.display();
     match &notice.what {
-        Trouble::Damage(from, to) => tracing::warn!(
+        FileProblem::Damage(from, to) => tracing::warn!(
             target: "tracing_feedback",
             %file,
             offset = from,
             bytes = to - from,
             "a segment of the outbox is damaged: these bytes are lost, the other entries are sent"
         ),
-        Trouble::Missing => tracing::warn!(
+        FileProblem::Missing => tracing::warn!(
             target: "tracing_feedback",
             %file,
             "a segment of the outbox was deleted by another program: its entries are lost"
         ),
-        Trouble::Unreadable(error) => tracing::warn!(
+        FileProblem::Unreadable(error) => tracing::warn!(
             target: "tracing_feedback",
             %file,
             "a segment of the outbox can't be read, and is left in place: {error}"
@@ -449,7 +454,7 @@ fn warn_of(notice: &Notice) {
     }
 }
 
-fn warn_of_trouble(error: &io::Error) {
+fn warn_of_write_error(error: &io::Error) {
     tracing::warn!(
         target: "tracing_feedback",
         "the outbox can't be written: {error}; feedback is kept in memory meanwhile"

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::format::{self, Acknowledged, Entry, Found, Header};
+use super::format::{self, Acknowledged, Header, SegmentEntry, SegmentPart};
 
 /// The extensions of the file of a segment, and of the file of its acknowledgements.
 pub(super) const SEGMENT: &str = "segment";
@@ -19,7 +19,7 @@ pub(super) struct Segment {
     pub(super) header: Header,
     /// The length of the file in bytes, without an append that has failed.
     length: u64,
-    slots: Vec<Slot>,
+    slots: Vec<EntrySlot>,
     /// The entries of all slots before this one are gone.
     first_open: usize,
     ready: usize,
@@ -32,7 +32,7 @@ pub(super) struct Segment {
 
 /// An entry of a segment.
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+struct EntrySlot {
     sequence: u64,
     offset: u32,
     spans: u32,
@@ -61,7 +61,7 @@ impl Segment {
             let _ = std::fs::remove_file(&path); // an incomplete header is of no use
             return Err(error);
         }
-        Ok((Self::blank(path, header, encoded.len() as u64), file))
+        Ok((Self::empty(path, header, encoded.len() as u64), file))
     }
 
     /// Reads the segment in `path`. All entries that weren't acknowledged are ready to be sent.
@@ -70,13 +70,13 @@ impl Segment {
         let bytes = Bytes::from(std::fs::read(&path)?);
         let (header, start) = Header::decode(&bytes).map_err(io::Error::other)?;
         let marker = header.marker;
-        let mut segment = Self::blank(path, header, bytes.len() as u64);
+        let mut segment = Self::empty(path, header, bytes.len() as u64);
         for found in format::entries(&bytes, start, marker) {
             match found {
-                Found::Entry(offset, entry) => {
-                    segment.note(offset as u64, &entry, EntryState::Ready)
+                SegmentPart::Entry(offset, entry) => {
+                    segment.index(offset as u64, &entry, EntryState::Ready)
                 }
-                Found::Damage(from, to) => damaged(from, to),
+                SegmentPart::Damage(from, to) => damaged(from, to),
             }
         }
         let acknowledged = std::fs::read(segment.acknowledged_path()).unwrap_or_default();
@@ -88,7 +88,7 @@ impl Segment {
         Ok(segment)
     }
 
-    fn blank(path: PathBuf, header: Header, length: u64) -> Self {
+    fn empty(path: PathBuf, header: Header, length: u64) -> Self {
         let newest = header.created;
         Self {
             path,
@@ -107,29 +107,29 @@ impl Segment {
     pub(super) fn append(
         &mut self,
         mut file: &File,
-        entries: &[(Entry, EntryState)],
-        room: &mut Vec<u8>,
+        entries: &[(SegmentEntry, EntryState)],
+        buffer: &mut Vec<u8>,
     ) -> io::Result<()> {
-        room.clear();
-        entries.iter().for_each(|(entry, _)| entry.append(self.header.marker, room));
-        if let Err(error) = file.write_all(room) {
+        buffer.clear();
+        entries.iter().for_each(|(entry, _)| entry.append(self.header.marker, buffer));
+        if let Err(error) = file.write_all(buffer) {
             // A partly written entry would be reported as damage: cuts it off.
             let _ = file.set_len(self.length);
             return Err(error);
         }
         let mut offset = self.length;
         for (entry, state) in entries {
-            self.note(offset, entry, *state);
+            self.index(offset, entry, *state);
             offset += entry.size() as u64;
         }
         self.length = offset;
         Ok(())
     }
 
-    fn note(&mut self, offset: u64, entry: &Entry, state: EntryState) {
+    fn index(&mut self, offset: u64, entry: &SegmentEntry, state: EntryState) {
         let offset = u32::try_from(offset).unwrap_or(u32::MAX); // segments are much smaller
         let spans = entry.spans;
-        self.slots.push(Slot { sequence: entry.sequence, offset, spans, state });
+        self.slots.push(EntrySlot { sequence: entry.sequence, offset, spans, state });
         self.spans += u64::from(spans);
         self.ready += usize::from(state == EntryState::Ready);
         self.newest = self.newest.max(entry.time);
@@ -169,11 +169,11 @@ impl Segment {
     }
 
     /// The entry of a slot, from the bytes of the file. `None` if it can't be read any more.
-    pub(super) fn entry(&self, slot: usize, bytes: &Bytes) -> Option<Entry> {
+    pub(super) fn entry(&self, slot: usize, bytes: &Bytes) -> Option<SegmentEntry> {
         let offset = self.slots.get(slot)?.offset as usize;
         match format::entries(bytes, offset, self.header.marker).next()? {
-            Found::Entry(_, entry) => Some(entry),
-            Found::Damage(..) => None,
+            SegmentPart::Entry(_, entry) => Some(entry),
+            SegmentPart::Damage(..) => None,
         }
     }
 

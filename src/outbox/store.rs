@@ -1,4 +1,4 @@
-//! The outbox on disk: three lines, and the limits that hold for all of them.
+//! The outbox on disk: three segment logs, and the limits that hold for all of them.
 //!
 //! Entries are not made durable here, since the store is locked: the file to be synced is returned,
 //! and synced after unlocking. Only the beginning of a segment syncs the previous one.
@@ -11,38 +11,38 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::directory::{self, Directory};
-use super::format::Entry;
-use super::line::{self, Line, Notice, Taken};
+use super::format::SegmentEntry;
 use super::options::OutboxOptions;
 use super::segment::EntryState;
+use super::segment_log::{self, Notice, SegmentLog, TakenEntry};
 use crate::otlp::encoded_spans::EncodedSpans;
 
 /// The place from which encoded spans were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
-    Feedback(line::Place),
-    Spans(line::Place),
+pub(crate) enum EntryLocation {
+    Feedback(segment_log::LogPosition),
+    Spans(segment_log::LogPosition),
     /// In the journal, by its sequence: the entry could not be written yet.
     Journal(u64),
 }
 
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct OutboxStore {
     max_bytes: u64,
     max_age: Duration,
     max_feedback_age: Duration,
     /// The encoded resource of this process.
     resource: Bytes,
     pub(super) directory: Directory,
-    pub(super) feedback: Line,
-    pub(super) spans: Line,
-    rejected: Line,
+    pub(super) feedback: SegmentLog,
+    pub(super) spans: SegmentLog,
+    rejected: SegmentLog,
     /// Spans dropped since the last [`take_lost`](Self::take_lost), and how many of them carried
     /// feedback.
     lost: (u64, u64),
 }
 
-impl Store {
+impl OutboxStore {
     pub(super) fn open(options: &OutboxOptions, resource: Bytes) -> io::Result<Self> {
         let directory = Directory::create(&options.path)?;
         let own = directory.path();
@@ -52,9 +52,9 @@ impl Store {
             max_age: options.max_age,
             max_feedback_age: options.max_feedback_age,
             resource,
-            feedback: Line::create(own.join(directory::FEEDBACK), String::new())?,
-            spans: Line::create(own.join(directory::SPANS), String::new())?,
-            rejected: Line::create(directory.rejected(), prefix)?,
+            feedback: SegmentLog::create(own.join(directory::FEEDBACK), String::new())?,
+            spans: SegmentLog::create(own.join(directory::SPANS), String::new())?,
+            rejected: SegmentLog::create(directory.rejected(), prefix)?,
             directory,
             lost: (0, 0),
         })
@@ -91,13 +91,13 @@ impl Store {
     /// Returns the file to be synced.
     pub(super) fn write(
         &mut self,
-        entries: &[(Entry, EntryState)],
+        entries: &[(SegmentEntry, EntryState)],
         released: &[u64],
-        left: &[u64],
+        unreleased: &[u64],
         now: u64,
     ) -> io::Result<Option<Arc<File>>> {
         self.feedback.settle_sequences(released, EntryState::Gone);
-        self.feedback.settle_sequences(left, EntryState::Ready);
+        self.feedback.settle_sequences(unreleased, EntryState::Ready);
         if entries.is_empty() {
             return Ok(None);
         }
@@ -108,20 +108,20 @@ impl Store {
 
     /// Takes entries that are ready to be sent, feedback first: up to `most` bytes, or one larger
     /// entry.
-    pub(super) fn take(&mut self, most: usize, now: u64) -> Vec<(Place, EncodedSpans)> {
+    pub(super) fn take(&mut self, most: usize, now: u64) -> Vec<(EntryLocation, EncodedSpans)> {
         self.make_room(0, now);
         let mut taken = Vec::new();
         self.feedback.take(most, &mut taken);
         let feedback = taken.len();
         self.spans.take(most, &mut taken);
-        let place_of = |at, place| match at < feedback {
-            true => Place::Feedback(place),
-            false => Place::Spans(place),
+        let location_of = |at, position| match at < feedback {
+            true => EntryLocation::Feedback(position),
+            false => EntryLocation::Spans(position),
         };
         let taken = taken.into_iter().enumerate();
         taken
-            .map(|(at, Taken { place, resource, entry })| {
-                (place_of(at, place), entry.into_encoded(resource, at < feedback))
+            .map(|(at, TakenEntry { position, resource, entry })| {
+                (location_of(at, position), entry.into_encoded(resource, at < feedback))
             })
             .collect()
     }
@@ -129,8 +129,8 @@ impl Store {
     /// Sets the state of entries that were taken.
     pub(super) fn settle(
         &mut self,
-        feedback: Vec<line::Place>,
-        spans: Vec<line::Place>,
+        feedback: Vec<segment_log::LogPosition>,
+        spans: Vec<segment_log::LogPosition>,
         state: EntryState,
     ) {
         self.feedback.settle(feedback, state);
@@ -194,7 +194,7 @@ impl Store {
 
     /// When the oldest waiting spans were written.
     pub(super) fn oldest(&self) -> Option<u64> {
-        let oldest = [&self.feedback, &self.spans].into_iter().filter_map(Line::oldest);
+        let oldest = [&self.feedback, &self.spans].into_iter().filter_map(SegmentLog::oldest);
         oldest.map(|(created, _)| created).min()
     }
 
@@ -211,13 +211,13 @@ impl Store {
 
     /// Takes the warnings to be logged when nothing is locked.
     pub(super) fn notices(&mut self) -> Vec<Notice> {
-        let lines = [&mut self.feedback, &mut self.spans, &mut self.rejected];
-        lines.into_iter().flat_map(|line| line.notices.drain(..)).collect()
+        let logs = [&mut self.feedback, &mut self.spans, &mut self.rejected];
+        logs.into_iter().flat_map(|log| log.notices.drain(..)).collect()
     }
 }
 
 fn append(
-    line: &mut Line,
+    log: &mut SegmentLog,
     batches: &[EncodedSpans],
     state: EntryState,
     note: &str,
@@ -225,14 +225,14 @@ fn append(
 ) -> io::Result<()> {
     for of_one in batches.chunk_by(|one, next| one.resource == next.resource) {
         let Some(EncodedSpans { resource, .. }) = of_one.first() else { continue };
-        let entries = of_one.iter().map(|batch| (Entry::of_encoded(batch, now), state));
-        line.append(&entries.collect::<Vec<_>>(), resource, note, now)?;
+        let entries = of_one.iter().map(|batch| (SegmentEntry::of_encoded(batch, now), state));
+        log.append(&entries.collect::<Vec<_>>(), resource, note, now)?;
     }
     Ok(())
 }
 
-/// Whether all entries of the oldest segment of a line are older than `age`.
-fn is_older(line: &Line, age: Duration, now: u64) -> bool {
+/// Whether all entries of the oldest segment of a log are older than `age`.
+fn is_older(log: &SegmentLog, age: Duration, now: u64) -> bool {
     let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-    line.oldest().is_some_and(|(_, newest)| now.saturating_sub(newest) > age)
+    log.oldest().is_some_and(|(_, newest)| now.saturating_sub(newest) > age)
 }

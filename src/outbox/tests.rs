@@ -3,15 +3,15 @@ use std::path::PathBuf;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::format::{Acknowledged, Found, Header, HeaderError, entries};
-use super::line::{Line, Taken};
+use super::format::{Acknowledged, Header, HeaderError, SegmentPart, entries};
 use super::segment::Segment;
+use super::segment_log::{SegmentLog, TakenEntry};
 use super::*;
 
 /// A directory that is gone with the test.
-struct Place(PathBuf);
+struct TempDirectory(PathBuf);
 
-impl Place {
+impl TempDirectory {
     fn new() -> Self {
         Self(
             std::env::temp_dir()
@@ -20,7 +20,7 @@ impl Place {
     }
 }
 
-impl std::ops::Drop for Place {
+impl std::ops::Drop for TempDirectory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -31,12 +31,12 @@ fn header() -> Header {
     Header { resource, note, created: 7, marker: *b"\x01marker\xff" }
 }
 
-fn some(sequence: u64, text: &str) -> Entry {
+fn some(sequence: u64, text: &str) -> SegmentEntry {
     let (scope, encoded) = (Bytes::from_static(b"scope"), Bytes::copy_from_slice(text.as_bytes()));
-    Entry { sequence, time: 1_000 + sequence, spans: 1, scope, encoded }
+    SegmentEntry { sequence, time: 1_000 + sequence, spans: 1, scope, encoded }
 }
 
-fn segment_of(entries: &[Entry]) -> Vec<u8> {
+fn segment_of(entries: &[SegmentEntry]) -> Vec<u8> {
     let header = header();
     let mut bytes = header.encode();
     entries.iter().for_each(|entry| entry.append(header.marker, &mut bytes));
@@ -44,14 +44,14 @@ fn segment_of(entries: &[Entry]) -> Vec<u8> {
 }
 
 /// What can still be read of a segment.
-fn read(bytes: &[u8]) -> Vec<Entry> {
+fn read(bytes: &[u8]) -> Vec<SegmentEntry> {
     let bytes = Bytes::copy_from_slice(bytes);
     let Ok((header, start)) = Header::decode(&bytes) else { return Vec::new() };
     let found = entries(&bytes, start, header.marker);
     found
         .filter_map(|found| match found {
-            Found::Entry(_, entry) => Some(entry),
-            Found::Damage(..) => None,
+            SegmentPart::Entry(_, entry) => Some(entry),
+            SegmentPart::Damage(..) => None,
         })
         .collect()
 }
@@ -68,7 +68,7 @@ fn either_copy_of_a_header_will_do() {
         let (read, start) = Header::decode(&bytes).unwrap();
         assert_eq!((read, start), (header.clone(), 2 * length), "{damaged}");
         let found: Vec<_> = entries(&bytes, start, header.marker).collect();
-        assert_eq!(found, [Found::Entry(start, entry.clone())]);
+        assert_eq!(found, [SegmentPart::Entry(start, entry.clone())]);
     }
     let mut bytes = whole;
     (bytes[9], bytes[length + 9]) = (9, 9);
@@ -147,173 +147,174 @@ fn what_looks_like_an_entry_inside_of_one_is_not_taken_for_one() {
     let mut bytes = other.encode();
     let start = bytes.len();
     let encoded = Bytes::from(forged);
-    Entry { encoded, ..some(1, "") }.append(other.marker, &mut bytes);
+    SegmentEntry { encoded, ..some(1, "") }.append(other.marker, &mut bytes);
     some(2, "behind").append(other.marker, &mut bytes);
     bytes[start + 20] ^= 1; // its own entry is damaged
     assert_eq!(read(&bytes), [some(2, "behind")]);
 }
 
-fn line(place: &Place) -> Line {
-    Line::create(place.0.join("line"), String::new()).unwrap()
+fn log(temp: &TempDirectory) -> SegmentLog {
+    SegmentLog::create(temp.0.join("log"), String::new()).unwrap()
 }
 
 const RESOURCE: Bytes = Bytes::from_static(b"resource");
 
-fn ready(entries: impl IntoIterator<Item = Entry>) -> Vec<(Entry, EntryState)> {
+fn ready(entries: impl IntoIterator<Item = SegmentEntry>) -> Vec<(SegmentEntry, EntryState)> {
     entries.into_iter().map(|entry| (entry, EntryState::Ready)).collect()
 }
 
-fn take(line: &mut Line, most: usize) -> (Vec<line::Place>, Vec<String>) {
+fn take(log: &mut SegmentLog, most: usize) -> (Vec<segment_log::LogPosition>, Vec<String>) {
     let mut taken = Vec::new();
-    line.take(most, &mut taken);
-    let text = |taken: &Taken| String::from_utf8(taken.entry.encoded.to_vec()).unwrap();
-    (taken.iter().map(|taken| taken.place).collect(), taken.iter().map(text).collect())
+    log.take(most, &mut taken);
+    let text = |taken: &TakenEntry| String::from_utf8(taken.entry.encoded.to_vec()).unwrap();
+    (taken.iter().map(|taken| taken.position).collect(), taken.iter().map(text).collect())
 }
 
 #[test]
 fn entries_come_out_in_the_order_they_went_in_until_they_are_acknowledged() {
-    let place = Place::new();
-    let mut line = line(&place);
+    let temp = TempDirectory::new();
+    let mut log = log(&temp);
     let texts: Vec<_> = (0..10).map(|at| format!("text {at}")).collect();
     for (at, text) in (0..).zip(&texts) {
-        line.append(&ready([some(at, text)]), &RESOURCE, "", 5).unwrap();
+        log.append(&ready([some(at, text)]), &RESOURCE, "", 5).unwrap();
     }
     let size = some(0, "text 0").size();
-    let (first, got) = take(&mut line, 3 * size);
+    let (first, got) = take(&mut log, 3 * size);
     assert_eq!(got, texts[..3]);
-    let (second, got) = take(&mut line, 3 * size);
+    let (second, got) = take(&mut log, 3 * size);
     assert_eq!(got, texts[3..6]);
-    line.settle(second, EntryState::Ready); // could not be sent
-    line.settle(first, EntryState::Gone);
-    let (rest, got) = take(&mut line, usize::MAX);
+    log.settle(second, EntryState::Ready); // could not be sent
+    log.settle(first, EntryState::Gone);
+    let (rest, got) = take(&mut log, usize::MAX);
     assert_eq!(got, texts[3..]);
-    assert_eq!(line.spans(), 7);
-    line.settle(rest, EntryState::Gone);
-    assert_eq!((line.spans(), line.has_ready()), (0, false));
-    line.tidy();
-    assert_eq!(line.bytes(), 0);
-    assert_eq!(std::fs::read_dir(place.0.join("line")).unwrap().count(), 0);
+    assert_eq!(log.spans(), 7);
+    log.settle(rest, EntryState::Gone);
+    assert_eq!((log.spans(), log.has_ready()), (0, false));
+    log.tidy();
+    assert_eq!(log.bytes(), 0);
+    assert_eq!(std::fs::read_dir(temp.0.join("log")).unwrap().count(), 0);
 }
 
 #[test]
 fn an_entry_that_is_too_large_for_a_batch_makes_one_of_its_own() {
-    let place = Place::new();
-    let mut line = line(&place);
-    line.append(&ready([some(0, "small"), some(1, "large")]), &RESOURCE, "", 5).unwrap();
-    assert_eq!(take(&mut line, 1).1, ["small"]);
-    assert_eq!(take(&mut line, 1).1, ["large"]);
-    assert_eq!(take(&mut line, 1).1, [""; 0]);
+    let temp = TempDirectory::new();
+    let mut log = log(&temp);
+    log.append(&ready([some(0, "small"), some(1, "large")]), &RESOURCE, "", 5).unwrap();
+    assert_eq!(take(&mut log, 1).1, ["small"]);
+    assert_eq!(take(&mut log, 1).1, ["large"]);
+    assert_eq!(take(&mut log, 1).1, [""; 0]);
 }
 
 #[test]
 fn acknowledged_entries_are_not_sent_by_the_process_that_adopts_the_line() {
-    let place = Place::new();
-    let path = place.0.join("line");
+    let temp = TempDirectory::new();
+    let path = temp.0.join("log");
     {
-        let mut line = line(&place);
+        let mut log = log(&temp);
         let entries = (0..6).map(|at| some(at, &at.to_string()));
-        line.append(&ready(entries), &RESOURCE, "", 5).unwrap();
-        let (places, _) = take(&mut line, usize::MAX);
-        line.settle(vec![places[0], places[1], places[4]], EntryState::Gone);
+        log.append(&ready(entries), &RESOURCE, "", 5).unwrap();
+        let (positions, _) = take(&mut log, usize::MAX);
+        log.settle(vec![positions[0], positions[1], positions[4]], EntryState::Gone);
     }
-    let mut heir = Line::create(place.0.join("heir"), String::new()).unwrap();
-    heir.append(&ready([some(0, "own")]), &RESOURCE, "", 9).unwrap();
-    heir.adopt(&path).unwrap();
-    assert_eq!(take(&mut heir, usize::MAX).1, ["2", "3", "5", "own"]); // the oldest first
+    let mut successor = SegmentLog::create(temp.0.join("successor"), String::new()).unwrap();
+    successor.append(&ready([some(0, "own")]), &RESOURCE, "", 9).unwrap();
+    successor.adopt(&path).unwrap();
+    assert_eq!(take(&mut successor, usize::MAX).1, ["2", "3", "5", "own"]); // the oldest first
     assert_eq!(std::fs::read_dir(path).unwrap().count(), 0);
     // Later entries are written after its own.
-    heir.append(&ready([some(1, "more")]), &RESOURCE, "", 9).unwrap();
-    assert_eq!(take(&mut heir, usize::MAX).1, ["more"]);
-    assert_eq!(heir.notices.len(), 0);
+    successor.append(&ready([some(1, "more")]), &RESOURCE, "", 9).unwrap();
+    assert_eq!(take(&mut successor, usize::MAX).1, ["more"]);
+    assert_eq!(successor.notices.len(), 0);
 }
 
 #[test]
 fn an_own_entry_is_found_by_its_sequence_and_one_of_another_process_is_not() {
-    let place = Place::new();
+    let temp = TempDirectory::new();
     {
-        let mut line = line(&place);
-        line.append(&[(some(0, "of another"), EntryState::Held)], &RESOURCE, "", 5).unwrap();
+        let mut log = log(&temp);
+        log.append(&[(some(0, "of another"), EntryState::Held)], &RESOURCE, "", 5).unwrap();
     }
-    let mut heir = Line::create(place.0.join("heir"), String::new()).unwrap();
+    let mut successor = SegmentLog::create(temp.0.join("successor"), String::new()).unwrap();
     let held = [(some(0, "own"), EntryState::Held), (some(1, "left"), EntryState::Held)];
-    heir.append(&held, &RESOURCE, "", 9).unwrap();
-    heir.adopt(&place.0.join("line")).unwrap();
-    assert_eq!(take(&mut heir, usize::MAX).1, ["of another"]); // its finalizer ended with the process
-    heir.settle_sequences(&[0], EntryState::Gone);
-    heir.settle_sequences(&[1], EntryState::Ready);
-    assert_eq!(take(&mut heir, usize::MAX).1, ["left"]);
+    successor.append(&held, &RESOURCE, "", 9).unwrap();
+    successor.adopt(&temp.0.join("log")).unwrap();
+    assert_eq!(take(&mut successor, usize::MAX).1, ["of another"]); // its finalizer ended with the process
+    successor.settle_sequences(&[0], EntryState::Gone);
+    successor.settle_sequences(&[1], EntryState::Ready);
+    assert_eq!(take(&mut successor, usize::MAX).1, ["left"]);
 }
 
 #[test]
 fn a_damaged_segment_is_named_with_the_offset() {
-    let place = Place::new();
+    let temp = TempDirectory::new();
     {
         let entries = ["first", "second", "third"].map(|text| some(0, text));
-        line(&place).append(&ready(entries), &RESOURCE, "", 5).unwrap();
+        log(&temp).append(&ready(entries), &RESOURCE, "", 5).unwrap();
     }
-    let path = place.0.join("line/0000000001.segment");
+    let path = temp.0.join("log/0000000001.segment");
     let mut bytes = std::fs::read(&path).unwrap();
     let second = bytes.windows(6).position(|window| window == b"second").unwrap();
     bytes[second] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    std::fs::write(place.0.join("line/0000000002.segment"), "no segment").unwrap();
+    std::fs::write(temp.0.join("log/0000000002.segment"), "no segment").unwrap();
 
-    let mut heir = Line::create(place.0.join("heir"), String::new()).unwrap();
-    heir.adopt(&place.0.join("line")).unwrap();
-    assert_eq!(take(&mut heir, usize::MAX).1, ["first", "third"]);
-    let [Notice { path: damaged, what: Trouble::Damage(from, to) }, other] = &heir.notices[..]
+    let mut successor = SegmentLog::create(temp.0.join("successor"), String::new()).unwrap();
+    successor.adopt(&temp.0.join("log")).unwrap();
+    assert_eq!(take(&mut successor, usize::MAX).1, ["first", "third"]);
+    let [Notice { path: damaged, what: FileProblem::Damage(from, to) }, other] =
+        &successor.notices[..]
     else {
-        panic!("{:?}", heir.notices)
+        panic!("{:?}", successor.notices)
     };
     let size = some(0, "second").size();
     assert_eq!((damaged, *from + size - 6, *to - *from), (&path, second, size));
-    assert!(matches!(other.what, Trouble::Unreadable(_)));
+    assert!(matches!(other.what, FileProblem::Unreadable(_)));
     assert!(other.path.exists()); // it is left for a newer version, or for repair
 }
 
 #[test]
 fn an_entry_damaged_while_it_waits_is_passed_over() {
-    let place = Place::new();
-    let mut line = line(&place);
+    let temp = TempDirectory::new();
+    let mut log = log(&temp);
     let entries = ["first", "second", "third"].map(|text| some(0, text));
-    line.append(&ready(entries), &RESOURCE, "", 5).unwrap();
-    let path = place.0.join("line/0000000001.segment");
+    log.append(&ready(entries), &RESOURCE, "", 5).unwrap();
+    let path = temp.0.join("log/0000000001.segment");
     let mut bytes = std::fs::read(&path).unwrap();
     let second = bytes.windows(6).position(|window| window == b"second").unwrap();
     bytes[second] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    assert_eq!(take(&mut line, usize::MAX).1, ["first", "third"]);
-    assert!(matches!(line.notices[..], [Notice { what: Trouble::Damage(..), .. }]));
-    assert_eq!(take(&mut line, usize::MAX).1, [""; 0]);
+    assert_eq!(take(&mut log, usize::MAX).1, ["first", "third"]);
+    assert!(matches!(log.notices[..], [Notice { what: FileProblem::Damage(..), .. }]));
+    assert_eq!(take(&mut log, usize::MAX).1, [""; 0]);
 }
 
 #[test]
 fn a_line_goes_on_in_another_segment_when_one_is_full() {
-    let place = Place::new();
-    let mut line = line(&place);
+    let temp = TempDirectory::new();
+    let mut log = log(&temp);
     let megabyte = "x".repeat(1024 * 1024);
     for at in 0..9 {
-        line.append(&ready([some(at, &megabyte)]), &RESOURCE, "", 5).unwrap();
+        log.append(&ready([some(at, &megabyte)]), &RESOURCE, "", 5).unwrap();
     }
-    let segments = || std::fs::read_dir(place.0.join("line")).unwrap().count();
+    let segments = || std::fs::read_dir(temp.0.join("log")).unwrap().count();
     assert_eq!(segments(), 3);
     let size = some(0, &megabyte).size();
-    let (places, _) = take(&mut line, 4 * size);
-    line.settle(places, EntryState::Gone);
-    let (places, _) = take(&mut line, size);
-    assert_eq!(places.len(), 1);
-    line.settle(places, EntryState::Gone);
+    let (positions, _) = take(&mut log, 4 * size);
+    log.settle(positions, EntryState::Gone);
+    let (positions, _) = take(&mut log, size);
+    assert_eq!(positions.len(), 1);
+    log.settle(positions, EntryState::Gone);
     assert_eq!(segments(), 2 + 1); // two, and what was acknowledged of one of them
-    assert_eq!(line.drop_oldest(), Some(3)); // of four
-    assert_eq!(line.drop_oldest(), None); // never the one that is written
+    assert_eq!(log.drop_oldest(), Some(3)); // of four
+    assert_eq!(log.drop_oldest(), None); // never the one that is written
 }
 
 #[test]
 fn entries_that_could_not_be_written_are_not_there() {
-    let place = Place::new();
-    let mut line = line(&place);
-    line.append(&ready([some(0, "first")]), &RESOURCE, "", 5).unwrap();
-    let path = place.0.join("line/0000000001.segment");
+    let temp = TempDirectory::new();
+    let mut log = log(&temp);
+    log.append(&ready([some(0, "first")]), &RESOURCE, "", 5).unwrap();
+    let path = temp.0.join("log/0000000001.segment");
     let length = path.metadata().unwrap().len();
     // A file that can't be written any more.
     let mut segment = Segment::read(path.clone(), |_, _| panic!("damage")).unwrap();
@@ -323,8 +324,11 @@ fn entries_that_could_not_be_written_are_not_there() {
     assert_eq!((segment.spans(), path.metadata().unwrap().len()), (1, length));
 }
 
-fn outbox(place: &Place, told: impl FnOnce(OutboxOptions) -> OutboxOptions) -> Arc<Outbox> {
-    let options = told(OutboxOptions::new(&place.0).with_policy(OutboxPolicy::WriteAhead));
+fn outbox(
+    temp: &TempDirectory,
+    configure: impl FnOnce(OutboxOptions) -> OutboxOptions,
+) -> Arc<Outbox> {
+    let options = configure(OutboxOptions::new(&temp.0).with_policy(OutboxPolicy::WriteAhead));
     Outbox::open(options, b"resource".to_vec(), b"scope".to_vec()).unwrap()
 }
 
@@ -338,83 +342,83 @@ fn plain(text: &str) -> EncodedSpans {
     }
 }
 
-fn judged(text: &str) -> EncodedSpans {
+fn rated(text: &str) -> EncodedSpans {
     EncodedSpans { spans: 1, feedback: 1, ..plain(text) }
 }
 
-fn texts(taken: &[(super::Place, EncodedSpans)]) -> Vec<&str> {
+fn texts(taken: &[(EntryLocation, EncodedSpans)]) -> Vec<&str> {
     taken.iter().map(|(_, it)| std::str::from_utf8(&it.encoded).unwrap()).collect()
 }
 
 #[test]
 fn an_entry_is_sent_only_when_its_finalizer_is_dropped() {
-    let place = Place::new();
-    let outbox = outbox(&place, |options| options);
+    let temp = TempDirectory::new();
+    let outbox = outbox(&temp, |options| options);
     let held = ["arrives", "is lost", "is on its way"].map(|text| {
         let mut finalizers = Finalizers::default();
         finalizers.push(outbox.hold(text.as_bytes().to_vec(), true, 1).unwrap());
         finalizers
     });
-    outbox.sync_soon().unwrap();
-    assert_eq!((outbox.reading().spans, outbox.take(usize::MAX).len()), (3, 0));
+    outbox.sync_within_limit().unwrap();
+    assert_eq!((outbox.usage().spans, outbox.take(usize::MAX).len()), (3, 0));
     let [arrives, is_lost, _on_its_way] = held;
     arrives.release();
     drop(is_lost);
     // The thread that writes sees the new states with the next entry.
-    outbox.spill_feedback(&judged("spilled")).unwrap();
-    outbox.sync_soon().unwrap();
+    outbox.spill_feedback(&rated("spilled")).unwrap();
+    outbox.sync_within_limit().unwrap();
     let taken = outbox.take(usize::MAX);
     assert_eq!(texts(&taken), ["is lost", "spilled"]);
-    assert_eq!(outbox.reading().spans, 3);
+    assert_eq!(outbox.usage().spans, 3);
     outbox.close();
 }
 
 #[test]
 fn feedback_comes_first_and_everything_is_gone_when_it_was_taken() {
-    let place = Place::new();
-    let outbox = outbox(&place, |options| options);
+    let temp = TempDirectory::new();
+    let outbox = outbox(&temp, |options| options);
     outbox.spill(&[plain("spans"), plain("more")]).unwrap();
-    outbox.spill_feedback(&judged("feedback")).unwrap();
-    outbox.sync_soon().unwrap();
+    outbox.spill_feedback(&rated("feedback")).unwrap();
+    outbox.sync_within_limit().unwrap();
     assert!(outbox.has_ready());
     let taken = outbox.take(usize::MAX);
     assert_eq!(texts(&taken), ["feedback", "spans", "more"]);
     assert_eq!(taken.iter().map(|(_, it)| it.feedback).collect::<Vec<_>>(), [1, 0, 0]);
-    let places: Vec<_> = taken.iter().map(|(place, _)| *place).collect();
-    outbox.put_back(&places[1..]);
-    outbox.acknowledge(&places[..1], 1);
+    let positions: Vec<_> = taken.iter().map(|(location, _)| *location).collect();
+    outbox.put_back(&positions[1..]);
+    outbox.acknowledge(&positions[..1], 1);
     assert_eq!(texts(&outbox.take(usize::MAX)), ["spans", "more"]);
-    outbox.acknowledge(&places[1..], 20);
-    let Reading { spans, replayed, .. } = outbox.reading();
+    outbox.acknowledge(&positions[1..], 20);
+    let OutboxUsage { spans, replayed, .. } = outbox.usage();
     assert_eq!((spans, replayed), (0, 21));
     outbox.close();
-    let left: Vec<_> = std::fs::read_dir(&place.0).unwrap().flatten().collect();
+    let left: Vec<_> = std::fs::read_dir(&temp.0).unwrap().flatten().collect();
     assert_eq!(left.len(), 1); // the directory for what is rejected
 }
 
 #[test]
 fn spans_make_room_the_oldest_first_and_feedback_is_refused_rather_than_dropped() {
-    let place = Place::new();
+    let temp = TempDirectory::new();
     const MEGABYTE: usize = 1024 * 1024;
-    let outbox = outbox(&place, |options| options.with_max_bytes(16 * MEGABYTE as u64));
+    let outbox = outbox(&temp, |options| options.with_max_bytes(16 * MEGABYTE as u64));
     let large = |letter: &str| letter.repeat(5 * MEGABYTE);
     for letter in ["a", "b", "c"] {
         outbox.spill(&[plain(&large(letter))]).unwrap();
     }
-    assert_eq!(outbox.lost(), (0, 0));
+    assert_eq!(outbox.take_lost(), (0, 0));
     outbox.spill(&[plain(&large("d"))]).unwrap();
-    assert_eq!(outbox.lost(), (10, 0)); // the spans of "a"
+    assert_eq!(outbox.take_lost(), (10, 0)); // the spans of "a"
     for _ in 0..2 {
-        outbox.spill_feedback(&judged(&large("f"))).unwrap();
-        outbox.sync_soon().unwrap();
+        outbox.spill_feedback(&rated(&large("f"))).unwrap();
+        outbox.sync_within_limit().unwrap();
     }
-    assert_eq!(outbox.lost(), (20, 0));
+    assert_eq!(outbox.take_lost(), (20, 0));
     for _ in 0..2 {
-        outbox.spill_feedback(&judged(&large("g"))).unwrap();
-        outbox.sync_soon().unwrap();
+        outbox.spill_feedback(&rated(&large("g"))).unwrap();
+        outbox.sync_within_limit().unwrap();
     }
     // The outbox is full of feedback by now, and none of it is dropped.
-    assert_eq!(outbox.spill_feedback(&judged("h")), Err(Refused::Full));
+    assert_eq!(outbox.spill_feedback(&rated("h")), Err(PushError::Full));
     assert!(outbox.spill(&[plain(&large("e"))]).is_err());
     let taken = outbox.take(usize::MAX);
     assert_eq!(taken.iter().filter(|(_, it)| it.feedback > 0).count(), 4);
@@ -423,14 +427,14 @@ fn spans_make_room_the_oldest_first_and_feedback_is_refused_rather_than_dropped(
 
 #[test]
 fn what_is_too_old_is_dropped_and_counted() {
-    let place = Place::new();
-    let outbox = outbox(&place, |options| {
+    let temp = TempDirectory::new();
+    let outbox = outbox(&temp, |options| {
         let second = Duration::from_secs(1);
         options.with_max_age(second).with_max_feedback_age(10 * second)
     });
     outbox.spill(&[plain("spans")]).unwrap();
-    outbox.spill_feedback(&judged("feedback")).unwrap();
-    outbox.sync_soon().unwrap();
+    outbox.spill_feedback(&rated("feedback")).unwrap();
+    outbox.sync_within_limit().unwrap();
     let later = |seconds: i64| {
         let now = clock::now().saturating_add_signed(seconds * 1_000_000_000);
         outbox.with_store(|store| {
@@ -439,73 +443,73 @@ fn what_is_too_old_is_dropped_and_counted() {
             store.feedback.finish();
             store.make_room(0, now);
         });
-        outbox.lost()
+        outbox.take_lost()
     };
     assert_eq!(later(-3600), (0, 0)); // the clock was set back: nothing is older than it is
     assert_eq!(later(0), (0, 0));
     assert_eq!(later(2), (10, 0));
     assert_eq!(later(9), (0, 0));
     assert_eq!(later(11), (1, 1));
-    assert_eq!(outbox.reading().spans, 0);
+    assert_eq!(outbox.usage().spans, 0);
     outbox.close();
 }
 
 #[test]
 fn what_the_disk_can_not_take_waits_in_memory_and_is_sent_from_there() {
-    let place = Place::new();
-    let outbox = outbox(&place, |options| options);
+    let temp = TempDirectory::new();
+    let outbox = outbox(&temp, |options| options);
     // Without a directory nothing can be written.
-    let lines = outbox.with_store(|store| store.directory.path());
-    std::fs::remove_dir_all(&lines).unwrap();
+    let logs = outbox.with_store(|store| store.directory.path());
+    std::fs::remove_dir_all(&logs).unwrap();
     let mut finalizers = Finalizers::default();
     finalizers.push(outbox.hold(b"held".to_vec(), true, 1).unwrap());
-    outbox.spill_feedback(&judged("spilled")).unwrap();
-    assert!(outbox.sync_soon().is_err());
+    outbox.spill_feedback(&rated("spilled")).unwrap();
+    assert!(outbox.sync_within_limit().is_err());
     assert!(outbox.has_ready());
     let taken = outbox.take(usize::MAX);
     assert_eq!(texts(&taken), ["spilled"]);
-    outbox.put_back(&taken.iter().map(|(place, _)| *place).collect::<Vec<_>>());
+    outbox.put_back(&taken.iter().map(|(location, _)| *location).collect::<Vec<_>>());
     drop(finalizers);
     let taken = outbox.take(usize::MAX);
     assert_eq!(texts(&taken), ["held", "spilled"]);
-    outbox.acknowledge(&taken.iter().map(|(place, _)| *place).collect::<Vec<_>>(), 2);
-    outbox.sync_soon().unwrap(); // there is nothing left to write
+    outbox.acknowledge(&taken.iter().map(|(location, _)| *location).collect::<Vec<_>>(), 2);
+    outbox.sync_within_limit().unwrap(); // there is nothing left to write
     outbox.close();
 }
 
 #[test]
 fn what_can_be_neither_written_nor_sent_is_counted_in_the_end() {
-    let place = Place::new();
-    let outbox = outbox(&place, |options| options);
-    let lines = outbox.with_store(|store| store.directory.path());
-    std::fs::remove_dir_all(&lines).unwrap();
-    outbox.spill_feedback(&judged("spilled")).unwrap();
+    let temp = TempDirectory::new();
+    let outbox = outbox(&temp, |options| options);
+    let logs = outbox.with_store(|store| store.directory.path());
+    std::fs::remove_dir_all(&logs).unwrap();
+    outbox.spill_feedback(&rated("spilled")).unwrap();
     let mut finalizers = Finalizers::default();
     finalizers.push(outbox.hold(b"held".to_vec(), true, 1).unwrap());
     outbox.close();
-    assert_eq!(outbox.lost(), (2, 2));
-    assert_eq!(outbox.hold(b"late".to_vec(), true, 1).err(), Some(Refused::Closed));
+    assert_eq!(outbox.take_lost(), (2, 2));
+    assert_eq!(outbox.hold(b"late".to_vec(), true, 1).err(), Some(PushError::Closed));
 }
 
 #[test]
 fn many_open_a_shared_directory_at_once_and_each_has_its_own_part() {
-    let place = Place::new();
+    let temp = TempDirectory::new();
     let texts: Vec<_> = (0..16).map(|at| at.to_string()).collect();
     std::thread::scope(|scope| {
         for text in &texts {
             scope.spawn(|| {
-                let outbox = outbox(&place, |options| options);
-                outbox.spill_feedback(&judged(text)).unwrap();
-                outbox.sync_soon().unwrap();
+                let outbox = outbox(&temp, |options| options);
+                outbox.spill_feedback(&rated(text)).unwrap();
+                outbox.sync_within_limit().unwrap();
                 outbox.close();
             });
         }
     });
     // Later processes may have adopted the entries of earlier ones: each entry is there once.
-    let last = outbox(&place, |options| options);
+    let last = outbox(&temp, |options| options);
     let (mut found, until) = (Vec::new(), clock::after(Duration::from_secs(30)));
     while found.len() < texts.len() && Instant::now() < until {
-        last.with_store(Store::maintain).unwrap();
+        last.with_store(OutboxStore::maintain).unwrap();
         found.extend(last.take(usize::MAX).into_iter().map(|(_, it)| it.encoded));
     }
     let mut found: Vec<_> = found.iter().map(|it| std::str::from_utf8(it).unwrap()).collect();
@@ -524,137 +528,137 @@ fn what_was_replaced_is_there_until_what_replaced_it_is_durable() {
         journal.push(Bytes::new(), encoded, 1, EntryState::Held, 1).unwrap()
     };
     let patch = push("patch");
-    assert_eq!(journal.work(Duration::ZERO).entries.len(), 1);
+    assert_eq!(journal.next_work(Duration::ZERO).entries.len(), 1);
     journal.written(1, false);
     let whole = push("whole");
     journal.supersede(patch, whole);
-    let work = journal.work(Duration::ZERO);
+    let work = journal.next_work(Duration::ZERO);
     assert_eq!((work.released, work.entries.len()), (vec![], 1));
     journal.failed(work.entries, "the disk is full".to_owned());
-    let work = journal.work(Duration::ZERO);
+    let work = journal.next_work(Duration::ZERO);
     assert_eq!((work.released, work.entries.len()), (vec![], 1));
     journal.written(2, false);
-    assert_eq!(journal.work(Duration::ZERO).released, [patch]);
+    assert_eq!(journal.next_work(Duration::ZERO).released, [patch]);
 
     // An entry that is not written must not keep the one that it has replaced.
     let [first, second] = ["first", "second"].map(push);
-    let work = journal.work(Duration::ZERO);
+    let work = journal.next_work(Duration::ZERO);
     journal.supersede(first, second); // while it is being written
     journal.failed(work.entries, "the disk is full".to_owned());
-    let work = journal.work(Duration::ZERO);
+    let work = journal.next_work(Duration::ZERO);
     assert_eq!(work.entries.iter().map(|(it, _)| it.sequence).collect::<Vec<_>>(), [second]);
     journal.written(second + 1, false);
     let third = push("third");
     journal.supersede(second, third);
     journal.settle(third, EntryState::Gone);
-    let work = journal.work(Duration::ZERO);
+    let work = journal.next_work(Duration::ZERO);
     assert_eq!((work.released, work.entries.len()), (vec![second], 0));
 }
 
 #[test]
 fn entries_that_could_not_be_made_durable_are_written_again() {
-    let place = Place::new();
-    let mut line = line(&place);
+    let temp = TempDirectory::new();
+    let mut log = log(&temp);
     let held = || [0, 1].map(|at| (some(at, "held"), EntryState::Held));
-    line.append(&[(some(9, "before"), EntryState::Ready)], &RESOURCE, "", 5).unwrap();
-    line.append(&held(), &RESOURCE, "", 5).unwrap();
-    line.forget_unsynced(2);
-    assert_eq!(line.spans(), 1);
-    line.append(&held(), &RESOURCE, "", 5).unwrap();
-    assert_eq!(std::fs::read_dir(place.0.join("line")).unwrap().count(), 2);
-    line.settle_sequences(&[0, 1], EntryState::Gone);
-    line.tidy();
-    assert_eq!(take(&mut line, usize::MAX).1, ["before"]);
-    assert_eq!(line.spans(), 1);
+    log.append(&[(some(9, "before"), EntryState::Ready)], &RESOURCE, "", 5).unwrap();
+    log.append(&held(), &RESOURCE, "", 5).unwrap();
+    log.forget_unsynced(2);
+    assert_eq!(log.spans(), 1);
+    log.append(&held(), &RESOURCE, "", 5).unwrap();
+    assert_eq!(std::fs::read_dir(temp.0.join("log")).unwrap().count(), 2);
+    log.settle_sequences(&[0, 1], EntryState::Gone);
+    log.tidy();
+    assert_eq!(take(&mut log, usize::MAX).1, ["before"]);
+    assert_eq!(log.spans(), 1);
 }
 
 #[test]
 fn a_deleted_segment_is_counted_and_has_one_notice() {
-    let place = Place::new();
-    let mut line = line(&place);
-    line.append(&ready([some(0, "one"), some(1, "two")]), &RESOURCE, "", 5).unwrap();
-    std::fs::remove_file(place.0.join("line/0000000001.segment")).unwrap();
-    assert!(line.has_ready());
+    let temp = TempDirectory::new();
+    let mut log = log(&temp);
+    log.append(&ready([some(0, "one"), some(1, "two")]), &RESOURCE, "", 5).unwrap();
+    std::fs::remove_file(temp.0.join("log/0000000001.segment")).unwrap();
+    assert!(log.has_ready());
     for _ in 0..3 {
-        assert_eq!(take(&mut line, usize::MAX).1, [""; 0]);
+        assert_eq!(take(&mut log, usize::MAX).1, [""; 0]);
     }
-    assert!(!line.has_ready()); // or the export thread would never wait
-    assert_eq!((line.take_lost(), line.take_lost()), (2, 0));
-    assert!(matches!(line.notices[..], [Notice { what: Trouble::Missing, .. }]));
+    assert!(!log.has_ready()); // or the export thread would never wait
+    assert_eq!((log.take_lost(), log.take_lost()), (2, 0));
+    assert!(matches!(log.notices[..], [Notice { what: FileProblem::Missing, .. }]));
     // Later entries can be read.
-    line.append(&ready([some(2, "three")]), &RESOURCE, "", 5).unwrap();
-    assert_eq!(take(&mut line, usize::MAX).1, ["three"]);
+    log.append(&ready([some(2, "three")]), &RESOURCE, "", 5).unwrap();
+    assert_eq!(take(&mut log, usize::MAX).1, ["three"]);
 }
 
 #[test]
 fn a_segment_that_can_not_be_read_now_is_tried_again_later() {
-    let place = Place::new();
-    let mut line = line(&place);
-    line.append(&ready([some(0, "text")]), &RESOURCE, "", 5).unwrap();
-    let (path, aside) = (place.0.join("line/0000000001.segment"), place.0.join("aside"));
+    let temp = TempDirectory::new();
+    let mut log = log(&temp);
+    log.append(&ready([some(0, "text")]), &RESOURCE, "", 5).unwrap();
+    let (path, aside) = (temp.0.join("log/0000000001.segment"), temp.0.join("aside"));
     std::fs::rename(&path, &aside).unwrap();
     std::fs::create_dir(&path).unwrap();
     for _ in 0..3 {
-        assert_eq!(take(&mut line, usize::MAX).1, [""; 0]);
-        assert!(!line.has_ready());
+        assert_eq!(take(&mut log, usize::MAX).1, [""; 0]);
+        assert!(!log.has_ready());
     }
-    assert!(matches!(line.notices[..], [Notice { what: Trouble::Unreadable(_), .. }]));
+    assert!(matches!(log.notices[..], [Notice { what: FileProblem::Unreadable(_), .. }]));
     std::fs::remove_dir(&path).unwrap();
     std::fs::rename(&aside, &path).unwrap();
-    line.tidy();
-    assert_eq!(take(&mut line, usize::MAX).1, ["text"]);
-    assert_eq!(line.take_lost(), 0);
+    log.tidy();
+    assert_eq!(take(&mut log, usize::MAX).1, ["text"]);
+    assert_eq!(log.take_lost(), 0);
 }
 
 #[test]
 fn a_directory_that_can_not_be_adopted_keeps_no_other_from_it() {
-    let place = Place::new();
+    let temp = TempDirectory::new();
     for name in ["0000000000000000", "5555555555555555", "ffffffffffffffff"] {
-        let directory = place.0.join(name);
+        let directory = temp.0.join(name);
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("lock"), "").unwrap();
         match name.starts_with('5') {
-            true => Line::create(directory.join(directory::FEEDBACK), String::new())
-                .and_then(|mut line| {
-                    let entry = Entry { time: clock::now(), ..some(0, name) };
-                    line.append(&ready([entry]), &RESOURCE, "", 5)
+            true => SegmentLog::create(directory.join(directory::FEEDBACK), String::new())
+                .and_then(|mut log| {
+                    let entry = SegmentEntry { time: clock::now(), ..some(0, name) };
+                    log.append(&ready([entry]), &RESOURCE, "", 5)
                 })
                 .unwrap(),
             false => std::fs::write(directory.join(directory::FEEDBACK), "no directory").unwrap(),
         }
     }
-    let outbox = outbox(&place, |options| options);
-    outbox.with_store(Store::maintain).unwrap_err();
+    let outbox = outbox(&temp, |options| options);
+    outbox.with_store(OutboxStore::maintain).unwrap_err();
     assert_eq!(texts(&outbox.take(usize::MAX)), ["5555555555555555"]);
     outbox.close();
 }
 
 #[test]
 fn a_clock_that_goes_backwards_loses_nothing() {
-    let place = Place::new();
-    let path = place.0.join("line");
+    let temp = TempDirectory::new();
+    let path = temp.0.join("log");
     let day = |day: u64| day * 24 * 60 * 60 * 1_000_000_000;
-    line(&place).append(&ready([some(0, "before")]), &RESOURCE, "", day(9)).unwrap();
-    let mut heir = Line::create(place.0.join("heir"), String::new()).unwrap();
-    heir.append(&ready([some(0, "after")]), &RESOURCE, "", day(7)).unwrap();
-    heir.adopt(&path).unwrap();
-    heir.append(&ready([some(1, "still")]), &RESOURCE, "", day(6)).unwrap();
-    let (places, mut got) = take(&mut heir, usize::MAX);
+    log(&temp).append(&ready([some(0, "before")]), &RESOURCE, "", day(9)).unwrap();
+    let mut successor = SegmentLog::create(temp.0.join("successor"), String::new()).unwrap();
+    successor.append(&ready([some(0, "after")]), &RESOURCE, "", day(7)).unwrap();
+    successor.adopt(&path).unwrap();
+    successor.append(&ready([some(1, "still")]), &RESOURCE, "", day(6)).unwrap();
+    let (positions, mut got) = take(&mut successor, usize::MAX);
     got.sort_unstable();
     assert_eq!(got, ["after", "before", "still"]);
-    heir.settle(places, EntryState::Gone);
-    heir.tidy();
-    assert_eq!((heir.spans(), heir.bytes()), (0, 0));
+    successor.settle(positions, EntryState::Gone);
+    successor.tidy();
+    assert_eq!((successor.spans(), successor.bytes()), (0, 0));
 }
 
 #[test]
 fn notices_from_before_there_is_a_subscriber_are_logged_later() {
-    let place = Place::new();
-    let outbox = outbox(&place, |options| options);
+    let temp = TempDirectory::new();
+    let outbox = outbox(&temp, |options| options);
     let unheard = || outbox.with_store(|store| store.feedback.notices.len());
     outbox.with_store(|store| {
-        let path = place.0.join("segment");
-        store.feedback.notices.push(Notice { path, what: Trouble::Missing });
+        let path = temp.0.join("segment");
+        store.feedback.notices.push(Notice { path, what: FileProblem::Missing });
     });
     assert_eq!((unheard(), unheard()), (1, 1));
     tracing::subscriber::with_default(tracing_subscriber::registry(), unheard);

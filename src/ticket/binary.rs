@@ -15,7 +15,7 @@
 //! | keys | each top-level key that is allowed, a part of its own; none where all are |
 //!
 //! The last 32 bytes are HMAC-SHA256 over everything before them. Only the version is read before
-//! this signature has been verified. The contents are validated even then: a service with the key
+//! this signature has been verified. The claims are validated even then: a service with the key
 //! may run another version of this crate, with a bug in it.
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
@@ -36,9 +36,9 @@ pub(super) const SUBJECT_BYTES: usize = 16;
 /// The end of the year 9999: a later time is refused.
 const LATEST: u64 = 253_402_300_799_999;
 
-/// The contents of a ticket.
+/// The claims of a ticket.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Contents {
+pub(super) struct Claims {
     pub(super) span: Option<SpanContext>,
     pub(super) session: Option<Session>,
     /// Milliseconds since the Unix epoch.
@@ -51,7 +51,7 @@ pub(super) struct Contents {
     pub(super) keys: Vec<String>,
 }
 
-impl Contents {
+impl Claims {
     /// The bytes to be signed, the version first.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(MOST_BYTES);
@@ -103,8 +103,8 @@ impl Contents {
             keys.push(std::str::from_utf8(parts.next()?).ok()?.to_owned());
         }
         let is_about_something = span.is_some() || session.is_some();
-        let contents = Self { span, session, issued, expires, nonce, subject, namespaces, keys };
-        is_about_something.then_some(contents)
+        let claims = Self { span, session, issued, expires, nonce, subject, namespaces, keys };
+        is_about_something.then_some(claims)
     }
 
     /// The span or session as bytes, to be hashed with the subject.

@@ -7,7 +7,7 @@ use opentelemetry::trace::SpanContext;
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 
 use super::Ticket;
-use super::binary::{Contents, MOST_CHARACTERS, SIGNATURE_BYTES, SUBJECT_BYTES};
+use super::binary::{Claims, MOST_CHARACTERS, SIGNATURE_BYTES, SUBJECT_BYTES};
 use super::error::TicketError;
 use super::keys::TicketKeys;
 use super::options::TicketOptions;
@@ -83,7 +83,7 @@ pub fn ticket() -> Result<Ticket, TicketError> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn ticket_with(options: &TicketOptions) -> Result<Ticket, TicketError> {
-    of_span(locate_current(), options)
+    issue_for(locate_current(), options)
 }
 
 /// As [`ticket_with`], for the given span.
@@ -91,7 +91,7 @@ pub(crate) fn issue_for_span(
     span: &tracing::Span,
     options: &TicketOptions,
 ) -> Result<Ticket, TicketError> {
-    of_span(locate_span(span), options)
+    issue_for(locate_span(span), options)
 }
 
 impl Session {
@@ -134,29 +134,29 @@ impl Session {
     /// As [`ticket`](Self::ticket), or the options are invalid: see [`TicketError`].
     pub fn ticket_with(&self, options: &TicketOptions) -> Result<Ticket, TicketError> {
         let core = core_here().ok_or(TicketError::NotInstalled)?;
-        issue(usable(&core)?, None, Some(self.clone()), options)
+        issue(keys_of(&core)?, None, Some(self.clone()), options)
     }
 }
 
-fn of_span(located: Located, options: &TicketOptions) -> Result<Ticket, TicketError> {
+fn issue_for(located: Located, options: &TicketOptions) -> Result<Ticket, TicketError> {
     match located {
         Located::Span(span) => {
-            let keys = usable(span.core())?;
+            let keys = keys_of(span.core())?;
             issue(keys, Some(&span.start().context), span.session(), options)
         }
         Located::Layer(core) => {
-            usable(&core)?;
+            keys_of(&core)?;
             Err(TicketError::NoActiveSpan)
         }
         Located::Disabled(core) => {
-            usable(&core)?;
+            keys_of(&core)?;
             Err(TicketError::SpanDisabled)
         }
         Located::Nothing => Err(TicketError::NotInstalled),
     }
 }
 
-fn usable(core: &LayerCore) -> Result<&TicketKeys, TicketError> {
+fn keys_of(core: &LayerCore) -> Result<&TicketKeys, TicketError> {
     if core.is_disabled() {
         return Err(TicketError::SdkDisabled);
     }
@@ -183,7 +183,7 @@ pub(super) fn issue_at(
     let keys = keys.all();
     let key = keys.first().ok_or(TicketError::NoKeys)?;
     let subject = options.subject()?;
-    let mut contents = Contents {
+    let mut claims = Claims {
         span: span.map(|span| {
             let (trace_id, span_id) = (span.trace_id(), span.span_id());
             SpanContext::new(trace_id, span_id, span.trace_flags(), true, Default::default())
@@ -197,15 +197,15 @@ pub(super) fn issue_at(
         keys: options.keys()?,
     };
     if let Some(subject) = subject {
-        let hash = key.subject(&contents.target(), subject).finalize().into_bytes();
-        contents.subject = hash.first_chunk::<SUBJECT_BYTES>().copied();
+        let hash = key.subject(&claims.target(), subject).finalize().into_bytes();
+        claims.subject = hash.first_chunk::<SUBJECT_BYTES>().copied();
     }
-    let mut bytes = contents.encode();
+    let mut bytes = claims.encode();
     let length = (4 * (bytes.len() + SIGNATURE_BYTES)).div_ceil(3);
     if length > MOST_CHARACTERS {
         return Err(TicketError::TooLong { length });
     }
     let signature = key.signature(&bytes).finalize().into_bytes();
     bytes.extend_from_slice(&signature);
-    Ok(Ticket::new(URL_SAFE_NO_PAD.encode(bytes), contents))
+    Ok(Ticket::new(URL_SAFE_NO_PAD.encode(bytes), claims))
 }

@@ -47,12 +47,12 @@ const SUBJECT_LABEL: &[u8] = b"tracing-feedback ticket subject 1";
 /// ```
 #[derive(Clone, Default)]
 pub struct TicketKeys {
-    shared: Arc<RwLock<Arc<[Key]>>>,
+    shared: Arc<RwLock<Arc<[DerivedKeys]>>>,
 }
 
 /// The two keys derived from one ticket key.
 #[derive(Clone)]
-pub(super) struct Key {
+pub(super) struct DerivedKeys {
     signature: Hmac<Sha256>,
     subject: Hmac<Sha256>,
 }
@@ -72,8 +72,9 @@ impl TicketKeys {
     /// ```
     pub fn new<K: AsRef<[u8]>>(keys: impl IntoIterator<Item = K>) -> Result<Self, TicketKeyError> {
         let keys = keys.into_iter().enumerate();
-        let keys: Arc<[Key]> =
-            keys.map(|(at, key)| Key::new(at + 1, key.as_ref())).collect::<Result<_, _>>()?;
+        let keys: Arc<[DerivedKeys]> = keys
+            .map(|(at, key)| DerivedKeys::new(at + 1, key.as_ref()))
+            .collect::<Result<_, _>>()?;
         if keys.is_empty() {
             return Err(TicketKeyError::Empty);
         }
@@ -124,7 +125,7 @@ impl TicketKeys {
     }
 
     /// The keys as they are now.
-    pub(super) fn all(&self) -> Arc<[Key]> {
+    pub(super) fn all(&self) -> Arc<[DerivedKeys]> {
         self.shared.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -148,7 +149,7 @@ impl fmt::Debug for TicketKeys {
     }
 }
 
-impl Key {
+impl DerivedKeys {
     fn new(position: usize, key: &[u8]) -> Result<Self, TicketKeyError> {
         let length = key.len();
         if length < FEWEST_BYTES {

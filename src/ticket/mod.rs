@@ -33,7 +33,7 @@ pub use verify::TicketVerifier;
 pub(crate) use verify::verify_here;
 
 use crate::session::Session;
-use binary::Contents;
+use binary::Claims;
 
 /// The right to attach feedback to one span or session.
 ///
@@ -71,12 +71,12 @@ pub struct Ticket {
 
 struct Inner {
     text: String,
-    contents: Contents,
+    claims: Claims,
 }
 
 impl Ticket {
-    fn new(text: String, contents: Contents) -> Self {
-        Self { inner: Arc::new(Inner { text, contents }) }
+    fn new(text: String, claims: Claims) -> Self {
+        Self { inner: Arc::new(Inner { text, claims }) }
     }
 
     /// The text for the client: at most 512 characters of base64url.
@@ -116,7 +116,7 @@ impl Ticket {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn span_context(&self) -> Option<&SpanContext> {
-        self.inner.contents.span.as_ref()
+        self.inner.claims.span.as_ref()
     }
 
     /// The session that the ticket is for, or that its span belongs to. A service can join the
@@ -144,12 +144,12 @@ impl Ticket {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn session(&self) -> Option<&Session> {
-        self.inner.contents.session.as_ref()
+        self.inner.claims.session.as_ref()
     }
 
     /// When the ticket was issued, to the millisecond.
     pub fn issued_at(&self) -> SystemTime {
-        time(self.inner.contents.issued)
+        time(self.inner.claims.issued)
     }
 
     /// The time from which on the ticket is refused.
@@ -169,7 +169,7 @@ impl Ticket {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn expires_at(&self) -> SystemTime {
-        time(self.inner.contents.expires)
+        time(self.inner.claims.expires)
     }
 
     /// The namespaces that the ticket allows.
@@ -186,18 +186,18 @@ impl Ticket {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn namespaces(&self) -> impl Iterator<Item = &'static str> {
-        self.inner.contents.namespaces.names()
+        self.inner.claims.namespaces.names()
     }
 
     /// The top-level keys that the ticket allows in its namespaces; `None` allows all.
     pub fn keys(&self) -> Option<impl ExactSizeIterator<Item = &str>> {
-        let keys = &self.inner.contents.keys;
+        let keys = &self.inner.claims.keys;
         (!keys.is_empty()).then(|| keys.iter().map(String::as_str))
     }
 
     /// Whether the ticket was issued to a subject, and is refused for any other.
     pub fn has_subject(&self) -> bool {
-        self.inner.contents.subject.is_some()
+        self.inner.claims.subject.is_some()
     }
 
     /// Checks that the ticket allows enriching the top-level `key` of `namespace`. An enrichment
@@ -230,7 +230,7 @@ impl Ticket {
 
     /// Whether the leaf at the full key, from the bare namespace on, may be set or removed.
     pub(crate) fn permits(&self, key: &str) -> bool {
-        let Contents { namespaces, keys, .. } = &self.inner.contents;
+        let Claims { namespaces, keys, .. } = &self.inner.claims;
         let mut segments = key.split('.');
         if !segments.next().is_some_and(|namespace| namespaces.contains(namespace)) {
             return false;
@@ -242,7 +242,7 @@ impl Ticket {
     /// The identity of the submitter, which scopes the ids of submissions: the subject, or this one
     /// ticket if it has no subject.
     pub(crate) fn holder(&self) -> Vec<u8> {
-        let Contents { subject, nonce, .. } = &self.inner.contents;
+        let Claims { subject, nonce, .. } = &self.inner.claims;
         match subject {
             Some(subject) => [b"subject ", subject.as_slice()].concat(),
             None => [b"holder ", nonce.as_slice()].concat(),
@@ -260,7 +260,7 @@ impl fmt::Display for Ticket {
     }
 }
 
-/// The contents without the text, which with its signature is only for the holder.
+/// The claims without the text, which with its signature is only for the holder.
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ticket")
@@ -269,7 +269,7 @@ impl fmt::Debug for Ticket {
             .field("issued_at", &self.issued_at())
             .field("expires_at", &self.expires_at())
             .field("namespaces", &self.namespaces().collect::<Vec<_>>())
-            .field("keys", &self.inner.contents.keys)
+            .field("keys", &self.inner.claims.keys)
             .field("has_subject", &self.has_subject())
             .finish_non_exhaustive()
     }

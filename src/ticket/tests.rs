@@ -6,7 +6,7 @@ use hmac::Mac;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 use proptest::prelude::*;
 
-use super::binary::{Contents, MOST_BYTES, Namespaces};
+use super::binary::{Claims, MOST_BYTES, Namespaces};
 use super::issue::issue_at;
 use super::*;
 use crate::feedback::document::NAMESPACES;
@@ -54,7 +54,7 @@ fn the_text_of_a_ticket_stays_what_it_is() {
     let mut namespaces = Namespaces::default();
     namespaces.insert("feedback");
     namespaces.insert("metadata");
-    let contents = Contents {
+    let claims = Claims {
         span: Some(answer()),
         session: Some(Session::with_id("conversation-42").unwrap()),
         issued: NOW,
@@ -65,17 +65,17 @@ fn the_text_of_a_ticket_stays_what_it_is() {
         keys: vec!["rating".to_owned(), "comment".to_owned()],
     };
     let text = "ARkK92UZFs1D3YRI6yEcgDGct61rcWkgMzEBD2NvbnZlcnNhdGlvbi00MggAAAGcFkLDAAgAAAGcFkOtYAhub25jZSAgOAABBQZyYXRpbmcHY29tbWVudFeohqqbUu-l-0Qzlh4rYWhptkavTO8hlZetndFozGUL";
-    assert_eq!(signed(&contents.encode()), text);
+    assert_eq!(signed(&claims.encode()), text);
     let ticket = verified(text, NOW).unwrap();
-    assert_eq!(ticket.inner.contents, contents);
+    assert_eq!(ticket.inner.claims, claims);
 
-    let subject = keys().all()[0].subject(&contents.target(), "user-17").finalize().into_bytes();
+    let subject = keys().all()[0].subject(&claims.target(), "user-17").finalize().into_bytes();
     assert_eq!(URL_SAFE_NO_PAD.encode(&subject[..16]), "JSvyfNZ8CJ3QrFILfQcEVg");
 }
 
 #[test]
 fn what_is_signed_is_not_taken_on_trust() {
-    let good = ticket().inner.contents.encode();
+    let good = ticket().inner.claims.encode();
     assert!(verified(&signed(&good), NOW).is_ok());
     let malformed: &[(&str, Vec<u8>)] = &[
         ("only a version", vec![1]),
@@ -132,7 +132,7 @@ fn a_ticket_has_at_most_512_characters() {
 
     let text = format!("{longest}A");
     assert_eq!(verified(&text, NOW), Err(TicketError::TooLong { length: 513 }));
-    let bytes = ticket().inner.contents.encode();
+    let bytes = ticket().inner.claims.encode();
     let padded = [bytes.clone(), vec![0; MOST_BYTES - 31 - bytes.len()]].concat();
     assert!(matches!(verified(&signed(&padded), NOW), Err(TicketError::TooLong { .. })));
 }
@@ -283,7 +283,7 @@ fn a_ticket_does_not_reveal_its_subject() {
         let ticket = issue_at(&keys(), Some(&span), None, &options, NOW).unwrap();
         let bytes = URL_SAFE_NO_PAD.decode(ticket.as_str()).unwrap();
         assert!(!bytes.windows(7).any(|window| window == b"user-17"));
-        ticket.inner.contents.subject.unwrap()
+        ticket.inner.claims.subject.unwrap()
     };
     assert_eq!(hash(answer()), hash(answer()));
     assert_ne!(hash(answer()), hash(span(1, 1, 1)), "nor that two tickets are of one subject");
@@ -421,7 +421,7 @@ proptest! {
         }
         let verified = verifier.verify_at(ticket.as_str(), time(now));
         let verified = verified.map_err(|error| TestCaseError::fail(error.to_string()))?;
-        prop_assert_eq!(&verified.inner.contents, &ticket.inner.contents);
+        prop_assert_eq!(&verified.inner.claims, &ticket.inner.claims);
         prop_assert_eq!(verified.as_str(), ticket.as_str());
         prop_assert!(ticket.as_str().len() <= 512);
     }
@@ -453,7 +453,7 @@ proptest! {
     fn any_signed_bytes_are_refused_or_encoded_again_as_they_were(bytes in proptest::collection::vec(any::<u8>(), 0..352)) {
         let bytes = [&[1], bytes.as_slice()].concat();
         if let Ok(ticket) = verified(&signed(&bytes), NOW) {
-            prop_assert_eq!(ticket.inner.contents.encode(), bytes);
+            prop_assert_eq!(ticket.inner.claims.encode(), bytes);
         }
     }
 }

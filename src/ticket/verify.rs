@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Mac;
 
 use super::Ticket;
-use super::binary::{Contents, MOST_BYTES, MOST_CHARACTERS, SIGNATURE_BYTES, VERSION};
+use super::binary::{Claims, MOST_BYTES, MOST_CHARACTERS, SIGNATURE_BYTES, VERSION};
 use super::error::TicketError;
 use super::keys::TicketKeys;
 use crate::clock;
@@ -148,23 +148,23 @@ impl TicketVerifier {
         let key = keys.find(|key| key.signature(signed).verify_slice(signature).is_ok());
         let key = key.ok_or(TicketError::BadSignature)?;
 
-        let contents = Contents::decode(signed).ok_or(TicketError::Malformed)?;
+        let claims = Claims::decode(signed).ok_or(TicketError::Malformed)?;
         let clock_skew = u64::try_from(self.clock_skew.as_millis()).unwrap_or(u64::MAX);
-        if contents.issued > now.saturating_add(clock_skew) {
+        if claims.issued > now.saturating_add(clock_skew) {
             return Err(TicketError::NotYetValid);
         }
-        if contents.expires <= now {
+        if claims.expires <= now {
             return Err(TicketError::Expired);
         }
-        match (&contents.subject, &self.subject) {
+        match (&claims.subject, &self.subject) {
             (None, _) => {}
             (Some(_), None) => return Err(TicketError::SubjectMissing),
             (Some(hash), Some(subject)) => {
-                let expected = key.subject(&contents.target(), subject);
+                let expected = key.subject(&claims.target(), subject);
                 expected.verify_truncated_left(hash).map_err(|_| TicketError::WrongSubject)?;
             }
         }
-        Ok(Ticket::new(text.to_owned(), contents))
+        Ok(Ticket::new(text.to_owned(), claims))
     }
 }
 

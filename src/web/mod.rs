@@ -50,7 +50,7 @@ pub use problem::Problem;
 #[cfg(feature = "axum")]
 pub use routes::{FeedbackRoutes, feedback_routes};
 pub use service::{FeedbackHttpService, ResponseFuture};
-use subject::Subject;
+use subject::SubjectExtractor;
 pub use subject::SubjectOf;
 
 /// The header that carries a ticket, in responses and in requests.
@@ -82,28 +82,28 @@ pub const TICKET_HEADER: HeaderName = HeaderName::from_static("feedback-ticket")
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct FeedbackHttpLayer {
-    settings: Settings,
+    settings: HttpLayerSettings,
 }
 
 /// The configuration of a [`FeedbackHttpLayer`].
 #[derive(Clone, Debug)]
-struct Settings {
+struct HttpLayerSettings {
     opens_span: bool,
     starts_sessions: bool,
     session_header: Option<HeaderName>,
     session_cookie: Option<String>,
-    subject: Subject,
+    subject: SubjectExtractor,
     tickets: Option<TicketOptions>,
 }
 
-impl Default for Settings {
+impl Default for HttpLayerSettings {
     fn default() -> Self {
         Self {
             opens_span: true,
             starts_sessions: false,
             session_header: None,
             session_cookie: None,
-            subject: Subject::default(),
+            subject: SubjectExtractor::default(),
             tickets: None,
         }
     }
@@ -151,7 +151,7 @@ impl FeedbackHttpLayer {
         mut self,
         subject: impl Fn(SubjectOf<'_>) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        self.settings.subject = Subject::new(subject);
+        self.settings.subject = SubjectExtractor::new(subject);
         self
     }
 

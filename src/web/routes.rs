@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::problem::Problem;
-use super::subject::{Subject, SubjectOf};
+use super::subject::{SubjectExtractor, SubjectOf};
 use crate::enrich;
 use crate::ticket::{self, Ticket};
 
@@ -49,13 +49,17 @@ const MODULE: &str = include_str!("../../browser/feedback.min.js");
 pub struct FeedbackRoutes {
     path: String,
     origins: Vec<HeaderValue>,
-    subject: Subject,
+    subject: SubjectExtractor,
 }
 
 impl FeedbackRoutes {
     /// With the defaults above.
     pub fn new() -> Self {
-        Self { path: "/feedback".to_owned(), origins: Vec::new(), subject: Subject::default() }
+        Self {
+            path: "/feedback".to_owned(),
+            origins: Vec::new(),
+            subject: SubjectExtractor::default(),
+        }
     }
 
     /// The path of the route that accepts feedback. The module for browsers is at this path with
@@ -79,7 +83,7 @@ impl FeedbackRoutes {
         mut self,
         subject: impl Fn(SubjectOf<'_>) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        self.subject = Subject::new(subject);
+        self.subject = SubjectExtractor::new(subject);
         self
     }
 }
@@ -154,34 +158,34 @@ pub fn feedback_routes<S: Clone + Send + Sync + 'static>(routes: FeedbackRoutes)
         false => cors.allow_origin(AllowOrigin::list(origins)).allow_credentials(true),
     };
     Router::new()
-        .route(&path, post(take).with_state(Arc::new(subject)))
-        .route(&module, get(give_module))
+        .route(&path, post(receive_feedback).with_state(Arc::new(subject)))
+        .route(&module, get(serve_module))
         .layer(cors)
 }
 
 /// The body of a feedback request.
 #[derive(Deserialize)]
-struct Submission {
+struct FeedbackBody {
     ticket: String,
     feedback: Map<String, Value>,
     #[serde(default)]
     id: Option<String>,
 }
 
-async fn take(
-    State(subject): State<Arc<Subject>>,
+async fn receive_feedback(
+    State(subject): State<Arc<SubjectExtractor>>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
     let (parts, body) = request.into_parts();
     check_content_type(&parts.headers)?;
     let subject = subject.of(&parts.headers, &parts.extensions);
     let body = read(body).await?;
-    let submission: Submission = serde_json::from_slice(&body).map_err(|error| {
+    let submission: FeedbackBody = serde_json::from_slice(&body).map_err(|error| {
         // The detail names a position and what was expected there, never what was sent.
-        let detail = format!("this is not a submission: {}", place(&error));
+        let detail = format!("this is not a submission: {}", describe(&error));
         Problem::new(StatusCode::BAD_REQUEST, "malformed", detail)
     })?;
-    let Submission { ticket, feedback, id } = submission;
+    let FeedbackBody { ticket, feedback, id } = submission;
     let ticket = ticket::verify_here(&ticket, subject.as_deref())?;
     attach(&ticket, &feedback, id)?;
     // With a write-ahead outbox, 204 means that the feedback is on disk.
@@ -224,8 +228,8 @@ fn attach(
 fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let essence = given.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
-    let is_taken = ["application/json", "text/plain", ""];
-    if is_taken.iter().any(|taken| essence.trim().eq_ignore_ascii_case(taken)) {
+    let accepted = ["application/json", "text/plain", ""];
+    if accepted.iter().any(|accepted| essence.trim().eq_ignore_ascii_case(accepted)) {
         return Ok(());
     }
     let detail = "send JSON, as application/json or text/plain";
@@ -246,7 +250,7 @@ async fn read(body: Body) -> Result<axum::body::Bytes, Problem> {
     }
 }
 
-fn place(error: &serde_json::Error) -> String {
+fn describe(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         serde_json::error::Category::Data => "it needs a string `ticket` and an object `feedback`",
         _ => "it isn't JSON",
@@ -254,15 +258,15 @@ fn place(error: &serde_json::Error) -> String {
     format!("{what} (line {}, column {})", error.line(), error.column())
 }
 
-async fn give_module(headers: HeaderMap) -> Response {
+async fn serve_module(headers: HeaderMap) -> Response {
     const TAG: &str = concat!("\"", env!("CARGO_PKG_VERSION"), "\"");
-    let is_known = headers.get(IF_NONE_MATCH).is_some_and(|known| known == TAG);
+    let is_cached = headers.get(IF_NONE_MATCH).is_some_and(|tag| tag == TAG);
     let headers = [
         (CONTENT_TYPE, "text/javascript; charset=utf-8"),
         (CACHE_CONTROL, "public, max-age=3600"),
         (ETAG, TAG),
     ];
-    match is_known {
+    match is_cached {
         true => (StatusCode::NOT_MODIFIED, headers).into_response(),
         false => (headers, MODULE).into_response(),
     }

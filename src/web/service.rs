@@ -12,7 +12,7 @@ use tower_service::Service;
 use tracing::Span;
 use tracing::instrument::{Instrument, Instrumented};
 
-use super::{Settings, TICKET_HEADER, session, span};
+use super::{HttpLayerSettings, TICKET_HEADER, session, span};
 use crate::layer::SpanExt;
 use crate::propagation;
 use crate::session::Session;
@@ -22,11 +22,11 @@ use crate::ticket::{self, Ticket, TicketOptions};
 #[derive(Clone, Debug)]
 pub struct FeedbackHttpService<S> {
     inner: S,
-    settings: Arc<Settings>,
+    settings: Arc<HttpLayerSettings>,
 }
 
 impl<S> FeedbackHttpService<S> {
-    pub(super) fn new(inner: S, settings: Settings) -> Self {
+    pub(super) fn new(inner: S, settings: HttpLayerSettings) -> Self {
         Self { inner, settings: Arc::new(settings) }
     }
 
@@ -34,7 +34,7 @@ impl<S> FeedbackHttpService<S> {
     /// extensions of the request.
     fn span<B>(&self, request: &mut Request<B>) -> Span {
         let parent = propagation::extract(request.headers());
-        let of_baggage = parent.get::<Session>().cloned();
+        let from_baggage = parent.get::<Session>().cloned();
         let span = match self.settings.opens_span {
             true => {
                 let span = span::open(request);
@@ -44,8 +44,8 @@ impl<S> FeedbackHttpService<S> {
             false => Span::current(),
         };
         let ticket = self.ticket(request);
-        let joined = session::of(&self.settings, request.headers(), ticket.as_ref());
-        let joined = joined.or(of_baggage);
+        let joined = session::joined(&self.settings, request.headers(), ticket.as_ref());
+        let joined = joined.or(from_baggage);
         let session = joined.or_else(|| self.settings.starts_sessions.then(Session::new));
         if let Some(session) = session {
             let _ = span.set_session(&session);
@@ -109,13 +109,15 @@ where
         match &mut result {
             Ok(response) => {
                 if *this.opens_span {
-                    span::answered(this.span, response.status());
+                    span::record_status(this.span, response.status());
                 }
-                if let Some(ticket) = this.tickets.take().and_then(|told| issue(this.span, &told)) {
+                if let Some(ticket) =
+                    this.tickets.take().and_then(|options| issue(this.span, &options))
+                {
                     response.headers_mut().insert(TICKET_HEADER, ticket);
                 }
             }
-            Err(_) if *this.opens_span => span::failed(this.span, std::any::type_name::<E>()),
+            Err(_) if *this.opens_span => span::record_error(this.span, std::any::type_name::<E>()),
             Err(_) => {}
         }
         // The span ends with the response, not with its future.
@@ -126,11 +128,11 @@ where
 
 /// The ticket header of a response. The reason why none can be issued is logged once.
 fn issue(span: &Span, options: &TicketOptions) -> Option<HeaderValue> {
-    static HAS_SAID_WHY: AtomicBool = AtomicBool::new(false);
+    static HAS_WARNED: AtomicBool = AtomicBool::new(false);
     match span.ticket_with(options) {
         Ok(ticket) => HeaderValue::from_str(ticket.as_str()).ok(),
         Err(error) => {
-            if !HAS_SAID_WHY.swap(true, Ordering::Relaxed) {
+            if !HAS_WARNED.swap(true, Ordering::Relaxed) {
                 tracing::warn!(target: "tracing_feedback", %error, "responses go without a ticket");
             }
             None

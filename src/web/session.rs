@@ -3,22 +3,22 @@
 use http::HeaderMap;
 use http::header::COOKIE;
 
-use super::Settings;
+use super::HttpLayerSettings;
 use crate::session::Session;
 use crate::ticket::Ticket;
 
 /// The session that a request joins: that of its verified ticket, or else that of the trusted
 /// header or cookie.
-pub(super) fn of(
-    settings: &Settings,
+pub(super) fn joined(
+    settings: &HttpLayerSettings,
     headers: &HeaderMap,
     ticket: Option<&Ticket>,
 ) -> Option<Session> {
-    let of_ticket = ticket.and_then(|ticket| ticket.session().cloned());
-    of_ticket.or_else(|| trusted(settings, headers))
+    let from_ticket = ticket.and_then(|ticket| ticket.session().cloned());
+    from_ticket.or_else(|| trusted(settings, headers))
 }
 
-fn trusted(settings: &Settings, headers: &HeaderMap) -> Option<Session> {
+fn trusted(settings: &HttpLayerSettings, headers: &HeaderMap) -> Option<Session> {
     let header = settings.session_header.as_ref().and_then(|name| headers.get(name));
     let header = header.and_then(|value| value.to_str().ok());
     let cookie = settings.session_cookie.as_deref().and_then(|name| cookie(headers, name));

@@ -35,15 +35,15 @@ pub(super) fn open<B>(request: &Request<B>) -> Span {
 }
 
 /// Records the status of a response. A status of 4xx is no error of the server.
-pub(super) fn answered(span: &Span, status: StatusCode) {
+pub(super) fn record_status(span: &Span, status: StatusCode) {
     span.record("http.response.status_code", status.as_u16());
     if status.is_server_error() {
-        failed(span, status.as_str());
+        record_error(span, status.as_str());
     }
 }
 
 /// Records an error: the service has failed, or has responded with a status of 5xx.
-pub(super) fn failed(span: &Span, error_type: &str) {
+pub(super) fn record_error(span: &Span, error_type: &str) {
     span.record("error.type", error_type);
     span.record("otel.status_code", "ERROR");
 }

@@ -15,17 +15,17 @@ pub struct SubjectOf<'a> {
     pub extensions: &'a Extensions,
 }
 
-type Say = dyn Fn(SubjectOf<'_>) -> Option<String> + Send + Sync;
+type SubjectFn = dyn Fn(SubjectOf<'_>) -> Option<String> + Send + Sync;
 
 /// The service's function that returns the signed-in user of a request; none by default.
 #[derive(Clone, Default)]
-pub(super) struct Subject(Option<Arc<Say>>);
+pub(super) struct SubjectExtractor(Option<Arc<SubjectFn>>);
 
-impl Subject {
+impl SubjectExtractor {
     pub(super) fn new(
-        say: impl Fn(SubjectOf<'_>) -> Option<String> + Send + Sync + 'static,
+        function: impl Fn(SubjectOf<'_>) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        Self(Some(Arc::new(say)))
+        Self(Some(Arc::new(function)))
     }
 
     pub(super) fn of(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<String> {
@@ -33,7 +33,7 @@ impl Subject {
     }
 }
 
-impl fmt::Debug for Subject {
+impl fmt::Debug for SubjectExtractor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Subject").field(&self.0.is_some()).finish()
     }

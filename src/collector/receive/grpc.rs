@@ -21,9 +21,9 @@ use tonic::codegen::Service;
 use tonic::{Code, Request, Response, Status, async_trait};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::door::Connection;
-use super::refusal::{Kind, Refusal, SOON};
-use super::{Answer, Head, Intake, Protocol};
+use super::listener::Connection;
+use super::refusal::{RETRY_DELAY, RefusalKind, RequestRefusal};
+use super::{Answer, Intake, Protocol, RequestHead};
 
 /// The longest message after decompression, as the official Collector has it by default.
 const MAX_MESSAGE: usize = 4 << 20;
@@ -41,14 +41,15 @@ async fn serve<I: Intake>(
     let path = request.uri().path();
     let content_type = request.headers().get(CONTENT_TYPE);
     if !content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
-        let refusal = Refusal::new(Kind::Unsupported, "this port accepts only gRPC");
-        intake.note(Head::new(Protocol::Other, path, request.headers()), &refusal);
+        let refusal = RequestRefusal::new(RefusalKind::Unsupported, "this port accepts only gRPC");
+        intake.record_refused(RequestHead::new(Protocol::Other, path, request.headers()), &refusal);
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, refusal.reason).into_response();
     }
-    let head = Head::new(Protocol::Grpc, path, request.headers());
+    let head = RequestHead::new(Protocol::Grpc, path, request.headers());
     if path != EXPORT {
-        let refusal = Refusal::new(Kind::NotFound, format!("there is no method {path}"));
-        intake.note(head, &refusal);
+        let refusal =
+            RequestRefusal::new(RefusalKind::NotFound, format!("there is no method {path}"));
+        intake.record_refused(head, &refusal);
         return status(refusal).into_http();
     }
 
@@ -72,7 +73,7 @@ async fn serve<I: Intake>(
     // tonic couldn't decode the message and has made a response. The intake records the request,
     // too.
     let refusal = Status::from_header_map(response.headers())
-        .map_or_else(|| Refusal::malformed("no message"), |status| refusal(&status));
+        .map_or_else(|| RequestRefusal::malformed("no message"), |status| refusal(&status));
     match call.answer(Err(refusal)).await {
         Ok(_) => response.map(axum::body::Body::new).into_response(),
         Err(status) => status.into_http(),
@@ -84,7 +85,7 @@ struct Call<I> {
     intake: Arc<I>,
     connection: Option<Connection>,
     /// Taken when the request is passed to the intake.
-    head: Mutex<Option<Head>>,
+    head: Mutex<Option<RequestHead>>,
 }
 
 #[async_trait]
@@ -100,7 +101,7 @@ impl<I: Intake> TraceService for Call<I> {
 impl<I: Intake> Call<I> {
     async fn answer(
         &self,
-        decoded: Result<ExportTraceServiceRequest, Refusal>,
+        decoded: Result<ExportTraceServiceRequest, RequestRefusal>,
     ) -> Result<ExportTraceServiceResponse, Status> {
         let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(head) = head else {
@@ -118,10 +119,10 @@ impl<I: Intake> Call<I> {
                 }),
             }),
             Answer::Unavailable { retry_after } => {
-                Err(come_back(Code::Unavailable, "unavailable, as scripted", retry_after))
+                Err(with_retry_info(Code::Unavailable, "unavailable, as scripted", retry_after))
             }
             Answer::ResourceExhausted { retry_after } => {
-                Err(come_back(Code::ResourceExhausted, "exhausted, as scripted", retry_after))
+                Err(with_retry_info(Code::ResourceExhausted, "exhausted, as scripted", retry_after))
             }
             Answer::BadRequest { message } => Err(Status::invalid_argument(message)),
             Answer::Silence => pending().await,
@@ -135,7 +136,7 @@ impl<I: Intake> Call<I> {
     }
 }
 
-fn come_back(code: Code, message: &str, retry_after: Option<Duration>) -> Status {
+fn with_retry_info(code: Code, message: &str, retry_after: Option<Duration>) -> Status {
     match retry_after {
         Some(delay) => {
             let details = ErrorDetails::with_retry_info(Some(delay));
@@ -145,26 +146,28 @@ fn come_back(code: Code, message: &str, retry_after: Option<Duration>) -> Status
     }
 }
 
-fn refusal(status: &Status) -> Refusal {
+fn refusal(status: &Status) -> RequestRefusal {
     let kind = match status.code() {
         // tonic's codes for a message that is too long as sent, and for one that is too long after
         // decompression.
-        Code::OutOfRange | Code::ResourceExhausted => Kind::TooLarge,
-        Code::Unimplemented => Kind::Unsupported,
-        _ => Kind::Malformed,
+        Code::OutOfRange | Code::ResourceExhausted => RefusalKind::TooLarge,
+        Code::Unimplemented => RefusalKind::Unsupported,
+        _ => RefusalKind::Malformed,
     };
-    Refusal::new(kind, status.message())
+    RequestRefusal::new(kind, status.message())
 }
 
-fn status(refusal: Refusal) -> Status {
-    if refusal.kind == Kind::Unavailable {
-        return come_back(Code::Unavailable, &refusal.reason, Some(SOON));
+fn status(refusal: RequestRefusal) -> Status {
+    if refusal.kind == RefusalKind::Unavailable {
+        return with_retry_info(Code::Unavailable, &refusal.reason, Some(RETRY_DELAY));
     }
     let code = match refusal.kind {
-        Kind::Malformed => Code::InvalidArgument,
-        Kind::TooLarge => Code::ResourceExhausted,
-        Kind::Unsupported | Kind::NotFound | Kind::WrongMethod => Code::Unimplemented,
-        Kind::Unavailable => Code::Unavailable,
+        RefusalKind::Malformed => Code::InvalidArgument,
+        RefusalKind::TooLarge => Code::ResourceExhausted,
+        RefusalKind::Unsupported | RefusalKind::NotFound | RefusalKind::WrongMethod => {
+            Code::Unimplemented
+        }
+        RefusalKind::Unavailable => Code::Unavailable,
     };
     Status::new(code, refusal.reason)
 }

@@ -18,9 +18,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use prost::Message;
 use tonic::Code;
 
-use super::door::Connection;
-use super::refusal::{Kind, Refusal, SOON};
-use super::{Answer, Head, Intake, Protocol, json};
+use super::listener::Connection;
+use super::refusal::{RETRY_DELAY, RefusalKind, RequestRefusal};
+use super::{Answer, Intake, Protocol, RequestHead, json};
 
 /// The longest body, as sent and after decompression, as the official Collector has it by default.
 const MAX_BODY: usize = 20 << 20;
@@ -41,16 +41,16 @@ async fn serve<I: Intake>(
     let (parts, body) = request.into_parts();
     let format = parts.headers.get(CONTENT_TYPE).and_then(Format::of);
     let protocol = format.map_or(Protocol::Other, Format::protocol);
-    let head = Head::new(protocol, parts.uri.path(), &parts.headers);
+    let head = RequestHead::new(protocol, parts.uri.path(), &parts.headers);
 
     if parts.uri.path() != TRACES {
-        let refusal = Refusal::new(Kind::NotFound, format!("send spans to {TRACES}"));
-        intake.note(head, &refusal);
+        let refusal = RequestRefusal::new(RefusalKind::NotFound, format!("send spans to {TRACES}"));
+        intake.record_refused(head, &refusal);
         return refuse(format, refusal);
     }
     if parts.method != Method::POST {
-        let refusal = Refusal::new(Kind::WrongMethod, "send spans with POST");
-        intake.note(head, &refusal);
+        let refusal = RequestRefusal::new(RefusalKind::WrongMethod, "send spans with POST");
+        intake.record_refused(head, &refusal);
         return refuse(format, refusal);
     }
 
@@ -71,12 +71,12 @@ async fn serve<I: Intake>(
         Ok(Answer::Unavailable { retry_after }) => {
             let status = StatusCode::SERVICE_UNAVAILABLE;
             let reply = fail(format, status, Code::Unavailable, "unavailable, as scripted");
-            come_back(reply, retry_after)
+            with_retry_after(reply, retry_after)
         }
         Ok(Answer::ResourceExhausted { retry_after }) => {
             let status = StatusCode::TOO_MANY_REQUESTS;
             let reply = fail(format, status, Code::ResourceExhausted, "exhausted, as scripted");
-            come_back(reply, retry_after)
+            with_retry_after(reply, retry_after)
         }
         Ok(Answer::BadRequest { message }) => {
             fail(format, StatusCode::BAD_REQUEST, Code::InvalidArgument, &message)
@@ -121,11 +121,12 @@ impl Format {
 
 /// Reads a body to its end. The rest of a body that is too long is read and discarded: a sender
 /// that is still writing would not see the response.
-async fn read(mut body: Body) -> Result<Vec<u8>, Refusal> {
+async fn read(mut body: Body) -> Result<Vec<u8>, RequestRefusal> {
     let mut bytes = Vec::new();
     let mut too_large = false;
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let frame = frame.map_err(|error| Refusal::malformed(format!("the body: {error}")))?;
+        let frame =
+            frame.map_err(|error| RequestRefusal::malformed(format!("the body: {error}")))?;
         if let Some(data) = frame.data_ref() {
             too_large |= bytes.len() + data.len() > MAX_BODY;
             if !too_large {
@@ -141,10 +142,10 @@ pub(crate) fn decode(
     format: Option<Format>,
     compression: Option<&str>,
     body: &[u8],
-) -> Result<ExportTraceServiceRequest, Refusal> {
+) -> Result<ExportTraceServiceRequest, RequestRefusal> {
     let Some(format) = format else {
         let reason = "the content type is neither application/x-protobuf nor application/json";
-        return Err(Refusal::new(Kind::Unsupported, reason));
+        return Err(RequestRefusal::new(RefusalKind::Unsupported, reason));
     };
     let decompressed;
     let body = match compression {
@@ -156,14 +157,14 @@ pub(crate) fn decode(
     };
     match format {
         Format::Protobuf => ExportTraceServiceRequest::decode(body)
-            .map_err(|error| Refusal::malformed(error.to_string())),
+            .map_err(|error| RequestRefusal::malformed(error.to_string())),
         Format::Json => {
-            json::request(body).map_err(|misfit| Refusal::malformed(misfit.to_string()))
+            json::request(body).map_err(|error| RequestRefusal::malformed(error.to_string()))
         }
     }
 }
 
-fn decompress(compression: &str, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+fn decompress(compression: &str, body: &[u8]) -> Result<Vec<u8>, RequestRefusal> {
     let mut bytes = Vec::new();
     // One byte over the limit distinguishes a body that is too long from one that just fits.
     let most = MAX_BODY as u64 + 1;
@@ -172,13 +173,13 @@ fn decompress(compression: &str, body: &[u8]) -> Result<Vec<u8>, Refusal> {
         "zstd" => zstd_decoder(body).and_then(|zstd| zstd.take(most).read_to_end(&mut bytes)),
         other => {
             let reason = format!("the content encoding `{other}` is neither gzip nor zstd");
-            return Err(Refusal::new(Kind::Unsupported, reason));
+            return Err(RequestRefusal::new(RefusalKind::Unsupported, reason));
         }
     };
     match read {
         Ok(length) if length > MAX_BODY => Err(oversize()),
         Ok(_) => Ok(bytes),
-        Err(error) => Err(Refusal::malformed(format!("{compression}: {error}"))),
+        Err(error) => Err(RequestRefusal::malformed(format!("{compression}: {error}"))),
     }
 }
 
@@ -188,8 +189,8 @@ fn zstd_decoder(body: &[u8]) -> io::Result<impl Read> {
     Ok(decoder)
 }
 
-fn oversize() -> Refusal {
-    Refusal::new(Kind::TooLarge, format!("the body is longer than {MAX_BODY} bytes"))
+fn oversize() -> RequestRefusal {
+    RequestRefusal::new(RefusalKind::TooLarge, format!("the body is longer than {MAX_BODY} bytes"))
 }
 
 fn accept(format: Option<Format>, response: ExportTraceServiceResponse) -> Response {
@@ -203,21 +204,21 @@ fn accept(format: Option<Format>, response: ExportTraceServiceResponse) -> Respo
     reply(StatusCode::OK, format, response.encode_to_vec(), json)
 }
 
-fn refuse(format: Option<Format>, refusal: Refusal) -> Response {
+fn refuse(format: Option<Format>, refusal: RequestRefusal) -> Response {
     let (status, code) = match refusal.kind {
-        Kind::Malformed => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
-        Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
-        Kind::Unsupported => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented),
-        Kind::NotFound => (StatusCode::NOT_FOUND, Code::NotFound),
-        Kind::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented),
-        Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+        RefusalKind::Malformed => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
+        RefusalKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
+        RefusalKind::Unsupported => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented),
+        RefusalKind::NotFound => (StatusCode::NOT_FOUND, Code::NotFound),
+        RefusalKind::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented),
+        RefusalKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
     };
     let mut reply = fail(format, status, code, &refusal.reason);
-    if refusal.kind == Kind::WrongMethod {
+    if refusal.kind == RefusalKind::WrongMethod {
         reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
     }
-    if refusal.kind == Kind::Unavailable {
-        return come_back(reply, Some(SOON));
+    if refusal.kind == RefusalKind::Unavailable {
+        return with_retry_after(reply, Some(RETRY_DELAY));
     }
     reply
 }
@@ -230,7 +231,7 @@ fn fail(format: Option<Format>, status: StatusCode, code: Code, message: &str) -
     reply(status, format, wire.encode_to_vec(), json)
 }
 
-fn come_back(mut reply: Response, retry_after: Option<Duration>) -> Response {
+fn with_retry_after(mut reply: Response, retry_after: Option<Duration>) -> Response {
     if let Some(delay) = retry_after {
         let seconds = delay.as_secs().saturating_add(u64::from(delay.subsec_nanos() > 0));
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));

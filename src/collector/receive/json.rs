@@ -19,16 +19,16 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use serde_json::Value as Json;
 
-type Result<T> = std::result::Result<T, Misfit>;
+type Result<T> = std::result::Result<T, JsonError>;
 
 /// What is wrong, and where: `resourceSpans[0].scopeSpans[0].spans[2].traceId: …`.
 #[derive(Debug)]
-pub(super) struct Misfit {
+pub(super) struct JsonError {
     path: String,
     what: String,
 }
 
-impl Misfit {
+impl JsonError {
     fn new(what: impl Into<String>) -> Self {
         Self { path: String::new(), what: what.into() }
     }
@@ -40,7 +40,7 @@ impl Misfit {
     }
 }
 
-impl fmt::Display for Misfit {
+impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, what } = self;
         if path.is_empty() { f.write_str(what) } else { write!(f, "{path}: {what}") }
@@ -49,7 +49,7 @@ impl fmt::Display for Misfit {
 
 pub(super) fn request(body: &[u8]) -> Result<ExportTraceServiceRequest> {
     let json: Json =
-        serde_json::from_slice(body).map_err(|error| Misfit::new(error.to_string()))?;
+        serde_json::from_slice(body).map_err(|error| JsonError::new(error.to_string()))?;
     let request = Object::of(&json)?;
     Ok(ExportTraceServiceRequest { resource_spans: request.list("resourceSpans", resource_spans)? })
 }
@@ -157,7 +157,7 @@ fn any_value(json: &Json) -> Result<AnyValue> {
     .flatten();
     let value = set.next();
     if set.next().is_some() {
-        Err(Misfit::new("more than one value"))
+        Err(JsonError::new("more than one value"))
     } else {
         Ok(AnyValue { value })
     }
@@ -267,7 +267,7 @@ fn bytes(json: &Json) -> Result<Vec<u8>> {
     if pending == 6 { Err(expected("base64", json)) } else { Ok(bytes) }
 }
 
-fn expected(what: &str, json: &Json) -> Misfit {
+fn expected(what: &str, json: &Json) -> JsonError {
     let found = match json {
         Json::Null => "null",
         Json::Bool(_) => "a bool",
@@ -276,5 +276,5 @@ fn expected(what: &str, json: &Json) -> Misfit {
         Json::Array(_) => "an array",
         Json::Object(_) => "an object",
     };
-    Misfit::new(format!("expected {what}, found {found}"))
+    JsonError::new(format!("expected {what}, found {found}"))
 }

@@ -4,7 +4,7 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `door` | a loopback listener; a connection that can be cut |
+//! | `listener` | a loopback listener; a connection that can be cut |
 //! | `grpc`, `http` | one protocol each: from a request to a message, from an [`Answer`] to a response |
 //! | `json` | decoding of OTLP/JSON |
 //! | `refusal` | why a request is refused, whatever the protocol |
@@ -14,10 +14,10 @@
 //! over gRPC, 20 MiB over HTTP, as the official Collector does by default), nesting is bounded by
 //! the decoders, and nothing panics.
 
-pub(crate) mod door;
 pub(crate) mod grpc;
 pub(crate) mod http;
 mod json;
+pub(crate) mod listener;
 pub(crate) mod received;
 pub(crate) mod refusal;
 pub(crate) mod value;
@@ -28,7 +28,7 @@ use ::http::HeaderMap;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
 use super::faults::Answer;
-use refusal::Refusal;
+use refusal::RequestRefusal;
 
 /// Stores the spans that the receiver has read.
 pub(crate) trait Intake: Send + Sync + 'static {
@@ -37,12 +37,12 @@ pub(crate) trait Intake: Send + Sync + 'static {
     /// completes it after they are durable.
     fn receive(
         &self,
-        head: Head,
-        decoded: Result<ExportTraceServiceRequest, Refusal>,
-    ) -> impl Future<Output = Result<Answer, Refusal>> + Send;
+        head: RequestHead,
+        decoded: Result<ExportTraceServiceRequest, RequestRefusal>,
+    ) -> impl Future<Output = Result<Answer, RequestRefusal>> + Send;
 
     /// Records a request that is not an export of traces at all.
-    fn note(&self, head: Head, refusal: &Refusal);
+    fn record_refused(&self, head: RequestHead, refusal: &RequestRefusal);
 }
 
 /// How a request was sent.
@@ -61,14 +61,14 @@ pub enum Protocol {
 
 /// A request without its body.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct RequestHead {
     pub(crate) protocol: Protocol,
     pub(crate) path: String,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) compression: Option<String>,
 }
 
-impl Head {
+impl RequestHead {
     pub(crate) fn new(protocol: Protocol, path: &str, headers: &HeaderMap) -> Self {
         let mut map: BTreeMap<String, String> = BTreeMap::new();
         for (name, value) in headers {

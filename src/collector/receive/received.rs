@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind as WireKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{Span, span};
 
-use super::refusal::Refusal;
+use super::refusal::RequestRefusal;
 use super::value::{Value, attributes};
 
 /// A span as it arrived.
@@ -109,7 +109,9 @@ impl ReceivedSpan {
 }
 
 /// All spans of a request in the order they were sent, or why it is not valid OTLP.
-pub(crate) fn spans(request: ExportTraceServiceRequest) -> Result<Vec<ReceivedSpan>, Refusal> {
+pub(crate) fn spans(
+    request: ExportTraceServiceRequest,
+) -> Result<Vec<ReceivedSpan>, RequestRefusal> {
     let mut received = Vec::new();
     for group in request.resource_spans {
         let resource = Arc::new(attributes(group.resource.unwrap_or_default().attributes).0);
@@ -133,8 +135,8 @@ pub(crate) fn span(
     span: Span,
     resource: &Arc<BTreeMap<String, Value>>,
     scope: &Arc<Scope>,
-) -> Result<ReceivedSpan, Refusal> {
-    let Ids { trace_id, span_id, parent_span_id } = ids(&span)?;
+) -> Result<ReceivedSpan, RequestRefusal> {
+    let SpanIds { trace_id, span_id, parent_span_id } = ids(&span)?;
     let kind = match span.kind() {
         WireKind::Unspecified | WireKind::Internal => SpanKind::Internal,
         WireKind::Server => SpanKind::Server,
@@ -173,21 +175,24 @@ pub(crate) fn span(
 }
 
 /// The ids of a span, which are validated.
-pub(crate) struct Ids {
+pub(crate) struct SpanIds {
     pub(crate) trace_id: TraceId,
     pub(crate) span_id: SpanId,
     pub(crate) parent_span_id: SpanId,
 }
 
 /// Reads the ids of a span, or returns a refusal that names the invalid one.
-pub(crate) fn ids(span: &Span) -> Result<Ids, Refusal> {
+pub(crate) fn ids(span: &Span) -> Result<SpanIds, RequestRefusal> {
     let trace_id = TraceId::from_bytes(id("trace_id", &span.trace_id)?);
     let span_id = SpanId::from_bytes(id("span_id", &span.span_id)?);
     if trace_id == TraceId::INVALID || span_id == SpanId::INVALID {
-        return Err(Refusal::malformed(format!("span `{}` has an id of only zeros", span.name)));
+        return Err(RequestRefusal::malformed(format!(
+            "span `{}` has an id of only zeros",
+            span.name
+        )));
     }
     let parent_span_id = SpanId::from_bytes(optional_id("parent_span_id", &span.parent_span_id)?);
-    Ok(Ids { trace_id, span_id, parent_span_id })
+    Ok(SpanIds { trace_id, span_id, parent_span_id })
 }
 
 fn event(event: span::Event) -> ReceivedEvent {
@@ -199,7 +204,7 @@ fn event(event: span::Event) -> ReceivedEvent {
     }
 }
 
-fn link(link: span::Link) -> Result<ReceivedLink, Refusal> {
+fn link(link: span::Link) -> Result<ReceivedLink, RequestRefusal> {
     Ok(ReceivedLink {
         // The specification allows empty ids in a link that has attributes or a trace state.
         trace_id: TraceId::from_bytes(optional_id("trace_id of a link", &link.trace_id)?),
@@ -211,12 +216,12 @@ fn link(link: span::Link) -> Result<ReceivedLink, Refusal> {
     })
 }
 
-fn id<const N: usize>(what: &str, bytes: &[u8]) -> Result<[u8; N], Refusal> {
+fn id<const N: usize>(what: &str, bytes: &[u8]) -> Result<[u8; N], RequestRefusal> {
     bytes.try_into().map_err(|_| {
-        Refusal::malformed(format!("{what} has {} bytes and must have {N}", bytes.len()))
+        RequestRefusal::malformed(format!("{what} has {} bytes and must have {N}", bytes.len()))
     })
 }
 
-fn optional_id<const N: usize>(what: &str, bytes: &[u8]) -> Result<[u8; N], Refusal> {
+fn optional_id<const N: usize>(what: &str, bytes: &[u8]) -> Result<[u8; N], RequestRefusal> {
     if bytes.is_empty() { Ok([0; N]) } else { id(what, bytes) }
 }

@@ -4,16 +4,16 @@ use std::fmt;
 use std::time::Duration;
 
 /// After how long a sender is asked to retry when its spans could not be stored.
-pub(crate) const SOON: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Refusal {
-    pub(crate) kind: Kind,
+pub(crate) struct RequestRefusal {
+    pub(crate) kind: RefusalKind,
     pub(crate) reason: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum RefusalKind {
     /// The bytes are not a valid message: 400, INVALID_ARGUMENT.
     Malformed,
     /// More bytes than the receiver accepts: 413, RESOURCE_EXHAUSTED.
@@ -28,17 +28,17 @@ pub(crate) enum Kind {
     Unavailable,
 }
 
-impl Refusal {
-    pub(crate) fn new(kind: Kind, reason: impl Into<String>) -> Self {
+impl RequestRefusal {
+    pub(crate) fn new(kind: RefusalKind, reason: impl Into<String>) -> Self {
         Self { kind, reason: reason.into() }
     }
 
     pub(crate) fn malformed(reason: impl Into<String>) -> Self {
-        Self::new(Kind::Malformed, reason)
+        Self::new(RefusalKind::Malformed, reason)
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RequestRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)
     }

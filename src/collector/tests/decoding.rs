@@ -5,14 +5,14 @@ use prost::Message;
 
 use super::super::receive::http::{self, Format};
 use super::super::receive::received::spans;
-use super::super::receive::refusal::{Kind, Refusal};
+use super::super::receive::refusal::{RefusalKind, RequestRefusal};
 use super::*;
 
 fn decode(
     format: Option<Format>,
     compression: Option<&str>,
     body: &[u8],
-) -> Result<Vec<ReceivedSpan>, Refusal> {
+) -> Result<Vec<ReceivedSpan>, RequestRefusal> {
     http::decode(format, compression, body).and_then(spans)
 }
 
@@ -104,7 +104,7 @@ fn nesting_is_bounded_in_both_formats() {
     };
     assert!(decode(Some(Format::Protobuf), None, &nested(30)).is_ok());
     let refusal = decode(Some(Format::Protobuf), None, &nested(60)).unwrap_err();
-    assert_eq!(refusal.kind, Kind::Malformed);
+    assert_eq!(refusal.kind, RefusalKind::Malformed);
 
     let nested = |depth| {
         let (open, close) = (r#"{"arrayValue":{"values":["#.repeat(depth), "]}}".repeat(depth));

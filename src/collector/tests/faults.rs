@@ -14,7 +14,7 @@ fn over_grpc(collector: &Collector) -> Result<ExportTraceServiceResponse, tonic:
     block_on(export(collector, three(), None))
 }
 
-fn over_http(collector: &Collector) -> io::Result<Reply> {
+fn over_http(collector: &Collector) -> io::Result<HttpReply> {
     post(collector, PROTOBUF, &three().encode_to_vec())
 }
 

@@ -12,8 +12,8 @@ use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::collector::receive::received::{self, Ids};
-use crate::collector::receive::refusal::Refusal;
+use crate::collector::receive::received::{self, SpanIds};
+use crate::collector::receive::refusal::RequestRefusal;
 use crate::collector::receive::value::{Value, attributes};
 use crate::collector::role::is_in_namespace;
 use crate::collector::{ReceivedSpan, Role, Scope, Target};
@@ -78,7 +78,7 @@ pub(crate) struct SpanFeedback {
 
 impl SpanBatch {
     /// Classifies a request. One invalid id refuses the whole request.
-    pub(crate) fn of(request: ExportTraceServiceRequest) -> Result<Self, Refusal> {
+    pub(crate) fn of(request: ExportTraceServiceRequest) -> Result<Self, RequestRefusal> {
         let mut batch = Self::default();
         for group in request.resource_spans {
             let resource = batch.resources.len();
@@ -120,7 +120,7 @@ impl NewSpan {
         resource: usize,
         scope: usize,
         shared: (&Arc<BTreeMap<String, Value>>, &Arc<Scope>),
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, RequestRefusal> {
         let has_feedback = span.attributes.iter().any(|pair| concerns_feedback(&pair.key));
         let session = session_of(&span.attributes);
         let (mut feedback, mut is_carrier) = (None, false);
@@ -130,7 +130,7 @@ impl NewSpan {
             is_carrier = received.is_carrier();
             feedback = SpanFeedback::of(&received);
         }
-        let Ids { trace_id, span_id, parent_span_id } = received::ids(&span)?;
+        let SpanIds { trace_id, span_id, parent_span_id } = received::ids(&span)?;
         let is_error =
             span.status.as_ref().is_some_and(|status| status.code == i32::from(StatusCode::Error));
         if span.status.as_ref().is_some_and(|status| *status == Status::default()) {

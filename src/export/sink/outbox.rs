@@ -19,7 +19,7 @@ use crate::export::transport::retry::Backoff;
 use crate::export::transport::{Failure, Reply, Transport};
 use crate::otlp::encoded_spans::{EncodedSpans, request, totals};
 use crate::otlp::request::resource_fields;
-use crate::outbox::{Finalizers, Outbox, Place};
+use crate::outbox::{EntryLocation, Finalizers, Outbox};
 
 /// Bytes of a request with spans from disk.
 const BATCH: usize = 2 * 1024 * 1024;
@@ -53,7 +53,7 @@ struct Item {
 
 enum Origin {
     Live(Finalizers),
-    Stored(Place),
+    Stored(EntryLocation),
 }
 
 impl Item {
@@ -350,7 +350,7 @@ impl<T: Transport> OutboxSink<T> {
             })
             .collect();
         // What the disk can't take stays in memory, and is sent from there.
-        if !taken.is_empty() && self.outbox.sync_soon().is_ok() {
+        if !taken.is_empty() && self.outbox.sync_within_limit().is_ok() {
             taken.into_iter().for_each(Finalizers::release);
         }
     }
@@ -385,7 +385,7 @@ impl<T: Transport> Sink for OutboxSink<T> {
             let backoff = if self.live.is_doubtful() { Backoff::ONCE } else { Backoff::default() };
             self.send(items, backoff, backpressure, &mut delivery);
         }
-        delivery.discarded = self.outbox.lost();
+        delivery.discarded = self.outbox.take_lost();
         delivery
     }
 
@@ -395,7 +395,7 @@ impl<T: Transport> Sink for OutboxSink<T> {
             return Some(self.stored.until().unwrap_or(now));
         }
         // Other threads may put something there, or adopt it, as they do at the start.
-        Some(now + if self.outbox.has_looked() { ROUND } else { START })
+        Some(now + if self.outbox.has_adopted() { ROUND } else { START })
     }
 
     fn catch_up(&mut self, backpressure: &Backpressure) -> Delivery {
@@ -409,13 +409,13 @@ impl<T: Transport> Sink for OutboxSink<T> {
         if !items.is_empty() {
             self.send(items, Backoff::ONCE, backpressure, &mut delivery);
         }
-        delivery.discarded = self.outbox.lost();
+        delivery.discarded = self.outbox.take_lost();
         delivery
     }
 
     fn shutdown(&mut self, _: Duration) -> Result<Delivery, String> {
         self.outbox.close();
-        Ok(Delivery { discarded: self.outbox.lost(), ..Delivery::default() })
+        Ok(Delivery { discarded: self.outbox.take_lost(), ..Delivery::default() })
     }
 }
 

@@ -129,14 +129,14 @@ fn a_request_from_disk_that_the_collector_trips_over_does_not_keep_new_spans_fro
         assert_eq!(rig.catch_up().exported, 0);
         assert!(rig.sink.stored.is_down(Instant::now()), "{strike}");
         assert_eq!(rig.export(batch(None)).exported, 1, "{strike}");
-        let reading = rig.outbox.reading();
+        let reading = rig.outbox.usage();
         assert_eq!((reading.spans, reading.rejected), (1, 0), "{strike}");
     }
     // It has done so often enough: it stands in `rejected` now, and nothing waits behind it.
     rig.answer(unwelcome());
     let delivery = rig.catch_up();
     assert_eq!(delivery.rejected.map(|(spans, ..)| spans), Some(1));
-    let reading = rig.outbox.reading();
+    let reading = rig.outbox.usage();
     assert_eq!((reading.spans, reading.rejected), (0, 1));
 }
 
@@ -160,7 +160,7 @@ fn while_the_collector_is_away_new_spans_go_to_disk_without_asking_it() {
         let delivery = rig.export(batch(None));
         assert_eq!((delivery.exported, delivery.failed), (0, None));
     }
-    assert_eq!((rig.requests(), rig.outbox.reading().spans), (1, 10));
+    assert_eq!((rig.requests(), rig.outbox.usage().spans), (1, 10));
     assert_eq!(rig.catch_up().exported, 10);
     assert_eq!(rig.requests(), 2);
     assert_eq!(rig.export(batch(None)).exported, 1); // and the way is open again

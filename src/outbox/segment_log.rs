@@ -1,4 +1,4 @@
-//! A line: segments in the order they were written, of which only the last one grows.
+//! A segment log: segments in the order they were written, of which only the last one grows.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::format::{Entry, Header};
+use super::format::{Header, SegmentEntry};
 use super::segment::{self, EntryState, Segment};
 use crate::random;
 
@@ -18,21 +18,22 @@ const FULL: u64 = 4 * 1024 * 1024;
 
 /// Segments in one directory.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct SegmentLog {
     directory: PathBuf,
     /// The prefix of the names of its files.
     prefix: String,
     /// The oldest first. The last one is being written while there is a `file`.
-    segments: VecDeque<Numbered>,
+    segments: VecDeque<NumberedSegment>,
     file: Option<Arc<File>>,
     next: u64,
     /// The number and contents of the segment that was read last.
     read: Option<(u64, Bytes)>,
-    room: Vec<u8>,
+    /// Reused for the bytes of an append.
+    buffer: Vec<u8>,
     /// Files that can't be read. They are not tried again before the next [`tidy`](Self::tidy).
     unreadable: BTreeSet<PathBuf>,
     /// Files that there has been a notice about.
-    told: BTreeSet<PathBuf>,
+    reported: BTreeSet<PathBuf>,
     /// Spans that were ready and can't be read any more, since the last
     /// [`take_lost`](Self::take_lost).
     lost: u64,
@@ -44,11 +45,11 @@ pub(super) struct Line {
 #[derive(Debug)]
 pub(super) struct Notice {
     pub(super) path: PathBuf,
-    pub(super) what: Trouble,
+    pub(super) what: FileProblem,
 }
 
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum FileProblem {
     /// The start and end of bytes of a segment that can't be read.
     Damage(usize, usize),
     /// The whole file can't be read, for now or permanently.
@@ -58,7 +59,7 @@ pub(super) enum Trouble {
 }
 
 #[derive(Debug)]
-struct Numbered {
+struct NumberedSegment {
     number: u64,
     /// Whether this process wrote the segment, so that the sequences of its entries are valid here.
     is_own: bool,
@@ -67,21 +68,21 @@ struct Numbered {
 
 /// The segment and slot of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct LogPosition {
     number: u64,
     slot: usize,
 }
 
 /// An entry that is being sent.
 #[derive(Clone, Debug)]
-pub(super) struct Taken {
-    pub(super) place: Place,
+pub(super) struct TakenEntry {
+    pub(super) position: LogPosition,
     pub(super) resource: Bytes,
-    pub(super) entry: Entry,
+    pub(super) entry: SegmentEntry,
 }
 
-impl Line {
-    /// A line in `directory`, which is created. Several lines may have files there if their
+impl SegmentLog {
+    /// A log in `directory`, which is created. Several logs may have files there if their
     /// prefixes differ.
     pub(super) fn create(directory: PathBuf, prefix: String) -> io::Result<Self> {
         segment::private_directory(&directory)?;
@@ -92,15 +93,15 @@ impl Line {
             file: None,
             next: 0,
             read: None,
-            room: Vec::new(),
+            buffer: Vec::new(),
             unreadable: BTreeSet::new(),
-            told: BTreeSet::new(),
+            reported: BTreeSet::new(),
             lost: 0,
             notices: Vec::new(),
         })
     }
 
-    /// Moves the segments of an abandoned line to this one. A file that can't be read stays in
+    /// Moves the segments of an abandoned log to this one. A file that can't be read stays in
     /// place, and there is a notice about it.
     pub(super) fn adopt(&mut self, from: &Path) -> io::Result<()> {
         let mut paths = files(from, segment::SEGMENT)?;
@@ -108,13 +109,13 @@ impl Line {
         for path in paths {
             let notices = &mut self.notices;
             let damaged = |from, to| {
-                notices.push(Notice { path: path.clone(), what: Trouble::Damage(from, to) });
+                notices.push(Notice { path: path.clone(), what: FileProblem::Damage(from, to) });
             };
             let segment = match Segment::read(path.clone(), damaged) {
                 Ok(segment) => segment,
                 Err(error) => {
-                    if self.told.insert(path.clone()) {
-                        notices.push(Notice { path, what: Trouble::Unreadable(error) });
+                    if self.reported.insert(path.clone()) {
+                        notices.push(Notice { path, what: FileProblem::Unreadable(error) });
                     }
                     continue;
                 }
@@ -125,32 +126,34 @@ impl Line {
             }
             let number = self.number();
             let segment = segment.moved(self.path_of(number))?;
-            self.segments.push_back(Numbered { number, is_own: false, segment });
+            self.segments.push_back(NumberedSegment { number, is_own: false, segment });
         }
         // By age, except for the segment that is being written.
         let active = self.active();
-        self.segments.make_contiguous().sort_by_key(|Numbered { number, segment, .. }| {
-            (Some(*number) == active, segment.header.created)
-        });
+        self.segments.make_contiguous().sort_by_key(
+            |NumberedSegment { number, segment, .. }| {
+                (Some(*number) == active, segment.header.created)
+            },
+        );
         Ok(())
     }
 
     /// The number of the segment that is being written.
     fn active(&self) -> Option<u64> {
         self.file.as_ref()?;
-        self.segments.iter().rev().find(|known| known.is_own).map(|known| known.number)
+        self.segments.iter().rev().find(|numbered| numbered.is_own).map(|numbered| numbered.number)
     }
 
     /// Writes entries after all others, in the segment that is being written or a new one. If that
     /// fails, nothing is written.
     pub(super) fn append(
         &mut self,
-        entries: &[(Entry, EntryState)],
+        entries: &[(SegmentEntry, EntryState)],
         resource: &Bytes,
         note: &str,
         now: u64,
     ) -> io::Result<()> {
-        let goes_on = self.segments.back().is_some_and(|Numbered { segment, .. }| {
+        let goes_on = self.segments.back().is_some_and(|NumberedSegment { segment, .. }| {
             segment.length() < FULL
                 && segment.header.resource == *resource
                 && segment.header.note == note
@@ -158,10 +161,10 @@ impl Line {
         if self.file.is_none() || !goes_on {
             self.begin(resource, note, now)?;
         }
-        let Self { segments, file, room, .. } = self;
+        let Self { segments, file, buffer, .. } = self;
         let (Some(last), Some(file)) = (segments.back_mut(), file) else { return Ok(()) };
-        let result = last.segment.append(file, entries, room);
-        room.shrink_to(FULL as usize);
+        let result = last.segment.append(file, entries, buffer);
+        buffer.shrink_to(FULL as usize);
         if result.is_err() {
             self.file = None; // the next entries are written to a new file
             self.remove_done();
@@ -188,7 +191,7 @@ impl Line {
         }
         self.file = Some(Arc::new(file));
         self.remove_done();
-        self.segments.push_back(Numbered { number, is_own: true, segment });
+        self.segments.push_back(NumberedSegment { number, is_own: true, segment });
         Ok(())
     }
 
@@ -198,20 +201,20 @@ impl Line {
     }
 
     /// Takes entries that are ready, the oldest first: up to `most` bytes, or one larger entry.
-    pub(super) fn take(&mut self, most: usize, taken: &mut Vec<Taken>) {
+    pub(super) fn take(&mut self, most: usize, taken: &mut Vec<TakenEntry>) {
         let mut bytes: usize = taken.iter().map(|taken| taken.entry.size()).sum();
         for at in 0..self.segments.len() {
-            if !self.can_be_read(&self.segments[at]) {
+            if !self.is_readable(&self.segments[at]) {
                 continue;
             }
             let Some(contents) = self.contents(at) else { continue };
-            let Numbered { number, segment, .. } = &mut self.segments[at];
+            let NumberedSegment { number, segment, .. } = &mut self.segments[at];
             let slots: Vec<usize> = segment.ready_slots().collect();
             for slot in slots {
                 let Some(entry) = segment.entry(slot, &contents) else {
                     let (from, to) = segment.bounds(slot);
                     let path = segment.path().to_owned();
-                    self.notices.push(Notice { path, what: Trouble::Damage(from, to) });
+                    self.notices.push(Notice { path, what: FileProblem::Damage(from, to) });
                     self.lost += segment.give_up(slot);
                     continue;
                 };
@@ -220,15 +223,16 @@ impl Line {
                 }
                 bytes += entry.size();
                 segment.set(slot, EntryState::Sent);
-                let (place, resource) = (Place { number: *number, slot }, &segment.header.resource);
-                taken.push(Taken { place, resource: resource.clone(), entry });
+                let (position, resource) =
+                    (LogPosition { number: *number, slot }, &segment.header.resource);
+                taken.push(TakenEntry { position, resource: resource.clone(), entry });
             }
         }
     }
 
     /// The contents of a segment's file.
     fn contents(&mut self, at: usize) -> Option<Bytes> {
-        let Numbered { number, segment, .. } = &self.segments[at];
+        let NumberedSegment { number, segment, .. } = &self.segments[at];
         if let Some((read, bytes)) = &self.read
             && read == number
             && bytes.len() as u64 >= segment.length()
@@ -243,14 +247,14 @@ impl Line {
                 Some(bytes)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.miss(at);
+                self.file_missing(at);
                 None
             }
             Err(error) => {
                 let path = segment.path().to_owned();
                 self.unreadable.insert(path.clone());
-                if self.told.insert(path.clone()) {
-                    self.notices.push(Notice { path, what: Trouble::Unreadable(error) });
+                if self.reported.insert(path.clone()) {
+                    self.notices.push(Notice { path, what: FileProblem::Unreadable(error) });
                 }
                 None
             }
@@ -258,7 +262,7 @@ impl Line {
     }
 
     /// Gives up the entries of a segment whose file another program has deleted.
-    fn miss(&mut self, at: usize) {
+    fn file_missing(&mut self, at: usize) {
         if self.active() == Some(self.segments[at].number) {
             self.file = None; // entries written to it could not be read again
         }
@@ -266,13 +270,13 @@ impl Line {
         let ready: Vec<_> = segment.ready_slots().collect();
         self.lost += ready.into_iter().map(|slot| segment.give_up(slot)).sum::<u64>();
         let path = segment.path().to_owned();
-        if self.told.insert(path.clone()) {
-            self.notices.push(Notice { path, what: Trouble::Missing });
+        if self.reported.insert(path.clone()) {
+            self.notices.push(Notice { path, what: FileProblem::Missing });
         }
     }
 
-    fn can_be_read(&self, known: &Numbered) -> bool {
-        known.segment.ready() > 0 && !self.unreadable.contains(known.segment.path())
+    fn is_readable(&self, numbered: &NumberedSegment) -> bool {
+        numbered.segment.ready() > 0 && !self.unreadable.contains(numbered.segment.path())
     }
 
     /// Returns and resets the number of spans lost to damage.
@@ -284,8 +288,8 @@ impl Line {
     /// failed sync its contents are unreliable.
     pub(super) fn forget_unsynced(&mut self, entries: usize) {
         let active = self.active();
-        let known = self.segments.iter_mut().find(|known| Some(known.number) == active);
-        if let Some(Numbered { segment, .. }) = known {
+        let numbered = self.segments.iter_mut().find(|numbered| Some(numbered.number) == active);
+        if let Some(NumberedSegment { segment, .. }) = numbered {
             segment.forget_last(entries);
         }
         self.file = None;
@@ -293,14 +297,14 @@ impl Line {
     }
 
     /// Sets the state of entries that were taken.
-    pub(super) fn settle(&mut self, mut places: Vec<Place>, state: EntryState) {
-        places.sort_unstable();
+    pub(super) fn settle(&mut self, mut positions: Vec<LogPosition>, state: EntryState) {
+        positions.sort_unstable();
         let active = self.active();
-        for places in places.chunk_by(|one, next| one.number == next.number) {
-            let Some(Place { number, .. }) = places.first() else { continue };
-            let known = self.segments.iter_mut().find(|known| known.number == *number);
-            let Some(Numbered { segment, .. }) = known else { continue };
-            let slots: Vec<_> = places.iter().map(|place| place.slot).collect();
+        for positions in positions.chunk_by(|one, next| one.number == next.number) {
+            let Some(LogPosition { number, .. }) = positions.first() else { continue };
+            let numbered = self.segments.iter_mut().find(|numbered| numbered.number == *number);
+            let Some(NumberedSegment { segment, .. }) = numbered else { continue };
+            let slots: Vec<_> = positions.iter().map(|position| position.slot).collect();
             slots.iter().for_each(|slot| segment.set(*slot, state));
             let is_deleted = segment.is_done() && active != Some(*number);
             if state == EntryState::Gone && !is_deleted {
@@ -312,15 +316,15 @@ impl Line {
 
     /// Sets the state of entries of this process, identified by their sequences.
     pub(super) fn settle_sequences(&mut self, sequences: &[u64], state: EntryState) {
-        let own = || self.segments.iter().rev().filter(|known| known.is_own);
-        let place_of = |sequence: &u64| {
-            own().find_map(|Numbered { number, segment, .. }| {
-                Some(Place { number: *number, slot: segment.slot_of(*sequence)? })
+        let own = || self.segments.iter().rev().filter(|numbered| numbered.is_own);
+        let position_of = |sequence: &u64| {
+            own().find_map(|NumberedSegment { number, segment, .. }| {
+                Some(LogPosition { number: *number, slot: segment.slot_of(*sequence)? })
             })
         };
-        let places: Vec<_> = sequences.iter().filter_map(place_of).collect();
-        if !places.is_empty() {
-            self.settle(places, state);
+        let positions: Vec<_> = sequences.iter().filter_map(position_of).collect();
+        if !positions.is_empty() {
+            self.settle(positions, state);
         }
     }
 
@@ -330,7 +334,7 @@ impl Line {
         if self.segments.len() <= usize::from(self.file.is_some()) {
             return None;
         }
-        let Numbered { segment, .. } = self.segments.pop_front()?;
+        let NumberedSegment { segment, .. } = self.segments.pop_front()?;
         let spans = segment.spans();
         segment.delete();
         Some(spans)
@@ -351,9 +355,11 @@ impl Line {
 
     fn remove_done(&mut self) {
         let active = self.active();
-        let is_done = |known: &Numbered| known.segment.is_done() && Some(known.number) != active;
+        let is_done = |numbered: &NumberedSegment| {
+            numbered.segment.is_done() && Some(numbered.number) != active
+        };
         while let Some(at) = self.segments.iter().position(is_done) {
-            if let Some(Numbered { segment, .. }) = self.segments.remove(at) {
+            if let Some(NumberedSegment { segment, .. }) = self.segments.remove(at) {
                 segment.delete();
             }
         }
@@ -367,24 +373,25 @@ impl Line {
     /// Forgets segments whose files were deleted.
     pub(super) fn forget_missing(&mut self) {
         let active = self.active();
-        self.segments.retain(|known| Some(known.number) == active || known.segment.path().exists());
+        self.segments
+            .retain(|numbered| Some(numbered.number) == active || numbered.segment.path().exists());
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.segments.iter().map(|known| known.segment.length()).sum()
+        self.segments.iter().map(|numbered| numbered.segment.length()).sum()
     }
 
     pub(super) fn spans(&self) -> u64 {
-        self.segments.iter().map(|known| known.segment.spans()).sum()
+        self.segments.iter().map(|numbered| numbered.segment.spans()).sum()
     }
 
     pub(super) fn has_ready(&self) -> bool {
-        self.segments.iter().any(|known| self.can_be_read(known))
+        self.segments.iter().any(|numbered| self.is_readable(numbered))
     }
 
     /// When the oldest segment with spans in it was begun, and when its last entry was written.
     pub(super) fn oldest(&self) -> Option<(u64, u64)> {
-        let with_spans = self.segments.iter().find(|known| known.segment.spans() > 0)?;
+        let with_spans = self.segments.iter().find(|numbered| numbered.segment.spans() > 0)?;
         Some((with_spans.segment.header.created, with_spans.segment.newest()))
     }
 

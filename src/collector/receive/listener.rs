@@ -9,15 +9,15 @@ use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A loopback port on which no connection is accepted before [`open`](Self::open). Earlier
+/// A loopback port on which no connection is accepted before [`listen`](Self::listen). Earlier
 /// connections wait in the backlog.
 #[derive(Debug)]
-pub(crate) struct ClosedDoor {
+pub(crate) struct NotListening {
     listener: std::net::TcpListener,
     pub(crate) address: SocketAddr,
 }
 
-impl ClosedDoor {
+impl NotListening {
     pub(crate) fn new() -> io::Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -26,17 +26,17 @@ impl ClosedDoor {
     }
 
     /// Must be called within a Tokio runtime.
-    pub(crate) fn open(self) -> io::Result<Door> {
-        Ok(Door { listener: TcpListener::from_std(self.listener)? })
+    pub(crate) fn listen(self) -> io::Result<LoopbackListener> {
+        Ok(LoopbackListener { listener: TcpListener::from_std(self.listener)? })
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct LoopbackListener {
     listener: TcpListener,
 }
 
-impl Door {
+impl LoopbackListener {
     async fn next(&self) -> io::Result<(TcpStream, Connection)> {
         let (stream, _) = self.listener.accept().await?;
         // Responses are small: Nagle's algorithm would delay each by 40 ms.
@@ -47,7 +47,7 @@ impl Door {
     }
 }
 
-impl Listener for Door {
+impl Listener for LoopbackListener {
     type Io = TcpStream;
     type Addr = Connection;
 
@@ -77,8 +77,8 @@ impl Connection {
     }
 }
 
-impl Connected<IncomingStream<'_, Door>> for Connection {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+impl Connected<IncomingStream<'_, LoopbackListener>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, LoopbackListener>) -> Self {
         stream.remote_addr().clone()
     }
 }
