@@ -15,6 +15,7 @@ use crate::feedback::fold::{Submission, fold};
 /// The span, session or trace that feedback is about. All feedback about one target folds into one
 /// document.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Target {
     /// One span.
     Span(TraceId, SpanId),
@@ -47,6 +48,7 @@ pub enum Target {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Role {
     /// The span's own: it is a target itself, and its document starts with these attributes.
     Own,

@@ -7,8 +7,8 @@
 //!
 //! - Entries are written in the order of their sequence.
 //! - `durable` is the sequence of the first entry that may still be lost by a crash.
-//! - A held entry has exactly one [`Finalizer`](super::Finalizer), which releases it or leaves it to
-//!   the outbox to send.
+//! - A held entry has exactly one [`Finalizer`](super::Finalizer), which releases it or leaves it
+//!   to the outbox to send.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard};

@@ -18,6 +18,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 /// assert_eq!(Value::from(vec!["a", "b"]).to_string(), r#"["a","b"]"#);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum Value {
     /// `boolValue`
     Bool(bool),
