@@ -166,6 +166,8 @@ pub use layer::FeedbackLayer;
 /// The OpenTelemetry crates whose types are part of this API, in the versions it is built with.
 pub use {opentelemetry, opentelemetry_sdk};
 
+#[cfg(feature = "tickets")]
+pub use layer::ticket::{ticket, ticket_with};
 pub use layer::{FeedbackSpanProcessor, SpanError, SpanExt};
 #[cfg(feature = "outbox")]
 pub use outbox::{OutboxOptions, OutboxPolicy, OutboxPolicyError};
@@ -177,10 +179,7 @@ pub use setup::{BuildError, Builder, ConfigError, Telemetry, builder, init};
 #[cfg(feature = "_otlp")]
 pub use setup::{Compression, Protocol};
 #[cfg(feature = "tickets")]
-pub use ticket::{
-    Ticket, TicketError, TicketKeyError, TicketKeys, TicketOptions, TicketVerifier, ticket,
-    ticket_with,
-};
+pub use ticket::{Ticket, TicketError, TicketKeyError, TicketKeys, TicketOptions, TicketVerifier};
 
 /// What the macros expand to. No part of the API: it may change in any release.
 #[doc(hidden)]

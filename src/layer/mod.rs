@@ -3,8 +3,9 @@
 //! [`FeedbackLayer`]'s callbacks are the whole of it. Each finds the span or returns, and changes one
 //! thing. Values are visited before any lock is taken ([`visit`]), since their `Debug` and `Display`
 //! are foreign code that may itself make spans and events. [`context`] makes a captured span the
-//! active one of the OpenTelemetry API, [`span_ext`] is what users call on a `tracing::Span`, and
-//! [`processor`] takes the spans that others make with the OpenTelemetry API.
+//! active one of the OpenTelemetry API, [`span_ext`] is what users call on a `tracing::Span`,
+//! [`mod@ticket`] issues and verifies tickets with the layer's keys, and [`processor`] takes the spans
+//! that others make with the OpenTelemetry API.
 
 mod callsite;
 mod context;
@@ -14,6 +15,8 @@ mod field;
 pub(crate) mod locate;
 mod processor;
 mod span_ext;
+#[cfg(feature = "tickets")]
+pub(crate) mod ticket;
 mod visit;
 
 use std::sync::Arc;

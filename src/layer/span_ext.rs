@@ -11,7 +11,7 @@ use super::locate::{Located, locate_span};
 use crate::session::Session;
 use crate::span::SpanHandle;
 #[cfg(feature = "tickets")]
-use crate::ticket::{Ticket, TicketError, TicketOptions, issue_for_span};
+use crate::ticket::{Ticket, TicketError, TicketOptions};
 
 /// OpenTelemetry's view of a `tracing::Span`.
 ///
@@ -356,7 +356,7 @@ impl SpanExt for tracing::Span {
 
     #[cfg(feature = "tickets")]
     fn ticket_with(&self, options: &TicketOptions) -> Result<Ticket, TicketError> {
-        issue_for_span(self, options)
+        super::ticket::issue_for_span(self, options)
     }
 
     fn set_session(&self, session: &Session) -> Result<(), SpanError> {

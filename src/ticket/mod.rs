@@ -5,10 +5,10 @@
 //! client that sends the text of the ticket back can attach feedback to that span (or session),
 //! until the ticket expires, within the namespaces and keys that it allows, and to nothing else.
 //!
-//! A [`Ticket`] is made by issuing ([`ticket`], [`SpanExt::ticket`](crate::SpanExt::ticket),
-//! [`Session::ticket`](crate::Session::ticket)) or by verifying a text ([`TicketVerifier`]), and in
-//! no other way, so that a `Ticket` needs no further check. [`binary`] describes the bytes of its
-//! text, [`keys`] the keys that sign it.
+//! A [`Ticket`] is made by issuing ([`ticket`](crate::ticket()),
+//! [`SpanExt::ticket`](crate::SpanExt::ticket), [`Session::ticket`](crate::Session::ticket)) or by
+//! verifying a text ([`TicketVerifier`]), and in no other way, so that a `Ticket` needs no further
+//! check. [`binary`] describes the bytes of its text, [`keys`] the keys that sign it.
 
 mod binary;
 mod error;
@@ -24,20 +24,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use opentelemetry::trace::SpanContext;
 
 pub use error::{TicketError, TicketKeyError};
-pub(crate) use issue::issue_for_span;
-pub use issue::{ticket, ticket_with};
+pub(crate) use issue::issue;
 pub use keys::TicketKeys;
 pub use options::TicketOptions;
 pub use verify::TicketVerifier;
-#[cfg(feature = "tower")]
-pub(crate) use verify::verify_here;
 
 use crate::session::Session;
 use binary::Claims;
 
 /// The right to attach feedback to one span or session.
 ///
-/// [`ticket`], [`SpanExt::ticket`](crate::SpanExt::ticket) and
+/// [`ticket`](crate::ticket()), [`SpanExt::ticket`](crate::SpanExt::ticket) and
 /// [`Session::ticket`](crate::Session::ticket) issue one; its text, of at most 512 characters that
 /// are safe in a URL, goes to the front end with the answer. When it comes back a
 /// [`TicketVerifier`] turns the text into a ticket again, which is then the `target` of

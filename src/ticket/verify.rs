@@ -192,16 +192,3 @@ impl fmt::Debug for TicketVerifier {
             .finish()
     }
 }
-
-/// Verifies a ticket that `subject` sends, with the keys of the current subscriber's layer. A
-/// refusal is counted.
-#[cfg(feature = "tower")]
-pub(crate) fn verify_here(text: &str, subject: Option<&str>) -> Result<Ticket, TicketError> {
-    let core = crate::layer::locate::core_here().ok_or(TicketError::NotInstalled)?;
-    let verifier = core.ticket_keys.verifier();
-    let verified = match subject {
-        Some(subject) => verifier.with_subject(subject).verify(text),
-        None => verifier.verify(text),
-    };
-    verified.inspect_err(|error| core.count_refused(error.reason()))
-}

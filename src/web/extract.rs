@@ -7,6 +7,7 @@ use http::StatusCode;
 use http::request::Parts;
 
 use super::{Problem, TICKET_HEADER};
+use crate::layer::ticket::verify_here;
 use crate::session::Session;
 use crate::ticket::Ticket;
 
@@ -39,7 +40,7 @@ impl<S: Sync> FromRequestParts<S> for Ticket {
             let detail = format!("a ticket is missing: send it in the header {TICKET_HEADER}");
             return Err(Problem::new(StatusCode::BAD_REQUEST, "no_ticket", detail));
         };
-        Ok(crate::ticket::verify_here(text.to_str().unwrap_or_default(), None)?)
+        Ok(verify_here(text.to_str().unwrap_or_default(), None)?)
     }
 }
 

@@ -18,7 +18,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::problem::Problem;
 use super::subject::{SubjectExtractor, SubjectOf};
 use crate::enrich;
-use crate::ticket::{self, Ticket};
+use crate::layer::ticket::verify_here;
+use crate::ticket::Ticket;
 
 /// The longest body that is read.
 const MOST_BYTES: usize = 16 * 1024;
@@ -186,7 +187,7 @@ async fn receive_feedback(
         Problem::new(StatusCode::BAD_REQUEST, "malformed", detail)
     })?;
     let FeedbackBody { ticket, feedback, id } = submission;
-    let ticket = ticket::verify_here(&ticket, subject.as_deref())?;
+    let ticket = verify_here(&ticket, subject.as_deref())?;
     attach(&ticket, &feedback, id)?;
     // With a write-ahead outbox, 204 means that the feedback is on disk.
     let core = crate::layer::locate::core_here();

@@ -14,9 +14,10 @@ use tracing::instrument::{Instrument, Instrumented};
 
 use super::{HttpLayerSettings, TICKET_HEADER, session, span};
 use crate::layer::SpanExt;
+use crate::layer::ticket::verify_here;
 use crate::propagation;
 use crate::session::Session;
-use crate::ticket::{self, Ticket, TicketOptions};
+use crate::ticket::{Ticket, TicketOptions};
 
 /// The middleware that [`FeedbackHttpLayer`](super::FeedbackHttpLayer) wraps around a service.
 #[derive(Clone, Debug)]
@@ -61,7 +62,7 @@ impl<S> FeedbackHttpService<S> {
     fn ticket<B>(&self, request: &Request<B>) -> Option<Ticket> {
         let text = request.headers().get(TICKET_HEADER)?.to_str().ok()?;
         let subject = self.settings.subject.of(request.headers(), request.extensions());
-        ticket::verify_here(text, subject.as_deref()).ok()
+        verify_here(text, subject.as_deref()).ok()
     }
 }
 

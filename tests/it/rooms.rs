@@ -15,7 +15,7 @@ const ROOMS: &[&[&str]] = &[
     &["export", "ticket"],
     &["span"],
     &["layer"],
-    &["ticket/issue", "ticket/verify", "propagation"],
+    &["propagation"],
     &["enrich"],
     &["setup", "web"],
     &["collector"],
