@@ -49,7 +49,8 @@
 //!
 //! Use the macros and nothing else. Where no layer is installed they cost a look at one counter,
 //! evaluate none of their values, and say so in an outcome that may be ignored.
-//! `default-features = false` leaves out all of export.
+//! `default-features = false` leaves out the layer and export; an application that enables them, here or
+//! through another crate, enables them for the library's macros too.
 //!
 //! ```
 //! pub fn rerank(passages: &mut [&str]) {
@@ -87,6 +88,7 @@
 //!
 //! | feature | |
 //! | --- | --- |
+//! | `layer` | the layer and its setup; part of every protocol |
 //! | `grpc` *(default)* | OTLP over gRPC |
 //! | `tracing-log` *(default)* | records of the `log` crate keep their target and location |
 //! | `http-proto` | OTLP over HTTP, protobuf |
@@ -123,30 +125,42 @@
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "layer")]
 mod clock;
+#[cfg(feature = "layer")]
 mod cold_box;
 #[cfg(feature = "collector")]
 pub mod collector;
 #[cfg(feature = "desk")]
 pub mod desk;
 pub mod enrich;
+#[cfg(feature = "layer")]
 mod export;
 mod feedback;
+#[cfg(feature = "layer")]
 mod layer;
+#[cfg(feature = "layer")]
 mod otlp;
 #[cfg(feature = "outbox")]
 mod outbox;
 #[cfg(not(feature = "outbox"))]
 #[path = "outbox/absent.rs"]
 mod outbox;
+#[cfg(feature = "layer")]
 pub mod propagation;
+#[cfg(feature = "layer")]
 mod random;
+#[cfg(feature = "layer")]
 mod record;
 mod redaction;
 mod session;
+#[cfg(feature = "layer")]
 mod settings;
+#[cfg(feature = "layer")]
 mod setup;
+#[cfg(feature = "layer")]
 mod span;
+#[cfg(feature = "layer")]
 mod suppress;
 mod sync;
 #[cfg(feature = "tickets")]
@@ -159,27 +173,33 @@ pub mod traceparent;
 pub mod web;
 
 pub use enrich::{EnrichError, Enrichment};
-pub use export::FlushError;
-pub use export::stats::Stats;
 pub use feedback::fold;
-pub use layer::FeedbackLayer;
-/// The OpenTelemetry crates whose types are part of this API, in the versions it is built with.
-pub use {opentelemetry, opentelemetry_sdk};
+pub use session::{Session, SessionIdError};
+
+#[cfg(feature = "layer")]
+pub use {
+    export::{FlushError, stats::Stats},
+    layer::{FeedbackLayer, FeedbackSpanProcessor, SpanError, SpanExt},
+    settings::{Convention, Keep, KeepLimits, LateTraces},
+    setup::{BuildError, Builder, ConfigError, Telemetry, builder, init},
+};
 
 #[cfg(feature = "tickets")]
 pub use layer::ticket::{ticket, ticket_with};
-pub use layer::{FeedbackSpanProcessor, SpanError, SpanExt};
 #[cfg(feature = "outbox")]
 pub use outbox::{OutboxOptions, OutboxPolicy, OutboxPolicyError};
-pub use session::{Session, SessionIdError};
-pub use settings::{Convention, Keep, KeepLimits, LateTraces};
 #[cfg(feature = "signal")]
 pub use setup::shutdown_signal;
-pub use setup::{BuildError, Builder, ConfigError, Telemetry, builder, init};
 #[cfg(feature = "_otlp")]
 pub use setup::{Compression, Protocol};
 #[cfg(feature = "tickets")]
 pub use ticket::{Ticket, TicketError, TicketKeyError, TicketKeys, TicketOptions, TicketVerifier};
+
+/// OpenTelemetry's API, of which types are part of this API, in the version it is built with.
+pub use opentelemetry;
+/// OpenTelemetry's SDK, of which types are part of this API, in the version it is built with.
+#[cfg(feature = "layer")]
+pub use opentelemetry_sdk;
 
 /// What the macros expand to. No part of the API: it may change in any release.
 #[doc(hidden)]

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "layer")]
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 
 /// The attribute and the baggage member that hold the id.
@@ -39,6 +40,7 @@ impl Session {
     /// let session = Session::new();
     /// assert_eq!(session.id().len(), 32);
     /// ```
+    #[cfg(feature = "layer")]
     pub fn new() -> Self {
         let id = RandomIdGenerator::default().new_trace_id().to_string();
         Self { id: id.into() }
@@ -85,6 +87,7 @@ impl Session {
     }
 }
 
+#[cfg(feature = "layer")]
 impl Default for Session {
     fn default() -> Self {
         Self::new()

@@ -42,12 +42,18 @@
 //! # Ok::<(), tracing_feedback::BuildError>(())
 //! ```
 
+#[cfg(feature = "layer")]
+mod destination;
+#[cfg(not(feature = "layer"))]
+#[path = "destination_absent.rs"]
+mod destination;
 mod error;
 pub(crate) mod flatten;
 mod literal;
 mod macros;
 pub(crate) mod request;
 pub(crate) mod target;
+mod warn;
 pub(crate) mod writer;
 
 pub use error::{EnrichError, Enrichment};

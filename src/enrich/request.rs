@@ -1,14 +1,8 @@
-//! Where an enrichment is to land.
+//! Requests: the public way to an enrichment, with its options.
 
-use std::sync::Arc;
-
-use super::error::EnrichError;
-use super::target::{Resolved, Target};
-use super::writer::{BeginError, Enricher, Late, Place, Writer};
-use crate::feedback::carrier::Scope;
-use crate::layer::locate::{Located, locate_current, locate_span};
-use crate::session::Session;
-use crate::span::{DocumentKind, LayerCore};
+use super::destination::{BeginError, Destination, layer_exists};
+use super::target::{LateOptions, Target};
+use super::writer::{Enricher, Writer};
 
 /// Enriches the given span.
 ///
@@ -110,7 +104,7 @@ pub fn session() -> SessionRequest {
 #[must_use = "nothing is enriched before `apply`"]
 pub struct SpanRequest<'a> {
     span: Option<&'a tracing::Span>,
-    options: Option<Box<Options>>,
+    options: Option<Box<LateOptions>>,
 }
 
 /// An enrichment of a session: options first, then the values of the namespaces, then
@@ -136,15 +130,7 @@ pub struct SpanRequest<'a> {
 #[derive(Debug)]
 #[must_use = "nothing is enriched before `apply`"]
 pub struct SessionRequest {
-    options: Option<Box<Options>>,
-}
-
-/// What only late enrichments have. Apart, since a request that is large is slow to pass on.
-#[derive(Debug, Default)]
-struct Options {
-    session_id: Option<String>,
-    target: Option<Resolved>,
-    id: Option<String>,
+    options: Option<Box<LateOptions>>,
 }
 
 impl<'a> SpanRequest<'a> {
@@ -165,40 +151,6 @@ impl<'a> SpanRequest<'a> {
         self.options.get_or_insert_default().id = Some(id.into());
         self
     }
-
-    fn place(self) -> Result<Place, BeginError> {
-        let (target, id) = match self.options {
-            Some(options) => (options.target, options.id),
-            None => (None, None),
-        };
-        let located = match (self.span, &target) {
-            (Some(span), None) => locate_span(span),
-            _ => locate_current(),
-        };
-        let core = usable(&located)?;
-        let refuse = |error| Err(BeginError::refused(core, error));
-        if let Some(target) = target {
-            let session = session_of(&target, &located);
-            let Resolved { span, ticket, .. } = target;
-            return match &span {
-                Some(span) if !span.is_valid() => refuse(EnrichError::InvalidTarget),
-                Some(_) => {
-                    let (core, target, scope) = (core.clone(), span, None);
-                    let late = Late { core, target, session, scope, id, ticket };
-                    Ok(Place::Late(Box::new(late)))
-                }
-                None => refuse(EnrichError::TicketOfSession),
-            };
-        }
-        if id.is_some() {
-            return refuse(EnrichError::IdWithoutTarget);
-        }
-        match located {
-            Located::Span(state) => Ok(Place::OpenSpan(state, DocumentKind::Own)),
-            Located::Disabled(_) => refuse(EnrichError::SpanDisabled),
-            _ => refuse(EnrichError::NoActiveSpan),
-        }
-    }
 }
 
 impl SessionRequest {
@@ -218,96 +170,6 @@ impl SessionRequest {
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.options.get_or_insert_default().id = Some(id.into());
         self
-    }
-
-    fn place(self) -> Result<Place, BeginError> {
-        let located = locate_current();
-        let core = usable(&located)?;
-        let refuse = |error| Err(BeginError::refused(core, error));
-        let (session_id, target, id) = match self.options {
-            Some(options) => (options.session_id, options.target, options.id),
-            None => (None, None, None),
-        };
-        let given = match session_id.map(Session::with_id).transpose() {
-            Ok(given) => given,
-            Err(error) => return refuse(error.into()),
-        };
-        if let Some(target) = target {
-            if target.span.as_ref().is_some_and(|span| !span.is_valid()) {
-                return refuse(EnrichError::InvalidTarget);
-            }
-            if target.ticket.is_some() && given.is_some() && given != target.session {
-                return refuse(EnrichError::ForeignSession);
-            }
-            let session = given.or_else(|| session_of(&target, &located));
-            let scope = Some(if session.is_some() { Scope::Session } else { Scope::Trace });
-            let Resolved { span: target, ticket, .. } = target;
-            let core = core.clone();
-            let late = Late { core, target, session, scope, id, ticket };
-            return Ok(Place::Late(Box::new(late)));
-        }
-        let caller = match &located {
-            Located::Span(state) => Some(state),
-            _ => None,
-        };
-        let of_caller = match caller {
-            Some(state) => state.session(),
-            None => core.settings.session.clone(),
-        };
-        let is_late = match (&given, &of_caller) {
-            // A name makes a submission of its own, also for the caller's session.
-            (Some(given), Some(of_caller)) => given != of_caller || id.is_some(),
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        if !is_late && id.is_some() {
-            return refuse(EnrichError::IdWithoutTarget);
-        }
-        Ok(match (caller, given.or(of_caller)) {
-            (Some(caller), Some(session)) if !is_late => {
-                Place::OpenSpan(caller.outermost_of(&session), DocumentKind::Scoped(Scope::Session))
-            }
-            (Some(caller), None) => {
-                Place::OpenSpan(caller.local_root(), DocumentKind::Scoped(Scope::Trace))
-            }
-            (_, session @ Some(_)) => {
-                let core = core.clone();
-                let (target, scope, ticket) = (None, Some(Scope::Session), None);
-                Place::Late(Box::new(Late { core, target, session, scope, id, ticket }))
-            }
-            (None, None) => return refuse(EnrichError::NoActiveSpan),
-        })
-    }
-}
-
-/// The session of a target: as its ticket says, or the caller's where both are in one trace.
-fn session_of(target: &Resolved, located: &Located) -> Option<Session> {
-    if target.ticket.is_some() {
-        return target.session.clone();
-    }
-    match (located, &target.span) {
-        (Located::Span(caller), Some(span))
-            if caller.start().context.trace_id() == span.trace_id() =>
-        {
-            caller.session()
-        }
-        _ => None,
-    }
-}
-
-/// The layer, if it takes anything at all.
-fn usable(located: &Located) -> Result<&Arc<LayerCore>, BeginError> {
-    let core = match located {
-        Located::Span(state) => state.core(),
-        Located::Layer(core) | Located::Disabled(core) => core,
-        Located::Nothing => return Err(BeginError::NotInstalled),
-    };
-    if core.is_disabled() {
-        Err(BeginError::refused(core, EnrichError::SdkDisabled))
-    } else if core.is_shut_down() {
-        Err(BeginError::refused(core, EnrichError::ShutDown))
-    } else {
-        Ok(core)
     }
 }
 
@@ -357,7 +219,7 @@ namespaces! {
 
 /// What the macros begin with.
 pub trait Begin {
-    /// Finds the place.
+    /// Finds the destination.
     fn begin(self) -> Result<Writer, BeginError>;
 }
 
@@ -367,19 +229,26 @@ macro_rules! begin {
             // Inlined, so that a library which is used without the layer pays for one load.
             #[inline]
             fn begin(self) -> Result<Writer, BeginError> {
-                if !LayerCore::exists() {
+                if !layer_exists() {
                     return Err(BeginError::NotInstalled);
                 }
                 self.writer()
             }
         }
 
-        impl $request {
-            fn writer(self) -> Result<Writer, BeginError> {
-                Ok(Writer::begin(self.place()?))
-            }
-        }
     )*};
 }
 
 begin!(SpanRequest<'_>, SessionRequest);
+
+impl SpanRequest<'_> {
+    fn writer(self) -> Result<Writer, BeginError> {
+        Destination::of_span(self.span, self.options).map(Writer::begin)
+    }
+}
+
+impl SessionRequest {
+    fn writer(self) -> Result<Writer, BeginError> {
+        Destination::of_session(self.options).map(Writer::begin)
+    }
+}

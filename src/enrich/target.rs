@@ -47,6 +47,14 @@ pub struct Resolved {
     pub(crate) ticket: Option<Ticket>,
 }
 
+/// What only late enrichments have. Boxed by the requests, which are moved several times.
+#[derive(Debug, Default)]
+pub(crate) struct LateOptions {
+    pub(crate) session_id: Option<String>,
+    pub(crate) target: Option<Resolved>,
+    pub(crate) id: Option<String>,
+}
+
 pub(crate) mod sealed {
     use super::{Resolved, SpanContext};
 

@@ -1,52 +1,13 @@
-//! Writing the values of one enrichment, and putting them in their place.
+//! Writing the values of one enrichment.
 
 use std::cell::Cell;
-use std::collections::HashSet;
 use std::panic::Location;
-use std::sync::{Arc, Mutex};
 
-use opentelemetry::Value;
-use opentelemetry::trace::SpanContext;
 use serde::Serialize;
-use tracing::level_filters::LevelFilter;
 
-use super::error::{EnrichError, Enrichment};
-use super::flatten::{Checkpoint, Flattener, Frame, Limits, Position};
-use crate::clock;
-use crate::export::DropReason;
-use crate::feedback::carrier::{Carrier, Scope, SubmissionName};
-use crate::feedback::document::Document;
-use crate::outbox::Finalizers;
-use crate::session::Session;
-use crate::span::{DocumentKind, LayerCore, Put, SpanHandle};
-use crate::ticket::Ticket;
-
-/// Where an enrichment lands.
-pub(crate) enum Place {
-    /// In a document of an open span.
-    OpenSpan(SpanHandle, DocumentKind),
-    /// On its own, as a carrier.
-    Late(Box<Late>),
-}
-
-/// An enrichment that leaves at once.
-pub(crate) struct Late {
-    pub(crate) core: Arc<LayerCore>,
-    pub(crate) target: Option<SpanContext>,
-    pub(crate) session: Option<Session>,
-    pub(crate) scope: Option<Scope>,
-    pub(crate) id: Option<String>,
-    pub(crate) ticket: Option<Ticket>,
-}
-
-impl Place {
-    fn core(&self) -> &Arc<LayerCore> {
-        match self {
-            Self::OpenSpan(state, _) => state.core(),
-            Self::Late(late) => &late.core,
-        }
-    }
-}
+use super::destination::{BeginError, Destination};
+use super::error::Enrichment;
+use super::flatten::{Checkpoint, Flattener, Frame, Position};
 
 /// Takes the values of one enrichment. What the macros expand to calls its methods; it holds no lock
 /// and borrows nothing, so values may `await` and enrich in turn.
@@ -54,32 +15,26 @@ pub struct Writer(Box<Writing>);
 
 #[derive(Default)]
 struct Writing {
-    place: Option<Place>,
+    destination: Option<Destination>,
     flattener: Flattener,
 }
 
 thread_local! {
-    /// What the last enrichment of this thread left for the next one: most of it is as good as new.
+    /// The memory of this thread's last enrichment, for the next one.
     static SPARE: Cell<Option<Box<Writing>>> = const { Cell::new(None) };
 }
 
 impl Writer {
     #[inline]
-    pub(crate) fn begin(place: Place) -> Self {
+    pub(crate) fn begin(destination: Destination) -> Self {
         let spare = SPARE.try_with(Cell::take).ok().flatten();
         let mut writing = spare.unwrap_or_default();
-        let settings = &place.core().settings;
-        let limits = Limits {
-            string: settings.string_bytes.0,
-            characters: settings.value_characters,
-            enrichment: settings.enrichment_bytes.0,
-            leaves: settings.span_limits.max_attributes_per_span as usize,
-        };
-        writing.flattener.start(limits, settings.redaction.clone());
-        if let Place::Late(late) = &place {
-            writing.flattener.ticket.clone_from(&late.ticket);
-        }
-        writing.place = Some(place);
+        writing.flattener.start(
+            destination.limits(),
+            destination.redaction(),
+            destination.ticket(),
+        );
+        writing.destination = Some(destination);
         Self(writing)
     }
 
@@ -151,25 +106,9 @@ impl Writer {
     #[track_caller]
     fn finish(self) -> Enrichment {
         let Self(mut writing) = self;
-        let Writing { place, flattener } = &mut *writing;
-        let caller = Location::caller();
-        match place.take() {
-            Some(Place::OpenSpan(state, kind)) => {
-                settle(flattener, state.core(), caller, |patch, time| {
-                    enrich(&state, kind, patch, time)
-                });
-            }
-            Some(Place::Late(late)) => {
-                let Late { core, target, session, scope, id, ticket } = *late;
-                let holder = ticket.as_ref().map(Ticket::holder).unwrap_or_default();
-                let id = id.map(|name| SubmissionName { name, holder });
-                settle(flattener, &core, caller, |patch, time| {
-                    let document = std::mem::take(patch);
-                    let finalizers = Finalizers::default();
-                    Carrier { target, session, scope, document, time, id, finalizers }.send(&core)
-                });
-            }
-            None => {}
+        let Writing { destination, flattener } = &mut *writing;
+        if let Some(destination) = destination.take() {
+            destination.settle(flattener, Location::caller());
         }
         let outcome = std::mem::take(&mut flattener.outcome);
         flattener.reset();
@@ -198,124 +137,7 @@ pub struct OpenFrame(Frame);
 pub fn finish(begun: Result<Writer, BeginError>) -> Enrichment {
     match begun {
         Ok(writer) => writer.finish(),
-        // As in a library, used by a program that doesn't trace at all.
-        Err(BeginError::NotInstalled) if LevelFilter::current() == LevelFilter::OFF => {
-            EnrichError::NotInstalled.into()
-        }
-        Err(error) => error.outcome(),
-    }
-}
-
-/// Puts what was written in its place, and reports what was refused.
-fn settle(
-    flattener: &mut Flattener,
-    core: &LayerCore,
-    caller: &'static Location<'static>,
-    put: impl FnOnce(&mut Document<Value>, u64) -> Result<Put, DropReason>,
-) {
-    flattener.finish();
-    let Flattener { patch, outcome, .. } = flattener;
-    if patch.is_empty() {
-        // nothing to put
-    } else if core.is_shut_down() {
-        outcome.push(EnrichError::ShutDown); // while the values were written
-    } else {
-        match put(patch, clock::enrichment_time()) {
-            Ok(Put { left_out, is_durable }) => {
-                if left_out > 0 {
-                    let limit = core.settings.span_limits.max_attributes_per_span as usize;
-                    outcome.push(EnrichError::LimitExceeded { limit, dropped: left_out });
-                }
-                if !is_durable {
-                    outcome.push(EnrichError::NotDurable);
-                }
-            }
-            Err(DropReason::QueueFull) => outcome.push(EnrichError::QueueFull),
-            Err(_) => outcome.push(EnrichError::ShutDown),
-        }
-    }
-    report(outcome, core, caller);
-}
-
-fn enrich(
-    state: &SpanHandle,
-    kind: DocumentKind,
-    patch: &mut Document<Value>,
-    time: u64,
-) -> Result<Put, DropReason> {
-    if let Some(put) = state.enrich(kind, patch, time) {
-        return Ok(put);
-    }
-    // The span has closed while the values were written: its feedback follows it.
-    let session = state.session();
-    let scope = match kind {
-        DocumentKind::Own => None,
-        DocumentKind::Scoped(scope) => Some(scope),
-    };
-    let (target, document) = (Some(state.start().context.clone()), std::mem::take(patch));
-    let finalizers = Finalizers::default();
-    let carrier = Carrier { target, session, scope, document, time, id: None, finalizers };
-    carrier.send(state.core())
-}
-
-/// Counts what was refused, and warns of it.
-fn report(outcome: &Enrichment, core: &LayerCore, caller: &'static Location<'static>) {
-    if let Some(first) = outcome.errors().next() {
-        outcome.errors().for_each(|error| core.count_refused(error.reason()));
-        warn_once(first, caller);
-    }
-}
-
-/// Warns of what was refused, once for each place in the code.
-fn warn_once(error: &EnrichError, caller: &'static Location<'static>) {
-    static WARNED: Mutex<Option<HashSet<&'static Location<'static>>>> = Mutex::new(None);
-    if tracing::enabled!(target: "tracing_feedback", tracing::Level::WARN)
-        && crate::sync::lock(&WARNED).get_or_insert_default().insert(caller)
-    {
-        tracing::warn!(
-            target: "tracing_feedback",
-            file = caller.file(),
-            line = caller.line(),
-            "{error}"
-        );
-    }
-}
-
-/// An enrichment that has no place: its values aren't even looked at.
-#[derive(Debug)]
-pub enum BeginError {
-    /// There is no layer.
-    NotInstalled,
-    /// The layer refuses it.
-    Refused(Box<Refusal>),
-}
-
-/// Which layer refuses an enrichment, and why.
-#[derive(Debug)]
-pub struct Refusal {
-    core: Arc<LayerCore>,
-    error: EnrichError,
-}
-
-impl BeginError {
-    pub(super) fn refused(core: &Arc<LayerCore>, error: EnrichError) -> Self {
-        Self::Refused(Box::new(Refusal { core: core.clone(), error }))
-    }
-
-    #[track_caller]
-    fn outcome(self) -> Enrichment {
-        let caller = Location::caller();
-        match self {
-            Self::NotInstalled => {
-                warn_once(&EnrichError::NotInstalled, caller);
-                EnrichError::NotInstalled.into()
-            }
-            Self::Refused(refusal) => {
-                let outcome = Enrichment::from(refusal.error);
-                report(&outcome, &refusal.core, caller);
-                outcome
-            }
-        }
+        Err(error) => error.outcome(Location::caller()),
     }
 }
 

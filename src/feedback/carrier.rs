@@ -22,12 +22,6 @@ use crate::suppress;
 /// The name of every carrier.
 const NAME: &str = "feedback";
 
-/// How many attributes say what a scoped document is about: scope, time, cleared keys.
-pub(crate) const SCOPED_ATTRIBUTES: usize = 3;
-
-/// How many attributes a carrier may have beside those of its document.
-pub(crate) const MOST_RESERVED: usize = SCOPED_ATTRIBUTES + 2;
-
 const SCOPE: &str = "tracing_feedback.scope";
 const TIME: &str = "tracing_feedback.time_unix_nano";
 const CLEARED: &str = "tracing_feedback.cleared";

@@ -34,6 +34,12 @@ pub(crate) type Key = Cow<'static, str>;
 pub(crate) const NAMESPACES: [&str; 7] =
     ["feedback", "metrics", "metadata", "user_properties", "inputs", "outputs", "config"];
 
+/// How many attributes say what a scoped document is about: scope, time, cleared keys.
+pub(crate) const SCOPED_ATTRIBUTES: usize = 3;
+
+/// How many attributes a carrier may have beside those of its document.
+pub(crate) const CARRIER_ATTRIBUTES: usize = SCOPED_ATTRIBUTES + 2;
+
 /// Removed keys that a document remembers.
 pub(crate) const MOST_CLEARED: usize = 1024;
 

@@ -3,6 +3,7 @@
 //! A [document](document) is all feedback about one target, kept flat, with the rules by which two of
 //! them merge. A [carrier](carrier) is a span that brings a document without its target. [`fold`] applies the same rules to the spans and carriers that a backend received.
 
+#[cfg(feature = "layer")]
 pub(crate) mod carrier;
 pub(crate) mod document;
 pub mod fold;

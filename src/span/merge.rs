@@ -7,8 +7,8 @@ use super::SpanHandle;
 use super::documents::{DocumentKind, Enriched};
 use super::state::Live;
 use crate::export::NotDurable;
-use crate::feedback::carrier::{self, Carrier};
-use crate::feedback::document::Document;
+use crate::feedback::carrier::Carrier;
+use crate::feedback::document::{Document, SCOPED_ATTRIBUTES};
 use crate::outbox::Finalizers;
 
 /// How many patches of a document are written down one by one.
@@ -50,7 +50,7 @@ impl SpanHandle {
                     .scoped
                     .get_or_insert_with(|| Box::new((scope, Enriched::default())));
                 scoped.0 = scope;
-                (&mut scoped.1, reserved + carrier::SCOPED_ATTRIBUTES)
+                (&mut scoped.1, reserved + SCOPED_ATTRIBUTES)
             }
         };
         enriched.time = enriched.time.max(time);

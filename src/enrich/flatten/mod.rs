@@ -19,8 +19,7 @@ use std::fmt::Write as _;
 use opentelemetry::Value;
 
 use super::error::{EnrichError, Enrichment};
-use crate::feedback::carrier;
-use crate::feedback::document::{Document, Key, MOST_CLEARED};
+use crate::feedback::document::{CARRIER_ATTRIBUTES, Document, Key, MOST_CLEARED};
 use crate::redaction::Redaction;
 use crate::ticket::Ticket;
 use json::{Entry, JsonText};
@@ -46,8 +45,8 @@ pub(crate) struct Limits {
 pub(crate) struct Flattener {
     limits: Limits,
     redaction: Option<Redaction>,
-    /// What keys have to be allowed by.
-    pub(crate) ticket: Option<Ticket>,
+    /// The ticket by which keys have to be allowed.
+    ticket: Option<Ticket>,
     pub(crate) patch: Document<Value>,
     /// What was wrong on the way to the patch.
     pub(crate) outcome: Enrichment,
@@ -95,15 +94,20 @@ enum Kind {
 
 impl Flattener {
     /// Makes a blank flattener ready for one enrichment.
-    pub(crate) fn start(&mut self, limits: Limits, redaction: Option<Redaction>) {
-        (self.limits, self.redaction) = (limits, redaction);
+    pub(crate) fn start(
+        &mut self,
+        limits: Limits,
+        redaction: Option<Redaction>,
+        ticket: Option<Ticket>,
+    ) {
+        (self.limits, self.redaction, self.ticket) = (limits, redaction, ticket);
     }
 
     /// Clears the patch if a part of the enrichment was refused or changed, or if the patch as a whole
     /// finds no room on a span.
     pub(crate) fn keep_whole(&mut self) {
         let limit = self.limits.leaves;
-        let over = (self.patch.len() + carrier::MOST_RESERVED).saturating_sub(limit);
+        let over = (self.patch.len() + CARRIER_ATTRIBUTES).saturating_sub(limit);
         if self.outcome.is_ok() && self.dropped == 0 && over > 0 {
             self.dropped = over;
         }

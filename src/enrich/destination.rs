@@ -1,0 +1,322 @@
+//! Where an enrichment lands: in the document of an open span, or on its own as a carrier.
+//!
+//! This is where the macros meet the layer. `destination_absent` stands in where the layer is not built.
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use opentelemetry::Value;
+use opentelemetry::trace::SpanContext;
+
+use super::error::{EnrichError, Enrichment};
+use super::flatten::{Flattener, Limits};
+use super::target::{LateOptions, Resolved};
+use super::warn::{not_installed, warn_once};
+use crate::clock;
+use crate::export::DropReason;
+use crate::feedback::carrier::{Carrier, Scope, SubmissionName};
+use crate::feedback::document::Document;
+use crate::layer::locate::{Located, locate_current, locate_span};
+use crate::outbox::Finalizers;
+use crate::redaction::Redaction;
+use crate::session::Session;
+use crate::span::{DocumentKind, LayerCore, Put, SpanHandle};
+use crate::ticket::Ticket;
+
+/// Whether a layer is installed, as far as one look at a counter tells.
+#[inline]
+pub(super) fn layer_exists() -> bool {
+    LayerCore::exists()
+}
+
+/// Where an enrichment lands.
+pub(crate) enum Destination {
+    /// In a document of an open span.
+    OpenSpan(SpanHandle, DocumentKind),
+    /// On its own, as a carrier.
+    Late(Box<Late>),
+}
+
+/// An enrichment that leaves at once.
+pub(crate) struct Late {
+    pub(crate) core: Arc<LayerCore>,
+    pub(crate) target: Option<SpanContext>,
+    pub(crate) session: Option<Session>,
+    pub(crate) scope: Option<Scope>,
+    pub(crate) id: Option<String>,
+    pub(crate) ticket: Option<Ticket>,
+}
+
+impl Destination {
+    /// Finds where an enrichment of `span`, or of the nearest span around the caller, lands.
+    pub(super) fn of_span(
+        span: Option<&tracing::Span>,
+        options: Option<Box<LateOptions>>,
+    ) -> Result<Self, BeginError> {
+        let (target, id) = match options {
+            Some(options) => (options.target, options.id),
+            None => (None, None),
+        };
+        let located = match (span, &target) {
+            (Some(span), None) => locate_span(span),
+            _ => locate_current(),
+        };
+        let core = usable(&located)?;
+        let refuse = |error| Err(BeginError::refused(core, error));
+        if let Some(target) = target {
+            let session = session_of(&target, &located);
+            let Resolved { span, ticket, .. } = target;
+            return match &span {
+                Some(span) if !span.is_valid() => refuse(EnrichError::InvalidTarget),
+                Some(_) => {
+                    let (core, target, scope) = (core.clone(), span, None);
+                    let late = Late { core, target, session, scope, id, ticket };
+                    Ok(Self::Late(Box::new(late)))
+                }
+                None => refuse(EnrichError::TicketOfSession),
+            };
+        }
+        if id.is_some() {
+            return refuse(EnrichError::IdWithoutTarget);
+        }
+        match located {
+            Located::Span(state) => Ok(Self::OpenSpan(state, DocumentKind::Own)),
+            Located::Disabled(_) => refuse(EnrichError::SpanDisabled),
+            _ => refuse(EnrichError::NoActiveSpan),
+        }
+    }
+
+    /// Finds where an enrichment of a session lands.
+    pub(super) fn of_session(options: Option<Box<LateOptions>>) -> Result<Self, BeginError> {
+        let located = locate_current();
+        let core = usable(&located)?;
+        let refuse = |error| Err(BeginError::refused(core, error));
+        let (session_id, target, id) = match options {
+            Some(options) => (options.session_id, options.target, options.id),
+            None => (None, None, None),
+        };
+        let given = match session_id.map(Session::with_id).transpose() {
+            Ok(given) => given,
+            Err(error) => return refuse(error.into()),
+        };
+        if let Some(target) = target {
+            if target.span.as_ref().is_some_and(|span| !span.is_valid()) {
+                return refuse(EnrichError::InvalidTarget);
+            }
+            if target.ticket.is_some() && given.is_some() && given != target.session {
+                return refuse(EnrichError::ForeignSession);
+            }
+            let session = given.or_else(|| session_of(&target, &located));
+            let scope = Some(if session.is_some() { Scope::Session } else { Scope::Trace });
+            let Resolved { span: target, ticket, .. } = target;
+            let core = core.clone();
+            let late = Late { core, target, session, scope, id, ticket };
+            return Ok(Self::Late(Box::new(late)));
+        }
+        let caller = match &located {
+            Located::Span(state) => Some(state),
+            _ => None,
+        };
+        let of_caller = match caller {
+            Some(state) => state.session(),
+            None => core.settings.session.clone(),
+        };
+        let is_late = match (&given, &of_caller) {
+            // A name makes a submission of its own, also for the caller's session.
+            (Some(given), Some(of_caller)) => given != of_caller || id.is_some(),
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if !is_late && id.is_some() {
+            return refuse(EnrichError::IdWithoutTarget);
+        }
+        Ok(match (caller, given.or(of_caller)) {
+            (Some(caller), Some(session)) if !is_late => {
+                Self::OpenSpan(caller.outermost_of(&session), DocumentKind::Scoped(Scope::Session))
+            }
+            (Some(caller), None) => {
+                Self::OpenSpan(caller.local_root(), DocumentKind::Scoped(Scope::Trace))
+            }
+            (_, session @ Some(_)) => {
+                let core = core.clone();
+                let (target, scope, ticket) = (None, Some(Scope::Session), None);
+                Self::Late(Box::new(Late { core, target, session, scope, id, ticket }))
+            }
+            (None, None) => return refuse(EnrichError::NoActiveSpan),
+        })
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        let settings = &self.core().settings;
+        Limits {
+            string: settings.string_bytes.0,
+            characters: settings.value_characters,
+            enrichment: settings.enrichment_bytes.0,
+            leaves: settings.span_limits.max_attributes_per_span as usize,
+        }
+    }
+
+    pub(super) fn redaction(&self) -> Option<Redaction> {
+        self.core().settings.redaction.clone()
+    }
+
+    /// The ticket by which keys have to be allowed.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::OpenSpan(..) => None,
+            Self::Late(late) => late.ticket.clone(),
+        }
+    }
+
+    /// Puts what was flattened into its place, and reports what was refused.
+    pub(super) fn settle(self, flattener: &mut Flattener, caller: &'static Location<'static>) {
+        match self {
+            Self::OpenSpan(state, kind) => {
+                settle(flattener, state.core(), caller, |patch, time| {
+                    enrich(&state, kind, patch, time)
+                });
+            }
+            Self::Late(late) => {
+                let Late { core, target, session, scope, id, ticket } = *late;
+                let holder = ticket.as_ref().map(Ticket::holder).unwrap_or_default();
+                let id = id.map(|name| SubmissionName { name, holder });
+                settle(flattener, &core, caller, |patch, time| {
+                    let document = std::mem::take(patch);
+                    let finalizers = Finalizers::default();
+                    Carrier { target, session, scope, document, time, id, finalizers }.send(&core)
+                });
+            }
+        }
+    }
+
+    fn core(&self) -> &Arc<LayerCore> {
+        match self {
+            Self::OpenSpan(state, _) => state.core(),
+            Self::Late(late) => &late.core,
+        }
+    }
+}
+
+/// The session of a target: as its ticket says, or the caller's where both are in one trace.
+fn session_of(target: &Resolved, located: &Located) -> Option<Session> {
+    if target.ticket.is_some() {
+        return target.session.clone();
+    }
+    match (located, &target.span) {
+        (Located::Span(caller), Some(span))
+            if caller.start().context.trace_id() == span.trace_id() =>
+        {
+            caller.session()
+        }
+        _ => None,
+    }
+}
+
+/// The layer, if it takes anything at all.
+fn usable(located: &Located) -> Result<&Arc<LayerCore>, BeginError> {
+    let core = match located {
+        Located::Span(state) => state.core(),
+        Located::Layer(core) | Located::Disabled(core) => core,
+        Located::Nothing => return Err(BeginError::NotInstalled),
+    };
+    if core.is_disabled() {
+        Err(BeginError::refused(core, EnrichError::SdkDisabled))
+    } else if core.is_shut_down() {
+        Err(BeginError::refused(core, EnrichError::ShutDown))
+    } else {
+        Ok(core)
+    }
+}
+
+fn settle(
+    flattener: &mut Flattener,
+    core: &LayerCore,
+    caller: &'static Location<'static>,
+    put: impl FnOnce(&mut Document<Value>, u64) -> Result<Put, DropReason>,
+) {
+    flattener.finish();
+    let Flattener { patch, outcome, .. } = flattener;
+    if patch.is_empty() {
+        // nothing to put
+    } else if core.is_shut_down() {
+        outcome.push(EnrichError::ShutDown); // while the values were written
+    } else {
+        match put(patch, clock::enrichment_time()) {
+            Ok(Put { left_out, is_durable }) => {
+                if left_out > 0 {
+                    let limit = core.settings.span_limits.max_attributes_per_span as usize;
+                    outcome.push(EnrichError::LimitExceeded { limit, dropped: left_out });
+                }
+                if !is_durable {
+                    outcome.push(EnrichError::NotDurable);
+                }
+            }
+            Err(DropReason::QueueFull) => outcome.push(EnrichError::QueueFull),
+            Err(_) => outcome.push(EnrichError::ShutDown),
+        }
+    }
+    report(outcome, core, caller);
+}
+
+fn enrich(
+    state: &SpanHandle,
+    kind: DocumentKind,
+    patch: &mut Document<Value>,
+    time: u64,
+) -> Result<Put, DropReason> {
+    if let Some(put) = state.enrich(kind, patch, time) {
+        return Ok(put);
+    }
+    // The span has closed while the values were written: its feedback follows it.
+    let session = state.session();
+    let scope = match kind {
+        DocumentKind::Own => None,
+        DocumentKind::Scoped(scope) => Some(scope),
+    };
+    let (target, document) = (Some(state.start().context.clone()), std::mem::take(patch));
+    let finalizers = Finalizers::default();
+    let carrier = Carrier { target, session, scope, document, time, id: None, finalizers };
+    carrier.send(state.core())
+}
+
+/// Counts what was refused, and warns of it.
+fn report(outcome: &Enrichment, core: &LayerCore, caller: &'static Location<'static>) {
+    if let Some(first) = outcome.errors().next() {
+        outcome.errors().for_each(|error| core.count_refused(error.reason()));
+        warn_once(first, caller);
+    }
+}
+
+/// Why an enrichment has no destination. Its values are not evaluated.
+#[derive(Debug)]
+pub enum BeginError {
+    /// There is no layer.
+    NotInstalled,
+    /// The layer refuses it.
+    Refused(Box<Refusal>),
+}
+
+/// Which layer refuses an enrichment, and why.
+#[derive(Debug)]
+pub struct Refusal {
+    core: Arc<LayerCore>,
+    error: EnrichError,
+}
+
+impl BeginError {
+    fn refused(core: &Arc<LayerCore>, error: EnrichError) -> Self {
+        Self::Refused(Box::new(Refusal { core: core.clone(), error }))
+    }
+
+    /// What the caller gets, after the refusal was counted and warned of.
+    pub(super) fn outcome(self, caller: &'static Location<'static>) -> Enrichment {
+        match self {
+            Self::NotInstalled => not_installed(caller),
+            Self::Refused(refusal) => {
+                let outcome = Enrichment::from(refusal.error);
+                report(&outcome, &refusal.core, caller);
+                outcome
+            }
+        }
+    }
+}
