@@ -178,8 +178,9 @@ pub use session::{Session, SessionIdError};
 
 #[cfg(feature = "layer")]
 pub use {
-    export::{FlushError, stats::Stats},
+    export::{DropReason, FlushError, SpanLoss, stats::Stats},
     layer::{FeedbackLayer, FeedbackSpanProcessor, SpanError, SpanExt},
+    outbox::PersistError,
     settings::{Convention, Keep, KeepLimits, LateTraces},
     setup::{BuildError, Builder, ConfigError, Telemetry, builder, init},
 };

@@ -30,7 +30,7 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["receiver"] => return process::serve(),
-        ["spool", directory, spans] => return replay::spool(directory, number(spans)),
+        ["fill", directory, spans] => return replay::fill(directory, number(spans)),
         ["replay", directory, endpoint] => return replay::replay(directory, endpoint),
         _ => {}
     }

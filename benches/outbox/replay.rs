@@ -16,7 +16,7 @@ fn options(directory: &str) -> OutboxOptions {
 }
 
 /// Leaves so many spans in the outbox.
-pub(crate) fn spool(directory: &str, spans: u64) {
+pub(crate) fn fill(directory: &str, spans: u64) {
     let (layer, telemetry) = tracing_feedback::builder()
         .with_endpoint("http://127.0.0.1:9") // no one listens there
         .with_timeout(Duration::from_millis(100))
@@ -40,7 +40,7 @@ pub(crate) fn spool(directory: &str, spans: u64) {
     });
     telemetry.shutdown().expect("the disk takes it");
     let stats = telemetry.stats();
-    println!("{} {}", stats.spooled, stats.spooled_bytes);
+    println!("{} {}", stats.outbox_spans, stats.outbox_bytes);
 }
 
 /// Sends them all; says how long that took, and the most memory it has had.
@@ -51,7 +51,7 @@ pub(crate) fn replay(directory: &str, endpoint: &str) {
         .with_outbox(options(directory))
         .build()
         .expect("a layer");
-    while telemetry.stats().spooled > 0 || telemetry.stats().replayed == 0 {
+    while telemetry.stats().outbox_spans > 0 || telemetry.stats().replayed == 0 {
         std::thread::sleep(Duration::from_millis(5));
     }
     let cpu = before.elapsed().as_millis();
@@ -68,14 +68,14 @@ fn peak_kib() -> u64 {
 pub(crate) fn print(spans: u64) {
     let directory = Directory::new("replay");
     let path = directory.0.to_str().expect("a path that is text");
-    let mut spooler = Helper::start(&["spool", path, &spans.to_string()]);
-    let spooled = spooler.hear();
-    spooler.end();
+    let mut filler = Helper::start(&["fill", path, &spans.to_string()]);
+    let filled = filler.hear();
+    filler.end();
     let mut receiver = Helper::start(&["receiver"]);
     let endpoint = receiver.hear();
     let mut replayer = Helper::start(&["replay", path, &endpoint]);
-    let (spooled, replayed) = (numbers(&spooled), numbers(&replayer.hear()));
-    let [spans, bytes] = spooled[..] else { panic!("{spooled:?}") };
+    let (filled, replayed) = (numbers(&filled), numbers(&replayer.hear()));
+    let [spans, bytes] = filled[..] else { panic!("{filled:?}") };
     let [millis, cpu, peak] = replayed[..] else { panic!("{replayed:?}") };
     let received = receiver.ask();
     replayer.end();

@@ -137,7 +137,7 @@ fn drain(telemetry: &Telemetry) -> String {
             println!("unsure {}", one_line(&error.to_string()));
         }
         let stats = telemetry.stats();
-        if stats.spooled == 0 && stats.queued == 0 {
+        if stats.outbox_spans == 0 && stats.queued == 0 {
             return "yes".to_owned();
         }
         thread::sleep(Duration::from_millis(20));

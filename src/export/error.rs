@@ -1,37 +1,42 @@
-//! What `flush` and `shutdown` have to say when not everything has arrived.
+//! The error of `flush` and `shutdown`.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::stats::DropReason;
+use crate::outbox::PersistError;
 
-/// Some spans did not arrive: how many, and why.
+/// Some spans did not arrive, or some feedback is not on disk: how many, and why.
 ///
 /// Every loss is reported once, by the first `flush` or `shutdown` after it.
 ///
 /// ```
 /// use std::time::Duration;
+/// use tracing_feedback::DropReason;
 /// use tracing_subscriber::prelude::*;
 ///
 /// let (layer, telemetry) = tracing_feedback::builder()
-///     .with_endpoint("http://127.0.0.1:9") // no one listens there
+///     .with_endpoint("http://127.0.0.1:9") // nothing listens there
 ///     .with_timeout(Duration::from_millis(50))
 ///     .build()?;
 /// tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
 ///     tracing::info_span!("answer").in_scope(|| ());
 /// });
 /// let error = telemetry.flush().unwrap_err();
-/// assert_eq!((error.lost(), error.pending()), (1, 0));
-/// assert!(error.reasons().next().unwrap().starts_with("1 export_failed"));
+/// assert_eq!((error.lost(), error.pending(), error.outbox()), (1, 0, None));
+/// match error.losses() {
+///     [loss] if loss.reason == DropReason::ExportFailed => assert_eq!(loss.spans, 1),
+///     losses => panic!("{losses:?}"),
+/// }
+/// assert!(error.to_string().starts_with("1 spans did not arrive: 1 export_failed ("));
 /// assert!(telemetry.flush().is_ok()); // it was reported
 /// # Ok::<(), tracing_feedback::BuildError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlushError {
-    lost: u64,
+    losses: Vec<SpanLoss>,
     pending: u64,
-    reasons: Vec<String>,
-    outbox: Option<String>,
+    outbox: Option<PersistError>,
 }
 
 impl FlushError {
@@ -39,65 +44,87 @@ impl FlushError {
     pub(super) fn of(
         losses: BTreeMap<DropReason, Loss>,
         pending: u64,
-        outbox: Option<String>,
+        outbox: Option<PersistError>,
     ) -> Result<(), Self> {
-        let lost = losses.values().map(|loss| loss.spans).sum();
-        if lost == 0 && pending == 0 && outbox.is_none() {
+        if losses.is_empty() && pending == 0 && outbox.is_none() {
             return Ok(());
         }
-        let reasons = losses
+        let losses = losses
             .into_iter()
-            .map(|(why, loss)| match loss.message {
-                Some(message) => format!("{} {} ({message})", loss.spans, why.reason()),
-                None => format!("{} {}", loss.spans, why.reason()),
-            })
+            .map(|(reason, Loss { spans, message })| SpanLoss { reason, spans, message })
             .collect();
-        Err(Self { lost, pending, reasons, outbox })
+        Err(Self { losses, pending, outbox })
     }
 
-    /// Spans that are lost, since the last report.
+    /// The number of spans lost since the last report: the sum over [`losses`](Self::losses).
     pub fn lost(&self) -> u64 {
-        self.lost
+        self.losses.iter().map(|loss| loss.spans).sum()
     }
 
-    /// Spans whose state was not known when the time was over.
+    /// The number of spans that were still on their way when the time limit was over.
     pub fn pending(&self) -> u64 {
         self.pending
     }
 
-    /// Why feedback could not be written to the outbox, if it is so: it waits in memory, and would be
-    /// lost with the process.
-    pub fn outbox(&self) -> Option<&str> {
-        self.outbox.as_deref()
+    /// Why feedback could not be written to the outbox, if it could not: it is in memory, and would be
+    /// lost with the process. `None` where no outbox was asked for.
+    pub fn outbox(&self) -> Option<&PersistError> {
+        self.outbox.as_ref()
     }
 
-    /// A line for each reason: how many, its name as in [`Stats::dropped_by_reason`], and what the
-    /// exporter said last.
-    ///
-    /// [`Stats::dropped_by_reason`]: crate::Stats::dropped_by_reason
-    pub fn reasons(&self) -> impl Iterator<Item = &str> {
-        self.reasons.iter().map(String::as_str)
+    /// The spans lost since the last report: one entry for each reason, in the order of
+    /// [`DropReason`]; none where spans are only [pending](Self::pending).
+    pub fn losses(&self) -> &[SpanLoss] {
+        &self.losses
     }
 }
 
 impl fmt::Display for FlushError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.lost > 0 {
-            write!(f, "{} spans did not arrive: {}", self.lost, self.reasons.join(", "))?;
+        let mut and = "";
+        if !self.losses.is_empty() {
+            write!(f, "{} spans did not arrive: ", self.lost())?;
+            for (at, loss) in self.losses.iter().enumerate() {
+                write!(f, "{}{loss}", if at > 0 { ", " } else { "" })?;
+            }
+            and = "; ";
         }
         if self.pending > 0 {
-            let and = if self.lost > 0 { "; " } else { "" };
             write!(f, "{and}{} spans had not arrived when the time was over", self.pending)?;
+            and = "; ";
         }
-        if let Some(reason) = &self.outbox {
-            let and = if self.lost + self.pending > 0 { "; " } else { "" };
-            write!(f, "{and}feedback could not be written to the outbox: {reason}")?;
+        match &self.outbox {
+            Some(error) => write!(f, "{and}{error}"),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
 impl std::error::Error for FlushError {}
+
+/// Spans that were lost for one reason.
+///
+/// It displays as, for example, `3 rejected (no such tenant)`. [`FlushError`] has an example.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SpanLoss {
+    /// Why they were dropped.
+    pub reason: DropReason,
+    /// How many they are, more than zero.
+    pub spans: u64,
+    /// What the exporter, the collector or the outbox said last about it, if it said anything.
+    pub message: Option<String>,
+}
+
+impl fmt::Display for SpanLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.spans, self.reason)?;
+        match &self.message {
+            Some(message) => write!(f, " ({message})"),
+            None => Ok(()),
+        }
+    }
+}
 
 /// Spans lost for one reason since the last report.
 #[derive(Default)]

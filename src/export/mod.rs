@@ -23,10 +23,10 @@ use std::time::{Duration, Instant};
 use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::TraceId;
 
-pub use error::FlushError;
+pub use error::{FlushError, SpanLoss};
 use local_buffer::LocalBuffers;
 use queue::{Next, Queue};
-pub(crate) use stats::DropReason;
+pub use stats::DropReason;
 use stats::{Counters, Stats, Waiting};
 use tail_buffer::TailBuffer;
 
@@ -265,7 +265,7 @@ impl Pipeline {
     ///
     /// Why it isn't.
     #[cfg(feature = "axum")]
-    pub(crate) async fn synced(&self) -> Result<(), String> {
+    pub(crate) async fn synced(&self) -> Result<(), crate::outbox::PersistError> {
         match &self.outbox {
             Some(outbox) if outbox.writes_ahead() => outbox.synced().await,
             _ => Ok(()),

@@ -1,20 +1,39 @@
 //! Counters of everything that was exported, dropped or refused.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::outbox::OutboxUsage;
 
-/// Why a span did not arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum DropReason {
+/// Why spans were dropped.
+///
+/// [`FlushError::losses`](crate::FlushError::losses) says it of the spans that a `flush` reports, and
+/// [`Stats::dropped_by_reason`] counts by the same names.
+///
+/// ```
+/// use tracing_feedback::DropReason;
+///
+/// assert_eq!(DropReason::QueueFull.as_str(), "queue_full");
+/// assert_eq!(DropReason::QueueFull.to_string(), "queue_full");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// The queue was full: spans end faster than they can be exported, or the collector is out of reach.
     QueueFull,
+    /// The export failed: the collector was out of reach, answered with an error that no retry helps
+    /// against, or not in time; or the exporter panicked.
     ExportFailed,
+    /// The collector has refused the spans for good, by an error or as a partial success.
     Rejected,
+    /// The spans ended after the shutdown.
     AfterShutdown,
+    /// The time limit of the shutdown was over before the spans were exported.
     TimedOut,
+    /// The outbox had no room for the spans, or held them for longer than it may.
     Discarded,
 }
 
@@ -28,7 +47,9 @@ impl DropReason {
         Self::Discarded,
     ];
 
-    pub(crate) fn reason(self) -> &'static str {
+    /// The name by which [`Stats::dropped_by_reason`] counts: `queue_full`, `export_failed`,
+    /// `rejected`, `after_shutdown`, `timed_out` or `discarded`.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
             Self::ExportFailed => "export_failed",
@@ -37,6 +58,12 @@ impl DropReason {
             Self::TimedOut => "timed_out",
             Self::Discarded => "discarded",
         }
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -104,7 +131,7 @@ impl Counters {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let dropped: BTreeMap<_, _> = DropReason::ALL
             .into_iter()
-            .map(|why| (why.reason(), load(&self.dropped[why as usize])))
+            .map(|why| (why.as_str(), load(&self.dropped[why as usize])))
             .filter(|(_, spans)| *spans > 0)
             .collect();
         Stats {
@@ -120,9 +147,9 @@ impl Counters {
             dropped_attributes: load(&self.dropped_attributes),
             unsampled: load(&self.unsampled),
             retried: load(&self.retried),
-            spooled: outbox.spans,
-            spooled_bytes: outbox.bytes,
-            oldest_spooled: outbox.oldest,
+            outbox_spans: outbox.spans,
+            outbox_bytes: outbox.bytes,
+            outbox_age: outbox.oldest,
             rejected: outbox.rejected,
             replayed: outbox.replayed,
             refused: crate::sync::lock(&self.refused).clone(),
@@ -131,7 +158,7 @@ impl Counters {
 }
 
 /// What has become of the spans and enrichments so far. Counters only grow, but for what waits:
-/// `queued`, `queued_bytes`, `in_flight`, `held`, `spooled`, `spooled_bytes` and `oldest_spooled`.
+/// `queued`, `queued_bytes`, `in_flight`, `held`, `outbox_spans`, `outbox_bytes` and `outbox_age`.
 ///
 /// ```
 /// # #[cfg(feature = "collector")] {
@@ -167,8 +194,9 @@ pub struct Stats {
     pub held: u64,
     /// Spans that were dropped, for whatever reason.
     pub dropped: u64,
-    /// The same by reason: `queue_full`, `export_failed`, `rejected`, `after_shutdown`,
-    /// `timed_out`, and `discarded` for what became too old in the outbox, or had to make room there.
+    /// The same by reason, as [`DropReason::as_str`] names it: `queue_full`, `export_failed`,
+    /// `rejected`, `after_shutdown`, `timed_out`, and `discarded` for what became too old in the
+    /// outbox, or had to make room there.
     pub dropped_by_reason: BTreeMap<&'static str, u64>,
     /// How many of the dropped spans carried feedback.
     pub dropped_feedback: u64,
@@ -182,11 +210,11 @@ pub struct Stats {
     pub retried: u64,
     /// Spans that wait on disk right now, in the outbox (`Builder::with_outbox`); among them, where
     /// it is written ahead, enrichments that are on their way.
-    pub spooled: u64,
+    pub outbox_spans: u64,
     /// Bytes of the outbox on disk right now, its `rejected` files among them.
-    pub spooled_bytes: u64,
+    pub outbox_bytes: u64,
     /// For how long the oldest spans on disk have waited.
-    pub oldest_spooled: Option<Duration>,
+    pub outbox_age: Option<Duration>,
     /// Spans that the collector has rejected, and that were put into the outbox's `rejected` files.
     /// They count as dropped too.
     pub rejected: u64,

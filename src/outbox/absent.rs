@@ -1,8 +1,12 @@
 //! The stand-in for the outbox when its feature is off: no outbox can be made.
 
+mod error;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+pub use error::PersistError;
 
 /// An outbox that can't be made.
 #[derive(Debug)]
@@ -22,11 +26,11 @@ impl Outbox {
         match self.0 {}
     }
 
-    pub(crate) fn sync(&self, _: Instant) -> Result<(), String> {
+    pub(crate) fn sync(&self, _: Instant) -> Result<(), PersistError> {
         match self.0 {}
     }
 
-    pub(crate) async fn synced(&self) -> Result<(), String> {
+    pub(crate) async fn synced(&self) -> Result<(), PersistError> {
         match self.0 {}
     }
 

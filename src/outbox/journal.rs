@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::error::PersistError;
 use super::format::SegmentEntry;
 use super::segment::EntryState;
 
@@ -49,7 +50,7 @@ struct JournalState {
     /// Entries are written without delay until those below this sequence are durable.
     requested: u64,
     attempts: u64,
-    error: Option<String>,
+    error: Option<PersistError>,
     wakers: Vec<Waker>,
     closed: bool,
 }
@@ -148,7 +149,7 @@ impl Journal {
     }
 
     /// Puts entries that could not be written back into the journal.
-    pub(super) fn failed(&self, entries: Vec<(SegmentEntry, EntryState)>, error: String) {
+    pub(super) fn failed(&self, entries: Vec<(SegmentEntry, EntryState)>, error: PersistError) {
         let mut state = self.lock();
         state.attempts += 1;
         state.error = Some(error);
@@ -179,7 +180,11 @@ impl Journal {
     /// # Errors
     ///
     /// The reason why they aren't durable.
-    pub(super) fn wait_durable(&self, sequence: u64, deadline: Instant) -> Result<(), String> {
+    pub(super) fn wait_durable(
+        &self,
+        sequence: u64,
+        deadline: Instant,
+    ) -> Result<(), PersistError> {
         let mut state = self.lock();
         let before = state.attempts;
         loop {
@@ -188,7 +193,7 @@ impl Journal {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err("the disk did not write it in time".to_owned());
+                return Err(PersistError::TimedOut);
             }
             state.requested = state.requested.max(sequence);
             self.work.notify_one();
@@ -202,7 +207,7 @@ impl Journal {
         sequence: u64,
         before: &mut Option<u64>,
         context: &mut Context<'_>,
-    ) -> Poll<Result<(), String>> {
+    ) -> Poll<Result<(), PersistError>> {
         let mut state = self.lock();
         let before = *before.get_or_insert(state.attempts);
         if let Some(result) = state.outcome(sequence, before) {
@@ -291,7 +296,7 @@ impl JournalState {
 
     /// The result of a wait for `sequence` that began after `before` attempts; `None` while it
     /// lasts.
-    fn outcome(&self, sequence: u64, before: u64) -> Option<Result<(), String>> {
+    fn outcome(&self, sequence: u64, before: u64) -> Option<Result<(), PersistError>> {
         if self.durable >= sequence {
             return Some(Ok(()));
         }

@@ -60,6 +60,7 @@
 //! the oldest of `spans` when space is needed.
 
 mod directory;
+mod error;
 mod finalizer;
 mod format;
 mod gauges;
@@ -79,6 +80,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub use error::PersistError;
 pub(crate) use finalizer::{Finalizer, Finalizers};
 use format::SegmentEntry;
 use gauges::Gauges;
@@ -175,7 +177,7 @@ impl Outbox {
     /// # Errors
     ///
     /// The reason why it isn't durable.
-    pub(crate) fn sync(&self, deadline: Instant) -> Result<(), String> {
+    pub(crate) fn sync(&self, deadline: Instant) -> Result<(), PersistError> {
         self.journal.wait_durable(self.journal.pushed(), deadline)
     }
 
@@ -189,7 +191,7 @@ impl Outbox {
     }
 
     /// As [`sync`](Self::sync), without blocking a thread.
-    pub(crate) async fn synced(&self) -> Result<(), String> {
+    pub(crate) async fn synced(&self) -> Result<(), PersistError> {
         let (sequence, mut before) = (self.journal.pushed(), None);
         std::future::poll_fn(|context: &mut Context<'_>| -> Poll<_> {
             self.journal.poll_durable(sequence, &mut before, context)
@@ -224,7 +226,7 @@ impl Outbox {
     }
 
     /// As [`sync`](Self::sync), with a time limit for the disk.
-    pub(crate) fn sync_within_limit(&self) -> Result<(), String> {
+    pub(crate) fn sync_within_limit(&self) -> Result<(), PersistError> {
         self.sync(clock::after(Duration::from_secs(5)))
     }
 
@@ -352,7 +354,7 @@ impl Outbox {
                         target: "tracing_feedback",
                         "{spans} spans with feedback could be neither delivered nor written: {error}"
                     );
-                    self.journal.failed(Vec::new(), error.to_string());
+                    self.journal.failed(Vec::new(), PersistError::of_write(&error));
                 }
                 Err(error) => {
                     // Logged once for each error: writing is retried continually.
@@ -360,7 +362,7 @@ impl Outbox {
                     if is_new {
                         warn_of_write_error(&error);
                     }
-                    self.journal.failed(entries, error.to_string());
+                    self.journal.failed(entries, PersistError::of_write(&error));
                     std::thread::sleep(Duration::from_millis(100));
                 }
             }

@@ -43,6 +43,10 @@ fn segment_of(entries: &[SegmentEntry]) -> Vec<u8> {
     bytes
 }
 
+fn disk_full() -> PersistError {
+    PersistError::of_write(&io::ErrorKind::StorageFull.into())
+}
+
 /// What can still be read of a segment.
 fn read(bytes: &[u8]) -> Vec<SegmentEntry> {
     let bytes = Bytes::copy_from_slice(bytes);
@@ -464,7 +468,11 @@ fn what_the_disk_can_not_take_waits_in_memory_and_is_sent_from_there() {
     let mut finalizers = Finalizers::default();
     finalizers.push(outbox.hold(b"held".to_vec(), true, 1).unwrap());
     outbox.spill_feedback(&rated("spilled")).unwrap();
-    assert!(outbox.sync_within_limit().is_err());
+    let error = outbox.sync_within_limit().unwrap_err();
+    assert!(
+        matches!(error, PersistError::Write { kind: io::ErrorKind::NotFound, .. }),
+        "{error:?}"
+    );
     assert!(outbox.has_ready());
     let taken = outbox.take(usize::MAX);
     assert_eq!(texts(&taken), ["spilled"]);
@@ -534,7 +542,7 @@ fn what_was_replaced_is_there_until_what_replaced_it_is_durable() {
     journal.supersede(patch, whole);
     let work = journal.next_work(Duration::ZERO);
     assert_eq!((work.released, work.entries.len()), (vec![], 1));
-    journal.failed(work.entries, "the disk is full".to_owned());
+    journal.failed(work.entries, disk_full());
     let work = journal.next_work(Duration::ZERO);
     assert_eq!((work.released, work.entries.len()), (vec![], 1));
     journal.written(2, false);
@@ -544,7 +552,7 @@ fn what_was_replaced_is_there_until_what_replaced_it_is_durable() {
     let [first, second] = ["first", "second"].map(push);
     let work = journal.next_work(Duration::ZERO);
     journal.supersede(first, second); // while it is being written
-    journal.failed(work.entries, "the disk is full".to_owned());
+    journal.failed(work.entries, disk_full());
     let work = journal.next_work(Duration::ZERO);
     assert_eq!(work.entries.iter().map(|(it, _)| it.sequence).collect::<Vec<_>>(), [second]);
     journal.written(second + 1, false);

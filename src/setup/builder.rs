@@ -559,7 +559,7 @@ impl Builder {
     ///   when it is made. That fixes its span's place in a trace, so `set_parent` comes before it.
     ///
     /// Then [`Telemetry::flush`] returns `Ok` when everything is with the collector *or on disk*, and
-    /// the feedback routes answer 204 when it is. [`Stats::spooled`](crate::Stats::spooled) says how
+    /// the feedback routes answer 204 when it is. [`Stats::outbox_spans`](crate::Stats::outbox_spans) says how
     /// much waits there. What the collector refuses for good (400, `INVALID_ARGUMENT`) stays in the
     /// directory `rejected`, with the reason; a collector that refuses the sender (401, 404,
     /// `UNIMPLEMENTED`) or fails (500) is asked again.

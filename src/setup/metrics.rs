@@ -211,14 +211,14 @@ const LEVELS: &[Metric<Option<u64>>] = &[
         unit: SPANS,
         of: Of::Exporter,
         description: "Spans that wait on disk",
-        read: |now| Some(now.stats.spooled),
+        read: |now| Some(now.stats.outbox_spans),
     },
     Metric {
         name: "tracing_feedback.outbox.disk.usage",
         unit: BYTES,
         of: Of::Exporter,
         description: "The room they take there",
-        read: |now| Some(now.stats.spooled_bytes),
+        read: |now| Some(now.stats.outbox_bytes),
     },
 ];
 
@@ -227,7 +227,7 @@ const GAUGES: &[Metric<Option<f64>>] = &[Metric {
     unit: "s",
     of: Of::Exporter,
     description: "How long the oldest span on disk has waited",
-    read: |now| now.stats.oldest_spooled.map(|age| age.as_secs_f64()),
+    read: |now| now.stats.outbox_age.map(|age| age.as_secs_f64()),
 }];
 
 /// What went well, and every way in which it didn't: also those that never came about, so that the
@@ -237,7 +237,7 @@ fn finished(
     well: fn(&Stats) -> u64,
     error: fn(DropReason) -> Option<&'static str>,
 ) -> Counts {
-    let dropped = |why: DropReason| stats.dropped_by_reason.get(why.reason()).copied().unwrap_or(0);
+    let dropped = |why: DropReason| stats.dropped_by_reason.get(why.as_str()).copied().unwrap_or(0);
     let failed =
         DropReason::ALL.into_iter().filter_map(|why| Some((Some(error(why)?), dropped(why))));
     std::iter::once((None, well(stats))).chain(failed).collect()
@@ -329,9 +329,9 @@ mod tests {
     #[test]
     fn an_outbox_has_its_metrics() {
         let stats = Stats {
-            spooled: 3,
-            spooled_bytes: 900,
-            oldest_spooled: Some(Duration::from_millis(1500)),
+            outbox_spans: 3,
+            outbox_bytes: 900,
+            outbox_age: Some(Duration::from_millis(1500)),
             rejected: 2,
             replayed: 7,
             ..Stats::default()

@@ -9,7 +9,8 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState}
 use tracing::info_span;
 use tracing_feedback::collector::{Answer, Collector, ReceivedSpan};
 use tracing_feedback::{
-    BuildError, Builder, OutboxOptions, OutboxPolicy, Protocol, enrich_session, enrich_span,
+    BuildError, Builder, DropReason, OutboxOptions, OutboxPolicy, PersistError, Protocol,
+    enrich_session, enrich_span,
 };
 
 use crate::Rig;
@@ -116,8 +117,8 @@ fn what_an_outage_holds_up_arrives_afterwards() {
             rig.collector.answer_all(Some(failure));
             rig.run(|| answers(10)); // it is safe on disk, which is all that `flush` promises
             let stats = rig.telemetry.stats();
-            assert_eq!((stats.spooled, stats.dropped, stats.exported), (10, 0, 0));
-            assert!(stats.spooled_bytes > 0 && stats.oldest_spooled.is_some());
+            assert_eq!((stats.outbox_spans, stats.dropped, stats.exported), (10, 0, 0));
+            assert!(stats.outbox_bytes > 0 && stats.outbox_age.is_some());
 
             rig.collector.answer_all(None);
             let spans = different(&rig.collector, 10);
@@ -126,7 +127,7 @@ fn what_an_outage_holds_up_arrives_afterwards() {
             assert_eq!(spans[0].attributes["feedback.rating"], 5); // feedback first
             rig.telemetry.shutdown().unwrap();
             let stats = rig.telemetry.stats();
-            assert_eq!((stats.spooled, stats.replayed, stats.exported), (0, 10, 10));
+            assert_eq!((stats.outbox_spans, stats.replayed, stats.exported), (0, 10, 10));
             assert_eq!(directory.files("segment"), [] as [PathBuf; 0]);
         }
     }
@@ -141,7 +142,7 @@ fn what_is_written_ahead_and_arrives_is_on_disk_no_more() {
         assert_eq!(rig.collector.spans().len(), 10); // and no carrier
         rig.telemetry.shutdown().unwrap();
         let stats = rig.telemetry.stats();
-        assert_eq!((stats.exported, stats.replayed, stats.spooled), (10, 0, 0));
+        assert_eq!((stats.exported, stats.replayed, stats.outbox_spans), (10, 0, 0));
         assert_eq!(directory.files("segment"), [] as [PathBuf; 0]);
     }
 }
@@ -204,7 +205,9 @@ fn what_is_rejected_stands_in_a_file_with_the_reason() {
         tracing::dispatcher::with_default(&rig.dispatch, || answers(5));
         let error = rig.telemetry.flush().unwrap_err();
         assert_eq!((error.lost(), error.pending()), (4, 0));
-        assert!(error.reasons().next().unwrap().contains("no such tenant"), "{error}");
+        let [loss] = error.losses() else { panic!("{error:?}") };
+        assert_eq!((loss.reason, loss.spans), (DropReason::Rejected, 4));
+        assert!(loss.message.as_ref().unwrap().contains("no such tenant"), "{error}");
         // Feedback is looked at by itself: it was others that the collector didn't like.
         let spans = rig.collector.spans();
         assert_eq!(spans.len(), 1);
@@ -216,8 +219,8 @@ fn what_is_rejected_stands_in_a_file_with_the_reason() {
         rig.telemetry.shutdown().unwrap();
         let stats = rig.telemetry.stats();
         assert_eq!((stats.rejected, stats.dropped_by_reason["rejected"]), (5, 5));
-        assert_eq!((stats.exported, stats.dropped_feedback, stats.spooled), (1, 1, 0));
-        assert!(stats.spooled_bytes > 0);
+        assert_eq!((stats.exported, stats.dropped_feedback, stats.outbox_spans), (1, 1, 0));
+        assert!(stats.outbox_bytes > 0);
         let rejected = directory.files("segment");
         let rejected: Vec<_> = rejected.iter().map(|path| std::fs::read(path).unwrap()).collect();
         let text = String::from_utf8_lossy(&rejected.concat()).into_owned();
@@ -264,7 +267,7 @@ fn a_collector_that_refuses_the_sender_is_asked_again() {
     left.run(|| answers(3));
     left.telemetry.shutdown().unwrap();
     let stats = left.telemetry.stats();
-    assert_eq!((stats.spooled, stats.dropped, stats.rejected), (3, 0, 0));
+    assert_eq!((stats.outbox_spans, stats.dropped, stats.rejected), (3, 0, 0));
 
     let next = rig(Protocol::HttpProtobuf, directory.options());
     assert_eq!(different(&next.collector, 3).len(), 3);
@@ -286,7 +289,7 @@ fn a_request_from_disk_that_is_too_large_is_sent_in_parts() {
     assert_eq!(spans.len(), 20);
     rig.telemetry.shutdown().unwrap();
     let stats = rig.telemetry.stats();
-    assert_eq!((stats.exported, stats.dropped, stats.rejected, stats.spooled), (20, 0, 0, 0));
+    assert_eq!((stats.exported, stats.dropped, stats.rejected, stats.outbox_spans), (20, 0, 0, 0));
 }
 
 #[test]
@@ -297,7 +300,7 @@ fn two_layers_share_a_directory() {
         rig.collector.answer_all(Some(Answer::Cut));
         rig.run(|| answers(4));
     }
-    assert_eq!((one.telemetry.stats().spooled, other.telemetry.stats().spooled), (4, 4));
+    assert_eq!((one.telemetry.stats().outbox_spans, other.telemetry.stats().outbox_spans), (4, 4));
     for rig in [&one, &other] {
         rig.collector.answer_all(None);
         assert_eq!(different(&rig.collector, 4).len(), 4);
@@ -362,6 +365,30 @@ fn a_directory_that_can_not_be_had_is_an_error_that_names_it() {
     assert!(matches!(error, BuildError::Outbox { .. }), "{text}");
     assert!(text.contains(&*directory.0.to_string_lossy()), "{text}");
     std::fs::remove_file(&directory.0).unwrap();
+}
+
+#[test]
+fn flush_says_why_feedback_is_not_on_disk() {
+    let directory = Directory::new();
+    let rig = rig(Protocol::Grpc, directory.ahead());
+    std::fs::remove_dir_all(&directory.0).unwrap(); // nothing can be written there now
+    tracing::dispatcher::with_default(&rig.dispatch, || {
+        let span = info_span!("answer");
+        assert!(enrich_span!(span = &span, feedback = { "rating": 5 }).is_ok());
+        let error = rig.telemetry.flush().unwrap_err();
+        assert_eq!((error.lost(), error.pending(), error.losses()), (0, 0, [].as_slice()));
+        let Some(PersistError::Write { kind: std::io::ErrorKind::NotFound, message }) =
+            error.outbox()
+        else {
+            panic!("{error:?}");
+        };
+        let text = format!("feedback could not be written to the outbox: {message}");
+        assert_eq!(error.to_string(), text);
+    });
+    // In memory it is safe: the collector takes it.
+    rig.telemetry.flush().unwrap();
+    assert_eq!(rig.collector.spans()[0].attributes["feedback.rating"], 5);
+    let _ = rig.telemetry.shutdown();
 }
 
 #[test]
@@ -432,9 +459,9 @@ fn a_span_that_is_enriched_for_ever_is_written_down_in_few_parts() {
             assert!(outcome.is_ok());
         }
         rig.telemetry.flush().unwrap(); // the span is open, and what was said of it durable
-        let spooled = rig.telemetry.stats().spooled;
+        let stored = rig.telemetry.stats().outbox_spans;
         // Some dozens, and as many again of those that are about to be deleted.
-        assert!((1..200).contains(&spooled), "{spooled}");
+        assert!((1..200).contains(&stored), "{stored}");
     });
     rig.telemetry.flush().unwrap();
     let spans = rig.collector.spans();

@@ -139,7 +139,7 @@ fn feedback_that_was_written_ahead_outlives_the_process() {
     let rig = rig(&directory);
     assert_said(&rig.collector, 2);
     rig.telemetry.shutdown().unwrap();
-    assert_eq!((rig.telemetry.stats().replayed, rig.telemetry.stats().spooled), (6, 0));
+    assert_eq!((rig.telemetry.stats().replayed, rig.telemetry.stats().outbox_spans), (6, 0));
     assert_eq!(directory.parts(), 0);
 }
 
@@ -151,7 +151,7 @@ fn a_process_adopts_what_another_leaves_behind_but_not_before() {
     let victim = Victim::start(test, &directory);
     let waiting = rig(&directory);
     waiting.run(|| info_span!("own").in_scope(|| ()));
-    assert_eq!(waiting.telemetry.stats().spooled, 0); // what lives is not touched
+    assert_eq!(waiting.telemetry.stats().outbox_spans, 0); // what lives is not touched
     assert_eq!(directory.parts(), 2);
     waiting.collector.clear();
     victim.kill();
@@ -190,7 +190,7 @@ fn what_is_rejected_stays_where_it_is_while_no_file_can_be_written() {
     }
     let _ = rig.telemetry.shutdown(); // it tells of what was rejected
     let stats = rig.telemetry.stats();
-    assert_eq!((stats.dropped, stats.rejected, stats.spooled), (1, 1, 0));
+    assert_eq!((stats.dropped, stats.rejected, stats.outbox_spans), (1, 1, 0));
 }
 
 #[test]

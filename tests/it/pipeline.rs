@@ -17,7 +17,9 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter, SpanProcessor};
 use tracing::{Dispatch, dispatcher, info, info_span};
 use tracing_feedback::collector::{Answer, Collector, Outcome, Protocol as Received};
-use tracing_feedback::{Builder, Compression, EnrichError, Protocol, Telemetry, enrich_span};
+use tracing_feedback::{
+    Builder, Compression, DropReason, EnrichError, Protocol, SpanLoss, Telemetry, enrich_span,
+};
 use tracing_subscriber::prelude::*;
 
 use crate::show::{one, watched};
@@ -121,11 +123,15 @@ fn flush_names_how_many_were_lost_and_why() {
     in_subscriber(&rig, || spans(3));
     let error = rig.telemetry.flush().unwrap_err();
     assert_eq!((error.lost(), error.pending()), (3, 0));
-    assert_eq!(error.reasons().count(), 1);
+    let [SpanLoss { reason, spans: 3, message: Some(message), .. }] = error.losses() else {
+        panic!("{error:?}");
+    };
+    assert_eq!(*reason, DropReason::ExportFailed);
+    assert_eq!(error.outbox(), None);
     let text = error.to_string();
     assert!(text.starts_with("3 spans did not arrive: 3 export_failed"), "{text}");
     // What the collector said is not to be had from this exporter; its code is.
-    assert!(text.contains("InvalidArgument"), "{text}");
+    assert!(message.contains("InvalidArgument") && text.contains(message), "{text}");
     // Said once. After recovery all is well.
     rig.collector.answer_all(None);
     rig.telemetry.flush().unwrap();
