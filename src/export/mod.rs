@@ -115,16 +115,18 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// What `make_sink` answers, or that no thread could be started.
-    pub(crate) fn start<Error: From<std::io::Error> + Send + 'static>(
+    /// What `make_sink` answers, or what `no_thread` makes of the reason why no thread could be started.
+    pub(crate) fn start<Error: Send + 'static>(
         batching: Batching,
         scope: Arc<InstrumentationScope>,
         counters: Arc<Counters>,
         outbox: Option<Arc<Outbox>>,
         make_sink: impl FnOnce() -> Result<Box<dyn Sink>, Error> + Send + 'static,
+        no_thread: fn(std::io::Error) -> Error,
     ) -> Result<Self, Error> {
         let (made, is_made) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::Builder::new().name("tracing-feedback".to_owned()).spawn({
+        let thread = std::thread::Builder::new().name("tracing-feedback".to_owned());
+        let thread = thread.spawn({
             let counters = counters.clone();
             move || {
                 suppress::mark_this_thread();
@@ -147,15 +149,16 @@ impl Pipeline {
                     }
                 }
             }
-        })?;
-        let thread = Mutex::new(Some(thread));
+        });
+        let thread = Mutex::new(Some(thread.map_err(no_thread)?));
         match is_made.recv() {
             Ok(Ok((buffers, held, queue, exporter))) => {
                 Ok(Self { buffers, held, queue, counters, outbox, exporter, thread })
             }
             Ok(Err(error)) => Err(error),
             Err(_) => {
-                Err(std::io::Error::other("the export thread panicked while it started").into())
+                let reason = "the export thread panicked while it started";
+                Err(no_thread(std::io::Error::other(reason)))
             }
         }
     }

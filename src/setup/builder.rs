@@ -772,9 +772,11 @@ impl Builder {
         let timeout = timeout.unwrap_or(Duration::from_secs(30));
         let outbox = outbox::open(self.outbox.take(), environment, is_otlp, &resource, &scope)?;
         let counters = Arc::new(Counters::default());
-        Pipeline::start(batching, scope, counters, outbox.clone(), move || {
-            make_sink(&resource, timeout, outbox)
-        })
+        let make_sink = {
+            let outbox = outbox.clone();
+            move || make_sink(&resource, timeout, outbox)
+        };
+        Pipeline::start(batching, scope, counters, outbox, make_sink, BuildError::Thread)
     }
 
     /// What makes the sink, and whether that could send on what lies in an outbox.
@@ -850,11 +852,12 @@ fn exporter_sink<E: SpanExporter + 'static>(
 }
 
 /// What drives connections and timers for the export thread.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+fn runtime() -> Result<tokio::runtime::Runtime, BuildError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("tracing-feedback-io")
         .on_thread_start(suppress::mark_this_thread)
         .enable_all()
         .build()
+        .map_err(BuildError::Thread)
 }

@@ -29,7 +29,7 @@ pub enum BuildError {
     Exporter(#[from] ConfigError),
     /// The export thread, or its runtime, could not be started.
     #[error("the export thread could not be started: {0}")]
-    Thread(#[from] std::io::Error),
+    Thread(#[source] std::io::Error),
     /// No exporter is there to send anything.
     #[error(
         "no exporter: enable one of the features `grpc`, `http-proto` and `http-json`, or give one \

@@ -1,6 +1,7 @@
 //! What users of the crate can rely on, a module per behaviour. Everything is asserted from what a
 //! real OTLP receiver got.
 
+mod api;
 mod bad_input;
 mod delivery;
 mod desk;
