@@ -32,15 +32,18 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session with a random id of 32 hexadecimal digits.
+    /// A session with a random id of 32 hexadecimal digits: another one at every call. There is no
+    /// `Default`, since two sessions made by it would be different conversations.
     ///
     /// ```
     /// use tracing_feedback::Session;
     ///
     /// let session = Session::new();
     /// assert_eq!(session.id().len(), 32);
+    /// assert_ne!(session, Session::new());
     /// ```
     #[cfg(feature = "layer")]
+    #[expect(clippy::new_without_default, reason = "a default is always the same")]
     pub fn new() -> Self {
         let id = RandomIdGenerator::default().new_trace_id().to_string();
         Self { id: id.into() }
@@ -84,13 +87,6 @@ impl Session {
     /// ```
     pub fn id(&self) -> &str {
         &self.id
-    }
-}
-
-#[cfg(feature = "layer")]
-impl Default for Session {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
