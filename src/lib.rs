@@ -78,7 +78,8 @@
 //! ```
 //!
 //! [`Telemetry::flush`] waits until all that has ended so far has arrived, which a test, or a
-//! function that is frozen between requests, wants to know. [`Telemetry::stats`] has the counters.
+//! function that is frozen between requests, wants to know. [`enrich::persist`] waits until feedback is
+//! on disk, where an outbox is written ahead. [`Telemetry::stats`] has the counters.
 //! A service that stops on a signal shuts telemetry down after the last request in flight: see
 //! [`shutdown_signal`](https://docs.rs/tracing-feedback/latest/tracing_feedback/fn.shutdown_signal.html).
 //!

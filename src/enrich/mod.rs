@@ -27,6 +27,9 @@
 //! A value whose own `Serialize` fails costs no more than its key, and the outcome says what it said.
 //! One that panics takes its enrichment with it: the panic goes on to the caller.
 //!
+//! An enrichment never waits for a disk or the network. [`persist`] and [`persist_async`] wait until what
+//! was given is on disk, where an outbox is written ahead.
+//!
 //! ```
 //! use tracing_feedback::enrich;
 //! # use tracing_subscriber::prelude::*;
@@ -51,12 +54,16 @@ mod error;
 pub(crate) mod flatten;
 mod literal;
 mod macros;
+#[cfg(feature = "layer")]
+mod persist;
 pub(crate) mod request;
 pub(crate) mod target;
 mod warn;
 pub(crate) mod writer;
 
 pub use error::{EnrichError, Enrichment};
+#[cfg(feature = "layer")]
+pub use persist::{persist, persist_async};
 pub use request::{SessionRequest, SpanRequest, current_span, session, span};
 pub use target::Target;
 pub use writer::Enricher;

@@ -33,7 +33,7 @@ use tail_buffer::TailBuffer;
 use crate::clock;
 use crate::export::sink::{Batch, Delivery, Packing, Sink};
 use crate::otlp;
-use crate::outbox::{Finalizers, Outbox};
+use crate::outbox::{Finalizers, Outbox, PersistError};
 use crate::record::SpanRecord;
 use crate::suppress;
 
@@ -240,7 +240,7 @@ impl Pipeline {
 
     /// Whether enrichments are written down when they are made.
     pub(crate) fn writes_ahead(&self) -> bool {
-        self.outbox.as_ref().is_some_and(|outbox| outbox.writes_ahead())
+        self.outbox_ahead().is_some()
     }
 
     /// Writes a carrier down before it is on its way, where that is asked for. `is_whole` says that
@@ -255,24 +255,39 @@ impl Pipeline {
         is_whole: bool,
     ) -> Result<Finalizers, NotDurable> {
         let mut finalizers = Finalizers::default();
-        if let Some(outbox) = self.outbox.as_ref().filter(|outbox| outbox.writes_ahead()) {
+        if let Some(outbox) = self.outbox_ahead() {
             let held = outbox.hold(otlp::encoded(record), is_whole, record.start);
             finalizers.push(held.map_err(|_| NotDurable)?);
         }
         Ok(finalizers)
     }
 
-    /// Waits, without blocking the thread, until what was written ahead so far is durable.
+    /// Waits until what was written ahead so far is durable, or `deadline`.
     ///
     /// # Errors
     ///
     /// Why it isn't.
-    #[cfg(feature = "axum")]
-    pub(crate) async fn synced(&self) -> Result<(), crate::outbox::PersistError> {
-        match &self.outbox {
-            Some(outbox) if outbox.writes_ahead() => outbox.synced().await,
-            _ => Ok(()),
+    pub(crate) fn persist(&self, deadline: Instant) -> Result<(), PersistError> {
+        self.outbox_ahead().map_or(Ok(()), |outbox| outbox.sync(deadline))
+    }
+
+    /// As [`persist`](Self::persist), without blocking the thread.
+    pub(crate) fn persist_async(
+        &self,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), PersistError>> + Send + use<> {
+        let synced = self.outbox_ahead().map(|outbox| outbox.synced(deadline));
+        async move {
+            match synced {
+                Some(synced) => synced.await,
+                None => Ok(()),
+            }
         }
+    }
+
+    /// The outbox, if enrichments are written down when they are made.
+    fn outbox_ahead(&self) -> Option<&Arc<Outbox>> {
+        self.outbox.as_ref().filter(|outbox| outbox.writes_ahead())
     }
 
     /// What takes the spans in the end: see [`Sink::component`].

@@ -4,8 +4,9 @@ use std::io;
 
 /// Why feedback that was written ahead is not on disk yet.
 ///
-/// [`FlushError::outbox`](crate::FlushError::outbox) has it where a `flush` or a `shutdown` fails for
-/// this reason.
+/// [`enrich::persist`](crate::enrich::persist) answers it, and
+/// [`FlushError::outbox`](crate::FlushError::outbox) has it where a `flush` or a `shutdown` fails for this
+/// reason.
 ///
 /// ```
 /// use tracing_feedback::PersistError;

@@ -10,8 +10,9 @@
 //! - A held entry has exactly one [`Finalizer`](super::Finalizer), which releases it or leaves it
 //!   to the outbox to send.
 
-use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use super::error::PersistError;
 use super::format::SegmentEntry;
 use super::segment::EntryState;
+use crate::suppress;
 
 /// The most bytes that may wait in memory while the disk can't be written.
 const MOST_WAITING: usize = 16 * 1024 * 1024;
@@ -31,6 +33,8 @@ pub(super) struct Journal {
     work: Condvar,
     /// Wakes waiting callers: entries were written, or writing has failed.
     progress: Condvar,
+    /// Wakes the thread that ends waits at their deadlines: there is an earlier deadline, or the journal has ended.
+    expiry: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -51,8 +55,21 @@ struct JournalState {
     requested: u64,
     attempts: u64,
     error: Option<PersistError>,
-    wakers: Vec<Waker>,
+    /// The tasks that poll a [`Durable`], by its id.
+    tasks: HashMap<u64, Task>,
+    next_task: u64,
+    /// When the thread that ends waits checks their deadlines next; `None` while there is no such thread.
+    next_expiry: Option<Instant>,
     closed: bool,
+    /// Whether nothing is written any more.
+    ended: bool,
+}
+
+/// A task that waits.
+#[derive(Debug)]
+struct Task {
+    deadline: Instant,
+    waker: Waker,
 }
 
 /// The next work of the thread that writes.
@@ -168,11 +185,22 @@ impl Journal {
         self.announce(state);
     }
 
+    /// Ends the journal: nothing is written any more, and waiting callers return at once.
+    pub(super) fn ended(&self) {
+        let mut state = self.lock();
+        state.ended = true;
+        self.announce(state);
+    }
+
     fn announce(&self, mut state: MutexGuard<'_, JournalState>) {
-        let wakers = std::mem::take(&mut state.wakers);
+        let tasks = std::mem::take(&mut state.tasks);
+        let ended = state.ended;
         drop(state);
         self.progress.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        if ended {
+            self.expiry.notify_one();
+        }
+        tasks.into_values().for_each(|task| task.waker.wake());
     }
 
     /// Waits until all entries below `sequence` are durable, or until `deadline`.
@@ -201,23 +229,65 @@ impl Journal {
         }
     }
 
-    /// As [`wait_durable`](Self::wait_durable), for a future: `before` is kept between its polls.
-    pub(super) fn poll_durable(
-        &self,
-        sequence: u64,
-        before: &mut Option<u64>,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<(), PersistError>> {
+    /// As [`wait_durable`](Self::wait_durable), without blocking a thread.
+    pub(super) fn durable(self: &Arc<Self>, sequence: u64, deadline: Instant) -> Durable {
         let mut state = self.lock();
-        let before = *before.get_or_insert(state.attempts);
-        if let Some(result) = state.outcome(sequence, before) {
-            return Poll::Ready(result);
-        }
-        state.requested = state.requested.max(sequence);
-        state.wakers.push(context.waker().clone());
+        let task = state.next_task;
+        state.next_task += 1;
+        let before = state.attempts;
         drop(state);
-        self.work.notify_one();
-        Poll::Pending
+        Durable { journal: self.clone(), task, sequence, before, deadline }
+    }
+
+    /// Wakes waiting tasks at their deadlines, by a thread that exists while any task waits.
+    ///
+    /// # Errors
+    ///
+    /// The thread can't be started.
+    fn expire_by(self: &Arc<Self>, deadline: Instant) -> Result<(), PersistError> {
+        let mut state = self.lock();
+        if let Some(next) = &mut state.next_expiry {
+            if deadline < *next {
+                *next = deadline;
+                drop(state);
+                self.expiry.notify_one();
+            }
+            return Ok(());
+        }
+        state.next_expiry = Some(deadline);
+        drop(state);
+        let thread = std::thread::Builder::new().name("tracing-feedback-expiry".to_owned());
+        let journal = self.clone();
+        let started = thread.spawn(move || {
+            suppress::mark_this_thread();
+            journal.expire();
+        });
+        match started {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                self.lock().next_expiry = None;
+                Err(PersistError::TimedOut)
+            }
+        }
+    }
+
+    /// Wakes tasks at their deadlines, until no task waits.
+    fn expire(&self) {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            let over: Vec<_> = state.tasks.extract_if(|_, task| task.deadline <= now).collect();
+            let next = state.tasks.values().map(|task| task.deadline).min();
+            if !over.is_empty() {
+                drop(state);
+                over.into_iter().for_each(|(_, task)| task.waker.wake());
+                state = self.lock();
+                continue;
+            }
+            state.next_expiry = next;
+            let Some(next) = next else { return };
+            state = wait(&self.expiry, state, next - now);
+        }
     }
 
     /// Entries that are ready and can't be written, to be sent from memory: up to `most` bytes.
@@ -262,6 +332,50 @@ impl Journal {
     }
 }
 
+/// Ready when all entries below a sequence are durable, when writing has failed, or at the deadline.
+#[derive(Debug)]
+pub(super) struct Durable {
+    journal: Arc<Journal>,
+    /// Its id among [`JournalState::tasks`].
+    task: u64,
+    sequence: u64,
+    /// Attempts made before the wait began, whose errors don't end it.
+    before: u64,
+    deadline: Instant,
+}
+
+impl Future for Durable {
+    type Output = Result<(), PersistError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { ref journal, task, sequence, before, deadline } = *self;
+        let waker = context.waker().clone(); // foreign code, so not under the lock
+        let mut state = journal.lock();
+        if let Some(result) = state.outcome(sequence, before) {
+            return Poll::Ready(result);
+        }
+        if deadline <= Instant::now() {
+            return Poll::Ready(Err(PersistError::TimedOut));
+        }
+        state.requested = state.requested.max(sequence);
+        let former = state.tasks.insert(task, Task { deadline, waker });
+        drop(state);
+        drop(former);
+        journal.work.notify_one();
+        match journal.expire_by(deadline) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl std::ops::Drop for Durable {
+    fn drop(&mut self) {
+        let former = self.journal.lock().tasks.remove(&self.task);
+        drop(former); // not under the lock
+    }
+}
+
 impl JournalState {
     fn settle(&mut self, sequence: u64, entry_state: EntryState) {
         match self.waiting_at(sequence) {
@@ -300,6 +414,9 @@ impl JournalState {
         if self.durable >= sequence {
             return Some(Ok(()));
         }
+        if self.ended {
+            return Some(self.error.clone().map_or(Ok(()), Err));
+        }
         let error = self.error.as_ref().filter(|_| self.attempts > before)?;
         Some(Err(error.clone()))
     }
@@ -313,5 +430,75 @@ fn wait<'s>(
     match condvar.wait_timeout(state, timeout) {
         Ok((state, _)) => state,
         Err(poisoned) => poisoned.into_inner().0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_executor::block_on;
+
+    use super::*;
+
+    /// A journal with one entry, which nothing writes.
+    fn journal() -> Arc<Journal> {
+        let journal = Arc::new(Journal::default());
+        let encoded = Bytes::from_static(b"feedback");
+        journal.push(Bytes::new(), encoded, 1, EntryState::Held, 1).unwrap();
+        journal
+    }
+
+    fn after(limit: Duration) -> Instant {
+        Instant::now() + limit
+    }
+
+    /// The deadline of a wait that ends before.
+    fn late() -> Instant {
+        after(Duration::from_secs(20))
+    }
+
+    #[test]
+    fn a_wait_for_a_disk_that_hangs_ends_at_its_deadline() {
+        let journal = journal();
+        let late = late();
+        let mut patient = std::pin::pin!(journal.durable(1, late));
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(patient.as_mut().poll(&mut context), Poll::Pending);
+        for _ in 0..2 {
+            // Its deadline is earlier than the one that is waited for already.
+            let soon = after(Duration::from_millis(20));
+            assert_eq!(block_on(journal.durable(1, soon)), Err(PersistError::TimedOut));
+            assert!((soon..late).contains(&Instant::now()));
+            while journal.lock().next_expiry != Some(late) {
+                std::thread::yield_now();
+            }
+        }
+        assert_eq!(journal.wait_durable(1, Instant::now()), Err(PersistError::TimedOut));
+        assert_eq!(patient.as_mut().poll(&mut context), Poll::Pending);
+        journal.written(1, false);
+        assert_eq!(patient.as_mut().poll(&mut context), Poll::Ready(Ok(())));
+    }
+
+    #[test]
+    fn a_task_is_known_once_and_only_while_it_waits() {
+        let journal = journal();
+        let mut waits = Box::pin(journal.durable(1, late()));
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..3 {
+            assert_eq!(waits.as_mut().poll(&mut context), Poll::Pending);
+        }
+        assert_eq!(journal.lock().tasks.len(), 1);
+        drop(waits);
+        assert_eq!(journal.lock().tasks.len(), 0);
+    }
+
+    #[test]
+    fn nothing_waits_for_a_journal_that_has_ended() {
+        let journal = journal();
+        let late = late();
+        let full = PersistError::of_write(&std::io::ErrorKind::StorageFull.into());
+        journal.failed(Vec::new(), full.clone());
+        journal.ended();
+        assert_eq!(journal.wait_durable(1, late), Err(full.clone()));
+        assert_eq!(block_on(journal.durable(1, late)), Err(full));
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! # Invariants
 //!
-//! - Acknowledged data (`flush` returned `Ok`, or a feedback route answered 204) has been accepted by
-//!   the collector, or it is on disk. A crash in between sends it twice, but never loses it. Folding
-//!   makes duplicates harmless: the same span, or the same patch at the same time.
+//! - Acknowledged data (`flush` or `persist` returned `Ok`, or a feedback route answered 204) has been
+//!   accepted by the collector, or it is on disk. A crash in between sends it twice, but never loses it.
+//!   Folding makes duplicates harmless: the same span, or the same patch at the same time.
 //! - An entry is deleted from disk only when the collector has accepted it, when it has been written
 //!   to the `rejected` files with the collector's reason, or when it is counted as dropped (too old,
 //!   or a span without feedback where space was needed).
@@ -74,7 +74,6 @@ mod tests;
 
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -111,7 +110,7 @@ pub(crate) struct Outbox {
     resource: Bytes,
     /// The encoded scope of enrichments.
     scope: Bytes,
-    journal: Journal,
+    journal: Arc<Journal>,
     store: Mutex<OutboxStore>,
     thread: Mutex<Option<JoinHandle<()>>>,
     gauges: Gauges,
@@ -135,7 +134,7 @@ impl Outbox {
             max_bytes: options.max_bytes,
             resource: resource.clone(),
             scope: scope.into(),
-            journal: Journal::default(),
+            journal: Arc::default(),
             store: Mutex::new(OutboxStore::open(&options, resource)?),
             thread: Mutex::default(),
             gauges: Gauges::default(),
@@ -191,12 +190,11 @@ impl Outbox {
     }
 
     /// As [`sync`](Self::sync), without blocking a thread.
-    pub(crate) async fn synced(&self) -> Result<(), PersistError> {
-        let (sequence, mut before) = (self.journal.pushed(), None);
-        std::future::poll_fn(|context: &mut Context<'_>| -> Poll<_> {
-            self.journal.poll_durable(sequence, &mut before, context)
-        })
-        .await
+    pub(crate) fn synced(
+        &self,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), PersistError>> + Send + use<> {
+        self.journal.durable(self.journal.pushed(), deadline)
     }
 
     /// Writes encoded spans without feedback that could not be delivered. They are durable
@@ -374,6 +372,7 @@ impl Outbox {
                 break;
             }
         }
+        self.journal.ended();
         self.with_store(OutboxStore::leave);
     }
 

@@ -24,6 +24,9 @@ use crate::ticket::Ticket;
 /// The longest body that is read.
 const MOST_BYTES: usize = 16 * 1024;
 
+/// How long a disk may take to write feedback, where an outbox is written ahead.
+const DISK_LIMIT: Duration = Duration::from_secs(5);
+
 /// The module for browsers, minified.
 const MODULE: &str = include_str!("../../browser/feedback.min.js");
 
@@ -114,9 +117,10 @@ impl Default for FeedbackRoutes {
 /// | 413 | more than 16 KiB |
 /// | 415 | another content type |
 /// | 422 | the feedback exceeds a [limit](mod@crate::enrich): the detail names key and limit |
-/// | 503 | the queue is full, the outbox can't be written, or there is no layer or key; with `Retry-After` |
+/// | 503 | the queue is full, the outbox can't be written within five seconds, or there is no layer or key; with `Retry-After` |
 ///
-/// With a write-ahead outbox (`Builder::with_outbox`) 204 is sent when the feedback is on disk.
+/// With a write-ahead outbox (`Builder::with_outbox`) 204 is sent when the feedback is on disk; routes of
+/// your own wait for that with [`enrich::persist_async`].
 /// With any other status nothing of the submission is kept, with one exception: if the outbox
 /// fails, the feedback may still arrive, and sending it again with the same `id` is harmless. The
 /// body of every response but 204 is a [problem](Problem).
@@ -190,10 +194,7 @@ async fn receive_feedback(
     let ticket = verify_here(&ticket, subject.as_deref())?;
     attach(&ticket, &feedback, id)?;
     // With a write-ahead outbox, 204 means that the feedback is on disk.
-    let core = crate::layer::locate::core_here();
-    if let Some(pipeline) = core.as_ref().and_then(|found| found.pipeline()) {
-        pipeline.synced().await.map_err(|_| Problem::not_durable())?;
-    }
+    enrich::persist_async(DISK_LIMIT).await.map_err(|_| Problem::not_durable())?;
     Ok(StatusCode::NO_CONTENT)
 }
 

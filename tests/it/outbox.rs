@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_executor::block_on;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 use tracing::info_span;
 use tracing_feedback::collector::{Answer, Collector, ReceivedSpan};
 use tracing_feedback::{
-    BuildError, Builder, DropReason, OutboxOptions, OutboxPolicy, PersistError, Protocol,
+    BuildError, Builder, DropReason, OutboxOptions, OutboxPolicy, PersistError, Protocol, enrich,
     enrich_session, enrich_span,
 };
 
@@ -389,6 +390,73 @@ fn flush_says_why_feedback_is_not_on_disk() {
     rig.telemetry.flush().unwrap();
     assert_eq!(rig.collector.spans()[0].attributes["feedback.rating"], 5);
     let _ = rig.telemetry.shutdown();
+}
+
+#[test]
+fn persist_says_why_feedback_is_not_on_disk() {
+    let directory = Directory::new();
+    let rig = rig(Protocol::Grpc, directory.ahead());
+    std::fs::remove_dir_all(&directory.0).unwrap(); // nothing can be written there now
+    tracing::dispatcher::with_default(&rig.dispatch, || {
+        let span = info_span!("answer");
+        assert!(enrich_span!(span = &span, feedback = { "rating": 5 }).is_ok());
+        for result in [enrich::persist(SOON), block_on(enrich::persist_async(SOON))] {
+            let is_not_found = |error: &PersistError| {
+                matches!(error, PersistError::Write { kind: std::io::ErrorKind::NotFound, .. })
+            };
+            assert!(result.as_ref().is_err_and(is_not_found), "{result:?}");
+        }
+    });
+    // What is not on disk is not lost: it arrives.
+    rig.telemetry.flush().unwrap();
+    assert_eq!(rig.collector.spans()[0].attributes["feedback.rating"], 5);
+    let _ = rig.telemetry.shutdown();
+}
+
+#[test]
+fn persist_waits_for_nothing_where_nothing_is_written_ahead() {
+    // With these limits, anything that is waited for is an error.
+    let persist = || {
+        enrich_session!(session_id = "conversation-42", feedback = { "resolved": true });
+        enrich::persist(Duration::ZERO).unwrap();
+        block_on(enrich::persist_async(Duration::ZERO)).unwrap();
+    };
+    persist(); // no layer
+    let directory = Directory::new();
+    for rig in [Rig::new(), rig(Protocol::Grpc, directory.options())] {
+        rig.collector.answer_all(Some(Answer::Unavailable { retry_after: None }));
+        tracing::dispatcher::with_default(&rig.dispatch, persist);
+        rig.collector.answer_all(None);
+        rig.telemetry.shutdown().unwrap();
+        tracing::dispatcher::with_default(&rig.dispatch, persist); // it has ended
+    }
+}
+
+#[test]
+fn what_was_persisted_is_on_disk() {
+    let directory = Directory::new();
+    let rig = rig(Protocol::Grpc, directory.ahead());
+    rig.collector.answer_all(Some(Answer::Unavailable { retry_after: None }));
+    let is_on_disk = |comment: &str| {
+        let files = directory.files("segment");
+        let contents = files.iter().map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>();
+        String::from_utf8_lossy(&contents.concat()).contains(comment)
+    };
+    tracing::dispatcher::with_default(&rig.dispatch, || {
+        let _span = info_span!("answer").entered();
+        for at in 0..20 {
+            let comment = format!("comment-{at}.");
+            assert!(enrich_span!(feedback = { "comment": &comment }).is_ok());
+            match at % 2 {
+                0 => enrich::persist(SOON).unwrap(),
+                _ => block_on(enrich::persist_async(SOON)).unwrap(),
+            }
+            assert!(is_on_disk(&comment), "{comment}");
+        }
+    });
+    rig.collector.answer_all(None);
+    rig.telemetry.shutdown().unwrap();
+    tracing::dispatcher::with_default(&rig.dispatch, || enrich::persist(Duration::ZERO).unwrap());
 }
 
 #[test]

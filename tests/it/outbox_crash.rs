@@ -6,11 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_executor::block_on;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
 use tracing::info_span;
 use tracing_feedback::collector::{Answer, Collector, ReceivedSpan};
 use tracing_feedback::{
-    Builder, OutboxOptions, OutboxPolicy, SpanExt, enrich_session, enrich_span,
+    Builder, OutboxOptions, OutboxPolicy, SpanExt, Telemetry, enrich, enrich_session, enrich_span,
 };
 use tracing_subscriber::prelude::*;
 
@@ -18,6 +19,10 @@ use crate::Rig;
 
 /// Where the outbox of a process is that was started to be killed.
 const DIRECTORY: &str = "TRACING_FEEDBACK_TEST_CRASH";
+/// Set where that process waits by a future.
+const ASYNC: &str = "TRACING_FEEDBACK_TEST_ASYNC";
+/// The status of a process that ended in the middle of its work, as it was to.
+const CRASHED: i32 = 86;
 const SOON: Duration = Duration::from_secs(60);
 
 /// A directory that is gone with the test.
@@ -56,19 +61,24 @@ fn rig(directory: &Directory) -> Rig {
     Rig::with(|builder| written_ahead(builder, &directory.0))
 }
 
+/// This test binary, for a single test.
+fn other_process(test: &str, directory: &Directory) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", &format!("outbox_crash::{test}"), "--nocapture"])
+        .env(DIRECTORY, &directory.0)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
 /// A test's other process.
 struct Victim(Child);
 
 impl Victim {
     /// Starts it, and waits until it has said that what it has to say is acknowledged.
     fn start(test: &str, directory: &Directory) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &format!("outbox_crash::{test}"), "--nocapture"])
-            .env(DIRECTORY, &directory.0)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut process = other_process(test, directory).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
         let victim = Self(process);
         let mut lines = output.lines().map_while(Result::ok);
@@ -92,16 +102,23 @@ impl Drop for Victim {
 /// Does something in the process that is to be killed, if this is the one, and says so when `flush`
 /// has acknowledged it. Then it waits for its end.
 fn as_victim(work: impl FnOnce()) {
+    as_process(|telemetry| {
+        work();
+        telemetry.flush().unwrap();
+        println!("acknowledged");
+        loop {
+            std::thread::park();
+        }
+    });
+}
+
+/// Does something in the other process, if this is the one. No collector is there.
+fn as_process(work: impl FnOnce(&Telemetry)) {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
-    let builder = tracing_feedback::builder().with_endpoint("http://127.0.0.1:9"); // no one listens
+    let builder = tracing_feedback::builder().with_endpoint("http://127.0.0.1:9"); // nothing listens
     let (layer, telemetry) = written_ahead(builder, Path::new(&directory)).build().unwrap();
     let _default = tracing_subscriber::registry().with(layer).set_default();
-    work();
-    telemetry.flush().unwrap();
-    println!("acknowledged");
-    loop {
-        std::thread::park();
-    }
+    work(&telemetry);
 }
 
 /// What the victims say, on a span that never ends.
@@ -140,6 +157,32 @@ fn feedback_that_was_written_ahead_outlives_the_process() {
     assert_said(&rig.collector, 2);
     rig.telemetry.shutdown().unwrap();
     assert_eq!((rig.telemetry.stats().replayed, rig.telemetry.stats().outbox_spans), (6, 0));
+    assert_eq!(directory.parts(), 0);
+}
+
+#[test]
+fn feedback_that_was_persisted_outlives_a_crash_at_the_next_instruction() {
+    as_process(|_| {
+        say();
+        // The one or the other: both would write what the other one should.
+        let persisted = match std::env::var_os(ASYNC) {
+            Some(_) => block_on(enrich::persist_async(SOON)),
+            None => enrich::persist(SOON),
+        };
+        std::process::exit(if persisted.is_ok() { CRASHED } else { 1 });
+    });
+    let directory = Directory::new();
+    for is_async in [false, true] {
+        let test = "feedback_that_was_persisted_outlives_a_crash_at_the_next_instruction";
+        let mut process = other_process(test, &directory);
+        if is_async {
+            process.env(ASYNC, "1");
+        }
+        assert_eq!(process.status().unwrap().code(), Some(CRASHED));
+    }
+    let rig = rig(&directory);
+    assert_said(&rig.collector, 2);
+    rig.telemetry.shutdown().unwrap();
     assert_eq!(directory.parts(), 0);
 }
 

@@ -1,0 +1,108 @@
+//! The wait until feedback is on disk.
+
+use std::time::Duration;
+
+use crate::clock;
+use crate::layer::locate::core_here;
+use crate::outbox::PersistError;
+
+/// Waits until the feedback that was given so far is on disk, for at most `limit`.
+///
+/// This is what a service waits for before it tells a user that feedback is taken: after `Ok` it outlives
+/// a crash. [`feedback_routes`](https://docs.rs/tracing-feedback/latest/tracing_feedback/web/fn.feedback_routes.html)
+/// do it before they answer 204; a handler of any other framework calls this function, or in asynchronous
+/// code [`persist_async`], after the enrichment.
+///
+/// What is waited for is all that any thread has given to the layer of the current subscriber, where an
+/// outbox is written ahead (`OutboxPolicy::WriteAhead`). It is written at once, with one sync for all
+/// that wait. An enrichment whose outcome has [`NotDurable`](crate::EnrichError::NotDurable) was not
+/// taken by the outbox, and is not waited for: look at the outcome first.
+///
+/// Returns `Ok` at once where nothing is written ahead: without the feature `outbox`, without an outbox
+/// (`Builder::with_outbox`) or with its policy `Spill`, and without a layer. `Ok` says no more then than
+/// the enrichment's outcome does: the feedback is in memory, and on its way to the collector.
+///
+/// It blocks the thread. To wait until the feedback has arrived at the collector, use
+/// [`Telemetry::flush`](crate::Telemetry::flush).
+///
+/// # Errors
+///
+/// Why the feedback is not on disk: see [`PersistError`]. It was attached all the same, and may still
+/// reach the disk and the collector, so let whoever sends it again give the same
+/// [`id`](super::SpanRequest::id).
+///
+/// ```
+/// # #[cfg(all(feature = "outbox", feature = "grpc"))] {
+/// use std::time::Duration;
+/// use tracing_feedback::{OutboxOptions, OutboxPolicy, enrich, enrich_session};
+/// # use tracing_subscriber::prelude::*;
+/// # let directory = std::env::temp_dir().join(format!("persist-doc-{}", std::process::id()));
+///
+/// let outbox = OutboxOptions::new(&directory).with_policy(OutboxPolicy::WriteAhead);
+/// let (layer, telemetry) = tracing_feedback::builder()
+///     .with_endpoint("http://127.0.0.1:9") // nothing listens there
+///     .with_outbox(outbox)
+///     .build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+///
+/// enrich_session!(session_id = "conversation-42", feedback = { "resolved": true }).into_result()?;
+/// enrich::persist(Duration::from_secs(5))?;
+/// assert_eq!(telemetry.stats().outbox_spans, 1); // on disk: answer the user
+/// # telemetry.shutdown_within(Duration::ZERO).ok();
+/// # std::fs::remove_dir_all(directory)?;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn persist(limit: Duration) -> Result<(), PersistError> {
+    let core = core_here();
+    let pipeline = core.as_ref().and_then(|core| core.pipeline());
+    pipeline.map_or(Ok(()), |pipeline| pipeline.persist(clock::after(limit)))
+}
+
+/// As [`persist`], without blocking the thread. It needs no particular runtime.
+///
+/// What is waited for, and for how long, is set when this is called, not when the future is first polled.
+/// Dropping the future ends the wait, and takes nothing back.
+///
+/// # Errors
+///
+/// As [`persist`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tracing_feedback::{PersistError, enrich};
+///
+/// /// What a handler answers, in any framework.
+/// async fn status_of(outcome: tracing_feedback::Enrichment) -> u16 {
+///     if !outcome.is_ok() {
+///         return 422;
+///     }
+///     match enrich::persist_async(Duration::from_secs(5)).await {
+///         Ok(()) => 204,
+///         Err(PersistError::TimedOut) => 504,
+///         Err(_) => 503,
+///     }
+/// }
+/// # use tracing_subscriber::prelude::*;
+/// # let (layer, _telemetry) = tracing_feedback::builder().build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+///
+/// let _span = tracing::info_span!("answer").entered();
+/// let outcome = tracing_feedback::enrich_span!(feedback = { "rating": 5 });
+/// let status = futures_executor::block_on(status_of(outcome));
+/// assert_eq!(status, 204); // at once: there is no outbox here
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn persist_async(
+    limit: Duration,
+) -> impl Future<Output = Result<(), PersistError>> + Send + 'static {
+    let core = core_here();
+    let pipeline = core.as_ref().and_then(|core| core.pipeline());
+    let persisted = pipeline.map(|pipeline| pipeline.persist_async(clock::after(limit)));
+    async move {
+        match persisted {
+            Some(persisted) => persisted.await,
+            None => Ok(()),
+        }
+    }
+}
