@@ -144,7 +144,7 @@ mod layer;
 mod otlp;
 #[cfg(feature = "outbox")]
 mod outbox;
-#[cfg(not(feature = "outbox"))]
+#[cfg(all(feature = "layer", not(feature = "outbox")))]
 #[path = "outbox/absent.rs"]
 mod outbox;
 #[cfg(feature = "layer")]

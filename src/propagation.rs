@@ -105,6 +105,7 @@ pub fn inject_span(span: &tracing::Span, headers: &mut impl Headers) {
 /// let headers = HashMap::from([("traceparent".to_owned(), "nonsense".to_owned())]);
 /// assert!(!propagation::extract(&headers).has_active_span());
 /// ```
+#[must_use = "extracting changes nothing: give the context to `SpanExt::set_parent`"]
 pub fn extract(headers: &impl Headers) -> Context {
     propagator().extract_with_context(&Context::new(), headers.extractor().as_ref())
 }

@@ -27,6 +27,7 @@ pub(crate) const SESSION_ID: &str = "session.id";
 /// # Ok::<(), tracing_feedback::SessionIdError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
+#[must_use = "a session has no effect before it is set on a span or a builder"]
 pub struct Session {
     id: Arc<str>,
 }

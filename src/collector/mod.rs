@@ -92,6 +92,7 @@ use receive::{grpc, http};
 /// assert_eq!(collector.tree(), "answer\n    feedback.rating = true\n");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "dropping the collector stops it: keep it until the spans have arrived"]
 pub struct Collector {
     endpoint: String,
     http_endpoint: String,

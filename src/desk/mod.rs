@@ -71,6 +71,7 @@ use store::sqlite::{Sqlite, SqliteWriter};
 const LONGEST_QUERY: Duration = Duration::from_secs(20);
 
 /// A running desk. Dropping it stops it, after what has arrived is written.
+#[must_use = "dropping the desk stops it: keep it for as long as it is to run"]
 pub struct Desk {
     addresses: Addresses,
     /// Dropping it stops the thread.
@@ -104,6 +105,11 @@ impl Desk {
     ///
     /// A port is in use, the file can't be opened or is not a desk's, or the ports would be open to other
     /// machines without a token.
+    ///
+    /// # Panics
+    ///
+    /// With [`Options::clickhouse`] in the asynchronous code of a Tokio runtime, since it waits for the
+    /// server: call it in `tokio::task::spawn_blocking` there.
     pub fn start(options: Options) -> Result<Self, StartError> {
         let is_local = options.listen.is_loopback();
         if !is_local && options.token.is_none() {

@@ -26,6 +26,7 @@ pub(super) const PAGE_PORT: u16 = 4320;
 /// | [`with_max_age`](Self::with_max_age) | kept forever |
 /// | [`with_max_bytes`](Self::with_max_bytes) | no limit |
 #[derive(Clone, Debug)]
+#[must_use = "options do nothing before `Desk::start`"]
 pub struct Options {
     pub(super) store: Location,
     pub(super) listen: IpAddr,
@@ -62,41 +63,35 @@ impl Options {
     }
 
     /// The ports of OTLP over gRPC, of OTLP over HTTP, and of page and API. 0 means any free port.
-    #[must_use]
     pub fn with_ports(mut self, grpc: u16, http: u16, page: u16) -> Self {
         self.ports = [grpc, http, page];
         self
     }
 
     /// Uses any free ports.
-    #[must_use]
     pub fn with_any_ports(self) -> Self {
         self.with_ports(0, 0, 0)
     }
 
     /// The address to listen on. An address that other machines can reach requires a token.
-    #[must_use]
     pub fn with_listen(mut self, address: IpAddr) -> Self {
         self.listen = address;
         self
     }
 
     /// The token required from senders and readers, as `Authorization: Bearer TOKEN`.
-    #[must_use]
     pub fn with_token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
     }
 
     /// Deletes traces without activity for this time.
-    #[must_use]
     pub fn with_max_age(mut self, age: Duration) -> Self {
         self.retention.age = Some(age);
         self
     }
 
     /// Deletes the oldest traces above this size of the file, those with feedback last.
-    #[must_use]
     pub fn with_max_bytes(mut self, bytes: u64) -> Self {
         self.retention.bytes = Some(bytes);
         self

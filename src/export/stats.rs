@@ -179,6 +179,7 @@ impl Counters {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "reading the counters has no effect"]
 pub struct Stats {
     /// Spans that the exporter has taken, carriers of feedback among them.
     pub exported: u64,

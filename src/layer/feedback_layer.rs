@@ -29,6 +29,7 @@ use crate::span::{LayerCore, SpanHandle};
 /// });
 /// # Ok::<(), tracing_feedback::BuildError>(())
 /// ```
+#[must_use = "a layer captures nothing before it is part of a subscriber"]
 pub struct FeedbackLayer {
     core: Arc<LayerCore>,
     /// Another layer of ours captures this subscriber's spans.

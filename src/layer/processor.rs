@@ -42,6 +42,7 @@ use crate::span::LayerCore;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "a processor takes nothing before it is part of a tracer provider"]
 pub struct FeedbackSpanProcessor {
     core: Arc<LayerCore>,
 }

@@ -26,6 +26,7 @@ use std::time::Duration;
 /// assert_eq!(options.policy(), OutboxPolicy::WriteAhead);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "options do nothing before `with_outbox`"]
 pub struct OutboxOptions {
     pub(crate) path: PathBuf,
     pub(crate) policy: OutboxPolicy,

@@ -78,7 +78,8 @@ pub fn builder() -> Builder {
 
 type MakeSink = Box<
     dyn FnOnce(&Resource, Duration, Option<Arc<Outbox>>) -> Result<Box<dyn Sink>, BuildError>
-        + Send,
+        + Send
+        + Sync,
 >;
 
 /// Everything that can be told to a layer. Made by [`builder`].

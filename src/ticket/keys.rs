@@ -46,6 +46,7 @@ const SUBJECT_LABEL: &[u8] = b"tracing-feedback ticket subject 1";
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Default)]
+#[must_use = "keys do nothing before `with_ticket_keys` or `set`"]
 pub struct TicketKeys {
     shared: Arc<RwLock<Arc<[DerivedKeys]>>>,
 }

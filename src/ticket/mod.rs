@@ -62,6 +62,7 @@ use binary::Claims;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
+#[must_use = "a ticket has no effect before it is sent to a front end or used as a target"]
 pub struct Ticket {
     inner: Arc<Inner>,
 }

@@ -44,6 +44,7 @@ use crate::clock;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
+#[must_use = "a verifier does nothing before `verify`"]
 pub struct TicketVerifier {
     keys: TicketKeys,
     subject: Option<Arc<str>>,

@@ -81,6 +81,7 @@ pub const TICKET_HEADER: HeaderName = HeaderName::from_static("feedback-ticket")
 /// # is_layer(layer);
 /// ```
 #[derive(Clone, Debug, Default)]
+#[must_use = "a layer does nothing before it is around a service"]
 pub struct FeedbackHttpLayer {
     settings: HttpLayerSettings,
 }

@@ -50,6 +50,7 @@ const MODULE: &str = include_str!("../../browser/feedback.min.js");
 /// # Ok::<(), http::header::InvalidHeaderValue>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "routes take nothing before `feedback_routes`"]
 pub struct FeedbackRoutes {
     path: String,
     origins: Vec<HeaderValue>,
@@ -66,7 +67,8 @@ impl FeedbackRoutes {
         }
     }
 
-    /// The path of the route that accepts feedback. The module for browsers is at this path with
+    /// The path of the route that accepts feedback, as `axum` routes it: [`feedback_routes`] panics at
+    /// others. A slash at the beginning may be missing. The module for browsers is at this path with
     /// `.js` appended.
     pub fn with_path(mut self, path: impl AsRef<str>) -> Self {
         self.path = format!("/{}", path.as_ref().trim_matches('/'));
@@ -124,6 +126,12 @@ impl Default for FeedbackRoutes {
 /// With any other status nothing of the submission is kept, with one exception: if the outbox
 /// fails, the feedback may still arrive, and sending it again with the same `id` is harmless. The
 /// body of every response but 204 is a [problem](Problem).
+///
+/// # Panics
+///
+/// If [`with_path`](FeedbackRoutes::with_path) was given what `axum` can't route: a segment that begins
+/// with `:` or `*`, a brace that isn't closed, or a capture (`{name}`) in the last segment. It panics at the
+/// start of a service, not at a request.
 ///
 /// ```
 /// # use tracing_subscriber::prelude::*;

@@ -21,6 +21,7 @@ use crate::ticket::{Ticket, TicketOptions};
 
 /// The middleware that [`FeedbackHttpLayer`](super::FeedbackHttpLayer) wraps around a service.
 #[derive(Clone, Debug)]
+#[must_use = "a service does nothing before it is called"]
 pub struct FeedbackHttpService<S> {
     inner: S,
     settings: Arc<HttpLayerSettings>,
@@ -89,6 +90,7 @@ where
 pin_project! {
     /// The future of a [`FeedbackHttpService`].
     #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]
         future: Instrumented<F>,

@@ -1,5 +1,8 @@
 //! What the types of the API promise: checked by the compiler, so a broken promise fails the build.
 
+use std::panic::catch_unwind;
+
+use tracing_feedback::web::{FeedbackRoutes, feedback_routes};
 use tracing_feedback::{BuildError, Session};
 
 /// Compiles only if the type doesn't implement the trait: if it does, two implementations of `Check` fit.
@@ -25,4 +28,103 @@ fn a_session_is_never_begun_by_default() {
     // `#[derive(Default)]` on a service's own type would begin one unasked.
     assert_not_impl!(Session: Default);
     assert_ne!(Session::new(), Session::new());
+}
+
+/// Handles are kept in statics and in the state of servers, errors go through threads and `anyhow`.
+#[test]
+fn every_type_may_go_to_another_thread_and_be_shared() {
+    fn shared<T: Send + Sync + 'static>() {}
+    fn error<T: std::error::Error + Send + Sync + 'static>() {}
+
+    {
+        use tracing_feedback::*;
+        shared::<Builder>();
+        shared::<Convention>();
+        shared::<DropReason>();
+        shared::<Enrichment>();
+        shared::<FeedbackLayer>();
+        shared::<FeedbackSpanProcessor>();
+        shared::<Keep>();
+        shared::<KeepLimits>();
+        shared::<LateTraces>();
+        shared::<Session>();
+        shared::<SpanLoss>();
+        shared::<Stats>();
+        shared::<Telemetry>();
+        shared::<fold::Document<String>>();
+        shared::<fold::Submission<String>>();
+        error::<BuildError>();
+        error::<ConfigError>();
+        error::<EnrichError>();
+        error::<FlushError>();
+        error::<PersistError>();
+        error::<SessionIdError>();
+        error::<SpanError>();
+        error::<traceparent::TraceparentError>();
+        // By feature:
+        shared::<Compression>();
+        shared::<OutboxOptions>();
+        shared::<OutboxPolicy>();
+        shared::<Protocol>();
+        shared::<Ticket>();
+        shared::<TicketKeys>();
+        shared::<TicketOptions>();
+        shared::<TicketVerifier>();
+        error::<OutboxPolicyError>();
+        error::<TicketError>();
+        error::<TicketKeyError>();
+    }
+    {
+        use tracing_feedback::collector::*;
+        shared::<Answer>();
+        shared::<Collector>();
+        shared::<Outcome>();
+        shared::<Protocol>();
+        shared::<ReceivedEvent>();
+        shared::<ReceivedLink>();
+        shared::<ReceivedRequest>();
+        shared::<ReceivedSpan>();
+        shared::<Role>();
+        shared::<Scope>();
+        shared::<Target>();
+        shared::<Value>();
+        error::<WaitError>();
+    }
+    {
+        use tracing_feedback::desk::*;
+        shared::<Desk>();
+        shared::<Options>();
+        error::<StartError>();
+    }
+    {
+        use tracing_feedback::web::*;
+        shared::<FeedbackHttpLayer>();
+        shared::<FeedbackHttpService<()>>();
+        shared::<FeedbackRoutes>();
+        shared::<Problem>();
+    }
+}
+
+#[test]
+fn what_is_awaited_may_be_awaited_on_any_thread() {
+    fn sent<F: Future + Send + 'static>(_: impl FnOnce() -> F) {}
+
+    sent(|| tracing_feedback::enrich::persist_async(std::time::Duration::ZERO));
+    let (_layer, telemetry) = tracing_feedback::builder().build().unwrap();
+    sent(|| telemetry.flush_async());
+    sent(|| telemetry.shutdown_async());
+}
+
+#[test]
+fn routes_panic_at_their_start_where_axum_can_not_route_the_path() {
+    let routes = |path: &str| {
+        let path = path.to_owned();
+        catch_unwind(|| drop(feedback_routes::<()>(FeedbackRoutes::new().with_path(path))))
+    };
+    for path in ["", "/", "votes", "/votes/", "/{tenant}/votes", "//"] {
+        assert!(routes(path).is_ok(), "{path}");
+    }
+    for path in ["/:tenant/votes", "/*votes", "/{tenant", "/votes/{id}", "/votes/{*rest}"] {
+        assert!(routes(path).is_err(), "{path}");
+    }
 }

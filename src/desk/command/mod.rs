@@ -64,6 +64,10 @@ type CommandResult = Result<(), CommandError>;
 
 /// Runs a command line, whose first word is the name of the program. The desk itself runs until Ctrl-C
 /// or SIGTERM.
+///
+/// # Panics
+///
+/// In the asynchronous code of a Tokio runtime: it blocks the thread, so call it in `main`.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match command(Parser::from_iter(arguments)) {
         Ok(()) | Err(CommandError::Closed) => ExitCode::SUCCESS,
