@@ -50,8 +50,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 // ---- the service -----------------------------------------------------------------------------
 
 fn service() -> Router {
-    // `tower-http` makes its spans at DEBUG and knows nothing of other services. A span of our own
-    // is at INFO, named after its route, and goes on with the caller's trace.
+    // `tower-http` makes its spans at DEBUG and doesn't read trace headers. This span is at INFO,
+    // is named after its route, and continues the caller's trace.
     let requests = TraceLayer::new_for_http().make_span_with(|request: &Request| {
         let (method, path) = (request.method(), request.uri().path());
         let route = request.extensions().get::<MatchedPath>().map_or(path, MatchedPath::as_str);
@@ -113,11 +113,11 @@ struct Feedback {
     opinion: Opinion,
 }
 
-/// Feedback on an answer given before: its span has long ended, so what is said follows it.
+/// Feedback on an answer given before: its span has long ended, so the feedback is sent after it.
 #[instrument(skip_all)]
 async fn feedback(Json(given): Json<Feedback>) -> Result<StatusCode, (StatusCode, String)> {
-    // The text of an id comes from outside. One that isn't well-formed names no span, and the
-    // outcome says so.
+    // The text of an id comes from outside. A malformed id names no span, and the outcome reports
+    // that.
     let headers = HashMap::from([("traceparent".to_owned(), given.id)]);
     let answer = propagation::extract(&headers).span().span_context().clone();
     enrich_span!(target = answer, feedback = given.opinion)

@@ -1,5 +1,5 @@
-//! An axum service that is told to stop while it works: it takes no more requests, finishes those in
-//! flight, and what was said about them arrives.
+//! An axum service that is stopped while it works: it accepts no more requests, finishes those in
+//! flight, and the feedback on them arrives.
 //!
 //! ```text
 //! cargo run --example graceful_stop --features axum,collector,signal
@@ -36,13 +36,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 // ---- the service -----------------------------------------------------------------------------
 
 fn serve() -> Result<(), Box<dyn Error>> {
-    // Where to send is said by `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    // `OTEL_EXPORTER_OTLP_ENDPOINT` sets the collector.
     let (layer, telemetry) = tracing_feedback::builder().with_service_name("answers").build()?;
     tracing_subscriber::registry().with(layer.with_filter(LevelFilter::INFO)).init();
 
     answer_until_told_to_stop()?;
-    // What was in flight has been answered and its spans have ended. Now they leave, well before
-    // whoever has sent SIGTERM loses patience: Kubernetes does after 30 s, Docker after 10 s.
+    // Requests in flight have been answered and their spans have ended. Now the spans are exported,
+    // well before the process would be killed: 30 s after SIGTERM by Kubernetes, 10 s by Docker.
     telemetry.shutdown_within(Duration::from_secs(5))?;
     let stats = telemetry.stats();
     println!("{} spans exported, {} dropped", stats.exported, stats.dropped);
@@ -51,7 +51,7 @@ fn serve() -> Result<(), Box<dyn Error>> {
 
 #[tokio::main]
 async fn answer_until_told_to_stop() -> io::Result<()> {
-    // From here on a signal is no end, but a request.
+    // From here on a signal no longer ends the process, but asks it to stop.
     let stop = shutdown_signal()?;
     let told = async {
         stop.await;
@@ -69,7 +69,7 @@ async fn answer_until_told_to_stop() -> io::Result<()> {
     }
 }
 
-/// Someone presses Ctrl-C again. It would do nothing if no one waited for it.
+/// Waits for a second Ctrl-C. It would do nothing if nothing waited for it.
 async fn told_twice() -> io::Result<()> {
     shutdown_signal()?.await;
     shutdown_signal()?.await;
@@ -133,7 +133,7 @@ impl Service {
         Ok(Self { process, lines: BufReader::new(stdout).lines() })
     }
 
-    /// Waits until it has said this, and returns what it said after it.
+    /// Waits for a line that begins with this, and returns the rest.
     fn says(&mut self, this: &str) -> Result<String, Box<dyn Error>> {
         for line in &mut self.lines {
             let line = line?;
@@ -160,7 +160,7 @@ impl Service {
 }
 
 impl Drop for Service {
-    /// Leaves nothing behind where something has failed.
+    /// Kills the service also if something has failed.
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 async fn conversation() -> Result<Session, SpanError> {
     let session = Session::new();
 
-    // A thumb down, with all there is to say about it. Every value keeps its type.
+    // A thumb down, with details. Every value keeps its type.
     ask(&session, "What is the capital of New York?", || {
         enrich_span!(feedback = {
             "rating": false,
@@ -69,17 +69,17 @@ async fn conversation() -> Result<Session, SpanError> {
     })
     .await?;
 
-    // Said and taken back: `null` retracts a key, with all that stands under it.
+    // Given and taken back: `null` retracts a key, with all that stands under it.
     ask(&session, "Who wrote Frankenstein?", || {
         enrich_span!(feedback = { "rating": true, "comment": "Write to me: mary@example.org" });
         enrich_span!(feedback = { "comment": null });
     })
     .await?;
 
-    // Nothing is said yet. What names the span is kept for later.
+    // No feedback yet. The span's context is kept for later.
     let berlin = ask(&session, "When did the Berlin Wall come down?", || {}).await?;
 
-    // All of the session, from somewhere inside it.
+    // On the whole session, from somewhere inside it.
     ask(&session, "Who painted the Mona Lisa?", || {
         enrich_session!(feedback = { "rating": 3, "comment": "Knows what it doesn't know" });
     })
@@ -131,7 +131,7 @@ async fn search(question: &str) -> Vec<&'static str> {
     KNOWLEDGE.into_iter().filter(|passage| overlap(question, passage) > 0).collect()
 }
 
-/// A very small language model: it says what it has read.
+/// A very small language model: it repeats what it has read.
 #[instrument(skip_all, fields(gen_ai.request.model = "parrot-1", gen_ai.usage.output_tokens))]
 async fn generate(passages: &[&'static str]) -> &'static str {
     work(Duration::from_millis(30)).await;
@@ -140,7 +140,8 @@ async fn generate(passages: &[&'static str]) -> &'static str {
     reply
 }
 
-/// An automatic score, which is fooled where users aren't: `metrics` are kept apart from `feedback`.
+/// An automatic score, which is fooled where users aren't: `metrics` are kept apart from
+/// `feedback`.
 #[instrument(skip_all)]
 async fn evaluate(question: &str, reply: &str) {
     let asked = words(question).count().max(1);

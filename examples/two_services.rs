@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The process that is started is the front end. It starts the collector, and itself once more as
-//! the back end. Both export to that collector; what they tell each other is in HTTP headers alone.
+//! the back end. Both export to that collector; all that they exchange is in HTTP headers.
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Read as _, stdin};
@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// The same on both sides. The session crosses because both trust each other with it: by default
-/// nobody's word is taken for a session id.
+/// session ids from headers are ignored.
 fn set_up(service: &'static str, collector: &str) -> Result<Telemetry, Box<dyn Error>> {
     let (layer, telemetry) = tracing_feedback::builder()
         .with_service_name(service)
@@ -72,7 +72,7 @@ async fn visit(session: &Session, back_end: &str) -> Result<(), reqwest::Error> 
     Ok(())
 }
 
-/// A request to the back end. Its headers say which span it comes from, and which session.
+/// A request to the back end. Its headers carry the span it comes from, and the session.
 #[instrument(skip_all, fields(otel.kind = "client", url.full = url))]
 async fn call(url: &str, body: &str) -> Result<String, reqwest::Error> {
     let mut headers = HeaderMap::new();
@@ -154,14 +154,14 @@ async fn look_up(question: &str) -> &'static str {
     if question.contains("Moon") { "384,400 km" } else { "I don't know" }
 }
 
-/// Takes what the user said about the front end's work. The span it is about is in another process;
+/// Takes the user's feedback on the front end's work. The span it is about is in another process;
 /// its ids came in the headers.
 async fn opinion(headers: HeaderMap, comment: String) {
     let caller = propagation::extract(&headers).span().span_context().clone();
     let span = request_span("POST /opinion", &headers);
     async {
         enrich_span!(target = caller, feedback = { "rating": true, "comment": comment });
-        // The session came in the headers, too, and this folds with what the front end said.
+        // The session came in the headers, too, and this folds with the front end's feedback.
         enrich_session!(feedback = { "rating": 5, "resolved": true });
     }
     .instrument(span)
@@ -188,8 +188,8 @@ fn show_and_check(collector: &Collector, session: &Session) {
     for service in ["front-end", BACK_END] {
         assert!(spans.iter().any(|span| span.resource["service.name"] == service), "no {service}");
     }
-    assert_eq!(feedback["feedback.rating"], 5); // of the back end, who came last
-    assert_eq!(feedback["feedback.comment"], "Fast"); // of the front end
+    assert_eq!(feedback["feedback.rating"], 5); // from the back end, which was the last
+    assert_eq!(feedback["feedback.comment"], "Fast"); // from the front end
     assert_eq!(feedback["feedback.resolved"], true);
     println!("\n{} spans of two processes: one trace, one session.", spans.len());
 }

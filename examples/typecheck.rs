@@ -1,7 +1,7 @@
 //! Sends one of everything to the collector that the `OTEL_*` variables name, and prints what must
-//! arrive there, a JSON line each: `tests/otelcol/run` holds it against what a collector of others
-//! has written down. What is expected stands in [`expectations`], by hand; nothing of it is taken
-//! from what the library did.
+//! arrive there, a JSON line each: `tests/otelcol/run` compares it with what the official Collector
+//! has written. The expectations are written by hand in [`expectations`]; none is derived from what
+//! the library did.
 //!
 //! ```text
 //! OTEL_SERVICE_NAME=typecheck \
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     job();
     telemetry.flush()?;
 
-    // Everything below is said about spans that are gone.
+    // All feedback below is on spans that have ended.
     enrich_span!(
         target = answered.clone(),
         feedback = {

@@ -19,12 +19,12 @@ impl<T: ColdDefault> ColdBox<T> {
         self.0.is_none()
     }
 
-    /// The value, out of the box.
+    /// Takes the value out of the box.
     pub(crate) fn into_inner(self) -> T {
         self.0.map_or_else(T::default, |value| *value)
     }
 
-    /// Resets it to the default. Most were never changed.
+    /// Resets the value to the default. Most values were never changed.
     #[inline(always)] // twice a span
     pub(crate) fn clear(&mut self) {
         if self.0.is_some() {

@@ -1,4 +1,5 @@
-//! What a layer was told: its switches, limits and conventions. Decided once, when it is built.
+//! The settings of a layer: switches, limits and conventions. Decided once, when the layer is
+//! built.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::feedback::document::NAMESPACES;
 use crate::redaction::Redaction;
 use crate::session::Session;
 
-/// Everything capture and enrichment need to know that doesn't change after `build`.
+/// The settings that capture and enrichment need. They don't change after `build`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) switches: Switches,
@@ -25,12 +26,12 @@ pub(crate) struct Settings {
     pub(crate) redaction: Option<Redaction>,
     /// The session of every span that has no other.
     pub(crate) session: Option<Session>,
-    /// Whether a session is believed from baggage, and told in it.
+    /// Whether the session id is read from baggage, and written into it.
     pub(crate) session_propagation: bool,
     pub(crate) formats: Formats,
 }
 
-/// Bytes of one string leaf of an enrichment, 256 KiB unless told otherwise.
+/// Bytes of one string leaf of an enrichment, 256 KiB by default.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StringBytes(pub(crate) usize);
 
@@ -40,7 +41,7 @@ impl Default for StringBytes {
     }
 }
 
-/// Bytes of one enrichment, 1 MiB unless told otherwise.
+/// Bytes of one enrichment, 1 MiB by default.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EnrichmentBytes(pub(crate) usize);
 
@@ -115,7 +116,7 @@ pub enum Convention {
 }
 
 impl Convention {
-    /// What stands before the namespace.
+    /// The prefix before the namespace.
     pub(crate) const fn prefix(self) -> &'static str {
         match self {
             Self::Bare => "",
@@ -176,7 +177,7 @@ pub enum LateTraces {
 ///     tracing::info_span!("retrieve").in_scope(|| ());
 ///     tracing::info_span!("answer").in_scope(|| enrich_span!(feedback = { "rating": 5 }));
 /// });
-/// tracing::info_span!("another").in_scope(|| ()); // a trace that no one says anything about
+/// tracing::info_span!("another").in_scope(|| ()); // a trace without feedback
 ///
 /// telemetry.flush()?;
 /// assert_eq!(collector.tree(), "ask\n  retrieve\n  answer\n      feedback.rating = 5\n");
@@ -198,7 +199,7 @@ pub enum Keep {
     TracesWithFeedback,
 }
 
-/// How much of unsampled traces is held, and how long, until feedback asks for it.
+/// How much of unsampled traces is held until feedback arrives, and for how long.
 ///
 /// | | default |
 /// | --- | --- |
@@ -264,31 +265,31 @@ impl KeepLimits {
         Self::default()
     }
 
-    /// How many spans are held, of all traces together. Beyond that the trace that has been held for
-    /// longest is dropped.
+    /// How many spans are held, of all traces together. Beyond that the trace that has been held
+    /// for longest is dropped.
     pub fn with_max_spans(mut self, spans: usize) -> Self {
         self.max_spans = spans;
         self
     }
 
-    /// How many bytes the held spans take, about: one with two small fields takes some 200, more where
-    /// an SDK exporter is used, and every trace 360. Beyond that the trace that has been held for
-    /// longest is dropped.
+    /// How many bytes the held spans take, about: a span with two small fields takes some 200
+    /// bytes, more with an SDK exporter, and every trace another 360. Beyond that the trace that
+    /// has been held for longest is dropped.
     pub fn with_max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How long a trace is held while its root has not ended, counted from when the first of its spans
-    /// has. A trace that is kept is remembered at least for this long, and the grace period, after the
-    /// last that was heard of it.
+    /// How long a trace is held while its root has not ended, counted from the end of its first
+    /// span. A kept trace is remembered for at least this long plus the grace period after its last
+    /// span or feedback.
     pub fn with_max_age(mut self, age: Duration) -> Self {
         self.max_age = age;
         self
     }
 
-    /// How long a trace is held when its root in this process has ended: the time that late feedback
-    /// has. Where a trace has several such roots, the last that has ended counts.
+    /// How long a trace is held after its root in this process has ended: the time for late
+    /// feedback. Where a trace has several such roots, the last that has ended counts.
     pub fn with_grace_period(mut self, period: Duration) -> Self {
         self.grace_period = period;
         self

@@ -1,6 +1,6 @@
-//! What belongs to a whole process, in processes of their own: the global subscriber and propagator,
-//! `init`, and the environment. The tests start this very binary again, with the variables they are
-//! about, and look at what a collector got and at what was printed.
+//! What belongs to a whole process, in processes of their own: the global subscriber and
+//! propagator, `init`, and the environment. The tests start this very binary again, with the
+//! variables they are about, and look at what a collector got and at what was printed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::env;
@@ -23,7 +23,7 @@ use tracing_feedback::{
 };
 use tracing_subscriber::prelude::*;
 
-/// Says which part a process plays.
+/// The variable that selects the part of a process.
 const PART: &str = "TRACING_FEEDBACK_TEST_PART";
 
 /// The way into the processes that the other tests start; by itself it does nothing.
@@ -405,7 +405,7 @@ fn everything() {
         .with_schedule_delay(Duration::from_millis(5))
         .build()
         .unwrap();
-    // How much there is to see: without it the test could not fail.
+    // The subscriber sees events of other crates: without them the test could not fail.
     let (seen, sight) = mpsc::channel();
     let watch = tracing_subscriber::filter::filter_fn(move |metadata| {
         let _ = seen.send(metadata.target().to_owned());
@@ -422,7 +422,7 @@ fn everything() {
     drop(around);
     telemetry.flush().unwrap();
     let stats = telemetry.stats();
-    // Once more, with what the last flush may have stirred up.
+    // Once more, with spans that the last flush may have caused.
     telemetry.shutdown().unwrap();
     assert_eq!(stats.exported, 11, "{}", collector.tree());
     assert_eq!(collector.tree(), format!("around\n{}", "  ours\n".repeat(10)));
@@ -440,7 +440,7 @@ fn build(collector: &Collector) -> (tracing_feedback::FeedbackLayer, Telemetry) 
     tracing_feedback::builder().with_endpoint(collector.endpoint()).build().unwrap()
 }
 
-/// Talks while it is formatted.
+/// Makes events while it is formatted.
 struct Talkative;
 
 impl fmt::Debug for Talkative {
@@ -524,7 +524,7 @@ fn ticket_keys_of_the_environment() {
     assert!(text.contains("with_ticket_keys"), "{text}");
 }
 
-/// Whether a ticket is issued, and what is said where keys are malformed.
+/// Whether a ticket is issued, and what is printed if keys are malformed.
 fn tickets() {
     let strict = tracing_feedback::builder().with_strict_env(true).build();
     if let Err(error) = &strict {
@@ -564,7 +564,7 @@ fn signals() {
     let second = Duration::from_secs(1);
     runtime.block_on(async {
         for signal in ["TERM", "INT"] {
-            // It listens before it is awaited, and not to what came before.
+            // It catches signals from its creation on, before it is awaited.
             let (one, other) = (shutdown_signal().unwrap(), shutdown_signal().unwrap());
             send(signal);
             timeout(10 * second, one).await.unwrap();
@@ -579,7 +579,7 @@ fn signals() {
             send(signal);
             timeout(10 * second, waiting).await.unwrap().unwrap();
         }
-        // By itself another does nothing.
+        // A second signal by itself does nothing.
         send("TERM");
         tokio::time::sleep(second / 10).await;
     });

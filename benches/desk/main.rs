@@ -1,13 +1,13 @@
-//! How fast `feedback-desk` takes spans, what they weigh, and how long its charts and lists take over
-//! them, first at rest and then while spans go on arriving.
+//! How fast `feedback-desk` takes spans, what they weigh, and how long its charts and lists take
+//! over them, first at rest and then while spans go on arriving.
 //!
 //! ```console
 //! $ cargo bench --features desk --bench desk -- --spans 10000000
 //! ```
 //!
-//! Traces have ten spans of about 300 bytes, spread over ninety days, and one leaf of feedback each on
-//! average: half of the roots are rated, a third have stars, a sixth a comment. The desk is a process of
-//! its own; the senders share the machine with it.
+//! Traces have ten spans of about 300 bytes, spread over ninety days, and one leaf of feedback each
+//! on average: half of the roots are rated, a third have stars, a sixth a comment. The desk is a
+//! process of its own; the senders share the machine with it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -31,7 +31,7 @@ const DAY: u64 = 86_400_000_000_000;
 /// 2026-01-01T00:00:00Z.
 const BEGIN: u64 = 1_767_225_600_000_000_000;
 
-/// What is asked, by its name.
+/// The queries, by name.
 const QUESTIONS: [(&str, &str); 12] = [
     ("status", "/api/v1/status"),
     ("fields", "/api/v1/fields"),
@@ -170,7 +170,7 @@ impl Desk {
         times[2]
     }
 
-    /// In MiB, where the system says.
+    /// Peak memory in MiB, where the system reports it.
     fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let line = status.unwrap_or_default();
@@ -186,7 +186,7 @@ impl Drop for Desk {
     }
 }
 
-/// Sends requests over one connection until there are no more, or it is told to stop.
+/// Sends requests over one connection until there are no more, or `stop` is set.
 fn send(http: &str, next: &AtomicU64, requests: u64, spread: u64, stop: &AtomicBool) {
     let mut stream = TcpStream::connect(http).expect("the desk runs");
     stream.set_nodelay(true).expect("a socket");

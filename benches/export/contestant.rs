@@ -140,7 +140,7 @@ impl Export for (SdkTracerProvider, Runtime) {
     }
 }
 
-/// There is but one `fastrace` in a process, and no end to it.
+/// `fastrace` is global to the process and can't be shut down.
 impl Export for Runtime {
     fn flush(&self) {
         fastrace::flush();
@@ -151,7 +151,7 @@ impl Export for Runtime {
     }
 }
 
-/// What is missing is seen at the receiver; why, a contestant says in its own words.
+/// Missing spans are seen at the receiver; the contestant prints the reason.
 fn complain<Error: Display>(result: Result<(), Error>) {
     if let Err(error) = result {
         eprintln!("{error}");

@@ -24,23 +24,23 @@ pub(crate) struct Job {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Load {
     pub(crate) requests: u64,
-    /// How many of them each millisecond, if not as fast as possible.
+    /// Requests per millisecond; `None` for as fast as possible.
     pub(crate) pace: Option<u64>,
 }
 
-/// What they cost.
+/// The cost of a load.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Cost {
     /// CPU time of the thread that made the spans.
     pub(crate) thread: Duration,
     /// CPU time of its process until all of them had arrived.
     pub(crate) process: Duration,
-    /// The most memory the process has had, where the system tells.
+    /// The peak memory of the process, where the system reports it.
     pub(crate) peak_kib: Option<u64>,
 }
 
 impl Job {
-    /// In a process of its own: says when it is warm, waits for a line, and says what it has cost.
+    /// Runs in a process of its own: prints that it is warm, waits for a line, and prints the cost.
     pub(crate) fn run(self) {
         let ready = self.contestant.set_up(&self.endpoint);
         self.warm_up.make(ready.request);

@@ -1,4 +1,4 @@
-//! What is measured, as the arguments have it.
+//! What is measured, by the arguments.
 
 use crate::contestant::Contestant;
 use crate::job::Load;
@@ -55,7 +55,7 @@ impl Plan {
         }
     }
 
-    /// Keeps the loads that are named, or all if none is; so with the contestants.
+    /// Keeps the loads that are named, or all of them if none is. The same for contestants.
     fn choose(&mut self, names: &[String]) -> Result<(), String> {
         let is_named = |known: &str| names.iter().any(|name| name == known);
         let loads = self.loads.iter().map(|(load, _)| *load);

@@ -13,19 +13,19 @@ const COLUMNS: [&str; 7] = [
     "peak, MiB",
 ];
 
-/// What a turn has shown; not a number where there is none.
+/// The figures of a turn; NaN where there is none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     /// CPU time of the thread that made the spans, a span.
     pub(crate) thread_nanos: f64,
     /// CPU time of its process, a span.
     pub(crate) process_nanos: f64,
-    /// Of 1.
+    /// The share of the spans, from 0 to 1.
     pub(crate) delivered: f64,
     pub(crate) peak_mib: f64,
 }
 
-/// Prints what each contestant has shown, the registry first, in the middle of its rounds.
+/// Prints the median of each contestant's rounds, the registry first.
 pub(crate) fn print(outcomes: &[(Contestant, Vec<Outcome>)]) {
     let medians: Vec<_> =
         outcomes.iter().map(|(contestant, rounds)| (*contestant, median(rounds))).collect();
@@ -62,7 +62,7 @@ fn row(outcome: &Outcome, registry: &Outcome) -> [f64; COLUMNS.len()] {
     ]
 }
 
-/// Of each figure by itself.
+/// The median of each figure by itself.
 fn median(rounds: &[Outcome]) -> Outcome {
     let median = |figure: fn(&Outcome) -> f64| {
         let mut figures: Vec<f64> = rounds.iter().map(figure).collect();

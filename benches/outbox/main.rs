@@ -5,14 +5,14 @@
 //! $ cargo bench --bench outbox --features outbox -- --spans 10000000
 //! ```
 //!
-//! First the wire path as it is, with an outbox that spills, and with one that is written ahead, take
-//! turns: CPU time of the thread that makes spans without feedback, and of the one that enriches
-//! fresh spans by a literal of five leaves. Then a process leaves a million spans (one in a hundred
-//! rated) on disk, since its collector isn't there, and another one sends them to a receiver, each in
-//! a process of its own.
+//! First the wire path as it is, with an outbox that spills, and with one that is written ahead,
+//! take turns: CPU time of the thread that makes spans without feedback, and of the one that
+//! enriches fresh spans by a literal of five leaves. Then a process leaves a million spans (one in
+//! a hundred rated) on disk, since its collector isn't there, and another one sends them to a
+//! receiver, each in a process of its own.
 //!
-//! Argument: `--spans` is how many (1,000,000). With `--test`, or not run by `cargo bench`, there is
-//! one tiny round.
+//! Argument: `--spans` is how many (1,000,000). With `--test`, or not run by `cargo bench`, there
+//! is one tiny round.
 
 #[path = "../process/mod.rs"]
 mod process;
@@ -50,7 +50,7 @@ fn number(text: &str) -> u64 {
     text.parse().expect("a number of spans")
 }
 
-/// A directory for an outbox, which is gone with it.
+/// A directory for an outbox, removed when it is dropped.
 struct Directory(PathBuf);
 
 impl Directory {

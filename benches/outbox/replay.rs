@@ -18,7 +18,7 @@ fn options(directory: &str) -> OutboxOptions {
 /// Leaves so many spans in the outbox.
 pub(crate) fn fill(directory: &str, spans: u64) {
     let (layer, telemetry) = tracing_feedback::builder()
-        .with_endpoint("http://127.0.0.1:9") // no one listens there
+        .with_endpoint("http://127.0.0.1:9") // nothing listens there
         .with_timeout(Duration::from_millis(100))
         .with_outbox(options(directory))
         .build()
@@ -43,7 +43,7 @@ pub(crate) fn fill(directory: &str, spans: u64) {
     println!("{} {}", stats.outbox_spans, stats.outbox_bytes);
 }
 
-/// Sends them all; says how long that took, and the most memory it has had.
+/// Sends all spans, and prints how long that took and the peak memory.
 pub(crate) fn replay(directory: &str, endpoint: &str) {
     let (began, before) = (Instant::now(), ProcessTime::now());
     let (_layer, telemetry) = tracing_feedback::builder()

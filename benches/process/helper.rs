@@ -1,4 +1,4 @@
-//! This program, once more, as a process that answers lines with lines.
+//! This program as a child process that answers lines with lines.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -23,7 +23,7 @@ impl Helper {
         Self { process, to, from }
     }
 
-    /// The next line that it says.
+    /// The next line of its output.
     pub(crate) fn hear(&mut self) -> String {
         let mut line = String::new();
         self.from.read_line(&mut line).expect("a line of text");
@@ -37,7 +37,7 @@ impl Helper {
         self.hear()
     }
 
-    /// Lets it end: it reads no more lines.
+    /// Closes its input, upon which it ends.
     pub(crate) fn end(self) {
         let Self { mut process, to, from } = self;
         drop((to, from));

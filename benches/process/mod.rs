@@ -1,4 +1,4 @@
-//! Processes that a benchmark starts beside itself: itself, once more, in another role.
+//! Child processes of a benchmark: the same program in another role.
 
 mod helper;
 mod receiver;

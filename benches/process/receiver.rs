@@ -1,5 +1,4 @@
-//! The receiver: it takes what it is sent, and does as little as it can to know how many spans
-//! those are.
+//! The receiver: it accepts requests and counts their spans with as little work as possible.
 
 use std::future::{Ready, ready};
 use std::io::stdin;
@@ -19,8 +18,8 @@ use tonic_prost::ProstCodec;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-/// Serves until standard input ends. Says its endpoint first, then how many spans it has got, each
-/// time it is asked by a line.
+/// Serves until standard input ends. Prints its endpoint first, and then the number of received
+/// spans for each line of input.
 pub(crate) fn serve() {
     let received = Received::default();
     let counter = received.clone();
@@ -77,7 +76,7 @@ struct ResourceSpans {
 
 #[derive(Clone, PartialEq, Message)]
 struct ScopeSpans {
-    /// Spans that are skipped over, and leave nothing but their number.
+    /// Spans that are skipped, and only counted.
     #[prost(message, repeated, tag = "2")]
     spans: Vec<()>,
 }

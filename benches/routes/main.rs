@@ -6,10 +6,10 @@
 //! ```
 //!
 //! A service with `feedback_routes`, on loopback, exports to a receiver in a process of its own.
-//! Senders, each with a connection, submit one feedback after the other, each in a submission of its
-//! own. In the end the receiver has to have as many carriers as were answered by 204, and every
-//! submission an answer. Arguments: `--senders` (200) and `--seconds` (30). With `--test`, or not run
-//! by `cargo bench`, it takes a moment.
+//! Senders, each with a connection, submit one feedback after the other, each in a submission of
+//! its own. In the end the receiver has to have as many carriers as were answered by 204, and every
+//! submission an answer. Arguments: `--senders` (200) and `--seconds` (30). With `--test`, or not
+//! run by `cargo bench`, it takes a moment.
 
 #[path = "../process/mod.rs"]
 mod process;
@@ -43,7 +43,7 @@ fn main() {
         (number("--senders", 200), number("--seconds", 30) as f64)
     };
 
-    // Every client asks for a provider, also one that never sees TLS.
+    // A client of `reqwest` needs a TLS provider, even if it never uses TLS.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut receiver = Helper::start(&["receiver"]);
     let (layer, telemetry) = tracing_feedback::builder()

@@ -18,10 +18,10 @@ use crate::work::{fastrace_request, request};
 
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
-    /// Who hears of the spans of a turn.
+    /// The subscriber for the spans of a turn.
     pub(crate) dispatch: Box<dyn Fn() -> Dispatch + Sync>,
     pub(crate) request: fn(u64),
-    /// What lives as long as it does.
+    /// Values that have to live as long as the subscriber.
     _export: Box<dyn Any + Sync>,
 }
 
@@ -55,8 +55,8 @@ fn filtered(layer: impl Layer<Registry> + Send + Sync) -> Dispatch {
     Dispatch::new(tracing_subscriber::registry().with(layer).with(LevelFilter::WARN))
 }
 
-/// Without any layer, whose part it is to let the registry forget a span that closes, it keeps all: a
-/// new one at every turn.
+/// Without any layer the registry never removes a closed span, so there is a new one for every
+/// turn.
 fn bare() -> Contestant {
     let dispatch = Box::new(|| Dispatch::new(tracing_subscriber::registry()));
     Contestant { name: "registry without a layer", dispatch, request, _export: Box::new(()) }
@@ -76,7 +76,7 @@ fn told(endpoint: &str, on: bool) -> Builder {
         .with_context_activation(on)
 }
 
-/// A sampler of the SDK is asked about every span, and no feedback asks for what it leaves out.
+/// A sampler of the SDK is called for every span, and no feedback arrives on unsampled traces.
 fn sampler(name: &'static str, endpoint: &str, sampler: Sampler, keep: Keep) -> Contestant {
     let builder = told(endpoint, true).with_sampler(sampler).with_keep(keep);
     let (layer, telemetry) = builder.build().expect("a layer");

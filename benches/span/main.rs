@@ -8,15 +8,15 @@
 //! The work is the same for all: requests of ten spans with two fields each. The contestants take
 //! turns, in one process, for some rounds; the first is thrown away, and medians are printed.
 //! *Registry* is that of `tracing-subscriber` with a layer that does nothing; *without a layer* it
-//! forgets no span, and is a new one at every turn. *Default* is as the layers come, *minimal* with
-//! location, threads, target, inactivity and context activation off on both sides. This layer sends
-//! what it captures to a receiver, a process of its own, by OTLP over gRPC; its peers end in
-//! exporters that drop everything. *Sampled* and *unsampled* is this layer with a sampler of the SDK
-//! that takes every trace, or none; with *keep on* what it leaves out is held, and soon makes room,
-//! since no feedback asks for it.
+//! never removes a span, and is a new one for every turn. *Default* is as the layers come,
+//! *minimal* with location, threads, target, inactivity and context activation off on both sides.
+//! This layer sends what it captures to a receiver, a process of its own, by OTLP over gRPC; its
+//! peers end in exporters that drop everything. *Sampled* and *unsampled* is this layer with a
+//! sampler of the SDK that takes every trace, or none; with *keep on* unsampled traces are held,
+//! and soon dropped for new ones, since no feedback arrives.
 //!
-//! Argument: `--rounds` is how many count (15). With `--test`, or not run by `cargo bench`, there is
-//! one tiny round.
+//! Argument: `--rounds` is how many count (15). With `--test`, or not run by `cargo bench`, there
+//! is one tiny round.
 
 mod contestant;
 #[path = "../nowhere/mod.rs"]

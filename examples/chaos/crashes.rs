@@ -1,4 +1,4 @@
-//! Processes that are killed, at moments they did not choose.
+//! Crashes: processes that are killed at random moments.
 
 use std::path::Path;
 
@@ -93,7 +93,7 @@ fn share(world: &mut World, services: usize) -> Result<()> {
     let victim = world.random.between(0, services);
     running.swap_remove(victim).kill();
     world.rounds = 1;
-    // The others work on, and look around now and then.
+    // The other services work on, and adopt outboxes of ended processes now and then.
     let outbox = world.outbox();
     world.wait("the directory is adopted", |_| directories(&outbox) < services)?;
     if is_away {

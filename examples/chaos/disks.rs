@@ -1,4 +1,4 @@
-//! Disks that are full, read-only, or hand back something else than they were given.
+//! Disks that are full or read-only, or return other bytes than were written.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -93,7 +93,7 @@ fn limited(command: &Command) -> Command {
 
 fn disk_full(world: &mut World) -> Result<()> {
     let (_mount, mut service) = with_little_room(world)?;
-    // What the collector had taken before it died, but not answered, may count as lost.
+    // Spans that the collector accepted before it died, but didn't acknowledge, may count as lost.
     world.excused.is_counted_roughly = true;
     world.wait_for_acked(20)?;
     world.gate.down();
@@ -138,9 +138,9 @@ fn read_only(world: &mut World) -> Result<()> {
         true => refused(world, &below.join("outbox"))?,
         false => world.how = Some("no mount".to_owned()),
     }
-    // Without an outbox what is not answered in time counts as lost.
+    // Without an outbox, spans that are not acknowledged in time count as lost.
     world.excused.is_counted_roughly = true;
-    // Asked for by the environment it can't keep a service from working.
+    // An outbox that the environment asks for can't keep a service from working.
     for directory in [Some(file.join("outbox")), mount.as_ref().map(|_| below.join("outbox"))] {
         let Some(directory) = directory else { continue };
         let mut command = Command::new(std::env::current_exe()?);
@@ -171,7 +171,7 @@ fn damage_after_kill(world: &mut World) -> Result<()> {
         service.kill();
         Ok(())
     });
-    // Those who were killed have not told how many they made.
+    // Killed services have not reported how many spans they made.
     world.excused.damaged_spans = 0;
     done
 }

@@ -1,8 +1,8 @@
 //! The collector's port, held by a process of its own so that it can be killed.
 //!
-//! What comes in there is passed on to a collector in the process that judges, which remembers what it
-//! has taken: so the collector can die at any moment, and what it has taken is known all the same, as
-//! of one that stores before it answers.
+//! Connections are forwarded to a collector in the process that judges, which keeps what it has
+//! received. So the port can die at any moment without a loss of received spans, as with a
+//! collector that stores before it answers.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -15,10 +15,10 @@ use axum::http::StatusCode;
 
 use crate::Result;
 
-/// The port of a collector, which is there or not.
+/// The port of a collector, which is open or not.
 pub(crate) struct Gate {
     port: u16,
-    /// Where the collector of this process is.
+    /// The address of this process's collector.
     upstream: String,
     process: Option<Child>,
 }
@@ -36,7 +36,7 @@ impl Gate {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// `kill -9`: connections break, and no one listens any more.
+    /// `kill -9`: connections break, and nothing listens any more.
     pub(crate) fn down(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
@@ -44,13 +44,13 @@ impl Gate {
         }
     }
 
-    /// Starts it again where it was.
+    /// Starts the gate again on the same port.
     pub(crate) fn up(&mut self) -> Result<()> {
         let upstream = self.upstream.clone();
         self.start(&["gate", &self.port.to_string(), &upstream])
     }
 
-    /// Puts something there that refuses every request with this status.
+    /// Starts a server on the port that refuses every request with this status.
     pub(crate) fn wall(&mut self, status: u16) -> Result<()> {
         self.start(&["wall", &self.port.to_string(), &status.to_string()])
     }
@@ -77,14 +77,14 @@ impl Drop for Gate {
     }
 }
 
-/// The role: passes connections on until it is killed, or whoever has started it is gone.
+/// The role: forwards connections until it is killed, or its parent process has ended.
 pub(crate) fn gate(port: u16, upstream: &str) -> Result<()> {
     let listener = listen(port)?;
     end_with_parent();
     for client in listener.incoming() {
         let (Ok(client), upstream) = (client, upstream.to_owned()) else { continue };
         thread::spawn(move || {
-            let _ = pass_on(client, &upstream); // a connection that breaks is what this is about
+            let _ = pass_on(client, &upstream); // broken connections are expected
         });
     }
     Ok(())
@@ -104,12 +104,12 @@ pub(crate) fn wall(port: u16, status: u16) -> Result<()> {
     Ok(())
 }
 
-/// Listens, and says where.
+/// Listens, and prints the address.
 fn listen(port: u16) -> io::Result<TcpListener> {
     let patient_until = Instant::now() + Duration::from_secs(10);
     let listener = loop {
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            // A client that looks for a port may have got this one: not for long.
+            // A client may have this port as its ephemeral one for a moment.
             Err(_) if Instant::now() < patient_until => thread::sleep(Duration::from_millis(10)),
             bound => break bound?,
         }
@@ -118,7 +118,7 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// No one is left behind when the example is interrupted.
+/// Ends this process when its parent does, also when the example is interrupted.
 fn end_with_parent() {
     thread::spawn(|| {
         let _ = io::stdin().read_to_end(&mut Vec::new());

@@ -1,11 +1,11 @@
-//! What was said and what of it was acknowledged, and whether that is what arrived.
+//! The ledger: which feedback was given and acknowledged, and whether that is what arrived.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing_feedback::collector::{ReceivedSpan, Role, Target, Value, feedback};
 
-/// Kept by this process alone, from what services and users tell.
+/// Kept by this process alone, from the reports of services and users.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger(Arc<Mutex<Book>>);
 
@@ -13,7 +13,7 @@ pub(crate) struct Ledger(Arc<Mutex<Book>>);
 struct Book {
     said: HashSet<String>,
     acked: BTreeSet<String>,
-    /// Spans made, and lost, of the services that could tell at their end.
+    /// Spans made and lost, of the services that reported them at their end.
     ended: BTreeMap<String, (u64, u64)>,
 }
 
@@ -44,30 +44,31 @@ impl Ledger {
     }
 }
 
-/// What need not have arrived, and why that is right.
+/// Feedback and spans that need not have arrived, by reason.
 #[derive(Debug, Default)]
 pub(crate) struct Excused {
-    /// Feedback that lies in the `rejected` files.
+    /// Feedback in the `rejected` files.
     pub(crate) rejected: HashSet<String>,
     /// Feedback in bytes that were damaged on purpose.
     pub(crate) damaged: HashSet<String>,
     /// Spans in such bytes.
     pub(crate) damaged_spans: u64,
-    /// More may count as lost than was, as where a collector doesn't say what it has taken.
+    /// Whether more spans may count as lost than were lost, as when a collector accepts a request
+    /// without a reply.
     pub(crate) is_counted_roughly: bool,
 }
 
-/// What became of it all.
+/// The result of a scenario.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) acked: usize,
     pub(crate) received: usize,
     pub(crate) duplicates: usize,
-    /// Spans made, received and lost, of services that could tell.
+    /// Spans made, received and lost, of services that reported them.
     pub(crate) spans: Option<(u64, u64, u64)>,
-    /// Changes of mind that no one has acknowledged, and that what was said before has overruled.
+    /// Later values that were not acknowledged, and that an earlier value has overruled.
     pub(crate) overruled: usize,
-    /// What must not be.
+    /// Violations of the guarantees.
     pub(crate) problems: Vec<String>,
 }
 
@@ -115,7 +116,8 @@ impl Ledger {
             })
         });
         if let Some((made, received, lost)) = spans {
-            // A service counts what its users say among its losses, but not among what it makes.
+            // A service counts its users' feedback among its losses, but not among the spans it
+            // makes.
             let users = excused.rejected.iter().filter(|tag| tag.contains(".h.")).count() as u64;
             let known = received + (lost - users.min(lost)) + excused.damaged_spans;
             if known < made || known > made && !excused.is_counted_roughly {
@@ -144,7 +146,7 @@ struct Arrived<'s> {
 #[derive(Default)]
 struct Arrivals {
     duplicates: usize,
-    /// The spans that a service counts among those it makes.
+    /// Whether a service counts the span among those it makes.
     by_process: HashMap<String, HashSet<String>>,
 }
 
@@ -175,7 +177,8 @@ impl<'s> Arrived<'s> {
             }
             let process = match span.attributes.get("process").and_then(Value::as_str) {
                 Some(process) => Some(process),
-                // Others are journalled parts of spans, or of users who may have got no answer.
+                // Others are journalled parts of spans, or feedback of users who may have got no
+                // response.
                 None => said.iter().find_map(|tag| {
                     let (process, rest) = tag.split_once('.')?;
                     rest.starts_with(['l', 's']).then_some(process)
@@ -198,7 +201,7 @@ fn tags_of(span: &ReceivedSpan) -> impl Iterator<Item = &str> {
 #[derive(Default)]
 struct Folded {
     tags: HashMap<String, Tag>,
-    /// Of a span about which something is said over and over, what was said last.
+    /// Of a span that is rated repeatedly, the last value.
     latest: HashMap<String, String>,
     twice: Vec<String>,
     foreign: Vec<String>,
@@ -207,7 +210,7 @@ struct Folded {
 impl Folded {
     fn has(&self, tag: &str) -> bool {
         match over_and_over(tag) {
-            // It may have been replaced by what was said later.
+            // A later value may have replaced it.
             Some(span) => self.latest.get(span).is_some_and(|latest| latest.as_str() >= tag),
             None => self.tags.contains_key(tag),
         }
@@ -228,9 +231,9 @@ fn is_among(tags: &HashSet<String>, tag: &str) -> bool {
 }
 
 struct Tag {
-    /// Whether what stands there is what was said last.
+    /// Whether the value there is the last one given.
     is_last: bool,
-    /// Whether it is of a change of mind.
+    /// Whether the value is a later one, which replaces another.
     is_change: bool,
 }
 

@@ -1,24 +1,26 @@
-//! Proof that feedback is not lost: collectors and services that fail in every way there is, and what
-//! arrived in the end.
+//! Proof that feedback is not lost: collectors and services that fail in every way there is, and
+//! what arrives in the end.
 //!
 //! ```text
 //! cargo run --release --example chaos --features axum,collector,http-proto,outbox -- --rounds 100
 //! ```
 //!
-//! Every scenario starts this program again, as a service under load and as the port of a collector,
-//! and lets something happen to them: `--list` says what, `--only NAME` plays those whose name begins
-//! so, `--rounds` says how often processes are killed, `--seed` repeats a run's moments and places.
-//! In the end the service has to say that nothing waits any more, and then has to hold:
+//! Every scenario starts this program again, as a service under load and as the port of a
+//! collector, and lets something happen to them: `--list` lists them, `--only NAME` plays those
+//! whose name begins so, `--rounds` is how often processes are killed, `--seed` repeats a run's
+//! moments and places. In the end the service has to report that nothing waits any more, and then
+//! must hold:
 //!
-//! - feedback that was acknowledged, by `flush` or by a 204, was received: folded, once, with the value
-//!   that was said last,
-//! - nothing was received that no one has said,
-//! - of the spans that a service has made, if it ended regularly, each was received, or is counted as
-//!   lost by its `stats()`,
+//! - feedback that was acknowledged, by `flush` or by a 204, was received: folded, once, with the
+//!   last value given,
+//! - nothing was received that was not given,
+//! - of the spans that a service has made, if it ended regularly, each was received, or is counted
+//!   as lost by its `stats()`,
 //! - nothing is left on disk but what the collector has rejected.
 //!
-//! The folder: `service` and `gate` are the roles, `process` is a service as seen from outside, `ledger`
-//! judges, `world` is what a scenario is played in, `outages`, `crashes` and `disks` are the scenarios.
+//! The folder: `service` and `gate` are the roles, `process` is a service as seen from outside,
+//! `ledger` judges, `world` is the setting of a scenario, `outages`, `crashes` and `disks` are the
+//! scenarios.
 
 mod crashes;
 mod disks;
@@ -42,7 +44,7 @@ use world::{Scenario, World};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Most of a scenario is waiting: others are played meanwhile.
+/// Most of a scenario is waiting, so several are played at the same time.
 const AT_ONCE: usize = 4;
 
 fn main() -> ExitCode {
@@ -72,7 +74,7 @@ fn play_port(role: &str, port: &str, what: &str) -> Result<()> {
     }
 }
 
-/// What is asked for.
+/// The arguments.
 struct Wishes {
     rounds: usize,
     seed: u64,
@@ -101,7 +103,7 @@ impl Wishes {
     }
 }
 
-/// Plays all scenarios that are asked for. Returns whether all of it went well.
+/// Plays the selected scenarios. Returns whether all of them went well.
 fn play(wishes: &Wishes) -> Result<bool> {
     let mut scenarios = [crashes::SCENARIOS, disks::SCENARIOS, outages::SCENARIOS].concat();
     if let Some(only) = &wishes.only {

@@ -1,4 +1,4 @@
-//! What a collector does on its bad days.
+//! Outages: ways in which a collector fails.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ fn flapping(world: &mut World) -> Result<()> {
     world.settle(service)
 }
 
-/// Lets a collector answer so, some requests after the other, while a service works.
+/// Lets a collector answer some consecutive requests with this fault, while a service works.
 fn answer(world: &mut World, answers: &[Answer]) -> Result<()> {
     let service = world.service()?;
     let mut scripted = 0;
@@ -124,8 +124,8 @@ fn partial(world: &mut World) -> Result<()> {
 const REASON: &str = "chaos refuses this";
 
 fn rejecting(world: &mut World) -> Result<()> {
-    // What was acknowledged since it is on disk may be rejected, too.
-    // Of what the collector has taken and not answered in time it may count as lost, too.
+    // Feedback that was acknowledged once on disk may be rejected, too. Spans that the collector
+    // accepted, but didn't acknowledge in time, may count as lost.
     world.excused.is_counted_roughly = true;
     let mut service = world.service()?;
     world.wait_for_acked(20)?;
@@ -148,7 +148,7 @@ fn rejecting(world: &mut World) -> Result<()> {
     }
 }
 
-/// What lies in the `rejected` files with its reason need not have arrived.
+/// Excuses what is in the `rejected` files with its reason.
 fn excuse_rejected(world: &mut World) {
     for path in files(&world.outbox(), "segment").iter().filter(|path| is_rejected(path)) {
         let bytes = std::fs::read(path).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A service in a process of its own: what it says, what is said to it, and its end.
+//! A service in a process of its own: its output, its commands, and its end.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::ledger::Ledger;
 
-/// Nothing here takes longer, unless something is wrong.
+/// The timeout of every wait: if one takes longer, something is wrong.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) struct Service {
@@ -22,7 +22,7 @@ pub(crate) struct Service {
     warnings: Warnings,
 }
 
-/// What a service warns of, as far as it has been read.
+/// The warnings of a service that have been read so far.
 #[derive(Clone, Default)]
 pub(crate) struct Warnings(Arc<Mutex<String>>);
 
@@ -61,7 +61,7 @@ impl Service {
         &self.warnings
     }
 
-    /// Waits until it says something that begins so, and returns the rest.
+    /// Waits for a line that begins with `this`, and returns the rest.
     pub(crate) fn says(&mut self, this: &str) -> Result<String> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -83,13 +83,13 @@ impl Service {
         Ok(writeln!(input, "{what}")?)
     }
 
-    /// Lets it make no more.
+    /// Stops the making of spans.
     pub(crate) fn stop(&mut self) -> Result<()> {
         self.tell("stop")?;
         self.says("stopped").map(drop)
     }
 
-    /// Waits until all it has made has left it, and what others left behind.
+    /// Waits until everything it has made was delivered, and what other processes left behind.
     pub(crate) fn drain(&mut self) -> Result<()> {
         self.tell("drain")?;
         match self.says("drained")?.as_str() {
@@ -98,14 +98,14 @@ impl Service {
         }
     }
 
-    /// Ends it regularly.
+    /// Ends the service regularly.
     pub(crate) fn end(&mut self) -> Result<()> {
         self.tell("end")?;
         self.says("ended")?;
         self.finish()
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the service has ended by itself.
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.input = None;
         let status = self.process.wait()?;
@@ -116,7 +116,7 @@ impl Service {
         }
     }
 
-    /// `kill -9`. What it has said until then is heard.
+    /// `kill -9`. Its output so far is still read.
     pub(crate) fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -131,13 +131,13 @@ impl Service {
 }
 
 impl Drop for Service {
-    /// Leaves nothing behind where something has failed.
+    /// Kills the service also if something has failed.
     fn drop(&mut self) {
         self.kill();
     }
 }
 
-/// Writes down what a service says, and does what it asks others for.
+/// Enters the reports of a service into the ledger, and lets users redeem its tickets.
 fn listen(output: ChildStdout, ledger: &Ledger, tell: &Sender<String>) {
     let mut output = BufReader::new(output);
     let (mut users, mut address) = (None, String::new());
@@ -154,16 +154,17 @@ fn listen(output: ChildStdout, ledger: &Ledger, tell: &Sender<String>) {
             "acked" => rest.split(' ').for_each(|tag| ledger.acked(tag)),
             "ticket" => {
                 let (tell, _) = users.get_or_insert_with(|| use_tickets(&address, ledger));
-                let _ = tell.send(rest.to_owned()); // they wait for tickets as long as this one is there
+                // The users wait for tickets as long as the sender exists.
+                let _ = tell.send(rest.to_owned());
             }
             "ready" => address = rest.to_owned(),
-            // Those who have got a ticket finish first.
+            // Users who have a ticket finish first.
             "stopped" => finish(users.take()),
             "ended" => ledger.ended(rest),
             _ => {}
         }
         if !matches!(what, "said" | "acked" | "ticket") {
-            let _ = tell.send(line.to_owned()); // who doesn't listen any more needn't know
+            let _ = tell.send(line.to_owned()); // the receiver may be dropped
         }
     }
     finish(users.take());
@@ -178,7 +179,7 @@ fn finish(users: Option<Users>) {
     }
 }
 
-/// Someone who sends feedback with the tickets, one after the other.
+/// A user who sends feedback with the tickets, one after the other.
 fn use_tickets(address: &str, ledger: &Ledger) -> Users {
     let (tell, tickets) = channel::<String>();
     let (address, ledger) = (address.to_owned(), ledger.clone());
@@ -194,7 +195,7 @@ fn use_tickets(address: &str, ledger: &Ledger) -> Users {
     (tell, users)
 }
 
-/// `POST /feedback`, and the status of the answer if there is one.
+/// Sends `POST /feedback`. Returns the status of the response, if there is one.
 fn submit(address: &str, tag: &str, ticket: &str) -> Option<String> {
     let body =
         format!(r#"{{"ticket":"{ticket}","id":"{tag}","feedback":{{"said":"{tag}","rating":1}}}}"#);

@@ -1,4 +1,4 @@
-//! Segments as bytes: what stands where in the files of an outbox. Their layout is told in
+//! Segments as bytes: the files of an outbox, to damage them. Their layout is described in
 //! `src/outbox/format.rs`.
 
 use std::collections::HashSet;
@@ -7,23 +7,23 @@ use std::path::Path;
 use crate::Result;
 use crate::random::Random;
 
-/// Something that happens to a file.
+/// A kind of damage to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Damage {
-    /// A bit of an entry.
+    /// A flipped bit in an entry.
     Bit,
-    /// The rest of the file is gone.
+    /// The rest of the file is cut off.
     End,
-    /// A bit of the first copy of the header.
+    /// A flipped bit in the first copy of the header.
     Header,
 }
 
-/// What it costs.
+/// What the damage costs.
 #[derive(Debug, Default)]
 pub(crate) struct Cost {
     pub(crate) tags: HashSet<String>,
     pub(crate) spans: u64,
-    /// Where the damage begins, if anything is to be said of it.
+    /// Where the damage begins, if a warning about it is expected.
     pub(crate) offset: Option<usize>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn damage(path: &Path, damage: Damage, random: &mut Random) -> Result
     let mut pay = |of: &[(usize, usize)]| {
         for &(start, end) in of {
             let tags = tags(&bytes[start..end]);
-            // What users say by ticket is not counted among the spans of a service.
+            // Feedback by ticket is not counted among the spans of a service.
             let is_of_user = tags.iter().any(|tag| tag.contains(".h."));
             cost.tags.extend(tags);
             let spans =
@@ -63,7 +63,7 @@ pub(crate) fn damage(path: &Path, damage: Damage, random: &mut Random) -> Result
     Ok(cost)
 }
 
-/// From where to where entries stand: from one marker to the next.
+/// The ranges of entries: from one marker to the next.
 fn entries(bytes: &[u8]) -> Vec<(usize, usize)> {
     let Some(marker) = bytes.get(28..36) else { return Vec::new() };
     let found = bytes.windows(8).enumerate().filter(|(_, window)| *window == marker);
@@ -77,7 +77,7 @@ fn entries(bytes: &[u8]) -> Vec<(usize, usize)> {
 pub(crate) fn tags(bytes: &[u8]) -> HashSet<String> {
     let words = bytes.split(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'.'));
     let words = words.filter_map(|word| std::str::from_utf8(word).ok());
-    // What stands before a text may look like a part of it: its length does.
+    // The byte before a text may look like a part of it: its length does.
     words.filter_map(tag_in).map(str::to_owned).collect()
 }
 

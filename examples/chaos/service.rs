@@ -1,4 +1,4 @@
-//! The service: it makes spans and says things about them, until it is told to stop or killed.
+//! The service: it makes spans and gives feedback on them, until it is stopped or killed.
 //!
 //! It reports on its standard output, a line each:
 //!
@@ -8,13 +8,13 @@
 //! | `said TAG` | the feedback with this tag is about to be given |
 //! | `acked TAG…` | `flush` has returned `Ok` after it |
 //! | `unsure REASON` | `flush` has not |
-//! | `ticket TAG TICKET` | for someone else to give this feedback |
+//! | `ticket TAG TICKET` | for a user to give this feedback with |
 //! | `stopped` | no more spans |
 //! | `drained yes` | nothing waits any more |
 //! | `drained no…` | something does |
 //! | `ended NAME MADE LOST` | spans it has made, and counted as lost |
 //!
-//! and is told on its standard input: `stop`, `drain`, `end`.
+//! and reads commands from its standard input: `stop`, `drain`, `end`.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, stdin};
@@ -38,9 +38,9 @@ use crate::Result;
 
 /// Good for an example that starts and ends all its services itself.
 const EXAMPLE_KEY: [u8; 32] = *b"everyone knows this key: no good";
-/// Threads that make spans, by the kind of what they say over and over about the same one.
+/// Threads that make spans, by the kind of the feedback that they repeat on the same span.
 const WORKERS: [char; 2] = ['m', 'n'];
-/// Spans that a worker keeps open, with something said about each.
+/// Spans that a worker keeps open, with feedback on each.
 const OPEN: usize = 20;
 
 /// The role: NAME PROTOCOL ENDPOINT POLICY DIRECTORY.
@@ -59,12 +59,12 @@ pub(crate) fn serve(told: &[String]) -> Result<()> {
         .with_timeout(Duration::from_millis(300))
         .with_schedule_delay(Duration::from_millis(100))
         .with_ticket_keys(TicketKeys::new([EXAMPLE_KEY])?);
-    // Otherwise the environment says it.
+    // Otherwise the environment configures the outbox.
     if directory != "-" {
         let policy: OutboxPolicy = policy.parse()?;
         builder = builder.with_outbox(OutboxOptions::new(directory).with_policy(policy));
     }
-    // What telemetry says of itself while it is built counts, too.
+    // Warnings while telemetry is built count, too.
     let warnings = || {
         let only = Targets::new().with_target("tracing_feedback", LevelFilter::INFO);
         fmt::layer().with_writer(std::io::stderr).with_ansi(false).without_time().with_filter(only)
@@ -113,7 +113,7 @@ pub(crate) fn serve(told: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Starts the routes that take feedback, and says where they are.
+/// Starts the routes that accept feedback, and returns their address.
 fn take_feedback() -> Result<String> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
@@ -149,7 +149,7 @@ fn one_line(text: &str) -> String {
     text.replace('\n', " ")
 }
 
-/// What is made, and how far it is known to be safe.
+/// What the service has made, and how much of it is known to be durable.
 struct Load {
     name: String,
     numbers: AtomicU64,
@@ -157,9 +157,9 @@ struct Load {
     made: AtomicU64,
     is_running: AtomicBool,
     is_made: AtomicBool,
-    /// Given, and not acknowledged yet.
+    /// Tags of feedback that was given, and is not acknowledged yet.
     pending: Mutex<Vec<String>>,
-    /// Read while something is being said: what is lost meanwhile, a `flush` may have told of.
+    /// Read-locked while feedback is being given: a `flush` may report a loss from that time.
     turn: RwLock<()>,
 }
 
@@ -192,7 +192,7 @@ impl Load {
                 span.in_scope(|| enrich_span!(feedback = { "said": tag, "rating": 1 }))
             });
             self.end(span);
-            // On one that stays open, until someone changes their mind.
+            // On one that stays open, until the value is changed.
             let span = self.answer();
             self.say('o', |tag| {
                 span.in_scope(|| enrich_span!(feedback = { "said": tag, "rating": 1 }))
@@ -223,7 +223,7 @@ impl Load {
                 's',
                 |tag| enrich_session!(session_id = tag, feedback = { "said": tag, "rating": 1 }),
             );
-            // By someone else, who has got a ticket.
+            // By another user, who has got a ticket.
             let span = self.answer();
             let ticket = span.ticket();
             self.end(span);
@@ -252,13 +252,13 @@ impl Load {
         let _turn = self.turn.read();
         let tag = self.tag(kind);
         println!("said {tag}");
-        // What was refused, whoever said it knows.
+        // Refused feedback is known to its caller.
         if enrich(&tag).into_result().is_ok() {
             self.pending.lock().unwrap_or_else(PoisonError::into_inner).push(tag);
         }
     }
 
-    /// Flushes, and says what is safe then.
+    /// Flushes, and reports what is durable then.
     fn acknowledge(&self, telemetry: &Telemetry) {
         let pending = || std::mem::take(&mut *self.pending.lock().expect("no one panics"));
         loop {
@@ -268,7 +268,8 @@ impl Load {
                 match telemetry.flush() {
                     Ok(()) => println!("acked {}", tags.join(" ")),
                     Err(error) => {
-                        // It may speak of what was said since, too, and will not do so again.
+                        // The error may include losses from after the tags were taken, and won't
+                        // report them again.
                         let _turn = self.turn.write();
                         pending();
                         println!("unsure {}", one_line(&error.to_string()));

@@ -1,14 +1,14 @@
-//! The table of what happened.
+//! The table of results.
 
 use crate::ledger::Outcome;
 
 #[derive(Debug, Default)]
 pub(crate) struct Row {
     pub(crate) scenario: &'static str,
-    /// The policy and the protocol, or how it was done.
+    /// The policy and the protocol, or how the scenario was set up.
     pub(crate) how: String,
     pub(crate) rounds: usize,
-    /// Whether there was nothing to judge.
+    /// Whether the scenario was skipped.
     pub(crate) is_skipped: bool,
     pub(crate) outcome: Outcome,
 }

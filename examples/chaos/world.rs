@@ -1,4 +1,4 @@
-//! What a scenario is played in: a collector, its ports, a directory for outboxes, and the ledger.
+//! The world of a scenario: a collector, its ports, a directory for outboxes, and the ledger.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::process::Service;
 use crate::random::Random;
 use crate::table::Row;
 
-/// Something that happens.
+/// A scenario: something that happens to services and collectors.
 #[derive(Clone, Copy)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
@@ -24,7 +24,7 @@ pub(crate) struct Scenario {
     pub(crate) play: fn(&mut World) -> Result<()>,
 }
 
-/// How a service sends, and what it writes down.
+/// The protocol of a service, and the policy of its outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Way {
     pub(crate) protocol: &'static str,
@@ -53,7 +53,7 @@ pub(crate) struct World {
     /// How often something has happened.
     pub(crate) rounds: usize,
     pub(crate) excused: Excused,
-    /// What the table says beside the way.
+    /// What the table shows beside the way.
     pub(crate) how: Option<String>,
     pub(crate) is_skipped: bool,
     /// Segments that are meant to stay.
@@ -86,7 +86,7 @@ impl World {
         })
     }
 
-    /// Where the outbox is.
+    /// The directory of the outbox.
     pub(crate) fn outbox(&self) -> PathBuf {
         self.root.0.join("outbox")
     }
@@ -108,7 +108,7 @@ impl World {
         Service::start(around(command), &self.ledger)
     }
 
-    /// What a service is told, but for its outbox.
+    /// The arguments of a service, without its outbox.
     pub(crate) fn told(&mut self) -> [String; 5] {
         self.services += 1;
         let name = format!("s{}", self.services);
@@ -134,7 +134,7 @@ impl World {
         self.settle(service)
     }
 
-    /// Waits until something is so.
+    /// Waits until a condition holds.
     pub(crate) fn wait(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) -> Result<()> {
         let until = Instant::now() + Duration::from_secs(60);
         while !is_so(self) {
@@ -146,7 +146,7 @@ impl World {
         Ok(())
     }
 
-    /// Waits until so much more feedback is acknowledged.
+    /// Waits until `more` further feedback is acknowledged.
     pub(crate) fn wait_for_acked(&self, more: usize) -> Result<()> {
         let wanted = self.ledger.count_acked() + more;
         self.wait("feedback is acknowledged", |world| world.ledger.count_acked() >= wanted)
@@ -180,7 +180,7 @@ pub(crate) fn is_rejected(path: &Path) -> bool {
     path.parent().is_some_and(|parent| parent.ends_with("rejected"))
 }
 
-/// All files under a directory that end so.
+/// All files under a directory with this extension.
 pub(crate) fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let (mut found, mut directories) = (Vec::new(), vec![directory.to_owned()]);
     while let Some(directory) = directories.pop() {
@@ -197,7 +197,7 @@ pub(crate) fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// A directory that is gone with the scenario.
+/// A directory that is removed after the scenario.
 struct Directory(PathBuf);
 
 impl Directory {

@@ -74,7 +74,7 @@ function judge(turn, question, { answer, ticket, span_id }) {
   const comment = find("textarea", turn);
   const state = find(".state", turn);
 
-  // Only the last word is shown: what was said before it may be confirmed after it.
+  // Only the last submission is shown: an earlier one may be confirmed after it.
   let last;
   const tell = (sent, done = "Saved") => {
     last = sent;

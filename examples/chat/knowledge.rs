@@ -1,4 +1,4 @@
-//! What the service knows. Some of it is wrong, so that there is something to correct.
+//! The answers of the service. Some of them are wrong, so that there is something to correct.
 
 /// Words of a question, and answers to it. Asked again, the next one is given.
 const KNOWN: [(&[&str], &[&str]); 6] = [

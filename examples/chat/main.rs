@@ -4,10 +4,10 @@
 //! cargo run --example chat --features axum,collector
 //! ```
 //!
-//! The page is at <http://127.0.0.1:3000>, or at the address that is given as argument. Feedback goes
-//! the whole way: from the page's ticket by `POST /feedback` to this service, by OTLP to a collector
-//! (in this process, so that nothing has to be set up), and back to the page, which shows what
-//! arrived there.
+//! The page is at <http://127.0.0.1:3000>, or at the address that is given as argument. Feedback
+//! goes the whole way: from the page's ticket by `POST /feedback` to this service, by OTLP to a
+//! collector (in this process, so that nothing has to be set up), and back to the page, which shows
+//! what arrived there.
 
 mod knowledge;
 
@@ -93,7 +93,7 @@ struct Question {
 #[derive(Serialize)]
 struct Answer {
     answer: &'static str,
-    /// Whoever has it can say what they think of this answer.
+    /// A ticket: its holder may give feedback on this answer.
     ticket: Ticket,
     trace_id: String,
     span_id: String,
@@ -118,7 +118,7 @@ struct About {
 
 #[derive(Serialize)]
 struct Arrived {
-    /// What all spans together say of the answer.
+    /// The folded feedback on the answer, from all spans.
     feedback: BTreeMap<String, serde_json::Value>,
     spans: Vec<Span>,
 }
@@ -135,7 +135,7 @@ async fn arrived(
 ) -> Result<Json<Arrived>, Refused> {
     let trace_id = TraceId::from_hex(&about.trace_id)?;
     let span_id = SpanId::from_hex(&about.span_id)?;
-    // Waits for the collector, so on a thread that may.
+    // Waits for the collector, so it runs on a blocking thread.
     let arrived = tokio::task::spawn_blocking(move || {
         chat.telemetry.flush()?;
         let is_about = |span: &ReceivedSpan| {
@@ -162,7 +162,7 @@ fn json(attributes: BTreeMap<String, Value>) -> BTreeMap<String, serde_json::Val
 
 // ---- pages and errors ------------------------------------------------------------------------
 
-/// Nothing but what this service gives out.
+/// Allows only what this service serves.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; \
      frame-ancestors 'none'",

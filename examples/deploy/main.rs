@@ -1,15 +1,15 @@
 //! A service under load, for the configurations in this folder: sends 20,000 spans to the collector
-//! that the `OTEL_*` variables name, says things about some of them, early and late, and prints what
-//! must be found where they end up.
+//! that the `OTEL_*` variables name, gives feedback on some of them, early and late, and prints
+//! what must be found where they end up.
 //!
 //! ```text
 //! OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 cargo run --example deploy </dev/null
 //! ```
 //!
 //! In the middle it waits for a line of its input, or the end of it: `tests/otelcol/run` takes the
-//! gateway away meanwhile. A line of the output is what was said about one span or session, after all
-//! changes of mind; the last one how many spans there are. What is expected is worked out here from
-//! the number of a request alone; nothing of it is taken from what the library did.
+//! gateway away meanwhile. A line of the output is the feedback on one span or session, after all
+//! changes; the last line is the number of spans. What is expected is worked out here from the
+//! number of a request alone; nothing of it is taken from what the library did.
 
 use std::error::Error;
 use std::io::stdin;
@@ -23,7 +23,7 @@ use tracing_subscriber::prelude::*;
 const REQUESTS: usize = 4_000;
 /// `request` and what it calls.
 const SPANS: usize = 5;
-/// So many requests after its own a user has a second thought.
+/// After how many further requests a user changes the feedback.
 const LATER: usize = 1_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -77,7 +77,7 @@ fn is_rated_late(number: usize) -> bool {
     number.is_multiple_of(15)
 }
 
-/// Late, and nothing said instead: such a carrier has no key of `feedback`.
+/// A late retraction without a new value: such a carrier has no key of `feedback`.
 fn is_withdrawn(number: usize) -> bool {
     number % 20 == 10 && !is_rated_late(number)
 }
@@ -186,7 +186,7 @@ fn text(value: &str) -> Value {
 fn answer(question: &str) {
     retrieve(3);
     generate("small");
-    // Beside feedback, but none: it is no reason to keep a span.
+    // In a namespace beside `feedback`: not feedback, and no reason to keep a span.
     enrich_span!(outputs = { "answer": "The capital of New York is Albany" });
 }
 

@@ -1,4 +1,4 @@
-//! The error of `flush` and `shutdown`.
+//! The error of `flush` and `shutdown`: not everything has arrived.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -61,7 +61,7 @@ impl FlushError {
         self.losses.iter().map(|loss| loss.spans).sum()
     }
 
-    /// The number of spans that were still on their way when the time limit was over.
+    /// Spans that were neither delivered nor dropped within the time limit.
     pub fn pending(&self) -> u64 {
         self.pending
     }
@@ -90,7 +90,7 @@ impl fmt::Display for FlushError {
             and = "; ";
         }
         if self.pending > 0 {
-            write!(f, "{and}{} spans had not arrived when the time was over", self.pending)?;
+            write!(f, "{and}{} spans had not arrived within the time limit", self.pending)?;
             and = "; ";
         }
         match &self.outbox {

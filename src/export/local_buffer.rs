@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! - A buffer hands its batch to the queue while it is locked, so that a sweep never misses one that
-//!   is on its way.
+//! - A buffer hands its batch to the queue while it is locked, so that a sweep never misses a batch
+//!   that is being handed over.
 //! - After [`LocalBuffers::close`] no buffer takes anything more.
 
 use std::cell::RefCell;
@@ -20,11 +20,11 @@ use crate::record::SpanRecord;
 
 /// All buffers of one pipeline.
 pub(crate) struct LocalBuffers {
-    /// Which pipeline's buffers these are, among those a thread may know.
+    /// Identifies the pipeline, among those for which a thread has a buffer.
     id: u64,
     packing: Packing,
     scope: Arc<InstrumentationScope>,
-    /// Spans and bytes of a batch that is handed over.
+    /// The spans or bytes at which a batch is handed over.
     full: (usize, usize),
     known: Mutex<Known>,
 }
@@ -48,7 +48,7 @@ thread_local! {
 }
 
 impl LocalBuffers {
-    /// LocalBuffers for spans of `scope`.
+    /// Buffers for spans of `scope`.
     pub(super) fn new(
         packing: Packing,
         scope: Arc<InstrumentationScope>,
@@ -60,7 +60,8 @@ impl LocalBuffers {
         Self { id, packing, scope, full, known: Mutex::default() }
     }
 
-    /// Takes a span, or says why not. That a span without feedback doesn't fit is only counted.
+    /// Adds a span. The error is why it was dropped; a span without feedback that doesn't fit is
+    /// only counted.
     #[inline(always)] // once a span
     pub(super) fn push(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), DropReason> {
         let has_scope = !record.details.is_blank() && record.details.scope.is_some();
@@ -86,8 +87,8 @@ impl LocalBuffers {
         self.gather(&self.open(), record, queue)
     }
 
-    /// Feedback doesn't wait among spans that may be dropped, and spans of other scopes would have
-    /// to be told apart.
+    /// Pushes a span in a batch of its own: feedback must not share a batch with spans that may be
+    /// dropped, and a packed batch has one scope.
     #[cold]
     fn push_apart(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), DropReason> {
         let scope = record.details.scope.as_ref().unwrap_or(&self.scope);
@@ -116,7 +117,7 @@ impl LocalBuffers {
         Ok(())
     }
 
-    /// Hands over what all threads have gathered.
+    /// Hands the batches of all threads to the queue.
     pub(super) fn sweep(&self, queue: &Queue) {
         let mut known = crate::sync::lock(&self.known);
         known.buffers.retain(|buffer| {
@@ -124,11 +125,11 @@ impl LocalBuffers {
             if gathering.batch.spans() > 0 {
                 hand_over(&mut gathering.batch, queue);
             }
-            Arc::strong_count(buffer) > 1 // or its thread has ended
+            Arc::strong_count(buffer) > 1 // otherwise its thread has ended
         });
     }
 
-    /// The last sweep.
+    /// Sweeps for the last time, and closes all buffers.
     pub(super) fn close(&self, queue: &Queue) {
         self.sweep(queue);
         let mut known = crate::sync::lock(&self.known);
@@ -151,7 +152,8 @@ impl LocalBuffers {
         })
     }
 
-    /// Makes this thread's buffer the first of those it knows.
+    /// Moves the pipeline's buffer to the front of this thread's list, and creates it if there is
+    /// none.
     #[cold]
     fn raise(&self, mine: &mut Vec<(u64, Arc<LocalBuffer>)>) {
         let known = mine.iter().position(|(id, _)| *id == self.id);
@@ -174,7 +176,7 @@ impl LocalBuffers {
     }
 }
 
-/// What the queue doesn't take is counted there.
+/// Hands a batch to the queue, which counts what it drops.
 #[cold]
 fn hand_over(batch: &mut Batch, queue: &Queue) {
     let _ = queue.push(batch.take());

@@ -1,10 +1,10 @@
 //! Export: from finished records to the sink.
 //!
-//! Each thread packs its records into batches in a [local buffer](local_buffer); full ones go to a bounded
-//! [queue](queue). One export thread takes several batches for one export, by size or after a delay, and gives
-//! them to the [sink](crate::export::sink). What the sampler left out may be [held](tail_buffer) for a while, in case
-//! that feedback asks for it. Nothing a caller does here waits for I/O. What is lost on the way
-//! is counted by reason, and reported by the next `flush`.
+//! Each thread packs its records into batches in a [local buffer](local_buffer); full ones go to a
+//! bounded [queue](queue). One export thread takes several batches for one export, by size or after
+//! a delay, and gives them to the [sink](crate::export::sink). Unsampled traces may be
+//! [held](tail_buffer) for a while, in case feedback arrives on them. Pushing never waits for I/O.
+//! Lost spans are counted by reason, and reported by the next `flush`.
 
 mod error;
 mod local_buffer;
@@ -37,12 +37,12 @@ use crate::outbox::{Finalizers, Outbox, PersistError};
 use crate::record::SpanRecord;
 use crate::suppress;
 
-/// When batches are made, and how much may wait.
+/// The limits of batches and of the queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Batching {
     /// The longest a span waits before it is exported.
     pub(crate) delay: Duration,
-    /// Spans in one export at the most, if set; otherwise as the sink's packing has it.
+    /// Spans in one export at the most. If it isn't set, the sink's packing decides.
     pub(crate) batch_spans: Option<usize>,
     /// Bytes in one export at the most, about: below the 4 MiB that gRPC receivers take.
     pub(crate) batch_bytes: usize,
@@ -50,7 +50,7 @@ pub(crate) struct Batching {
     pub(crate) queue_spans: Option<usize>,
     /// Bytes that may wait in the queue, about.
     pub(crate) queue_bytes: usize,
-    /// How much of unsampled traces is held, if they are.
+    /// The limits of the tail buffer, if unsampled traces are held.
     pub(crate) held: Option<tail_buffer::Limits>,
 }
 
@@ -68,12 +68,13 @@ impl Default for Batching {
 }
 
 impl Batching {
-    /// Bytes at which a thread hands over its batch: little beside what the queue holds.
+    /// Bytes at which a thread hands over its batch: a small part of the queue's limit.
     fn handover_bytes(&self) -> usize {
         (self.queue_bytes / 16).clamp(1, 60 * 1024)
     }
 
-    /// Spans in one export. Packed ones are only limited by their bytes, unless told otherwise.
+    /// Spans in one export. Packed spans are limited by their bytes only, unless configured
+    /// otherwise.
     fn batch_spans(&self, packing: Packing) -> usize {
         let spans = self.batch_spans.unwrap_or(match packing {
             Packing::Records => 512,
@@ -110,8 +111,8 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts the export thread, which makes its sink by itself: a sink may need to be made where it
-    /// is used.
+    /// Starts the export thread, which calls `make_sink`: some sinks have to be created on the
+    /// thread that uses them.
     ///
     /// # Errors
     ///
@@ -163,18 +164,19 @@ impl Pipeline {
         }
     }
 
-    /// Hands over one record. Never waits: what doesn't fit is dropped and counted. What is left in
-    /// `record` is of no more use than its memory.
+    /// Hands over one record. Never waits: a record that doesn't fit is dropped and counted.
+    /// Afterwards only the memory of `record` is of use.
     ///
     /// # Errors
     ///
-    /// That a record with feedback was dropped, and why.
+    /// A record with feedback was dropped, for this reason.
     #[inline(always)] // once a span
     pub(crate) fn push(&self, record: &mut SpanRecord) -> Result<(), DropReason> {
         self.buffers.push(record, &self.queue)
     }
 
-    /// Takes a record of an unsampled span, which is exported only if its trace is kept. Never waits.
+    /// Takes a record of an unsampled span, which is exported only if its trace is kept. Never
+    /// waits.
     #[inline]
     pub(crate) fn hold(&self, record: &mut SpanRecord) {
         let Some(held) = &self.held else { return self.counters.unsampled(1) };
@@ -184,7 +186,7 @@ impl Pipeline {
         }
     }
 
-    /// Feedback has arrived: exports what is held of the trace, and what ends later too.
+    /// Keeps a trace, since feedback has arrived: exports its held spans, and those that end later.
     pub(crate) fn keep(&self, trace_id: TraceId) {
         let Some(held) = &self.held else { return };
         let kept = held.keep(trace_id, Instant::now());
@@ -194,7 +196,7 @@ impl Pipeline {
         }
     }
 
-    /// Waits until every record pushed so far has arrived, or is known not to, or `limit` is over.
+    /// Waits until every record pushed so far was delivered or dropped, or `limit` is over.
     ///
     /// # Errors
     ///
@@ -207,8 +209,8 @@ impl Pipeline {
         FlushError::of(self.queue.losses(), pending, outbox)
     }
 
-    /// As [`flush`](Self::flush); what is held or pushed afterwards is dropped, and the export thread
-    /// ends.
+    /// As [`flush`](Self::flush); what is held or pushed afterwards is dropped, and the export
+    /// thread ends.
     pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
         let deadline = clock::after(limit);
         if let Some(held) = &self.held {
@@ -222,7 +224,7 @@ impl Pipeline {
         if let Some(thread) = thread
             && self.queue.wait_until_ended(deadline)
         {
-            let _ = thread.join(); // it is about to return, and has nothing to say
+            let _ = thread.join(); // it is about to return, and returns nothing
         }
         FlushError::of(self.queue.losses(), pending, outbox)
     }
@@ -238,13 +240,13 @@ impl Pipeline {
         })
     }
 
-    /// Whether enrichments are written down when they are made.
+    /// Whether enrichments are written to the outbox when they are made.
     pub(crate) fn writes_ahead(&self) -> bool {
         self.outbox_ahead().is_some()
     }
 
-    /// Writes a carrier down before it is on its way, where that is asked for. `is_whole` says that
-    /// it travels by itself, and not as a part of its span. Never waits.
+    /// Writes a carrier to the outbox before it is sent, if the outbox is written ahead. `is_whole`
+    /// means that the carrier is sent by itself, and not as a part of its span. Never waits.
     ///
     /// # Errors
     ///
@@ -295,7 +297,7 @@ impl Pipeline {
         self.exporter
     }
 
-    /// How many spans may wait, if there is a limit by number, and how many bytes.
+    /// The limits of the queue: in spans, if there is such a limit, and in bytes.
     pub(crate) fn limits(&self) -> (Option<usize>, usize) {
         self.queue.limits()
     }
@@ -306,7 +308,7 @@ impl Pipeline {
 }
 
 impl std::ops::Drop for Pipeline {
-    /// Lets the export thread end, also where no one has shut the pipeline down.
+    /// Lets the export thread end, also if `shutdown` was never called.
     fn drop(&mut self) {
         self.queue.take_no_more();
     }
@@ -358,7 +360,7 @@ fn run(
             Next::End => break,
         };
         settle(queue, counters, delivery);
-        // What was put aside goes with what is new, but doesn't keep that waiting.
+        // Stored spans are sent between new ones, unless the queue needs all the time for new ones.
         if sink.due().is_some_and(|due| due <= Instant::now()) && !queue.is_pressing() {
             let caught_up = catch_unwind(AssertUnwindSafe(|| sink.catch_up(backpressure)));
             settle(queue, counters, caught_up.unwrap_or_default());
@@ -373,7 +375,7 @@ fn run(
     }
 }
 
-/// Counts what became of a batch, and lets those who wait for it know.
+/// Counts the outcome of an export, and wakes the callers of `flush` and `shutdown`.
 fn settle(queue: &Queue, counters: &Counters, delivery: Delivery) {
     counters.exported(delivery.exported);
     counters.retried(delivery.retried);
@@ -386,7 +388,7 @@ fn settle(queue: &Queue, counters: &Counters, delivery: Delivery) {
         queue.lost(DropReason::Rejected, spans, message);
     }
     if let (spans @ 1.., feedback) = delivery.discarded {
-        let message = "the outbox holds no more, or not for longer".to_owned();
+        let message = "the outbox was full, or the spans were too old for it".to_owned();
         counters.dropped(DropReason::Discarded, spans, feedback);
         queue.lost(DropReason::Discarded, spans, message);
     }

@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! - Batches leave in the order they came, but for those evicted to make room for feedback.
-//! - `settled` is the number of the first span whose state is not known yet.
+//! - Batches leave in the order they came, except those evicted to make room for feedback.
+//! - `settled` is the number of the first span whose outcome is still open.
 //! - A span that was pushed is exported, or counted as dropped once.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -22,9 +22,10 @@ pub(crate) struct Queue {
     counters: Arc<Counters>,
     backpressure: Backpressure,
     state: Mutex<State>,
-    /// For the export thread: there is something to do.
+    /// Wakes the export thread: there is something to do.
     work: Condvar,
-    /// For those who wait in `flush` and `shutdown`: something was settled.
+    /// Wakes the callers of `flush` and `shutdown`: spans were settled, or the export thread has
+    /// ended.
     progress: Condvar,
 }
 
@@ -32,7 +33,7 @@ pub(crate) struct Queue {
 struct State {
     waiting: Waiting,
     spans: usize,
-    /// In memory, and on the wire.
+    /// Bytes of the waiting batches in memory; `encoded` are those on the wire.
     bytes: usize,
     encoded: usize,
     /// Spans pushed so far; a batch has the number of its first.
@@ -45,8 +46,8 @@ struct State {
     losses: BTreeMap<DropReason, Loss>,
 }
 
-/// Batches in the order they came, those that may have to make room apart from those with feedback.
-/// Each has the number of its first span.
+/// The waiting batches, in the order they came. Batches with feedback are kept apart from the
+/// others, which may be evicted. Each has the number of its first span.
 #[derive(Default)]
 struct Waiting {
     plain: VecDeque<(u64, Batch)>,
@@ -74,7 +75,7 @@ impl Waiting {
         line.pop_front().map(|(_, batch)| batch)
     }
 
-    /// Takes away the oldest batch without feedback.
+    /// Removes the oldest batch without feedback.
     fn evict(&mut self) -> Option<Batch> {
         self.plain.pop_front().map(|(_, batch)| batch)
     }
@@ -83,7 +84,7 @@ impl Waiting {
 /// What the export thread is to do next.
 pub(super) enum Next {
     Export(Vec<Batch>),
-    /// The time is over: what threads have gathered, or what the sink has put aside, is due.
+    /// The time is over: the local buffers are to be swept, or the sink's stored spans to be sent.
     Due,
     End,
 }
@@ -96,7 +97,7 @@ impl Queue {
         Self { batching, batch_spans, counters, backpressure, state, work, progress }
     }
 
-    /// How long the sink may go on trying.
+    /// The backpressure that the queue sets, for the sink.
     pub(super) fn backpressure(&self) -> &Backpressure {
         &self.backpressure
     }
@@ -111,7 +112,7 @@ impl Queue {
         (self.batching.queue_spans, self.batching.queue_bytes)
     }
 
-    /// Takes a batch, or says why not, and counts what is lost.
+    /// Adds a batch. The error is why it was dropped. Lost spans are counted.
     pub(crate) fn push(&self, batch: Batch) -> Result<(), DropReason> {
         let mut state = self.lock();
         if state.closed {
@@ -120,7 +121,7 @@ impl Queue {
         }
         let mut evicted = 0;
         while !self.has_room(&state, &batch) {
-            // Feedback is precious and rare; what doesn't carry it makes room.
+            // Batches with feedback evict batches without.
             let victim = if batch.feedback > 0 { state.waiting.evict() } else { None };
             match victim {
                 Some(victim) => {
@@ -158,7 +159,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Counts what a batch that isn't taken costs. What the outbox holds isn't lost with it.
+    /// Counts the spans of a batch that isn't accepted. Feedback that the outbox holds isn't lost.
     fn refuse(&self, why: DropReason, batch: Batch) -> Result<(), DropReason> {
         if batch.finalizers.is_whole() {
             return Ok(());
@@ -168,13 +169,13 @@ impl Queue {
         if is_held { Ok(()) } else { Err(why) }
     }
 
-    /// Lets the sink know whether so much waits, with `more`, that it should make haste.
+    /// Sets the backpressure by the bytes that wait, with `more`.
     fn set_pressure(&self, state: &State, more: usize) {
         self.backpressure.set_pressure(state.bytes + more > self.batching.queue_bytes / 2);
     }
 
-    /// Whether the queue needs all that the collector can take, or all the time that is left: there
-    /// is something to export then, and what was put aside can wait.
+    /// Whether new spans have priority over stored ones: the queue is closed, or a quarter full
+    /// with a whole batch.
     pub(super) fn is_pressing(&self) -> bool {
         let state = self.lock();
         state.closed || self.is_batch(&state) && state.bytes > self.batching.queue_bytes / 4
@@ -185,12 +186,12 @@ impl Queue {
         state.spans >= self.batch_spans || state.encoded >= self.batching.batch_bytes
     }
 
-    /// What was lost since it was last told.
+    /// Takes the losses since the last report.
     pub(super) fn losses(&self) -> BTreeMap<DropReason, Loss> {
         std::mem::take(&mut self.lock().losses)
     }
 
-    /// What there is to do, after waiting for it until `due`.
+    /// Waits for something to do, until `due`, and returns it.
     pub(super) fn next(&self, due: Instant) -> Next {
         let mut state = self.lock();
         loop {
@@ -209,7 +210,7 @@ impl Queue {
         }
     }
 
-    /// Everything that waits is due.
+    /// Lets everything that waits be exported without delay.
     pub(super) fn hurry(&self) {
         let mut state = self.lock();
         state.flush_to = state.pushed;
@@ -236,7 +237,7 @@ impl Queue {
         batch
     }
 
-    /// The last batch is settled, whatever became of it.
+    /// Settles the last export, whatever its outcome.
     pub(crate) fn settle(&self) {
         self.counters.settled();
         let mut state = self.lock();
@@ -249,7 +250,8 @@ impl Queue {
         self.lock().lose(why, spans, Some(message));
     }
 
-    /// Waits until all that was pushed so far is settled, and says how much isn't.
+    /// Waits until all spans pushed so far are settled, or until `deadline`. Returns how many are
+    /// not.
     pub(crate) fn flush(&self, deadline: Instant) -> u64 {
         let mut state = self.lock();
         let target = state.pushed;
@@ -266,28 +268,29 @@ impl Queue {
         target.saturating_sub(state.settled)
     }
 
-    /// Takes nothing more; what is here is still exported.
+    /// Closes the queue: it takes no more batches, and those in it are still exported.
     pub(crate) fn take_no_more(&self) {
         self.lock().closed = true;
         self.work.notify_one();
     }
 
-    /// Takes nothing more, and flushes what is here.
+    /// Closes the queue and flushes it. Returns how many spans are not settled.
     pub(crate) fn close(&self, deadline: Instant) -> u64 {
         self.take_no_more();
-        // Half of the time to deliver what is left, the other half to put it aside.
+        // Half of the time is for delivering the rest, the other half for writing it to the outbox.
         let now = Instant::now();
         self.backpressure.set_deadline(now + deadline.saturating_duration_since(now) / 2);
         let pending = self.flush(deadline);
         let mut state = self.lock();
         if state.settled < state.pushed {
-            // Out of time. What is in the exporter's hands may still arrive; the rest will not.
+            // Out of time. The batches that are being exported may still arrive; the waiting ones
+            // will not.
             let abandoned = std::mem::take(&mut state.waiting);
             (state.spans, state.bytes, state.encoded) = (0, 0, 0);
             drop(state);
             let abandoned = || {
                 let all = abandoned.plain.iter().chain(&abandoned.feedback);
-                all.filter(|(_, batch)| !batch.finalizers.is_whole()) // the outbox has the others
+                all.filter(|(_, batch)| !batch.finalizers.is_whole()) // the outbox holds the others
             };
             let spans = abandoned().map(|(_, batch)| batch.spans()).sum();
             let lost = abandoned().filter(|(_, batch)| batch.finalizers.is_empty());
@@ -297,7 +300,8 @@ impl Queue {
         pending
     }
 
-    /// Says that the export thread has ended when the guard is dropped, also if it panics.
+    /// Returns a guard that marks the export thread as ended when dropped, also if the thread
+    /// panics.
     pub(crate) fn announce_end(&self) -> impl std::ops::Drop + '_ {
         struct End<'q>(&'q Queue);
         impl std::ops::Drop for End<'_> {
@@ -309,7 +313,7 @@ impl Queue {
         End(self)
     }
 
-    /// Whether the export thread has ended by `deadline`.
+    /// Waits until the export thread has ended. `false` if it hasn't by `deadline`.
     pub(crate) fn wait_until_ended(&self, deadline: Instant) -> bool {
         let mut state = self.lock();
         while !state.ended && !suppress::is_this_thread() {
@@ -342,7 +346,7 @@ impl Queue {
 }
 
 impl State {
-    /// `batch` waits no longer.
+    /// Subtracts a batch that waits no longer.
     fn leave(&mut self, batch: &Batch) {
         self.spans -= batch.spans();
         self.bytes -= batch.bytes();
@@ -384,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_queue_presses_only_while_there_is_a_batch_to_export() {
-        // Otherwise the export thread would turn round and round, waiting for what it must not send.
+        // Otherwise the export thread would spin: stored spans are due, but must not be sent.
         let one = batch(false).bytes();
         let batching = Batching {
             batch_spans: Some(4),

@@ -90,13 +90,13 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// A batch is in the exporter's hands.
+    /// Counts spans that are handed to the exporter.
     pub(crate) fn submitted(&self, spans: u64) {
         self.submitted.fetch_add(spans, Ordering::Relaxed);
         self.in_flight.store(spans, Ordering::Relaxed);
     }
 
-    /// What became of the last batch is known.
+    /// Counts the last export as done.
     pub(crate) fn settled(&self) {
         self.in_flight.store(0, Ordering::Relaxed);
     }
@@ -157,8 +157,9 @@ impl Counters {
     }
 }
 
-/// What has become of the spans and enrichments so far. Counters only grow, but for what waits:
-/// `queued`, `queued_bytes`, `in_flight`, `held`, `outbox_spans`, `outbox_bytes` and `outbox_age`.
+/// Counters of spans and enrichments so far. They only grow, except the gauges of what waits right
+/// now: `queued`, `queued_bytes`, `in_flight`, `held`, `spooled`, `spooled_bytes` and
+/// `oldest_spooled`.
 ///
 /// ```
 /// # #[cfg(feature = "collector")] {
@@ -181,33 +182,33 @@ impl Counters {
 #[non_exhaustive]
 #[must_use = "reading the counters has no effect"]
 pub struct Stats {
-    /// Spans that the exporter has taken, carriers of feedback among them.
+    /// Spans that the exporter has accepted, including carriers of feedback.
     pub exported: u64,
-    /// Spans that were given to the exporter, whatever became of them.
+    /// Spans that were handed to the exporter, whatever the outcome.
     pub submitted: u64,
-    /// Spans that are in the exporter's hands right now.
+    /// Spans that are being exported right now.
     pub in_flight: u64,
     /// Spans that wait to be exported right now.
     pub queued: u64,
-    /// The memory they take, about, in bytes.
+    /// The memory of the queued spans, about, in bytes.
     pub queued_bytes: u64,
-    /// Unsampled spans that are held right now, since [feedback](crate::Keep) may still ask for them.
+    /// Unsampled spans that are held right now, in case [feedback](crate::Keep) arrives on their
+    /// traces.
     pub held: u64,
     /// Spans that were dropped, for whatever reason.
     pub dropped: u64,
-    /// The same by reason, as [`DropReason::as_str`] names it: `queue_full`, `export_failed`,
-    /// `rejected`, `after_shutdown`, `timed_out`, and `discarded` for what became too old in the
-    /// outbox, or had to make room there.
+    /// The same by reason: `queue_full`, `export_failed`, `rejected`, `after_shutdown`,
+    /// `timed_out`, and `discarded` for spans that became too old in the outbox, or were dropped to
+    /// make room there.
     pub dropped_by_reason: BTreeMap<&'static str, u64>,
     /// How many of the dropped spans carried feedback.
     pub dropped_feedback: u64,
-    /// Attributes past a limit.
+    /// Attributes that were dropped by a limit.
     pub dropped_attributes: u64,
-    /// Spans the sampler left out, and for which no feedback asked. Those that are held count once
-    /// they are dropped.
+    /// Unsampled spans that were not exported. Held spans count once they are dropped.
     pub unsampled: u64,
-    /// Spans that were sent again after a passing failure. An SDK exporter retries by itself and
-    /// doesn't tell, so this counts what the pipeline itself sends again.
+    /// Spans that were sent again after a retryable failure. Retries inside an SDK exporter can't
+    /// be seen, so they don't count.
     pub retried: u64,
     /// Spans that wait on disk right now, in the outbox (`Builder::with_outbox`); among them, where
     /// it is written ahead, enrichments that are on their way.
@@ -221,7 +222,7 @@ pub struct Stats {
     pub rejected: u64,
     /// Spans that arrived from disk. They count as exported too.
     pub replayed: u64,
-    /// Enrichments that were refused or changed, by [reason](crate::EnrichError::reason). Fields that
-    /// were lost to a redaction that panicked count as `redaction_panicked` too.
+    /// Enrichments that were refused or changed, by [reason](crate::EnrichError::reason). Fields
+    /// that were lost to a redaction that panicked count as `redaction_panicked` too.
     pub refused: BTreeMap<&'static str, u64>,
 }

@@ -1,22 +1,23 @@
-//! Buffered traces: unsampled spans that have ended, until it is known whether feedback asks for them.
+//! The tail buffer: unsampled spans that have ended are held, in case feedback arrives on their
+//! trace.
 //!
-//! The spans of a trace lie together in [batches](Batch), packed as they would leave. A trace is *held*
-//! until its local root has ended and the grace period is over. Feedback that arrives before turns it
-//! into a *kept* one, of which only the id stays here: what was held leaves at once, and what ends
-//! later goes straight through.
+//! The spans of a trace lie together in [batches](Batch), packed as they are exported. A trace is
+//! *held* until its local root has ended and the grace period is over. Feedback that arrives before
+//! turns it into a *kept* trace, of which only the id stays here: its held spans are exported at
+//! once, and spans that end later pass straight through.
 //!
-//! Nothing runs by itself: the export thread [sweeps](TailBuffer::sweep), and a span that begins a trace
-//! clears away some that are over. Time is passed in.
+//! There is no timer: the export thread [sweeps](TailBuffer::sweep), and a span that begins a trace
+//! drops some expired traces. Time is passed in.
 //!
-//! There is one lock for all threads. Its holder copies a span, or takes a few traces out of the maps;
-//! memory is given back when it is free again. Shards by trace cost more than they saved
-//! (`BENCHMARKS.md`): what is dropped for a new trace then comes from another shard.
+//! There is one lock for all threads. Under it a span is copied, or a few traces are taken out of
+//! the maps; memory is freed after it is released. Shards by trace cost more than they saved
+//! (`BENCHMARKS.md`): the trace that is dropped for a new one is then in another shard.
 //!
 //! # Invariants
 //!
 //! - A span that was held is exported, or counted as unsampled, once.
-//! - A trace is held or kept, never both. A held one stands once in `by_age`, and in `ended` while no
-//!   local root of it is known to be open; a kept one stands once in `kept`.
+//! - A trace is held or kept, never both. A held trace is once in `by_age`, and in `ended` unless a
+//!   local root of it may be open; a kept trace is once in `kept`.
 //! - `spans` and `bytes` are the totals of all held traces.
 
 use std::collections::{BTreeMap, HashMap};
@@ -31,7 +32,7 @@ use super::stats::Counters;
 use crate::export::sink::{Batch, Packing};
 use crate::record::SpanRecord;
 
-/// How much is held at the most, and how long.
+/// The limits of the tail buffer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) spans: usize,
@@ -43,13 +44,13 @@ pub(crate) struct Limits {
     pub(crate) grace: Duration,
 }
 
-/// Traces that wait for feedback, or have got it.
+/// Held and kept traces.
 pub(super) struct TailBuffer {
     room: Mutex<Room>,
     counters: Arc<Counters>,
 }
 
-/// What feedback has released.
+/// The spans of a trace that feedback has released.
 #[derive(Debug, Default)]
 pub(super) struct Released {
     pub(super) batches: Vec<Batch>,
@@ -57,7 +58,7 @@ pub(super) struct Released {
 }
 
 impl TailBuffer {
-    /// A place for spans of `scope`, if there is to be one.
+    /// A tail buffer for spans of `scope`, if unsampled traces are to be held.
     pub(super) fn new(
         packing: Packing,
         scope: &Arc<InstrumentationScope>,
@@ -76,7 +77,7 @@ impl TailBuffer {
         crate::sync::lock(&self.room).spans
     }
 
-    /// Holds a span. `true` if its trace is kept: then it is left as it is, to be exported instead.
+    /// Holds a span. `true` if its trace is kept: then `record` is unchanged, and to be exported.
     pub(super) fn hold(&self, record: &mut SpanRecord, now: Instant) -> bool {
         let mut gone = Gone::default();
         let is_kept = crate::sync::lock(&self.room).hold(record, now, &mut gone);
@@ -84,7 +85,7 @@ impl TailBuffer {
         is_kept
     }
 
-    /// Feedback has arrived: lets go of what is held of the trace, and remembers it.
+    /// Keeps a trace, since feedback has arrived: releases its held spans, and remembers its id.
     pub(super) fn keep(&self, trace_id: TraceId, now: Instant) -> Released {
         let mut gone = Gone::default();
         let released = crate::sync::lock(&self.room).keep(trace_id, now, &mut gone);
@@ -92,7 +93,7 @@ impl TailBuffer {
         released.map(|trace| trace.release()).unwrap_or_default()
     }
 
-    /// Drops what is over, some at a time: others may wait for the lock.
+    /// Drops expired traces, some at a time: other threads may wait for the lock.
     pub(super) fn sweep(&self, now: Instant) {
         loop {
             let mut gone = Gone::default();
@@ -114,7 +115,7 @@ impl TailBuffer {
         self.count(Gone { spans: held.sum(), ..Gone::default() });
     }
 
-    /// No one asked for these.
+    /// Counts dropped spans as unsampled.
     fn count(&self, gone: Gone) {
         if gone.spans > 0 {
             self.counters.unsampled(gone.spans as u64);
@@ -122,14 +123,14 @@ impl TailBuffer {
     }
 }
 
-/// What is held no longer, and memory to be given back when nothing is locked.
+/// Dropped spans, and memory to be freed after the lock is released.
 #[derive(Default)]
 struct Gone {
     spans: usize,
     memory: Memory,
 }
 
-/// The memory of traces, their boxes included: all of it is used again.
+/// The memory of dropped traces, boxes included, for reuse.
 #[allow(clippy::vec_box)]
 type Memory = Vec<Box<BufferedTrace>>;
 
@@ -142,22 +143,22 @@ struct Rules {
     full: (usize, usize),
 }
 
-/// What the lock guards.
+/// The state behind the lock.
 struct Room {
     rules: Rules,
     traces: HashMap<TraceId, Trace>,
-    /// Buffered traces in the order in which they began, with the time they have for their root to end.
+    /// Held traces in the order in which they began, with the time by which their root has to end.
     by_age: BTreeMap<u64, (Instant, TraceId)>,
-    /// Buffered traces in the order in which their root has ended, with the end of the grace period.
+    /// Held traces in the order in which their root has ended, with the end of the grace period.
     ended: BTreeMap<u64, (Instant, TraceId)>,
     /// Kept traces in the order in which they are forgotten, and when.
     kept: BTreeMap<u64, (Instant, TraceId)>,
-    /// What is next in one of these orders has this number.
+    /// The number of the next entry in one of these maps.
     next: u64,
     spans: usize,
     bytes: usize,
     closed: bool,
-    /// The memory of traces that are gone, for those to come.
+    /// The memory of dropped traces, for new ones.
     spare: Memory,
 }
 
@@ -183,7 +184,7 @@ impl Room {
         }
     }
 
-    /// Adds a span to its trace. `true` if that is kept: then nothing is done.
+    /// Adds a span to its trace. `true` if the trace is kept: then `record` is unchanged.
     fn hold(&mut self, record: &mut SpanRecord, now: Instant, gone: &mut Gone) -> bool {
         if self.closed {
             gone.spans += 1;
@@ -215,7 +216,7 @@ impl Room {
             self.ended.insert(self.next, (trace.expires, trace_id));
             self.next += 1;
         } else {
-            // A span below a local root ends before that does: one is open, maybe again.
+            // A span below a local root ends before that root does, so a root is open, maybe again.
             trace.expires = trace.expires.max(trace.began + age);
         }
         self.bytes += trace.add(record, &self.rules);
@@ -227,7 +228,7 @@ impl Room {
         false
     }
 
-    /// From now on the trace is kept. What was held of it is returned.
+    /// Marks the trace as kept, and returns its held spans.
     fn keep(
         &mut self,
         trace_id: TraceId,
@@ -249,7 +250,7 @@ impl Room {
         held
     }
 
-    /// Clears away what is over, but at the most so much. `false` if there may be more.
+    /// Drops expired traces, at the most `most`. `false` if there may be more.
     fn expire(&mut self, now: Instant, most: usize, gone: &mut Gone) -> bool {
         for _ in 0..most {
             let first = |line: &BTreeMap<_, _>| {
@@ -257,7 +258,7 @@ impl Room {
                 (due <= now).then_some(trace_id)
             };
             let over = first(&self.ended).or_else(|| first(&self.kept)).or_else(|| {
-                // If the root of this one has ended, the grace period is not over.
+                // A trace whose root has ended in time may still be in its grace period.
                 let oldest = first(&self.by_age)?;
                 self.traces.get(&oldest).filter(|trace| trace.is_over(now)).map(|_| oldest)
             });
@@ -289,8 +290,8 @@ impl Room {
         Trace::Held(trace)
     }
 
-    /// Remembers that the trace is kept: for as long as a trace is held at the most, and up to twice
-    /// that, so that this changes little each time it is heard of.
+    /// Remembers that the trace is kept, for at least the longest time that a trace is held, and up
+    /// to twice that: so the entry isn't renewed for every span.
     fn remember(&mut self, trace_id: TraceId, now: Instant) {
         let Limits { age, grace, .. } = self.rules.limits;
         let longest = age + grace;
@@ -311,7 +312,7 @@ impl Room {
         }
     }
 
-    /// Takes a trace out of everything.
+    /// Removes a trace from all maps.
     fn forget(&mut self, trace_id: TraceId) -> Option<Box<BufferedTrace>> {
         match self.traces.remove(&trace_id)? {
             Trace::Held(trace) => {
@@ -330,7 +331,7 @@ impl Room {
         }
     }
 
-    /// No one asked for this trace. Its memory is for the next one, or given back.
+    /// Drops a trace. Its memory is kept for the next one, or freed by the caller.
     fn discard(&mut self, trace_id: TraceId, gone: &mut Gone) {
         let Some(mut trace) = self.forget(trace_id) else { return };
         gone.spans += trace.spans;
@@ -357,11 +358,11 @@ impl Trace {
 struct BufferedTrace {
     /// Its number in `by_age`.
     number: u64,
-    /// Its number in `ended`, if it stands there.
+    /// Its number in `ended`, if it is there.
     ended: Option<u64>,
     began: Instant,
     expires: Instant,
-    /// A batch for each scope that takes more spans, and those that are full.
+    /// For each scope the batch that takes more spans; `full` are those that don't.
     open: Vec<Batch>,
     full: Vec<Batch>,
     spans: usize,
@@ -384,7 +385,7 @@ impl BufferedTrace {
         }
     }
 
-    /// Adds a span, and says how many bytes that takes.
+    /// Adds a span, and returns how many bytes that takes.
     fn add(&mut self, record: &mut SpanRecord, rules: &Rules) -> usize {
         self.spans += 1;
         self.dropped_attributes += u64::from(record.details.dropped_attributes);
@@ -415,7 +416,7 @@ impl BufferedTrace {
         Released { batches, dropped_attributes: self.dropped_attributes }
     }
 
-    /// Forgets everything but its memory.
+    /// Clears everything, and keeps the memory.
     fn clear(&mut self, rules: &Rules) {
         self.open.retain_mut(|batch| {
             batch.clear();
@@ -437,11 +438,11 @@ const MOST_KEPT: usize = 16 * 1024;
 /// Bytes that a trace takes beside its spans, about.
 const OVERHEAD: usize = size_of::<BufferedTrace>() + size_of::<Batch>() + 128;
 
-/// How many traces' memory waits for the next ones, and the most that any of them took.
+/// How many dropped traces are kept for their memory, and the most bytes that one of them took.
 const MOST_SPARE: usize = 64;
 const LARGE: usize = 16 * 1024;
 
-/// Clocks can count to it.
+/// The limit of durations here: adding it to an `Instant` doesn't overflow.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]
@@ -481,7 +482,7 @@ mod tests {
     }
 
     impl Room {
-        /// Whether it was held, and how many others had to go.
+        /// Whether the span was held, and how many other spans were dropped for it.
         fn holds(&mut self, mut record: SpanRecord, now: Instant) -> (bool, usize) {
             let mut gone = Gone::default();
             let is_kept = self.hold(&mut record, now, &mut gone);
@@ -498,7 +499,7 @@ mod tests {
             released.batches.iter().map(|batch| batch.spans()).sum()
         }
 
-        /// How many spans are dropped since their time is over.
+        /// How many spans are dropped as expired.
         fn expires(&mut self, now: Instant) -> usize {
             let mut gone = Gone::default();
             while !self.expire(now, 1, &mut gone) {
@@ -654,7 +655,7 @@ mod tests {
             room.keep(trace(id), start, &mut gone);
         }
         let later = start + AGE + GRACE;
-        assert_eq!(room.holds(root(0), later), (false, 0)); // heard of again
+        assert_eq!(room.holds(root(0), later), (false, 0)); // remembered for longer
         assert_eq!(room.releases(most, later), 0);
         assert_eq!(room.kept.len(), MOST_KEPT);
         assert_eq!(room.holds(root(0), start), (false, 0));
@@ -752,7 +753,7 @@ mod tests {
         assert_eq!((held.spans(), counters.read(Waiting::default()).unsampled), (0, 2));
     }
 
-    /// Something that happens: what, to which trace, and how many seconds after the last.
+    /// Steps: what happens, to which trace, and how many seconds after the step before.
     fn happenings() -> impl Strategy<Value = Vec<(u8, u128, u32)>> {
         prop::collection::vec((0..8_u8, 0..6_u128, prop_oneof![Just(0), 0..40_u32]), 0..200)
     }

@@ -1,8 +1,8 @@
 //! Carriers: spans named `feedback` that bring a document without the span it is about.
 //!
-//! A carrier is sampled, in a trace of its own unless the settings make it a child of its target, and
-//! has one link, to the target: the link says what it is about (OpenInference's correlation rule for
-//! annotations). Session feedback without a target has no link.
+//! A carrier is sampled, in a trace of its own unless the settings make it a child of its target,
+//! and has one link, to the target: the link says what it is about (OpenInference's correlation
+//! rule for annotations). Session feedback without a target has no link.
 
 use std::sync::LazyLock;
 
@@ -27,10 +27,10 @@ const TIME: &str = "tracing_feedback.time_unix_nano";
 const CLEARED: &str = "tracing_feedback.cleared";
 const LATE: &str = "tracing_feedback.late";
 pub(crate) const SAMPLED: &str = "tracing_feedback.sampled";
-/// That the trace of an unsampled span is exported since feedback has arrived on it.
+/// Marks an unsampled span that is exported since feedback has arrived on its trace.
 pub(crate) const KEPT: &str = "tracing_feedback.kept";
 
-/// What says both of a span that is held, which leaves only if it is kept.
+/// Both marks, for a span that is held: it is exported only if its trace is kept.
 pub(crate) static MARKS_OF_HELD: LazyLock<Attributes> = LazyLock::new(|| {
     let mut marks = Attributes::default();
     marks.push(SAMPLED, ValueRef::Bool(false));
@@ -38,10 +38,10 @@ pub(crate) static MARKS_OF_HELD: LazyLock<Attributes> = LazyLock::new(|| {
     marks
 });
 
-/// What all attributes of this crate's own begin with. No field of a service may.
+/// The prefix of this crate's own attributes. It is reserved: fields of a service can't have it.
 pub(crate) const OWN_PREFIX: &str = "tracing_feedback.";
 
-/// A document on its way without the span it is about.
+/// A document that is sent without the span it is about.
 pub(crate) struct Carrier {
     pub(crate) target: Option<SpanContext>,
     pub(crate) session: Option<Session>,
@@ -49,9 +49,10 @@ pub(crate) struct Carrier {
     pub(crate) document: Document<Value>,
     /// When the document was last enriched: the carrier's start and end.
     pub(crate) time: u64,
-    /// The same submission gives the same span.
+    /// The name of the submission, if it has one. The ids are derived from it, so that the same
+    /// submission gives the same span.
     pub(crate) id: Option<SubmissionName>,
-    /// For what of the document the outbox holds already.
+    /// The finalizers of the parts that the outbox holds already.
     pub(crate) finalizers: Finalizers,
 }
 
@@ -59,8 +60,8 @@ pub(crate) struct Carrier {
 pub(crate) struct SubmissionName {
     /// The caller's name for it, of any length and content.
     pub(crate) name: String,
-    /// The holder of the ticket it was submitted with, empty without a ticket. Names are the holder's
-    /// own: another holder's submission of the same name is another carrier.
+    /// The holder of the ticket it was submitted with, empty without a ticket. Names are the
+    /// holder's own: another holder's submission of the same name is another carrier.
     pub(crate) holder: Vec<u8>,
 }
 
@@ -126,7 +127,7 @@ impl Carrier {
     }
 }
 
-/// Where in which trace a carrier stands.
+/// The ids of a carrier, and its parent.
 struct CarrierIds {
     trace_id: TraceId,
     span_id: SpanId,
@@ -184,7 +185,7 @@ fn derived(carrier: &Carrier, id: &SubmissionName) -> (SpanId, TraceId) {
     (SpanId::from(span_id), TraceId::from(trace_id))
 }
 
-/// The attributes that are kept before all others.
+/// Reserved attributes, which a limit leaves out last.
 pub(crate) struct Reserved<'a> {
     pub(crate) session: Option<&'a Session>,
     pub(crate) scope: Option<Scope>,
@@ -193,13 +194,13 @@ pub(crate) struct Reserved<'a> {
     pub(crate) is_kept: bool,
     pub(crate) time: Option<u64>,
     pub(crate) cleared: &'a [Key],
-    /// What the convention puts before every key of an enrichment.
+    /// The convention's prefix for every key of an enrichment.
     pub(crate) prefix: &'static str,
 }
 
 impl Reserved<'_> {
-    /// Puts the reserved attributes and then the enrichments' leaves into `record`, before what is
-    /// there already. Of more than `most` the last are dropped.
+    /// Puts the reserved attributes and then the enrichments' leaves into `record`, before the
+    /// attributes that are there already. Of more than `most` attributes the last are dropped.
     pub(crate) fn put_first(
         self,
         mut leaves: Vec<(Key, Value)>,
@@ -266,8 +267,9 @@ mod tests {
         (span_id.to_string(), trace_id.to_string())
     }
 
-    /// A submission is one span for every process and every version: a change here would count votes
-    /// twice that are repeated across an update. The values were computed with Python's `hashlib`.
+    /// A submission is one span for every process and every version: a change here would count
+    /// votes twice that are repeated across an update. The values were computed with Python's
+    /// `hashlib`.
     #[test]
     fn the_ids_of_a_submission_never_change() {
         let trace_id = TraceId::from(0x0af7651916cd43dd8448eb211c80319c_u128);

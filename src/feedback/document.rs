@@ -2,11 +2,12 @@
 //!
 //! A document is a set of leaves by their full key (`feedback.step1.retry`) together with the keys
 //! that were removed before those leaves were set. Read that way it is also a *patch*: something
-//! that can be applied to another document, and [`Document::apply`] composes two patches into one. (On
-//! a document that was empty, or that the two have enriched alone, the composition is exact. A leaf
-//! that stood in the way of one which was set and removed again, both in between, it can't know of.)
-//! That makes a single rule book serve the merge inside the process, the carriers on the wire
-//! (`tracing_feedback.cleared` plus attributes) and the [fold](super::fold) on the reading side.
+//! that can be applied to another document, and [`Document::apply`] composes two patches into one.
+//! (The composition is exact on a document that was empty, or changed by the two patches only. On
+//! another document it misses a leaf that was in the way of a key which the first patch set and the
+//! second removed.) That makes a single rule book serve the merge inside the process, the carriers
+//! on the wire (`tracing_feedback.cleared` plus attributes) and the [fold](super::fold) on the
+//! reading side.
 //!
 //! # Rules
 //!
@@ -43,7 +44,7 @@ pub(crate) const CARRIER_ATTRIBUTES: usize = SCOPED_ATTRIBUTES + 2;
 /// Removed keys that a document remembers.
 pub(crate) const MOST_CLEARED: usize = 1024;
 
-/// Leaves that a document has room for from the first one on.
+/// The capacity for leaves that a document allocates with the first one.
 const FIRST_LEAVES: usize = 8;
 
 /// Leaves by full key, and the keys that are removed before the leaves are set.
@@ -111,8 +112,8 @@ impl<V> Document<V> {
         self.set_with(key.into(), || value);
     }
 
-    /// As [`set`](Self::set). Returns the value where it stands, for it is cheaper to write one there
-    /// than to move it there.
+    /// As [`set`](Self::set). Returns the value in place: writing it there is cheaper than moving
+    /// it there.
     pub(crate) fn set_with<K>(&mut self, key: K, value: impl FnOnce() -> V) -> &mut V
     where
         K: AsRef<str> + Into<Key>,
@@ -193,10 +194,10 @@ impl<V> Document<V> {
             self.remove(key);
         }
         let mut left_out = 0;
-        let mut after = 0; // the leaves before this one sort before all that are still to come
+        let mut after = 0; // the leaves before this one sort before all patch leaves still to come
         for (key, value) in patch.leaves.drain(..) {
             let position = match self.leaves.get(after) {
-                // As when the same is said again, then often by the same literal.
+                // The usual case of the same enrichment again, often from the same literal.
                 Some((leaf, _)) if std::ptr::eq(&**leaf, &*key) || *leaf == key => Ok(after),
                 _ => self.position_from(after, &key),
             };
@@ -216,7 +217,7 @@ impl<V> Document<V> {
         left_out
     }
 
-    /// Forgets everything, and keeps memory for as many leaves and cleared keys as are usual.
+    /// Clears the document, and keeps memory for a usual number of leaves and cleared keys.
     pub(crate) fn clear(&mut self) {
         const USUAL: usize = 64;
         self.leaves.clear();
@@ -225,7 +226,7 @@ impl<V> Document<V> {
         self.cleared.shrink_to(USUAL);
     }
 
-    /// Removes what is in the way of a leaf. Returns where it goes then.
+    /// Removes what is in the way of a leaf. Returns the position to insert it at.
     #[inline]
     fn make_way(&mut self, gap: Gap, key: &str) -> usize {
         if gap.is_free(key) { gap.at } else { self.clear_way(gap, key) }
@@ -241,13 +242,13 @@ impl<V> Document<V> {
         gap.at
     }
 
-    /// Whether nothing is in the way of a leaf, so that there is one more with it.
+    /// Whether the leaf would be one more, since nothing is in its way.
     fn grows(&self, gap: Gap, key: &str) -> bool {
         self.on_the_way_to(gap, key).is_none() && self.under(gap, key).is_empty()
     }
 
-    /// Remembers a removed key. What a document that is enriched for ever has removed is bounded; the
-    /// removal itself has been done.
+    /// Remembers a removed key, unless [`MOST_CLEARED`] are remembered already: a document may be
+    /// enriched for ever. The removal itself has been done.
     fn note_cleared(&mut self, key: Key) {
         if self.cleared.len() >= MOST_CLEARED
             || self.cleared.iter().any(|cleared| is_at_or_under(&key, cleared))
@@ -305,20 +306,20 @@ impl<V> Document<V> {
     }
 }
 
-/// Between which leaves a key sorts that has none.
+/// The position between leaves where a key without a leaf sorts.
 #[derive(Clone, Copy)]
 struct Gap {
     /// The position of the leaf after it.
     at: usize,
     /// How many bytes the key has in common with the leaf before it.
     before: usize,
-    /// The same of the leaf after it.
+    /// How many bytes the key has in common with the leaf after it.
     after: usize,
 }
 
 impl Gap {
-    /// Whatever sorts between a leaf and a key under it begins like that leaf, and then differs from
-    /// the key in the very next byte.
+    /// Whatever sorts between a leaf and a key under it begins like that leaf, and then differs
+    /// from the key in the very next byte.
     fn may_follow_ancestor(self, key: &str) -> bool {
         key.as_bytes().get(self.before) == Some(&b'.')
     }

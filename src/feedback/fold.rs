@@ -1,8 +1,8 @@
-//! Folding: from the spans a backend has received to the feedback they mean.
+//! Folding: merges the feedback in the spans that a backend has received.
 //!
 //! Feedback travels in parts: on the span it is about, and in *carriers* that arrive later, in any
 //! order, some of them twice. [`fold`] puts the parts together by the same rules by which documents
-//! merge inside the process, so that reading what arrived gives what was said.
+//! merge inside the process, so that a reader gets the same document.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,10 +10,11 @@ use opentelemetry::trace::SpanId;
 
 pub use super::document::Document;
 
-/// What one span says about a target: attributes to set, after removing what it cleared.
+/// The feedback of one span about a target: attributes to set, after the cleared keys are removed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Submission<V> {
-    /// The id of the span that brought it: one id is one submission, however often it arrives.
+    /// The id of the span that carried the submission: one id is one submission, however often it
+    /// arrives.
     pub span_id: SpanId,
     /// `tracing_feedback.time_unix_nano`: when the document was last enriched.
     pub time_unix_nano: u64,
@@ -23,7 +24,7 @@ pub struct Submission<V> {
     pub attributes: Vec<(String, V)>,
 }
 
-/// Folds what was said about one target into its attributes.
+/// Folds all feedback about one target into its attributes.
 ///
 /// `own` are the target's own attributes of the feedback namespaces (empty for a session or trace,
 /// whose documents are all submissions). `submissions` may come in any order and repeat: they are

@@ -1,5 +1,5 @@
-//! What spans have in common: where their call site is, which fields it has and where each of them
-//! belongs, and the thread that made them. Put together once for each call site and thread.
+//! Attributes that spans share: those of their call site, with its prepared field keys, and those
+//! of the thread that created them. They are built once for each call site and thread.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
@@ -13,12 +13,13 @@ use crate::otlp::attributes::{self, Attributes, PreparedKey, ValueRef};
 use crate::record::Common;
 use crate::settings::{Convention, Settings};
 
-/// What the spans of a call site have in common.
+/// The data that all spans of a call site share.
 #[derive(Debug)]
 pub(super) struct Callsite {
     key: Key,
     pub(super) common: Common,
-    /// By the field's place in the call site's field set.
+    /// Indexed by the field's position in the call site's field set; `None` unless the field is
+    /// [plain](Self::plain).
     fields: Box<[Option<PreparedKey>]>,
 }
 
@@ -36,15 +37,16 @@ impl Callsite {
         Self { key: told.key(metadata), common, fields }
     }
 
-    /// The prepared key of a field that is an attribute as it is: no other of its call site or
-    /// thread has its name, and the name says nothing about where it belongs.
+    /// The prepared key of a plain field: one that becomes an attribute unchanged. Its name is
+    /// unique among the attributes of its call site and thread, and has no special meaning
+    /// ([`field::is_plain`]).
     #[inline]
     pub(super) fn plain(&self, field: usize) -> Option<&PreparedKey> {
         self.fields.get(field)?.as_ref()
     }
 }
 
-/// What decides how a call site is told.
+/// The settings that decide what is recorded of a call site.
 #[derive(Clone, Copy, Debug)]
 struct CallsiteOptions {
     location: bool,
@@ -64,10 +66,12 @@ impl CallsiteOptions {
         }
     }
 
-    /// A call site and what is told of it, in one number: no other call site lies so near.
+    /// The call site's address plus these options, as one number. It is unique, since `Metadata`
+    /// values lie at least 64 bytes apart.
     #[inline]
     fn key(self, metadata: &'static Metadata<'static>) -> Key {
-        const { assert!(size_of::<Metadata<'static>>() >= 64) } // three bits, and eight conventions
+        // Three switches, and up to eight conventions.
+        const { assert!(size_of::<Metadata<'static>>() >= 64) }
         let told = usize::from(self.location)
             | usize::from(self.level) << 1
             | usize::from(self.target) << 2
@@ -101,23 +105,24 @@ impl CallsiteOptions {
 
 type Key = usize;
 
-/// Every call site met so far. What is leaked is bounded: a call site is a static of the program.
+/// Every call site seen so far, with its options. The leaked memory is bounded: a call site is a
+/// static of the program.
 static KNOWN: Mutex<Option<HashMap<Key, &'static Callsite>>> = Mutex::new(None);
 
-/// Of how many call sites a thread knows where it looks first: two to the power of this.
+/// The number of slots in a thread's first-level cache, as a power of two.
 const RECENT: u32 = 7;
 
 thread_local! {
-    /// Those this thread met last, each where its key puts it.
+    /// First-level cache: the call sites that this thread used last, direct-mapped by key.
     static RECENTLY: [Cell<Option<&'static Callsite>>; 1 << RECENT] =
         const { [const { Cell::new(None) }; 1 << RECENT] };
-    /// All that this thread knows.
+    /// Second-level cache: all call sites that this thread has used.
     static MINE: RefCell<HashMap<Key, &'static Callsite, BuildHasherDefault<Mixed>>> =
         RefCell::default();
     static THREAD: OnceCell<Arc<Attributes>> = const { OnceCell::new() };
 }
 
-/// What is known of the call site of `metadata`.
+/// The shared data of the call site of `metadata`.
 #[inline]
 pub(super) fn of(metadata: &'static Metadata<'static>, settings: &Settings) -> &'static Callsite {
     let told = CallsiteOptions::by(settings);
@@ -135,7 +140,7 @@ pub(super) fn of(metadata: &'static Metadata<'static>, settings: &Settings) -> &
     })
 }
 
-/// The same of one that isn't among the recent ones.
+/// As [`of`], for a call site that isn't in the first-level cache.
 #[cold]
 fn known(
     key: Key,
@@ -154,21 +159,21 @@ fn known(
     callsite
 }
 
-/// Sets `known` to the attributes of every span that this thread makes.
+/// Sets `attributes` to the attributes of this thread.
 #[inline]
-pub(super) fn tell_thread(known: &mut Option<Arc<Attributes>>) {
-    // A thread that is being torn down isn't told.
+pub(super) fn tell_thread(attributes: &mut Option<Arc<Attributes>>) {
+    // On a thread that is being torn down `attributes` stays as it is.
     let _ = THREAD.try_with(|thread| {
         let thread = thread.get_or_init(|| Arc::new(this_thread()));
-        if !known.as_ref().is_some_and(|known| Arc::ptr_eq(known, thread)) {
-            *known = Some(thread.clone());
+        if !attributes.as_ref().is_some_and(|known| Arc::ptr_eq(known, thread)) {
+            *attributes = Some(thread.clone());
         }
     });
 }
 
 fn this_thread() -> Attributes {
     let thread = std::thread::current();
-    // The number is only to be had from the `Debug` form, `ThreadId(7)`.
+    // The number is available in the `Debug` form only: `ThreadId(7)`.
     let id = format!("{:?}", thread.id());
     let digits = id.trim_matches(|c: char| !c.is_ascii_digit());
     let mut attributes = Attributes::default();
@@ -182,7 +187,7 @@ fn this_thread() -> Attributes {
 /// An odd number whose bits look random: two to the 64th by the golden ratio.
 const MIXER: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Hashes addresses, which no stranger chooses, by a multiplication.
+/// Hashes addresses by a multiplication: they can't be chosen by an attacker.
 #[derive(Default)]
 struct Mixed(u64);
 

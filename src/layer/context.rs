@@ -15,14 +15,14 @@ use crate::span::{Live, SpanHandle};
 
 /// Makes `span` the active one on this thread until the guard is dropped.
 ///
-/// The context is made where it is attached from: a processor stalls when it moves what it has just
-/// written in other pieces.
+/// The context is built where it is attached: moving it right after it was written in smaller
+/// pieces stalls on store forwarding.
 #[inline]
 pub(super) fn attach(span: &SpanHandle) -> Option<ContextGuard> {
     let is_suppressed = Context::is_current_telemetry_suppressed();
     let mut live = span.live()?;
     if live.context.is_none() && !span.timings.was_entered() && !is_suppressed {
-        // A span that is entered once, as most are, needs it no more.
+        // Most spans are entered once and don't need the context again, so it isn't stored.
         let context = make(span, &live);
         drop(live);
         return Some(context.attach());
@@ -35,13 +35,13 @@ pub(super) fn attach(span: &SpanHandle) -> Option<ContextGuard> {
     })
 }
 
-/// The context in which `span` is active. `None` if it has closed.
+/// The context in which `span` is active. `None` if the span has closed.
 pub(super) fn of(span: &SpanHandle) -> Option<Context> {
     span.start();
     span.change(|live| kept(span, live))
 }
 
-/// The context of a span that has started, which keeps it. Calls nothing foreign.
+/// The context of a span that has started, stored in the span's state. Calls no foreign code.
 fn kept(span: &SpanHandle, live: &mut Live) -> Context {
     match &live.context {
         Some(context) => context.clone(),
@@ -49,7 +49,7 @@ fn kept(span: &SpanHandle, live: &mut Live) -> Context {
     }
 }
 
-/// Of a span that has started. Calls nothing foreign.
+/// Builds the context of a span that has started. Calls no foreign code.
 #[inline]
 fn make(span: &SpanHandle, live: &Live) -> Context {
     let live_span = LiveSpan(span.clone());
@@ -63,8 +63,8 @@ fn make(span: &SpanHandle, live: &Live) -> Context {
     }
 }
 
-/// The context around the caller: the active one, or where this layer doesn't keep that up to date,
-/// the one of the nearest captured span. With its session.
+/// The context around the caller, with its session: the active one, or that of the nearest captured
+/// span where this layer doesn't activate contexts or no span is active.
 pub(crate) fn current() -> Context {
     let active = Context::current();
     let Some(span) = locate::current() else { return active };
@@ -83,7 +83,7 @@ pub(crate) fn current() -> Context {
 
 /// A captured span as the OpenTelemetry API sees it. Changes reach the span as long as it is open.
 ///
-/// The span's state keeps the context that holds this, until it closes.
+/// The span's state may store the context that holds this value, until the span closes.
 #[derive(Debug)]
 struct LiveSpan(SpanHandle);
 

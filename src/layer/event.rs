@@ -1,4 +1,4 @@
-//! Events: what happens during a span.
+//! Events: `tracing` events, recorded on the span around them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -76,11 +76,11 @@ struct EventVisitor<'a> {
     name: Option<Cow<'static, str>>,
     attributes: Attributes,
     dropped: u32,
-    /// What the span's status says of an error.
+    /// The description for the span's status, if the event reports an error.
     status: Option<String>,
-    /// The error itself, if it came as one.
+    /// The error, if a field was recorded as a `dyn Error`.
     exception: Option<ErrorText>,
-    /// A record of the `log` crate, whose metadata comes as fields.
+    /// Whether the event is a record of the `log` crate, whose metadata comes as fields.
     is_log: bool,
 }
 
@@ -130,7 +130,7 @@ impl EventVisitor<'_> {
         self.dropped += visit::put(self.core, &mut self.attributes, key, value, self.most);
     }
 
-    /// The message names the event.
+    /// Names the event by its message.
     fn name_it(&mut self, message: String) {
         let key = "message";
         let core = self.core;
@@ -138,7 +138,7 @@ impl EventVisitor<'_> {
         self.name = Some(kept.map_or(Cow::Borrowed("event"), Cow::Owned));
     }
 
-    /// The event tells an error, by the semantic conventions for exceptions.
+    /// Records the event's error, by the semantic conventions for exceptions.
     fn failed(&mut self, message: &str) {
         let core = self.core;
         let key = "error";

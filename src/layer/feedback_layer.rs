@@ -1,4 +1,4 @@
-//! [`FeedbackLayer`] as a type: its core, and whether it captures or another layer of ours does.
+//! The type [`FeedbackLayer`]: its core, and whether it captures spans or is inert.
 //!
 //! Its callbacks are in the [parent module](super); [`locate`](super::locate) finds it by its type.
 
@@ -13,9 +13,9 @@ use crate::span::{LayerCore, SpanHandle};
 /// The layer that captures `#[instrument]` spans, with the feedback on them, for export.
 ///
 /// Made by [`Builder::build`](crate::Builder::build), and put into a subscriber that is based on
-/// [`tracing_subscriber::Registry`]. It works under `reload`, `Filtered`, `Option`, `Box` and `Vec`.
-/// Of several in one stack the first captures; the others are inert and say so once. When it is
-/// taken out by `reload`, the spans that are open end.
+/// [`tracing_subscriber::Registry`]. It works under `reload`, `Filtered`, `Option`, `Box` and
+/// `Vec`. Of several in one stack the first captures; the others are inert, and log one warning.
+/// When `reload` takes it out, its open spans end.
 ///
 /// ```
 /// use tracing_subscriber::prelude::*;
@@ -32,11 +32,11 @@ use crate::span::{LayerCore, SpanHandle};
 #[must_use = "a layer captures nothing before it is part of a subscriber"]
 pub struct FeedbackLayer {
     core: Arc<LayerCore>,
-    /// Another layer of ours captures this subscriber's spans.
+    /// Whether another layer of this crate captures this subscriber's spans.
     is_inert: AtomicBool,
-    /// Whether it was said that the layer is inert.
+    /// Whether the warning about the inert layer was logged.
     has_said_so: AtomicBool,
-    /// Whether the layer knows its registry.
+    /// Whether the layer has a [claim](Claim) on its registry.
     has_claim: AtomicBool,
 }
 
@@ -65,8 +65,8 @@ impl FeedbackLayer {
         self.is_inert.store(true, Ordering::Relaxed);
     }
 
-    /// Says that the layer is inert: when a span is entered, since no one hears it while the
-    /// subscriber is being put together, nor while it is asked for a new span.
+    /// Warns once if the layer is inert. Called when a span is entered: while the subscriber is
+    /// being built, or asked for a new span, `tracing` would discard the warning.
     pub(crate) fn say_if_inert(&self) {
         if self.is_inert.load(Ordering::Relaxed) && !self.has_said_so.swap(true, Ordering::Relaxed)
         {
@@ -89,14 +89,15 @@ impl FeedbackLayer {
 impl Drop for FeedbackLayer {
     fn drop(&mut self) {
         Claim::release(&self.core);
-        // Taken out by `reload`, or its subscriber is gone.
+        // The layer was taken out by `reload`, or its subscriber was dropped.
         let open = self.core.open.drain();
         if open.is_empty() {
             return;
         }
         let end = move || open.into_iter().for_each(SpanHandle::end);
         if self.core.calls_out() {
-            // `reload` holds a lock, which foreign code would wait for if it made a span or an event.
+            // `reload` holds a lock here. Foreign code that creates a span or an event would wait
+            // for it.
             let _ = thread::Builder::new().name("tracing-feedback-end".to_owned()).spawn(end);
         } else {
             end();

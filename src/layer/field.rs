@@ -1,11 +1,11 @@
-//! Where a field of a span belongs, by its name.
+//! Field kinds: what a span field sets, by its name.
 
 use crate::feedback::carrier::OWN_PREFIX;
 use crate::record::Timings;
 use crate::session::SESSION_ID;
 use crate::settings::{Convention, namespaced};
 
-/// Where what a field says belongs.
+/// What a field sets.
 pub(super) enum FieldKind<'k> {
     Name,
     Kind,
@@ -14,9 +14,9 @@ pub(super) enum FieldKind<'k> {
     Session,
     /// The feedback document, under this key.
     Document(&'k str),
-    /// How long the span was entered, which the layer knows best.
+    /// A busy or idle time, which the layer measures itself.
     Timing,
-    /// Nowhere: only this crate speaks for itself.
+    /// Nothing: the prefix of this crate's own attributes is reserved.
     Nowhere,
     Attribute,
 }

@@ -1,10 +1,11 @@
 //! Finding the layer, and the span around a caller, from the current subscriber.
 //!
-//! Through the registry, which holds whatever wraps our layer: `reload`, `Filtered`, `Option`, `Box`
-//! and `Vec`. A captured span holds its layer's core. Where no span is active, the
-//! registry's address does, which a layer claims when its subscriber is registered. `Option` and
-//! `Vec` don't pass that on, but can be looked through; a layer that `reload` puts in later claims
-//! it when its first span is entered.
+//! The search goes through the registry, so it works under every wrapper: `reload`, `Filtered`,
+//! `Option`, `Box` and `Vec`. A captured span holds a reference to its layer's core. Where no span
+//! is active, the core is found by the registry's address, which a layer claims in
+//! `on_register_dispatch`. `Option` and `Vec` don't forward that callback, but `downcast_ref` finds
+//! the layer inside them; a layer that `reload` puts in later claims the registry when its first
+//! span is entered.
 
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
@@ -18,7 +19,7 @@ use crate::session::Session;
 use crate::span::{Captured, LayerCore, SpanHandle, span_stack};
 use crate::suppress;
 
-/// What was found around a caller.
+/// The result of a search around the caller, or for a given span.
 pub(crate) enum Located {
     /// A captured span.
     Span(SpanHandle),
@@ -73,7 +74,8 @@ pub(crate) fn core_here() -> Option<Arc<LayerCore>> {
 /// The nearest captured span around the caller. Spans that a filter hides are passed over.
 pub(crate) fn locate_current() -> Located {
     if suppress::is_this_thread() {
-        return Located::Nothing; // a sampler asks about the very span that is being decided on
+        // An export thread, or a sampler that decides on the span around it.
+        return Located::Nothing;
     }
     dispatcher::get_default(|dispatch| {
         let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Located::Nothing };
@@ -103,7 +105,7 @@ pub(crate) fn locate_span(span: &tracing::Span) -> Located {
             None => core_of(dispatch, registry).map_or(Located::Nothing, Located::Disabled),
         }
     });
-    // A span that was disabled when it was made knows no subscriber.
+    // A span that was disabled when it was created has no subscriber.
     found.unwrap_or_else(|| core_here().map_or(Located::Nothing, Located::Disabled))
 }
 
@@ -113,7 +115,7 @@ fn state_of(registry: &Registry, id: &Id) -> Option<SpanHandle> {
         .or_else(|| kept_by(registry, id))
 }
 
-/// The state that the registry keeps of a span.
+/// The state of a span that is stored in the registry's extensions.
 fn kept_by(registry: &Registry, id: &Id) -> Option<SpanHandle> {
     Captured::of(&registry.span_data(id)?.extensions()).cloned()
 }
@@ -153,7 +155,8 @@ impl Claim {
         }
     }
 
-    /// Claims the registry under `dispatch` for the layer of `span`, if it keeps that.
+    /// Claims the registry under `dispatch` for the layer of `span`, if the registry stores that
+    /// span's state.
     pub(crate) fn of_span(dispatch: &Dispatch, id: &Id, span: &SpanHandle) -> Self {
         let state = dispatch.downcast_ref::<Registry>().and_then(|registry| kept_by(registry, id));
         match state {
@@ -162,7 +165,7 @@ impl Claim {
         }
     }
 
-    /// Gives up all claims of `core`: its layer is gone.
+    /// Gives up all claims of `core`: its layer is being dropped.
     pub(crate) fn release(core: &Arc<LayerCore>) {
         let ours = Arc::downgrade(core);
         let mut claims = CLAIMS.write().unwrap_or_else(PoisonError::into_inner);

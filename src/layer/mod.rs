@@ -1,11 +1,10 @@
 //! The layer: it records what `tracing` reports of a span in the [span's state](crate::span).
 //!
-//! [`FeedbackLayer`]'s callbacks are the whole of it. Each finds the span or returns, and changes one
-//! thing. Values are visited before any lock is taken ([`visit`]), since their `Debug` and `Display`
-//! are foreign code that may itself make spans and events. [`context`] makes a captured span the
-//! active one of the OpenTelemetry API, [`span_ext`] is what users call on a `tracing::Span`,
-//! [`mod@ticket`] issues and verifies tickets with the layer's keys, and [`processor`] takes the spans
-//! that others make with the OpenTelemetry API.
+//! Each callback of [`FeedbackLayer`] finds the span or returns, and changes one thing. Values are
+//! visited before any lock is taken ([`visit`]), since their `Debug` and `Display` are foreign code
+//! that may itself make spans and events. [`context`] makes a captured span the active one of the
+//! OpenTelemetry API, [`span_ext`] is what users call on a `tracing::Span`, and [`processor`] takes
+//! spans made with the OpenTelemetry API.
 
 mod callsite;
 mod context;
@@ -44,7 +43,8 @@ pub use span_ext::{SpanError, SpanExt};
 pub(crate) use context::current as current_context;
 
 impl FeedbackLayer {
-    /// Whether nothing is captured on this thread now, unless a context suppresses it.
+    /// Whether the layer captures nothing on this thread. Suppression by an OpenTelemetry context
+    /// is checked separately.
     #[inline]
     fn is_off(&self) -> bool {
         suppress::is_this_thread() || self.is_inert() || self.core().is_disabled()
@@ -61,7 +61,7 @@ impl FeedbackLayer {
         })
     }
 
-    /// The captured span around one that is being made.
+    /// The parent of a span that is being created: the nearest captured span around it.
     #[inline]
     fn parent_of<S>(
         &self,
@@ -79,13 +79,13 @@ impl FeedbackLayer {
             true => span_stack::innermost(self.core()),
             false => None,
         };
-        // The first of a request, or below a span that is given, or below one that isn't captured:
-        // what is around that may be entered elsewhere.
+        // No captured span is entered on this thread, or the parent is explicit: the captured span
+        // is found through the registry, where it may be entered on another thread.
         around.or_else(|| self.nearest(ctx.span(id)?.parent()))
     }
 
-    /// Says what is known of a span before its fields: parents, session, and where it was made.
-    /// `None` if the context around suppresses it.
+    /// Fills in what precedes the fields of a new span: its parent context, session, call site and
+    /// thread. `None` if the OpenTelemetry context suppresses the span.
     #[inline]
     fn describe(
         &self,
@@ -95,8 +95,8 @@ impl FeedbackLayer {
         parent: Option<&SpanHandle>,
     ) -> Option<()> {
         let switches = &self.core().settings.switches;
-        // The OpenTelemetry context counts where this layer keeps it up to date, and where nothing
-        // of ours is around.
+        // The active OpenTelemetry context is the parent where this layer activates contexts, or
+        // where no captured span is around.
         let counts = is_contextual && (switches.context_activation || parent.is_none());
         let is_suppressed = match counts {
             true => OtelContext::map_current(|context| {
@@ -175,8 +175,8 @@ where
         if is_feedback {
             state.remember_fields();
         }
-        // Without a claim on its registry a second layer may share it; then the state must be found through
-        // the extensions.
+        // Without a claim on its registry, a second layer may share it; then the state must be
+        // found through the extensions.
         if self.has_claim()
             && let Ok(unheard) = core.open.put(id, state.clone())
         {
@@ -237,7 +237,8 @@ where
         };
         state.start();
         if !self.has_claim() {
-            // It was put into its subscriber later, or by a wrapper that doesn't tell.
+            // The layer was put in later by `reload`, or a wrapper doesn't forward
+            // `on_register_dispatch`.
             dispatcher::get_default(|dispatch| self.claim(Claim::of_span(dispatch, id, &state)));
             if self.is_inert() {
                 return state.abandon(); // the other layer captures it too
@@ -254,8 +255,8 @@ where
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
-        let now = clock::now(); // the end, if it isn't entered again: before what is done here
-        // Its context stays active until the end, when it is dropped, since foreign code may run then.
+        let now = clock::now(); // the span's end if it isn't entered again, so it is read first
+        // The guard, which keeps the context active, is dropped last: foreign code may run then.
         let entered = span_stack::exit(id, self.core());
         let found;
         let state = match &entered {
@@ -304,8 +305,8 @@ impl FeedbackLayer {
         Arc::ptr_eq(state.core(), self.core()).then_some(state)
     }
 
-    /// The registry keeps the state of a new span, unless another layer captures it: of two, the one
-    /// that knows its registry.
+    /// Stores the state of a new span in the registry's extensions, unless another layer captures
+    /// the span: of two layers, the one with a claim on the registry does.
     #[cold]
     fn put_into_registry<S>(&self, id: &Id, state: SpanHandle, ctx: &Context<'_, S>)
     where

@@ -1,4 +1,4 @@
-//! Spans made with the OpenTelemetry API, on their way into the same pipeline.
+//! The span processor: spans made with the OpenTelemetry API enter the same pipeline.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +70,7 @@ impl SpanProcessor for FeedbackSpanProcessor {
             self.core.keep(record.trace_id);
         }
         if !is_sampled {
-            // Only recorded: what users said of it leaves all the same.
+            // Recorded, but not sampled: a span with feedback is exported all the same.
             if !record.feedback && !keeps {
                 return self.core.count_unsampled();
             }
@@ -90,7 +90,7 @@ impl SpanProcessor for FeedbackSpanProcessor {
         self.core.flush(limit).map_err(|error| OTelSdkError::InternalFailure(error.to_string()))
     }
 
-    /// Flushes. The pipeline belongs to the layer, which may go on.
+    /// Only flushes: the pipeline belongs to the layer, which may outlive the provider.
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
         self.core.flush(timeout).map_err(|error| OTelSdkError::InternalFailure(error.to_string()))
     }
@@ -144,7 +144,7 @@ fn record(span: SpanData, core: &LayerCore) -> SpanRecord {
     }
 }
 
-/// Redacted, each key once.
+/// The attributes, redacted, each key once.
 fn attributes(given: Vec<KeyValue>, core: &LayerCore) -> Attributes {
     let mut attributes = Attributes::with_capacity(given.len());
     for attribute in given {

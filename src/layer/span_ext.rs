@@ -15,8 +15,7 @@ use crate::ticket::{Ticket, TicketError, TicketOptions};
 
 /// OpenTelemetry's view of a `tracing::Span`.
 ///
-/// The methods have the names people know from `tracing-opentelemetry`; each tells when it had no
-/// effect.
+/// The methods are named as in `tracing-opentelemetry`; each returns an error if it had no effect.
 ///
 /// ```
 /// use tracing_feedback::SpanExt;
@@ -39,7 +38,7 @@ pub trait SpanExt: sealed::Sealed {
     /// # Errors
     ///
     /// [`SpanError::AlreadyStarted`] once the span was entered, had a child, or was asked for its
-    /// context: its place in a trace is then known to others.
+    /// context: its place in the trace is then fixed.
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -57,7 +56,7 @@ pub trait SpanExt: sealed::Sealed {
     /// let trace_id = span.span_context()?.trace_id();
     /// assert_eq!(trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");
     ///
-    /// // Now its place is known.
+    /// // Now its place is fixed.
     /// let again = span.set_parent(propagation::extract(&headers));
     /// assert_eq!(again, Err(SpanError::AlreadyStarted));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -68,7 +67,7 @@ pub trait SpanExt: sealed::Sealed {
     ///
     /// # Errors
     ///
-    /// That there is no such context: see [`SpanError`].
+    /// There is no such context: see [`SpanError`].
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -88,7 +87,7 @@ pub trait SpanExt: sealed::Sealed {
     ///
     /// # Errors
     ///
-    /// That there are none: see [`SpanError`].
+    /// There are none: see [`SpanError`].
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -124,7 +123,7 @@ pub trait SpanExt: sealed::Sealed {
     /// let ticket = telemetry.ticket_verifier().verify(&text)?;
     /// let about = ticket.span_context().unwrap();
     /// assert_eq!(about.span_id(), span.span_context()?.span_id());
-    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // nothing listens
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[cfg(feature = "tickets")]
@@ -132,19 +131,20 @@ pub trait SpanExt: sealed::Sealed {
         self.ticket_with(&TicketOptions::new())
     }
 
-    /// As [`ticket`](Self::ticket), with what it allows, to whom, and for how long.
+    /// As [`ticket`](Self::ticket), with options: what the ticket allows, to whom, and for how
+    /// long.
     ///
     /// # Errors
     ///
-    /// As [`ticket`](Self::ticket)'s, and what the options ask for can't be: see [`TicketError`].
+    /// As for [`ticket`](Self::ticket), or the options can't be met: see [`TicketError`].
     #[cfg(feature = "tickets")]
     fn ticket_with(&self, options: &TicketOptions) -> Result<Ticket, TicketError>;
 
-    /// Lets the span belong to `session`, and with it all that are created under it from now on.
+    /// Puts the span into `session`, and with it all spans that are created under it from now on.
     ///
     /// # Errors
     ///
-    /// That it had no effect: see [`SpanError`].
+    /// It had no effect: see [`SpanError`].
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -165,7 +165,7 @@ pub trait SpanExt: sealed::Sealed {
     ///
     /// # Errors
     ///
-    /// That it had no effect: see [`SpanError`].
+    /// It had no effect: see [`SpanError`].
     ///
     /// ```
     /// # #[cfg(feature = "collector")] {
@@ -193,7 +193,7 @@ pub trait SpanExt: sealed::Sealed {
     ///
     /// # Errors
     ///
-    /// That it had no effect: see [`SpanError`].
+    /// It had no effect: see [`SpanError`].
     fn add_link_with_attributes(
         &self,
         target: SpanContext,
@@ -205,7 +205,7 @@ pub trait SpanExt: sealed::Sealed {
     ///
     /// # Errors
     ///
-    /// That it had no effect: see [`SpanError`].
+    /// It had no effect: see [`SpanError`].
     ///
     /// ```
     /// # #[cfg(feature = "collector")] {
@@ -230,7 +230,7 @@ pub trait SpanExt: sealed::Sealed {
     ///
     /// # Errors
     ///
-    /// That it had no effect: see [`SpanError`].
+    /// It had no effect: see [`SpanError`].
     ///
     /// ```
     /// # #[cfg(feature = "collector")] {
@@ -255,7 +255,7 @@ pub trait SpanExt: sealed::Sealed {
     ///
     /// # Errors
     ///
-    /// That it had no effect: see [`SpanError`].
+    /// It had no effect: see [`SpanError`].
     ///
     /// ```
     /// # #[cfg(feature = "collector")] {
@@ -288,7 +288,7 @@ pub trait SpanExt: sealed::Sealed {
     ///
     /// # Errors
     ///
-    /// That it had no effect: see [`SpanError`].
+    /// It had no effect: see [`SpanError`].
     fn add_event_with_timestamp(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -363,7 +363,7 @@ impl SpanExt for tracing::Span {
         let set = state(self)?.change(|live| {
             live.session = Some(session.clone());
             live.documents.session_is_own = true;
-            live.context = None; // it may tell the session to other services
+            live.context = None; // the stored context may propagate the previous session
         });
         set.ok_or(SpanError::Closed)
     }

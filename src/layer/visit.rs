@@ -1,6 +1,7 @@
 //! Visiting the values that `tracing` records, before any lock is taken.
 //!
-//! Every value passes through [`Fields::set`]: redaction first, then to where its key belongs.
+//! A value passes through [`Fields::set`], which redacts it and routes it by its key. Only plain
+//! attributes of a new span, where no setting changes values, are written without that.
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
@@ -19,7 +20,7 @@ use crate::record::{Common, SpanRecord};
 use crate::session::Session;
 use crate::span::{LayerCore, Live};
 
-/// A key as it is given: a static one is not copied into a document.
+/// A borrowed key. A static key isn't copied into a document.
 #[derive(Clone, Copy)]
 pub(super) enum KeyRef<'a> {
     Static(&'static str),
@@ -35,7 +36,7 @@ impl KeyRef<'_> {
     }
 }
 
-/// What the fields of a span say, sorted by where it belongs.
+/// The values of a span's fields, sorted by what they set.
 #[derive(Default)]
 pub(super) struct Fields {
     attributes: Attributes,
@@ -47,14 +48,14 @@ pub(super) struct Fields {
     session: Option<Session>,
     /// Leaves of the feedback document.
     leaves: Vec<(Key, Value)>,
-    /// Whether one of the attributes may have the key of one that spans have in common.
+    /// Whether an attribute may have the same key as one of the span's call site or thread.
     may_be_common: bool,
     /// Whether one of the leaves lies in the namespace `feedback`.
     pub(super) is_feedback: bool,
 }
 
-/// Visits the fields of a new span with `record`, and writes them into its state, which no one else
-/// knows yet. Returns whether one of them gives feedback.
+/// Visits the fields of a new span with `record`, and writes them into its state, to which no other
+/// reference exists yet. Returns whether one of the fields is feedback.
 #[inline]
 pub(super) fn new_span(
     core: &LayerCore,
@@ -81,7 +82,7 @@ pub(super) fn fields(core: &LayerCore, record: impl FnOnce(&mut dyn Visit)) -> F
     visitor.fields
 }
 
-/// The same for attributes given through the OpenTelemetry API.
+/// As [`fields`], for attributes given through the OpenTelemetry API.
 pub(super) fn given_fields(
     core: &LayerCore,
     attributes: impl IntoIterator<Item = KeyValue>,
@@ -123,7 +124,8 @@ pub(super) fn put(
     .unwrap_or(0)
 }
 
-/// Gives what redaction leaves of a value to `then`. A panic drops the value, and is counted.
+/// Calls `then` with the redacted value, unless redaction removes it. A panic of the redaction
+/// drops the value, and is counted.
 pub(super) fn redacted<T>(
     core: &LayerCore,
     key: &str,
@@ -140,7 +142,7 @@ pub(super) fn redacted<T>(
     }
 }
 
-/// Gives the value to `then`, its texts of at most `most` characters each.
+/// Calls `then` with the value, each of its strings cut to `most` characters.
 fn shortened<T>(
     value: ValueRef<'_>,
     most: Option<usize>,
@@ -162,7 +164,7 @@ fn cut(text: &str, most: usize) -> &str {
 }
 
 impl Fields {
-    /// One value on its way to where its key belongs.
+    /// Redacts a value and routes it by its key.
     fn set(&mut self, core: &LayerCore, key: KeyRef<'_>, value: ValueRef<'_>) {
         redacted(core, key.as_str(), value, |value| self.route(core, key, value));
     }
@@ -215,7 +217,7 @@ impl Fields {
         self.leaves.push((key, value.to_value()));
     }
 
-    /// Writes what was visited into the state of a span. Calls nothing foreign.
+    /// Writes the visited fields into the state of a span. Calls no foreign code.
     pub(super) fn write_to(self, live: &mut Live, core: &LayerCore) {
         let most = core.most_attributes();
         let mut dropped = self.dropped;
@@ -239,7 +241,7 @@ impl Fields {
         if let Some(session) = self.session {
             live.session = Some(session);
             live.documents.session_is_own = true;
-            live.context = None; // it may tell the session to other services
+            live.context = None; // the stored context may propagate the previous session
         }
         if !self.leaves.is_empty() {
             live.documents.own.is_feedback |= self.is_feedback;
@@ -281,10 +283,11 @@ fn status_code(code: &str) -> Option<Status> {
     }
 }
 
-/// A [`Visit`] of which only the typed core differs: everything becomes one of three calls.
+/// The part in which our implementations of [`Visit`] differ: its methods are reduced to these.
 pub(super) trait Values {
     fn value(&mut self, field: &Field, value: ValueRef<'_>);
-    /// One that doesn't fit becomes a text: exact beats chartable.
+    /// Records an integer. One that doesn't fit into an `i64` becomes a string, so that it stays
+    /// exact.
     fn integer<T>(&mut self, field: &Field, value: T)
     where
         T: Copy + fmt::Display,
@@ -295,12 +298,12 @@ pub(super) trait Values {
             Err(_) => self.formatted(field, &format_args!("{value}")),
         }
     }
-    /// Of `Debug` and `Display` values.
+    /// Records the `Debug` form of a value (for `Display` values, `tracing` makes that the same).
     fn formatted(&mut self, field: &Field, value: &dyn fmt::Debug);
     fn error(&mut self, field: &Field, error: &ErrorText);
 }
 
-/// An error as text: its message, and those of what caused it.
+/// An error as text: its message, and those of its sources.
 pub(super) struct ErrorText {
     pub(super) message: String,
     pub(super) chain: Array,
@@ -375,12 +378,14 @@ macro_rules! visit_values {
 }
 pub(super) use visit_values;
 
-/// Of a span that is being made: what is an attribute and nothing else is written where it stays.
+/// Visits the fields of a new span. Plain attributes are written in place, the others are collected
+/// in `others`.
 struct NewSpanVisitor<'a> {
     core: &'a LayerCore,
     callsite: &'a Callsite,
     live: &'a mut Live,
-    /// How many attributes of its own may go straight there: none unless values stay as they are.
+    /// How many of the span's own attributes may be written in place: none if a setting redacts or
+    /// cuts values.
     room: usize,
     others: Option<Box<Fields>>,
 }
@@ -388,7 +393,7 @@ struct NewSpanVisitor<'a> {
 visit_values!(NewSpanVisitor<'_>);
 
 impl<'a> NewSpanVisitor<'a> {
-    /// The table for a field that goes straight there, and its key.
+    /// The attributes and the prepared key, for a field that is written in place.
     #[inline]
     fn direct(&mut self, field: &Field) -> Option<(&mut Attributes, &'a PreparedKey)> {
         let key = self.callsite.plain(field.index())?;
@@ -412,7 +417,7 @@ impl<'a> NewSpanVisitor<'a> {
 }
 
 impl Values for NewSpanVisitor<'_> {
-    #[inline(always)] // where the type of the value is known
+    #[inline(always)] // the type of the value is a constant where it is inlined
     fn value(&mut self, field: &Field, value: ValueRef<'_>) {
         match self.direct(field) {
             Some((attributes, key)) => attributes.push_prepared(key, value),
@@ -461,7 +466,7 @@ impl Values for SpanVisitor<'_> {
     }
 }
 
-/// The same as fields of a span.
+/// The attributes of an error as fields of a span.
 pub(super) fn exceptions(core: &LayerCore, error: &ErrorText) -> Fields {
     let mut fields = Fields::default();
     for (key, value) in exception(error) {

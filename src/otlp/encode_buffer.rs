@@ -4,8 +4,8 @@ use std::fmt;
 
 /// A growable append buffer whose memory is initialized up to its capacity.
 ///
-/// Short pieces are copied in fixed-size chunks, which the compiler turns into a few moves. The bytes
-/// past a piece's end are overwritten by the next piece, and lie beyond `length` otherwise.
+/// Short pieces are copied in fixed-size chunks, which the compiler turns into a few moves. The
+/// bytes past a piece's end are overwritten by the next piece, and lie beyond `length` otherwise.
 #[derive(Clone, Default)]
 pub(crate) struct EncodeBuffer {
     memory: Vec<u8>,
@@ -22,7 +22,7 @@ impl EncodeBuffer {
         self.length
     }
 
-    /// How many bytes it can take without another allocation.
+    /// How many bytes the buffer can take without another allocation.
     #[inline]
     pub(crate) fn capacity(&self) -> usize {
         self.memory.len()
@@ -41,13 +41,13 @@ impl EncodeBuffer {
         }
     }
 
-    /// The bytes that come next, if there are so many.
+    /// The next `BYTES` bytes after the content, if there is room for them.
     #[inline(always)] // several times a span
     pub(crate) fn next<const BYTES: usize>(&mut self) -> Option<&mut [u8; BYTES]> {
         self.memory.get_mut(self.length..)?.first_chunk_mut()
     }
 
-    /// The first `bytes` of the [next](Self::next) ones have been written.
+    /// Adds the first `bytes` of the [next](Self::next) ones to the content.
     #[inline(always)] // several times a span
     pub(crate) fn advance(&mut self, bytes: usize) {
         self.length += bytes;
@@ -64,7 +64,7 @@ impl EncodeBuffer {
         }
     }
 
-    /// As [`extend_from_slice`](Self::extend_from_slice), for what is mostly short.
+    /// As [`extend_from_slice`](Self::extend_from_slice), for pieces that are mostly short.
     #[inline(always)] // once a span
     pub(crate) fn extend(&mut self, other: &Self) {
         const SHORT: usize = 96;
@@ -85,7 +85,7 @@ impl EncodeBuffer {
         }
     }
 
-    /// Changes the bytes as those of a vector.
+    /// Changes the content as a vector.
     #[cold]
     pub(crate) fn change(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
         self.memory.truncate(self.length);
@@ -94,7 +94,7 @@ impl EncodeBuffer {
         self.memory.resize(self.memory.capacity(), 0);
     }
 
-    /// Takes some bytes out of the middle.
+    /// Removes some bytes from the middle.
     pub(crate) fn remove(&mut self, range: std::ops::Range<usize>) {
         self.memory.copy_within(range.end..self.length, range.start);
         self.length -= range.len();
@@ -155,7 +155,7 @@ mod tests {
                         buffer.extend_from_slice(&vec![byte; length]);
                         vector.extend_from_slice(&vec![byte; length]);
                     }
-                    // More is written than counts.
+                    // More bytes are written than are added.
                     Step::Next(length) => if let Some(room) = buffer.next::<32>() {
                         *room = [byte; 32];
                         buffer.advance(length);

@@ -1,7 +1,8 @@
-//! OTLP: everything that is bytes of the protocol, in three stages that never build a tree between them.
+//! OTLP: everything that is bytes of the protocol, in three stages that never build a tree between
+//! them.
 //!
-//! 1. **Attributes are OTLP bytes where they are recorded.** A field or enrichment is written once, as
-//!    a `KeyValue` message ([`attributes`]), into the buffer of its span ([`encode_buffer`]).
+//! 1. **Attributes are OTLP bytes where they are recorded.** A field or enrichment is written once,
+//!    as a `KeyValue` message ([`attributes`]), into the buffer of its span ([`encode_buffer`]).
 //! 2. **A span is OTLP bytes where it is handed over to export.** [`Packed`] appends one
 //!    `opentelemetry.proto.trace.v1.Span` message a record ([`span`]) and copies the attributes.
 //! 3. **A request is OTLP bytes where it is sent.** [`encoded_spans`] puts [resource and
@@ -9,8 +10,8 @@
 //!
 //! The rules of the wire format are in [`protobuf`]; field numbers stand in each file next to the
 //! names the `.proto` files give them
-//! ([opentelemetry-proto](https://github.com/open-telemetry/opentelemetry-proto) 1.x). What is encoded
-//! here decodes to the same as what `opentelemetry-otlp` sends; a test compares the two.
+//! ([opentelemetry-proto](https://github.com/open-telemetry/opentelemetry-proto) 1.x). What is
+//! encoded here decodes to the same as what `opentelemetry-otlp` sends; a test compares the two.
 
 pub(crate) mod attributes;
 pub(crate) mod encode_buffer;

@@ -1,12 +1,12 @@
-//! Spans on their way to be encoded.
+//! Packed spans: the compact form in which ended spans wait to be encoded.
 //!
-//! The thread that ends a span keeps what differs from span to span: a [`Head`], and the bytes of its
-//! own attributes. What it has in common with others is written between them by the thread that
-//! exports. So a span waits in half the memory that it takes encoded, and its own thread doesn't
+//! The thread that ends a span stores what differs from span to span: a [`Head`], and the bytes of
+//! the span's own fields. The export thread writes the attributes that spans share between them. So
+//! a waiting span takes half the memory of its encoded form, and the thread that ends it doesn't
 //! copy the other half.
 //!
-//! The memory that it waited in is used again: were it given back, the thread that makes spans would
-//! often have to wait until the system has mapped and cleared as much anew.
+//! The memory is reused. If it were freed, the threads that create spans would often wait for the
+//! system to map and clear new pages.
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
@@ -16,36 +16,37 @@ use crate::otlp::attributes::Attributes;
 use crate::otlp::encode_buffer::EncodeBuffer;
 use crate::record::{Common, SpanRecord};
 
-/// Memory of spans that were encoded, for others.
+/// The memory of encoded spans, for new ones.
 static SPARE: Mutex<Vec<Packed>> = Mutex::new(Vec::new());
 
-/// How many pieces of it there are at the most.
+/// The most elements of [`SPARE`].
 const MOST_SPARE: usize = 64;
 
-/// How many bytes such a piece has: fewer are soon had anew, and more were an exception. All together
-/// take no more than 8 MiB.
+/// The bytes of an element worth keeping: a smaller one is quickly allocated, a larger one is an
+/// exception. All together take no more than 8 MiB.
 const WORTH_KEEPING: RangeInclusive<usize> = 16 << 10..=128 << 10;
 
-/// Some spans.
+/// Packed spans of one scope.
 #[derive(Debug, Default)]
 pub(crate) struct Packed {
     /// Initialized storage, as in the [encode buffer](EncodeBuffer); `heads[..count]` are valid.
     /// Heads are built in place to avoid a copy.
     heads: Vec<Head>,
     count: usize,
-    /// What each span has of its own, one behind the other: fields of a `Span` message.
+    /// The own fields of each span, one span after the other: fields of a `Span` message.
     bytes: EncodeBuffer,
-    /// Room to write in what few spans have.
+    /// A buffer to write the fields in that few spans have.
     rest: Vec<u8>,
-    /// The attributes of the thread that made them. A span of another thread has them of its own.
+    /// The attributes of the thread that created the spans. A span of another thread has its
+    /// thread's attributes among its own fields.
     thread: Option<Arc<Attributes>>,
-    /// How many bytes the spans take encoded beside what each of them takes.
+    /// How many bytes the spans take encoded, beside the head and the thread's attributes of each.
     encoded: usize,
 }
 
 impl Packed {
-    /// Room for the next spans of the same thread: what is to spare, or for as many as `self` has and
-    /// some more.
+    /// Memory for the next spans of the same thread: reused, or allocated for slightly more spans
+    /// than `self` has.
     pub(crate) fn room_for_more(&self) -> Self {
         let spare = crate::sync::lock(&SPARE).pop();
         let more = |length: usize| length + length / 8;
@@ -58,7 +59,7 @@ impl Packed {
         room
     }
 
-    /// Keeps the memory for others.
+    /// Keeps the memory for reuse.
     fn spare(mut self) {
         let memory = self.heads.capacity() * size_of::<Head>() + self.bytes.capacity();
         if WORTH_KEEPING.contains(&memory) {
@@ -70,14 +71,14 @@ impl Packed {
         }
     }
 
-    /// Forgets the spans, and keeps their memory.
+    /// Removes the spans, and keeps their memory.
     pub(crate) fn clear(&mut self) {
         self.count = 0;
         self.bytes.truncate(0);
         (self.thread, self.encoded) = (None, 0);
     }
 
-    /// How many there are.
+    /// How many spans there are.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.count
@@ -114,7 +115,7 @@ impl Packed {
         self.count += 1;
     }
 
-    /// The next one, for which there was no room.
+    /// The next head, for which `heads` has to grow.
     #[cold]
     #[inline(never)]
     fn next_head(&mut self) -> &mut Head {
@@ -125,7 +126,7 @@ impl Packed {
     #[inline(never)] // most have none
     fn add_rest(&mut self, record: &SpanRecord) -> Rest {
         if self.bytes.capacity() < record.size() {
-            // Feedback that travels alone, mostly: there is no room yet.
+            // Mostly the only span of its batch, one with feedback: there is no memory yet.
             self.bytes.change(|bytes| {
                 bytes.reserve(record.size());
                 span::append_rest(bytes, record);
@@ -138,7 +139,8 @@ impl Packed {
         Rest::of(record)
     }
 
-    /// Whether the thread that made `record` made the others too. If not, its attributes are added.
+    /// Stores the attributes of the thread that created `record`: for all spans if it is the first,
+    /// otherwise among the span's own fields. Returns whether those for all spans belong to it.
     #[inline(always)] // once a span
     fn is_of_thread(&mut self, record: &SpanRecord) -> bool {
         match (&record.thread, &self.thread) {
@@ -158,12 +160,12 @@ impl Packed {
         is_first
     }
 
-    /// The spans as they stand in a `ScopeSpans`.
+    /// The spans as fields of a `ScopeSpans`.
     pub(crate) fn encode(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.encoded_size());
         let mut rest = self.bytes.as_slice();
         for head in &self.heads[..self.count] {
-            // It is as long as was said when it was added.
+            // Its length was stored when it was added, so it can be split off.
             let (own, others) = rest.split_at_checked(head.own).unwrap_or((rest, &[]));
             head.append(&mut out, self.thread.as_deref(), own);
             rest = others;

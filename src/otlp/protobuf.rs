@@ -12,7 +12,7 @@ enum Type {
     Fixed32 = 5,
 }
 
-/// The types by themselves, for tags of one byte that are put together elsewhere.
+/// The wire types as numbers, for tags of one byte that are built elsewhere.
 pub(crate) const VARINT: u8 = Type::Varint as u8;
 pub(crate) const FIXED64: u8 = Type::Fixed64 as u8;
 pub(crate) const LENGTH: u8 = Type::Length as u8;
@@ -110,8 +110,8 @@ pub(crate) fn string(out: &mut Vec<u8>, field: u32, value: &str) {
     bytes(out, field, value.as_bytes());
 }
 
-/// Tags, lengths and numbers that stand together, gathered so that they are appended at once: two
-/// pairs of a tag and a length or number, at the most.
+/// A buffer for tags, lengths and numbers, so that they are appended at once: two pairs of a tag
+/// and a length or number, at the most.
 #[derive(Default)]
 pub(crate) struct Head {
     bytes: [u8; 24],
@@ -166,8 +166,8 @@ pub(crate) fn length_of(out: &mut Vec<u8>, field: u32, length: usize) {
     varint(out, length as u64);
 }
 
-/// A message whose length is known only when it is written: its place is kept, and moved if the
-/// guess of `reserved` bytes for the length was wrong.
+/// Writes a message whose length is known only afterwards: `reserved` bytes are left for it, and
+/// the message is moved if the length takes more or fewer.
 pub(crate) fn message(
     out: &mut Vec<u8>,
     field: u32,

@@ -1,4 +1,4 @@
-//! What stands around spans in an
+//! The fields around the spans of an
 //! `opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest`: the same for many requests.
 
 use opentelemetry::InstrumentationScope;

@@ -31,7 +31,7 @@ const FLAGS: u32 = 16;
 const CONTEXT_HAS_IS_REMOTE: u32 = 0x100;
 const CONTEXT_IS_REMOTE: u32 = 0x200;
 
-/// The fields that every span has, or nearly every one, and where the rest of it is.
+/// The fields that every span has, or nearly every one, and the length of its own bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
     trace_id: TraceId,
@@ -44,7 +44,7 @@ pub(super) struct Head {
     flags: TraceFlags,
     kind: SpanKind,
     parent_is_remote: bool,
-    /// Whether the attributes of the thread belong to it.
+    /// Whether the attributes of the batch's thread belong to the span.
     is_of_thread: bool,
     rest: Rest,
     /// How many bytes the span has of its own.
@@ -52,7 +52,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Of no span.
+    /// The head of no span, to initialize memory.
     pub(super) const BLANK: Self = Self {
         trace_id: TraceId::INVALID,
         span_id: SpanId::INVALID,
@@ -88,11 +88,11 @@ impl Head {
         }
     }
 
-    /// How many bytes it takes encoded, at the most, beside what it has of its own and in common with
-    /// others.
+    /// The most bytes that the head takes encoded, without the span's own and shared bytes.
     pub(super) const MOST_BYTES: usize = 2 * MOST_LENGTH + FIXED.len() + Timings::MOST_BYTES;
 
-    /// Appends the span, of which `own` is what the head doesn't say, to those of a `ScopeSpans`.
+    /// Appends the span to those of a `ScopeSpans`. `own` are the fields that the head doesn't
+    /// have.
     pub(super) fn append(&self, out: &mut Vec<u8>, thread: Option<&Attributes>, own: &[u8]) {
         self.append_with(out, thread, |out| out.extend_from_slice(own));
     }
@@ -141,9 +141,9 @@ impl Head {
 /// The most bytes that a length takes with its tag.
 const MOST_LENGTH: usize = 6;
 
-/// The fields of [`Head`], one behind the other: tags and lengths, and room for the rest. At the ends
-/// stands what not every span has: an unset status, which is sent as `opentelemetry-otlp` does it,
-/// and the parent.
+/// The fields of [`Head`] one after the other: tags and lengths, and room for the values. Fields
+/// that not every span has are at the ends, where they can be cut off: an unset status, which is
+/// sent as `opentelemetry-otlp` does, and the parent.
 const FIXED: [u8; 66] = {
     let mut fixed = [0; 66];
     fixed[0] = wire::tag_of(STATUS, wire::LENGTH);
@@ -162,7 +162,7 @@ const FIXED: [u8; 66] = {
     fixed
 };
 
-/// What all spans of a call site have in common, as each of them has it.
+/// The encoded fields that all spans of a call site share.
 fn common(common: &Common) -> Vec<u8> {
     let mut out = Vec::new();
     wire::string(&mut out, NAME, common.name());
@@ -170,7 +170,7 @@ fn common(common: &Common) -> Vec<u8> {
     out
 }
 
-/// Whether the head says all of a record, but its own attributes.
+/// Whether a record has no fields beside its head and its own attributes.
 #[inline]
 pub(super) fn is_plain(record: &SpanRecord) -> bool {
     record.callsite.is_some() && record.details.is_blank()
@@ -190,7 +190,7 @@ pub(crate) fn encoded(record: &SpanRecord) -> Vec<u8> {
     out
 }
 
-/// What is said of a span by its own bytes, where it isn't by what it has in common with others.
+/// Which fields a span's own bytes set, in place of the call site or the head.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rest {
     has_name: bool,
@@ -206,7 +206,7 @@ impl Rest {
     }
 }
 
-/// Appends what few spans have.
+/// Appends the fields that few spans have.
 pub(super) fn append_rest(out: &mut Vec<u8>, record: &SpanRecord) {
     append_trace_state(out, TRACE_STATE, &record.details.trace_state);
     if record.details.name.is_some() || record.callsite.is_none() {
@@ -240,7 +240,8 @@ fn flags(trace_flags: u8, is_remote: bool) -> u32 {
     u32::from(trace_flags) | CONTEXT_HAS_IS_REMOTE | remote
 }
 
-/// The W3C form; empty for nearly every span, which then costs nothing.
+/// Appends the trace state in its W3C form. It is empty for nearly every span, which then costs
+/// nothing.
 fn append_trace_state(out: &mut Vec<u8>, field: u32, trace_state: &TraceState) {
     if *trace_state != TraceState::NONE {
         wire::string(out, field, &trace_state.header());

@@ -228,7 +228,7 @@ proptest! {
         let mut expected = expected;
         by_key(&mut expected);
         by_key(&mut received.resource_spans);
-        // Nor does that of a span's attributes, each of which has a key of its own.
+        // Nor does the order of a span's attributes, each of which has a key of its own.
         for spans in [&mut expected, &mut received.resource_spans] {
             let scopes = spans.iter_mut().flat_map(|spans| &mut spans.scope_spans);
             for span in scopes.flat_map(|scope| &mut scope.spans) {

@@ -7,16 +7,16 @@ use crate::feedback::carrier::Scope;
 use crate::feedback::document::Document;
 use crate::outbox::Finalizers;
 
-/// The documents of a span, and what else few spans have.
+/// The documents of a span, and other data that few spans have.
 #[derive(Debug, Default)]
 pub(crate) struct Documents {
     /// The feedback document of the span itself.
     pub(crate) own: Enriched,
-    /// The document of the session or trace that this span speaks for.
+    /// The document of the session or trace, which this span carries.
     pub(super) scoped: Option<Box<(Scope, Enriched)>>,
-    /// That the session was given to this very span rather than inherited.
+    /// Whether the session was set on this span, rather than inherited.
     pub(crate) session_is_own: bool,
-    /// When the OpenTelemetry API said that it ended.
+    /// The end time set through the OpenTelemetry API.
     pub(crate) ended: Option<u64>,
 }
 
@@ -34,9 +34,10 @@ impl ColdDefault for Documents {
 pub(crate) struct Enriched {
     pub(crate) document: Document<Value>,
     pub(crate) time: u64,
-    /// Whether it was enriched, as opposed to plain fields whose names lie in a namespace.
+    /// Whether the document counts as feedback: by an enrichment, or by a field in the namespace
+    /// `feedback`. Fields in the other namespaces alone don't count.
     pub(crate) is_feedback: bool,
-    /// For what of it the outbox holds already.
+    /// The finalizers of its patches that the outbox holds already.
     pub(super) finalizers: Finalizers,
 }
 
@@ -49,7 +50,7 @@ impl Enriched {
     };
 }
 
-/// Which of a span's documents is meant.
+/// Selects one of a span's documents.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum DocumentKind {
     Own,

@@ -1,7 +1,8 @@
-//! How a span ends: what becomes of its state.
+//! The end of a span.
 //!
-//! Its record goes to the pipeline, with its document; what has to travel apart leaves as a
-//! [carrier](crate::feedback::carrier). The memory is [kept](pool) for the next span of the thread.
+//! The span's record goes to the pipeline, with its document. A document of the session or trace
+//! that can't travel on the span is sent as a [carrier](crate::feedback::carrier). The state goes
+//! back to the [pool].
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -24,10 +25,10 @@ impl SpanHandle {
         self.end_at_once();
     }
 
-    /// As [`end`](Self::end), where most spans do.
+    /// As [`end`](Self::end), inlined where most spans end.
     #[inline(always)]
     pub(crate) fn end_at_once(mut self) {
-        // Few are still known to anyone else by now: what would need a lock doesn't.
+        // Mostly this is the last handle, so that no lock is needed.
         match self.get_mut().is_some_and(SpanState::end_alone) {
             true => pool::keep(self),
             false => self.end_among_others(),
@@ -36,7 +37,7 @@ impl SpanHandle {
 
     #[cold]
     fn end_among_others(mut self) {
-        span_stack::forget_made(&self); // it was never entered
+        span_stack::forget_made(&self); // it may still be there, if it was never entered
         if self.get_mut().is_some_and(SpanState::end_alone) {
             return pool::keep(self);
         }
@@ -51,8 +52,8 @@ impl SpanHandle {
 }
 
 impl SpanState {
-    /// The span has ended, and no one else knows it. Does nothing, and returns `false`, if it carries
-    /// feedback: it isn't alone then, since its core remembers it.
+    /// Ends a span of which no other handle exists. Returns `false` and leaves the span open if it
+    /// carries feedback, which [`close`](Self::close) handles.
     #[inline(always)] // where spans close
     fn end_alone(&mut self) -> bool {
         if !*self.is_closed.get_mut() {
@@ -69,11 +70,12 @@ impl SpanState {
         true
     }
 
-    /// Other spans may go with what is dropped here, and foreign code may run.
+    /// Drops the references to the parent, the contexts and the session. Other spans may be dropped
+    /// with them, and foreign code may run.
     #[inline(always)] // where spans close
     fn forget_others(&mut self) {
         let live = self.live.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // Most have a parent, and less and less of the others.
+        // Most spans have a parent; each of the other fields is rarer than the one before.
         self.local_parent = None;
         live.parent_context = None;
         if live.context.is_some() || live.session.is_some() {
@@ -81,7 +83,8 @@ impl SpanState {
         }
     }
 
-    /// The span has ended: hands its record to the pipeline, and its session's document with it.
+    /// Ends the span: hands its record to the pipeline, and the document of its session or trace
+    /// with it.
     #[inline]
     pub(crate) fn close(&self) {
         let started = self.start();
@@ -94,16 +97,17 @@ impl SpanState {
         if live.is_enriched() {
             self.core.forget(self);
             live.record.feedback = true;
-            self.core.keep(started.context.trace_id()); // still, or again
+            // Again, since the trace may have expired meanwhile.
+            self.core.keep(started.context.trace_id());
         }
         let apart = self.core.take(live, &self.timings, started);
-        // Dropped at the very end, since foreign code may run then, and not moved again, which costs
-        // more than to drop them.
+        // Dropped at the very end, since foreign code may run then. They aren't moved again, which
+        // would cost more than dropping them.
         let _parent_context = live.parent_context.take();
         let _context = live.context.take();
         live.clear();
         drop(guard);
-        // Only now, since foreign code may run: of id generators.
+        // After the lock is released: an id generator is foreign code.
         if let Some(apart) = apart {
             let (session, scope, scoped) = *apart;
             self.carry(&session, started, Some(scope), scoped);
@@ -122,7 +126,7 @@ impl SpanState {
         drop(contexts);
     }
 
-    /// The pipeline is about to end and the span is still open: its documents leave without it.
+    /// Sends the documents of a span that is still open at shutdown, without the span.
     pub(super) fn leave_while_open(&self) {
         let started = self.start();
         let documents = self.change(|live| {
@@ -158,7 +162,7 @@ impl SpanState {
 }
 
 impl Live {
-    /// Forgets everything but the session, and the contexts, in which foreign code may live.
+    /// Clears everything but the session and the contexts: dropping a context may run foreign code.
     #[inline(always)] // where spans close
     pub(super) fn clear(&mut self) {
         let Self { is_open, record, parent_context: _, context: _, session: _, documents } = self;
@@ -171,9 +175,9 @@ impl Live {
 type Apart = Box<(Option<Session>, Scope, Enriched)>;
 
 impl LayerCore {
-    /// The record of a span that has ended leaves, if it is one that does. Returns the session's
-    /// document, and the session, if it has to travel apart: boxed, since most spans have none and
-    /// all would pay for its size.
+    /// Hands the record of an ended span to the pipeline, if it is to be exported or held. Returns
+    /// the document of the session or trace, with the session, if it has to travel apart: boxed,
+    /// since most spans have none and all would pay for its size.
     #[inline(always)] // where spans close
     fn take(&self, live: &mut Live, timings: &Timings, started: &Started) -> Option<Apart> {
         let is_sampled = started.context.is_sampled();
@@ -183,7 +187,8 @@ impl LayerCore {
         }
         self.complete(live, timings, started);
         let is_alone = is_sampled && live.session.is_none() && live.documents.is_blank();
-        // So many at the most: what is near the limit is counted where it is cut.
+        // An upper bound. Near the limit, the slower path below counts the attributes and cuts
+        // them.
         let at_most = live.record.attributes.len() + SpanRecord::MOST_COMMON;
         if is_alone && at_most <= self.most_attributes() {
             let _ = self.push(&mut live.record); // what is lost is counted
@@ -197,7 +202,7 @@ impl LayerCore {
         apart
     }
 
-    /// Says in the record what is known only now.
+    /// Sets the fields of the record that are known at the end only.
     #[inline(always)] // where spans close
     fn complete(&self, live: &mut Live, timings: &Timings, started: &Started) {
         let record = &mut live.record;
@@ -217,7 +222,7 @@ impl LayerCore {
         record.end = end.max(record.start);
     }
 
-    /// Puts what is said of the span before its fields.
+    /// Puts the span's documents and the reserved attributes before its fields.
     fn put_first(&self, live: &mut Live, is_sampled: bool) -> Option<Apart> {
         let (settings, most) = (&self.settings, self.most_attributes());
         let record = &mut live.record;
@@ -231,11 +236,13 @@ impl LayerCore {
             }
         }
 
-        // A session's feedback travels on the span unless that has feedback of its own.
+        // The document of a session or trace travels on the span unless the span has feedback of
+        // its own.
         let Documents { own, scoped, .. } = std::mem::take(&mut live.documents).into_inner();
         let (document, scope, apart) = match scoped.map(|scoped| *scoped) {
             Some((scope, mut scoped)) if own.document.leaves().len() == 0 => {
-                // That all was retracted is said by there being nothing.
+                // The span's own document has no leaves, so it is left out: if all was retracted,
+                // that is what a reader is to see.
                 scoped.finalizers.append(own.finalizers);
                 (scoped, Some(scope), None)
             }

@@ -12,8 +12,8 @@ use crate::session::Session;
 
 /// A shared reference to a span's state.
 ///
-/// Not the standard library's `Arc`: that counts weak references too, so that asking whether a handle is
-/// the only one, as is done twice a span, takes a locked instruction.
+/// Not the standard library's `Arc`: that counts weak references too, so that checking for the only
+/// handle, which happens twice per span, would take a locked instruction.
 #[derive(Clone, Debug)]
 pub(crate) struct SpanHandle(triomphe::Arc<SpanState>);
 
@@ -38,8 +38,8 @@ impl SpanHandle {
         triomphe::Arc::get_mut(&mut self.0)
     }
 
-    /// The state of a new span, which no one else knows while `fill` says what it is. `None` if that
-    /// says that there is to be none.
+    /// The state of a new span, filled in by `fill` before another handle exists. `None` if `fill`
+    /// returns `None`: then the span isn't captured.
     #[inline]
     pub(crate) fn begin<T>(
         core: &Arc<LayerCore>,
@@ -48,7 +48,7 @@ impl SpanHandle {
         fill: impl FnOnce(&mut Live, Option<&SpanHandle>) -> Option<T>,
     ) -> Option<(Self, T)> {
         let mut state = pool::take().unwrap_or_else(|| Self::new(core));
-        let this = state.get_mut()?; // spare ones are no one else's
+        let this = state.get_mut()?; // a pooled state has no other handle
         if !Arc::ptr_eq(&this.core, core) {
             this.core = core.clone();
         }
@@ -65,7 +65,7 @@ impl SpanHandle {
             return None;
         };
         *this.has_session.get_mut() = live.session.is_some();
-        // The parent has a child: its place is fixed.
+        // The parent has a child now, so its place is fixed.
         let parent = this.local_parent.as_ref().map(|parent| parent.start());
         this.place.plan(core, live.parent_context.as_ref(), parent);
         Some((state, filled))

@@ -21,7 +21,7 @@ use crate::record::SpanRecord;
 use crate::settings::{Keep, Settings};
 use crate::ticket::TicketKeys;
 
-/// The layer's settings, its identity generators, and the pipeline it feeds.
+/// The layer's settings, its sampler and id generator, and its pipeline.
 #[derive(Debug)]
 pub(crate) struct LayerCore {
     pub(crate) settings: Settings,
@@ -31,23 +31,24 @@ pub(crate) struct LayerCore {
     pub(crate) ticket_keys: TicketKeys,
     /// Absent when the environment has switched telemetry off.
     pipeline: Option<Pipeline>,
-    /// The spans that are open, those that aren't in the extensions of the registry.
+    /// The open spans, except those in the extensions of the registry.
     pub(crate) open: SpanTable,
     shut_down: AtomicBool,
-    /// The address of the registry whose spans are captured, once it is known.
+    /// The address of the registry whose spans are captured, once it is claimed.
     registry: OnceLock<usize>,
     pub(crate) has_warned_of_session_id: AtomicBool,
-    /// Open spans that carry feedback, by address: what has to leave at shutdown.
+    /// Open spans that carry feedback, by address. Their documents are sent at shutdown.
     enriched: Mutex<BTreeMap<usize, SpanHandle>>,
 }
 
 /// The sampler.
 #[derive(Debug, Default)]
 pub(crate) enum Sampling {
-    /// As the parent says, and every root: the specification's default, decided without a call.
+    /// As the parent is sampled, and every root: the specification's default, decided without a
+    /// call.
     #[default]
     ParentBasedAlwaysOn,
-    /// One of the SDK's, which rarely need to know anything of the span.
+    /// A sampler of the SDK. Most of them don't need the span's data.
     OfSdk(Sampler),
     Custom(Box<dyn ShouldSample>),
 }
@@ -60,8 +61,8 @@ impl Sampling {
         }
     }
 
-    /// Whether a span below `parent` is sampled, and its trace state, unless the sampler has to be
-    /// asked.
+    /// Whether a span below `parent` is sampled, and its trace state. `None` if the sampler has to
+    /// be called with the span's data.
     #[inline]
     pub(super) fn known(
         &self,
@@ -76,7 +77,7 @@ impl Sampling {
             Self::OfSdk(
                 sampler @ (Sampler::AlwaysOn | Sampler::AlwaysOff | Sampler::TraceIdRatioBased(_)),
             ) => {
-                let kind = SpanKind::Internal; // as good as any
+                let kind = SpanKind::Internal; // these samplers ignore it
                 let result = sampler.should_sample(None, trace_id, "", &kind, &[], &[]);
                 let is_sampled = matches!(result.decision, SamplingDecision::RecordAndSample);
                 Some((is_sampled, Self::as_parent_says(parent).1))
@@ -85,7 +86,7 @@ impl Sampling {
         }
     }
 
-    /// Whether a child is sampled, and its trace state, where no one else is asked.
+    /// Whether a span is sampled, and its trace state, by its parent alone. A root is sampled.
     #[inline]
     pub(super) fn as_parent_says(parent: Option<&SpanContext>) -> (bool, TraceState) {
         match parent {
@@ -131,11 +132,11 @@ impl IdGenerator for IdSource {
 }
 
 thread_local! {
-    /// What the next span id of this thread comes from; 0 before the first.
+    /// The seed for the next span id of this thread; 0 before the first.
     static SEED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// As random as one of the SDK's generator, which gives the first seed, and sooner had. Never zero.
+/// A random span id, never zero. The SDK's generator gives the first seed; this one is faster.
 fn random_span_id() -> SpanId {
     SEED.with(|seed| {
         let known = seed.get();
@@ -155,10 +156,11 @@ fn first_seed() -> u64 {
 static LIVING: AtomicUsize = AtomicUsize::new(0);
 
 impl LayerCore {
-    /// Whether there is any layer in the process, as a library's enrichments ask first.
+    /// Whether there is any layer in the process. Enrichments check this first, so that they cost
+    /// little without a layer.
     #[inline]
     pub(crate) fn exists() -> bool {
-        // Whoever sees a subscriber that was handed over also sees what was counted before.
+        // Relaxed is enough: a thread that was given a subscriber also sees the count from before.
         LIVING.load(Ordering::Relaxed) > 0
     }
 
@@ -184,7 +186,8 @@ impl LayerCore {
         }
     }
 
-    /// Whether a span may ask a sampler or an id generator that isn't one of the SDK's own.
+    /// Whether starting a span may call foreign code: a sampler or an id generator that isn't one
+    /// of the SDK's own.
     pub(crate) fn calls_out(&self) -> bool {
         let asks = match &self.sampling {
             Sampling::ParentBasedAlwaysOn => false,
@@ -216,7 +219,7 @@ impl LayerCore {
     }
 
     pub(crate) fn set_registry(&self, address: usize) {
-        // A layer has one registry for life.
+        // A layer keeps the first registry it claims.
         let _ = self.registry.set(address);
     }
 
@@ -228,7 +231,7 @@ impl LayerCore {
     ///
     /// # Errors
     ///
-    /// That a record with feedback was dropped, and why.
+    /// A record with feedback was dropped, for this reason.
     #[inline(always)] // once a span
     pub(crate) fn push(&self, record: &mut SpanRecord) -> Result<(), DropReason> {
         let Some(pipeline) = &self.pipeline else { return Ok(()) };
@@ -238,13 +241,13 @@ impl LayerCore {
         pipeline.push(record)
     }
 
-    /// Whether enrichments are written down when they are made.
+    /// Whether enrichments are written to the outbox when they are made.
     #[inline]
     pub(super) fn writes_ahead(&self) -> bool {
         self.pipeline.as_ref().is_some_and(|pipeline| pipeline.writes_ahead())
     }
 
-    /// Writes a carrier down before it is on its way, where that is asked for: as
+    /// Writes a carrier to the outbox before it is sent, if the outbox is written ahead: see
     /// [`Pipeline::write_ahead`].
     pub(super) fn write_ahead(
         &self,
@@ -262,14 +265,14 @@ impl LayerCore {
         self.settings.keep == Keep::TracesWithFeedback
     }
 
-    /// Hands the record of an unsampled span to the pipeline, for as long as its trace is held.
+    /// Hands the record of an unsampled span to the pipeline, which holds it with its trace.
     pub(crate) fn hold(&self, record: &mut SpanRecord) {
         if let Some(pipeline) = &self.pipeline {
             pipeline.hold(record);
         }
     }
 
-    /// Feedback has arrived on a span of this trace.
+    /// Keeps a trace: feedback has arrived on one of its spans.
     pub(crate) fn keep(&self, trace_id: TraceId) {
         if self.keeps()
             && let Some(pipeline) = &self.pipeline
@@ -290,8 +293,8 @@ impl LayerCore {
         }
     }
 
-    /// Remembers that an open span carries feedback. `false` after shutdown, which has looked by
-    /// then.
+    /// Lists an open span that carries feedback, for shutdown. `false` if shutdown has taken the
+    /// list already.
     pub(super) fn remember(&self, span: &SpanHandle) -> bool {
         let mut enriched = crate::sync::lock(&self.enriched);
         if self.is_shut_down() {
@@ -303,14 +306,14 @@ impl LayerCore {
 
     pub(super) fn forget(&self, span: &SpanState) {
         let forgotten = crate::sync::lock(&self.enriched).remove(&address(span));
-        drop(forgotten); // what goes with it goes without the lock
+        drop(forgotten); // without the lock, since other spans may be dropped with it
     }
 
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
         self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.flush(limit))
     }
 
-    /// Lets the feedback on spans that are still open leave as carriers, and ends the pipeline.
+    /// Sends the feedback on open spans as carriers, and shuts the pipeline down.
     pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
         let open = {
             let mut enriched = crate::sync::lock(&self.enriched);

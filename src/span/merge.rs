@@ -1,4 +1,4 @@
-//! How what is said comes into the documents of a span.
+//! Merging: enrichments are applied to a span's documents as patches.
 
 use opentelemetry::Value;
 
@@ -11,7 +11,7 @@ use crate::feedback::carrier::Carrier;
 use crate::feedback::document::{Document, SCOPED_ATTRIBUTES};
 use crate::outbox::Finalizers;
 
-/// How many patches of a document are written down one by one.
+/// How many patches of a document the outbox holds, until the whole document replaces them.
 const MOST_FINALIZERS: usize = 64;
 
 impl SpanHandle {
@@ -34,9 +34,9 @@ impl SpanHandle {
             false => Ok(Finalizers::default()),
         };
         let live = &mut *crate::sync::lock(&self.live);
-        // Shutdown meets every span that is remembered, and waits here until this is done.
+        // Shutdown locks every span in the core's list, and so waits until this is done.
         if !live.is_open || !live.is_enriched() && !self.core.remember(self) {
-            // It leaves in another way, and is written down for that.
+            // The caller sends the patch as a carrier, which is written ahead by itself.
             let _ = written.map(Finalizers::release);
             return None;
         }
@@ -66,8 +66,8 @@ impl SpanHandle {
         Some(Put { left_out, is_durable })
     }
 
-    /// A field in one of the namespaces gave the span feedback: see that it leaves at shutdown, and
-    /// that its trace is kept.
+    /// Called after a field in the namespace `feedback` was recorded: lists the span for shutdown,
+    /// and keeps its trace.
     pub(crate) fn remember_fields(&self) {
         if self.change(|live| live.is_enriched()) == Some(true) {
             self.core.remember(self);
@@ -75,10 +75,10 @@ impl SpanHandle {
         }
     }
 
-    /// Writes a document to the outbox as a whole, in place of the many patches it was made of: a span
-    /// may live for days.
+    /// Writes a whole document to the outbox, in place of its many patches: a span may stay open
+    /// for days.
     fn write_anew(&self, live: &mut Live, kind: DocumentKind) {
-        // The span has started: its patches were written ahead, as carriers that name it.
+        // The span has started: its patches were written ahead as carriers, which need its ids.
         let Some(started) = self.place.fixed() else { return };
         let session = live.session.clone();
         let documents = &mut *live.documents;
@@ -104,7 +104,8 @@ impl SpanHandle {
         }
     }
 
-    /// Writes a patch down as the carrier that it leaves as if the span never does.
+    /// Writes a patch to the outbox as a carrier, which is sent if the process ends before the
+    /// span.
     fn write_ahead(
         &self,
         kind: DocumentKind,

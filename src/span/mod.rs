@@ -1,12 +1,13 @@
-//! Span state: what the layer keeps of an open span, between capture and enrichment on one side and
-//! export on the other.
+//! Span state: the data of an open span, between capture and enrichment on one side and export on
+//! the other.
 //!
-//! Each captured span has one [`SpanState`], shared by [`SpanHandle`]s and kept in the [table](span_table)
-//! of its layer or, on a collision, in the registry's extensions. The layer changes it by what `tracing`
-//! reports, enrichment [merges](merge) patches into its [documents]; when the span [ends](end) it
-//! becomes a [`SpanRecord`](crate::record::SpanRecord). A document that leaves without its span is
-//! [sent](send) as a [carrier](crate::feedback::carrier). [`LayerCore`] is what all spans of one layer
-//! share; [`crate::layer::locate`] finds it, and the span around a caller, by the thread's
+//! Each captured span has one [`SpanState`], shared by [`SpanHandle`]s and kept in the
+//! [table](span_table) of its layer or, on a collision, in the registry's extensions. The layer
+//! records in it what `tracing` reports, and enrichment [merges](merge) patches into its
+//! [documents]. When the span [ends](end), its [`SpanRecord`](crate::record::SpanRecord) goes to
+//! the pipeline. A document that leaves without its span is [sent](send) as a
+//! [carrier](crate::feedback::carrier). [`LayerCore`] is what all spans of one layer share;
+//! [`crate::layer::locate`] finds it, and the span around a caller, by the thread's
 //! [stack](span_stack).
 
 mod documents;

@@ -1,4 +1,4 @@
-//! Sending a carrier: into the outbox where it is written ahead, and to the export side.
+//! Sending a carrier: to the outbox if that is written ahead, and to the pipeline.
 
 use opentelemetry::Value;
 
@@ -8,17 +8,17 @@ use crate::feedback::carrier::Carrier;
 use crate::feedback::document::Document;
 use crate::outbox::Finalizers;
 
-/// What became of a document that was put in its place.
+/// The outcome of a document that was merged or sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Put {
-    /// How many leaves found no room.
+    /// How many leaves the limit of attributes left out.
     pub(crate) left_out: usize,
-    /// Whether it is written down, where that is asked for.
+    /// Whether the outbox has it. `true` if the outbox isn't written ahead.
     pub(crate) is_durable: bool,
 }
 
 impl Carrier {
-    /// Hands the carrier to the export side.
+    /// Hands the carrier to the pipeline.
     ///
     /// # Errors
     ///
@@ -43,13 +43,13 @@ impl Carrier {
         Ok(Put { left_out, is_durable })
     }
 
-    /// Writes the carrier to the outbox, for a document that will leave with its span, and returns the
+    /// Writes the carrier to the outbox, for a document that is sent with its span, and returns the
     /// document. Calls no foreign code: the ids are random.
     pub(super) fn write_ahead(
         self,
         core: &LayerCore,
     ) -> (Document<Value>, Result<Finalizers, NotDurable>) {
-        // The document is kept as it is: the limit is one of its span.
+        // The document isn't cut here: the limit is applied on its span.
         let (mut record, cleared) = self.into_record(&core.settings, &IdSource::Random, usize::MAX);
         let finalizers = core.write_ahead(&record, false);
         let leaves = std::mem::take(&mut record.details.enrichments.leaves);

@@ -1,12 +1,14 @@
-//! The span stack of a thread: the spans it has entered, innermost on top, and the one created last.
+//! The span stack of a thread: the spans it has entered, innermost on top, and the one created
+//! last.
 //!
-//! What [`Context::lookup_current`](tracing_subscriber::layer::Context::lookup_current) finds in the
-//! registry, without asking it: the captured span around whatever happens on this thread now.
+//! It gives the captured span around the caller, which
+//! [`Context::lookup_current`](tracing_subscriber::layer::Context::lookup_current) would look up in
+//! the registry.
 //!
 //! # Invariants
 //!
-//! - Nothing foreign runs while the list is borrowed. What is dropped is dropped by the caller, since
-//!   dropping a context or a state may run anything.
+//! - No foreign code runs while the stack is borrowed. Contexts and states are dropped afterwards,
+//!   since that may run foreign code.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -20,23 +22,24 @@ thread_local! {
     static SPANS: RefCell<Entered> = const { RefCell::new(Entered { entries: Vec::new(), depth: 0 }) };
 }
 
-/// A stack. `entries[..depth]` are the entered spans, `entries[depth]` is the span that was created last
-/// and is not entered yet. Entries above are kept so that a span is written in place: moving one right
-/// after it was written stalls on store forwarding.
+/// A stack. `entries[..depth]` are the entered spans, `entries[depth]` is the span that was created
+/// last and is not entered yet. Entries above are kept so that a span is written in place: moving
+/// one right after it was written stalls on store forwarding.
 struct Entered {
     entries: Vec<Entry>,
     depth: usize,
 }
 
 impl Drop for Entered {
-    /// A thread that ends goes back to no context, and its contexts may be gone before its spans.
+    /// Forgets the guards: an ending thread needs no earlier context, and the thread-local contexts
+    /// may be destroyed before this stack.
     fn drop(&mut self) {
         self.entries.iter_mut().for_each(|entry| std::mem::forget(entry.guard.take()));
     }
 }
 
 impl Entered {
-    /// The entry above the spans.
+    /// The entry above the entered spans.
     #[inline]
     fn next(&mut self) -> Option<&mut Entry> {
         if self.entries.len() == self.depth {
@@ -55,7 +58,7 @@ impl Entered {
     }
 }
 
-/// A span that is entered on this thread.
+/// An entered span, or the one created last.
 #[derive(Default)]
 struct Entry {
     id: Option<Id>,
@@ -63,7 +66,7 @@ struct Entry {
     /// A re-entrance: the same span is lower in the stack, and that entry counts, as in the
     /// `SpanStack` of `tracing-subscriber`.
     is_again: bool,
-    /// What keeps its context active.
+    /// Keeps the span's context active.
     guard: Option<ContextGuard>,
 }
 
@@ -74,7 +77,8 @@ impl Entry {
         self.id.as_ref() == Some(id) && state.is_some_and(|state| Arc::ptr_eq(state.core(), core))
     }
 
-    /// The span here, if it is the innermost for a layer that knows its own by `is_ours`.
+    /// The span of this entry, if it is open and of a layer that `is_ours` accepts. A re-entrance
+    /// doesn't count.
     #[inline]
     fn around(&self, is_ours: impl FnOnce(&Arc<LayerCore>) -> bool) -> Option<&SpanHandle> {
         let state = self.state.as_ref()?;
@@ -82,8 +86,8 @@ impl Entry {
     }
 }
 
-/// The span was made on this thread, and is open. Most are entered there at once: it is put where it
-/// will stay then, and known there until another one is made.
+/// Notes a span that was created on this thread. Most are entered on the same thread next, so it is
+/// stored where its entry will be. The next created span replaces it.
 #[inline]
 pub(crate) fn made(id: &Id, state: SpanHandle) {
     let mut state = Some(state);
@@ -93,10 +97,10 @@ pub(crate) fn made(id: &Id, state: SpanHandle) {
             std::mem::swap(&mut entry.state, &mut state);
         }
     });
-    drop(state); // of the one before, which wasn't entered here
+    drop(state); // the span created before, which wasn't entered here
 }
 
-/// The span that was made last on this thread, if it has this id and was not entered yet.
+/// Takes the span that was created last on this thread, if it has this id and was not entered yet.
 #[inline]
 pub(crate) fn take_made(id: &Id, core: &Arc<LayerCore>) -> Option<SpanHandle> {
     let taken = SPANS.try_with(|spans| {
@@ -108,8 +112,8 @@ pub(crate) fn take_made(id: &Id, core: &Arc<LayerCore>) -> Option<SpanHandle> {
     taken.ok().flatten()
 }
 
-/// Enters the span that was made last on this thread, without a context, if it has this id and
-/// `start` says that it can be. That must not call foreign code.
+/// Enters the span that was created last on this thread, without a context, if it has this id and
+/// `start` returns `true`. `start` must not call foreign code.
 #[inline]
 pub(crate) fn enter_made(
     id: &Id,
@@ -130,7 +134,7 @@ pub(crate) fn enter_made(
     matches!(entered, Ok(Some(())))
 }
 
-/// The span is no longer known as one that was made on this thread.
+/// Removes the span if it is the one created last on this thread.
 pub(super) fn forget_made(state: &SpanHandle) {
     let forgotten = SPANS.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
@@ -140,11 +144,12 @@ pub(super) fn forget_made(state: &SpanHandle) {
     drop(forgotten);
 }
 
-/// The span is entered on this thread. `guard` keeps its context active until it is exited.
+/// Pushes a span that is entered on this thread. `guard` keeps its context active until it is
+/// exited.
 #[inline]
 pub(crate) fn enter(id: &Id, state: SpanHandle, mut guard: Option<ContextGuard>) {
     let mut state = Some(state);
-    // A thread that is being torn down has no place for the guard, which then detaches at once.
+    // A thread that is being torn down has no stack; the guard then detaches at once.
     let _ = SPANS.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
         if spans.next().is_none() {
@@ -167,8 +172,8 @@ fn is_same(one: &Option<SpanHandle>, other: &Option<SpanHandle>) -> bool {
     matches!((one, other), (Some(one), Some(other)) if one.ptr_eq(other))
 }
 
-/// The span is exited on this thread. Gives back what it was entered with. Every registry has ids of
-/// its own, and a layer has one registry.
+/// Removes a span that is exited on this thread, and returns its state and guard. Span ids are
+/// unique within a registry, and a layer has one registry.
 #[inline]
 pub(crate) fn exit(id: &Id, core: &Arc<LayerCore>) -> Option<(SpanHandle, Option<ContextGuard>)> {
     let exited = SPANS.try_with(|spans| {
@@ -196,7 +201,7 @@ pub(crate) fn innermost_in(registry: usize) -> Option<SpanHandle> {
     find(|entry| entry.around(|other| other.registry() == Some(registry)))
 }
 
-/// The span of the registry at this address that has this id there.
+/// The entered span with this id, of the registry at this address.
 #[inline]
 pub(crate) fn get(id: &Id, registry: usize) -> Option<SpanHandle> {
     find(|entry| {

@@ -1,13 +1,13 @@
 //! The open spans of a layer, by the ids that its registry gives them.
 //!
-//! A direct-mapped table of [`SLOTS`] slots, indexed by the span id. On a collision the span is stored
-//! in the [extensions of the registry](super::Captured), which takes several times as long.
+//! A direct-mapped table of [`SLOTS`] slots, indexed by the span id. On a collision the span is
+//! stored in the [extensions of the registry](super::Captured), which takes several times as long.
 //!
 //! # Invariants
 //!
-//! - What is here is open in the registry by that id: it is put here when the span is made, and taken
-//!   away when it closes, or when the layer goes, or when the id is given anew.
-//! - Nothing foreign runs while a slot is locked.
+//! - Every span in the table is open in the registry by that id. It is inserted when it is created,
+//!   and removed when it closes, when the layer is dropped, or when the registry reuses the id.
+//! - No foreign code runs while a slot is locked.
 
 use std::sync::Mutex;
 
@@ -15,7 +15,7 @@ use tracing::span::Id;
 
 use super::SpanHandle;
 
-/// How many spans find a slot, if no two have the same.
+/// The number of slots.
 const SLOTS: usize = 1024;
 
 /// The table.
@@ -34,9 +34,10 @@ impl Default for SpanTable {
 }
 
 impl SpanTable {
-    /// The slot of an id. A registry counts the spans of each thread in the lowest bits, and the
-    /// threads from the 38th on: those of one thread lie side by side, and apart from the others'.
-    /// (So does `sharded-slab` 0.1. Did it do otherwise, more spans would find theirs taken.)
+    /// The slot of an id. The registry (`sharded-slab` 0.1) counts the spans of each thread in the
+    /// lowest bits of the id, and the threads from bit 38 on. So the spans of one thread get
+    /// adjacent slots, apart from those of other threads. With another layout there would only be
+    /// more collisions.
     #[inline]
     fn slot(&self, id: &Id) -> &Mutex<Option<(Id, SpanHandle)>> {
         let id = id.into_u64();
@@ -44,8 +45,8 @@ impl SpanTable {
         &self.0[id.wrapping_add(thread * 61) as usize % SLOTS].0
     }
 
-    /// Puts a new span in its slot. Gives it back if another has that. If the other one has its id,
-    /// the layer did not hear that it closed, and gets it to end it.
+    /// Inserts a new span. `Err` returns it if another span has its slot. `Ok` may return an
+    /// earlier span with the same id: the layer wasn't called when that closed, and has to end it.
     #[inline]
     pub(crate) fn put(&self, id: &Id, state: SpanHandle) -> Result<Option<SpanHandle>, SpanHandle> {
         let mut slot = crate::sync::lock(self.slot(id));
@@ -65,7 +66,7 @@ impl SpanTable {
         }
     }
 
-    /// Takes a span away, which has closed.
+    /// Removes a span that has closed.
     #[inline]
     pub(crate) fn take(&self, id: &Id) -> Option<SpanHandle> {
         let mut slot = crate::sync::lock(self.slot(id));
@@ -73,7 +74,7 @@ impl SpanTable {
         Some(state)
     }
 
-    /// Takes all away: no one will hear that they close.
+    /// Removes all spans: the layer is dropped, and won't be called when they close.
     pub(crate) fn drain(&self) -> Vec<SpanHandle> {
         let take = |slot: &Slot| Some(crate::sync::lock(&slot.0).take()?.1);
         self.0.iter().filter_map(take).collect()

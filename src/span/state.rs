@@ -35,11 +35,11 @@ pub(crate) struct SpanState {
     pub(super) live: Mutex<Live>,
 }
 
-/// What the registry keeps, in its extensions, of a captured span that isn't in the table of its
-/// layer's [open](super::open) ones.
+/// The extension of the registry that stores a captured span which isn't in the
+/// [table](super::span_table) of its layer.
 ///
-/// Such a span ends at the latest when the registry forgets it: its layer may have been taken out by
-/// `reload` and never hear that it closed.
+/// Dropping it ends the span: its layer may have been taken out by `reload`, and then isn't called
+/// when the span closes.
 #[derive(Debug)]
 pub(crate) struct Captured(Option<SpanHandle>);
 
@@ -48,7 +48,7 @@ impl Captured {
         Self(Some(state))
     }
 
-    /// What the registry keeps of the span with these extensions.
+    /// The state in these extensions, if they have one.
     pub(crate) fn of<'e>(extensions: &'e Extensions<'_>) -> Option<&'e SpanHandle> {
         extensions.get::<Self>()?.0.as_ref()
     }
@@ -73,13 +73,14 @@ impl Drop for Captured {
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     pub(super) is_open: bool,
-    /// What leaves in the end, made in place. Its ids are set when the span closes.
+    /// The record that is exported in the end, filled in place. Its ids are set when the span
+    /// closes.
     pub(crate) record: SpanRecord,
     /// The OpenTelemetry context the span was created in, if it was created in one.
     pub(crate) parent_context: Option<Context>,
-    /// The context in which this span is active, once it was needed again.
+    /// The context in which this span is active, if it is stored.
     pub(crate) context: Option<Context>,
-    /// Kept when the span has closed, for feedback that comes too late.
+    /// Kept after the span has closed, for late feedback.
     pub(crate) session: Option<Session>,
     pub(crate) documents: ColdBox<Documents>,
 }
@@ -110,8 +111,8 @@ impl SpanState {
         }
     }
 
-    /// What may still change, locked: no foreign code may be called meanwhile. `None` if the span has
-    /// closed.
+    /// Locks what may still change. No foreign code may be called while it is locked. `None` if the
+    /// span has closed.
     #[inline]
     pub(crate) fn live(&self) -> Option<MutexGuard<'_, Live>> {
         let live = crate::sync::lock(&self.live);
@@ -139,7 +140,8 @@ impl SpanState {
         }
     }
 
-    /// Starts the span if no one has to be asked. Calls nothing foreign.
+    /// Starts the span as planned. `false` if its place is still to be decided, or if its trace may
+    /// have to be kept: then [`start`](Self::start) has more to do. Calls no foreign code.
     #[inline]
     pub(crate) fn start_as_planned(&self) -> bool {
         self.place.fix().is_some() && !self.core.keeps()
@@ -153,7 +155,8 @@ impl SpanState {
         }
     }
 
-    /// The same where it is still to be decided, or its trace may have to be kept.
+    /// As [`start_now`](Self::start_now), where the place is still to be decided, or the trace may
+    /// have to be kept.
     #[cold]
     fn start_otherwise<'s>(&'s self, started: Option<&'s Started>) -> &'s Started {
         let decide = || {
@@ -167,8 +170,8 @@ impl SpanState {
         started
     }
 
-    /// Feedback has arrived: the trace is kept. Of a span that hasn't started yet, no one can say which
-    /// trace that is; it sees to it when it starts.
+    /// Keeps the span's trace, since feedback has arrived. A span that hasn't started has no trace
+    /// yet; it keeps its trace when it starts.
     pub(super) fn keep(&self) {
         if self.core.keeps()
             && let Some(started) = self.place.fixed()
@@ -197,7 +200,7 @@ impl SpanState {
         })
     }
 
-    /// Asks a sampler, which may add attributes.
+    /// Calls a sampler, which may add attributes.
     fn ask(
         &self,
         sampler: &dyn opentelemetry_sdk::trace::ShouldSample,
@@ -222,7 +225,7 @@ impl SpanState {
             (record.name().to_owned(), record.kind.clone(), attributes, links)
         });
         let Some((name, kind, attributes, links)) = known else {
-            return (false, TraceState::default()); // closed: no one will see what is decided
+            return (false, TraceState::default()); // closed: the decision has no effect
         };
         let result =
             sampler.should_sample(Some(parent), trace_id, &name, &kind, &attributes, &links);
@@ -248,7 +251,8 @@ impl SpanState {
         (matches!(result.decision, SamplingDecision::RecordAndSample), result.trace_state)
     }
 
-    /// Moves the span under another parent. `None` if it has closed, `Some(false)` if it has started.
+    /// Moves the span under another parent. `None` if it has closed, `Some(false)` if it has
+    /// started.
     pub(crate) fn set_parent(&self, context: Context) -> Option<bool> {
         self.change(|live| {
             if !self.place.plan_anew() {

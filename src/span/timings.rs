@@ -6,8 +6,8 @@ use crate::record;
 
 /// How long a span was entered, and when it last was.
 ///
-/// Changed without a lock: what two threads that enter one span in the same instant do to each
-/// other's sums is a few nanoseconds.
+/// Changed without a lock: where one thread enters a span in the very instant in which another
+/// exits it, the interval before may count as both busy and idle, or as neither.
 #[derive(Debug, Default)]
 pub(crate) struct Timings {
     entered: AtomicI32,
@@ -18,11 +18,11 @@ pub(crate) struct Timings {
 }
 
 impl Timings {
-    /// Those of a span that is created now.
+    /// Resets the timings to those of a span that is created at `now`.
     #[inline]
     pub(super) fn start_anew(&mut self, now: u64) {
         let Self { entered, changed, busy, idle, exited } = self;
-        // Stored one by one: as plain numbers they would be written as vectors, which stalls here.
+        // Stored one by one: as plain integers they would be written as vectors, which stalls here.
         entered.store(0, Ordering::Relaxed);
         changed.store(now, Ordering::Relaxed);
         for sum in [busy, idle, exited] {
@@ -45,7 +45,7 @@ impl Timings {
         }
     }
 
-    /// The same where no one asks how long it was entered.
+    /// As [`exit`](Self::exit), where busy and idle times aren't recorded.
     #[inline]
     pub(crate) fn exit_untracked(&self, now: u64) {
         self.exited.store(now, Ordering::Relaxed);
@@ -57,13 +57,13 @@ impl Timings {
         record::Timings { busy, idle }
     }
 
-    /// When it was last exited, 0 if it never was.
+    /// When the span was last exited; 0 if it never was.
     #[inline]
     pub(super) fn exited(&self) -> u64 {
         self.exited.load(Ordering::Relaxed)
     }
 
-    /// Whether it was entered before, and exited.
+    /// Whether the span was entered before, and exited.
     #[inline]
     pub(crate) fn was_entered(&self) -> bool {
         self.exited() != 0

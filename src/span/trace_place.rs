@@ -10,11 +10,11 @@ use opentelemetry_sdk::trace::IdGenerator;
 use super::{IdSource, LayerCore};
 use crate::record::Parent;
 
-/// A span's place in a trace. It is fixed when the span starts: when it is first entered, has a
-/// child, or is asked for it.
+/// A span's place in a trace. It is fixed when the span starts: when the span is first entered,
+/// gets a child, or is asked for its context.
 ///
-/// Where no foreign code has a say, it is planned when the span is made, since few spans are given
-/// another parent afterwards.
+/// If no foreign code takes part in the decision, the place is planned when the span is created:
+/// few spans are given another parent afterwards.
 #[derive(Debug, Default)]
 pub(super) struct TracePlace {
     /// The plan, unless it is void.
@@ -24,7 +24,8 @@ pub(super) struct TracePlace {
 }
 
 impl TracePlace {
-    /// Begins anew, with the place of a span that is made in `context`, below `local_parent`.
+    /// Resets the place to that of a span created in `context` below `local_parent`: planned if
+    /// possible, otherwise to be decided.
     #[inline]
     pub(super) fn plan(
         &mut self,
@@ -54,25 +55,27 @@ impl TracePlace {
         }
     }
 
-    /// The place from here on: as planned. `None` if it has to be decided.
+    /// Fixes the place as planned, and returns it. `None` if it has to be decided.
     #[inline]
     pub(super) fn fix(&self) -> Option<&Started> {
         let is_fixed = self.replace(STANDS, FIXED);
         is_fixed.then_some(&self.planned)
     }
 
-    /// The place from here on: as `decide` says, unless that is known already.
+    /// Fixes the place by `decide`, unless it was decided already, and returns it.
     pub(super) fn decide(&self, decide: impl FnOnce() -> Started) -> &Started {
         self.decided.get_or_init(decide)
     }
 
-    /// Lets the place be decided anew. `false` if it is fixed.
+    /// Makes the plan void, so that the place is decided when the span starts. `false` if the place
+    /// is fixed.
     pub(super) fn plan_anew(&self) -> bool {
         (self.replace(STANDS, VOID) || self.plan.load(Ordering::Acquire) == VOID)
             && self.decided.get().is_none()
     }
 
-    /// Whether the plan is now `new`, because it was `old` or another thread was as quick.
+    /// Changes the state of the plan from `old` to `new`. Returns whether it is `new` now, by this
+    /// or another thread.
     #[inline]
     fn replace(&self, old: u8, new: u8) -> bool {
         let replaced = self.plan.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire);
@@ -80,7 +83,7 @@ impl TracePlace {
     }
 }
 
-/// What no longer changes once a span has started.
+/// The place of a span that has started.
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) context: SpanContext,
@@ -94,7 +97,7 @@ impl Default for Started {
 }
 
 impl Started {
-    /// Below `parent`, or as a root.
+    /// The place of a span below `parent`, or of a root.
     #[inline]
     pub(super) fn new(
         parent: Option<&SpanContext>,
@@ -136,7 +139,7 @@ pub(super) fn ids(core: &LayerCore, parent: Option<&SpanContext>) -> (SpanId, Tr
     (span_id, trace_id.unwrap_or_else(|| core.ids.new_trace_id()))
 }
 
-/// What [`TracePlace`] says of its plan.
+/// The states of the plan of a [`TracePlace`].
 const VOID: u8 = 0;
 const STANDS: u8 = 1;
 const FIXED: u8 = 2;

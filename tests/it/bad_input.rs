@@ -1,5 +1,5 @@
-//! Whatever a value holds ends in a documented attribute or a named error, and costs no more than the
-//! key it stands at: never a panic, a stack overflow or a lost sibling.
+//! Whatever a value holds ends in a documented attribute or a named error, and costs no more than
+//! the key it stands at: never a panic, a stack overflow or a lost sibling.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -24,7 +24,7 @@ const KIB: usize = 1024;
 
 type Attributes = BTreeMap<String, Value>;
 
-/// Attaches `value` to a span and returns what the outcome says and the span as it arrived.
+/// Attaches `value` to a span and returns the outcome and the span as it arrived.
 fn attach_with<T: Serialize + ?Sized>(rig: &Rig, value: &T) -> (Vec<EnrichError>, ReceivedSpan) {
     let (outcome, context) = rig.run(|| {
         let span = tracing::info_span!("answer");
@@ -37,7 +37,7 @@ fn attach_with<T: Serialize + ?Sized>(rig: &Rig, value: &T) -> (Vec<EnrichError>
     (all(&outcome), span)
 }
 
-/// The same, with the attributes alone and the settings nobody has changed.
+/// The same, with the attributes alone and the default settings.
 fn attach<T: Serialize + ?Sized>(value: &T) -> (Vec<EnrichError>, Attributes) {
     static RIG: LazyLock<Rig> = LazyLock::new(Rig::new);
     let (errors, span) = attach_with(&RIG, value);
@@ -788,7 +788,8 @@ fn a_value_that_fails_within_json_text_leaves_valid_json() {
     assert_eq!(attributes["feedback.after"], 2);
 }
 
-/// A panic is the value's own: it goes on to the caller, and nothing of ours is in a bad state after.
+/// A panic is the value's own: it goes on to the caller, and nothing of ours is in a bad state
+/// after.
 #[test]
 fn a_panic_of_a_value_passes_through() {
     struct Panics;
@@ -1114,7 +1115,7 @@ fn a_redaction_that_panics_costs_no_more_than_the_value() {
     assert_eq!(rig.telemetry.stats().refused["redaction_panicked"], 3);
 }
 
-// ---- what the outcome says ------------------------------------------------------------------------------
+// ---- the outcome ----------------------------------------------------------------------------------------
 
 #[test]
 fn every_refusal_is_counted_by_its_reason() {

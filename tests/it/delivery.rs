@@ -1,5 +1,5 @@
-//! The wire path: retries, what a collector says of when to come back, and requests that are too
-//! large for it.
+//! The wire path: retries, the delays that a collector asks for, and requests that are too large
+//! for it.
 
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ fn a_failure_that_does_not_pass_is_given_up_in_time() {
 #[test]
 fn a_request_that_is_too_large_arrives_in_parts() {
     let rig = Rig::new();
-    // Without a time to come back, a gRPC collector means the size.
+    // Without a retry delay, the status of a gRPC collector is about the size.
     for _ in 0..3 {
         rig.collector.answer_next(Answer::ResourceExhausted { retry_after: None });
     }

@@ -140,7 +140,7 @@ fn what_is_held_leaves_when_feedback_is_attached_and_not_when_its_span_closes() 
         let _ = enrich_span!(feedback = { "rating": 1 });
         rig.telemetry.flush().unwrap();
         assert_eq!(rig.collector.tree(), "before\n");
-        // What ends later goes straight through, whoever its parent is.
+        // A span that ends later is exported at once, whatever its parent.
         info_span!("below").in_scope(|| ());
         drop(answer);
         info_span!("after").in_scope(|| ());
@@ -312,7 +312,7 @@ fn feedback_on_a_span_that_has_not_started_keeps_the_trace_in_which_it_starts() 
     }
 }
 
-/// Samples the spans whose name it is told, and has the others recorded.
+/// Samples the spans with one name, and records the others.
 #[derive(Clone, Debug)]
 struct Only(&'static str);
 
@@ -330,7 +330,7 @@ impl ShouldSample for Only {
             true => SamplingDecision::RecordAndSample,
             false => SamplingDecision::RecordOnly,
         };
-        // No one but the layer speaks for the layer.
+        // The layer's own keys can't be set by others.
         let attributes = vec![KeyValue::new("tracing_feedback.kept", "a lie")];
         SamplingResult { decision, attributes, trace_state: TraceState::default() }
     }
@@ -393,7 +393,7 @@ fn spans_made_with_the_api_belong_to_their_trace() {
     assert_eq!(one(&rig.collector, "root").trace_id, judged.trace_id);
 }
 
-// ---- what others are told ----------------------------------------------------------------------
+// ---- propagation ------------------------------------------------------------------------------
 
 #[test]
 fn other_services_are_told_what_the_sampler_decided() {
@@ -552,7 +552,7 @@ fn at_shutdown_what_no_one_asked_for_is_dropped_and_counted() {
         info_span!("step").in_scope(|| ());
         let _ = enrich_span!(feedback = { "rating": 1 });
         rig.telemetry.shutdown().unwrap();
-        drop(ask); // it leaves no more, but its feedback has
+        drop(ask); // the span is not exported any more, but its feedback was
         answered();
     });
     assert_eq!(rig.collector.tree(), "step\nfeedback (late)\n    feedback.rating = 1\n");

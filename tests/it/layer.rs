@@ -361,7 +361,8 @@ fn remote_parents() {
     assert_ne!(one(&rig.collector, "around").trace_id, remote.trace_id());
 }
 
-/// A rig whose subscriber writes a log of all spans, of which the layer doesn't see those named `hidden`.
+/// A rig whose subscriber writes a log of all spans, of which the layer doesn't see those named
+/// `hidden`.
 fn hiding(activation: bool, log: &Log) -> Rig {
     let collector = tracing_feedback::collector::Collector::start().unwrap();
     let (layer, telemetry) =
@@ -450,8 +451,8 @@ fn a_span_that_closes_on_another_thread() {
     assert_eq!(names, ["here"]);
 }
 
-/// Tasks that are polled wherever there is time: each span is made, entered and closed on several
-/// threads, which have others at hand meanwhile.
+/// Tasks that are polled on any thread: each span is made, entered and closed on several threads,
+/// which have other spans at hand meanwhile.
 #[test]
 fn tasks_that_wander_between_threads_keep_their_spans() {
     const TASKS: i64 = 400;
@@ -521,7 +522,7 @@ fn a_thread_that_ends_inside_its_spans() {
     one(&rig.collector, "closed");
 }
 
-/// What a thread keeps of its spans is gone when it ends, in whatever order it came to be.
+/// The thread-locals are gone when a thread ends, in whatever order they were created.
 #[test]
 fn a_thread_that_ends_inside_a_span_having_looked_for_one_before() {
     let rig = Rig::new();
@@ -538,7 +539,7 @@ fn a_thread_that_ends_inside_a_span_having_looked_for_one_before() {
     assert_eq!(rig.collector.tree(), "feedback (late)\n    feedback.rating = 2\n");
 }
 
-/// So many that most of them share their place in the table of open spans with another.
+/// So many spans that most of them share their slot in the span table with another.
 #[test]
 fn thousands_of_spans_open_at_once() {
     const SPANS: usize = 5000;
@@ -589,7 +590,8 @@ fn thousands_of_spans_open_at_once() {
     }
 }
 
-/// A hidden span says what is around also where no captured one is entered: on another thread.
+/// The captured span around a hidden one is found also on another thread, where no captured span is
+/// entered.
 #[test]
 fn a_hidden_span_takes_what_is_around_to_another_thread() {
     for activation in [true, false] {
@@ -631,7 +633,8 @@ fn what_is_around_is_what_was_entered_last() {
                     assert!(enrich_span!(feedback = { "rating": 1 }).is_ok());
                 });
             }
-            // Nor does a span that is entered again, for the registry. The context is that of the span.
+            // Nor does a span that is entered again, for the registry. The context is that of the
+            // span.
             apart.in_scope(|| around.in_scope(|| info_span!("inner").in_scope(|| ())));
         });
         let rated = "around\n    feedback.rating = 1\n";
@@ -664,7 +667,7 @@ fn a_span_with_the_id_of_one_that_closed_elsewhere() {
     let id = first.id();
     give.send(first.clone()).unwrap();
     is_done.recv().unwrap();
-    drop(first); // closes here; the other thread doesn't hear of it
+    drop(first); // closes here; the other thread doesn't notice
     let again = loop {
         let span = make();
         if span.id() == id {
@@ -707,7 +710,7 @@ fn hundreds_of_call_sites_on_one_thread() {
     assert_eq!((spans.len(), names.len()), (600, 200));
 }
 
-/// A thread knows the span that it made last, and ids are given anew once a span has closed.
+/// A thread notes the span that it made last, and ids are given anew once a span has closed.
 #[test]
 fn a_span_with_the_id_of_one_that_was_never_entered() {
     timed_or_not(|rig, _| {
@@ -1012,7 +1015,7 @@ fn records_of_the_log_crate_keep_their_place() {
     assert_eq!(status(&span), "error: ");
 }
 
-/// Talks while it is formatted.
+/// Makes events while it is formatted.
 struct Talkative;
 
 impl fmt::Debug for Talkative {
@@ -1236,7 +1239,7 @@ fn wrapped_in_whatever_way() {
                 assert!(Context::current().has_active_span(), "{wrapper}");
             });
             drop(outer);
-            // The layer is known also where no span is around.
+            // The layer is found also where no span is around.
             let outcome = enrich_span!(feedback = { "rating": true }).into_result();
             assert_eq!(outcome, Err(tracing_feedback::EnrichError::NoActiveSpan), "{wrapper}");
         });
@@ -1270,8 +1273,8 @@ fn a_layer_taken_out_while_spans_are_open() {
     assert_eq!(collector.tree(), "outer\n  inner\n      feedback.rating = 1\n");
 }
 
-/// `reload` drops the layer inside of its lock, and a span that no one entered has its sampler still
-/// to ask, which may well write to the log.
+/// `reload` drops the layer while it holds its lock, and a span that was never entered still has to
+/// call its sampler, which may write to the log.
 #[test]
 fn a_layer_taken_out_while_its_sampler_is_still_to_be_asked() {
     #[derive(Clone, Debug)]
@@ -1440,7 +1443,8 @@ fn a_second_layer_put_in_later_below_the_first() {
     });
     to_a.flush().unwrap();
     to_b.flush().unwrap();
-    // It meets the first span before it knows that it isn't alone, and leaves it to the other.
+    // The layer meets the first span before it finds that it isn't alone, and leaves that span to
+    // the other layer.
     assert_eq!(collectors[0].tree(), "");
     assert_eq!(collectors[1].tree(), "before\nafter\nafter\nafter\n");
     assert_eq!(log.count("stays inert"), 1, "{}", log.text());
@@ -1467,7 +1471,7 @@ fn layers_that_share_nothing_but_a_thread_can_be_dropped_in_any_order() {
     });
 }
 
-/// What is put together once for a call site is so for each choice of switches.
+/// The shared data of a call site is built once for each choice of switches.
 #[test]
 fn one_call_site_tells_each_layer_what_it_asked_for() {
     for chosen in 0..8_u8 {
@@ -1481,7 +1485,8 @@ fn one_call_site_tells_each_layer_what_it_asked_for() {
             .map(|key| span.attribute(key).is_some());
         assert_eq!(told, [location, location, location, level, target]);
     }
-    // By the one convention the field is feedback, which leaves whatever the sampler says.
+    // By one of the conventions the field is feedback, which is exported whatever the sampler
+    // decides.
     for (convention, arrives) in [(Convention::Bare, 0), (Convention::HoneyHive, 1)] {
         let rig = Rig::with(|builder| {
             builder.with_convention(convention).with_sampler(Sampler::AlwaysOff)

@@ -1,5 +1,5 @@
-//! The macros: every form of their grammar, where each enrichment lands, and what the outcome says
-//! where there is no place for it.
+//! The macros: every form of their grammar, where each enrichment lands, and the outcome where
+//! there is no place for it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -627,7 +627,7 @@ fn a_span_that_a_filter_hides_is_passed_over_or_refused() {
         assert!(enrich_span!(feedback = { "implicit": true }).is_ok());
         let outcome = enrich_span!(span = &hidden, feedback = { "a": never() });
         assert_eq!(only(outcome), EnrichError::SpanDisabled);
-        // Below the level nobody sees it at all.
+        // Below the level no layer sees the span.
         let debug = tracing::debug_span!("debug").entered();
         assert!(enrich_span!(feedback = { "debug": true }).is_ok());
         let outcome = enrich_span!(span = &debug, feedback = { "a": never() });
@@ -833,7 +833,8 @@ fn a_session_leaves_as_a_carrier_where_the_span_has_feedback_of_its_own() {
     assert_eq!(root.attributes, attributes(expected));
 }
 
-/// Several places speak for one session: their documents order as wholes, by their last enrichment.
+/// Several spans carry documents of one session: those are ordered as wholes, by their last
+/// enrichment.
 #[test]
 fn documents_of_several_places_order_as_wholes() {
     let rig = Rig::new();
@@ -877,7 +878,7 @@ fn many_threads_enrich_one_span() {
     }
 }
 
-/// Feedback is kept whatever the sampler said of its trace.
+/// Feedback is kept whatever the sampler decided.
 #[test]
 fn unsampled_spans_with_feedback_are_exported() {
     let rig =
@@ -917,7 +918,7 @@ fn a_carrier_has_the_shape_that_the_design_says() {
         "vendor=1".parse().unwrap_or_default(),
     );
     rig.run(|| {
-        // What is around the caller has no part in it.
+        // The span around the caller has no part in it.
         let _span = tracing::info_span!("elsewhere", session.id = "s").entered();
         let outcome = enrich_span!(target = &unsampled, feedback = {
             "rating": 1, "gone": null, "list": ["x"], "step": { "retry": true },
@@ -1014,7 +1015,7 @@ fn one_name_is_one_submission() {
     assert_eq!(ids[5], ids[6], "its trace too");
     let different: BTreeSet<_> = ids.iter().map(|(_, span)| span.to_bytes()).collect();
     assert_eq!(different.len(), 9);
-    // Whoever sends it.
+    // By any service that sends it.
     let again = sent(|builder| builder, send);
     for (at, (ours, theirs)) in ids.iter().zip(&again).enumerate() {
         assert_eq!(ours == theirs, at != 4, "only what has no name is random");
@@ -1111,7 +1112,7 @@ fn a_span_that_closes_while_its_values_are_evaluated_gets_them_late() {
 
 // ---- mistakes --------------------------------------------------------------------------------------------
 
-/// What the compiler says about each mistake a user can make.
+/// The compiler's message for each mistake a user can make.
 #[test]
 fn mistakes_are_named_by_the_compiler() {
     trybuild::TestCases::new().compile_fail("tests/ui/*.rs");

@@ -32,7 +32,7 @@ use tracing_subscriber::prelude::*;
 struct Rig {
     telemetry: Telemetry,
     dispatch: tracing::Dispatch,
-    /// Dropped last: what is still on its way can arrive.
+    /// Dropped last, so that spans on their way can arrive.
     collector: Collector,
 }
 

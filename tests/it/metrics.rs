@@ -1,4 +1,4 @@
-//! What a layer says of itself as OpenTelemetry metrics.
+//! The metrics of a layer about itself, by OpenTelemetry.
 
 use std::sync::Arc;
 use std::thread;
@@ -78,7 +78,7 @@ impl Metrics {
     }
 }
 
-/// Everything that is said of a metric, a line a value.
+/// All values of a metric, a line each.
 fn lines(metric: &Metric) -> Vec<String> {
     assert!(!metric.description().is_empty());
     let sum = |monotonic| if monotonic { "counter" } else { "up-down counter" };
@@ -323,7 +323,7 @@ fn the_last_counts_are_there_until_the_handle_is_gone() {
     telemetry.shutdown().unwrap();
     assert_eq!(metrics.value("otel.sdk.exporter.span.exported", ""), 3);
     drop(telemetry);
-    // The layer is still there, and has nothing to say.
+    // The layer is still there, and has no metrics.
     dispatcher::with_default(&dispatch, || spans(1));
     assert_eq!(metrics.collect(), [""; 0]);
     drop(collector);

@@ -213,7 +213,7 @@ fn a_root_below_which_we_are_keeps_its_sampling_decision() {
 
 // ---- the SDK's parts ---------------------------------------------------------------------------
 
-/// Writes down what it is asked, and is as talkative as a sampler may be.
+/// A sampler that records its arguments, and makes spans and events itself.
 #[derive(Clone, Debug, Default)]
 struct Asked(Arc<Mutex<Vec<String>>>);
 
@@ -301,7 +301,7 @@ fn a_sampler_sees_the_span_and_adds_to_it() {
             "record Internal below 1 with session.id=s and 0 links",
         ]
     );
-    // What a sampler says of a namespace belongs to the same document as a field.
+    // An attribute that a sampler adds in a namespace belongs to the same document as a field.
     let tenant = "metadata.tenant = \"of the sampler\"";
     assert_eq!(
         rig.collector.tree(),
@@ -336,7 +336,7 @@ fn ratio_samplers_decide_by_trace() {
     assert_eq!(rig.telemetry.stats().unsampled as usize, 400 - spans.len());
 }
 
-/// Counts.
+/// An id generator that counts.
 #[derive(Debug, Default)]
 struct Counting(AtomicU64);
 
@@ -422,7 +422,7 @@ fn every_method_of_the_extension_reaches_the_span() {
     assert_eq!(status(&one(&rig.collector, "done")), "ok");
 }
 
-/// What every method says of a span.
+/// The result of every method on a span.
 fn outcomes(span: &tracing::Span) -> Vec<Result<(), SpanError>> {
     vec![
         span.set_parent(Context::new()),
@@ -509,7 +509,7 @@ fn a_parent_that_is_one_of_ours() {
     rig.run(|| {
         let request = info_span!("request", session.id = "s");
         let context = request.context().unwrap();
-        // A worker that got nothing but the context.
+        // A worker that got only the context.
         let job = info_span!(parent: None, "job");
         job.set_parent(context).unwrap();
         job.in_scope(|| info_span!("step").in_scope(|| ()));

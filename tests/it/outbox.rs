@@ -19,7 +19,7 @@ use crate::Rig;
 const SOON: Duration = Duration::from_secs(30);
 const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::HttpProtobuf];
 
-/// A directory that is gone with the test.
+/// A directory that is removed after the test.
 pub(crate) struct Directory(pub(crate) PathBuf);
 
 impl Directory {
@@ -234,7 +234,7 @@ fn of_a_partial_success_feedback_is_sent_once_more_to_learn_its_fate() {
     for protocol in PROTOCOLS {
         let directory = Directory::new();
         let rig = rig(protocol, directory.options());
-        // It doesn't say which: here it is the feedback, the first span of the request.
+        // The reply doesn't say which: here it is the feedback, the first span of the request.
         let partial = |rejected| Answer::PartialSuccess { rejected, message: "quota".to_owned() };
         rig.collector.answer_next(partial(2));
         tracing::dispatcher::with_default(&rig.dispatch, || answers(5));
@@ -281,7 +281,7 @@ fn a_request_from_disk_that_is_too_large_is_sent_in_parts() {
     rig.collector.answer_all(Some(Answer::Unavailable { retry_after: None }));
     rig.run(|| answers(20)); // one with feedback, and nineteen in one piece
     let too_large = Answer::ResourceExhausted { retry_after: None };
-    // All together; then the feedback, and the others, which go back to disk in two parts.
+    // All spans together; then the feedback, and the others, which go back to disk in two parts.
     for answer in [too_large.clone(), Answer::Accept, too_large.clone(), too_large] {
         rig.collector.answer_next(answer);
     }
@@ -315,7 +315,7 @@ fn a_handle_that_is_dropped_puts_aside_what_is_left() {
     let directory = Directory::new();
     let collector = Collector::start().unwrap();
     collector.answer_all(Some(Answer::Silence));
-    // It would wait for an answer longer than there is time.
+    // A request would wait for its response longer than there is time.
     let rig = Rig::of(collector, |builder| {
         builder.with_timeout(Duration::from_secs(60)).with_outbox(directory.options())
     });

@@ -17,7 +17,7 @@ use tracing_subscriber::prelude::*;
 
 use crate::Rig;
 
-/// Where the outbox of a process is that was started to be killed.
+/// The variable with the outbox directory of a process that was started to be killed.
 const DIRECTORY: &str = "TRACING_FEEDBACK_TEST_CRASH";
 /// Set where that process waits by a future.
 const ASYNC: &str = "TRACING_FEEDBACK_TEST_ASYNC";
@@ -25,7 +25,7 @@ const ASYNC: &str = "TRACING_FEEDBACK_TEST_ASYNC";
 const CRASHED: i32 = 86;
 const SOON: Duration = Duration::from_secs(60);
 
-/// A directory that is gone with the test.
+/// A directory that is removed after the test.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -76,7 +76,7 @@ fn other_process(test: &str, directory: &Directory) -> Command {
 struct Victim(Child);
 
 impl Victim {
-    /// Starts it, and waits until it has said that what it has to say is acknowledged.
+    /// Starts the process, and waits until it has reported that its feedback is acknowledged.
     fn start(test: &str, directory: &Directory) -> Self {
         let mut process = other_process(test, directory).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
@@ -99,8 +99,8 @@ impl Drop for Victim {
     }
 }
 
-/// Does something in the process that is to be killed, if this is the one, and says so when `flush`
-/// has acknowledged it. Then it waits for its end.
+/// Runs `work` if this is the process that is to be killed, and reports when `flush` has
+/// acknowledged it. Then it waits to be killed.
 fn as_victim(work: impl FnOnce()) {
     as_process(|telemetry| {
         work();
@@ -115,13 +115,14 @@ fn as_victim(work: impl FnOnce()) {
 /// Does something in the other process, if this is the one. No collector is there.
 fn as_process(work: impl FnOnce(&Telemetry)) {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
-    let builder = tracing_feedback::builder().with_endpoint("http://127.0.0.1:9"); // nothing listens
+    // Nothing listens.
+    let builder = tracing_feedback::builder().with_endpoint("http://127.0.0.1:9");
     let (layer, telemetry) = written_ahead(builder, Path::new(&directory)).build().unwrap();
     let _default = tracing_subscriber::registry().with(layer).set_default();
     work(&telemetry);
 }
 
-/// What the victims say, on a span that never ends.
+/// The feedback of the victims, on a span that never ends.
 fn say() {
     let span = info_span!("answer");
     span.in_scope(|| {
@@ -132,7 +133,7 @@ fn say() {
     std::mem::forget(span);
 }
 
-/// Waits until what the victims have said is there, from `n` of them.
+/// Waits until the feedback of `n` victims has arrived.
 fn assert_said(collector: &Collector, n: usize) {
     let spans = collector.wait_for_spans(3 * n, SOON).unwrap();
     let answers: Vec<_> = spans.iter().filter(|span| !span.links.is_empty()).collect();
@@ -198,7 +199,7 @@ fn a_process_adopts_what_another_leaves_behind_but_not_before() {
     assert_eq!(directory.parts(), 2);
     waiting.collector.clear();
     victim.kill();
-    assert_said(&waiting.collector, 1); // now and then it looks around
+    assert_said(&waiting.collector, 1); // it looks for ended processes now and then
     waiting.telemetry.shutdown().unwrap();
     assert_eq!(directory.parts(), 0);
 }
@@ -231,7 +232,7 @@ fn what_is_rejected_stays_where_it_is_while_no_file_can_be_written() {
     while rig.telemetry.stats().rejected == 0 && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(20));
     }
-    let _ = rig.telemetry.shutdown(); // it tells of what was rejected
+    let _ = rig.telemetry.shutdown(); // it reports what was rejected
     let stats = rig.telemetry.stats();
     assert_eq!((stats.dropped, stats.rejected, stats.outbox_spans), (1, 1, 0));
 }

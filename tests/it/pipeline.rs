@@ -114,7 +114,7 @@ fn every_protocol_with_every_compression() {
     }
 }
 
-// ---- what flush says ---------------------------------------------------------------------------
+// ---- errors of flush ---------------------------------------------------------------------------
 
 #[test]
 fn flush_names_how_many_were_lost_and_why() {
@@ -319,18 +319,18 @@ fn spans_with_feedback_take_the_place_of_others() {
     });
     let stats = telemetry.stats();
     assert_eq!((stats.queued, stats.dropped, stats.dropped_feedback), (8, 17, 0));
-    // Whoever made the span.
+    // Whichever thread made the span.
     let provider =
         SdkTracerProvider::builder().with_span_processor(telemetry.span_processor()).build();
     provider.tracer("library").in_span("theirs", |context| {
         context.span().set_attribute(KeyValue::new("feedback.rating", 1));
     });
     assert_eq!(telemetry.stats().dropped_feedback, 0);
-    // Where there is nothing else, feedback doesn't push out feedback.
+    // Feedback doesn't evict feedback.
     dispatcher::with_default(&dispatch, || rate(5));
     let stats = telemetry.stats();
     assert_eq!((stats.queued, stats.dropped, stats.dropped_feedback), (8, 23, 3));
-    // Who can still be told, is.
+    // A caller that can still get the error does.
     let target = SpanContext::new(1.into(), 2.into(), TraceFlags::SAMPLED, true, TraceState::NONE);
     let late = dispatcher::with_default(&dispatch, || {
         enrich_span!(target = &target, feedback = { "rating": 1 }).into_result()
@@ -502,7 +502,7 @@ impl std::fmt::Debug for Custom {
 
 impl SpanExporter for Custom {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        // Timers, tasks and blocking calls: all of it is to be had where an exporter runs.
+        // Timers, tasks and blocking calls all work where an exporter runs.
         tokio::time::sleep(Duration::from_millis(1)).await;
         info_span!("of the exporter").in_scope(|| info!("exporting"));
         let batch = tokio::spawn(async move { batch }).await.unwrap();
@@ -588,7 +588,7 @@ fn an_exporter_that_blocks() {
     assert!(kept.lock().unwrap().is_empty());
 }
 
-/// Never done.
+/// An exporter that never finishes.
 #[derive(Debug)]
 struct Endless;
 

@@ -1,4 +1,5 @@
-//! Sessions: where they begin, who inherits them, how they cross services, and their feedback.
+//! Sessions: where they begin, which spans inherit them, how they cross services, and their
+//! feedback.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -87,7 +88,8 @@ fn ids_that_baggage_could_not_carry_are_refused() {
         .with(layer);
     tracing::subscriber::with_default(subscriber, || {
         let span = info_span!("span", session.id = Empty).entered();
-        // What is recorded later is heard; a new span's own fields are warned about elsewhere.
+        // A field recorded later is warned about here; for the fields of a new span see another
+        // test.
         for id in ["", "two words", "a,b", "a;b", "a\\b", "a\"b", "100%", "ü", &"x".repeat(129)] {
             span.record("session.id", id);
             assert_eq!(Session::current(), None, "{id}");
@@ -117,7 +119,7 @@ fn a_refused_id_leaves_the_session_as_it_was() {
     assert_eq!(sessions(&rig.collector), "a good\nb good\n");
 }
 
-// ---- who inherits them -------------------------------------------------------------------------
+// ---- inheritance -------------------------------------------------------------------------------
 
 #[instrument]
 async fn step(n: u32) {
@@ -184,7 +186,7 @@ fn feedback_on_a_session_lands_on_its_outermost_open_span() {
         let _inner = info_span!("inner", session.id = "s").entered();
         assert!(enrich_session!(feedback = { "rating": 1, "words": ["a", "b"] }).is_ok());
         assert!(enrich_session!(feedback = { "rating": 5, "words": ["c"] }).is_ok());
-        // The caller's own, said by name.
+        // The caller's own session, given by its id.
         assert!(enrich_session!(session_id = "s", metadata = { "plan": "free" }).is_ok());
     });
     assert_eq!(
@@ -619,7 +621,7 @@ fn late_feedback_from_the_same_trace_belongs_to_its_session() {
         assert!(enrich_span!(target = &target, feedback = { "rating": 1 }).is_ok());
         assert!(enrich_session!(target = &target, feedback = { "resolved": true }).is_ok());
         drop(root);
-        // From elsewhere nothing is known of it.
+        // From outside the session nothing is known of it.
         let _other = info_span!("other", session.id = "t").entered();
         assert!(enrich_span!(target = &target, feedback = { "rating": 2 }).is_ok());
     });

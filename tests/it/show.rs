@@ -85,7 +85,7 @@ impl MakeWriter<'_> for Log {
     }
 }
 
-/// Does something that must not hang, and says so where it does.
+/// Does something that must not hang, and fails if it does.
 pub(crate) fn watched<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, is_done) = mpsc::channel();
     let thread = thread::spawn(move || done.send(work()));

@@ -1,5 +1,5 @@
-//! Tickets: feedback that comes back later, from whoever holds one, reaches the span and session it
-//! was issued for, and nothing else.
+//! Tickets: late feedback from the holder of a ticket reaches the span and session that it was
+//! issued for, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn with_keys() -> Rig {
     Rig::with(|builder| builder.with_ticket_keys(keys()))
 }
 
-/// A ticket as it comes back: as text, to whoever has the keys.
+/// A ticket as it comes back: as text, to a service with the keys.
 fn sent(ticket: &Ticket) -> Ticket {
     keys().verifier().verify(ticket.as_str()).unwrap()
 }
@@ -102,7 +102,7 @@ fn late_feedback_on_a_session_by_the_ticket_of_one_of_its_spans() {
         drop(turn);
         let outcome = enrich_session!(target = ticket.clone(), feedback = { "resolved": true });
         assert!(outcome.is_ok());
-        // The session that it names may be said again, and no other.
+        // The session that the ticket names may be given again, and no other.
         let same = enrich_session!(session_id = "s", target = &ticket, feedback = { "n": 1 });
         assert!(same.is_ok());
         let other = enrich_session!(session_id = "t", target = &ticket, feedback = { "n": 2 });
@@ -336,7 +336,7 @@ fn keys_that_a_ticket_does_not_name_are_refused_wherever_they_come_from() {
         assert!(key.len() < 300);
         let deep = r#"{"a":{"b":{"c":{"d":{"e":{"f":{"g":1}}}}}}}"#;
         assert!(errors(deep).contains(&not_allowed("feedback.a")));
-        // What is refused takes nothing with it, in whichever order it was said.
+        // Refused keys take nothing with them, in any order.
         let outcome = enrich_span!(target = &ticket, feedback = { "rating": 3 }, feedback = null);
         assert_eq!(outcome.into_result(), Err(not_allowed("feedback")));
         ticket

@@ -1,5 +1,5 @@
-//! The edge of a service over real HTTP: traces and sessions come in, tickets go out, feedback comes
-//! back.
+//! The edge of a service over real HTTP: traces and sessions come in, tickets go out, feedback
+//! comes back.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -30,7 +30,7 @@ struct Service {
 }
 
 impl Service {
-    /// Everything in it happens in the subscriber of `rig`.
+    /// Runs in the subscriber of `rig`.
     fn start(rig: &Rig, router: Router) -> Self {
         Self::within(rig.dispatch.clone(), router)
     }
@@ -51,7 +51,7 @@ impl Service {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             axum::serve(listener, router).await.unwrap();
         });
-        // Every client asks for a provider, also one that never sees TLS.
+        // A client of `reqwest` needs a TLS provider, even if it never uses TLS.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self { url, runtime, client: reqwest::Client::new() }
     }
@@ -450,7 +450,7 @@ fn with_an_outbox_that_is_written_ahead_taken_means_on_disk() {
         assert_eq!(on_disk(), at);
     }
 
-    // No one can write where there is no directory.
+    // Nothing can be written where there is no directory.
     std::fs::remove_dir_all(&directory.0).unwrap();
     std::fs::write(&directory.0, "a file").unwrap();
     let big = "x".repeat(15 * 1024);

@@ -14,12 +14,12 @@ use crate::otlp::request::scope_fields;
 use crate::outbox::Finalizers;
 use crate::record::SpanRecord;
 
-/// How a sink wants its records.
+/// The form in which a sink takes records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Packing {
-    /// As they are, for exporters that take them apart.
+    /// As [`SpanRecord`]s, for exporters of the SDK.
     Records,
-    /// Ready to be encoded. The memory of each is then free for the next span of its thread.
+    /// Packed for encoding. The memory of a record is then free for the next span of its thread.
     Packed,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Batch {
     pub(crate) contents: Contents,
     /// How many of the spans carry feedback: such batches are the last to be dropped.
     pub(crate) feedback: usize,
-    /// The finalizers of those of its spans that the outbox holds already.
+    /// The finalizers of the spans that the outbox holds already.
     pub(crate) finalizers: Finalizers,
 }
 
@@ -37,10 +37,10 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 pub(crate) enum Contents {
     Records {
-        /// The scope of those that name no other.
+        /// The scope of the records that name no other.
         scope: Arc<InstrumentationScope>,
         records: Vec<SpanRecord>,
-        /// About how many they take.
+        /// The memory that the records take, about.
         bytes: usize,
     },
     Packed {
@@ -87,7 +87,7 @@ impl Batch {
         }
     }
 
-    /// What is in it, encoded, and for what of that the outbox holds already. `None` if it isn't packed.
+    /// The spans, encoded, and their finalizers. `None` if the batch isn't packed.
     #[cfg(feature = "_otlp-path")]
     pub(super) fn into_encoded(self, resource: &Bytes) -> Option<(EncodedSpans, Finalizers)> {
         let (spans, feedback) = (self.spans(), self.feedback);
@@ -111,8 +111,8 @@ impl Batch {
         }
     }
 
-    /// Adds a span, which must be of the batch's scope where that is encoded once for all. What is
-    /// left in `record` is of no more use than its memory.
+    /// Adds a span, which must be of the batch's scope where that is encoded once for all.
+    /// Afterwards only the memory of `record` is of use.
     #[inline(always)] // once a span
     pub(crate) fn add(&mut self, record: &mut SpanRecord) {
         if record.feedback {
@@ -130,7 +130,7 @@ impl Batch {
         self.finalizers.append(std::mem::take(&mut record.details.finalizers));
     }
 
-    /// Forgets the spans, and keeps their memory.
+    /// Removes the spans, and keeps their memory.
     pub(crate) fn clear(&mut self) {
         match &mut self.contents {
             Contents::Records { records, bytes, .. } => {
@@ -152,7 +152,7 @@ impl Batch {
                 bytes: std::mem::take(bytes),
             },
             Contents::Packed { scope, spans } => {
-                // As much again will be needed soon.
+                // The next batch will likely need as much memory.
                 let room = spans.room_for_more();
                 Contents::Packed { scope: scope.clone(), spans: std::mem::replace(spans, room) }
             }
@@ -167,7 +167,7 @@ impl Batch {
 }
 
 /// Keeps a record as it is.
-#[inline(never)] // who packs them doesn't need it
+#[inline(never)] // not needed where records are packed
 fn keep(record: &mut SpanRecord, records: &mut Vec<SpanRecord>, bytes: &mut usize) {
     *bytes += record.size();
     records.push(std::mem::take(record));

@@ -8,18 +8,18 @@ use crate::random;
 const FIRST: Duration = Duration::from_millis(500);
 const MOST: Duration = Duration::from_secs(30);
 
-/// The state of one way to the collector: closed, or open until an instant. The pause between attempts
-/// doubles with each failure.
+/// The state of the circuit for one kind of request: closed, or open until an instant. The pause
+/// between attempts doubles with each failure.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CircuitBreaker {
-    /// The last pause; zero while all is well.
+    /// The last pause; zero while the circuit is closed.
     pause: Duration,
     until: Option<Instant>,
 }
 
 impl CircuitBreaker {
-    /// Records a failure at `now`. The next pause is twice as long, and not shorter than the
-    /// collector's `Retry-After`, `told`.
+    /// Records a failure at `now`. The next pause is twice as long, and not shorter than
+    /// `retry_after`, the delay that the collector asked for.
     pub(super) fn failed(&mut self, told: Option<Duration>, now: Instant) {
         self.failed_at(told, now, random::fraction());
     }
@@ -27,7 +27,7 @@ impl CircuitBreaker {
     fn failed_at(&mut self, told: Option<Duration>, now: Instant, random: f64) {
         self.pause = (self.pause * 2).clamp(FIRST, MOST);
         let own = self.pause.mul_f64(0.5 + random / 2.0);
-        // A collector that says "in a year" is asked again tomorrow.
+        // A delay of more than a day counts as a day.
         let told = told.unwrap_or_default().min(Duration::from_secs(24 * 60 * 60));
         self.until = Some(now + own.max(told));
     }
@@ -37,12 +37,12 @@ impl CircuitBreaker {
         !std::mem::take(self).pause.is_zero()
     }
 
-    /// Whether it failed when it was last tried.
+    /// Whether the last request failed.
     pub(super) fn is_doubtful(&self) -> bool {
         !self.pause.is_zero()
     }
 
-    /// When it is to be tried again; `None` for at once.
+    /// When the next request may be sent; `None` for at once.
     pub(super) fn until(&self) -> Option<Instant> {
         self.until
     }

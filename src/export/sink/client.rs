@@ -30,7 +30,8 @@ impl<T: Transport> Client<T> {
         Ok(Self { transport, runtime, timeout })
     }
 
-    /// Delivers one request. Says what the collector made of it, and how often it was sent again.
+    /// Delivers one request. Returns the collector's reply or the failure, and the number of
+    /// retries.
     pub(super) fn deliver(
         &mut self,
         request: Pieces,
@@ -45,8 +46,8 @@ impl<T: Transport> Client<T> {
         (result, retried)
     }
 
-    /// As [`deliver`](Self::deliver), until [`Backpressure`] gives up on the request: for a sink that has somewhere
-    /// else to go.
+    /// As [`deliver`](Self::deliver), until [`Backpressure`] gives up on the request: for a sink
+    /// that can store the spans instead.
     pub(super) fn try_to_deliver(
         &mut self,
         request: Pieces,

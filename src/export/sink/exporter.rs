@@ -1,7 +1,7 @@
 //! The sink for any `SpanExporter` of the OpenTelemetry SDK.
 //!
-//! An exporter can't tell what of a batch was rejected (`opentelemetry-otlp` answers `Ok` to a
-//! partial success), nor how often it tried.
+//! The SDK's interface reports neither which spans of a batch were rejected (`opentelemetry-otlp`
+//! returns `Ok` for a partial success), nor the number of attempts.
 
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ pub(crate) struct ExporterSink<E> {
 }
 
 impl<E: SpanExporter> ExporterSink<E> {
-    /// Makes the exporter with `make`, which runs where the exporter will: in the runtime's context.
+    /// Makes the exporter with `make`, which runs where the exporter will: in the runtime's
+    /// context.
     pub(crate) fn new<Error>(
         runtime: tokio::runtime::Runtime,
         resource: &Resource,
@@ -42,7 +43,7 @@ impl<E: SpanExporter> ExporterSink<E> {
         Ok(Self { exporter, component: std::any::type_name::<E>(), runtime, timeout })
     }
 
-    /// The same under a name of the semantic conventions, where one applies.
+    /// Names the component as the semantic conventions do, if they have a name for it.
     pub(crate) fn named(self, component: &'static str) -> Self {
         Self { component, ..self }
     }

@@ -1,9 +1,9 @@
-//! Sinks: where records go in the end.
+//! Sinks: the last stage of export.
 //!
-//! A sink takes [batches](batch) of spans on the export thread and answers what became of them.
-//! There are three, of one anatomy: [`wire`] sends spans that are encoded already through a
-//! [transport](crate::export::transport), `outbox` does so too and puts what it can't deliver
-//! [aside](crate::outbox), [`exporter`] hands records to any `SpanExporter` of the OpenTelemetry SDK.
+//! A sink takes [batches](batch) of spans on the export thread and returns the outcome. There are
+//! three, of one anatomy: `otlp` sends encoded spans through a transport, `outbox` does so too and
+//! stores the spans it can't deliver in the [outbox](crate::outbox), [`exporter`] hands records to
+//! any `SpanExporter` of the OpenTelemetry SDK.
 
 mod backpressure;
 mod batch;
@@ -24,46 +24,48 @@ pub(crate) use batch::{Batch, Contents, Packing};
 #[cfg(feature = "_otlp-path")]
 pub(crate) use client::Client;
 
-/// Takes batches to their receiver. Lives on the export thread, where it may block.
+/// Delivers batches. Runs on the export thread, where it may block.
 pub(crate) trait Sink {
-    /// What it is, as OpenTelemetry's `otel.component.type` has it: a name of the semantic
-    /// conventions, or that of a type.
+    /// The value of `otel.component.type`: a name of the semantic conventions, or that of a Rust
+    /// type.
     fn component(&self) -> &'static str {
         std::any::type_name::<Self>()
     }
 
-    /// How it wants its records.
+    /// The form in which the sink takes records.
     fn packing(&self) -> Packing;
 
-    /// Exports some batches together. `backpressure` says how long those who can put spans aside may go
-    /// on trying.
+    /// Exports some batches together. `backpressure` limits how long a sink that can store spans
+    /// goes on trying.
     fn export(&mut self, batches: Vec<Batch>, backpressure: &Backpressure) -> Delivery;
 
-    /// When it wants to go on with what it has put aside, if there is any.
+    /// When the sink wants to send stored spans, if it can store any.
     fn due(&self) -> Option<Instant> {
         None
     }
 
-    /// Exports some of what it has put aside.
+    /// Exports some of the stored spans.
     fn catch_up(&mut self, _patience: &Backpressure) -> Delivery {
         Delivery::default()
     }
 
-    /// Gives back what the sink holds; nothing is exported afterwards. Says what became of that which
-    /// was put aside and couldn't be kept.
+    /// Shuts the sink down; nothing is exported afterwards. Returns the outcome of stored spans
+    /// that couldn't be kept.
     fn shutdown(&mut self, timeout: Duration) -> Result<Delivery, String>;
 }
 
-/// What became of the spans of an export: each is counted once.
+/// The outcome of an export. Each span is counted once.
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
-    /// Spans the receiver has taken.
+    /// Spans the receiver has accepted.
     pub(crate) exported: u64,
-    /// Spans that never arrived, how many of them carried feedback, and what was said last.
+    /// Spans that never arrived, how many of them carried feedback, and the last error message.
     pub(crate) failed: Option<(u64, u64, String)>,
-    /// Spans the receiver has rejected, how many of them are known to have carried feedback, and why.
+    /// Spans the receiver has rejected, how many of them are known to have carried feedback, and
+    /// why.
     pub(crate) rejected: Option<(u64, u64, String)>,
-    /// Spans that were put aside and found no room, and how many of them carried feedback.
+    /// Stored spans that were dropped by the outbox's limits, and how many of them carried
+    /// feedback.
     pub(crate) discarded: (u64, u64),
     /// Spans that were sent again.
     pub(crate) retried: u64,

@@ -16,7 +16,7 @@ use crate::otlp::request::resource_fields;
 /// Sends batches by a client. What can't be delivered is lost.
 pub(crate) struct OtlpSink<T> {
     client: Client<T>,
-    /// Of all spans.
+    /// The encoded resource of all spans.
     resource: Bytes,
 }
 
@@ -25,7 +25,7 @@ impl<T: Transport> OtlpSink<T> {
         Self { client, resource: resource_fields(resource).into() }
     }
 
-    /// Sends one request and says what became of its spans; `None` if it is too large.
+    /// Sends one request and adds the outcome to `delivery`. `None` if the request is too large.
     fn send(&mut self, batches: &[EncodedSpans], delivery: &mut Delivery) -> Option<()> {
         let (spans, feedback) = totals(batches);
         let (result, retried) = self.client.deliver(request(batches), Backoff::default());
@@ -67,7 +67,7 @@ impl<T: Transport> Sink for OtlpSink<T> {
             if self.send(&batches, &mut delivery).is_some() {
                 continue;
             }
-            // Too large for the collector: in two halves, until single spans are.
+            // Too large for the collector: split in two halves, down to single spans.
             let half: Vec<_> = if batches.len() > 1 {
                 batches.split_off(batches.len() / 2)
             } else {

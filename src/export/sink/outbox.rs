@@ -1,9 +1,11 @@
-//! The sink to a collector for those who have an outbox: what can't be delivered waits on disk.
+//! The sink for spans as OTLP bytes with an outbox: spans that can't be delivered are stored on
+//! disk.
 //!
-//! It differs from the [plain one](super::otlp) in what it does with failures only. New spans and
-//! those from disk take the same way. After a failure that may pass, neither is tried for a while
-//! (new ones go straight to disk), each with a pause of its own: a request that only the collector
-//! trips over must not keep new spans from it.
+//! It differs from the [plain sink](super::otlp) only in how it handles failures. New (*live*)
+//! spans and *stored* ones, read back from disk, are sent the same way. After a retryable failure
+//! neither are sent for a while; live spans then go straight to disk. Each has its own [circuit
+//! breaker](CircuitBreaker): a stored request on which the collector fails must not keep live spans
+//! from it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,31 +23,32 @@ use crate::otlp::encoded_spans::{EncodedSpans, request, totals};
 use crate::otlp::request::resource_fields;
 use crate::outbox::{EntryLocation, Finalizers, Outbox};
 
-/// Bytes of a request with spans from disk.
+/// Bytes of a request with stored spans.
 const BATCH: usize = 2 * 1024 * 1024;
-/// How often it is looked whether there is anything on disk.
+/// How often the outbox is checked for stored spans.
 const ROUND: Duration = Duration::from_secs(1);
-/// The same until it is known what other processes have left.
+/// The same at the start, until the outbox has looked for spans that other processes left behind.
 const START: Duration = Duration::from_millis(10);
-/// Requests that a refused one is taken apart into, at the most, to find what it was refused for.
+/// The most requests that a rejected one is split into, to find the spans that were rejected.
 const MOST_PARTS: u32 = 64;
-/// How often a request from disk may fail, while new spans are taken, until it is given up.
+/// How often a stored request may fail, while live spans are accepted, until it is given up.
 const MOST_STRIKES: u32 = 5;
 
 pub(crate) struct OutboxSink<T> {
     client: Client<T>,
-    /// Of the spans of this process.
+    /// The encoded resource of this process's spans.
     resource: Bytes,
     outbox: Arc<Outbox>,
-    /// The way for new spans, and for those from disk.
+    /// The circuit for live spans, and that for stored ones.
     live: CircuitBreaker,
     stored: CircuitBreaker,
-    /// Whether new spans were taken since a request from disk last failed, and how often that was so.
+    /// Whether live spans were accepted since a stored request last failed; `strikes` counts such
+    /// failures.
     live_is_taken: bool,
     strikes: u32,
 }
 
-/// Encoded spans, and where they came from.
+/// Encoded spans, and their origin.
 struct Item {
     batch: EncodedSpans,
     origin: Origin,
@@ -106,7 +109,7 @@ impl<T: Transport> OutboxSink<T> {
                     Err(items) => self.reject(items, message, delivery),
                 },
                 Err(Failure::Rejected { message }) if parts < MOST_PARTS => {
-                    // Feedback is looked at one by one: it is most likely another's fault.
+                    // Feedback is sent apart from the other spans, which are more likely at fault.
                     match feedback_apart(items) {
                         Ok(apart) => {
                             parts += 1;
@@ -136,7 +139,7 @@ impl<T: Transport> OutboxSink<T> {
         }
     }
 
-    /// The collector has taken a request.
+    /// Records that the collector has accepted a request.
     fn reached(&mut self, items: &[Item]) {
         if items.iter().all(Item::is_stored) {
             self.stored.succeeded();
@@ -145,18 +148,18 @@ impl<T: Transport> OutboxSink<T> {
             self.live_is_taken = true;
         }
         if self.live.succeeded() {
-            // An outage is over for both.
+            // An outage is over for live and stored spans.
             self.stored.succeeded();
-            tracing::info!(target: "tracing_feedback", "the collector takes spans again");
+            tracing::info!(target: "tracing_feedback", "the collector accepts spans again");
         }
     }
 
-    /// Neither way works for now.
+    /// Records a failure of the collector, for live and stored spans.
     fn failed(&mut self, message: &str, wait: Option<Duration>) {
         if !self.live.is_doubtful() {
             tracing::warn!(
                 target: "tracing_feedback",
-                "spans wait in the outbox, since the collector doesn't take them: {message}"
+                "spans are stored in the outbox, since the collector doesn't accept them: {message}"
             );
         }
         let now = Instant::now();
@@ -165,18 +168,18 @@ impl<T: Transport> OutboxSink<T> {
         self.live_is_taken = false;
     }
 
-    /// Whether this failure of a stored request makes `MOST_STRIKES` while live spans were accepted:
-    /// the request is then treated as rejected.
+    /// Whether this failure of a stored request makes `MOST_STRIKES` while live spans were
+    /// accepted: the request is then treated as rejected.
     fn counts_as_rejected(&self, items: &[Item]) -> bool {
         let counts = self.live_is_taken && items.iter().all(Item::is_stored);
         counts && self.strikes + 1 >= MOST_STRIKES
     }
 
-    /// In two parts what is too large for the collector, until single spans are.
+    /// Splits a request that is too large for the collector in two, down to single spans.
     ///
     /// # Errors
     ///
-    /// It can't be made smaller.
+    /// The request can't be split.
     fn smaller(&mut self, mut items: Vec<Item>) -> Result<Vec<Vec<Item>>, Vec<Item>> {
         if items.len() > 1 {
             return halves(items).map(Vec::from);
@@ -192,7 +195,7 @@ impl<T: Transport> OutboxSink<T> {
                 let origin = Origin::Live(Finalizers::default());
                 Ok(vec![items, vec![Item { batch: half, origin }]])
             }
-            // Its parts take its place on disk, and come from there.
+            // The parts replace the item on disk, and are read from there.
             Origin::Stored(place) => match self.outbox.spill(&[batch.clone(), half]) {
                 Ok(()) => {
                     self.outbox.acknowledge(&[*place], 0);
@@ -223,8 +226,8 @@ impl<T: Transport> OutboxSink<T> {
         }
     }
 
-    /// Some spans of a request were rejected, but not which is known: feedback is sent once more,
-    /// each by itself, and what is left of the number are others.
+    /// Handles a partial success, which doesn't say which spans were rejected. Items with feedback
+    /// are sent once more, each by itself; the remaining rejections count for the other items.
     fn taken_in_part(
         &mut self,
         items: Vec<Item>,
@@ -270,11 +273,11 @@ impl<T: Transport> OutboxSink<T> {
         delivery.exported -= rejected;
     }
 
-    /// The collector will never take these.
+    /// Handles items that the collector will never accept.
     fn reject(&mut self, items: Vec<Item>, message: String, delivery: &mut Delivery) {
         let (spans, _) = totals(items.iter().map(|item| &item.batch));
         let is_written = self.write_rejected(&items, spans, &message);
-        // What could not be written down stays where it is, until it can.
+        // Stored items that can't be written to the `rejected` files stay stored, until they can.
         let (kept, items): (Vec<_>, _) =
             items.into_iter().partition(|item| item.is_stored() && !is_written);
         if !kept.is_empty() {
@@ -323,7 +326,7 @@ impl<T: Transport> OutboxSink<T> {
         for Item { batch, origin } in items {
             match origin {
                 Origin::Stored(place) => places.push(place),
-                // The outbox holds the feedback; dropping the finalizers makes it send that.
+                // The outbox holds the feedback; dropping the finalizers makes the outbox send it.
                 Origin::Live(finalizers) if finalizers.is_whole() => drop(finalizers),
                 Origin::Live(finalizers) if batch.feedback > 0 => judged.push((batch, finalizers)),
                 Origin::Live(_) => plain.push(batch),
@@ -334,16 +337,16 @@ impl<T: Transport> OutboxSink<T> {
         }
         if let Err(error) = self.outbox.spill(&plain) {
             let (spans, _) = totals(&plain);
-            delivery.fail(spans, 0, format!("{message}; and the outbox can't take them: {error}"));
+            delivery.fail(spans, 0, format!("{message}; and the outbox can't store them: {error}"));
         }
         let taken: Vec<_> = judged
             .into_iter()
             .filter_map(|(batch, finalizers)| match self.outbox.spill_feedback(&batch) {
                 Ok(()) => Some(finalizers),
                 Err(refused) => {
-                    // What was written ahead of it is sent from there.
+                    // Feedback that was written ahead is sent from the outbox.
                     let feedback = if finalizers.is_empty() { batch.feedback as u64 } else { 0 };
-                    let message = format!("{message}; and the outbox can't take it: {refused}");
+                    let message = format!("{message}; and the outbox can't store it: {refused}");
                     delivery.fail(batch.spans as u64, feedback, message);
                     None
                 }
@@ -420,18 +423,18 @@ impl<T: Transport> Sink for OutboxSink<T> {
 }
 
 impl<T> Drop for OutboxSink<T> {
-    /// Also where the export thread has panicked.
+    /// Closes the outbox also if the export thread has panicked.
     fn drop(&mut self) {
         self.outbox.close();
     }
 }
 
-/// What could not be sent, and what was to be sent after it.
+/// The items of a request that failed, and those of the requests after it.
 fn all(items: Vec<Item>, requests: VecDeque<Vec<Item>>) -> Vec<Item> {
     items.into_iter().chain(requests.into_iter().flatten()).collect()
 }
 
-/// Two halves of several items.
+/// Splits several items in two halves.
 fn halves(mut items: Vec<Item>) -> Result<[Vec<Item>; 2], Vec<Item>> {
     if items.len() > 1 {
         let half = items.split_off(items.len() / 2);
@@ -440,7 +443,8 @@ fn halves(mut items: Vec<Item>) -> Result<[Vec<Item>; 2], Vec<Item>> {
     Err(items)
 }
 
-/// Those with feedback apart from the others, and if there are no others, in two halves.
+/// Separates items with feedback from the others. If there are no others, splits the items in two
+/// halves.
 fn feedback_apart(items: Vec<Item>) -> Result<[Vec<Item>; 2], Vec<Item>> {
     let (feedback, plain): (Vec<_>, Vec<_>) =
         items.into_iter().partition(|item| item.batch.feedback > 0);

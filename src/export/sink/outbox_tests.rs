@@ -9,11 +9,11 @@ use crate::export::transport::Pieces;
 use crate::outbox::{Finalizer, OutboxOptions, OutboxPolicy};
 use crate::record::SpanRecord;
 
-/// A collector that answers by a script, and takes everything when that has ended.
+/// A transport that answers by a script, and accepts everything when the script has ended.
 #[derive(Clone, Default)]
 struct Scripted {
     answers: Arc<Mutex<VecDeque<Result<Reply, Failure>>>>,
-    /// How many bytes of the outbox were on disk at each request.
+    /// Bytes of the outbox on disk at each request.
     on_disk: Arc<Mutex<Vec<u64>>>,
     directory: PathBuf,
 }
@@ -132,7 +132,7 @@ fn a_request_from_disk_that_the_collector_trips_over_does_not_keep_new_spans_fro
         let reading = rig.outbox.usage();
         assert_eq!((reading.spans, reading.rejected), (1, 0), "{strike}");
     }
-    // It has done so often enough: it stands in `rejected` now, and nothing waits behind it.
+    // It has failed too often: it is in the `rejected` files now, and nothing is stored.
     rig.answer(unwelcome());
     let delivery = rig.catch_up();
     assert_eq!(delivery.rejected.map(|(spans, ..)| spans), Some(1));
@@ -163,5 +163,5 @@ fn while_the_collector_is_away_new_spans_go_to_disk_without_asking_it() {
     assert_eq!((rig.requests(), rig.outbox.usage().spans), (1, 10));
     assert_eq!(rig.catch_up().exported, 10);
     assert_eq!(rig.requests(), 2);
-    assert_eq!(rig.export(batch(None)).exported, 1); // and the way is open again
+    assert_eq!(rig.export(batch(None)).exported, 1); // and the circuit is closed again
 }

@@ -37,7 +37,7 @@ impl GrpcTransport {
     ) -> Self {
         let mut client = Grpc::new(Shortcut(channel));
         if let Some(encoding) = compression {
-            // The official Collector answers in the encoding it was asked in.
+            // The official Collector replies in the encoding of the request.
             client = client.send_compressed(encoding).accept_compressed(encoding);
         }
         Self { client, metadata, is_compressed: compression.is_some() }
@@ -80,7 +80,7 @@ fn failure(status: &Status) -> Failure {
         | Code::DataLoss => {
             Failure::Retryable { message, wait: wait.filter(|wait| !wait.is_zero()) }
         }
-        // The collector recovers if it says when; otherwise the request is too large for it.
+        // With a retry delay the collector recovers; without, the request is too large for it.
         Code::ResourceExhausted if wait.is_some() => Failure::Retryable { message, wait },
         Code::ResourceExhausted => Failure::TooLarge { message },
         // A status with a cause wasn't sent by the collector: the connection failed.
@@ -129,7 +129,7 @@ impl Service<http::Request<Body>> for Shortcut {
 struct Whole(std::vec::IntoIter<Bytes>);
 
 impl Whole {
-    /// `None` if its length can't be told.
+    /// `None` if its length doesn't fit into the prefix.
     fn new(mut message: Pieces) -> Option<Self> {
         let length = message.iter().map(Bytes::len).sum::<usize>();
         let mut prefix = vec![0]; // not compressed

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{Failure, Pieces, Reply, Transport, causes, response};
 
-/// A client and where it sends to.
+/// An HTTP client, and the URL it sends to.
 #[derive(Debug)]
 pub(crate) struct HttpTransport {
     client: reqwest::Client,
@@ -61,7 +61,7 @@ impl Transport for HttpTransport {
         let wait = retry_after(answer.headers(), SystemTime::now());
         let body = answer.bytes().await;
         if status.is_success() {
-            // The status decides; a body that was cut off says nothing more.
+            // The status decides: a body that can't be read counts as empty.
             return Ok(response::reply(&body.unwrap_or_default()));
         }
         let said = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
@@ -79,7 +79,7 @@ fn failure(status: StatusCode, wait: Option<Duration>, said: &str) -> Failure {
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT => Failure::Retryable { message, wait },
         StatusCode::PAYLOAD_TOO_LARGE => Failure::TooLarge { message },
-        // The official Collector answers so to a body beyond its limit.
+        // The reply of the official Collector to a body beyond its limit.
         StatusCode::BAD_REQUEST if said.contains("request body too large") => {
             Failure::TooLarge { message }
         }
@@ -88,7 +88,8 @@ fn failure(status: StatusCode, wait: Option<Duration>, said: &str) -> Failure {
     }
 }
 
-/// A connection that failed may not fail again.
+/// The failure of a request without a response. It is retryable, unless the request could not be
+/// built.
 fn passing(error: &reqwest::Error) -> Failure {
     let message = format!("the collector can't be reached: {error}{}", causes(error));
     if error.is_builder() {

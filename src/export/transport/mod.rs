@@ -1,10 +1,9 @@
 //! Transport: encoded requests to a collector, by gRPC or HTTP.
 //!
-//! Both transports have one anatomy: [`Transport::send`] makes one attempt and says what the
-//! collector made of it, in the terms of the
-//! [OTLP specification](https://opentelemetry.io/docs/specs/otlp/): taken, taken in part, a passing
-//! failure, too large, or a failure that would only repeat itself, be it the request's own fault or
-//! not. [`retry`] repeats attempts until a deadline.
+//! Both transports have one anatomy: [`Transport::send`] makes one attempt and returns the outcome,
+//! in the terms of the [OTLP specification](https://opentelemetry.io/docs/specs/otlp/): full
+//! success, partial success, retryable failure, too large, rejected, or permanent failure.
+//! [`retry`] repeats attempts until a deadline.
 
 #[cfg(feature = "grpc")]
 pub(crate) mod grpc;
@@ -21,26 +20,26 @@ use bytes::Bytes;
 /// An encoded `ExportTraceServiceRequest`, in pieces that follow one another.
 pub(crate) type Pieces = Vec<Bytes>;
 
-/// One attempt at a time to hand a request to a collector.
+/// Sends requests to a collector, one attempt at a time.
 pub(crate) trait Transport: Send {
-    /// The exporter that it makes, as OpenTelemetry's semantic conventions name it.
+    /// The name of such an exporter in OpenTelemetry's semantic conventions.
     const COMPONENT: &'static str;
 
     /// Sends one request.
     fn send(&mut self, request: Pieces) -> impl Future<Output = Result<Reply, Failure>> + Send;
 }
 
-/// What a collector said to a request it has taken.
+/// A collector's reply to a request it has accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reply {
-    /// How many of the spans it has rejected all the same.
+    /// How many of the spans it has rejected: a partial success.
     pub(crate) rejected: u64,
-    /// Why, or a warning about what it has taken.
+    /// The reason for the rejection, or a warning about accepted spans.
     pub(crate) message: String,
 }
 
 impl Reply {
-    /// Tells what the collector had to say about what it has taken.
+    /// Logs the collector's message about accepted spans, if there is one.
     pub(crate) fn log_message(self) {
         let message = self.message;
         if !message.is_empty() {
@@ -49,22 +48,23 @@ impl Reply {
     }
 }
 
-/// Why a request was not taken.
+/// Why a request was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// It may be taken later, and not before `wait` if the collector said so.
+    /// It may be accepted later, after `wait` if the collector asked for a delay.
     Retryable { message: String, wait: Option<Duration> },
-    /// Parts of it may be taken.
+    /// It is too large; parts of it may be accepted.
     TooLarge { message: String },
-    /// It never will: the collector has looked at it.
+    /// It will never be accepted: the collector has examined it.
     Rejected { message: String },
-    /// The collector hasn't looked at it, and what is in the way (a key, a path, a fault of its own)
-    /// won't pass by itself. The specification has it dropped; whoever can keep it may wait.
+    /// The collector hasn't examined it, and a retry is not expected to help: a wrong key or path,
+    /// or a fault of the collector. The specification asks to drop it; a sink with an outbox may
+    /// keep it.
     Permanent { message: String },
 }
 
 impl Failure {
-    /// What was said, and when to come back if that was said too.
+    /// The message, and the delay that the collector asked for.
     pub(crate) fn into_parts(self) -> (String, Option<Duration>) {
         match self {
             Self::Retryable { message, wait } => (message, wait),
@@ -75,8 +75,8 @@ impl Failure {
     }
 }
 
-/// What caused an error, as an addition to its own text. Libraries repeat themselves here: a cause
-/// is told once.
+/// The causes of an error, to be appended to its own text. Libraries often repeat a cause in the
+/// text above it; it is listed once.
 fn causes(error: &dyn std::error::Error) -> String {
     let (mut text, mut last) = (String::new(), error.to_string());
     let mut source = error.source();

@@ -1,4 +1,4 @@
-//! `ExportTraceServiceResponse`: foreign bytes.
+//! Reads `ExportTraceServiceResponse`, which is foreign bytes.
 
 use prost::Message;
 
@@ -20,7 +20,8 @@ struct PartialSuccess {
     error_message: String,
 }
 
-/// What a success says. A body that can't be read says nothing: the request was taken.
+/// The reply of a success. A body that can't be decoded counts as empty, since the request was
+/// accepted.
 pub(super) fn reply(body: &[u8]) -> Reply {
     let partial = Response::decode(body).ok().and_then(|response| response.partial_success);
     let PartialSuccess { rejected_spans, error_message } = partial.unwrap_or_default();

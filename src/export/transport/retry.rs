@@ -1,5 +1,5 @@
-//! Delivery with retries: as the specification asks, exponential backoff with jitter, and what the
-//! collector says of when to come back.
+//! Delivery with retries as the specification asks: exponential backoff with jitter, or the delay
+//! that the collector asks for.
 
 use std::time::Duration;
 
@@ -29,9 +29,9 @@ impl Backoff {
         Self { first: year, most: year }
     };
 
-    /// The pause before attempt `attempt` (the first has none and is not asked for): it doubles each
-    /// time, and `random`, in 0..1, puts it anywhere between its half and its whole. A collector
-    /// that says when to come back is believed, but for that jitter on top.
+    /// The pause before retry number `attempt`, counted from 1. It doubles each time, and `random`,
+    /// in 0..1, puts it between its half and its whole. A delay that the collector asks for
+    /// replaces it, with jitter on top.
     fn pause(self, attempt: u32, told: Option<Duration>, random: f64) -> Duration {
         let doubled = self.first.saturating_mul(1 << attempt.saturating_sub(1).min(16));
         let own = doubled.min(self.most).mul_f64(0.5 + random / 2.0);
@@ -42,8 +42,8 @@ impl Backoff {
     }
 }
 
-/// Sends `request` until it is taken, or fails for good, or `deadline` is near. `on_retry` is called
-/// before every attempt but the first.
+/// Sends `request` until it is accepted, or fails for good, or `deadline` is near. `on_retry` is
+/// called before every attempt but the first.
 pub(crate) async fn deliver(
     transport: &mut impl Transport,
     request: Pieces,

@@ -39,18 +39,18 @@ const SHORT: usize = 56;
 pub(crate) struct PreparedKey {
     name: &'static str,
     field: u32,
-    /// A short attribute's bytes before its value, without its length. Of one size for all keys,
-    /// they are copied at once.
+    /// The bytes of a short attribute before its value, its length left open. The array has one
+    /// size for all keys, so that it is copied at once.
     head: [u8; MOST_HEAD],
-    /// How many of them count; 0 if the key is longer.
+    /// How many bytes of `head` are valid; 0 if the key is too long.
     length: usize,
 }
 
-/// How long the bytes before the value of a prepared key are at the most.
+/// The most bytes before the value of a prepared key.
 const MOST_HEAD: usize = 48;
 
-/// How many bytes are written after them at once: a number with what precedes it, or what precedes a
-/// text.
+/// How many bytes are written after the head at once: a number with its tags, or the tags and
+/// lengths before a string.
 const MOST_VALUE: usize = 16;
 
 impl PreparedKey {
@@ -71,9 +71,9 @@ impl PreparedKey {
     }
 
     /// Writes an attribute with this key.
-    #[inline(always)] // little is left of it where the type of the value is known
+    #[inline(always)] // little is left of it where the type of the value is a constant
     pub(super) fn append(&self, out: &mut EncodeBuffer, value: ValueRef<'_>) {
-        // What comes after the key, of one size for all values, and how many bytes of it count.
+        // The bytes after the key, of one size for all values, and how many of them are valid.
         let (bytes, length) = match value {
             ValueRef::Bool(value) => {
                 (u128::from_le_bytes(padded([VALUE_TAG, 2, BOOL_TAG, u8::from(value)])), 4)
@@ -103,8 +103,8 @@ impl PreparedKey {
         }
     }
 
-    /// Writes the key and the bytes after it where `out` goes on, and returns them, if the key is a
-    /// short one and there is room.
+    /// Writes the key and the bytes after it at the end of `out`, and returns them, if the key is
+    /// short and there is room.
     #[inline(always)]
     fn begin<'o>(
         &self,
@@ -123,7 +123,7 @@ impl PreparedKey {
     fn append_long(&self, out: &mut EncodeBuffer, value: ValueRef<'_>) {
         out.change(|out| {
             append(out, self.field, "", self.name, value);
-            out.reserve(2 * (MOST_HEAD + MOST_VALUE)); // there will be more
+            out.reserve(2 * (MOST_HEAD + MOST_VALUE)); // more attributes will follow
         });
     }
 
@@ -136,7 +136,7 @@ impl PreparedKey {
         }
         out.advance(self.length + 4);
         let text = out.len();
-        // If the value can't be written, what there is of it is kept.
+        // If `Debug` fails, the part that was written is kept.
         let _ = write!(out, "{value:?}");
         let length = out.len() - text;
         if length >= SHORT {
@@ -150,7 +150,7 @@ impl PreparedKey {
     }
 }
 
-/// Numbers below this take up to eight bytes, a word.
+/// Numbers below this take at most eight bytes as a varint, a word.
 const MOST_IN_WORD: i64 = 1 << 56;
 
 fn padded<const BYTES: usize>(bytes: [u8; BYTES]) -> [u8; MOST_VALUE] {
@@ -188,7 +188,7 @@ fn is_short(value: ValueRef<'_>) -> bool {
     }
 }
 
-/// The bytes of a short attribute before its value. Its length is left open.
+/// Writes the bytes of a short attribute before its value. Its length is left open.
 fn short_head(out: &mut Vec<u8>, field: u32, prefix: &str, key: &str) {
     let length = prefix.len() + key.len();
     out.extend_from_slice(&[wire::tag_of(field, wire::LENGTH), 0, KEY_TAG, length as u8]);
@@ -196,7 +196,7 @@ fn short_head(out: &mut Vec<u8>, field: u32, prefix: &str, key: &str) {
     out.extend_from_slice(key.as_bytes());
 }
 
-/// A short value, and the length of the attribute that begins at `start`.
+/// Writes a short value, and the length of the attribute that begins at `start`.
 fn short_value(out: &mut Vec<u8>, start: usize, value: ValueRef<'_>) {
     match value {
         ValueRef::Bool(value) => {

@@ -1,9 +1,9 @@
 //! Attributes, kept in the form in which they leave.
 //!
 //! A value is written once, when it is recorded: as a `KeyValue` message behind those that came
-//! before it. What ends a span then copies bytes. The few places that need values back, redaction
-//! aside, which sees them before they come here, are samplers and the exporters of the OpenTelemetry
-//! SDK: they [read](Attributes::iter) them.
+//! before it. The end of a span then only copies bytes. Redaction sees values before they are
+//! written. Only samplers and the exporters of the OpenTelemetry SDK need values back, and
+//! [read](Attributes::iter) them.
 
 mod key_value;
 
@@ -74,18 +74,18 @@ impl Attributes {
         self.count as usize
     }
 
-    /// Appends them to a span's.
+    /// Appends the attributes to those of a span.
     #[inline(always)] // once a span
     pub(crate) fn append_to(&self, out: &mut EncodeBuffer) {
         out.extend(&self.bytes);
     }
 
-    /// As they stand in a span.
+    /// The attributes as fields of a span message.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.bytes.as_slice()
     }
 
-    /// How many bytes they could take without another allocation.
+    /// How many bytes the attributes may take without another allocation.
     pub(crate) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
@@ -125,7 +125,7 @@ impl Attributes {
         dropped
     }
 
-    /// Appends without looking whether the key is there: for keys known to be new.
+    /// Appends an attribute without checking for its key, which must be new.
     pub(crate) fn push(&mut self, key: &str, value: ValueRef<'_>) {
         self.bytes.change(|bytes| append(bytes, FIELD, "", key, value));
         self.count += 1;
@@ -166,7 +166,7 @@ impl Attributes {
         self.messages().filter_map(|(_, key, value)| Some((key, key_value::read_any_value(value)?)))
     }
 
-    /// Appends them as field `field` of another message than a span.
+    /// Appends the attributes as field `field` of a message other than a span.
     pub(crate) fn append_as(&self, out: &mut Vec<u8>, field: u32) {
         for (attribute, ..) in self.messages() {
             out.push(protobuf::tag_of(field, protobuf::LENGTH));

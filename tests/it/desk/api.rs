@@ -1,4 +1,4 @@
-//! What the API says of what arrived.
+//! The API: what it returns for spans that arrived.
 
 use std::io::Read;
 
@@ -203,8 +203,8 @@ fn pages_follow_each_other_without_gap_or_repetition() {
     }
 }
 
-/// Answers that have come and some that have not: trace 3 is known by two carriers, trace 4 by one
-/// about all of it, trace 5 has come without the span that is meant.
+/// Traces that were received and some that were not: of trace 3 there are two carriers, of trace 4
+/// one about all of it, trace 5 was received without the rated span.
 fn some_that_have_not_come() -> Vec<Span> {
     vec![
         span("one", 1, 1, NEW_YEAR).with("feedback.rating", true),
@@ -288,7 +288,7 @@ fn a_bucket_has_exactly_its_traces_also_those_that_have_not_come() {
     let path = "/api/v1/export/traces?field=feedback.rating&format=jsonl";
     assert_eq!(get(&rig.desk.address(), path, &[]).text().lines().count(), 5);
 
-    // When it comes it moves to where it began.
+    // When it is received it moves to the time at which it began.
     rig.send([
         span("three", 3, 1, NEW_YEAR + 4 * DAY),
         span("child", 3, 2, NEW_YEAR + 4 * DAY + 1),
@@ -381,7 +381,7 @@ fn neighbours_are_those_of_the_list_whatever_it_is_narrowed_to() {
             assert_eq!(around(id, query), expected, "{query} {at}");
         }
     }
-    // One that has left the list, by a change of mind, knows where it was.
+    // A trace that has left the list, by a change of mind, still has its neighbours there.
     let query = "filter=feedback.rating+is+false";
     let list = whole(query);
     let id = list[2].as_str().unwrap();
@@ -391,7 +391,7 @@ fn neighbours_are_those_of_the_list_whatever_it_is_narrowed_to() {
         around(&list[2], query),
         json!({ "newer": list[1], "older": list[3], "position": null, "total": list.len() - 1 })
     );
-    // One that nobody knows, and one that is not in a list of what has come.
+    // An unknown trace, and one that is not in a list of received traces.
     for id in [7_777, 3] {
         assert_eq!(
             around(&json!(format!("{id:032x}")), ""),
@@ -422,7 +422,7 @@ fn sessions_and_traces_have_documents_of_their_own() {
     assert_eq!(session["document"]["namespaces"]["feedback"][0]["value"], 2);
     assert_eq!(session["document"]["history"].as_array().unwrap().len(), 2);
     assert_eq!(session["traces"], 3);
-    // What is said about the session, and what evaluators say, is none of its traces' feedback.
+    // Feedback on the session, and scores of evaluators, don't count as feedback on its traces.
     assert_eq!(
         (&session["traces_with_feedback"], &session["feedback_leaves"]),
         (&json!(1), &json!(1))

@@ -1,4 +1,4 @@
-//! What strangers can't do.
+//! Safety: what other sites and malformed requests can't do.
 
 use std::net::{IpAddr, Ipv4Addr};
 
