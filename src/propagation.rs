@@ -111,7 +111,7 @@ pub fn extract(headers: &impl Headers) -> Context {
 }
 
 fn propagator() -> FeedbackPropagator {
-    match locate::core_here() {
+    match locate::current_core() {
         Some(core) => FeedbackPropagator {
             formats: core.settings.formats,
             sessions: core.settings.session_propagation,

@@ -13,7 +13,7 @@ use opentelemetry::trace::{
 use opentelemetry::{Array, InstrumentationScope, Value};
 
 use crate::cold_box::{ColdBox, ColdDefault};
-use crate::feedback::document::Key;
+use crate::feedback::document::AttributeKey;
 use crate::otlp::attributes::{self, Attributes, ValueRef};
 use crate::outbox::Finalizers;
 
@@ -167,7 +167,7 @@ impl Parent {
 #[derive(Debug, Default)]
 pub(crate) struct Enrichments {
     pub(crate) prefix: &'static str,
-    pub(crate) leaves: Vec<(Key, Value)>,
+    pub(crate) leaves: Vec<(AttributeKey, Value)>,
 }
 
 /// An event of a span.

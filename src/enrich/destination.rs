@@ -14,13 +14,13 @@ use super::target::{LateOptions, Resolved};
 use super::warn::{not_installed, warn_once};
 use crate::clock;
 use crate::export::DropReason;
-use crate::feedback::carrier::{Carrier, Scope, SubmissionName};
+use crate::feedback::carrier::{Carrier, DocumentScope, SubmissionName};
 use crate::feedback::document::Document;
 use crate::layer::locate::{Located, locate_current, locate_span};
 use crate::outbox::Finalizers;
 use crate::redaction::Redaction;
 use crate::session::Session;
-use crate::span::{DocumentKind, LayerCore, Put, SpanHandle};
+use crate::span::{Applied, DocumentKind, LayerCore, SpanHandle};
 use crate::ticket::Ticket;
 
 /// Whether a layer is installed, as far as one look at a counter tells.
@@ -42,7 +42,7 @@ pub(crate) struct Late {
     pub(crate) core: Arc<LayerCore>,
     pub(crate) target: Option<SpanContext>,
     pub(crate) session: Option<Session>,
-    pub(crate) scope: Option<Scope>,
+    pub(crate) scope: Option<DocumentScope>,
     pub(crate) id: Option<String>,
     pub(crate) ticket: Option<Ticket>,
 }
@@ -107,7 +107,8 @@ impl Destination {
                 return refuse(EnrichError::ForeignSession);
             }
             let session = given.or_else(|| session_of(&target, &located));
-            let scope = Some(if session.is_some() { Scope::Session } else { Scope::Trace });
+            let scope =
+                Some(if session.is_some() { DocumentScope::Session } else { DocumentScope::Trace });
             let Resolved { span: target, ticket, .. } = target;
             let core = core.clone();
             let late = Late { core, target, session, scope, id, ticket };
@@ -131,15 +132,16 @@ impl Destination {
             return refuse(EnrichError::IdWithoutTarget);
         }
         Ok(match (caller, given.or(of_caller)) {
-            (Some(caller), Some(session)) if !is_late => {
-                Self::OpenSpan(caller.outermost_of(&session), DocumentKind::Scoped(Scope::Session))
-            }
+            (Some(caller), Some(session)) if !is_late => Self::OpenSpan(
+                caller.outermost_of(&session),
+                DocumentKind::Scoped(DocumentScope::Session),
+            ),
             (Some(caller), None) => {
-                Self::OpenSpan(caller.local_root(), DocumentKind::Scoped(Scope::Trace))
+                Self::OpenSpan(caller.local_root(), DocumentKind::Scoped(DocumentScope::Trace))
             }
             (_, session @ Some(_)) => {
                 let core = core.clone();
-                let (target, scope, ticket) = (None, Some(Scope::Session), None);
+                let (target, scope, ticket) = (None, Some(DocumentScope::Session), None);
                 Self::Late(Box::new(Late { core, target, session, scope, id, ticket }))
             }
             (None, None) => return refuse(EnrichError::NoActiveSpan),
@@ -232,7 +234,7 @@ fn settle(
     flattener: &mut Flattener,
     core: &LayerCore,
     caller: &'static Location<'static>,
-    put: impl FnOnce(&mut Document<Value>, u64) -> Result<Put, DropReason>,
+    put: impl FnOnce(&mut Document<Value>, u64) -> Result<Applied, DropReason>,
 ) {
     flattener.finish();
     let Flattener { patch, outcome, .. } = flattener;
@@ -242,7 +244,7 @@ fn settle(
         outcome.push(EnrichError::ShutDown); // while the values were written
     } else {
         match put(patch, clock::enrichment_time()) {
-            Ok(Put { left_out, is_durable }) => {
+            Ok(Applied { left_out, is_durable }) => {
                 if left_out > 0 {
                     let limit = core.settings.span_limits.max_attributes_per_span as usize;
                     outcome.push(EnrichError::LimitExceeded { limit, dropped: left_out });
@@ -263,7 +265,7 @@ fn enrich(
     kind: DocumentKind,
     patch: &mut Document<Value>,
     time: u64,
-) -> Result<Put, DropReason> {
+) -> Result<Applied, DropReason> {
     if let Some(put) = state.enrich(kind, patch, time) {
         return Ok(put);
     }

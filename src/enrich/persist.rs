@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock;
-use crate::layer::locate::core_here;
+use crate::layer::locate::current_core;
 use crate::outbox::PersistError;
 
 /// Waits until the feedback that was given so far is on disk, for at most `limit`.
@@ -54,7 +54,7 @@ use crate::outbox::PersistError;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn persist(limit: Duration) -> Result<(), PersistError> {
-    let core = core_here();
+    let core = current_core();
     let pipeline = core.as_ref().and_then(|core| core.pipeline());
     pipeline.map_or(Ok(()), |pipeline| pipeline.persist(clock::after(limit)))
 }
@@ -96,7 +96,7 @@ pub fn persist(limit: Duration) -> Result<(), PersistError> {
 pub fn persist_async(
     limit: Duration,
 ) -> impl Future<Output = Result<(), PersistError>> + Send + 'static {
-    let core = core_here();
+    let core = current_core();
     let pipeline = core.as_ref().and_then(|core| core.pipeline());
     let persisted = pipeline.map(|pipeline| pipeline.persist_async(clock::after(limit)));
     async move {

@@ -26,25 +26,25 @@ pub(crate) struct LocalBuffers {
     scope: Arc<InstrumentationScope>,
     /// The spans or bytes at which a batch is handed over.
     full: (usize, usize),
-    known: Mutex<Known>,
+    list: Mutex<BufferList>,
 }
 
 #[derive(Default)]
-struct Known {
+struct BufferList {
     buffers: Vec<Arc<LocalBuffer>>,
     closed: bool,
 }
 
-struct LocalBuffer(Mutex<Gathering>);
+struct LocalBuffer(Mutex<OpenBatch>);
 
-struct Gathering {
+struct OpenBatch {
     batch: Batch,
     closed: bool,
 }
 
 thread_local! {
     /// The buffers of this thread. There is rarely more than one pipeline in a process.
-    static MINE: RefCell<Vec<(u64, Arc<LocalBuffer>)>> = const { RefCell::new(Vec::new()) };
+    static BUFFERS: RefCell<Vec<(u64, Arc<LocalBuffer>)>> = const { RefCell::new(Vec::new()) };
 }
 
 impl LocalBuffers {
@@ -57,7 +57,7 @@ impl LocalBuffers {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let full = (batching.handover_spans(packing), batching.handover_bytes());
-        Self { id, packing, scope, full, known: Mutex::default() }
+        Self { id, packing, scope, full, list: Mutex::default() }
     }
 
     /// Adds a span. The error is why it was dropped; a span without feedback that doesn't fit is
@@ -68,23 +68,23 @@ impl LocalBuffers {
         if record.feedback || has_scope && self.packing == Packing::Packed {
             return self.push_apart(record, queue);
         }
-        let gathered = MINE.try_with(|mine| {
-            let mut mine = mine.borrow_mut();
-            if mine.first().is_none_or(|(id, _)| *id != self.id) {
-                self.raise(&mut mine);
+        let added = BUFFERS.try_with(|buffers| {
+            let mut buffers = buffers.borrow_mut();
+            if buffers.first().is_none_or(|(id, _)| *id != self.id) {
+                self.raise(&mut buffers);
             }
-            self.gather(&mine[0].1, record, queue)
+            self.add(&buffers[0].1, record, queue)
         });
-        match gathered {
-            Ok(gathered) => gathered,
-            Err(_) => self.push_unpooled(record, queue),
+        match added {
+            Ok(added) => added,
+            Err(_) => self.push_alone(record, queue),
         }
     }
 
     /// A thread that is being torn down gets a buffer for a single span.
     #[cold]
-    fn push_unpooled(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), DropReason> {
-        self.gather(&self.open(), record, queue)
+    fn push_alone(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), DropReason> {
+        self.add(&self.create(), record, queue)
     }
 
     /// Pushes a span in a batch of its own: feedback must not share a batch with spans that may be
@@ -98,18 +98,18 @@ impl LocalBuffers {
     }
 
     #[inline(always)] // once a span
-    fn gather(
+    fn add(
         &self,
         buffer: &LocalBuffer,
         record: &mut SpanRecord,
         queue: &Queue,
     ) -> Result<(), DropReason> {
-        let mut gathering = crate::sync::lock(&buffer.0);
-        if gathering.closed {
+        let mut open = crate::sync::lock(&buffer.0);
+        if open.closed {
             queue.count(DropReason::AfterShutdown, 1, 0);
             return Err(DropReason::AfterShutdown);
         }
-        let batch = &mut gathering.batch;
+        let batch = &mut open.batch;
         batch.add(record);
         if batch.spans() >= self.full.0 || batch.bytes() >= self.full.1 {
             hand_over(batch, queue);
@@ -119,11 +119,11 @@ impl LocalBuffers {
 
     /// Hands the batches of all threads to the queue.
     pub(super) fn sweep(&self, queue: &Queue) {
-        let mut known = crate::sync::lock(&self.known);
-        known.buffers.retain(|buffer| {
-            let mut gathering = crate::sync::lock(&buffer.0);
-            if gathering.batch.spans() > 0 {
-                hand_over(&mut gathering.batch, queue);
+        let mut list = crate::sync::lock(&self.list);
+        list.buffers.retain(|buffer| {
+            let mut open = crate::sync::lock(&buffer.0);
+            if open.batch.spans() > 0 {
+                hand_over(&mut open.batch, queue);
             }
             Arc::strong_count(buffer) > 1 // otherwise its thread has ended
         });
@@ -132,21 +132,21 @@ impl LocalBuffers {
     /// Sweeps for the last time, and closes all buffers.
     pub(super) fn close(&self, queue: &Queue) {
         self.sweep(queue);
-        let mut known = crate::sync::lock(&self.known);
-        known.closed = true;
-        for buffer in known.buffers.drain(..) {
-            let mut gathering = crate::sync::lock(&buffer.0);
-            gathering.closed = true;
-            if gathering.batch.spans() > 0 {
-                hand_over(&mut gathering.batch, queue);
+        let mut list = crate::sync::lock(&self.list);
+        list.closed = true;
+        for buffer in list.buffers.drain(..) {
+            let mut open = crate::sync::lock(&buffer.0);
+            open.closed = true;
+            if open.batch.spans() > 0 {
+                hand_over(&mut open.batch, queue);
             }
         }
     }
 
     /// Spans that wait in buffers, and their bytes in memory.
     pub(super) fn waiting(&self) -> (usize, usize) {
-        let known = crate::sync::lock(&self.known);
-        known.buffers.iter().fold((0, 0), |(spans, bytes), buffer| {
+        let list = crate::sync::lock(&self.list);
+        list.buffers.iter().fold((0, 0), |(spans, bytes), buffer| {
             let batch = &crate::sync::lock(&buffer.0).batch;
             (spans + batch.spans(), bytes + batch.bytes())
         })
@@ -155,22 +155,22 @@ impl LocalBuffers {
     /// Moves the pipeline's buffer to the front of this thread's list, and creates it if there is
     /// none.
     #[cold]
-    fn raise(&self, mine: &mut Vec<(u64, Arc<LocalBuffer>)>) {
-        let known = mine.iter().position(|(id, _)| *id == self.id);
-        let at = known.unwrap_or_else(|| {
-            mine.retain(|(_, buffer)| !crate::sync::lock(&buffer.0).closed);
-            mine.push((self.id, self.open()));
-            mine.len() - 1
+    fn raise(&self, buffers: &mut Vec<(u64, Arc<LocalBuffer>)>) {
+        let position = buffers.iter().position(|(id, _)| *id == self.id);
+        let at = position.unwrap_or_else(|| {
+            buffers.retain(|(_, buffer)| !crate::sync::lock(&buffer.0).closed);
+            buffers.push((self.id, self.create()));
+            buffers.len() - 1
         });
-        mine.swap(0, at);
+        buffers.swap(0, at);
     }
 
-    fn open(&self) -> Arc<LocalBuffer> {
-        let mut known = crate::sync::lock(&self.known);
+    fn create(&self) -> Arc<LocalBuffer> {
+        let mut list = crate::sync::lock(&self.list);
         let batch = Batch::new(self.packing, &self.scope);
-        let buffer = Arc::new(LocalBuffer(Mutex::new(Gathering { batch, closed: known.closed })));
-        if !known.closed {
-            known.buffers.push(buffer.clone());
+        let buffer = Arc::new(LocalBuffer(Mutex::new(OpenBatch { batch, closed: list.closed })));
+        if !list.closed {
+            list.buffers.push(buffer.clone());
         }
         buffer
     }

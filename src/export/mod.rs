@@ -27,7 +27,7 @@ pub use error::{FlushError, SpanLoss};
 use local_buffer::LocalBuffers;
 use queue::{Next, Queue};
 pub use stats::DropReason;
-use stats::{Counters, Stats, Waiting};
+use stats::{Counters, PipelineGauges, Stats};
 use tail_buffer::TailBuffer;
 
 use crate::clock;
@@ -51,7 +51,7 @@ pub(crate) struct Batching {
     /// Bytes that may wait in the queue, about.
     pub(crate) queue_bytes: usize,
     /// The limits of the tail buffer, if unsampled traces are held.
-    pub(crate) held: Option<tail_buffer::Limits>,
+    pub(crate) held: Option<tail_buffer::TailBufferLimits>,
 }
 
 impl Default for Batching {
@@ -125,7 +125,7 @@ impl Pipeline {
         make_sink: impl FnOnce() -> Result<Box<dyn Sink>, Error> + Send + 'static,
         no_thread: fn(std::io::Error) -> Error,
     ) -> Result<Self, Error> {
-        let (made, is_made) = std::sync::mpsc::sync_channel(1);
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("tracing-feedback".to_owned());
         let thread = thread.spawn({
             let counters = counters.clone();
@@ -141,18 +141,22 @@ impl Pipeline {
                         let buffers = Arc::new(LocalBuffers::new(packing, scope, &batching));
                         let queue = Arc::new(Queue::new(packing, batching, counters.clone()));
                         let exporter = sink.component();
-                        let _ =
-                            made.send(Ok((buffers.clone(), held.clone(), queue.clone(), exporter)));
+                        let _ = sender.send(Ok((
+                            buffers.clone(),
+                            held.clone(),
+                            queue.clone(),
+                            exporter,
+                        )));
                         run(&buffers, held.as_deref(), &queue, &counters, delay, sink);
                     }
                     Err(error) => {
-                        let _ = made.send(Err(error));
+                        let _ = sender.send(Err(error));
                     }
                 }
             }
         });
         let thread = Mutex::new(Some(thread.map_err(no_thread)?));
-        match is_made.recv() {
+        match receiver.recv() {
             Ok(Ok((buffers, held, queue, exporter))) => {
                 Ok(Self { buffers, held, queue, counters, outbox, exporter, thread })
             }
@@ -232,7 +236,7 @@ impl Pipeline {
     pub(crate) fn stats(&self) -> Stats {
         let (queued, queued_bytes) = self.queue.waiting();
         let (gathered, gathered_bytes) = self.buffers.waiting();
-        self.counters.read(Waiting {
+        self.counters.read(PipelineGauges {
             queued: (queued + gathered) as u64,
             queued_bytes: (queued_bytes + gathered_bytes) as u64,
             held: self.held.as_ref().map_or(0, |held| held.spans()) as u64,
@@ -310,7 +314,7 @@ impl Pipeline {
 impl std::ops::Drop for Pipeline {
     /// Lets the export thread end, also if `shutdown` was never called.
     fn drop(&mut self) {
-        self.queue.take_no_more();
+        self.queue.stop_accepting();
     }
 }
 
@@ -332,7 +336,7 @@ fn run(
     delay: Duration,
     mut sink: Box<dyn Sink>,
 ) {
-    let _ended = queue.announce_end();
+    let _ended = queue.end_guard();
     let mut due = clock::after(delay);
     let backpressure = queue.backpressure();
     loop {
@@ -349,7 +353,7 @@ fn run(
             Next::Due => {
                 if Instant::now() >= due {
                     buffers.sweep(queue);
-                    queue.hurry();
+                    queue.make_due();
                     if let Some(held) = held {
                         held.sweep(Instant::now());
                     }
@@ -361,7 +365,7 @@ fn run(
         };
         settle(queue, counters, delivery);
         // Stored spans are sent between new ones, unless the queue needs all the time for new ones.
-        if sink.due().is_some_and(|due| due <= Instant::now()) && !queue.is_pressing() {
+        if sink.due().is_some_and(|due| due <= Instant::now()) && !queue.is_under_pressure() {
             let caught_up = catch_unwind(AssertUnwindSafe(|| sink.catch_up(backpressure)));
             settle(queue, counters, caught_up.unwrap_or_default());
         }
@@ -381,16 +385,16 @@ fn settle(queue: &Queue, counters: &Counters, delivery: Delivery) {
     counters.retried(delivery.retried);
     if let Some((spans, feedback, message)) = delivery.failed {
         counters.dropped(DropReason::ExportFailed, spans, feedback);
-        queue.lost(DropReason::ExportFailed, spans, message);
+        queue.add_lost(DropReason::ExportFailed, spans, message);
     }
     if let Some((spans, feedback, message)) = delivery.rejected {
         counters.dropped(DropReason::Rejected, spans, feedback);
-        queue.lost(DropReason::Rejected, spans, message);
+        queue.add_lost(DropReason::Rejected, spans, message);
     }
     if let (spans @ 1.., feedback) = delivery.discarded {
         let message = "the outbox was full, or the spans were too old for it".to_owned();
         counters.dropped(DropReason::Discarded, spans, feedback);
-        queue.lost(DropReason::Discarded, spans, message);
+        queue.add_lost(DropReason::Discarded, spans, message);
     }
     queue.settle();
 }

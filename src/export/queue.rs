@@ -21,7 +21,7 @@ pub(crate) struct Queue {
     batch_spans: usize,
     counters: Arc<Counters>,
     backpressure: Backpressure,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Wakes the export thread: there is something to do.
     work: Condvar,
     /// Wakes the callers of `flush` and `shutdown`: spans were settled, or the export thread has
@@ -30,8 +30,8 @@ pub(crate) struct Queue {
 }
 
 #[derive(Default)]
-struct State {
-    waiting: Waiting,
+struct QueueState {
+    waiting: WaitingBatches,
     spans: usize,
     /// Bytes of the waiting batches in memory; `encoded` are those on the wire.
     bytes: usize,
@@ -49,12 +49,12 @@ struct State {
 /// The waiting batches, in the order they came. Batches with feedback are kept apart from the
 /// others, which may be evicted. Each has the number of its first span.
 #[derive(Default)]
-struct Waiting {
+struct WaitingBatches {
     plain: VecDeque<(u64, Batch)>,
     feedback: VecDeque<(u64, Batch)>,
 }
 
-impl Waiting {
+impl WaitingBatches {
     fn push(&mut self, number: u64, batch: Batch) {
         let line = if batch.feedback > 0 { &mut self.feedback } else { &mut self.plain };
         line.push_back((number, batch));
@@ -122,23 +122,23 @@ impl Queue {
         let mut evicted = 0;
         while !self.has_room(&state, &batch) {
             // Batches with feedback evict batches without.
-            let victim = if batch.feedback > 0 { state.waiting.evict() } else { None };
-            match victim {
-                Some(victim) => {
-                    state.leave(&victim);
-                    evicted += victim.spans();
+            let evictable = if batch.feedback > 0 { state.waiting.evict() } else { None };
+            match evictable {
+                Some(evictable) => {
+                    state.subtract(&evictable);
+                    evicted += evictable.spans();
                 }
                 None => {
                     let lost = if batch.finalizers.is_whole() { 0 } else { batch.spans() };
-                    state.lose(DropReason::QueueFull, (evicted + lost) as u64, None);
+                    state.add_loss(DropReason::QueueFull, (evicted + lost) as u64, None);
                     drop(state);
                     self.count(DropReason::QueueFull, evicted, 0);
                     return self.refuse(DropReason::QueueFull, batch);
                 }
             }
         }
-        state.lose(DropReason::QueueFull, evicted as u64, None);
-        let batches = |state: &State| {
+        state.add_loss(DropReason::QueueFull, evicted as u64, None);
+        let batches = |state: &QueueState| {
             (state.spans / self.batch_spans, state.encoded / self.batching.batch_bytes)
         };
         let before = batches(&state);
@@ -170,19 +170,19 @@ impl Queue {
     }
 
     /// Sets the backpressure by the bytes that wait, with `more`.
-    fn set_pressure(&self, state: &State, more: usize) {
+    fn set_pressure(&self, state: &QueueState, more: usize) {
         self.backpressure.set_pressure(state.bytes + more > self.batching.queue_bytes / 2);
     }
 
     /// Whether new spans have priority over stored ones: the queue is closed, or a quarter full
     /// with a whole batch.
-    pub(super) fn is_pressing(&self) -> bool {
+    pub(super) fn is_under_pressure(&self) -> bool {
         let state = self.lock();
         state.closed || self.is_batch(&state) && state.bytes > self.batching.queue_bytes / 4
     }
 
     /// Whether a whole batch waits.
-    fn is_batch(&self, state: &State) -> bool {
+    fn is_batch(&self, state: &QueueState) -> bool {
         state.spans >= self.batch_spans || state.encoded >= self.batching.batch_bytes
     }
 
@@ -211,12 +211,12 @@ impl Queue {
     }
 
     /// Lets everything that waits be exported without delay.
-    pub(super) fn hurry(&self) {
+    pub(super) fn make_due(&self) {
         let mut state = self.lock();
         state.flush_to = state.pushed;
     }
 
-    fn take_batch(&self, state: &mut State) -> Vec<Batch> {
+    fn take_batch(&self, state: &mut QueueState) -> Vec<Batch> {
         let mut batch = Vec::new();
         let (mut spans, mut encoded) = (0, 0);
         while let Some((_, next)) = state.waiting.first() {
@@ -228,7 +228,7 @@ impl Queue {
             if let Some(next) = state.waiting.pop() {
                 spans += next.spans();
                 encoded += next.encoded();
-                state.leave(&next);
+                state.subtract(&next);
                 batch.push(next);
             }
         }
@@ -246,8 +246,8 @@ impl Queue {
         self.progress.notify_all();
     }
 
-    pub(crate) fn lost(&self, why: DropReason, spans: u64, message: String) {
-        self.lock().lose(why, spans, Some(message));
+    pub(crate) fn add_lost(&self, why: DropReason, spans: u64, message: String) {
+        self.lock().add_loss(why, spans, Some(message));
     }
 
     /// Waits until all spans pushed so far are settled, or until `deadline`. Returns how many are
@@ -269,14 +269,14 @@ impl Queue {
     }
 
     /// Closes the queue: it takes no more batches, and those in it are still exported.
-    pub(crate) fn take_no_more(&self) {
+    pub(crate) fn stop_accepting(&self) {
         self.lock().closed = true;
         self.work.notify_one();
     }
 
     /// Closes the queue and flushes it. Returns how many spans are not settled.
     pub(crate) fn close(&self, deadline: Instant) -> u64 {
-        self.take_no_more();
+        self.stop_accepting();
         // Half of the time is for delivering the rest, the other half for writing it to the outbox.
         let now = Instant::now();
         self.backpressure.set_deadline(now + deadline.saturating_duration_since(now) / 2);
@@ -302,7 +302,7 @@ impl Queue {
 
     /// Returns a guard that marks the export thread as ended when dropped, also if the thread
     /// panics.
-    pub(crate) fn announce_end(&self) -> impl std::ops::Drop + '_ {
+    pub(crate) fn end_guard(&self) -> impl std::ops::Drop + '_ {
         struct End<'q>(&'q Queue);
         impl std::ops::Drop for End<'_> {
             fn drop(&mut self) {
@@ -326,7 +326,7 @@ impl Queue {
         state.ended
     }
 
-    fn has_room(&self, state: &State, batch: &Batch) -> bool {
+    fn has_room(&self, state: &QueueState, batch: &Batch) -> bool {
         let has_spans =
             self.batching.queue_spans.is_none_or(|most| state.spans + batch.spans() <= most);
         let has_bytes = state.bytes + batch.bytes() <= self.batching.queue_bytes;
@@ -340,20 +340,20 @@ impl Queue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         crate::sync::lock(&self.state)
     }
 }
 
-impl State {
+impl QueueState {
     /// Subtracts a batch that waits no longer.
-    fn leave(&mut self, batch: &Batch) {
+    fn subtract(&mut self, batch: &Batch) {
         self.spans -= batch.spans();
         self.bytes -= batch.bytes();
         self.encoded -= batch.encoded();
     }
 
-    fn lose(&mut self, why: DropReason, spans: u64, message: Option<String>) {
+    fn add_loss(&mut self, why: DropReason, spans: u64, message: Option<String>) {
         if spans > 0 {
             let loss = self.losses.entry(why).or_default();
             loss.spans += spans;
@@ -364,9 +364,9 @@ impl State {
 
 fn wait_timeout<'q>(
     condvar: &Condvar,
-    state: MutexGuard<'q, State>,
+    state: MutexGuard<'q, QueueState>,
     timeout: Duration,
-) -> MutexGuard<'q, State> {
+) -> MutexGuard<'q, QueueState> {
     match condvar.wait_timeout(state, timeout) {
         Ok((state, _)) => state,
         Err(poisoned) => poisoned.into_inner().0,
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_presses_only_while_there_is_a_batch_to_export() {
+    fn a_queue_is_under_pressure_only_while_there_is_a_batch_to_export() {
         // Otherwise the export thread would spin: stored spans are due, but must not be sent.
         let one = batch(false).bytes();
         let batching = Batching {
@@ -400,17 +400,17 @@ mod tests {
         let queue = Queue::new(Packing::Records, batching, counters);
         for spans in 1..=5 {
             queue.push(batch(false)).unwrap();
-            assert_eq!(queue.is_pressing(), spans >= 4, "{spans}");
+            assert_eq!(queue.is_under_pressure(), spans >= 4, "{spans}");
         }
         assert!(matches!(queue.next(Instant::now()), Next::Export(_)));
-        assert!(!queue.is_pressing());
-        queue.take_no_more();
-        assert!(queue.is_pressing());
+        assert!(!queue.is_under_pressure());
+        queue.stop_accepting();
+        assert!(queue.is_under_pressure());
     }
 
     #[test]
-    fn parcels_leave_in_the_order_they_came_and_plain_ones_make_room_first() {
-        let mut waiting = Waiting::default();
+    fn batches_leave_in_order_and_plain_ones_are_evicted_first() {
+        let mut waiting = WaitingBatches::default();
         let came = [false, true, true, false, true, false];
         for (number, feedback) in (0..).zip(came) {
             waiting.push(number, batch(feedback));

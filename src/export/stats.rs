@@ -69,7 +69,7 @@ impl fmt::Display for DropReason {
 
 /// What waits right now, and where.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Waiting {
+pub(crate) struct PipelineGauges {
     pub(crate) queued: u64,
     pub(crate) queued_bytes: u64,
     pub(crate) held: u64,
@@ -126,8 +126,8 @@ impl Counters {
         *crate::sync::lock(&self.refused).entry(reason).or_default() += 1;
     }
 
-    pub(crate) fn read(&self, waiting: Waiting) -> Stats {
-        let Waiting { queued, queued_bytes, held, outbox } = waiting;
+    pub(crate) fn read(&self, gauges: PipelineGauges) -> Stats {
+        let PipelineGauges { queued, queued_bytes, held, outbox } = gauges;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let dropped: BTreeMap<_, _> = DropReason::ALL
             .into_iter()

@@ -34,7 +34,7 @@ use crate::record::SpanRecord;
 
 /// The limits of the tail buffer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct TailBufferLimits {
     pub(crate) spans: usize,
     /// Bytes in memory, about.
     pub(crate) bytes: usize,
@@ -46,7 +46,7 @@ pub(crate) struct Limits {
 
 /// Held and kept traces.
 pub(super) struct TailBuffer {
-    room: Mutex<Room>,
+    state: Mutex<TailBufferState>,
     counters: Arc<Counters>,
 }
 
@@ -66,39 +66,40 @@ impl TailBuffer {
         counters: &Arc<Counters>,
     ) -> Option<Self> {
         let limits = batching.held?;
-        let limits = Limits { age: limits.age.min(YEAR), grace: limits.grace.min(YEAR), ..limits };
+        let limits =
+            TailBufferLimits { age: limits.age.min(YEAR), grace: limits.grace.min(YEAR), ..limits };
         let full = (batching.handover_spans(packing), batching.handover_bytes());
-        let rules = Rules { limits, packing, scope: scope.clone(), full };
-        Some(Self { room: Mutex::new(Room::new(rules)), counters: counters.clone() })
+        let config = TailBufferConfig { limits, packing, scope: scope.clone(), full };
+        Some(Self { state: Mutex::new(TailBufferState::new(config)), counters: counters.clone() })
     }
 
     /// Spans that are held now.
     pub(super) fn spans(&self) -> usize {
-        crate::sync::lock(&self.room).spans
+        crate::sync::lock(&self.state).spans
     }
 
     /// Holds a span. `true` if its trace is kept: then `record` is unchanged, and to be exported.
     pub(super) fn hold(&self, record: &mut SpanRecord, now: Instant) -> bool {
-        let mut gone = Gone::default();
-        let is_kept = crate::sync::lock(&self.room).hold(record, now, &mut gone);
-        self.count(gone);
+        let mut dropped = DroppedSpans::default();
+        let is_kept = crate::sync::lock(&self.state).hold(record, now, &mut dropped);
+        self.count(dropped);
         is_kept
     }
 
     /// Keeps a trace, since feedback has arrived: releases its held spans, and remembers its id.
     pub(super) fn keep(&self, trace_id: TraceId, now: Instant) -> Released {
-        let mut gone = Gone::default();
-        let released = crate::sync::lock(&self.room).keep(trace_id, now, &mut gone);
-        self.count(gone);
+        let mut dropped = DroppedSpans::default();
+        let released = crate::sync::lock(&self.state).keep(trace_id, now, &mut dropped);
+        self.count(dropped);
         released.map(|trace| trace.release()).unwrap_or_default()
     }
 
     /// Drops expired traces, some at a time: other threads may wait for the lock.
     pub(super) fn sweep(&self, now: Instant) {
         loop {
-            let mut gone = Gone::default();
-            let is_done = crate::sync::lock(&self.room).expire(now, 64, &mut gone);
-            self.count(gone);
+            let mut dropped = DroppedSpans::default();
+            let is_done = crate::sync::lock(&self.state).expire(now, 64, &mut dropped);
+            self.count(dropped);
             if is_done {
                 return;
             }
@@ -107,25 +108,25 @@ impl TailBuffer {
 
     /// Drops everything, and holds nothing more.
     pub(super) fn close(&self) {
-        let traces = crate::sync::lock(&self.room).close();
+        let traces = crate::sync::lock(&self.state).close();
         let held = traces.into_values().filter_map(|trace| match trace {
             Trace::Held(trace) => Some(trace.spans),
             Trace::Kept(..) => None,
         });
-        self.count(Gone { spans: held.sum(), ..Gone::default() });
+        self.count(DroppedSpans { spans: held.sum(), ..DroppedSpans::default() });
     }
 
     /// Counts dropped spans as unsampled.
-    fn count(&self, gone: Gone) {
-        if gone.spans > 0 {
-            self.counters.unsampled(gone.spans as u64);
+    fn count(&self, dropped: DroppedSpans) {
+        if dropped.spans > 0 {
+            self.counters.unsampled(dropped.spans as u64);
         }
     }
 }
 
 /// Dropped spans, and memory to be freed after the lock is released.
 #[derive(Default)]
-struct Gone {
+struct DroppedSpans {
     spans: usize,
     memory: Memory,
 }
@@ -134,8 +135,8 @@ struct Gone {
 #[allow(clippy::vec_box)]
 type Memory = Vec<Box<BufferedTrace>>;
 
-struct Rules {
-    limits: Limits,
+struct TailBufferConfig {
+    limits: TailBufferLimits,
     packing: Packing,
     /// The scope of spans that name no other.
     scope: Arc<InstrumentationScope>,
@@ -144,8 +145,8 @@ struct Rules {
 }
 
 /// The state behind the lock.
-struct Room {
-    rules: Rules,
+struct TailBufferState {
+    config: TailBufferConfig,
     traces: HashMap<TraceId, Trace>,
     /// Held traces in the order in which they began, with the time by which their root has to end.
     by_age: BTreeMap<u64, (Instant, TraceId)>,
@@ -159,7 +160,7 @@ struct Room {
     bytes: usize,
     closed: bool,
     /// The memory of dropped traces, for new ones.
-    spare: Memory,
+    free: Memory,
 }
 
 enum Trace {
@@ -168,10 +169,10 @@ enum Trace {
     Kept(u64, Instant),
 }
 
-impl Room {
-    fn new(rules: Rules) -> Self {
+impl TailBufferState {
+    fn new(config: TailBufferConfig) -> Self {
         Self {
-            rules,
+            config,
             traces: HashMap::new(),
             by_age: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -180,33 +181,33 @@ impl Room {
             spans: 0,
             bytes: 0,
             closed: false,
-            spare: Vec::new(),
+            free: Vec::new(),
         }
     }
 
     /// Adds a span to its trace. `true` if the trace is kept: then `record` is unchanged.
-    fn hold(&mut self, record: &mut SpanRecord, now: Instant, gone: &mut Gone) -> bool {
+    fn hold(&mut self, record: &mut SpanRecord, now: Instant, dropped: &mut DroppedSpans) -> bool {
         if self.closed {
-            gone.spans += 1;
+            dropped.spans += 1;
             return false;
         }
         let trace_id = record.trace_id;
         let trace = match self.traces.get_mut(&trace_id) {
-            Some(known) if !known.is_over(now) => known,
-            known => {
-                if known.is_some() {
-                    self.discard(trace_id, gone);
+            Some(trace) if !trace.is_expired(now) => trace,
+            expired => {
+                if expired.is_some() {
+                    self.discard(trace_id, dropped);
                 }
-                self.expire(now, 2, gone);
+                self.expire(now, 2, dropped);
                 let begun = self.begin(trace_id, now);
                 self.traces.entry(trace_id).or_insert(begun)
             }
         };
         let Trace::Held(trace) = trace else {
-            self.remember(trace_id, now);
+            self.remember_kept(trace_id, now);
             return true;
         };
-        let Limits { age, grace, .. } = self.rules.limits;
+        let TailBufferLimits { age, grace, .. } = self.config.limits;
         if let Some(number) = trace.ended.take() {
             self.ended.remove(&number);
         }
@@ -219,11 +220,11 @@ impl Room {
             // A span below a local root ends before that root does, so a root is open, maybe again.
             trace.expires = trace.expires.max(trace.began + age);
         }
-        self.bytes += trace.add(record, &self.rules);
+        self.bytes += trace.add(record, &self.config);
         self.spans += 1;
-        while self.spans > self.rules.limits.spans || self.bytes > self.rules.limits.bytes {
+        while self.spans > self.config.limits.spans || self.bytes > self.config.limits.bytes {
             let Some((_, &(_, oldest))) = self.by_age.first_key_value() else { break };
-            self.discard(oldest, gone);
+            self.discard(oldest, dropped);
         }
         false
     }
@@ -233,25 +234,25 @@ impl Room {
         &mut self,
         trace_id: TraceId,
         now: Instant,
-        gone: &mut Gone,
+        dropped: &mut DroppedSpans,
     ) -> Option<Box<BufferedTrace>> {
         if self.closed {
             return None;
         }
         let held = match self.traces.get(&trace_id) {
-            Some(Trace::Held(trace)) if trace.expires > now => self.forget(trace_id),
+            Some(Trace::Held(trace)) if trace.expires > now => self.remove(trace_id),
             Some(Trace::Held(_)) => {
-                self.discard(trace_id, gone); // too late
+                self.discard(trace_id, dropped); // too late
                 None
             }
             _ => None,
         };
-        self.remember(trace_id, now);
+        self.remember_kept(trace_id, now);
         held
     }
 
     /// Drops expired traces, at the most `most`. `false` if there may be more.
-    fn expire(&mut self, now: Instant, most: usize, gone: &mut Gone) -> bool {
+    fn expire(&mut self, now: Instant, most: usize, dropped: &mut DroppedSpans) -> bool {
         for _ in 0..most {
             let first = |line: &BTreeMap<_, _>| {
                 let (_, &(due, trace_id)) = line.first_key_value()?;
@@ -260,10 +261,10 @@ impl Room {
             let over = first(&self.ended).or_else(|| first(&self.kept)).or_else(|| {
                 // A trace whose root has ended in time may still be in its grace period.
                 let oldest = first(&self.by_age)?;
-                self.traces.get(&oldest).filter(|trace| trace.is_over(now)).map(|_| oldest)
+                self.traces.get(&oldest).filter(|trace| trace.is_expired(now)).map(|_| oldest)
             });
             match over {
-                Some(trace_id) => self.discard(trace_id, gone),
+                Some(trace_id) => self.discard(trace_id, dropped),
                 None => return true,
             }
         }
@@ -282,18 +283,18 @@ impl Room {
     fn begin(&mut self, trace_id: TraceId, now: Instant) -> Trace {
         let number = self.next;
         self.next += 1;
-        let due = now + self.rules.limits.age;
+        let due = now + self.config.limits.age;
         self.by_age.insert(number, (due, trace_id));
         self.bytes += OVERHEAD;
-        let mut trace = self.spare.pop().unwrap_or_else(|| Box::new(BufferedTrace::new(now)));
+        let mut trace = self.free.pop().unwrap_or_else(|| Box::new(BufferedTrace::new(now)));
         (trace.number, trace.began, trace.expires) = (number, now, due);
         Trace::Held(trace)
     }
 
     /// Remembers that the trace is kept, for at least the longest time that a trace is held, and up
     /// to twice that: so the entry isn't renewed for every span.
-    fn remember(&mut self, trace_id: TraceId, now: Instant) {
-        let Limits { age, grace, .. } = self.rules.limits;
+    fn remember_kept(&mut self, trace_id: TraceId, now: Instant) {
+        let TailBufferLimits { age, grace, .. } = self.config.limits;
         let longest = age + grace;
         if let Some(Trace::Kept(number, until)) = self.traces.get(&trace_id) {
             if *until > now + longest {
@@ -313,7 +314,7 @@ impl Room {
     }
 
     /// Removes a trace from all maps.
-    fn forget(&mut self, trace_id: TraceId) -> Option<Box<BufferedTrace>> {
+    fn remove(&mut self, trace_id: TraceId) -> Option<Box<BufferedTrace>> {
         match self.traces.remove(&trace_id)? {
             Trace::Held(trace) => {
                 self.by_age.remove(&trace.number);
@@ -332,21 +333,21 @@ impl Room {
     }
 
     /// Drops a trace. Its memory is kept for the next one, or freed by the caller.
-    fn discard(&mut self, trace_id: TraceId, gone: &mut Gone) {
-        let Some(mut trace) = self.forget(trace_id) else { return };
-        gone.spans += trace.spans;
-        let is_small = self.rules.packing == Packing::Packed && trace.bytes <= LARGE;
-        if is_small && self.spare.len() < MOST_SPARE {
-            trace.clear(&self.rules);
-            self.spare.push(trace);
+    fn discard(&mut self, trace_id: TraceId, dropped: &mut DroppedSpans) {
+        let Some(mut trace) = self.remove(trace_id) else { return };
+        dropped.spans += trace.spans;
+        let is_small = self.config.packing == Packing::Packed && trace.bytes <= LARGE;
+        if is_small && self.free.len() < MOST_FREE {
+            trace.clear(&self.config);
+            self.free.push(trace);
         } else {
-            gone.memory.push(trace);
+            dropped.memory.push(trace);
         }
     }
 }
 
 impl Trace {
-    fn is_over(&self, now: Instant) -> bool {
+    fn is_expired(&self, now: Instant) -> bool {
         now >= match self {
             Self::Held(trace) => trace.expires,
             Self::Kept(_, until) => *until,
@@ -386,24 +387,24 @@ impl BufferedTrace {
     }
 
     /// Adds a span, and returns how many bytes that takes.
-    fn add(&mut self, record: &mut SpanRecord, rules: &Rules) -> usize {
+    fn add(&mut self, record: &mut SpanRecord, config: &TailBufferConfig) -> usize {
         self.spans += 1;
         self.dropped_attributes += u64::from(record.details.dropped_attributes);
-        let scope = match (rules.packing, &record.details.scope) {
+        let scope = match (config.packing, &record.details.scope) {
             (Packing::Packed, Some(scope)) => scope,
-            _ => &rules.scope,
+            _ => &config.scope,
         };
-        let known = self.open.iter().position(|batch| batch.scope() == scope);
-        let at = known.unwrap_or_else(|| {
-            self.open.push(Batch::new(rules.packing, scope));
+        let position = self.open.iter().position(|batch| batch.scope() == scope);
+        let at = position.unwrap_or_else(|| {
+            self.open.push(Batch::new(config.packing, scope));
             self.open.len() - 1
         });
         let batch = &mut self.open[at];
         let before = batch.bytes();
         batch.add(record);
         let grown = batch.bytes() - before;
-        if batch.spans() >= rules.full.0 || batch.bytes() >= rules.full.1 {
-            let empty = Batch::new(rules.packing, batch.scope());
+        if batch.spans() >= config.full.0 || batch.bytes() >= config.full.1 {
+            let empty = Batch::new(config.packing, batch.scope());
             self.full.push(std::mem::replace(batch, empty));
         }
         self.bytes += grown;
@@ -417,10 +418,10 @@ impl BufferedTrace {
     }
 
     /// Clears everything, and keeps the memory.
-    fn clear(&mut self, rules: &Rules) {
+    fn clear(&mut self, config: &TailBufferConfig) {
         self.open.retain_mut(|batch| {
             batch.clear();
-            Arc::ptr_eq(batch.scope(), &rules.scope)
+            Arc::ptr_eq(batch.scope(), &config.scope)
         });
         self.full.clear();
         (self.ended, self.spans, self.bytes, self.dropped_attributes) = (None, 0, OVERHEAD, 0);
@@ -439,7 +440,7 @@ const MOST_KEPT: usize = 16 * 1024;
 const OVERHEAD: usize = size_of::<BufferedTrace>() + size_of::<Batch>() + 128;
 
 /// How many dropped traces are kept for their memory, and the most bytes that one of them took.
-const MOST_SPARE: usize = 64;
+const MOST_FREE: usize = 64;
 const LARGE: usize = 16 * 1024;
 
 /// The limit of durations here: adding it to an `Instant` doesn't overflow.
@@ -449,7 +450,7 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::stats::Waiting;
+    use super::super::stats::PipelineGauges;
     use super::*;
     use crate::otlp::attributes::ValueRef;
     use crate::record::Parent;
@@ -458,14 +459,14 @@ mod tests {
     const AGE: Duration = Duration::from_secs(100);
     const GRACE: Duration = Duration::from_secs(30);
 
-    fn room(packing: Packing, spans: usize, bytes: usize) -> Room {
-        let limits = Limits { spans, bytes, age: AGE, grace: GRACE };
+    fn state(packing: Packing, spans: usize, bytes: usize) -> TailBufferState {
+        let limits = TailBufferLimits { spans, bytes, age: AGE, grace: GRACE };
         let scope = Arc::new(InstrumentationScope::builder("ours").build());
-        Room::new(Rules { limits, packing, scope, full: (100, 10_000) })
+        TailBufferState::new(TailBufferConfig { limits, packing, scope, full: (100, 10_000) })
     }
 
-    fn roomy() -> Room {
-        room(Packing::Packed, 1000, 1 << 20)
+    fn large() -> TailBufferState {
+        state(Packing::Packed, 1000, 1 << 20)
     }
 
     fn trace(trace_id: u128) -> TraceId {
@@ -481,19 +482,19 @@ mod tests {
         SpanRecord { parent, ..root(trace_id) }
     }
 
-    impl Room {
+    impl TailBufferState {
         /// Whether the span was held, and how many other spans were dropped for it.
         fn holds(&mut self, mut record: SpanRecord, now: Instant) -> (bool, usize) {
-            let mut gone = Gone::default();
-            let is_kept = self.hold(&mut record, now, &mut gone);
+            let mut dropped = DroppedSpans::default();
+            let is_kept = self.hold(&mut record, now, &mut dropped);
             self.check();
-            (!is_kept, gone.spans)
+            (!is_kept, dropped.spans)
         }
 
         /// How many spans feedback releases.
         fn releases(&mut self, trace_id: u128, now: Instant) -> usize {
-            let mut gone = Gone::default();
-            let released = self.keep(trace(trace_id), now, &mut gone);
+            let mut dropped = DroppedSpans::default();
+            let released = self.keep(trace(trace_id), now, &mut dropped);
             self.check();
             let released = released.map(|trace| trace.release()).unwrap_or_default();
             released.batches.iter().map(|batch| batch.spans()).sum()
@@ -501,11 +502,11 @@ mod tests {
 
         /// How many spans are dropped as expired.
         fn expires(&mut self, now: Instant) -> usize {
-            let mut gone = Gone::default();
-            while !self.expire(now, 1, &mut gone) {
+            let mut dropped = DroppedSpans::default();
+            while !self.expire(now, 1, &mut dropped) {
                 self.check();
             }
-            gone.spans
+            dropped.spans
         }
 
         fn check(&self) {
@@ -537,61 +538,61 @@ mod tests {
                 }
             }
             assert_eq!((spans, bytes), (self.spans, self.bytes));
-            assert!(spans <= self.rules.limits.spans && bytes <= self.rules.limits.bytes);
+            assert!(spans <= self.config.limits.spans && bytes <= self.config.limits.bytes);
             let orders = (self.by_age.len(), self.ended.len(), self.kept.len());
             assert_eq!(orders, (held, ended, kept));
-            assert!(self.spare.iter().all(|trace| trace.spans == 0 && trace.ended.is_none()));
+            assert!(self.free.iter().all(|trace| trace.spans == 0 && trace.ended.is_none()));
         }
     }
 
     #[test]
     fn a_trace_is_held_until_its_root_has_ended_and_the_grace_period_is_over() {
-        let (mut room, start) = (roomy(), Instant::now());
-        assert_eq!(room.holds(child(1), start), (true, 0));
-        assert_eq!(room.holds(root(1), start + SECOND), (true, 0));
-        assert_eq!(room.expires(start + GRACE), 0);
-        assert_eq!(room.expires(start + SECOND + GRACE), 2);
-        assert!(room.traces.is_empty());
+        let (mut state, start) = (large(), Instant::now());
+        assert_eq!(state.holds(child(1), start), (true, 0));
+        assert_eq!(state.holds(root(1), start + SECOND), (true, 0));
+        assert_eq!(state.expires(start + GRACE), 0);
+        assert_eq!(state.expires(start + SECOND + GRACE), 2);
+        assert!(state.traces.is_empty());
     }
 
     #[test]
     fn a_root_that_does_not_end_is_waited_for_until_the_trace_is_too_old() {
-        let (mut room, start) = (roomy(), Instant::now());
-        room.holds(child(1), start);
-        room.holds(child(1), start + AGE - SECOND);
-        assert_eq!(room.expires(start + AGE - SECOND), 0);
-        assert_eq!(room.expires(start + AGE), 2);
+        let (mut state, start) = (large(), Instant::now());
+        state.holds(child(1), start);
+        state.holds(child(1), start + AGE - SECOND);
+        assert_eq!(state.expires(start + AGE - SECOND), 0);
+        assert_eq!(state.expires(start + AGE), 2);
     }
 
     #[test]
     fn a_root_that_ends_just_in_time_has_its_whole_grace_period() {
-        let (mut room, start) = (roomy(), Instant::now());
-        room.holds(child(1), start);
+        let (mut state, start) = (large(), Instant::now());
+        state.holds(child(1), start);
         let end = start + AGE - SECOND;
-        room.holds(root(1), end);
-        assert_eq!(room.expires(end + GRACE - SECOND), 0);
-        assert_eq!(room.expires(end + GRACE), 2);
+        state.holds(root(1), end);
+        assert_eq!(state.expires(end + GRACE - SECOND), 0);
+        assert_eq!(state.expires(end + GRACE), 2);
     }
 
     #[test]
     fn a_root_that_opens_again_within_the_grace_period_is_waited_for_again() {
-        let (mut room, start) = (roomy(), Instant::now());
-        room.holds(root(1), start);
-        room.holds(child(1), start + 20 * SECOND);
-        assert_eq!(room.expires(start + GRACE + SECOND), 0);
-        room.holds(root(1), start + 60 * SECOND);
-        assert_eq!(room.expires(start + 60 * SECOND + GRACE - SECOND), 0);
-        assert_eq!(room.expires(start + 60 * SECOND + GRACE), 3);
+        let (mut state, start) = (large(), Instant::now());
+        state.holds(root(1), start);
+        state.holds(child(1), start + 20 * SECOND);
+        assert_eq!(state.expires(start + GRACE + SECOND), 0);
+        state.holds(root(1), start + 60 * SECOND);
+        assert_eq!(state.expires(start + 60 * SECOND + GRACE - SECOND), 0);
+        assert_eq!(state.expires(start + 60 * SECOND + GRACE), 3);
     }
 
     #[test]
     fn many_roots_of_one_trace_do_not_hold_it_for_ever() {
-        let (mut room, start) = (roomy(), Instant::now());
+        let (mut state, start) = (large(), Instant::now());
         for second in (0..).step_by(10) {
-            let (held, gone) = room.holds(root(1), start + second * SECOND);
+            let (held, dropped) = state.holds(root(1), start + second * SECOND);
             assert!(held);
-            if gone > 0 {
-                assert_eq!((second, gone), (130, 13)); // the age, and one grace period
+            if dropped > 0 {
+                assert_eq!((second, dropped), (130, 13)); // the age, and one grace period
                 break;
             }
         }
@@ -599,115 +600,115 @@ mod tests {
 
     #[test]
     fn feedback_in_time_releases_what_is_held_and_lets_the_rest_through() {
-        let (mut room, start) = (roomy(), Instant::now());
-        room.holds(child(1), start);
-        room.holds(child(2), start);
-        room.holds(root(1), start);
+        let (mut state, start) = (large(), Instant::now());
+        state.holds(child(1), start);
+        state.holds(child(2), start);
+        state.holds(root(1), start);
         let almost = start + GRACE - SECOND;
-        assert_eq!(room.releases(1, almost), 2);
-        assert_eq!(room.releases(1, almost), 0);
-        assert_eq!(room.holds(child(1), almost), (false, 0));
-        assert_eq!(room.holds(root(1), almost), (false, 0));
-        assert_eq!(room.holds(child(2), almost), (true, 0));
-        assert_eq!(room.spans, 2);
+        assert_eq!(state.releases(1, almost), 2);
+        assert_eq!(state.releases(1, almost), 0);
+        assert_eq!(state.holds(child(1), almost), (false, 0));
+        assert_eq!(state.holds(root(1), almost), (false, 0));
+        assert_eq!(state.holds(child(2), almost), (true, 0));
+        assert_eq!(state.spans, 2);
     }
 
     #[test]
-    fn feedback_that_comes_too_late_releases_nothing_though_no_one_has_swept() {
-        let (mut room, start) = (roomy(), Instant::now());
-        room.holds(root(1), start);
-        assert_eq!(room.releases(1, start + GRACE), 0);
-        assert_eq!(room.spans, 0);
+    fn late_feedback_releases_nothing_even_before_a_sweep() {
+        let (mut state, start) = (large(), Instant::now());
+        state.holds(root(1), start);
+        assert_eq!(state.releases(1, start + GRACE), 0);
+        assert_eq!(state.spans, 0);
         // What ends from here on is about a trace with feedback all the same.
-        assert_eq!(room.holds(child(1), start + GRACE), (false, 0));
+        assert_eq!(state.holds(child(1), start + GRACE), (false, 0));
     }
 
     #[test]
     fn feedback_may_come_before_anything_has_ended() {
-        let (mut room, start) = (roomy(), Instant::now());
-        assert_eq!(room.releases(1, start), 0);
-        assert_eq!(room.holds(child(1), start + AGE), (false, 0));
+        let (mut state, start) = (large(), Instant::now());
+        assert_eq!(state.releases(1, start), 0);
+        assert_eq!(state.holds(child(1), start + AGE), (false, 0));
     }
 
     #[test]
-    fn a_kept_trace_is_remembered_while_it_is_heard_of() {
-        let (mut room, start) = (roomy(), Instant::now());
-        room.releases(1, start);
+    fn a_kept_trace_is_remembered_while_its_spans_end() {
+        let (mut state, start) = (large(), Instant::now());
+        state.releases(1, start);
         let mut now = start;
         for _ in 0..5 {
             now += AGE;
-            assert_eq!(room.expires(now), 0);
-            assert_eq!(room.holds(child(1), now), (false, 0));
+            assert_eq!(state.expires(now), 0);
+            assert_eq!(state.holds(child(1), now), (false, 0));
         }
         now += 2 * (AGE + GRACE);
-        assert_eq!(room.holds(child(1), now), (true, 0), "long after, it is a trace as any other");
-        room.releases(2, now);
-        assert_eq!(room.expires(now + 2 * (AGE + GRACE)), 1);
-        assert!(room.traces.is_empty());
+        assert_eq!(state.holds(child(1), now), (true, 0), "long after, it is a trace as any other");
+        state.releases(2, now);
+        assert_eq!(state.expires(now + 2 * (AGE + GRACE)), 1);
+        assert!(state.traces.is_empty());
     }
 
     #[test]
     fn not_more_than_so_many_kept_traces_are_remembered() {
-        let (mut room, start) = (roomy(), Instant::now());
-        let mut gone = Gone::default();
+        let (mut state, start) = (large(), Instant::now());
+        let mut dropped = DroppedSpans::default();
         let most = MOST_KEPT as u128;
         for id in 0..most {
-            room.keep(trace(id), start, &mut gone);
+            state.keep(trace(id), start, &mut dropped);
         }
         let later = start + AGE + GRACE;
-        assert_eq!(room.holds(root(0), later), (false, 0)); // remembered for longer
-        assert_eq!(room.releases(most, later), 0);
-        assert_eq!(room.kept.len(), MOST_KEPT);
-        assert_eq!(room.holds(root(0), start), (false, 0));
-        assert_eq!(room.holds(root(1), start), (true, 0), "the first that was kept");
-        assert_eq!(room.holds(root(2), start), (false, 0));
+        assert_eq!(state.holds(root(0), later), (false, 0)); // remembered for longer
+        assert_eq!(state.releases(most, later), 0);
+        assert_eq!(state.kept.len(), MOST_KEPT);
+        assert_eq!(state.holds(root(0), start), (false, 0));
+        assert_eq!(state.holds(root(1), start), (true, 0), "the first that was kept");
+        assert_eq!(state.holds(root(2), start), (false, 0));
     }
 
     #[test]
     fn the_trace_that_is_held_for_longest_makes_room_for_spans() {
-        let (mut room, start) = (room(Packing::Packed, 4, 1 << 20), Instant::now());
-        room.holds(child(1), start);
-        room.holds(root(2), start + SECOND); // over sooner, and younger
-        room.holds(child(1), start + SECOND);
-        room.holds(root(3), start + SECOND);
-        assert_eq!(room.holds(root(4), start + 2 * SECOND), (true, 2));
-        assert_eq!(room.releases(1, start + 2 * SECOND), 0);
-        assert_eq!(room.releases(2, start + 2 * SECOND), 1);
+        let (mut state, start) = (state(Packing::Packed, 4, 1 << 20), Instant::now());
+        state.holds(child(1), start);
+        state.holds(root(2), start + SECOND); // over sooner, and younger
+        state.holds(child(1), start + SECOND);
+        state.holds(root(3), start + SECOND);
+        assert_eq!(state.holds(root(4), start + 2 * SECOND), (true, 2));
+        assert_eq!(state.releases(1, start + 2 * SECOND), 0);
+        assert_eq!(state.releases(2, start + 2 * SECOND), 1);
     }
 
     #[test]
     fn the_trace_that_is_held_for_longest_makes_room_for_bytes() {
         for packing in [Packing::Packed, Packing::Records] {
-            let (mut room, start) = (room(packing, 1000, 20_000), Instant::now());
+            let (mut state, start) = (state(packing, 1000, 20_000), Instant::now());
             let mut ids = 1..;
-            let gone = ids.find_map(|id| {
+            let dropped = ids.find_map(|id| {
                 let mut record = root(id);
                 record.attributes.set("text", ValueRef::Str(&"x".repeat(3000)));
-                let (held, gone) = room.holds(record, start);
+                let (held, dropped) = state.holds(record, start);
                 assert!(held);
-                (gone > 0).then_some((id, gone))
+                (dropped > 0).then_some((id, dropped))
             });
-            assert_eq!(gone, Some((6, 1)), "{packing:?}");
-            assert_eq!(room.releases(1, start), 0);
-            assert_eq!(room.releases(2, start), 1);
+            assert_eq!(dropped, Some((6, 1)), "{packing:?}");
+            assert_eq!(state.releases(1, start), 0);
+            assert_eq!(state.releases(2, start), 1);
             // A span that is larger than all there is takes everything with it.
             let mut record = root(100);
             record.attributes.set("text", ValueRef::Str(&"x".repeat(30_000)));
-            assert_eq!(room.holds(record, start), (true, 5));
-            assert!(room.by_age.is_empty());
+            assert_eq!(state.holds(record, start), (true, 5));
+            assert!(state.by_age.is_empty());
         }
     }
 
     #[test]
     fn spans_leave_in_batch_by_scope_and_not_too_large() {
-        let (mut room, start) = (roomy(), Instant::now());
+        let (mut state, start) = (large(), Instant::now());
         for n in 0..250 {
             let theirs = || Arc::new(InstrumentationScope::builder("theirs").build());
             let mut record = child(1);
             record.details.scope = (n >= 200).then(theirs);
-            room.holds(record, start);
+            state.holds(record, start);
         }
-        let trace = room.keep(trace(1), start, &mut Gone::default()).unwrap();
+        let trace = state.keep(trace(1), start, &mut DroppedSpans::default()).unwrap();
         let batches = trace.release().batches;
         assert!(batches.iter().all(|batch| batch.spans() > 0 && batch.bytes() < 10_500));
         let of = |scope: &str| {
@@ -718,20 +719,20 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_a_dropped_trace_tells_nothing_of_it() {
-        let (mut room, start) = (roomy(), Instant::now());
+    fn reused_memory_holds_nothing_of_a_dropped_trace() {
+        let (mut state, start) = (large(), Instant::now());
         let scope = Some(Arc::new(InstrumentationScope::builder("theirs").build()));
         let [mut below, mut above] = [child(1), root(1)];
         below.details.scope = scope;
         below.count_dropped(5);
         above.count_dropped(6);
-        room.holds(below, start);
-        room.holds(above, start);
-        assert_eq!(room.expires(start + GRACE), 2);
-        assert_eq!(room.spare.len(), 1);
-        room.holds(child(2), start + GRACE);
-        assert_eq!(room.spare.len(), 0);
-        let trace = room.keep(trace(2), start + AGE, &mut Gone::default()).unwrap();
+        state.holds(below, start);
+        state.holds(above, start);
+        assert_eq!(state.expires(start + GRACE), 2);
+        assert_eq!(state.free.len(), 1);
+        state.holds(child(2), start + GRACE);
+        assert_eq!(state.free.len(), 0);
+        let trace = state.keep(trace(2), start + AGE, &mut DroppedSpans::default()).unwrap();
         let Released { batches, dropped_attributes } = trace.release();
         assert_eq!((batches.len(), batches[0].spans(), dropped_attributes), (1, 1, 0));
     }
@@ -739,52 +740,52 @@ mod tests {
     #[test]
     fn what_is_closed_holds_and_keeps_nothing() {
         let counters = Arc::new(Counters::default());
-        let held = TailBuffer { room: Mutex::new(roomy()), counters: counters.clone() };
+        let held = TailBuffer { state: Mutex::new(large()), counters: counters.clone() };
         let start = Instant::now();
         held.hold(&mut root(1), start);
         held.hold(&mut root(2), start);
         held.keep(trace(2), start);
         assert_eq!(held.spans(), 1);
         held.close();
-        assert_eq!(counters.read(Waiting::default()).unsampled, 1);
+        assert_eq!(counters.read(PipelineGauges::default()).unsampled, 1);
         assert!(!held.hold(&mut root(2), start));
         assert!(held.keep(trace(1), start).batches.is_empty());
         held.sweep(start + AGE);
-        assert_eq!((held.spans(), counters.read(Waiting::default()).unsampled), (0, 2));
+        assert_eq!((held.spans(), counters.read(PipelineGauges::default()).unsampled), (0, 2));
     }
 
     /// Steps: what happens, to which trace, and how many seconds after the step before.
-    fn happenings() -> impl Strategy<Value = Vec<(u8, u128, u32)>> {
+    fn steps() -> impl Strategy<Value = Vec<(u8, u128, u32)>> {
         prop::collection::vec((0..8_u8, 0..6_u128, prop_oneof![Just(0), 0..40_u32]), 0..200)
     }
 
     proptest! {
         #[test]
-        fn whatever_happens_every_span_is_told_of_once(happenings in happenings()) {
-            let (mut room, mut now) = (room(Packing::Packed, 12, 1 << 20), Instant::now());
-            let (mut came, mut through, mut released, mut gone) = (0, 0, 0, 0);
-            for (what, id, pause) in happenings {
+        fn whatever_happens_every_span_is_released_or_dropped_once(steps in steps()) {
+            let (mut state, mut now) = (state(Packing::Packed, 12, 1 << 20), Instant::now());
+            let (mut came, mut through, mut released, mut dropped) = (0, 0, 0, 0);
+            for (what, id, pause) in steps {
                 now += pause * SECOND;
                 match what {
                     0..=4 => {
                         let record = if what == 0 { root(id) } else { child(id) };
-                        let (held, evicted) = room.holds(record, now);
+                        let (held, evicted) = state.holds(record, now);
                         came += 1;
                         through += usize::from(!held);
-                        gone += evicted;
+                        dropped += evicted;
                     }
-                    5 => gone += room.expires(now),
+                    5 => dropped += state.expires(now),
                     _ => {
-                        let before = room.spans;
-                        let now_released = room.releases(id, now);
+                        let before = state.spans;
+                        let now_released = state.releases(id, now);
                         released += now_released;
-                        gone += before - room.spans - now_released;
+                        dropped += before - state.spans - now_released;
                     }
                 }
-                assert_eq!(came, through + released + gone + room.spans);
+                assert_eq!(came, through + released + dropped + state.spans);
             }
-            room.expires(now + 2 * (AGE + GRACE));
-            assert!(room.traces.is_empty());
+            state.expires(now + 2 * (AGE + GRACE));
+            assert!(state.traces.is_empty());
         }
     }
 }

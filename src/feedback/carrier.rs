@@ -11,7 +11,7 @@ use opentelemetry::{Array, StringValue, Value};
 use opentelemetry_sdk::trace::IdGenerator;
 use sha2::{Digest, Sha256};
 
-use super::document::{Document, Key};
+use super::document::{AttributeKey, Document};
 use crate::otlp::attributes::{Attributes, ValueRef};
 use crate::outbox::Finalizers;
 use crate::record::{Enrichments, Link, Parent, SpanRecord};
@@ -31,7 +31,7 @@ pub(crate) const SAMPLED: &str = "tracing_feedback.sampled";
 pub(crate) const KEPT: &str = "tracing_feedback.kept";
 
 /// Both marks, for a span that is held: it is exported only if its trace is kept.
-pub(crate) static MARKS_OF_HELD: LazyLock<Attributes> = LazyLock::new(|| {
+pub(crate) static HELD_MARKS: LazyLock<Attributes> = LazyLock::new(|| {
     let mut marks = Attributes::default();
     marks.push(SAMPLED, ValueRef::Bool(false));
     marks.push(KEPT, ValueRef::Bool(true));
@@ -45,7 +45,7 @@ pub(crate) const OWN_PREFIX: &str = "tracing_feedback.";
 pub(crate) struct Carrier {
     pub(crate) target: Option<SpanContext>,
     pub(crate) session: Option<Session>,
-    pub(crate) scope: Option<Scope>,
+    pub(crate) scope: Option<DocumentScope>,
     pub(crate) document: Document<Value>,
     /// When the document was last enriched: the carrier's start and end.
     pub(crate) time: u64,
@@ -67,12 +67,12 @@ pub(crate) struct SubmissionName {
 
 /// What a document is about, if not the span that carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
+pub(crate) enum DocumentScope {
     Session,
     Trace,
 }
 
-impl Scope {
+impl DocumentScope {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Session => "session",
@@ -89,7 +89,7 @@ impl Carrier {
         settings: &Settings,
         generator: &dyn IdGenerator,
         most: usize,
-    ) -> (SpanRecord, Vec<Key>) {
+    ) -> (SpanRecord, Vec<AttributeKey>) {
         let ids = CarrierIds::of(&self, settings, generator);
         let mut record = SpanRecord {
             trace_id: ids.trace_id,
@@ -136,7 +136,7 @@ struct CarrierIds {
 
 impl CarrierIds {
     fn of(carrier: &Carrier, settings: &Settings, ids: &dyn IdGenerator) -> Self {
-        let _quiet = suppress::scope(); // an id generator is foreign code
+        let _suppressed = suppress::scope(); // an id generator is foreign code
         let derived = carrier.id.as_ref().map(|id| derived(carrier, id));
         let span_id = derived.map_or_else(|| ids.new_span_id(), |(span_id, _)| span_id);
         match (&carrier.target, settings.late_traces) {
@@ -188,12 +188,12 @@ fn derived(carrier: &Carrier, id: &SubmissionName) -> (SpanId, TraceId) {
 /// Reserved attributes, which a limit leaves out last.
 pub(crate) struct Reserved<'a> {
     pub(crate) session: Option<&'a Session>,
-    pub(crate) scope: Option<Scope>,
+    pub(crate) scope: Option<DocumentScope>,
     pub(crate) is_late: bool,
     pub(crate) is_unsampled: bool,
     pub(crate) is_kept: bool,
     pub(crate) time: Option<u64>,
-    pub(crate) cleared: &'a [Key],
+    pub(crate) cleared: &'a [AttributeKey],
     /// The convention's prefix for every key of an enrichment.
     pub(crate) prefix: &'static str,
 }
@@ -203,7 +203,7 @@ impl Reserved<'_> {
     /// attributes that are there already. Of more than `most` attributes the last are dropped.
     pub(crate) fn put_first(
         self,
-        mut leaves: Vec<(Key, Value)>,
+        mut leaves: Vec<(AttributeKey, Value)>,
         record: &mut SpanRecord,
         most: usize,
     ) {

@@ -29,7 +29,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 /// A full attribute key: path segments joined by dots, the namespace first.
-pub(crate) type Key = Cow<'static, str>;
+pub(crate) type AttributeKey = Cow<'static, str>;
 
 /// The namespaces of enrichments: the first segment of their keys.
 pub(crate) const NAMESPACES: [&str; 7] =
@@ -45,7 +45,7 @@ pub(crate) const CARRIER_ATTRIBUTES: usize = SCOPED_ATTRIBUTES + 2;
 pub(crate) const MOST_CLEARED: usize = 1024;
 
 /// The capacity for leaves that a document allocates with the first one.
-const FIRST_LEAVES: usize = 8;
+const INITIAL_LEAVES: usize = 8;
 
 /// Leaves by full key, and the keys that are removed before the leaves are set.
 ///
@@ -62,8 +62,8 @@ const FIRST_LEAVES: usize = 8;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document<V> {
-    leaves: Vec<(Key, V)>,
-    cleared: Vec<Key>,
+    leaves: Vec<(AttributeKey, V)>,
+    cleared: Vec<AttributeKey>,
 }
 
 impl<V> Default for Document<V> {
@@ -98,12 +98,12 @@ impl<V> Document<V> {
     }
 
     /// Takes the document apart into its leaves, sorted by key, and its cleared keys.
-    pub(crate) fn into_parts(self) -> (Vec<(Key, V)>, Vec<Key>) {
+    pub(crate) fn into_parts(self) -> (Vec<(AttributeKey, V)>, Vec<AttributeKey>) {
         (self.leaves, self.cleared)
     }
 
     /// The document of which [`into_parts`](Self::into_parts) gave these parts.
-    pub(crate) fn from_parts(leaves: Vec<(Key, V)>, cleared: Vec<Key>) -> Self {
+    pub(crate) fn from_parts(leaves: Vec<(AttributeKey, V)>, cleared: Vec<AttributeKey>) -> Self {
         Self { leaves, cleared }
     }
 
@@ -116,7 +116,7 @@ impl<V> Document<V> {
     /// it there.
     pub(crate) fn set_with<K>(&mut self, key: K, value: impl FnOnce() -> V) -> &mut V
     where
-        K: AsRef<str> + Into<Key>,
+        K: AsRef<str> + Into<AttributeKey>,
     {
         let at = match self.position(key.as_ref()) {
             Ok(at) => {
@@ -125,7 +125,7 @@ impl<V> Document<V> {
             }
             Err(gap) => {
                 if self.leaves.capacity() == 0 {
-                    self.leaves.reserve(FIRST_LEAVES);
+                    self.leaves.reserve(INITIAL_LEAVES);
                 }
                 let at = self.make_way(gap, key.as_ref());
                 self.leaves.insert(at, (key.into(), value()));
@@ -249,7 +249,7 @@ impl<V> Document<V> {
 
     /// Remembers a removed key, unless [`MOST_CLEARED`] are remembered already: a document may be
     /// enriched for ever. The removal itself has been done.
-    fn note_cleared(&mut self, key: Key) {
+    fn note_cleared(&mut self, key: AttributeKey) {
         if self.cleared.len() >= MOST_CLEARED
             || self.cleared.iter().any(|cleared| is_at_or_under(&key, cleared))
         {

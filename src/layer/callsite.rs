@@ -16,7 +16,7 @@ use crate::settings::{Convention, Settings};
 /// The data that all spans of a call site share.
 #[derive(Debug)]
 pub(super) struct Callsite {
-    key: Key,
+    key: CallsiteKey,
     pub(super) common: Common,
     /// Indexed by the field's position in the call site's field set; `None` unless the field is
     /// [plain](Self::plain).
@@ -24,17 +24,17 @@ pub(super) struct Callsite {
 }
 
 impl Callsite {
-    fn new(metadata: &'static Metadata<'static>, told: CallsiteOptions) -> Self {
+    fn new(metadata: &'static Metadata<'static>, options: CallsiteOptions) -> Self {
         let names = || metadata.fields().iter().map(|field| field.name());
         let fields = names().enumerate().map(|(at, name)| {
             let is_first = names().take(at).all(|other| other != name);
             let is_plain =
-                is_first && !Common::may_have(name) && field::is_plain(name, told.convention);
+                is_first && !Common::may_have(name) && field::is_plain(name, options.convention);
             is_plain.then(|| attributes::prepare(name))
         });
         let fields = fields.collect();
-        let common = Common::new(metadata.name(), told.of(metadata));
-        Self { key: told.key(metadata), common, fields }
+        let common = Common::new(metadata.name(), options.attributes(metadata));
+        Self { key: options.key(metadata), common, fields }
     }
 
     /// The prepared key of a plain field: one that becomes an attribute unchanged. Its name is
@@ -56,7 +56,7 @@ struct CallsiteOptions {
 }
 
 impl CallsiteOptions {
-    fn by(settings: &Settings) -> Self {
+    fn new(settings: &Settings) -> Self {
         let switches = &settings.switches;
         Self {
             location: switches.location,
@@ -69,18 +69,18 @@ impl CallsiteOptions {
     /// The call site's address plus these options, as one number. It is unique, since `Metadata`
     /// values lie at least 64 bytes apart.
     #[inline]
-    fn key(self, metadata: &'static Metadata<'static>) -> Key {
+    fn key(self, metadata: &'static Metadata<'static>) -> CallsiteKey {
         // Three switches, and up to eight conventions.
         const { assert!(size_of::<Metadata<'static>>() >= 64) }
-        let told = usize::from(self.location)
+        let bits = usize::from(self.location)
             | usize::from(self.level) << 1
             | usize::from(self.target) << 2
             | (self.convention as usize) << 3;
-        std::ptr::from_ref(metadata).addr().wrapping_add(told)
+        std::ptr::from_ref(metadata).addr().wrapping_add(bits)
     }
 
     #[inline]
-    fn of(self, metadata: &'static Metadata<'static>) -> Attributes {
+    fn attributes(self, metadata: &'static Metadata<'static>) -> Attributes {
         let mut attributes = Attributes::default();
         if self.location {
             if let Some(file) = metadata.file() {
@@ -103,36 +103,38 @@ impl CallsiteOptions {
     }
 }
 
-type Key = usize;
+type CallsiteKey = usize;
+
+type CallsiteMap = HashMap<CallsiteKey, &'static Callsite, BuildHasherDefault<AddressHasher>>;
 
 /// Every call site seen so far, with its options. The leaked memory is bounded: a call site is a
 /// static of the program.
-static KNOWN: Mutex<Option<HashMap<Key, &'static Callsite>>> = Mutex::new(None);
+static CALLSITES: Mutex<Option<HashMap<CallsiteKey, &'static Callsite>>> = Mutex::new(None);
 
 /// The number of slots in a thread's first-level cache, as a power of two.
-const RECENT: u32 = 7;
+const RECENT_BITS: u32 = 7;
 
 thread_local! {
     /// First-level cache: the call sites that this thread used last, direct-mapped by key.
-    static RECENTLY: [Cell<Option<&'static Callsite>>; 1 << RECENT] =
-        const { [const { Cell::new(None) }; 1 << RECENT] };
+    static RECENT_CALLSITES: [Cell<Option<&'static Callsite>>; 1 << RECENT_BITS] =
+        const { [const { Cell::new(None) }; 1 << RECENT_BITS] };
     /// Second-level cache: all call sites that this thread has used.
-    static MINE: RefCell<HashMap<Key, &'static Callsite, BuildHasherDefault<Mixed>>> =
-        RefCell::default();
-    static THREAD: OnceCell<Arc<Attributes>> = const { OnceCell::new() };
+    static THREAD_CALLSITES: RefCell<CallsiteMap> = RefCell::default();
+    static THREAD_ATTRIBUTES: OnceCell<Arc<Attributes>> = const { OnceCell::new() };
 }
 
 /// The shared data of the call site of `metadata`.
 #[inline]
 pub(super) fn of(metadata: &'static Metadata<'static>, settings: &Settings) -> &'static Callsite {
-    let told = CallsiteOptions::by(settings);
-    let key = told.key(metadata);
-    RECENTLY.with(|recently| {
-        let slot = &recently[((key as u64).wrapping_mul(MIXER) >> (u64::BITS - RECENT)) as usize];
+    let options = CallsiteOptions::new(settings);
+    let key = options.key(metadata);
+    RECENT_CALLSITES.with(|recent| {
+        let slot =
+            &recent[((key as u64).wrapping_mul(MIXER) >> (u64::BITS - RECENT_BITS)) as usize];
         match slot.get() {
             Some(callsite) if callsite.key == key => callsite,
             _ => {
-                let callsite = known(key, metadata, told);
+                let callsite = look_up(key, metadata, options);
                 slot.set(Some(callsite));
                 callsite
             }
@@ -142,30 +144,30 @@ pub(super) fn of(metadata: &'static Metadata<'static>, settings: &Settings) -> &
 
 /// As [`of`], for a call site that isn't in the first-level cache.
 #[cold]
-fn known(
-    key: Key,
+fn look_up(
+    key: CallsiteKey,
     metadata: &'static Metadata<'static>,
-    told: CallsiteOptions,
+    options: CallsiteOptions,
 ) -> &'static Callsite {
-    let mine = MINE.try_with(|mine| mine.borrow().get(&key).copied());
-    if let Ok(Some(callsite)) = mine {
+    let found = THREAD_CALLSITES.try_with(|callsites| callsites.borrow().get(&key).copied());
+    if let Ok(Some(callsite)) = found {
         return callsite;
     }
-    let callsite = *crate::sync::lock(&KNOWN)
+    let callsite = *crate::sync::lock(&CALLSITES)
         .get_or_insert_default()
         .entry(key)
-        .or_insert_with(|| Box::leak(Box::new(Callsite::new(metadata, told))));
-    let _ = MINE.try_with(|mine| mine.borrow_mut().insert(key, callsite));
+        .or_insert_with(|| Box::leak(Box::new(Callsite::new(metadata, options))));
+    let _ = THREAD_CALLSITES.try_with(|callsites| callsites.borrow_mut().insert(key, callsite));
     callsite
 }
 
 /// Sets `attributes` to the attributes of this thread.
 #[inline]
-pub(super) fn tell_thread(attributes: &mut Option<Arc<Attributes>>) {
+pub(super) fn set_thread_attributes(attributes: &mut Option<Arc<Attributes>>) {
     // On a thread that is being torn down `attributes` stays as it is.
-    let _ = THREAD.try_with(|thread| {
+    let _ = THREAD_ATTRIBUTES.try_with(|thread| {
         let thread = thread.get_or_init(|| Arc::new(this_thread()));
-        if !attributes.as_ref().is_some_and(|known| Arc::ptr_eq(known, thread)) {
+        if !attributes.as_ref().is_some_and(|current| Arc::ptr_eq(current, thread)) {
             *attributes = Some(thread.clone());
         }
     });
@@ -189,9 +191,9 @@ const MIXER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Hashes addresses by a multiplication: they can't be chosen by an attacker.
 #[derive(Default)]
-struct Mixed(u64);
+struct AddressHasher(u64);
 
-impl Hasher for Mixed {
+impl Hasher for AddressHasher {
     fn finish(&self) -> u64 {
         self.0
     }

@@ -23,11 +23,11 @@ pub(super) fn attach(span: &SpanHandle) -> Option<ContextGuard> {
     let mut live = span.live()?;
     if live.context.is_none() && !span.timings.was_entered() && !is_suppressed {
         // Most spans are entered once and don't need the context again, so it isn't stored.
-        let context = make(span, &live);
+        let context = build(span, &live);
         drop(live);
         return Some(context.attach());
     }
-    let context = kept(span, &mut live);
+    let context = stored(span, &mut live);
     drop(live);
     Some(match is_suppressed {
         true => context.with_telemetry_suppressed().attach(),
@@ -38,20 +38,20 @@ pub(super) fn attach(span: &SpanHandle) -> Option<ContextGuard> {
 /// The context in which `span` is active. `None` if the span has closed.
 pub(super) fn of(span: &SpanHandle) -> Option<Context> {
     span.start();
-    span.change(|live| kept(span, live))
+    span.change(|live| stored(span, live))
 }
 
 /// The context of a span that has started, stored in the span's state. Calls no foreign code.
-fn kept(span: &SpanHandle, live: &mut Live) -> Context {
+fn stored(span: &SpanHandle, live: &mut Live) -> Context {
     match &live.context {
         Some(context) => context.clone(),
-        None => live.context.insert(make(span, live)).clone(),
+        None => live.context.insert(build(span, live)).clone(),
     }
 }
 
 /// Builds the context of a span that has started. Calls no foreign code.
 #[inline]
-fn make(span: &SpanHandle, live: &Live) -> Context {
+fn build(span: &SpanHandle, live: &Live) -> Context {
     let live_span = LiveSpan(span.clone());
     let nothing = Context::new();
     let parent = live.parent_context.as_ref().unwrap_or(&nothing);
@@ -68,8 +68,8 @@ fn make(span: &SpanHandle, live: &Live) -> Context {
 pub(crate) fn current() -> Context {
     let active = Context::current();
     let Some(span) = locate::current() else { return active };
-    let is_kept = span.core().settings.switches.context_activation;
-    let context = match is_kept && active.has_active_span() {
+    let is_activated = span.core().settings.switches.context_activation;
+    let context = match is_activated && active.has_active_span() {
         true => active,
         false => of(&span).unwrap_or(active),
     };
@@ -135,11 +135,11 @@ pub(super) fn set_attributes(
     attributes: impl IntoIterator<Item = KeyValue>,
 ) -> Option<()> {
     let core = state.core();
-    let fields = visit::given_fields(core, attributes);
+    let fields = visit::otel_fields(core, attributes);
     let is_feedback = fields.is_feedback;
     state.change(|live| fields.write_to(live, core))?;
     if is_feedback {
-        state.remember_fields();
+        state.register_feedback_fields();
     }
     Some(())
 }
@@ -154,7 +154,7 @@ pub(super) fn add_event(
     let core = state.core();
     let limits = core.settings.span_limits;
     let (attributes, dropped_attributes) =
-        visit::given(core, attributes, limits.max_attributes_per_event);
+        visit::otel_attributes(core, attributes, limits.max_attributes_per_event);
     let event = Event { name, time: clock::unix_nanos(time), attributes, dropped_attributes };
     state.change(|live| live.record.add_event(event, limits.max_events_per_span))
 }
@@ -168,7 +168,7 @@ pub(super) fn add_link(
     let core = state.core();
     let limits = core.settings.span_limits;
     let (attributes, dropped_attributes) =
-        visit::given(core, attributes, limits.max_attributes_per_link);
+        visit::otel_attributes(core, attributes, limits.max_attributes_per_link);
     let link = Link { context, attributes, dropped_attributes };
     state.change(|live| live.record.add_link(link, limits.max_links_per_span))
 }

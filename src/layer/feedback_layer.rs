@@ -35,15 +35,15 @@ pub struct FeedbackLayer {
     /// Whether another layer of this crate captures this subscriber's spans.
     is_inert: AtomicBool,
     /// Whether the warning about the inert layer was logged.
-    has_said_so: AtomicBool,
+    has_warned: AtomicBool,
     /// Whether the layer has a [claim](Claim) on its registry.
     has_claim: AtomicBool,
 }
 
 impl FeedbackLayer {
     pub(crate) fn new(core: Arc<LayerCore>) -> Self {
-        let [is_inert, has_said_so, has_claim] = [const { AtomicBool::new(false) }; 3];
-        Self { core, is_inert, has_said_so, has_claim }
+        let [is_inert, has_warned, has_claim] = [const { AtomicBool::new(false) }; 3];
+        Self { core, is_inert, has_warned, has_claim }
     }
 
     #[inline]
@@ -67,9 +67,8 @@ impl FeedbackLayer {
 
     /// Warns once if the layer is inert. Called when a span is entered: while the subscriber is
     /// being built, or asked for a new span, `tracing` would discard the warning.
-    pub(crate) fn say_if_inert(&self) {
-        if self.is_inert.load(Ordering::Relaxed) && !self.has_said_so.swap(true, Ordering::Relaxed)
-        {
+    pub(crate) fn warn_if_inert(&self) {
+        if self.is_inert.load(Ordering::Relaxed) && !self.has_warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 target: "tracing_feedback",
                 "a second layer in one subscriber stays inert: the first one captures its spans"
@@ -95,7 +94,7 @@ impl Drop for FeedbackLayer {
             return;
         }
         let end = move || open.into_iter().for_each(SpanHandle::end);
-        if self.core.calls_out() {
+        if self.core.calls_foreign_code() {
             // `reload` holds a lock here. Foreign code that creates a span or an event would wait
             // for it.
             let _ = thread::Builder::new().name("tracing-feedback-end".to_owned()).spawn(end);

@@ -17,7 +17,7 @@ pub(super) enum FieldKind<'k> {
     /// A busy or idle time, which the layer measures itself.
     Timing,
     /// Nothing: the prefix of this crate's own attributes is reserved.
-    Nowhere,
+    Reserved,
     Attribute,
 }
 
@@ -30,7 +30,7 @@ impl<'k> FieldKind<'k> {
             "otel.status_description" => Self::StatusDescription,
             SESSION_ID => Self::Session,
             Timings::BUSY | Timings::IDLE => Self::Timing,
-            key if key.starts_with(OWN_PREFIX) => Self::Nowhere,
+            key if key.starts_with(OWN_PREFIX) => Self::Reserved,
             key => namespaced(key, convention).map_or(Self::Attribute, Self::Document),
         }
     }

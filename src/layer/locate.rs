@@ -63,7 +63,7 @@ impl Session {
 }
 
 /// The layer of the current subscriber.
-pub(crate) fn core_here() -> Option<Arc<LayerCore>> {
+pub(crate) fn current_core() -> Option<Arc<LayerCore>> {
     match locate_current() {
         Located::Span(span) => Some(span.core().clone()),
         Located::Layer(core) | Located::Disabled(core) => Some(core),
@@ -106,17 +106,17 @@ pub(crate) fn locate_span(span: &tracing::Span) -> Located {
         }
     });
     // A span that was disabled when it was created has no subscriber.
-    found.unwrap_or_else(|| core_here().map_or(Located::Nothing, Located::Disabled))
+    found.unwrap_or_else(|| current_core().map_or(Located::Nothing, Located::Disabled))
 }
 
 fn state_of(registry: &Registry, id: &Id) -> Option<SpanHandle> {
     span_stack::get(id, address(registry))
         .or_else(|| claimed(address(registry))?.open.get(id))
-        .or_else(|| kept_by(registry, id))
+        .or_else(|| stored_in(registry, id))
 }
 
 /// The state of a span that is stored in the registry's extensions.
-fn kept_by(registry: &Registry, id: &Id) -> Option<SpanHandle> {
+fn stored_in(registry: &Registry, id: &Id) -> Option<SpanHandle> {
     Captured::of(&registry.span_data(id)?.extensions()).cloned()
 }
 
@@ -158,7 +158,8 @@ impl Claim {
     /// Claims the registry under `dispatch` for the layer of `span`, if the registry stores that
     /// span's state.
     pub(crate) fn of_span(dispatch: &Dispatch, id: &Id, span: &SpanHandle) -> Self {
-        let state = dispatch.downcast_ref::<Registry>().and_then(|registry| kept_by(registry, id));
+        let state =
+            dispatch.downcast_ref::<Registry>().and_then(|registry| stored_in(registry, id));
         match state {
             Some(state) if state.ptr_eq(span) => Self::make(dispatch, span.core()),
             _ => Self::NoRegistry,

@@ -56,8 +56,8 @@ impl FeedbackLayer {
         span: Option<SpanRef<'r, S>>,
     ) -> Option<SpanHandle> {
         std::iter::successors(span, SpanRef::parent).find_map(|span| {
-            let at_hand = self.core().open.get(&span.id());
-            at_hand.or_else(|| Captured::of(&span.extensions()).cloned())
+            let in_table = self.core().open.get(&span.id());
+            in_table.or_else(|| Captured::of(&span.extensions()).cloned())
         })
     }
 
@@ -87,7 +87,7 @@ impl FeedbackLayer {
     /// Fills in what precedes the fields of a new span: its parent context, session, call site and
     /// thread. `None` if the OpenTelemetry context suppresses the span.
     #[inline]
-    fn describe(
+    fn fill_in(
         &self,
         live: &mut Live,
         callsite: &'static Callsite,
@@ -97,8 +97,8 @@ impl FeedbackLayer {
         let switches = &self.core().settings.switches;
         // The active OpenTelemetry context is the parent where this layer activates contexts, or
         // where no captured span is around.
-        let counts = is_contextual && (switches.context_activation || parent.is_none());
-        let is_suppressed = match counts {
+        let is_parent = is_contextual && (switches.context_activation || parent.is_none());
+        let is_suppressed = match is_parent {
             true => OtelContext::map_current(|context| {
                 live.parent_context = Some(context.clone());
                 context.is_telemetry_suppressed()
@@ -113,7 +113,7 @@ impl FeedbackLayer {
         }
         live.record.callsite = Some(&callsite.common);
         match switches.threads {
-            true => callsite::tell_thread(&mut live.record.thread),
+            true => callsite::set_thread_attributes(&mut live.record.thread),
             false => live.record.thread = None,
         }
         Some(())
@@ -168,21 +168,21 @@ where
         let core = self.core();
         let callsite = callsite::of(attributes.metadata(), &core.settings);
         let begun = SpanHandle::begin(core, parent, clock::now(), |live, parent| {
-            self.describe(live, callsite, attributes.is_contextual(), parent)?;
+            self.fill_in(live, callsite, attributes.is_contextual(), parent)?;
             Some(visit::new_span(core, callsite, live, |visitor| attributes.record(visitor)))
         });
         let Some((state, is_feedback)) = begun else { return };
         if is_feedback {
-            state.remember_fields();
+            state.register_feedback_fields();
         }
         // Without a claim on its registry, a second layer may share it; then the state must be
         // found through the extensions.
         if self.has_claim()
-            && let Ok(unheard) = core.open.put(id, state.clone())
+            && let Ok(replaced) = core.open.put(id, state.clone())
         {
-            span_stack::made(id, state);
-            if let Some(unheard) = unheard {
-                unheard.end();
+            span_stack::note_created(id, state);
+            if let Some(replaced) = replaced {
+                replaced.end();
             }
         } else {
             self.put_into_registry(id, state, &ctx);
@@ -195,7 +195,7 @@ where
         let is_feedback = fields.is_feedback;
         state.change(|live| fields.write_to(live, self.core()));
         if is_feedback {
-            state.remember_fields();
+            state.register_feedback_fields();
         }
     }
 
@@ -227,13 +227,13 @@ where
         let switches = &core.settings.switches;
         if !switches.tracked_inactivity
             && !switches.context_activation
-            && span_stack::enter_made(id, core, SpanState::start_as_planned)
+            && span_stack::enter_created(id, core, SpanState::try_start_as_planned)
         {
             return;
         }
-        let made = span_stack::take_made(id, core);
-        let Some(state) = made.or_else(|| self.find(id, &ctx)) else {
-            return self.say_if_inert();
+        let created = span_stack::take_created(id, core);
+        let Some(state) = created.or_else(|| self.find(id, &ctx)) else {
+            return self.warn_if_inert();
         };
         state.start();
         if !self.has_claim() {
@@ -275,7 +275,7 @@ where
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
         match self.core().open.take(&id) {
-            Some(state) => state.end_at_once(),
+            Some(state) => state.end_inline(),
             None => {
                 if let Some(state) = self.find_in_registry(&id, &ctx) {
                     state.close();

@@ -1,7 +1,7 @@
 //! Tickets of the layer: issued for captured spans and for sessions, and verified, with the layer's
 //! keys. [`mod@crate::ticket`] has the tickets themselves.
 
-use super::locate::{Located, core_here, locate_current, locate_span};
+use super::locate::{Located, current_core, locate_current, locate_span};
 use crate::session::Session;
 use crate::span::LayerCore;
 use crate::ticket::{Ticket, TicketError, TicketKeys, TicketOptions, issue};
@@ -123,7 +123,7 @@ impl Session {
     ///
     /// As [`ticket`](Self::ticket), or the options are invalid: see [`TicketError`].
     pub fn ticket_with(&self, options: &TicketOptions) -> Result<Ticket, TicketError> {
-        let core = core_here().ok_or(TicketError::NotInstalled)?;
+        let core = current_core().ok_or(TicketError::NotInstalled)?;
         issue(keys_of(&core)?, None, Some(self.clone()), options)
     }
 }
@@ -158,7 +158,7 @@ fn keys_of(core: &LayerCore) -> Result<&TicketKeys, TicketError> {
 /// refusal is counted.
 #[cfg(feature = "tower")]
 pub(crate) fn verify_here(text: &str, subject: Option<&str>) -> Result<Ticket, TicketError> {
-    let core = core_here().ok_or(TicketError::NotInstalled)?;
+    let core = current_core().ok_or(TicketError::NotInstalled)?;
     let verifier = core.ticket_keys.verifier();
     let verified = match subject {
         Some(subject) => verifier.with_subject(subject).verify(text),

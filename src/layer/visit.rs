@@ -14,7 +14,7 @@ use tracing::field::{Field, Visit};
 use super::callsite::Callsite;
 use super::field::FieldKind;
 use crate::clock;
-use crate::feedback::document::Key;
+use crate::feedback::document::AttributeKey;
 use crate::otlp::attributes::{Attributes, PreparedKey, ValueRef};
 use crate::record::{Common, SpanRecord};
 use crate::session::Session;
@@ -47,7 +47,7 @@ pub(super) struct Fields {
     status_description: Option<String>,
     session: Option<Session>,
     /// Leaves of the feedback document.
-    leaves: Vec<(Key, Value)>,
+    leaves: Vec<(AttributeKey, Value)>,
     /// Whether an attribute may have the same key as one of the span's call site or thread.
     may_be_common: bool,
     /// Whether one of the leaves lies in the namespace `feedback`.
@@ -83,7 +83,7 @@ pub(super) fn fields(core: &LayerCore, record: impl FnOnce(&mut dyn Visit)) -> F
 }
 
 /// As [`fields`], for attributes given through the OpenTelemetry API.
-pub(super) fn given_fields(
+pub(super) fn otel_fields(
     core: &LayerCore,
     attributes: impl IntoIterator<Item = KeyValue>,
 ) -> Fields {
@@ -97,7 +97,11 @@ pub(super) fn given_fields(
 
 /// Attributes of an event or link given through the OpenTelemetry API, at most `most`, and how many
 /// were dropped.
-pub(super) fn given(core: &LayerCore, given: Vec<KeyValue>, most: u32) -> (Attributes, u32) {
+pub(super) fn otel_attributes(
+    core: &LayerCore,
+    given: Vec<KeyValue>,
+    most: u32,
+) -> (Attributes, u32) {
     let mut attributes = Attributes::with_capacity(given.len().min(most as usize));
     let mut dropped = 0;
     for attribute in given {
@@ -192,7 +196,7 @@ impl Fields {
                 self.leaf(core, key, bare, value);
             }),
             FieldKind::Timing if settings.switches.tracked_inactivity => {}
-            FieldKind::Nowhere => self.dropped += 1,
+            FieldKind::Reserved => self.dropped += 1,
             FieldKind::Timing | FieldKind::Attribute => {
                 let most = core.most_attributes();
                 let key = key.as_str();
@@ -210,8 +214,8 @@ impl Fields {
             return;
         }
         let key = match key {
-            KeyRef::Static(key) => Key::Borrowed(&key[key.len() - bare.len()..]),
-            KeyRef::Borrowed(_) => Key::Owned(bare.to_owned()),
+            KeyRef::Static(key) => AttributeKey::Borrowed(&key[key.len() - bare.len()..]),
+            KeyRef::Borrowed(_) => AttributeKey::Owned(bare.to_owned()),
         };
         self.is_feedback |= bare.starts_with("feedback.");
         self.leaves.push((key, value.to_value()));

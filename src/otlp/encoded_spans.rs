@@ -45,13 +45,13 @@ type Scopes = Vec<(Bytes, Vec<Bytes>)>;
 pub(crate) fn request<'s>(encoded_spans: impl IntoIterator<Item = &'s EncodedSpans>) -> Vec<Bytes> {
     let mut resources: Vec<(&Bytes, Scopes)> = Vec::new();
     for EncodedSpans { resource, scope, encoded, .. } in encoded_spans {
-        let known = resources.iter().position(|(known, _)| *known == resource);
-        let at = known.unwrap_or_else(|| {
+        let position = resources.iter().position(|(other, _)| *other == resource);
+        let at = position.unwrap_or_else(|| {
             resources.push((resource, Vec::new()));
             resources.len() - 1
         });
         let scopes = &mut resources[at].1;
-        match scopes.iter_mut().find(|(known, _)| known == scope) {
+        match scopes.iter_mut().find(|(other, _)| other == scope) {
             Some((_, of_scope)) => of_scope.push(encoded.clone()),
             None => scopes.push((scope.clone(), vec![encoded.clone()])),
         }
@@ -70,8 +70,8 @@ pub(crate) fn totals<'s>(encoded_spans: impl IntoIterator<Item = &'s EncodedSpan
     })
 }
 
-/// Appends a `ResourceSpans` to a request that is made of pieces which follow one another: the spans
-/// of each scope, as [`Packed`](crate::otlp::Packed) encodes them, stay where they are.
+/// Appends a `ResourceSpans` to a request that is made of pieces which follow one another: the
+/// spans of each scope, as [`Packed`](crate::otlp::Packed) encodes them, stay where they are.
 pub(crate) fn append_resource<Piece: AsRef<[u8]> + From<Vec<u8>>>(
     request: &mut Vec<Piece>,
     resource: Piece,

@@ -1,8 +1,8 @@
 //! Packed spans: the compact form in which ended spans wait to be encoded.
 //!
-//! The thread that ends a span stores what differs from span to span: a [`Head`], and the bytes of
-//! the span's own fields. The export thread writes the attributes that spans share between them. So
-//! a waiting span takes half the memory of its encoded form, and the thread that ends it doesn't
+//! The thread that ends a span stores what differs from span to span: a [`SpanHead`], and the bytes
+//! of the span's own fields. The export thread writes the attributes that spans share between them.
+//! So a waiting span takes half the memory of its encoded form, and the thread that ends it doesn't
 //! copy the other half.
 //!
 //! The memory is reused. If it were freed, the threads that create spans would often wait for the
@@ -11,16 +11,16 @@
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 
-use super::span::{self, Head, Rest};
+use super::span::{self, Overrides, SpanHead};
 use crate::otlp::attributes::Attributes;
 use crate::otlp::encode_buffer::EncodeBuffer;
 use crate::record::{Common, SpanRecord};
 
 /// The memory of encoded spans, for new ones.
-static SPARE: Mutex<Vec<Packed>> = Mutex::new(Vec::new());
+static POOL: Mutex<Vec<Packed>> = Mutex::new(Vec::new());
 
-/// The most elements of [`SPARE`].
-const MOST_SPARE: usize = 64;
+/// The most elements of [`POOL`].
+const MOST_POOLED: usize = 64;
 
 /// The bytes of an element worth keeping: a smaller one is quickly allocated, a larger one is an
 /// exception. All together take no more than 8 MiB.
@@ -31,12 +31,12 @@ const WORTH_KEEPING: RangeInclusive<usize> = 16 << 10..=128 << 10;
 pub(crate) struct Packed {
     /// Initialized storage, as in the [encode buffer](EncodeBuffer); `heads[..count]` are valid.
     /// Heads are built in place to avoid a copy.
-    heads: Vec<Head>,
+    heads: Vec<SpanHead>,
     count: usize,
     /// The own fields of each span, one span after the other: fields of a `Span` message.
     bytes: EncodeBuffer,
     /// A buffer to write the fields in that few spans have.
-    rest: Vec<u8>,
+    scratch: Vec<u8>,
     /// The attributes of the thread that created the spans. A span of another thread has its
     /// thread's attributes among its own fields.
     thread: Option<Arc<Attributes>>,
@@ -48,10 +48,10 @@ impl Packed {
     /// Memory for the next spans of the same thread: reused, or allocated for slightly more spans
     /// than `self` has.
     pub(crate) fn room_for_more(&self) -> Self {
-        let spare = crate::sync::lock(&SPARE).pop();
+        let pooled = crate::sync::lock(&POOL).pop();
         let more = |length: usize| length + length / 8;
-        let mut room = spare.unwrap_or_else(|| Self {
-            heads: vec![Head::BLANK; more(self.count)],
+        let mut room = pooled.unwrap_or_else(|| Self {
+            heads: vec![SpanHead::BLANK; more(self.count)],
             bytes: EncodeBuffer::with_capacity(more(self.bytes.len())),
             ..Self::default()
         });
@@ -60,13 +60,13 @@ impl Packed {
     }
 
     /// Keeps the memory for reuse.
-    fn spare(mut self) {
-        let memory = self.heads.capacity() * size_of::<Head>() + self.bytes.capacity();
+    fn recycle(mut self) {
+        let memory = self.heads.capacity() * size_of::<SpanHead>() + self.bytes.capacity();
         if WORTH_KEEPING.contains(&memory) {
             self.clear();
-            let mut spare = crate::sync::lock(&SPARE);
-            if spare.len() < MOST_SPARE {
-                spare.push(self);
+            let mut pool = crate::sync::lock(&POOL);
+            if pool.len() < MOST_POOLED {
+                pool.push(self);
             }
         }
     }
@@ -87,23 +87,23 @@ impl Packed {
     /// How many bytes the spans take in memory.
     #[inline]
     pub(crate) fn size(&self) -> usize {
-        self.count * size_of::<Head>() + self.bytes.len()
+        self.count * size_of::<SpanHead>() + self.bytes.len()
     }
 
     /// How many bytes the spans take encoded, at the most.
     pub(crate) fn encoded_size(&self) -> usize {
         let thread = self.thread.as_ref().map_or(0, |thread| thread.as_bytes().len());
-        self.count * (Head::MOST_BYTES + thread) + self.encoded
+        self.count * (SpanHead::MOST_BYTES + thread) + self.encoded
     }
 
     #[inline(always)] // once a span
     pub(crate) fn add(&mut self, record: &SpanRecord) {
         let start = self.bytes.len();
         record.attributes.append_to(&mut self.bytes);
-        let is_of_thread = self.is_of_thread(record);
-        let rest = match span::is_plain(record) {
-            true => Rest::default(),
-            false => self.add_rest(record),
+        let has_thread = self.set_thread(record);
+        let overrides = match span::is_plain(record) {
+            true => Overrides::default(),
+            false => self.add_details(record),
         };
         let own = self.bytes.len() - start;
         self.encoded += own + record.callsite.map_or(0, Common::size);
@@ -111,38 +111,38 @@ impl Packed {
             Some(head) => head,
             None => self.next_head(),
         };
-        *head = Head::new(record, is_of_thread, rest, own);
+        *head = SpanHead::new(record, has_thread, overrides, own);
         self.count += 1;
     }
 
     /// The next head, for which `heads` has to grow.
     #[cold]
     #[inline(never)]
-    fn next_head(&mut self) -> &mut Head {
-        self.heads.resize(2 * self.count + 1, Head::BLANK);
+    fn next_head(&mut self) -> &mut SpanHead {
+        self.heads.resize(2 * self.count + 1, SpanHead::BLANK);
         &mut self.heads[self.count]
     }
 
     #[inline(never)] // most have none
-    fn add_rest(&mut self, record: &SpanRecord) -> Rest {
+    fn add_details(&mut self, record: &SpanRecord) -> Overrides {
         if self.bytes.capacity() < record.size() {
             // Mostly the only span of its batch, one with feedback: there is no memory yet.
             self.bytes.change(|bytes| {
                 bytes.reserve(record.size());
-                span::append_rest(bytes, record);
+                span::append_details(bytes, record);
             });
         } else {
-            span::append_rest(&mut self.rest, record);
-            self.bytes.extend_from_slice(&self.rest);
-            self.rest.clear();
+            span::append_details(&mut self.scratch, record);
+            self.bytes.extend_from_slice(&self.scratch);
+            self.scratch.clear();
         }
-        Rest::of(record)
+        Overrides::of(record)
     }
 
     /// Stores the attributes of the thread that created `record`: for all spans if it is the first,
     /// otherwise among the span's own fields. Returns whether those for all spans belong to it.
     #[inline(always)] // once a span
-    fn is_of_thread(&mut self, record: &SpanRecord) -> bool {
+    fn set_thread(&mut self, record: &SpanRecord) -> bool {
         match (&record.thread, &self.thread) {
             (None, _) => false,
             (Some(thread), Some(of_all)) if Arc::ptr_eq(thread, of_all) => true,
@@ -170,7 +170,7 @@ impl Packed {
             head.append(&mut out, self.thread.as_deref(), own);
             rest = others;
         }
-        self.spare();
+        self.recycle();
         out
     }
 }

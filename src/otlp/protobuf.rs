@@ -113,12 +113,12 @@ pub(crate) fn string(out: &mut Vec<u8>, field: u32, value: &str) {
 /// A buffer for tags, lengths and numbers, so that they are appended at once: two pairs of a tag
 /// and a length or number, at the most.
 #[derive(Default)]
-pub(crate) struct Head {
+pub(crate) struct FieldHead {
     bytes: [u8; 24],
     length: usize,
 }
 
-impl Head {
+impl FieldHead {
     pub(crate) fn written(&self) -> &[u8] {
         &self.bytes[..self.length]
     }

@@ -33,7 +33,7 @@ const CONTEXT_IS_REMOTE: u32 = 0x200;
 
 /// The fields that every span has, or nearly every one, and the length of its own bytes.
 #[derive(Clone, Debug)]
-pub(super) struct Head {
+pub(super) struct SpanHead {
     trace_id: TraceId,
     span_id: SpanId,
     parent: SpanId,
@@ -45,13 +45,13 @@ pub(super) struct Head {
     kind: SpanKind,
     parent_is_remote: bool,
     /// Whether the attributes of the batch's thread belong to the span.
-    is_of_thread: bool,
-    rest: Rest,
+    has_thread: bool,
+    overrides: Overrides,
     /// How many bytes the span has of its own.
     pub(super) own: usize,
 }
 
-impl Head {
+impl SpanHead {
     /// The head of no span, to initialize memory.
     pub(super) const BLANK: Self = Self {
         trace_id: TraceId::INVALID,
@@ -64,13 +64,18 @@ impl Head {
         flags: TraceFlags::NOT_SAMPLED,
         kind: SpanKind::Internal,
         parent_is_remote: false,
-        is_of_thread: false,
-        rest: Rest { has_name: false, has_status: false },
+        has_thread: false,
+        overrides: Overrides { has_name: false, has_status: false },
         own: 0,
     };
 
     #[inline(always)] // once a span
-    pub(super) fn new(record: &SpanRecord, is_of_thread: bool, rest: Rest, own: usize) -> Self {
+    pub(super) fn new(
+        record: &SpanRecord,
+        has_thread: bool,
+        overrides: Overrides,
+        own: usize,
+    ) -> Self {
         Self {
             trace_id: record.trace_id,
             span_id: record.span_id,
@@ -82,8 +87,8 @@ impl Head {
             flags: record.flags,
             kind: record.kind.clone(),
             parent_is_remote: record.parent.is_remote,
-            is_of_thread,
-            rest,
+            has_thread,
+            overrides,
             own,
         }
     }
@@ -107,12 +112,12 @@ impl Head {
         wire::message(out, SPANS, 2, |out| {
             self.append_fixed(out);
             if let Some(callsite) = self.callsite {
-                out.extend_from_slice(match self.rest.has_name {
+                out.extend_from_slice(match self.overrides.has_name {
                     true => callsite.attributes().as_bytes(),
                     false => callsite.encoded(common),
                 });
             }
-            if let Some(thread) = thread.filter(|_| self.is_of_thread) {
+            if let Some(thread) = thread.filter(|_| self.has_thread) {
                 out.extend_from_slice(thread.as_bytes());
             }
             if let Some(timings) = self.timings {
@@ -132,7 +137,7 @@ impl Head {
         let flags = flags(self.flags.to_u8(), self.parent_is_remote);
         fixed[52..56].copy_from_slice(&flags.to_le_bytes());
         fixed[58..66].copy_from_slice(&self.parent.to_bytes());
-        let start = if self.rest.has_status { 2 } else { 0 };
+        let start = if self.overrides.has_status { 2 } else { 0 };
         let end = if self.parent == SpanId::INVALID { 56 } else { 66 };
         out.extend_from_slice(&fixed[start..end]);
     }
@@ -141,9 +146,9 @@ impl Head {
 /// The most bytes that a length takes with its tag.
 const MOST_LENGTH: usize = 6;
 
-/// The fields of [`Head`] one after the other: tags and lengths, and room for the values. Fields
-/// that not every span has are at the ends, where they can be cut off: an unset status, which is
-/// sent as `opentelemetry-otlp` does, and the parent.
+/// The fields of [`SpanHead`] one after the other: tags and lengths, and room for the values.
+/// Fields that not every span has are at the ends, where they can be cut off: an unset status,
+/// which is sent as `opentelemetry-otlp` does, and the parent.
 const FIXED: [u8; 66] = {
     let mut fixed = [0; 66];
     fixed[0] = wire::tag_of(STATUS, wire::LENGTH);
@@ -179,12 +184,12 @@ pub(super) fn is_plain(record: &SpanRecord) -> bool {
 /// A span by itself, as it stands in a `ScopeSpans`.
 pub(crate) fn encoded(record: &SpanRecord) -> Vec<u8> {
     let mut out = Vec::with_capacity(record.size());
-    Head::new(record, true, Rest::of(record), 0).append_with(
+    SpanHead::new(record, true, Overrides::of(record), 0).append_with(
         &mut out,
         record.thread.as_deref(),
         |out| {
             out.extend_from_slice(record.attributes.as_bytes());
-            append_rest(out, record);
+            append_details(out, record);
         },
     );
     out
@@ -192,12 +197,12 @@ pub(crate) fn encoded(record: &SpanRecord) -> Vec<u8> {
 
 /// Which fields a span's own bytes set, in place of the call site or the head.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rest {
+pub(super) struct Overrides {
     has_name: bool,
     has_status: bool,
 }
 
-impl Rest {
+impl Overrides {
     pub(super) fn of(record: &SpanRecord) -> Self {
         Self {
             has_name: record.details.name.is_some(),
@@ -207,7 +212,7 @@ impl Rest {
 }
 
 /// Appends the fields that few spans have.
-pub(super) fn append_rest(out: &mut Vec<u8>, record: &SpanRecord) {
+pub(super) fn append_details(out: &mut Vec<u8>, record: &SpanRecord) {
     append_trace_state(out, TRACE_STATE, &record.details.trace_state);
     if record.details.name.is_some() || record.callsite.is_none() {
         wire::string(out, NAME, record.name());

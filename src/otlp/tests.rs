@@ -168,7 +168,7 @@ fn record() -> impl Strategy<Value = SpanRecord> {
 }
 
 #[test]
-fn memory_that_was_used_tells_nothing_of_its_spans() {
+fn reused_memory_holds_nothing_of_earlier_spans() {
     let text = "long ".repeat(10);
     let record = |number| {
         let mut attributes = Attributes::default();

@@ -22,7 +22,7 @@ use super::telemetry::Telemetry;
 #[cfg(feature = "outbox")]
 use crate::OutboxOptions;
 use crate::export::sink::exporter::ExporterSink;
-use crate::export::sink::{Nowhere, Sink};
+use crate::export::sink::{DiscardSink, Sink};
 use crate::export::stats::Counters;
 use crate::export::{Batching, Pipeline, tail_buffer};
 use crate::layer::FeedbackLayer;
@@ -325,7 +325,7 @@ impl Builder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_sampler(mut self, sampler: impl ShouldSample + 'static) -> Self {
-        self.sampling = Some(Sampling::by(sampler));
+        self.sampling = Some(Sampling::from_sampler(sampler));
         self
     }
 
@@ -675,7 +675,7 @@ impl Builder {
         let ticket_keys = ticket_keys.unwrap_or_default();
         let resource = self.resource(&environment);
         let sampling = self.sampling.take().unwrap_or_else(|| match environment.sampler.take() {
-            Some(sampler) => Sampling::by(sampler),
+            Some(sampler) => Sampling::from_sampler(sampler),
             None => Sampling::default(),
         });
         let scope = self.scope.take().unwrap_or_else(|| {
@@ -759,13 +759,14 @@ impl Builder {
         batching.batch_bytes = batching.batch_bytes.min(half);
         batching.delay =
             self.schedule_delay.or(environment.bsp_schedule_delay).unwrap_or(batching.delay);
-        batching.held =
-            (self.settings.keep == Keep::TracesWithFeedback).then_some(tail_buffer::Limits {
+        batching.held = (self.settings.keep == Keep::TracesWithFeedback).then_some(
+            tail_buffer::TailBufferLimits {
                 spans: self.keep_limits.max_spans,
                 bytes: self.keep_limits.max_bytes,
                 age: self.keep_limits.max_age,
                 grace: self.keep_limits.grace_period,
-            });
+            },
+        );
         let timeout = self.export_timeout.or(environment.bsp_export_timeout);
         // Zero is no limit, as in the configuration model of the OpenTelemetry SDKs.
         let timeout = timeout.map(|limit| if limit.is_zero() { Duration::MAX } else { limit });
@@ -790,7 +791,9 @@ impl Builder {
             return Ok((exporter, false));
         }
         match environment.traces_exporter {
-            Some(TracesExporter::None) => Ok((Box::new(|_, _, _| Ok(Box::new(Nowhere))), false)),
+            Some(TracesExporter::None) => {
+                Ok((Box::new(|_, _, _| Ok(Box::new(DiscardSink))), false))
+            }
             #[cfg(feature = "console")]
             Some(TracesExporter::Console) => {
                 let make: MakeSink = Box::new(|resource, timeout, _| {

@@ -3,7 +3,7 @@
 use opentelemetry::Value;
 
 use crate::cold_box::ColdDefault;
-use crate::feedback::carrier::Scope;
+use crate::feedback::carrier::DocumentScope;
 use crate::feedback::document::Document;
 use crate::outbox::Finalizers;
 
@@ -13,7 +13,7 @@ pub(crate) struct Documents {
     /// The feedback document of the span itself.
     pub(crate) own: Enriched,
     /// The document of the session or trace, which this span carries.
-    pub(super) scoped: Option<Box<(Scope, Enriched)>>,
+    pub(super) scoped: Option<Box<(DocumentScope, Enriched)>>,
     /// Whether the session was set on this span, rather than inherited.
     pub(crate) session_is_own: bool,
     /// The end time set through the OpenTelemetry API.
@@ -54,5 +54,5 @@ impl Enriched {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum DocumentKind {
     Own,
-    Scoped(Scope),
+    Scoped(DocumentScope),
 }

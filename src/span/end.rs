@@ -11,42 +11,42 @@ use opentelemetry::trace::TraceState;
 
 use super::documents::{Documents, Enriched};
 use super::state::{Live, SpanState};
-use super::timings::Timings;
+use super::timings::SpanTimer;
 use super::trace_place::Started;
 use super::{LayerCore, SpanHandle, pool, span_stack};
 use crate::clock;
-use crate::feedback::carrier::{self, Carrier, Scope};
+use crate::feedback::carrier::{self, Carrier, DocumentScope};
 use crate::record::SpanRecord;
 use crate::session::Session;
 
 impl SpanHandle {
     /// Ends the span and returns its state to the pool. Does nothing more if it has ended.
     pub(crate) fn end(self) {
-        self.end_at_once();
+        self.end_inline();
     }
 
     /// As [`end`](Self::end), inlined where most spans end.
     #[inline(always)]
-    pub(crate) fn end_at_once(mut self) {
+    pub(crate) fn end_inline(mut self) {
         // Mostly this is the last handle, so that no lock is needed.
-        match self.get_mut().is_some_and(SpanState::end_alone) {
-            true => pool::keep(self),
-            false => self.end_among_others(),
+        match self.get_mut().is_some_and(SpanState::end_exclusive) {
+            true => pool::put(self),
+            false => self.end_shared(),
         }
     }
 
     #[cold]
-    fn end_among_others(mut self) {
-        span_stack::forget_made(&self); // it may still be there, if it was never entered
-        if self.get_mut().is_some_and(SpanState::end_alone) {
-            return pool::keep(self);
+    fn end_shared(mut self) {
+        span_stack::remove_created(&self); // it may still be there, if it was never entered
+        if self.get_mut().is_some_and(SpanState::end_exclusive) {
+            return pool::put(self);
         }
         if self.is_open() {
             self.close();
         }
         if let Some(state) = self.get_mut() {
-            state.forget_others();
-            pool::keep(self);
+            state.release_references();
+            pool::put(self);
         }
     }
 }
@@ -55,25 +55,25 @@ impl SpanState {
     /// Ends a span of which no other handle exists. Returns `false` and leaves the span open if it
     /// carries feedback, which [`close`](Self::close) handles.
     #[inline(always)] // where spans close
-    fn end_alone(&mut self) -> bool {
+    fn end_exclusive(&mut self) -> bool {
         if !*self.is_closed.get_mut() {
             self.start();
             let live = self.live.get_mut().unwrap_or_else(PoisonError::into_inner);
             let Some(started) = self.place.fixed().filter(|_| !live.is_enriched()) else {
                 return false;
             };
-            self.core.take(live, &self.timings, started);
+            self.core.finish(live, &self.timings, started);
             live.clear();
             *self.is_closed.get_mut() = true;
         }
-        self.forget_others();
+        self.release_references();
         true
     }
 
     /// Drops the references to the parent, the contexts and the session. Other spans may be dropped
     /// with them, and foreign code may run.
     #[inline(always)] // where spans close
-    fn forget_others(&mut self) {
+    fn release_references(&mut self) {
         let live = self.live.get_mut().unwrap_or_else(PoisonError::into_inner);
         // Most spans have a parent; each of the other fields is rarer than the one before.
         self.local_parent = None;
@@ -95,12 +95,12 @@ impl SpanState {
         }
         self.is_closed.store(true, Ordering::Release);
         if live.is_enriched() {
-            self.core.forget(self);
+            self.core.remove_enriched(self);
             live.record.feedback = true;
             // Again, since the trace may have expired meanwhile.
             self.core.keep(started.context.trace_id());
         }
-        let apart = self.core.take(live, &self.timings, started);
+        let scoped_document = self.core.finish(live, &self.timings, started);
         // Dropped at the very end, since foreign code may run then. They aren't moved again, which
         // would cost more than dropping them.
         let _parent_context = live.parent_context.take();
@@ -108,15 +108,15 @@ impl SpanState {
         live.clear();
         drop(guard);
         // After the lock is released: an id generator is foreign code.
-        if let Some(apart) = apart {
-            let (session, scope, scoped) = *apart;
-            self.carry(&session, started, Some(scope), scoped);
+        if let Some(scoped_document) = scoped_document {
+            let (session, scope, scoped) = *scoped_document;
+            self.send_carrier(&session, started, Some(scope), scoped);
         }
     }
 
     /// Discards the span: another layer of this process captures it.
     pub(crate) fn abandon(&self) {
-        self.core.forget(self);
+        self.core.remove_enriched(self);
         let contexts = {
             let mut live = crate::sync::lock(&self.live);
             self.is_closed.store(true, Ordering::Release);
@@ -127,25 +127,25 @@ impl SpanState {
     }
 
     /// Sends the documents of a span that is still open at shutdown, without the span.
-    pub(super) fn leave_while_open(&self) {
+    pub(super) fn send_documents(&self) {
         let started = self.start();
         let documents = self.change(|live| {
             (live.session.clone(), std::mem::take(&mut live.documents).into_inner())
         });
         let Some((session, Documents { own, scoped, .. })) = documents else { return };
         if own.is_feedback {
-            self.carry(&session, started, None, own);
+            self.send_carrier(&session, started, None, own);
         }
         if let Some((scope, scoped)) = scoped.map(|scoped| *scoped) {
-            self.carry(&session, started, Some(scope), scoped);
+            self.send_carrier(&session, started, Some(scope), scoped);
         }
     }
 
-    fn carry(
+    fn send_carrier(
         &self,
         session: &Option<Session>,
         started: &Started,
-        scope: Option<Scope>,
+        scope: Option<DocumentScope>,
         enriched: Enriched,
     ) {
         let carrier = Carrier {
@@ -172,14 +172,19 @@ impl Live {
     }
 }
 
-type Apart = Box<(Option<Session>, Scope, Enriched)>;
+type ScopedDocument = Box<(Option<Session>, DocumentScope, Enriched)>;
 
 impl LayerCore {
     /// Hands the record of an ended span to the pipeline, if it is to be exported or held. Returns
     /// the document of the session or trace, with the session, if it has to travel apart: boxed,
     /// since most spans have none and all would pay for its size.
     #[inline(always)] // where spans close
-    fn take(&self, live: &mut Live, timings: &Timings, started: &Started) -> Option<Apart> {
+    fn finish(
+        &self,
+        live: &mut Live,
+        timings: &SpanTimer,
+        started: &Started,
+    ) -> Option<ScopedDocument> {
         let is_sampled = started.context.is_sampled();
         if !is_sampled && !live.record.feedback && !self.keeps() {
             self.count_unsampled();
@@ -194,17 +199,17 @@ impl LayerCore {
             let _ = self.push(&mut live.record); // what is lost is counted
             return None; // most spans
         }
-        let apart = self.put_first(live, is_sampled);
+        let scoped_document = self.put_documents(live, is_sampled);
         match is_sampled || live.record.feedback {
             true => drop(self.push(&mut live.record)),
             false => self.hold(&mut live.record),
         }
-        apart
+        scoped_document
     }
 
     /// Sets the fields of the record that are known at the end only.
     #[inline(always)] // where spans close
-    fn complete(&self, live: &mut Live, timings: &Timings, started: &Started) {
+    fn complete(&self, live: &mut Live, timings: &SpanTimer, started: &Started) {
         let record = &mut live.record;
         if self.settings.switches.tracked_inactivity {
             record.timings = Some(timings.read());
@@ -223,13 +228,13 @@ impl LayerCore {
     }
 
     /// Puts the span's documents and the reserved attributes before its fields.
-    fn put_first(&self, live: &mut Live, is_sampled: bool) -> Option<Apart> {
+    fn put_documents(&self, live: &mut Live, is_sampled: bool) -> Option<ScopedDocument> {
         let (settings, most) = (&self.settings, self.most_attributes());
         let record = &mut live.record;
         let is_alone = live.session.is_none() && live.documents.is_blank();
         if is_alone && !is_sampled && !record.feedback {
             // Without feedback an unsampled span comes here only to be held.
-            let marks = &*carrier::MARKS_OF_HELD;
+            let marks = &*carrier::HELD_MARKS;
             if record.len() + marks.len() <= most {
                 record.attributes.extend(marks);
                 return None;
@@ -239,7 +244,7 @@ impl LayerCore {
         // The document of a session or trace travels on the span unless the span has feedback of
         // its own.
         let Documents { own, scoped, .. } = std::mem::take(&mut live.documents).into_inner();
-        let (document, scope, apart) = match scoped.map(|scoped| *scoped) {
+        let (document, scope, scoped_document) = match scoped.map(|scoped| *scoped) {
             Some((scope, mut scoped)) if own.document.leaves().len() == 0 => {
                 // The span's own document has no leaves, so it is left out: if all was retracted,
                 // that is what a reader is to see.
@@ -266,6 +271,6 @@ impl LayerCore {
             prefix: settings.convention.prefix(),
         };
         reserved.put_first(leaves, record, most);
-        apart
+        scoped_document
     }
 }

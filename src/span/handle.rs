@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::state::{Live, SpanState};
-use super::timings::Timings;
+use super::timings::SpanTimer;
 use super::trace_place::TracePlace;
 use super::{LayerCore, pool};
 use crate::session::Session;
@@ -53,7 +53,7 @@ impl SpanHandle {
             this.core = core.clone();
         }
         this.local_parent = local_parent;
-        this.timings.start_anew(start);
+        this.timings.reset(start);
         *this.is_closed.get_mut() = false;
         let live = this.live.get_mut().unwrap_or_else(PoisonError::into_inner);
         live.is_open = true;
@@ -79,7 +79,7 @@ impl SpanHandle {
             place: TracePlace::default(),
             is_closed: AtomicBool::new(false),
             has_session: AtomicBool::new(false),
-            timings: Timings::default(),
+            timings: SpanTimer::default(),
             live: Mutex::default(),
         }))
     }

@@ -54,7 +54,7 @@ pub(crate) enum Sampling {
 }
 
 impl Sampling {
-    pub(crate) fn by<S: ShouldSample + 'static>(sampler: S) -> Self {
+    pub(crate) fn from_sampler<S: ShouldSample + 'static>(sampler: S) -> Self {
         match (&sampler as &dyn Any).downcast_ref::<Sampler>() {
             Some(of_sdk) => Self::OfSdk(of_sdk.clone()),
             None => Self::Custom(Box::new(sampler)),
@@ -64,15 +64,15 @@ impl Sampling {
     /// Whether a span below `parent` is sampled, and its trace state. `None` if the sampler has to
     /// be called with the span's data.
     #[inline]
-    pub(super) fn known(
+    pub(super) fn decide(
         &self,
         parent: Option<&SpanContext>,
         trace_id: TraceId,
     ) -> Option<(bool, TraceState)> {
         match self {
-            Self::ParentBasedAlwaysOn => Some(Self::as_parent_says(parent)),
+            Self::ParentBasedAlwaysOn => Some(Self::by_parent(parent)),
             Self::OfSdk(Sampler::ParentBased(_)) if parent.is_some() => {
-                Some(Self::as_parent_says(parent))
+                Some(Self::by_parent(parent))
             }
             Self::OfSdk(
                 sampler @ (Sampler::AlwaysOn | Sampler::AlwaysOff | Sampler::TraceIdRatioBased(_)),
@@ -80,7 +80,7 @@ impl Sampling {
                 let kind = SpanKind::Internal; // these samplers ignore it
                 let result = sampler.should_sample(None, trace_id, "", &kind, &[], &[]);
                 let is_sampled = matches!(result.decision, SamplingDecision::RecordAndSample);
-                Some((is_sampled, Self::as_parent_says(parent).1))
+                Some((is_sampled, Self::by_parent(parent).1))
             }
             Self::OfSdk(_) | Self::Custom(_) => None,
         }
@@ -88,7 +88,7 @@ impl Sampling {
 
     /// Whether a span is sampled, and its trace state, by its parent alone. A root is sampled.
     #[inline]
-    pub(super) fn as_parent_says(parent: Option<&SpanContext>) -> (bool, TraceState) {
+    pub(super) fn by_parent(parent: Option<&SpanContext>) -> (bool, TraceState) {
         match parent {
             Some(parent) => (parent.is_sampled(), parent.trace_state().clone()),
             None => (true, TraceState::NONE),
@@ -139,8 +139,8 @@ thread_local! {
 /// A random span id, never zero. The SDK's generator gives the first seed; this one is faster.
 fn random_span_id() -> SpanId {
     SEED.with(|seed| {
-        let known = seed.get();
-        let mut random = fastrand::Rng::with_seed(if known == 0 { first_seed() } else { known });
+        let last = seed.get();
+        let mut random = fastrand::Rng::with_seed(if last == 0 { first_seed() } else { last });
         let id = random.u64(..).max(1);
         seed.set(random.get_seed());
         SpanId::from(id)
@@ -153,7 +153,7 @@ fn first_seed() -> u64 {
 }
 
 /// How many layers there are in the process.
-static LIVING: AtomicUsize = AtomicUsize::new(0);
+static LAYER_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 impl LayerCore {
     /// Whether there is any layer in the process. Enrichments check this first, so that they cost
@@ -161,7 +161,7 @@ impl LayerCore {
     #[inline]
     pub(crate) fn exists() -> bool {
         // Relaxed is enough: a thread that was given a subscriber also sees the count from before.
-        LIVING.load(Ordering::Relaxed) > 0
+        LAYER_COUNT.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn new(
@@ -171,7 +171,7 @@ impl LayerCore {
         ticket_keys: TicketKeys,
         pipeline: Option<Pipeline>,
     ) -> Self {
-        LIVING.fetch_add(1, Ordering::Relaxed);
+        LAYER_COUNT.fetch_add(1, Ordering::Relaxed);
         Self {
             settings,
             sampling,
@@ -188,13 +188,13 @@ impl LayerCore {
 
     /// Whether starting a span may call foreign code: a sampler or an id generator that isn't one
     /// of the SDK's own.
-    pub(crate) fn calls_out(&self) -> bool {
-        let asks = match &self.sampling {
+    pub(crate) fn calls_foreign_code(&self) -> bool {
+        let calls_sampler = match &self.sampling {
             Sampling::ParentBasedAlwaysOn => false,
             Sampling::OfSdk(sampler) => matches!(sampler, Sampler::ParentBased(_)),
             Sampling::Custom(_) => true,
         };
-        asks || matches!(self.ids, IdSource::Custom(_))
+        calls_sampler || matches!(self.ids, IdSource::Custom(_))
     }
 
     /// Whether the environment has switched telemetry off.
@@ -295,7 +295,7 @@ impl LayerCore {
 
     /// Lists an open span that carries feedback, for shutdown. `false` if shutdown has taken the
     /// list already.
-    pub(super) fn remember(&self, span: &SpanHandle) -> bool {
+    pub(super) fn add_enriched(&self, span: &SpanHandle) -> bool {
         let mut enriched = crate::sync::lock(&self.enriched);
         if self.is_shut_down() {
             return false;
@@ -304,9 +304,9 @@ impl LayerCore {
         true
     }
 
-    pub(super) fn forget(&self, span: &SpanState) {
-        let forgotten = crate::sync::lock(&self.enriched).remove(&address(span));
-        drop(forgotten); // without the lock, since other spans may be dropped with it
+    pub(super) fn remove_enriched(&self, span: &SpanState) {
+        let removed = crate::sync::lock(&self.enriched).remove(&address(span));
+        drop(removed); // without the lock, since other spans may be dropped with it
     }
 
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
@@ -321,7 +321,7 @@ impl LayerCore {
             std::mem::take(&mut *enriched)
         };
         for span in open.into_values() {
-            span.leave_while_open();
+            span.send_documents();
         }
         self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.shutdown(limit))
     }
@@ -333,7 +333,7 @@ fn address(span: &SpanState) -> usize {
 
 impl std::ops::Drop for LayerCore {
     fn drop(&mut self) {
-        LIVING.fetch_sub(1, Ordering::Relaxed);
+        LAYER_COUNT.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

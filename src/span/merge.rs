@@ -2,7 +2,7 @@
 
 use opentelemetry::Value;
 
-use super::Put;
+use super::Applied;
 use super::SpanHandle;
 use super::documents::{DocumentKind, Enriched};
 use super::state::Live;
@@ -22,20 +22,20 @@ impl SpanHandle {
         kind: DocumentKind,
         patch: &mut Document<Value>,
         time: u64,
-    ) -> Option<Put> {
+    ) -> Option<Applied> {
         let put = self.merge(kind, patch, time)?;
         self.keep();
         Some(put)
     }
 
-    fn merge(&self, kind: DocumentKind, patch: &mut Document<Value>, time: u64) -> Option<Put> {
+    fn merge(&self, kind: DocumentKind, patch: &mut Document<Value>, time: u64) -> Option<Applied> {
         let written = match self.core.writes_ahead() {
             true => self.write_ahead(kind, patch, time),
             false => Ok(Finalizers::default()),
         };
         let live = &mut *crate::sync::lock(&self.live);
         // Shutdown locks every span in the core's list, and so waits until this is done.
-        if !live.is_open || !live.is_enriched() && !self.core.remember(self) {
+        if !live.is_open || !live.is_enriched() && !self.core.add_enriched(self) {
             // The caller sends the patch as a carrier, which is written ahead by itself.
             let _ = written.map(Finalizers::release);
             return None;
@@ -61,23 +61,23 @@ impl SpanHandle {
         let dropped = u32::try_from(left_out).unwrap_or(u32::MAX);
         live.record.count_dropped(dropped);
         if is_long {
-            self.write_anew(live, kind);
+            self.rewrite(live, kind);
         }
-        Some(Put { left_out, is_durable })
+        Some(Applied { left_out, is_durable })
     }
 
     /// Called after a field in the namespace `feedback` was recorded: lists the span for shutdown,
     /// and keeps its trace.
-    pub(crate) fn remember_fields(&self) {
+    pub(crate) fn register_feedback_fields(&self) {
         if self.change(|live| live.is_enriched()) == Some(true) {
-            self.core.remember(self);
+            self.core.add_enriched(self);
             self.keep();
         }
     }
 
     /// Writes a whole document to the outbox, in place of its many patches: a span may stay open
     /// for days.
-    fn write_anew(&self, live: &mut Live, kind: DocumentKind) {
+    fn rewrite(&self, live: &mut Live, kind: DocumentKind) {
         // The span has started: its patches were written ahead as carriers, which need its ids.
         let Some(started) = self.place.fixed() else { return };
         let session = live.session.clone();

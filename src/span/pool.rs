@@ -20,7 +20,7 @@ pub(super) fn take() -> Option<SpanHandle> {
 /// Returns a state to the pool. It must be the last reference, and must hold no parent, context or
 /// session: foreign code may run when those drop.
 #[inline(always)] // once a span
-pub(super) fn keep(state: SpanHandle) {
+pub(super) fn put(state: SpanHandle) {
     let mut state = Some(state);
     let _ = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();

@@ -10,7 +10,7 @@ use crate::outbox::Finalizers;
 
 /// The outcome of a document that was merged or sent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Put {
+pub(crate) struct Applied {
     /// How many leaves the limit of attributes left out.
     pub(crate) left_out: usize,
     /// Whether the outbox has it. `true` if the outbox isn't written ahead.
@@ -23,7 +23,7 @@ impl Carrier {
     /// # Errors
     ///
     /// The carrier was dropped, for this reason.
-    pub(crate) fn send(mut self, core: &LayerCore) -> Result<Put, DropReason> {
+    pub(crate) fn send(mut self, core: &LayerCore) -> Result<Applied, DropReason> {
         let finalizers = std::mem::take(&mut self.finalizers);
         let target = self.target.as_ref().map(|target| target.trace_id());
         let (mut record, _) = self.into_record(&core.settings, &core.ids, core.most_attributes());
@@ -40,7 +40,7 @@ impl Carrier {
         if let Some(target) = target {
             core.keep(target);
         }
-        Ok(Put { left_out, is_durable })
+        Ok(Applied { left_out, is_durable })
     }
 
     /// Writes the carrier to the outbox, for a document that is sent with its span, and returns the

@@ -19,18 +19,19 @@ use tracing::span::Id;
 use super::{LayerCore, SpanHandle, SpanState};
 
 thread_local! {
-    static SPANS: RefCell<Entered> = const { RefCell::new(Entered { entries: Vec::new(), depth: 0 }) };
+    static STACK: RefCell<SpanStack> =
+        const { RefCell::new(SpanStack { entries: Vec::new(), depth: 0 }) };
 }
 
 /// A stack. `entries[..depth]` are the entered spans, `entries[depth]` is the span that was created
 /// last and is not entered yet. Entries above are kept so that a span is written in place: moving
 /// one right after it was written stalls on store forwarding.
-struct Entered {
-    entries: Vec<Entry>,
+struct SpanStack {
+    entries: Vec<StackEntry>,
     depth: usize,
 }
 
-impl Drop for Entered {
+impl Drop for SpanStack {
     /// Forgets the guards: an ending thread needs no earlier context, and the thread-local contexts
     /// may be destroyed before this stack.
     fn drop(&mut self) {
@@ -38,12 +39,12 @@ impl Drop for Entered {
     }
 }
 
-impl Entered {
+impl SpanStack {
     /// The entry above the entered spans.
     #[inline]
-    fn next(&mut self) -> Option<&mut Entry> {
+    fn next(&mut self) -> Option<&mut StackEntry> {
         if self.entries.len() == self.depth {
-            self.entries.push(Entry::default());
+            self.entries.push(StackEntry::default());
         }
         self.entries.get_mut(self.depth)
     }
@@ -60,17 +61,17 @@ impl Entered {
 
 /// An entered span, or the one created last.
 #[derive(Default)]
-struct Entry {
+struct StackEntry {
     id: Option<Id>,
     state: Option<SpanHandle>,
     /// A re-entrance: the same span is lower in the stack, and that entry counts, as in the
     /// `SpanStack` of `tracing-subscriber`.
-    is_again: bool,
+    is_reentrance: bool,
     /// Keeps the span's context active.
     guard: Option<ContextGuard>,
 }
 
-impl Entry {
+impl StackEntry {
     #[inline]
     fn is(&self, id: &Id, core: &Arc<LayerCore>) -> bool {
         let state = self.state.as_ref();
@@ -82,16 +83,16 @@ impl Entry {
     #[inline]
     fn around(&self, is_ours: impl FnOnce(&Arc<LayerCore>) -> bool) -> Option<&SpanHandle> {
         let state = self.state.as_ref()?;
-        (!self.is_again && is_ours(state.core()) && state.is_open()).then_some(state)
+        (!self.is_reentrance && is_ours(state.core()) && state.is_open()).then_some(state)
     }
 }
 
 /// Notes a span that was created on this thread. Most are entered on the same thread next, so it is
 /// stored where its entry will be. The next created span replaces it.
 #[inline]
-pub(crate) fn made(id: &Id, state: SpanHandle) {
+pub(crate) fn note_created(id: &Id, state: SpanHandle) {
     let mut state = Some(state);
-    let _ = SPANS.try_with(|spans| {
+    let _ = STACK.try_with(|spans| {
         if let Some(entry) = spans.borrow_mut().next() {
             entry.id = Some(id.clone());
             std::mem::swap(&mut entry.state, &mut state);
@@ -102,8 +103,8 @@ pub(crate) fn made(id: &Id, state: SpanHandle) {
 
 /// Takes the span that was created last on this thread, if it has this id and was not entered yet.
 #[inline]
-pub(crate) fn take_made(id: &Id, core: &Arc<LayerCore>) -> Option<SpanHandle> {
-    let taken = SPANS.try_with(|spans| {
+pub(crate) fn take_created(id: &Id, core: &Arc<LayerCore>) -> Option<SpanHandle> {
+    let taken = STACK.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
         let entry = spans.entries.get_mut(spans.depth)?;
         let is_it = entry.is(id, core) && entry.state.as_ref()?.is_open();
@@ -115,19 +116,19 @@ pub(crate) fn take_made(id: &Id, core: &Arc<LayerCore>) -> Option<SpanHandle> {
 /// Enters the span that was created last on this thread, without a context, if it has this id and
 /// `start` returns `true`. `start` must not call foreign code.
 #[inline]
-pub(crate) fn enter_made(
+pub(crate) fn enter_created(
     id: &Id,
     core: &Arc<LayerCore>,
     start: impl FnOnce(&SpanState) -> bool,
 ) -> bool {
-    let entered = SPANS.try_with(|spans| {
+    let entered = STACK.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
         let entry = spans.entries.get_mut(spans.depth)?;
         let state = entry.state.as_ref().filter(|state| state.is_open())?;
         if !entry.is(id, core) || !start(state) {
             return None;
         }
-        entry.is_again = false;
+        entry.is_reentrance = false;
         spans.depth += 1;
         Some(())
     });
@@ -135,13 +136,13 @@ pub(crate) fn enter_made(
 }
 
 /// Removes the span if it is the one created last on this thread.
-pub(super) fn forget_made(state: &SpanHandle) {
-    let forgotten = SPANS.try_with(|spans| {
+pub(super) fn remove_created(state: &SpanHandle) {
+    let removed = STACK.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
-        let made = &mut spans.entries.get_mut(spans.depth)?.state;
-        made.take_if(|made| made.ptr_eq(state))
+        let created = &mut spans.entries.get_mut(spans.depth)?.state;
+        created.take_if(|created| created.ptr_eq(state))
     });
-    drop(forgotten);
+    drop(removed);
 }
 
 /// Pushes a span that is entered on this thread. `guard` keeps its context active until it is
@@ -150,14 +151,14 @@ pub(super) fn forget_made(state: &SpanHandle) {
 pub(crate) fn enter(id: &Id, state: SpanHandle, mut guard: Option<ContextGuard>) {
     let mut state = Some(state);
     // A thread that is being torn down has no stack; the guard then detaches at once.
-    let _ = SPANS.try_with(|spans| {
+    let _ = STACK.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
         if spans.next().is_none() {
             return;
         }
         let (taken, free) = spans.entries.split_at_mut(spans.depth);
         let Some(entry) = free.first_mut() else { return };
-        entry.is_again = taken.iter().any(|other| is_same(&other.state, &state));
+        entry.is_reentrance = taken.iter().any(|other| is_same(&other.state, &state));
         entry.id = Some(id.clone());
         std::mem::swap(&mut entry.state, &mut state);
         if let Some(guard) = guard.take() {
@@ -176,7 +177,7 @@ fn is_same(one: &Option<SpanHandle>, other: &Option<SpanHandle>) -> bool {
 /// unique within a registry, and a layer has one registry.
 #[inline]
 pub(crate) fn exit(id: &Id, core: &Arc<LayerCore>) -> Option<(SpanHandle, Option<ContextGuard>)> {
-    let exited = SPANS.try_with(|spans| {
+    let exited = STACK.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
         let top = spans.depth.checked_sub(1)?;
         if !spans.entries.get(top)?.is(id, core) {
@@ -211,8 +212,8 @@ pub(crate) fn get(id: &Id, registry: usize) -> Option<SpanHandle> {
 }
 
 #[inline]
-fn find(of: impl Fn(&Entry) -> Option<&SpanHandle>) -> Option<SpanHandle> {
-    let found = SPANS.try_with(|spans| {
+fn find(of: impl Fn(&StackEntry) -> Option<&SpanHandle>) -> Option<SpanHandle> {
+    let found = STACK.try_with(|spans| {
         let spans = spans.borrow();
         spans.entries.get(..spans.depth)?.iter().rev().find_map(of).cloned()
     });

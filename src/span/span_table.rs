@@ -20,16 +20,16 @@ const SLOTS: usize = 1024;
 
 /// The table.
 #[derive(Debug)]
-pub(crate) struct SpanTable(Box<[Slot]>);
+pub(crate) struct SpanTable(Box<[TableSlot]>);
 
 /// A cache line to itself, so that threads don't wait for each other.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Slot(Mutex<Option<(Id, SpanHandle)>>);
+struct TableSlot(Mutex<Option<(Id, SpanHandle)>>);
 
 impl Default for SpanTable {
     fn default() -> Self {
-        Self(std::iter::repeat_with(Slot::default).take(SLOTS).collect())
+        Self(std::iter::repeat_with(TableSlot::default).take(SLOTS).collect())
     }
 }
 
@@ -52,7 +52,9 @@ impl SpanTable {
         let mut slot = crate::sync::lock(self.slot(id));
         match &mut *slot {
             None => *slot = Some((id.clone(), state)),
-            Some((of, unheard)) if of == id => return Ok(Some(std::mem::replace(unheard, state))),
+            Some((of, replaced)) if of == id => {
+                return Ok(Some(std::mem::replace(replaced, state)));
+            }
             Some(_) => return Err(state),
         }
         Ok(None)
@@ -76,7 +78,7 @@ impl SpanTable {
 
     /// Removes all spans: the layer is dropped, and won't be called when they close.
     pub(crate) fn drain(&self) -> Vec<SpanHandle> {
-        let take = |slot: &Slot| Some(crate::sync::lock(&slot.0).take()?.1);
+        let take = |slot: &TableSlot| Some(crate::sync::lock(&slot.0).take()?.1);
         self.0.iter().filter_map(take).collect()
     }
 }
@@ -118,8 +120,8 @@ mod tests {
     fn an_id_that_is_given_anew_is_that_of_the_new_span() {
         let (open, one, other) = (SpanTable::default(), state(), state());
         assert!(matches!(open.put(&id(3, 7), one.clone()), Ok(None)));
-        let unheard = open.put(&id(3, 7), other.clone()).unwrap().unwrap();
-        assert!(unheard.ptr_eq(&one));
+        let replaced = open.put(&id(3, 7), other.clone()).unwrap().unwrap();
+        assert!(replaced.ptr_eq(&one));
         let left = open.drain();
         assert!(left.len() == 1 && left[0].ptr_eq(&other));
         assert!(open.get(&id(3, 7)).is_none());

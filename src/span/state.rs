@@ -9,7 +9,7 @@ use opentelemetry_sdk::trace::SamplingDecision;
 use tracing_subscriber::registry::Extensions;
 
 use super::documents::Documents;
-use super::timings::Timings;
+use super::timings::SpanTimer;
 use super::trace_place::{Started, TracePlace, ids, with_parent};
 use super::{LayerCore, Sampling, SpanHandle};
 use crate::cold_box::ColdBox;
@@ -31,7 +31,7 @@ pub(crate) struct SpanState {
     pub(super) is_closed: AtomicBool,
     /// Whether the span has, or once had, a session.
     pub(super) has_session: AtomicBool,
-    pub(crate) timings: Timings,
+    pub(crate) timings: SpanTimer,
     pub(super) live: Mutex<Live>,
 }
 
@@ -143,7 +143,7 @@ impl SpanState {
     /// Starts the span as planned. `false` if its place is still to be decided, or if its trace may
     /// have to be kept: then [`start`](Self::start) has more to do. Calls no foreign code.
     #[inline]
-    pub(crate) fn start_as_planned(&self) -> bool {
+    pub(crate) fn try_start_as_planned(&self) -> bool {
         self.place.fix().is_some() && !self.core.keeps()
     }
 
@@ -151,16 +151,16 @@ impl SpanState {
     fn start_now(&self) -> &Started {
         match self.place.fix() {
             Some(started) if !self.core.keeps() => started,
-            started => self.start_otherwise(started),
+            started => self.start_slow(started),
         }
     }
 
     /// As [`start_now`](Self::start_now), where the place is still to be decided, or the trace may
     /// have to be kept.
     #[cold]
-    fn start_otherwise<'s>(&'s self, started: Option<&'s Started>) -> &'s Started {
+    fn start_slow<'s>(&'s self, started: Option<&'s Started>) -> &'s Started {
         let decide = || {
-            let _quiet = suppress::scope(); // samplers and id generators are foreign code
+            let _suppressed = suppress::scope(); // samplers and id generators are foreign code
             self.decide()
         };
         let started = started.unwrap_or_else(|| self.place.decide(decide));
@@ -186,7 +186,7 @@ impl SpanState {
         with_parent(of_context.as_ref(), local_parent, |parent| {
             let ids = ids(&self.core, parent);
             let sampling = &self.core.sampling;
-            let known = sampling.known(parent, ids.1).or_else(|| {
+            let decision = sampling.decide(parent, ids.1).or_else(|| {
                 let base = of_context.clone().unwrap_or_default();
                 let base = match parent {
                     Some(parent) if !base.span().span_context().is_valid() => {
@@ -194,20 +194,20 @@ impl SpanState {
                     }
                     _ => base,
                 };
-                Some(self.ask(sampling.sampler()?, &base, ids.1))
+                Some(self.sample(sampling.sampler()?, &base, ids.1))
             });
-            Started::new(parent, ids, known.unwrap_or_else(|| Sampling::as_parent_says(parent)))
+            Started::new(parent, ids, decision.unwrap_or_else(|| Sampling::by_parent(parent)))
         })
     }
 
     /// Calls a sampler, which may add attributes.
-    fn ask(
+    fn sample(
         &self,
         sampler: &dyn opentelemetry_sdk::trace::ShouldSample,
         parent: &Context,
         trace_id: TraceId,
     ) -> (bool, TraceState) {
-        let known = self.change(|live| {
+        let arguments = self.change(|live| {
             let record = &live.record;
             let prefix = self.core.settings.convention.prefix();
             let session = live.session.as_ref();
@@ -224,7 +224,7 @@ impl SpanState {
                 .collect();
             (record.name().to_owned(), record.kind.clone(), attributes, links)
         });
-        let Some((name, kind, attributes, links)) = known else {
+        let Some((name, kind, attributes, links)) = arguments else {
             return (false, TraceState::default()); // closed: the decision has no effect
         };
         let result =
@@ -255,7 +255,7 @@ impl SpanState {
     /// started.
     pub(crate) fn set_parent(&self, context: Context) -> Option<bool> {
         self.change(|live| {
-            if !self.place.plan_anew() {
+            if !self.place.void_plan() {
                 return false;
             }
             if !live.documents.session_is_own

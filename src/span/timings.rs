@@ -9,7 +9,7 @@ use crate::record;
 /// Changed without a lock: where one thread enters a span in the very instant in which another
 /// exits it, the interval before may count as both busy and idle, or as neither.
 #[derive(Debug, Default)]
-pub(crate) struct Timings {
+pub(crate) struct SpanTimer {
     entered: AtomicI32,
     changed: AtomicU64,
     busy: AtomicU64,
@@ -17,10 +17,10 @@ pub(crate) struct Timings {
     exited: AtomicU64,
 }
 
-impl Timings {
+impl SpanTimer {
     /// Resets the timings to those of a span that is created at `now`.
     #[inline]
-    pub(super) fn start_anew(&mut self, now: u64) {
+    pub(super) fn reset(&mut self, now: u64) {
         let Self { entered, changed, busy, idle, exited } = self;
         // Stored one by one: as plain integers they would be written as vectors, which stalls here.
         entered.store(0, Ordering::Relaxed);
@@ -84,8 +84,8 @@ mod tests {
 
     #[test]
     fn a_span_entered_twice_at_once_is_busy_once() {
-        let mut timings = Timings::default();
-        timings.start_anew(5);
+        let mut timings = SpanTimer::default();
+        timings.reset(5);
         timings.enter(10);
         timings.enter(20);
         timings.exit(30);

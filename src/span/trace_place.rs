@@ -37,9 +37,9 @@ impl TracePlace {
         if let IdSource::Random = core.ids {
             with_parent(context, local_parent, |parent| {
                 let ids = ids(core, parent);
-                if let Some(sampling) = core.sampling.known(parent, ids.1) {
+                if let Some(sampling) = core.sampling.decide(parent, ids.1) {
                     self.planned = Started::new(parent, ids, sampling);
-                    *self.plan.get_mut() = STANDS;
+                    *self.plan.get_mut() = PLANNED;
                 }
             });
         }
@@ -58,7 +58,7 @@ impl TracePlace {
     /// Fixes the place as planned, and returns it. `None` if it has to be decided.
     #[inline]
     pub(super) fn fix(&self) -> Option<&Started> {
-        let is_fixed = self.replace(STANDS, FIXED);
+        let is_fixed = self.replace(PLANNED, FIXED);
         is_fixed.then_some(&self.planned)
     }
 
@@ -69,8 +69,8 @@ impl TracePlace {
 
     /// Makes the plan void, so that the place is decided when the span starts. `false` if the place
     /// is fixed.
-    pub(super) fn plan_anew(&self) -> bool {
-        (self.replace(STANDS, VOID) || self.plan.load(Ordering::Acquire) == VOID)
+    pub(super) fn void_plan(&self) -> bool {
+        (self.replace(PLANNED, VOID) || self.plan.load(Ordering::Acquire) == VOID)
             && self.decided.get().is_none()
     }
 
@@ -141,5 +141,5 @@ pub(super) fn ids(core: &LayerCore, parent: Option<&SpanContext>) -> (SpanId, Tr
 
 /// The states of the plan of a [`TracePlace`].
 const VOID: u8 = 0;
-const STANDS: u8 = 1;
+const PLANNED: u8 = 1;
 const FIXED: u8 = 2;

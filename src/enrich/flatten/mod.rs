@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 use opentelemetry::Value;
 
 use super::error::{EnrichError, Enrichment};
-use crate::feedback::document::{CARRIER_ATTRIBUTES, Document, Key, MOST_CLEARED};
+use crate::feedback::document::{AttributeKey, CARRIER_ATTRIBUTES, Document, MOST_CLEARED};
 use crate::redaction::Redaction;
 use crate::ticket::Ticket;
 use json::{Entry, JsonText};
@@ -319,8 +319,12 @@ impl Flattener {
         if self.path.is_empty() { self.base } else { &self.path }
     }
 
-    fn key(&self) -> Key {
-        if self.path.is_empty() { Key::Borrowed(self.base) } else { Key::Owned(self.path.clone()) }
+    fn key(&self) -> AttributeKey {
+        if self.path.is_empty() {
+            AttributeKey::Borrowed(self.base)
+        } else {
+            AttributeKey::Owned(self.path.clone())
+        }
     }
 
     /// The current key for an error, shortened if it is absurdly long.

@@ -5,33 +5,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Limit of one request while the queue is under pressure.
-const PRESSED: Duration = Duration::from_secs(1);
+const LIMIT_UNDER_PRESSURE: Duration = Duration::from_secs(1);
 
 /// Backpressure from the queue to the sink. Only the outbox sink reads it.
 #[derive(Debug, Default)]
 pub(crate) struct Backpressure {
-    is_pressing: AtomicBool,
-    end: Mutex<Option<Instant>>,
+    is_under_pressure: AtomicBool,
+    deadline: Mutex<Option<Instant>>,
 }
 
 impl Backpressure {
     /// Sets whether the queue is so full that spans may soon be dropped.
-    pub(crate) fn set_pressure(&self, is_pressing: bool) {
-        self.is_pressing.store(is_pressing, Ordering::Relaxed);
+    pub(crate) fn set_pressure(&self, is_under_pressure: bool) {
+        self.is_under_pressure.store(is_under_pressure, Ordering::Relaxed);
     }
 
     /// Sets the deadline for the whole export, at shutdown.
-    pub(crate) fn set_deadline(&self, end: Instant) {
-        *crate::sync::lock(&self.end) = Some(end);
+    pub(crate) fn set_deadline(&self, deadline: Instant) {
+        *crate::sync::lock(&self.deadline) = Some(deadline);
     }
 
     pub(crate) fn is_past_deadline(&self) -> bool {
-        crate::sync::lock(&self.end).is_some_and(|end| Instant::now() >= end)
+        crate::sync::lock(&self.deadline).is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Whether a request that was first sent at `began` is not to be sent again.
     pub(crate) fn gives_up_on(&self, began: Instant) -> bool {
         self.is_past_deadline()
-            || self.is_pressing.load(Ordering::Relaxed) && began.elapsed() > PRESSED
+            || self.is_under_pressure.load(Ordering::Relaxed)
+                && began.elapsed() > LIMIT_UNDER_PRESSURE
     }
 }

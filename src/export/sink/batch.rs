@@ -26,7 +26,7 @@ pub(crate) enum Packing {
 /// Spans on their way from one thread to the sink.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    pub(crate) contents: Contents,
+    pub(crate) contents: BatchContents,
     /// How many of the spans carry feedback: such batches are the last to be dropped.
     pub(crate) feedback: usize,
     /// The finalizers of the spans that the outbox holds already.
@@ -35,7 +35,7 @@ pub(crate) struct Batch {
 
 /// The spans of a batch.
 #[derive(Debug)]
-pub(crate) enum Contents {
+pub(crate) enum BatchContents {
     Records {
         /// The scope of the records that name no other.
         scope: Arc<InstrumentationScope>,
@@ -54,8 +54,8 @@ impl Batch {
     pub(crate) fn new(packing: Packing, scope: &Arc<InstrumentationScope>) -> Self {
         let scope = scope.clone();
         let contents = match packing {
-            Packing::Records => Contents::Records { scope, records: Vec::new(), bytes: 0 },
-            Packing::Packed => Contents::Packed { scope, spans: Packed::default() },
+            Packing::Records => BatchContents::Records { scope, records: Vec::new(), bytes: 0 },
+            Packing::Packed => BatchContents::Packed { scope, spans: Packed::default() },
         };
         let finalizers = Finalizers::default();
         Self { contents, feedback: 0, finalizers }
@@ -65,8 +65,8 @@ impl Batch {
     #[inline]
     pub(crate) fn spans(&self) -> usize {
         match &self.contents {
-            Contents::Records { records, .. } => records.len(),
-            Contents::Packed { spans, .. } => spans.len(),
+            BatchContents::Records { records, .. } => records.len(),
+            BatchContents::Packed { spans, .. } => spans.len(),
         }
     }
 
@@ -74,16 +74,16 @@ impl Batch {
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
         match &self.contents {
-            Contents::Records { bytes, .. } => *bytes,
-            Contents::Packed { spans, .. } => spans.size(),
+            BatchContents::Records { bytes, .. } => *bytes,
+            BatchContents::Packed { spans, .. } => spans.size(),
         }
     }
 
     /// Bytes on the wire, about.
     pub(crate) fn encoded(&self) -> usize {
         match &self.contents {
-            Contents::Records { bytes, .. } => *bytes,
-            Contents::Packed { spans, .. } => spans.encoded_size(),
+            BatchContents::Records { bytes, .. } => *bytes,
+            BatchContents::Packed { spans, .. } => spans.encoded_size(),
         }
     }
 
@@ -91,7 +91,7 @@ impl Batch {
     #[cfg(feature = "_otlp-path")]
     pub(super) fn into_encoded(self, resource: &Bytes) -> Option<(EncodedSpans, Finalizers)> {
         let (spans, feedback) = (self.spans(), self.feedback);
-        let Contents::Packed { scope, spans: packed } = self.contents else { return None };
+        let BatchContents::Packed { scope, spans: packed } = self.contents else { return None };
         let (resource, scope) = (resource.clone(), scope_fields(&scope).into());
         let encoded = packed.encode().into();
         Some((EncodedSpans { resource, scope, encoded, spans, feedback }, self.finalizers))
@@ -107,7 +107,7 @@ impl Batch {
     /// The scope of the spans that name no other.
     pub(crate) fn scope(&self) -> &Arc<InstrumentationScope> {
         match &self.contents {
-            Contents::Records { scope, .. } | Contents::Packed { scope, .. } => scope,
+            BatchContents::Records { scope, .. } | BatchContents::Packed { scope, .. } => scope,
         }
     }
 
@@ -119,8 +119,8 @@ impl Batch {
             self.add_feedback(record);
         }
         match &mut self.contents {
-            Contents::Records { records, bytes, .. } => keep(record, records, bytes),
-            Contents::Packed { spans, .. } => spans.add(record),
+            BatchContents::Records { records, bytes, .. } => keep(record, records, bytes),
+            BatchContents::Packed { spans, .. } => spans.add(record),
         }
     }
 
@@ -133,11 +133,11 @@ impl Batch {
     /// Removes the spans, and keeps their memory.
     pub(crate) fn clear(&mut self) {
         match &mut self.contents {
-            Contents::Records { records, bytes, .. } => {
+            BatchContents::Records { records, bytes, .. } => {
                 records.clear();
                 *bytes = 0;
             }
-            Contents::Packed { spans, .. } => spans.clear(),
+            BatchContents::Packed { spans, .. } => spans.clear(),
         }
         self.finalizers = Finalizers::default();
         self.feedback = 0;
@@ -146,15 +146,18 @@ impl Batch {
     /// Takes the batch away and leaves an empty one of the same kind.
     pub(crate) fn take(&mut self) -> Self {
         let contents = match &mut self.contents {
-            Contents::Records { scope, records, bytes } => Contents::Records {
+            BatchContents::Records { scope, records, bytes } => BatchContents::Records {
                 scope: scope.clone(),
                 records: std::mem::take(records),
                 bytes: std::mem::take(bytes),
             },
-            Contents::Packed { scope, spans } => {
+            BatchContents::Packed { scope, spans } => {
                 // The next batch will likely need as much memory.
                 let room = spans.room_for_more();
-                Contents::Packed { scope: scope.clone(), spans: std::mem::replace(spans, room) }
+                BatchContents::Packed {
+                    scope: scope.clone(),
+                    spans: std::mem::replace(spans, room),
+                }
             }
         };
         let (feedback, finalizers) = (&mut self.feedback, &mut self.finalizers);

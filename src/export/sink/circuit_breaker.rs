@@ -20,25 +20,25 @@ pub(super) struct CircuitBreaker {
 impl CircuitBreaker {
     /// Records a failure at `now`. The next pause is twice as long, and not shorter than
     /// `retry_after`, the delay that the collector asked for.
-    pub(super) fn failed(&mut self, told: Option<Duration>, now: Instant) {
-        self.failed_at(told, now, random::fraction());
+    pub(super) fn record_failure(&mut self, retry_after: Option<Duration>, now: Instant) {
+        self.record_failure_at(retry_after, now, random::fraction());
     }
 
-    fn failed_at(&mut self, told: Option<Duration>, now: Instant, random: f64) {
+    fn record_failure_at(&mut self, retry_after: Option<Duration>, now: Instant, random: f64) {
         self.pause = (self.pause * 2).clamp(FIRST, MOST);
         let own = self.pause.mul_f64(0.5 + random / 2.0);
         // A delay of more than a day counts as a day.
-        let told = told.unwrap_or_default().min(Duration::from_secs(24 * 60 * 60));
-        self.until = Some(now + own.max(told));
+        let retry_after = retry_after.unwrap_or_default().min(Duration::from_secs(24 * 60 * 60));
+        self.until = Some(now + own.max(retry_after));
     }
 
     /// Records a success, which closes the circuit. Returns whether it was open.
-    pub(super) fn succeeded(&mut self) -> bool {
+    pub(super) fn record_success(&mut self) -> bool {
         !std::mem::take(self).pause.is_zero()
     }
 
     /// Whether the last request failed.
-    pub(super) fn is_doubtful(&self) -> bool {
+    pub(super) fn has_failed(&self) -> bool {
         !self.pause.is_zero()
     }
 
@@ -47,7 +47,7 @@ impl CircuitBreaker {
         self.until
     }
 
-    pub(super) fn is_down(&self, now: Instant) -> bool {
+    pub(super) fn is_open(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
     }
 }
@@ -57,28 +57,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_way_that_fails_is_tried_ever_more_rarely_until_it_works() {
-        let (mut reach, now) = (CircuitBreaker::default(), Instant::now());
-        assert!(!reach.is_down(now) && !reach.is_doubtful());
+    fn pauses_double_until_a_request_succeeds() {
+        let (mut circuit, now) = (CircuitBreaker::default(), Instant::now());
+        assert!(!circuit.is_open(now) && !circuit.has_failed());
         let pauses: Vec<_> = (0..9)
             .map(|_| {
-                reach.failed_at(None, now, 1.0);
-                reach.until().unwrap().duration_since(now).as_millis()
+                circuit.record_failure_at(None, now, 1.0);
+                circuit.until().unwrap().duration_since(now).as_millis()
             })
             .collect();
         assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
-        assert!(reach.is_down(now) && !reach.is_down(now + MOST));
-        assert!(reach.is_doubtful());
-        assert!(reach.succeeded());
-        assert!(!reach.succeeded() && !reach.is_down(now));
+        assert!(circuit.is_open(now) && !circuit.is_open(now + MOST));
+        assert!(circuit.has_failed());
+        assert!(circuit.record_success());
+        assert!(!circuit.record_success() && !circuit.is_open(now));
     }
 
     #[test]
-    fn a_collector_that_says_when_to_come_back_is_believed() {
-        let (mut reach, now) = (CircuitBreaker::default(), Instant::now());
-        reach.failed_at(Some(Duration::from_secs(60)), now, 0.0);
-        assert_eq!(reach.until(), Some(now + Duration::from_secs(60)));
-        reach.failed_at(Some(Duration::from_secs(u64::MAX)), now, 0.0);
-        assert_eq!(reach.until(), Some(now + Duration::from_secs(24 * 60 * 60)));
+    fn the_delay_that_a_collector_asks_for_is_kept() {
+        let (mut circuit, now) = (CircuitBreaker::default(), Instant::now());
+        circuit.record_failure_at(Some(Duration::from_secs(60)), now, 0.0);
+        assert_eq!(circuit.until(), Some(now + Duration::from_secs(60)));
+        circuit.record_failure_at(Some(Duration::from_secs(u64::MAX)), now, 0.0);
+        assert_eq!(circuit.until(), Some(now + Duration::from_secs(24 * 60 * 60)));
     }
 }

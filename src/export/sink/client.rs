@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use super::Backpressure;
 use crate::clock;
 use crate::export::transport::retry::{Backoff, deliver};
-use crate::export::transport::{Failure, Pieces, Reply, Transport};
+use crate::export::transport::{ExportReply, RequestPieces, SendFailure, Transport};
 
-pub(crate) struct Client<T> {
+pub(crate) struct OtlpClient<T> {
     transport: T,
     runtime: tokio::runtime::Runtime,
     /// How long one request may take, its retries included.
     timeout: Duration,
 }
 
-impl<T: Transport> Client<T> {
+impl<T: Transport> OtlpClient<T> {
     /// Makes the transport with `make`, which runs where the transport will: in the runtime.
     pub(crate) fn new<Error>(
         runtime: tokio::runtime::Runtime,
@@ -34,9 +34,9 @@ impl<T: Transport> Client<T> {
     /// retries.
     pub(super) fn deliver(
         &mut self,
-        request: Pieces,
+        request: RequestPieces,
         backoff: Backoff,
-    ) -> (Result<Reply, Failure>, u64) {
+    ) -> (Result<ExportReply, SendFailure>, u64) {
         let mut retried = 0;
         let Self { transport, runtime, timeout } = self;
         let result = runtime.block_on(async {
@@ -50,10 +50,10 @@ impl<T: Transport> Client<T> {
     /// that can store the spans instead.
     pub(super) fn try_to_deliver(
         &mut self,
-        request: Pieces,
+        request: RequestPieces,
         backoff: Backoff,
         backpressure: &Backpressure,
-    ) -> (Result<Reply, Failure>, u64) {
+    ) -> (Result<ExportReply, SendFailure>, u64) {
         let mut retried = 0;
         let Self { transport, runtime, timeout } = self;
         let result = runtime.block_on(async {
@@ -61,7 +61,7 @@ impl<T: Transport> Client<T> {
             let deadline = clock::after(*timeout).into();
             let mut delivery =
                 pin!(deliver(transport, request, backoff, deadline, || retried += 1));
-            let mut impatience = pin!(async {
+            let mut expiry = pin!(async {
                 while !backpressure.gives_up_on(began) {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -70,9 +70,9 @@ impl<T: Transport> Client<T> {
                 if let Poll::Ready(result) = delivery.as_mut().poll(context) {
                     return Poll::Ready(result);
                 }
-                impatience.as_mut().poll(context).map(|()| {
+                expiry.as_mut().poll(context).map(|()| {
                     let message = "there was no time left to try again".to_owned();
-                    Err(Failure::Retryable { message, wait: None })
+                    Err(SendFailure::Retryable { message, wait: None })
                 })
             })
             .await

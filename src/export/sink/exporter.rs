@@ -10,7 +10,7 @@ use opentelemetry::{InstrumentationScope, Key, KeyValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter, SpanLinks};
 
-use super::{Backpressure, Batch, Contents, Delivery, Packing, Sink};
+use super::{Backpressure, Batch, BatchContents, Delivery, Packing, Sink};
 use crate::clock;
 use crate::record::SpanRecord;
 
@@ -74,10 +74,10 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
         let mut spans_data = Vec::with_capacity(spans as usize);
         for batch in batches {
             match batch.contents {
-                Contents::Records { scope, records, .. } => {
+                BatchContents::Records { scope, records, .. } => {
                     spans_data.extend(records.into_iter().map(|record| span_data(record, &scope)));
                 }
-                Contents::Packed { .. } => {} // never made for this sink
+                BatchContents::Packed { .. } => {} // never made for this sink
             }
         }
         let mut delivery = Delivery::default();

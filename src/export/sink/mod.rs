@@ -20,9 +20,9 @@ pub(crate) mod outbox;
 use std::time::{Duration, Instant};
 
 pub(crate) use backpressure::Backpressure;
-pub(crate) use batch::{Batch, Contents, Packing};
+pub(crate) use batch::{Batch, BatchContents, Packing};
 #[cfg(feature = "_otlp-path")]
-pub(crate) use client::Client;
+pub(crate) use client::OtlpClient;
 
 /// Delivers batches. Runs on the export thread, where it may block.
 pub(crate) trait Sink {
@@ -45,7 +45,7 @@ pub(crate) trait Sink {
     }
 
     /// Exports some of the stored spans.
-    fn catch_up(&mut self, _patience: &Backpressure) -> Delivery {
+    fn catch_up(&mut self, _backpressure: &Backpressure) -> Delivery {
         Delivery::default()
     }
 
@@ -88,9 +88,9 @@ impl Delivery {
 
 /// Drops everything: `OTEL_TRACES_EXPORTER=none`.
 #[derive(Debug)]
-pub(crate) struct Nowhere;
+pub(crate) struct DiscardSink;
 
-impl Sink for Nowhere {
+impl Sink for DiscardSink {
     fn packing(&self) -> Packing {
         Packing::Records
     }

@@ -6,22 +6,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use opentelemetry_sdk::Resource;
 
-use super::client::Client;
+use super::client::OtlpClient;
 use super::{Backpressure, Batch, Delivery, Packing, Sink};
 use crate::export::transport::retry::Backoff;
-use crate::export::transport::{Failure, Transport};
+use crate::export::transport::{SendFailure, Transport};
 use crate::otlp::encoded_spans::{EncodedSpans, request, totals};
 use crate::otlp::request::resource_fields;
 
 /// Sends batches by a client. What can't be delivered is lost.
 pub(crate) struct OtlpSink<T> {
-    client: Client<T>,
+    client: OtlpClient<T>,
     /// The encoded resource of all spans.
     resource: Bytes,
 }
 
 impl<T: Transport> OtlpSink<T> {
-    pub(crate) fn new(client: Client<T>, resource: &Resource) -> Self {
+    pub(crate) fn new(client: OtlpClient<T>, resource: &Resource) -> Self {
         Self { client, resource: resource_fields(resource).into() }
     }
 
@@ -40,7 +40,7 @@ impl<T: Transport> OtlpSink<T> {
                     reply.log_message();
                 }
             }
-            Err(Failure::TooLarge { .. }) if spans > 1 => return None,
+            Err(SendFailure::TooLarge { .. }) if spans > 1 => return None,
             Err(failure) => delivery.fail(spans, feedback, failure.into_parts().0),
         }
         Some(())

@@ -15,27 +15,27 @@ use bytes::Bytes;
 use opentelemetry_sdk::Resource;
 
 use super::circuit_breaker::CircuitBreaker;
-use super::client::Client;
+use super::client::OtlpClient;
 use super::{Backpressure, Batch, Delivery, Packing, Sink};
 use crate::export::transport::retry::Backoff;
-use crate::export::transport::{Failure, Reply, Transport};
+use crate::export::transport::{ExportReply, SendFailure, Transport};
 use crate::otlp::encoded_spans::{EncodedSpans, request, totals};
 use crate::otlp::request::resource_fields;
 use crate::outbox::{EntryLocation, Finalizers, Outbox};
 
 /// Bytes of a request with stored spans.
-const BATCH: usize = 2 * 1024 * 1024;
+const STORED_BYTES: usize = 2 * 1024 * 1024;
 /// How often the outbox is checked for stored spans.
-const ROUND: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The same at the start, until the outbox has looked for spans that other processes left behind.
-const START: Duration = Duration::from_millis(10);
+const START_INTERVAL: Duration = Duration::from_millis(10);
 /// The most requests that a rejected one is split into, to find the spans that were rejected.
 const MOST_PARTS: u32 = 64;
 /// How often a stored request may fail, while live spans are accepted, until it is given up.
 const MOST_STRIKES: u32 = 5;
 
 pub(crate) struct OutboxSink<T> {
-    client: Client<T>,
+    client: OtlpClient<T>,
     /// The encoded resource of this process's spans.
     resource: Bytes,
     outbox: Arc<Outbox>,
@@ -44,7 +44,7 @@ pub(crate) struct OutboxSink<T> {
     stored: CircuitBreaker,
     /// Whether live spans were accepted since a stored request last failed; `strikes` counts such
     /// failures.
-    live_is_taken: bool,
+    live_accepted: bool,
     strikes: u32,
 }
 
@@ -66,14 +66,14 @@ impl Item {
 }
 
 impl<T: Transport> OutboxSink<T> {
-    pub(crate) fn new(client: Client<T>, resource: &Resource, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(client: OtlpClient<T>, resource: &Resource, outbox: Arc<Outbox>) -> Self {
         Self {
             client,
             resource: resource_fields(resource).into(),
             outbox,
             live: CircuitBreaker::default(),
             stored: CircuitBreaker::default(),
-            live_is_taken: false,
+            live_accepted: false,
             strikes: 0,
         }
     }
@@ -97,18 +97,18 @@ impl<T: Transport> OutboxSink<T> {
             match result {
                 Ok(reply) if reply.rejected == 0 => {
                     reply.log_message();
-                    self.reached(&items);
-                    self.taken(items, delivery);
+                    self.record_success(&items);
+                    self.accepted(items, delivery);
                 }
                 Ok(reply) => {
-                    self.reached(&items);
-                    self.taken_in_part(items, reply, backpressure, delivery);
+                    self.record_success(&items);
+                    self.partially_accepted(items, reply, backpressure, delivery);
                 }
-                Err(Failure::TooLarge { message }) => match self.smaller(items) {
+                Err(SendFailure::TooLarge { message }) => match self.split(items) {
                     Ok(smaller) => smaller.into_iter().rev().for_each(|it| requests.push_front(it)),
                     Err(items) => self.reject(items, message, delivery),
                 },
-                Err(Failure::Rejected { message }) if parts < MOST_PARTS => {
+                Err(SendFailure::Rejected { message }) if parts < MOST_PARTS => {
                     // Feedback is sent apart from the other spans, which are more likely at fault.
                     match feedback_apart(items) {
                         Ok(apart) => {
@@ -118,60 +118,60 @@ impl<T: Transport> OutboxSink<T> {
                         Err(items) => self.reject(items, message, delivery),
                     }
                 }
-                Err(Failure::Rejected { message }) => self.reject(items, message, delivery),
-                Err(Failure::Permanent { message }) if self.counts_as_rejected(&items) => {
+                Err(SendFailure::Rejected { message }) => self.reject(items, message, delivery),
+                Err(SendFailure::Permanent { message }) if self.counts_as_rejected(&items) => {
                     self.strikes = 0;
                     self.reject(items, message, delivery);
                 }
-                Err(Failure::Permanent { message }) if items.iter().all(Item::is_stored) => {
+                Err(SendFailure::Permanent { message }) if items.iter().all(Item::is_stored) => {
                     // The fault may lie in this request alone.
-                    self.strikes += u32::from(self.live_is_taken);
-                    self.stored.failed(None, Instant::now());
-                    self.live_is_taken = false;
-                    return self.keep(all(items, requests), &message, delivery);
+                    self.strikes += u32::from(self.live_accepted);
+                    self.stored.record_failure(None, Instant::now());
+                    self.live_accepted = false;
+                    return self.keep(remaining(items, requests), &message, delivery);
                 }
                 Err(failure) => {
                     let (message, wait) = failure.into_parts();
-                    self.failed(&message, wait);
-                    return self.keep(all(items, requests), &message, delivery);
+                    self.record_failure(&message, wait);
+                    return self.keep(remaining(items, requests), &message, delivery);
                 }
             }
         }
     }
 
     /// Records that the collector has accepted a request.
-    fn reached(&mut self, items: &[Item]) {
+    fn record_success(&mut self, items: &[Item]) {
         if items.iter().all(Item::is_stored) {
-            self.stored.succeeded();
+            self.stored.record_success();
             self.strikes = 0;
         } else {
-            self.live_is_taken = true;
+            self.live_accepted = true;
         }
-        if self.live.succeeded() {
+        if self.live.record_success() {
             // An outage is over for live and stored spans.
-            self.stored.succeeded();
+            self.stored.record_success();
             tracing::info!(target: "tracing_feedback", "the collector accepts spans again");
         }
     }
 
     /// Records a failure of the collector, for live and stored spans.
-    fn failed(&mut self, message: &str, wait: Option<Duration>) {
-        if !self.live.is_doubtful() {
+    fn record_failure(&mut self, message: &str, wait: Option<Duration>) {
+        if !self.live.has_failed() {
             tracing::warn!(
                 target: "tracing_feedback",
                 "spans are stored in the outbox, since the collector doesn't accept them: {message}"
             );
         }
         let now = Instant::now();
-        self.live.failed(wait, now);
-        self.stored.failed(wait, now);
-        self.live_is_taken = false;
+        self.live.record_failure(wait, now);
+        self.stored.record_failure(wait, now);
+        self.live_accepted = false;
     }
 
     /// Whether this failure of a stored request makes `MOST_STRIKES` while live spans were
     /// accepted: the request is then treated as rejected.
     fn counts_as_rejected(&self, items: &[Item]) -> bool {
-        let counts = self.live_is_taken && items.iter().all(Item::is_stored);
+        let counts = self.live_accepted && items.iter().all(Item::is_stored);
         counts && self.strikes + 1 >= MOST_STRIKES
     }
 
@@ -180,7 +180,7 @@ impl<T: Transport> OutboxSink<T> {
     /// # Errors
     ///
     /// The request can't be split.
-    fn smaller(&mut self, mut items: Vec<Item>) -> Result<Vec<Vec<Item>>, Vec<Item>> {
+    fn split(&mut self, mut items: Vec<Item>) -> Result<Vec<Vec<Item>>, Vec<Item>> {
         if items.len() > 1 {
             return halves(items).map(Vec::from);
         }
@@ -209,7 +209,7 @@ impl<T: Transport> OutboxSink<T> {
         }
     }
 
-    fn taken(&mut self, items: Vec<Item>, delivery: &mut Delivery) {
+    fn accepted(&mut self, items: Vec<Item>, delivery: &mut Delivery) {
         let (mut places, mut stored) = (Vec::new(), 0);
         for Item { batch, origin } in items {
             delivery.exported += batch.spans as u64;
@@ -228,14 +228,14 @@ impl<T: Transport> OutboxSink<T> {
 
     /// Handles a partial success, which doesn't say which spans were rejected. Items with feedback
     /// are sent once more, each by itself; the remaining rejections count for the other items.
-    fn taken_in_part(
+    fn partially_accepted(
         &mut self,
         items: Vec<Item>,
-        reply: Reply,
+        reply: ExportReply,
         backpressure: &Backpressure,
         delivery: &mut Delivery,
     ) {
-        let Reply { mut rejected, message } = reply;
+        let ExportReply { mut rejected, message } = reply;
         let is_alone = items.len() == 1;
         let (feedback, plain): (Vec<_>, Vec<_>) =
             items.into_iter().partition(|item| item.batch.feedback > 0);
@@ -252,13 +252,15 @@ impl<T: Transport> OutboxSink<T> {
                 self.client.try_to_deliver(request, Backoff::default(), backpressure);
             delivery.retried += 1 + retried;
             match result {
-                Ok(reply) if reply.rejected == 0 => self.taken(vec![item], delivery),
-                Ok(Reply { message, .. })
-                | Err(Failure::Rejected { message } | Failure::TooLarge { message }) => {
+                Ok(reply) if reply.rejected == 0 => self.accepted(vec![item], delivery),
+                Ok(ExportReply { message, .. })
+                | Err(SendFailure::Rejected { message } | SendFailure::TooLarge { message }) => {
                     rejected = rejected.saturating_sub(1);
                     self.reject(vec![item], message, delivery);
                 }
-                Err(Failure::Retryable { message, .. } | Failure::Permanent { message }) => {
+                Err(
+                    SendFailure::Retryable { message, .. } | SendFailure::Permanent { message },
+                ) => {
                     self.keep(vec![item], &message, delivery);
                 }
             }
@@ -269,7 +271,7 @@ impl<T: Transport> OutboxSink<T> {
             self.write_rejected(&plain, rejected, &message);
             delivery.reject(rejected, 0, message);
         }
-        self.taken(plain, delivery);
+        self.accepted(plain, delivery);
         delivery.exported -= rejected;
     }
 
@@ -281,7 +283,7 @@ impl<T: Transport> OutboxSink<T> {
         let (kept, items): (Vec<_>, _) =
             items.into_iter().partition(|item| item.is_stored() && !is_written);
         if !kept.is_empty() {
-            self.stored.failed(None, Instant::now());
+            self.stored.record_failure(None, Instant::now());
             self.keep(kept, &message, delivery);
         }
         let (spans, feedback) = totals(items.iter().map(|item| &item.batch));
@@ -302,13 +304,13 @@ impl<T: Transport> OutboxSink<T> {
     }
 
     fn write_rejected(&self, items: &[Item], rejected: u64, message: &str) -> bool {
-        let loads: Vec<_> = items.iter().map(|item| item.batch.clone()).collect();
-        let (spans, _) = totals(&loads);
+        let batches: Vec<_> = items.iter().map(|item| item.batch.clone()).collect();
+        let (spans, _) = totals(&batches);
         let reason = match rejected == spans {
             true => message.to_owned(),
             false => format!("{rejected} of these {spans} spans: {message}"),
         };
-        match self.outbox.reject(&loads, rejected, &reason) {
+        match self.outbox.reject(&batches, rejected, &reason) {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(
@@ -322,13 +324,15 @@ impl<T: Transport> OutboxSink<T> {
 
     /// Puts items into the outbox, or back into it, to be sent later.
     fn keep(&mut self, items: Vec<Item>, message: &str, delivery: &mut Delivery) {
-        let (mut places, mut plain, mut judged) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut places, mut plain, mut feedback_items) = (Vec::new(), Vec::new(), Vec::new());
         for Item { batch, origin } in items {
             match origin {
                 Origin::Stored(place) => places.push(place),
                 // The outbox holds the feedback; dropping the finalizers makes the outbox send it.
                 Origin::Live(finalizers) if finalizers.is_whole() => drop(finalizers),
-                Origin::Live(finalizers) if batch.feedback > 0 => judged.push((batch, finalizers)),
+                Origin::Live(finalizers) if batch.feedback > 0 => {
+                    feedback_items.push((batch, finalizers))
+                }
                 Origin::Live(_) => plain.push(batch),
             }
         }
@@ -339,7 +343,7 @@ impl<T: Transport> OutboxSink<T> {
             let (spans, _) = totals(&plain);
             delivery.fail(spans, 0, format!("{message}; and the outbox can't store them: {error}"));
         }
-        let taken: Vec<_> = judged
+        let taken: Vec<_> = feedback_items
             .into_iter()
             .filter_map(|(batch, finalizers)| match self.outbox.spill_feedback(&batch) {
                 Ok(()) => Some(finalizers),
@@ -382,10 +386,10 @@ impl<T: Transport> Sink for OutboxSink<T> {
         if items.iter().any(has_parts) {
             self.outbox.sync_ahead();
         }
-        if self.live.is_down(Instant::now()) || backpressure.is_past_deadline() {
+        if self.live.is_open(Instant::now()) || backpressure.is_past_deadline() {
             self.keep(items, "the collector can't be reached", &mut delivery);
         } else {
-            let backoff = if self.live.is_doubtful() { Backoff::ONCE } else { Backoff::default() };
+            let backoff = if self.live.has_failed() { Backoff::ONCE } else { Backoff::default() };
             self.send(items, backoff, backpressure, &mut delivery);
         }
         delivery.discarded = self.outbox.take_lost();
@@ -397,13 +401,14 @@ impl<T: Transport> Sink for OutboxSink<T> {
         if self.outbox.has_ready() {
             return Some(self.stored.until().unwrap_or(now));
         }
-        // Other threads may put something there, or adopt it, as they do at the start.
-        Some(now + if self.outbox.has_adopted() { ROUND } else { START })
+        // Other threads may store spans, or adopt those of ended processes, as they do at the
+        // start.
+        Some(now + if self.outbox.has_adopted() { CHECK_INTERVAL } else { START_INTERVAL })
     }
 
     fn catch_up(&mut self, backpressure: &Backpressure) -> Delivery {
         let mut delivery = Delivery::default();
-        let items = self.outbox.take(BATCH).into_iter();
+        let items = self.outbox.take(STORED_BYTES).into_iter();
         let items = items.map(|(place, batch)| {
             let origin = Origin::Stored(place);
             Item { batch, origin }
@@ -430,7 +435,7 @@ impl<T> Drop for OutboxSink<T> {
 }
 
 /// The items of a request that failed, and those of the requests after it.
-fn all(items: Vec<Item>, requests: VecDeque<Vec<Item>>) -> Vec<Item> {
+fn remaining(items: Vec<Item>, requests: VecDeque<Vec<Item>>) -> Vec<Item> {
     items.into_iter().chain(requests.into_iter().flatten()).collect()
 }
 

@@ -5,14 +5,14 @@ use std::sync::Mutex;
 use opentelemetry::InstrumentationScope;
 
 use super::*;
-use crate::export::transport::Pieces;
+use crate::export::transport::RequestPieces;
 use crate::outbox::{Finalizer, OutboxOptions, OutboxPolicy};
 use crate::record::SpanRecord;
 
 /// A transport that answers by a script, and accepts everything when the script has ended.
 #[derive(Clone, Default)]
 struct Scripted {
-    answers: Arc<Mutex<VecDeque<Result<Reply, Failure>>>>,
+    answers: Arc<Mutex<VecDeque<Result<ExportReply, SendFailure>>>>,
     /// Bytes of the outbox on disk at each request.
     on_disk: Arc<Mutex<Vec<u64>>>,
     directory: PathBuf,
@@ -21,10 +21,10 @@ struct Scripted {
 impl Transport for Scripted {
     const COMPONENT: &'static str = "scripted";
 
-    async fn send(&mut self, _: Pieces) -> Result<Reply, Failure> {
+    async fn send(&mut self, _: RequestPieces) -> Result<ExportReply, SendFailure> {
         crate::sync::lock(&self.on_disk).push(bytes_below(&self.directory, "segment"));
         let answer = crate::sync::lock(&self.answers).pop_front();
-        answer.unwrap_or(Ok(Reply { rejected: 0, message: String::new() }))
+        answer.unwrap_or(Ok(ExportReply { rejected: 0, message: String::new() }))
     }
 }
 
@@ -54,7 +54,7 @@ impl Rig {
         let outbox = Outbox::open(options, Vec::new(), Vec::new()).unwrap();
         let collector = Scripted { directory, ..Scripted::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let client = Client::new(runtime, Duration::from_secs(5), || {
+        let client = OtlpClient::new(runtime, Duration::from_secs(5), || {
             Ok::<_, std::convert::Infallible>(collector.clone())
         });
         let resource = Resource::builder_empty().build();
@@ -62,7 +62,7 @@ impl Rig {
         Self { sink, outbox, collector }
     }
 
-    fn answer(&self, answer: Result<Reply, Failure>) {
+    fn answer(&self, answer: Result<ExportReply, SendFailure>) {
         crate::sync::lock(&self.collector.answers).push_back(answer);
     }
 
@@ -95,13 +95,13 @@ fn batch(finalizer: Option<Finalizer>) -> Batch {
     batch
 }
 
-fn unwelcome() -> Result<Reply, Failure> {
-    Err(Failure::Permanent { message: "500: it trips over this".to_owned() })
+fn permanent() -> Result<ExportReply, SendFailure> {
+    Err(SendFailure::Permanent { message: "500: it trips over this".to_owned() })
 }
 
-fn passing() -> Result<Reply, Failure> {
+fn retryable() -> Result<ExportReply, SendFailure> {
     // Longer than a request may take under backpressure.
-    Err(Failure::Retryable { message: "503".to_owned(), wait: Some(Duration::from_secs(60)) })
+    Err(SendFailure::Retryable { message: "503".to_owned(), wait: Some(Duration::from_secs(60)) })
 }
 
 #[test]
@@ -120,20 +120,20 @@ fn what_was_written_ahead_is_durable_before_its_span_leaves() {
 #[test]
 fn a_request_from_disk_that_the_collector_trips_over_does_not_keep_new_spans_from_it() {
     let mut rig = Rig::new();
-    rig.answer(passing());
+    rig.answer(retryable());
     assert_eq!(rig.export(batch(None)).exported, 0); // it is on disk now
-    assert!(rig.sink.live.is_down(Instant::now()));
+    assert!(rig.sink.live.is_open(Instant::now()));
     rig.sink.live = CircuitBreaker::default(); // time has passed
     for strike in 1..=MOST_STRIKES {
-        rig.answer(unwelcome());
+        rig.answer(permanent());
         assert_eq!(rig.catch_up().exported, 0);
-        assert!(rig.sink.stored.is_down(Instant::now()), "{strike}");
+        assert!(rig.sink.stored.is_open(Instant::now()), "{strike}");
         assert_eq!(rig.export(batch(None)).exported, 1, "{strike}");
         let reading = rig.outbox.usage();
         assert_eq!((reading.spans, reading.rejected), (1, 0), "{strike}");
     }
     // It has failed too often: it is in the `rejected` files now, and nothing is stored.
-    rig.answer(unwelcome());
+    rig.answer(permanent());
     let delivery = rig.catch_up();
     assert_eq!(delivery.rejected.map(|(spans, ..)| spans), Some(1));
     let reading = rig.outbox.usage();
@@ -143,10 +143,10 @@ fn a_request_from_disk_that_the_collector_trips_over_does_not_keep_new_spans_fro
 #[test]
 fn without_new_spans_a_request_from_disk_is_never_given_up() {
     let mut rig = Rig::new();
-    rig.answer(passing());
+    rig.answer(retryable());
     rig.export(batch(None));
     for _ in 0..3 * MOST_STRIKES {
-        rig.answer(unwelcome());
+        rig.answer(permanent());
         assert!(rig.catch_up().rejected.is_none());
     }
     assert_eq!(rig.catch_up().exported, 1);
@@ -155,7 +155,7 @@ fn without_new_spans_a_request_from_disk_is_never_given_up() {
 #[test]
 fn while_the_collector_is_away_new_spans_go_to_disk_without_asking_it() {
     let mut rig = Rig::new();
-    rig.answer(passing());
+    rig.answer(retryable());
     for _ in 0..10 {
         let delivery = rig.export(batch(None));
         assert_eq!((delivery.exported, delivery.failed), (0, None));

@@ -17,14 +17,14 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 use tower_service::Service;
 
-use super::{Failure, Pieces, Reply, Transport, causes, response};
+use super::{ExportReply, RequestPieces, SendFailure, Transport, causes, response};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// A channel to a collector.
 #[derive(Debug)]
 pub(crate) struct GrpcTransport {
-    client: Grpc<Shortcut>,
+    client: Grpc<FramedChannel>,
     metadata: MetadataMap,
     is_compressed: bool,
 }
@@ -35,7 +35,7 @@ impl GrpcTransport {
         metadata: MetadataMap,
         compression: Option<CompressionEncoding>,
     ) -> Self {
-        let mut client = Grpc::new(Shortcut(channel));
+        let mut client = Grpc::new(FramedChannel(channel));
         if let Some(encoding) = compression {
             // The official Collector replies in the encoding of the request.
             client = client.send_compressed(encoding).accept_compressed(encoding);
@@ -47,15 +47,15 @@ impl GrpcTransport {
 impl Transport for GrpcTransport {
     const COMPONENT: &'static str = "otlp_grpc_span_exporter";
 
-    async fn send(&mut self, request: Pieces) -> Result<Reply, Failure> {
-        self.client.ready().await.map_err(|error| Failure::Retryable {
+    async fn send(&mut self, request: RequestPieces) -> Result<ExportReply, SendFailure> {
+        self.client.ready().await.map_err(|error| SendFailure::Retryable {
             message: format!("the collector can't be reached: {error}{}", causes(&error)),
             wait: None,
         })?;
         let mut request = if self.is_compressed {
             Request::new(request.concat().into())
         } else {
-            whole(request)?
+            framed(request)?
         };
         *request.metadata_mut() = self.metadata.clone();
         let path = PathAndQuery::from_static(EXPORT);
@@ -68,7 +68,7 @@ impl Transport for GrpcTransport {
 
 /// By the table of the specification:
 /// <https://opentelemetry.io/docs/specs/otlp/#failures>.
-fn failure(status: &Status) -> Failure {
+fn failure(status: &Status) -> SendFailure {
     let message = format!("{:?}: {}{}", status.code(), status.message(), causes(status));
     let wait = status.get_details_retry_info().and_then(|info| info.retry_delay);
     match status.code() {
@@ -78,36 +78,36 @@ fn failure(status: &Status) -> Failure {
         | Code::OutOfRange
         | Code::Unavailable
         | Code::DataLoss => {
-            Failure::Retryable { message, wait: wait.filter(|wait| !wait.is_zero()) }
+            SendFailure::Retryable { message, wait: wait.filter(|wait| !wait.is_zero()) }
         }
         // With a retry delay the collector recovers; without, the request is too large for it.
-        Code::ResourceExhausted if wait.is_some() => Failure::Retryable { message, wait },
-        Code::ResourceExhausted => Failure::TooLarge { message },
+        Code::ResourceExhausted if wait.is_some() => SendFailure::Retryable { message, wait },
+        Code::ResourceExhausted => SendFailure::TooLarge { message },
         // A status with a cause wasn't sent by the collector: the connection failed.
         _ if std::error::Error::source(status).is_some() => {
-            Failure::Retryable { message, wait: None }
+            SendFailure::Retryable { message, wait: None }
         }
-        Code::InvalidArgument => Failure::Rejected { message },
-        _ => Failure::Permanent { message },
+        Code::InvalidArgument => SendFailure::Rejected { message },
+        _ => SendFailure::Permanent { message },
     }
 }
 
-/// A request whose message takes the [`Shortcut`].
-fn whole(message: Pieces) -> Result<Request<Bytes>, Failure> {
-    let whole = Whole::new(message).ok_or_else(|| Failure::TooLarge {
+/// A request whose message takes the [`FramedChannel`].
+fn framed(message: RequestPieces) -> Result<Request<Bytes>, SendFailure> {
+    let message = FramedMessage::new(message).ok_or_else(|| SendFailure::TooLarge {
         message: "a message of gRPC has at most 4 GiB".to_owned(),
     })?;
     let mut request = Request::new(Bytes::new());
-    request.extensions_mut().insert(whole);
+    request.extensions_mut().insert(message);
     Ok(request)
 }
 
 /// A channel that takes a message as it is from the request's extensions, if there is one: tonic
 /// copies what it encodes into a buffer of its own, which grows with it.
 #[derive(Clone, Debug)]
-struct Shortcut(Channel);
+struct FramedChannel(Channel);
 
-impl Service<http::Request<Body>> for Shortcut {
+impl Service<http::Request<Body>> for FramedChannel {
     type Response = http::Response<Body>;
     type Error = tonic::transport::Error;
     type Future = ResponseFuture;
@@ -117,7 +117,7 @@ impl Service<http::Request<Body>> for Shortcut {
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> ResponseFuture {
-        match request.extensions_mut().remove::<Whole>() {
+        match request.extensions_mut().remove::<FramedMessage>() {
             Some(message) => self.0.call(request.map(|_| Body::new(message))),
             None => self.0.call(request),
         }
@@ -126,11 +126,11 @@ impl Service<http::Request<Body>> for Shortcut {
 
 /// The body with one message that isn't compressed: its prefix, then its bytes.
 #[derive(Clone, Debug)]
-struct Whole(std::vec::IntoIter<Bytes>);
+struct FramedMessage(std::vec::IntoIter<Bytes>);
 
-impl Whole {
+impl FramedMessage {
     /// `None` if its length doesn't fit into the prefix.
-    fn new(mut message: Pieces) -> Option<Self> {
+    fn new(mut message: RequestPieces) -> Option<Self> {
         let length = message.iter().map(Bytes::len).sum::<usize>();
         let mut prefix = vec![0]; // not compressed
         prefix.extend_from_slice(&u32::try_from(length).ok()?.to_be_bytes());
@@ -139,7 +139,7 @@ impl Whole {
     }
 }
 
-impl http_body::Body for Whole {
+impl http_body::Body for FramedMessage {
     type Data = Bytes;
     type Error = Infallible;
 

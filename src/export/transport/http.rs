@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{Failure, Pieces, Reply, Transport, causes, response};
+use super::{ExportReply, RequestPieces, SendFailure, Transport, causes, response};
 
 /// An HTTP client, and the URL it sends to.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl HttpTransport {
 impl Transport for HttpTransport {
     const COMPONENT: &'static str = "otlp_http_span_exporter";
 
-    async fn send(&mut self, request: Pieces) -> Result<Reply, Failure> {
+    async fn send(&mut self, request: RequestPieces) -> Result<ExportReply, SendFailure> {
         let request = Bytes::from(request.concat());
         let body = match self.encoding {
             None => request,
@@ -51,12 +51,12 @@ impl Transport for HttpTransport {
                 Ok(body) => Bytes::from(body),
                 Err(error) => {
                     let message = format!("the request could not be compressed: {error}");
-                    return Err(Failure::Rejected { message });
+                    return Err(SendFailure::Rejected { message });
                 }
             },
         };
         let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);
-        let answer = request.send().await.map_err(|error| passing(&error))?;
+        let answer = request.send().await.map_err(|error| connection_failure(&error))?;
         let status = answer.status();
         let wait = retry_after(answer.headers(), SystemTime::now());
         let body = answer.bytes().await;
@@ -64,38 +64,38 @@ impl Transport for HttpTransport {
             // The status decides: a body that can't be read counts as empty.
             return Ok(response::reply(&body.unwrap_or_default()));
         }
-        let said = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
-        Err(failure(status, wait, &said))
+        let body = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
+        Err(failure(status, wait, &body))
     }
 }
 
 /// By the specification: <https://opentelemetry.io/docs/specs/otlp/#otlphttp-response>.
-fn failure(status: StatusCode, wait: Option<Duration>, said: &str) -> Failure {
-    let said: String = said.chars().filter(|c| !c.is_control()).take(200).collect();
-    let message = format!("{status}: {said}");
+fn failure(status: StatusCode, wait: Option<Duration>, text: &str) -> SendFailure {
+    let text: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
+    let message = format!("{status}: {text}");
     match status {
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => Failure::Retryable { message, wait },
-        StatusCode::PAYLOAD_TOO_LARGE => Failure::TooLarge { message },
+        | StatusCode::GATEWAY_TIMEOUT => SendFailure::Retryable { message, wait },
+        StatusCode::PAYLOAD_TOO_LARGE => SendFailure::TooLarge { message },
         // The reply of the official Collector to a body beyond its limit.
-        StatusCode::BAD_REQUEST if said.contains("request body too large") => {
-            Failure::TooLarge { message }
+        StatusCode::BAD_REQUEST if text.contains("request body too large") => {
+            SendFailure::TooLarge { message }
         }
-        StatusCode::BAD_REQUEST => Failure::Rejected { message },
-        _ => Failure::Permanent { message },
+        StatusCode::BAD_REQUEST => SendFailure::Rejected { message },
+        _ => SendFailure::Permanent { message },
     }
 }
 
 /// The failure of a request without a response. It is retryable, unless the request could not be
 /// built.
-fn passing(error: &reqwest::Error) -> Failure {
+fn connection_failure(error: &reqwest::Error) -> SendFailure {
     let message = format!("the collector can't be reached: {error}{}", causes(error));
     if error.is_builder() {
-        Failure::Permanent { message }
+        SendFailure::Permanent { message }
     } else {
-        Failure::Retryable { message, wait: None }
+        SendFailure::Retryable { message, wait: None }
     }
 }
 

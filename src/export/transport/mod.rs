@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 /// An encoded `ExportTraceServiceRequest`, in pieces that follow one another.
-pub(crate) type Pieces = Vec<Bytes>;
+pub(crate) type RequestPieces = Vec<Bytes>;
 
 /// Sends requests to a collector, one attempt at a time.
 pub(crate) trait Transport: Send {
@@ -26,19 +26,22 @@ pub(crate) trait Transport: Send {
     const COMPONENT: &'static str;
 
     /// Sends one request.
-    fn send(&mut self, request: Pieces) -> impl Future<Output = Result<Reply, Failure>> + Send;
+    fn send(
+        &mut self,
+        request: RequestPieces,
+    ) -> impl Future<Output = Result<ExportReply, SendFailure>> + Send;
 }
 
 /// A collector's reply to a request it has accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reply {
+pub(crate) struct ExportReply {
     /// How many of the spans it has rejected: a partial success.
     pub(crate) rejected: u64,
     /// The reason for the rejection, or a warning about accepted spans.
     pub(crate) message: String,
 }
 
-impl Reply {
+impl ExportReply {
     /// Logs the collector's message about accepted spans, if there is one.
     pub(crate) fn log_message(self) {
         let message = self.message;
@@ -50,7 +53,7 @@ impl Reply {
 
 /// Why a request was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub(crate) enum SendFailure {
     /// It may be accepted later, after `wait` if the collector asked for a delay.
     Retryable { message: String, wait: Option<Duration> },
     /// It is too large; parts of it may be accepted.
@@ -63,7 +66,7 @@ pub(crate) enum Failure {
     Permanent { message: String },
 }
 
-impl Failure {
+impl SendFailure {
     /// The message, and the delay that the collector asked for.
     pub(crate) fn into_parts(self) -> (String, Option<Duration>) {
         match self {

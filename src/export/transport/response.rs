@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::Reply;
+use super::ExportReply;
 
 /// `opentelemetry.proto.collector.trace.v1.ExportTraceServiceResponse`.
 #[derive(Clone, PartialEq, Message)]
@@ -22,10 +22,10 @@ struct PartialSuccess {
 
 /// The reply of a success. A body that can't be decoded counts as empty, since the request was
 /// accepted.
-pub(super) fn reply(body: &[u8]) -> Reply {
+pub(super) fn reply(body: &[u8]) -> ExportReply {
     let partial = Response::decode(body).ok().and_then(|response| response.partial_success);
     let PartialSuccess { rejected_spans, error_message } = partial.unwrap_or_default();
-    Reply { rejected: u64::try_from(rejected_spans).unwrap_or(0), message: error_message }
+    ExportReply { rejected: u64::try_from(rejected_spans).unwrap_or(0), message: error_message }
 }
 
 #[cfg(test)]
@@ -36,16 +36,16 @@ mod tests {
 
     #[test]
     fn an_empty_partial_success_rejects_nothing() {
-        let taken = Reply { rejected: 0, message: String::new() };
+        let taken = ExportReply { rejected: 0, message: String::new() };
         assert_eq!(reply(&[]), taken);
         assert_eq!(reply(&[0x0a, 0x00]), taken);
     }
 
     #[test]
-    fn a_rejection_is_told_with_its_message() {
+    fn a_partial_success_has_its_count_and_message() {
         let partial = PartialSuccess { rejected_spans: 3, error_message: "quota".to_owned() };
         let body = Response { partial_success: Some(partial) }.encode_to_vec();
-        assert_eq!(reply(&body), Reply { rejected: 3, message: "quota".to_owned() });
+        assert_eq!(reply(&body), ExportReply { rejected: 3, message: "quota".to_owned() });
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Failure, Pieces, Reply, Transport};
+use super::{ExportReply, RequestPieces, SendFailure, Transport};
 
 /// The pauses between attempts.
 #[derive(Clone, Copy, Debug)]
@@ -32,11 +32,11 @@ impl Backoff {
     /// The pause before retry number `attempt`, counted from 1. It doubles each time, and `random`,
     /// in 0..1, puts it between its half and its whole. A delay that the collector asks for
     /// replaces it, with jitter on top.
-    fn pause(self, attempt: u32, told: Option<Duration>, random: f64) -> Duration {
+    fn pause(self, attempt: u32, retry_after: Option<Duration>, random: f64) -> Duration {
         let doubled = self.first.saturating_mul(1 << attempt.saturating_sub(1).min(16));
         let own = doubled.min(self.most).mul_f64(0.5 + random / 2.0);
-        match told {
-            Some(told) => told.saturating_add(self.first.mul_f64(random)),
+        match retry_after {
+            Some(retry_after) => retry_after.saturating_add(self.first.mul_f64(random)),
             None => own,
         }
     }
@@ -46,26 +46,26 @@ impl Backoff {
 /// called before every attempt but the first.
 pub(crate) async fn deliver(
     transport: &mut impl Transport,
-    request: Pieces,
+    request: RequestPieces,
     backoff: Backoff,
     deadline: Instant,
     mut on_retry: impl FnMut(),
-) -> Result<Reply, Failure> {
+) -> Result<ExportReply, SendFailure> {
     let mut attempt = 0;
     loop {
         let failure = match timeout_at(deadline, transport.send(request.clone())).await {
-            Ok(Err(Failure::Retryable { message, wait })) => (message, wait),
+            Ok(Err(SendFailure::Retryable { message, wait })) => (message, wait),
             Ok(result) => return result,
             Err(_) => {
                 let message = "the collector did not answer in time".to_owned();
-                return Err(Failure::Retryable { message, wait: None });
+                return Err(SendFailure::Retryable { message, wait: None });
             }
         };
         let (message, wait) = failure;
         attempt += 1;
         let pause = backoff.pause(attempt, wait, crate::random::fraction());
         if pause >= deadline.saturating_duration_since(Instant::now()) {
-            return Err(Failure::Retryable { message, wait });
+            return Err(SendFailure::Retryable { message, wait });
         }
         sleep(pause).await;
         on_retry();
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_collector_that_says_when_to_come_back_is_believed() {
+    fn the_delay_that_a_collector_asks_for_is_kept() {
         let pause = Backoff::default().pause(1, Some(Duration::from_secs(30)), 0.5);
         assert_eq!(pause, Duration::from_millis(30_050));
     }

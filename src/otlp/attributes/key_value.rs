@@ -8,7 +8,7 @@ use opentelemetry::{Array, Value};
 
 use super::ValueRef;
 use crate::otlp::encode_buffer::EncodeBuffer;
-use crate::otlp::protobuf::{self as wire, Head};
+use crate::otlp::protobuf::{self as wire, FieldHead};
 
 /// `KeyValue`.
 const KEY: u32 = 1;
@@ -168,13 +168,13 @@ pub(crate) fn append(out: &mut Vec<u8>, field: u32, prefix: &str, key: &str, val
         return short_value(out, start, value);
     }
     let value_length = any_value_size(value);
-    let mut head = Head::default();
+    let mut head = FieldHead::default();
     head.length_of(field, wire::field_size(key_length) + wire::field_size(value_length));
     head.length_of(KEY, key_length);
     out.extend_from_slice(head.written());
     out.extend_from_slice(prefix.as_bytes());
     out.extend_from_slice(key.as_bytes());
-    let mut head = Head::default();
+    let mut head = FieldHead::default();
     head.length_of(VALUE, value_length);
     append_any_value(out, head, value);
 }
@@ -232,7 +232,7 @@ fn any_value_size(value: ValueRef<'_>) -> usize {
 }
 
 /// Writes `head`, and `value` after it.
-fn append_any_value(out: &mut Vec<u8>, mut head: Head, value: ValueRef<'_>) {
+fn append_any_value(out: &mut Vec<u8>, mut head: FieldHead, value: ValueRef<'_>) {
     let text = match value {
         ValueRef::Bool(value) => {
             head.varint_of(BOOL_VALUE, value.into());
@@ -254,7 +254,7 @@ fn append_any_value(out: &mut Vec<u8>, mut head: Head, value: ValueRef<'_>) {
             head.length_of(ARRAY_VALUE, array_size(array));
             out.extend_from_slice(head.written());
             for_each(array, |value| {
-                let mut head = Head::default();
+                let mut head = FieldHead::default();
                 head.length_of(VALUES, any_value_size(value));
                 append_any_value(out, head, value);
             });

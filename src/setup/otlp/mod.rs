@@ -24,7 +24,7 @@ use opentelemetry_sdk::Resource;
 use tokio::runtime::Runtime;
 
 #[cfg(feature = "_otlp-path")]
-use crate::export::sink::Client;
+use crate::export::sink::OtlpClient;
 use crate::export::sink::Sink;
 #[cfg(feature = "http-json")]
 use crate::export::sink::exporter::ExporterSink;
@@ -157,12 +157,12 @@ impl OtlpConfig {
         match self.protocol {
             #[cfg(feature = "grpc")]
             Protocol::Grpc => {
-                let client = Client::new(runtime, self.timeout, || self.grpc())?;
+                let client = OtlpClient::new(runtime, self.timeout, || self.grpc())?;
                 Ok(otlp_sink(client, resource, outbox))
             }
             #[cfg(feature = "http-proto")]
             Protocol::HttpProtobuf => {
-                let client = Client::new(runtime, self.timeout, || self.http())?;
+                let client = OtlpClient::new(runtime, self.timeout, || self.http())?;
                 Ok(otlp_sink(client, resource, outbox))
             }
             #[cfg(feature = "http-json")]
@@ -303,7 +303,7 @@ fn resolve_headers(
 /// The OTLP sink for a client: with the outbox, if there is one.
 #[cfg(feature = "_otlp-path")]
 fn otlp_sink<T: Transport + 'static>(
-    client: Client<T>,
+    client: OtlpClient<T>,
     resource: &Resource,
     outbox: Option<Arc<Outbox>>,
 ) -> Box<dyn Sink> {
