@@ -60,7 +60,11 @@ fn read_system_clock() -> u64 {
 /// The value of the time-stamp counter.
 ///
 /// `fastant` reads the counter, but converts it to a time in floating point, which takes as long as
-/// the reading. The value itself is accessible through `Hash` of `fastant`'s `Instant`.
+/// the reading. The value itself is accessible through `Hash` of `fastant`'s `Instant`. Should that
+/// change, no tick is counted, and every time is read from the system clock.
+///
+/// `quanta` has a public function for the value; a reading by its clock in a `static` took 1.0 to 1.7
+/// times as long in five rounds, and it brings four more crates.
 #[derive(Default)]
 struct Ticks(u64);
 

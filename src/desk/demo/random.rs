@@ -7,32 +7,25 @@ use opentelemetry_sdk::trace::IdGenerator;
 
 use crate::sync::lock;
 
-/// SplitMix64: small, and good enough for generated data.
+/// A generator that repeats itself: the same seed, the same numbers.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(super) struct Random(fastrand::Rng);
 
 impl Random {
     /// A generator seeded by a list of numbers.
     pub(super) fn of(numbers: &[u64]) -> Self {
-        let mut random = Self(0);
-        for number in numbers {
-            random.0 ^= *number;
-            random.0 = random.next();
-        }
-        random
+        let seed =
+            numbers.iter().fold(0, |seed, number| fastrand::Rng::with_seed(seed ^ *number).u64(..));
+        Self(fastrand::Rng::with_seed(seed))
     }
 
     pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.u64(..)
     }
 
     /// A number from `from` to before `to`.
     pub(super) fn between(&mut self, from: u64, to: u64) -> u64 {
-        from + self.next() % (to - from).max(1)
+        self.0.u64(from..to.max(from + 1))
     }
 
     /// True with this chance in percent.
@@ -41,7 +34,7 @@ impl Random {
     }
 
     pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[(self.next() % from.len() as u64) as usize]
+        &from[self.0.usize(..from.len())]
     }
 
     /// A random index into a list of weights.
