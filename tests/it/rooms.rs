@@ -1,5 +1,7 @@
-//! Imports go downwards only: each part of `src` names none that stands above it in [`ROOMS`].
+//! Imports go downwards only: each part of `src` names none that stands above it in [`ROOMS`], and no
+//! files or folders that stand side by side import each other in a circle.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -11,7 +13,8 @@ const ROOMS: &[&[&str]] = &[
     &["random", "otlp", "feedback"],
     &["outbox", "settings"],
     &["record"],
-    &["otlp/packed", "otlp/span", "otlp/request", "feedback/carrier"],
+    &["otlp/span", "otlp/request", "feedback/carrier"],
+    &["otlp/packed"],
     &["export", "ticket"],
     &["span"],
     &["layer"],
@@ -34,16 +37,60 @@ fn place(path: &str) -> Option<(usize, &'static str)> {
     parts.filter(|(_, part)| holds(part)).max_by_key(|(_, part)| part.len())
 }
 
-/// The paths after `crate::` in the code of a file, comments and unit tests left out.
-fn imports(code: &str) -> Vec<String> {
+/// The paths after `crate::` and `super::` in the code of `file`, from the crate's root on; comments and
+/// unit tests are left out.
+fn imports(file: &str, code: &str) -> Vec<String> {
     let code = code.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let is_path = |c: char| c == '_' || c == ':' || c.is_ascii_alphanumeric();
-    lines
-        .flat_map(|line| line.split("crate::").skip(1))
-        .map(|rest| rest.split(|c| !is_path(c)).next().unwrap_or_default())
-        .map(|path| path.trim_end_matches(':').replace("::", "/"))
-        .collect()
+    let code: String = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let parent = file.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let mut found = Vec::new();
+    for (start, base) in [("crate::", ""), ("super::", parent)] {
+        for (at, _) in code.match_indices(start) {
+            // Part of a longer path or name, `super::super::` among them, which no file needs.
+            if code[..at].ends_with(|c: char| c == ':' || c == '_' || c.is_ascii_alphanumeric()) {
+                continue;
+            }
+            expand(&code[at + start.len()..], base, &mut found);
+        }
+    }
+    found
+}
+
+/// Adds the paths that the beginning of `text` stands for: one, or those of a list in braces.
+fn expand<'t>(text: &'t str, base: &str, found: &mut Vec<String>) -> &'t str {
+    let is_name = |c: char| c == '_' || c.is_ascii_alphanumeric();
+    let mut path = base.to_owned();
+    let mut rest = text;
+    loop {
+        let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+        if end > 0 {
+            path = [path.as_str(), &rest[..end]].join("/");
+        }
+        rest = &rest[end..];
+        match rest.strip_prefix("::") {
+            Some(after) if end > 0 => rest = after,
+            _ => break,
+        }
+    }
+    let Some(mut list) = rest.strip_prefix('{') else {
+        found.push(path.trim_start_matches('/').to_owned());
+        return rest;
+    };
+    loop {
+        list = list.trim_start_matches(|c: char| c == ',' || c.is_whitespace());
+        if let Some(after) = list.strip_prefix('}') {
+            return after;
+        }
+        let after = expand(list, &path, found);
+        if after.len() == list.len() {
+            return after; // no list of paths
+        }
+        list = after;
+    }
 }
 
 fn visit(directory: &Path, root: &Path, see: &mut impl FnMut(&str, &str)) {
@@ -69,7 +116,7 @@ fn imports_go_downwards_only() {
             return;
         }
         let (rank, own) = place(file).unwrap_or_else(|| panic!("{file}: not in ROOMS"));
-        for import in imports(code) {
+        for import in imports(file, code) {
             let Some((other, room)) = place(&import) else { continue }; // an item of the crate's root
             seen += 1;
             if room != own && other >= rank {
@@ -79,4 +126,54 @@ fn imports_go_downwards_only() {
     });
     assert!(seen > 300, "only {seen} imports were found");
     assert!(upwards.is_empty(), "{upwards:#?}");
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = BTreeMap::new();
+    visit(&root, &root, &mut |file, code| {
+        let is_test =
+            file.ends_with("tests") || file.contains("/tests/") || file.ends_with("_tests");
+        if !is_test && file != "lib" && !file.starts_with("bin/") {
+            files.insert(file.to_owned(), imports(file, code));
+        }
+    });
+    // In each folder: which of the files and folders in it import which others.
+    let parts: BTreeSet<&str> = files
+        .keys()
+        .flat_map(|file| file.match_indices('/').map(|(at, _)| &file[..at]).chain([file.as_str()]))
+        .collect();
+    let mut arrows: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (file, imports) in &files {
+        for import in imports {
+            if place(file).map(|(_, room)| room) != place(import).map(|(_, room)| room) {
+                continue; // `imports_go_downwards_only` looks at these
+            }
+            let common = file
+                .split('/')
+                .zip(import.split('/'))
+                .take_while(|(own, other)| own == other)
+                .map(|(own, _)| own.len() + 1)
+                .sum::<usize>();
+            let part = |path: &str| {
+                let end = path.get(common..)?.find('/').map_or(path.len(), |at| common + at);
+                parts.get(&path[..end]).copied()
+            };
+            if let (Some(own), Some(other)) = (part(file), part(import)) {
+                arrows.entry(own).or_default().insert(other);
+            }
+        }
+    }
+    let count: usize = arrows.values().map(BTreeSet::len).sum();
+    assert!(count > 250, "only {count} arrows were found");
+    // What imports nothing that is left can be taken away; what remains in the end stands in a circle.
+    while let Some(lowest) = arrows
+        .iter()
+        .find(|(_, to)| to.iter().all(|it| !arrows.contains_key(it)))
+        .map(|(part, _)| *part)
+    {
+        arrows.remove(lowest);
+    }
+    assert!(arrows.is_empty(), "{arrows:#?}");
 }
