@@ -1112,8 +1112,18 @@ fn a_span_that_closes_while_its_values_are_evaluated_gets_them_late() {
 
 // ---- mistakes --------------------------------------------------------------------------------------------
 
-/// The compiler's message for each mistake a user can make.
+/// The compiler's message for each mistake a user can make, in a package of few dependencies: the compiler
+/// would otherwise check all those of the tests once more.
 #[test]
 fn mistakes_are_named_by_the_compiler() {
-    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
+    let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("library");
+    let tests = std::process::Command::new(env!("CARGO"))
+        .args(["test", "--quiet", "--locked", "--manifest-path", "tests/library/Cargo.toml"])
+        .env("CARGO_TARGET_DIR", target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let (out, err) =
+        (String::from_utf8_lossy(&tests.stdout), String::from_utf8_lossy(&tests.stderr));
+    assert!(tests.status.success(), "{out}{err}");
 }
