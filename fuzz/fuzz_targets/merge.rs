@@ -92,12 +92,10 @@ fuzz_target!(|changes: Vec<Change>| {
             }
         }
         check(&patch);
-        submissions.push(Submission {
-            span_id: SpanId::from(1000 - at as u64),
-            time_unix_nano: at as u64,
-            cleared: patch.cleared().map(str::to_owned).collect(),
-            attributes: patch.leaves().map(|(key, value)| (key.to_owned(), *value)).collect(),
-        });
+        let leaves = patch.leaves().map(|(key, value)| (key.to_owned(), *value));
+        let submission = Submission::new(SpanId::from(1000 - at as u64), at as u64, leaves)
+            .with_cleared(patch.cleared().map(str::to_owned));
+        submissions.push(submission);
         document.apply(patch);
         check(&document);
     }

@@ -158,8 +158,8 @@ impl Counters {
 }
 
 /// Counters of spans and enrichments so far. They only grow, except the gauges of what waits right
-/// now: `queued`, `queued_bytes`, `in_flight`, `held`, `spooled`, `spooled_bytes` and
-/// `oldest_spooled`.
+/// now: `queued`, `queued_bytes`, `in_flight`, `held`, `outbox_spans`, `outbox_bytes` and
+/// `outbox_age`.
 ///
 /// ```
 /// # #[cfg(feature = "collector")] {

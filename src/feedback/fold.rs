@@ -11,7 +11,18 @@ use opentelemetry::trace::SpanId;
 pub use super::document::Document;
 
 /// The feedback of one span about a target: attributes to set, after the cleared keys are removed.
+///
+/// ```
+/// use opentelemetry::trace::SpanId;
+/// use tracing_feedback::fold::Submission;
+///
+/// let rating = [("feedback.rating".to_owned(), 5)];
+/// let submission = Submission::new(SpanId::from(7), 1_700_000_000_000_000_000, rating)
+///     .with_cleared(["feedback.comment".to_owned()]);
+/// assert_eq!(submission.cleared, ["feedback.comment"]);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Submission<V> {
     /// The id of the span that carried the submission: one id is one submission, however often it
     /// arrives.
@@ -24,6 +35,25 @@ pub struct Submission<V> {
     pub attributes: Vec<(String, V)>,
 }
 
+impl<V> Submission<V> {
+    /// A submission that sets attributes, and clears no key.
+    pub fn new(
+        span_id: SpanId,
+        time_unix_nano: u64,
+        attributes: impl IntoIterator<Item = (String, V)>,
+    ) -> Self {
+        let attributes = attributes.into_iter().collect();
+        Self { span_id, time_unix_nano, cleared: Vec::new(), attributes }
+    }
+
+    /// The keys to remove before the attributes are set.
+    #[must_use]
+    pub fn with_cleared(mut self, keys: impl IntoIterator<Item = String>) -> Self {
+        self.cleared = keys.into_iter().collect();
+        self
+    }
+}
+
 /// Folds all feedback about one target into its attributes.
 ///
 /// `own` are the target's own attributes of the feedback namespaces (empty for a session or trace,
@@ -34,11 +64,8 @@ pub struct Submission<V> {
 /// use opentelemetry::trace::SpanId;
 /// use tracing_feedback::fold::{Submission, fold};
 ///
-/// let vote = |id: u64, time, value| Submission {
-///     span_id: SpanId::from(id),
-///     time_unix_nano: time,
-///     cleared: vec![],
-///     attributes: vec![("feedback.rating".to_string(), value)],
+/// let vote = |id: u64, time, value| {
+///     Submission::new(SpanId::from(id), time, [("feedback.rating".to_string(), value)])
 /// };
 /// let own = [("feedback.rating".to_string(), 1), ("feedback.stars".to_string(), 5)];
 /// let folded = fold(own, [vote(8, 20, 3), vote(7, 10, 2), vote(7, 30, 4)]);

@@ -189,12 +189,8 @@ fn leaves(document: &Document<Value>) -> BTreeMap<String, Value> {
 }
 
 fn submission(span_id: u64, time_unix_nano: u64, patch: &Document<Value>) -> Submission<Value> {
-    Submission {
-        span_id: SpanId::from(span_id),
-        time_unix_nano,
-        cleared: patch.cleared().map(str::to_owned).collect(),
-        attributes: leaves(patch).into_iter().collect(),
-    }
+    Submission::new(SpanId::from(span_id), time_unix_nano, leaves(patch))
+        .with_cleared(patch.cleared().map(str::to_owned))
 }
 
 // ---- RFC 7396 ------------------------------------------------------------------------------------
