@@ -649,9 +649,8 @@ impl Builder {
         Ok((layer, telemetry))
     }
 
-    /// As [`build`](Self::build), whatever the environment says.
-    #[cfg(feature = "desk")]
-    pub(crate) fn build_apart(self) -> Result<(FeedbackLayer, Telemetry), BuildError> {
+    /// As [`build`](Self::build), without the variables of the environment.
+    pub(crate) fn build_without_environment(self) -> Result<(FeedbackLayer, Telemetry), BuildError> {
         let (layer, telemetry, _) = self.assemble(Environment::default())?;
         Ok((layer, telemetry))
     }
