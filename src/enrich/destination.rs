@@ -1,6 +1,6 @@
-//! Where an enrichment lands: in the document of an open span, or on its own as a carrier.
+//! The destination of an enrichment: the document of an open span, or a carrier.
 //!
-//! This is where the macros meet the layer. `destination_absent` stands in where the layer is not built.
+//! This connects the macros to the layer. `destination_absent` stands in where the layer is not built.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use opentelemetry::Value;
 use opentelemetry::trace::SpanContext;
 
 use super::error::{EnrichError, Enrichment};
-use super::flatten::{Flattener, Limits};
+use super::flatten::{EnrichmentLimits, Flattener};
 use super::target::{LateOptions, Resolved};
 use super::warn::{not_installed, warn_once};
 use crate::clock;
@@ -23,21 +23,21 @@ use crate::session::Session;
 use crate::span::{Applied, DocumentKind, LayerCore, SpanHandle};
 use crate::ticket::Ticket;
 
-/// Whether a layer is installed, as far as one look at a counter tells.
+/// Whether there is any layer in the process. Reads one counter, so it is cheap.
 #[inline]
 pub(super) fn layer_exists() -> bool {
     LayerCore::exists()
 }
 
-/// Where an enrichment lands.
+/// The destination of an enrichment.
 pub(crate) enum Destination {
-    /// In a document of an open span.
+    /// A document of an open span.
     OpenSpan(SpanHandle, DocumentKind),
-    /// On its own, as a carrier.
+    /// A carrier.
     Late(Box<Late>),
 }
 
-/// An enrichment that leaves at once.
+/// An enrichment that is sent at once, as a carrier.
 pub(crate) struct Late {
     pub(crate) core: Arc<LayerCore>,
     pub(crate) target: Option<SpanContext>,
@@ -48,7 +48,7 @@ pub(crate) struct Late {
 }
 
 impl Destination {
-    /// Finds where an enrichment of `span`, or of the nearest span around the caller, lands.
+    /// Finds the destination of an enrichment of `span`, or of the nearest span around the caller.
     pub(super) fn of_span(
         span: Option<&tracing::Span>,
         options: Option<Box<LateOptions>>,
@@ -61,7 +61,7 @@ impl Destination {
             (Some(span), None) => locate_span(span),
             _ => locate_current(),
         };
-        let core = usable(&located)?;
+        let core = active_core(&located)?;
         let refuse = |error| Err(BeginError::refused(core, error));
         if let Some(target) = target {
             let session = session_of(&target, &located);
@@ -86,27 +86,27 @@ impl Destination {
         }
     }
 
-    /// Finds where an enrichment of a session lands.
+    /// Finds the destination of an enrichment of a session.
     pub(super) fn of_session(options: Option<Box<LateOptions>>) -> Result<Self, BeginError> {
         let located = locate_current();
-        let core = usable(&located)?;
+        let core = active_core(&located)?;
         let refuse = |error| Err(BeginError::refused(core, error));
         let (session_id, target, id) = match options {
             Some(options) => (options.session_id, options.target, options.id),
             None => (None, None, None),
         };
-        let given = match session_id.map(Session::with_id).transpose() {
-            Ok(given) => given,
+        let requested = match session_id.map(Session::with_id).transpose() {
+            Ok(session) => session,
             Err(error) => return refuse(error.into()),
         };
         if let Some(target) = target {
             if target.span.as_ref().is_some_and(|span| !span.is_valid()) {
                 return refuse(EnrichError::InvalidTarget);
             }
-            if target.ticket.is_some() && given.is_some() && given != target.session {
+            if target.ticket.is_some() && requested.is_some() && requested != target.session {
                 return refuse(EnrichError::ForeignSession);
             }
-            let session = given.or_else(|| session_of(&target, &located));
+            let session = requested.or_else(|| session_of(&target, &located));
             let scope =
                 Some(if session.is_some() { DocumentScope::Session } else { DocumentScope::Trace });
             let Resolved { span: target, ticket, .. } = target;
@@ -122,16 +122,16 @@ impl Destination {
             Some(state) => state.session(),
             None => core.settings.session.clone(),
         };
-        let is_late = match (&given, &of_caller) {
-            // A name makes a submission of its own, also for the caller's session.
-            (Some(given), Some(of_caller)) => given != of_caller || id.is_some(),
+        let is_late = match (&requested, &of_caller) {
+            // An id makes a submission of its own, also for the caller's session.
+            (Some(requested), Some(of_caller)) => requested != of_caller || id.is_some(),
             (Some(_), None) => true,
             (None, _) => false,
         };
         if !is_late && id.is_some() {
             return refuse(EnrichError::IdWithoutTarget);
         }
-        Ok(match (caller, given.or(of_caller)) {
+        Ok(match (caller, requested.or(of_caller)) {
             (Some(caller), Some(session)) if !is_late => Self::OpenSpan(
                 caller.outermost_of(&session),
                 DocumentKind::Scoped(DocumentScope::Session),
@@ -148,9 +148,9 @@ impl Destination {
         })
     }
 
-    pub(super) fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> EnrichmentLimits {
         let settings = &self.core().settings;
-        Limits {
+        EnrichmentLimits {
             string: settings.string_bytes.0,
             characters: settings.value_characters,
             enrichment: settings.enrichment_bytes.0,
@@ -162,7 +162,7 @@ impl Destination {
         self.core().settings.redaction.clone()
     }
 
-    /// The ticket by which keys have to be allowed.
+    /// The ticket that limits the allowed keys.
     pub(super) fn ticket(&self) -> Option<Ticket> {
         match self {
             Self::OpenSpan(..) => None,
@@ -170,11 +170,11 @@ impl Destination {
         }
     }
 
-    /// Puts what was flattened into its place, and reports what was refused.
-    pub(super) fn settle(self, flattener: &mut Flattener, caller: &'static Location<'static>) {
+    /// Applies the flattened values at the destination, and reports the errors.
+    pub(super) fn apply(self, flattener: &mut Flattener, caller: &'static Location<'static>) {
         match self {
             Self::OpenSpan(state, kind) => {
-                settle(flattener, state.core(), caller, |patch, time| {
+                apply_patch(flattener, state.core(), caller, |patch, time| {
                     enrich(&state, kind, patch, time)
                 });
             }
@@ -182,7 +182,7 @@ impl Destination {
                 let Late { core, target, session, scope, id, ticket } = *late;
                 let holder = ticket.as_ref().map(Ticket::holder).unwrap_or_default();
                 let id = id.map(|name| SubmissionName { name, holder });
-                settle(flattener, &core, caller, |patch, time| {
+                apply_patch(flattener, &core, caller, |patch, time| {
                     let document = std::mem::take(patch);
                     let finalizers = Finalizers::default();
                     Carrier { target, session, scope, document, time, id, finalizers }.send(&core)
@@ -199,7 +199,7 @@ impl Destination {
     }
 }
 
-/// The session of a target: as its ticket says, or the caller's where both are in one trace.
+/// The session of a target: that of its ticket, or the caller's if target and caller are in one trace.
 fn session_of(target: &Resolved, located: &Located) -> Option<Session> {
     if target.ticket.is_some() {
         return target.session.clone();
@@ -214,8 +214,8 @@ fn session_of(target: &Resolved, located: &Located) -> Option<Session> {
     }
 }
 
-/// The layer, if it takes anything at all.
-fn usable(located: &Located) -> Result<&Arc<LayerCore>, BeginError> {
+/// The core of the layer, unless telemetry is switched off or shut down.
+fn active_core(located: &Located) -> Result<&Arc<LayerCore>, BeginError> {
     let core = match located {
         Located::Span(state) => state.core(),
         Located::Layer(core) | Located::Disabled(core) => core,
@@ -230,7 +230,8 @@ fn usable(located: &Located) -> Result<&Arc<LayerCore>, BeginError> {
     }
 }
 
-fn settle(
+/// Applies the patch by `put`, and reports the errors.
+fn apply_patch(
     flattener: &mut Flattener,
     core: &LayerCore,
     caller: &'static Location<'static>,
@@ -239,7 +240,7 @@ fn settle(
     flattener.finish();
     let Flattener { patch, outcome, .. } = flattener;
     if patch.is_empty() {
-        // nothing to put
+        // nothing to apply
     } else if core.is_shut_down() {
         outcome.push(EnrichError::ShutDown); // while the values were written
     } else {
@@ -269,7 +270,7 @@ fn enrich(
     if let Some(put) = state.enrich(kind, patch, time) {
         return Ok(put);
     }
-    // The span has closed while the values were written: its feedback follows it.
+    // The span was closed while the values were written: the feedback is sent as a carrier.
     let session = state.session();
     let scope = match kind {
         DocumentKind::Own => None,
@@ -281,7 +282,7 @@ fn enrich(
     carrier.send(state.core())
 }
 
-/// Counts what was refused, and warns of it.
+/// Counts the errors, and warns of the first one.
 fn report(outcome: &Enrichment, core: &LayerCore, caller: &'static Location<'static>) {
     if let Some(first) = outcome.errors().next() {
         outcome.errors().for_each(|error| core.count_refused(error.reason()));
@@ -294,23 +295,23 @@ fn report(outcome: &Enrichment, core: &LayerCore, caller: &'static Location<'sta
 pub enum BeginError {
     /// There is no layer.
     NotInstalled,
-    /// The layer refuses it.
-    Refused(Box<Refusal>),
+    /// The layer refuses the enrichment.
+    Refused(Box<RefusedEnrichment>),
 }
 
-/// Which layer refuses an enrichment, and why.
+/// The layer that refuses an enrichment, and the reason.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct RefusedEnrichment {
     core: Arc<LayerCore>,
     error: EnrichError,
 }
 
 impl BeginError {
     fn refused(core: &Arc<LayerCore>, error: EnrichError) -> Self {
-        Self::Refused(Box::new(Refusal { core: core.clone(), error }))
+        Self::Refused(Box::new(RefusedEnrichment { core: core.clone(), error }))
     }
 
-    /// What the caller gets, after the refusal was counted and warned of.
+    /// Counts the refusal and warns of it. Returns the outcome for the caller.
     pub(super) fn outcome(self, caller: &'static Location<'static>) -> Enrichment {
         match self {
             Self::NotInstalled => not_installed(caller),

@@ -4,7 +4,7 @@
 use std::panic::Location;
 
 use super::error::Enrichment;
-use super::flatten::{Flattener, Limits};
+use super::flatten::{EnrichmentLimits, Flattener};
 use super::target::LateOptions;
 use super::warn::not_installed;
 use crate::redaction::Redaction;
@@ -29,7 +29,7 @@ impl Destination {
         Err(BeginError::NotInstalled)
     }
 
-    pub(super) fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> EnrichmentLimits {
         match *self {}
     }
 
@@ -41,7 +41,7 @@ impl Destination {
         match *self {}
     }
 
-    pub(super) fn settle(self, _: &mut Flattener, _: &'static Location<'static>) {
+    pub(super) fn apply(self, _: &mut Flattener, _: &'static Location<'static>) {
         match self {}
     }
 }

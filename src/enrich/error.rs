@@ -1,10 +1,10 @@
-//! What can be wrong with an enrichment, and its outcome.
+//! The errors of an enrichment, and its outcome.
 
 use crate::session::SessionIdError;
 
 /// Why an enrichment, or a part of it, was refused or changed.
 ///
-/// An error never takes more with it than it names: where one key is refused, its siblings are kept.
+/// An error affects only what it names: if one key is refused, its siblings are kept.
 ///
 /// ```
 /// # use tracing_subscriber::prelude::*;
@@ -31,7 +31,7 @@ pub enum EnrichError {
     /// Telemetry was switched off by `OTEL_SDK_DISABLED`.
     #[error("telemetry is switched off by the environment variable OTEL_SDK_DISABLED")]
     SdkDisabled,
-    /// No captured span is around the caller, and no target was given.
+    /// The caller is not in a captured span, and no target was given.
     #[error("no captured span is active here: call this inside a span, or give `span` or `target`")]
     NoActiveSpan,
     /// The span given explicitly isn't captured: a filter hides it, or it is `Span::none()`.
@@ -42,38 +42,38 @@ pub enum EnrichError {
     /// Telemetry was shut down before the call.
     #[error("telemetry was shut down: enrich before `Telemetry::shutdown`")]
     ShutDown,
-    /// The queue holds as much feedback as it may, and none of it could be sent on yet.
+    /// The queue is full of feedback that could not be sent yet.
     #[error(
-        "the queue is full of feedback that could not be sent yet: try again later, or let it hold \
-         more (`with_max_queue_bytes`)"
+        "the queue is full of feedback that could not be sent yet: try again later, or raise its \
+         limit (`with_max_queue_bytes`)"
     )]
     QueueFull,
-    /// The outbox, which was to have it before anything else, can't take it. It was attached all the
-    /// same, and is lost only if the process crashes before it has arrived.
+    /// The outbox, which is written ahead, can't store the enrichment. The enrichment was attached all the
+    /// same, and is lost only if the process crashes before the collector has received it.
     #[error(
-        "the feedback was attached, but the outbox can't take it now: see to its disk and its limits \
+        "the feedback was attached, but the outbox can't store it now: check its disk and its limits \
          (`OutboxOptions::with_max_bytes`)"
     )]
     NotDurable,
     /// The target's trace id or span id is zero.
     #[error("the target is not a valid span context: its trace id or span id is zero")]
     InvalidTarget,
-    /// `session_id` is not an id that a session can have.
+    /// `session_id` is not a valid session id.
     #[error(transparent)]
     InvalidSessionId(#[from] SessionIdError),
-    /// `id` was given for something that isn't a submission of its own.
+    /// `id` was given for an enrichment that is not a late submission.
     #[error("`id` names a late submission: give `target`, or the `session_id` of another session")]
     IdWithoutTarget,
-    /// The target is the ticket of a session, which names no span.
-    #[error("the ticket is of a session and names no span: use `enrich_session!`")]
+    /// The target is the ticket of a session, which has no span.
+    #[error("the ticket is for a session and names no span: use `enrich_session!`")]
     TicketOfSession,
-    /// `session_id` is not the session that the ticket names, or it names none.
-    #[error("the ticket doesn't name the session given by `session_id`: leave that out")]
+    /// `session_id` is not the session of the ticket, or the ticket has no session.
+    #[error("the ticket is not for the session given by `session_id`: leave `session_id` out")]
     ForeignSession,
-    /// The ticket doesn't allow the namespace, or the top-level key. It is refused with all that
-    /// stands under it, the others are kept.
+    /// The ticket doesn't allow the namespace or the top-level key, which is refused with everything
+    /// under it. Other keys are kept.
     #[error(
-        "the ticket doesn't allow {key}: leave it out, or issue tickets that do \
+        "the ticket doesn't allow {key}: leave it out, or issue tickets that allow it \
          (`TicketOptions::with_namespaces`, `with_keys`)"
     )]
     NotAllowed {
@@ -88,44 +88,44 @@ pub enum EnrichError {
         /// What was given instead.
         found: &'static str,
     },
-    /// NaN or an infinity. The key is refused, the others are kept.
+    /// The value is NaN or an infinity. The key is refused, the others are kept.
     #[error("{key} is not a finite number: leave it out, or send it as a string")]
     NotFinite {
         /// The full key.
         key: String,
     },
-    /// A value that has no attribute to become. The key is refused, the others are kept.
+    /// The value has a type that no attribute can hold. The key is refused, the others are kept.
     #[error("{key} holds {found}, which no attribute can hold: send a string instead")]
     Unsupported {
         /// The full key.
         key: String,
-        /// What was found.
+        /// The type that was found.
         found: &'static str,
     },
-    /// A key that can't be a path: empty, with an empty segment, or not a string. It is refused, the
-    /// others are kept.
+    /// The key can't be a path: it is empty, has an empty segment, or is not a string. The key is refused,
+    /// the others are kept.
     #[error("a key under {parent} {reason}: use a non-empty string")]
     InvalidKey {
-        /// The full key of the object it stands in.
+        /// The full key of the object that has this key.
         parent: String,
-        /// What is wrong with it.
+        /// What is wrong with the key.
         reason: &'static str,
     },
-    /// More nesting than attributes keep apart. What lies deeper was kept, as one JSON string at
-    /// `key`.
-    #[error("{key} nests more than {limit}: what lies deeper was kept there as one JSON string")]
+    /// The value nests too deeply for separate attributes. The deeper values were kept as one JSON string
+    /// at `key`.
+    #[error("{key} nests more than {limit}: the deeper values were kept there as one JSON string")]
     TooDeep {
         /// The deepest key allowed, which now holds the JSON string.
         key: String,
-        /// The limit that was passed: `5 objects` or `2 arrays`.
+        /// The limit that was exceeded: `5 objects` or `2 arrays`.
         limit: &'static str,
     },
-    /// More nesting than anything is read to. The key is refused, the others are kept.
+    /// The value nests deeper than any value is read. The key is refused, the others are kept.
     #[error("{key} nests more than {limit} and was refused")]
     TooDeepToKeep {
         /// The key that was refused.
         key: String,
-        /// The limit that was passed.
+        /// The limit that was exceeded.
         limit: &'static str,
     },
     /// A string was longer than the limit and was cut, between two characters.
@@ -136,7 +136,7 @@ pub enum EnrichError {
         /// The limit with its unit.
         limit: String,
     },
-    /// What lies too deep doesn't fit into one string as JSON. The key is refused.
+    /// Values that nest too deeply don't fit into one JSON string. The key is refused.
     #[error("{key} as a JSON string is longer than {limit} bytes and was refused")]
     JsonTooLong {
         /// The full key.
@@ -144,8 +144,10 @@ pub enum EnrichError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The enrichment as a whole is too large. What came before `key` is kept.
-    #[error("the enrichment holds more than {limit} bytes: {key} and what came after was refused")]
+    /// The enrichment as a whole is too large. The keys before `key` are kept.
+    #[error(
+        "the enrichment holds more than {limit} bytes: {key} and the keys after it were refused"
+    )]
     TooLarge {
         /// The first key that did not fit.
         key: String,
@@ -169,7 +171,7 @@ pub enum EnrichError {
     Serialize {
         /// The full key.
         key: String,
-        /// What the implementation said.
+        /// The message of the implementation.
         message: String,
     },
     /// The function given to `with_redaction` panicked on this key. The value was dropped.
@@ -181,10 +183,10 @@ pub enum EnrichError {
 }
 
 impl EnrichError {
-    /// Whether what the error names was attached all the same, changed or at risk: a string that was
-    /// cut ([`Truncated`](Self::Truncated)), values that nest too deeply and were kept as JSON text
+    /// Whether the value that the error names was attached all the same, changed or at risk: a string that
+    /// was cut ([`Truncated`](Self::Truncated)), values that nest too deeply and were kept as JSON text
     /// ([`TooDeep`](Self::TooDeep)), feedback that the outbox could not write
-    /// ([`NotDurable`](Self::NotDurable)). `false` for all that was refused.
+    /// ([`NotDurable`](Self::NotDurable)). `false` if the value was refused.
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -247,13 +249,13 @@ impl EnrichError {
     }
 }
 
-/// What became of an enrichment. It may be ignored: refusals are also counted in
+/// The outcome of an enrichment. It may be ignored: refusals are also counted in
 /// [`Stats`](crate::Stats) and warned about once per call site.
 ///
 /// ```
 /// use tracing_feedback::{EnrichError, enrich_span};
 ///
-/// // No layer is installed here, and the outcome says so.
+/// // No layer is installed here, which is an error.
 /// let outcome = enrich_span!(feedback = { "rating": true });
 /// assert!(!outcome.is_ok());
 /// assert_eq!(outcome.into_result(), Err(EnrichError::NotInstalled));
@@ -265,17 +267,17 @@ pub struct Enrichment {
 }
 
 impl Enrichment {
-    /// How many errors are kept one by one; of what an enrichment of a million bad keys has to say,
-    /// the rest is only the same again.
+    /// How many errors are kept. It bounds the outcome of an enrichment with a million bad keys, whose
+    /// errors repeat each other.
     const MOST: usize = 32;
 
-    /// Whether everything was taken as it was given.
+    /// Whether everything was attached unchanged.
     #[inline]
     pub fn is_ok(&self) -> bool {
         self.first.is_none()
     }
 
-    /// Everything that was refused or changed, in the order it was met (the first 32).
+    /// The errors, of everything that was refused or changed, in the order they were found (the first 32).
     pub fn errors(&self) -> impl Iterator<Item = &EnrichError> {
         self.first.iter().chain(&self.more)
     }
@@ -284,7 +286,7 @@ impl Enrichment {
     ///
     /// # Errors
     ///
-    /// The first thing that was refused or changed. What the error doesn't name was kept.
+    /// The first of the [`errors`](Self::errors).
     pub fn into_result(self) -> Result<(), EnrichError> {
         self.first.map_or(Ok(()), Err)
     }

@@ -1,4 +1,4 @@
-//! Literals among the values of a literal.
+//! Rust literals as values in an object literal of the macros.
 
 use std::ffi::CStr;
 
@@ -7,14 +7,14 @@ use serde::Serialize;
 use super::flatten::Position;
 use super::writer::Writer;
 
-/// A value that the program's text spells out. A string among them needs no copy.
+/// A Rust literal. A string literal is static, so it is not copied.
 pub trait Literal {
     /// Flattens the value at `position`.
     fn write(self, position: &Position, writer: &mut Writer);
 }
 
 impl Writer {
-    /// A value of a literal that is a literal itself.
+    /// Flattens a Rust literal in an object literal.
     pub fn literal(&mut self, position: &Position, value: impl Literal) {
         value.write(position, self);
     }

@@ -1,13 +1,14 @@
 //! The macros and what they expand to.
 //!
 //! A literal is taken apart token by token, so that every key in it becomes a static string and its
-//! depth is checked by the compiler. Where a key is an expression, or an array has more than 32
-//! elements, keys are put together at run time from there on.
+//! depth is checked by the compiler. Below a key that is an expression, and after the first 32 elements
+//! of an array, keys are built at run time.
 
 /// Attaches feedback to a span.
 ///
-/// Lands on the nearest captured span around the caller, or on the one given by `span`; with
-/// `target` it leaves at once as a carrier about that span, wherever and whenever it was.
+/// The feedback is attached to the nearest captured span around the caller, or to the span given by `span`.
+/// With `target` it is sent at once as a carrier about that span, which may be of another service and may
+/// have ended.
 ///
 /// # Syntax
 ///
@@ -19,12 +20,12 @@
 ///   `config`.
 /// - VALUE is a JSON literal as `serde_json::json!` takes it, with Rust expressions inside, or any
 ///   expression that is `serde::Serialize` and serializes to an object; `null` retracts the whole
-///   namespace. What becomes of each type is said in [`enrich`](mod@crate::enrich).
+///   namespace. [`enrich`](mod@crate::enrich) lists the attribute of each type.
 /// - TARGET is an [`opentelemetry::trace::SpanContext`], or with the feature `tickets` a verified
-///   `Ticket`, which says what it allows.
-/// - `id` names one submission, with `target` only: sent twice under one id it counts once.
+///   `Ticket`, which limits the namespaces and keys.
+/// - `id` names a submission, only with `target`: a submission that is sent twice under one id counts once.
 ///
-/// Values are evaluated only if there is a place for them. The macro is a statement; it evaluates to
+/// Values are evaluated only if the enrichment has a destination. The macro is a statement; it evaluates to
 /// an [`Enrichment`](crate::Enrichment), which may be ignored.
 ///
 /// # Examples
@@ -58,8 +59,9 @@ macro_rules! enrich_span {
 
 /// Attaches feedback to a session, or to the trace where there is no session.
 ///
-/// Lands on the outermost open span around the caller that belongs to the session, apart from that
-/// span's own feedback. The id of another session, or a `target`, makes a carrier.
+/// The feedback is attached to the outermost open span around the caller that belongs to the session,
+/// separate from that span's own feedback. With the id of another session, or a `target`, it is sent as a
+/// carrier.
 ///
 /// # Syntax
 ///
@@ -183,7 +185,7 @@ macro_rules! __enrich {
     (@position $kind:ident [$($path:expr),+] ($arrays:expr)) => {
         &const { $crate::__private::Position::$kind(::core::concat!($($path),+), $arrays) }
     };
-    // The same check where only `cargo check` looks: inline constants are evaluated later.
+    // The same check for `cargo check`, which doesn't evaluate inline constants.
     (@check $kind:ident [$($path:expr),+] ($arrays:expr)) => {
         const _: $crate::__private::Position =
             $crate::__private::Position::$kind(::core::concat!($($path),+), $arrays);
@@ -286,7 +288,7 @@ macro_rules! __enrich {
         }
     };
 
-    // ---- the value at the current key, put together at run time --------------------------------
+    // ---- the value at the current key, built at run time ---------------------------------------
     (@here $w:ident null) => {
         $w.null_here();
     };

@@ -3,7 +3,7 @@
 //! The macros [`enrich_span!`](crate::enrich_span) and [`enrich_session!`](crate::enrich_session)
 //! are the usual way in; the functions here do the same for keys that are known only at run time.
 //! Either way a value is flattened into leaves, which are checked against the limits, redacted, and
-//! merged into the document of a span, or leave as a carrier.
+//! merged into the document of a span or sent as a carrier.
 //!
 //! # What becomes of a value
 //!
@@ -17,18 +17,18 @@
 //! | `char`, unit variant | string |
 //! | null (`serde_json::Value::Null`, `()`) | retracts the key and everything under it |
 //! | `Option::None` | absent: changes nothing |
-//! | object, array | one attribute a leaf: `feedback.step1.retry`, `feedback.edits.0.value` |
-//! | object without a leaf | nothing; `[]` removes what stood under the key |
+//! | object, array | one attribute per leaf: `feedback.step1.retry`, `feedback.edits.0.value` |
+//! | object without a leaf | no attribute; `[]` removes what was under the key |
 //!
 //! A key is a path, so a dotted key is nesting. Along any path there are at most 5 nested objects
-//! (the top one not counted) and 2 arrays; what lies deeper is kept as one JSON string at the deepest
-//! key allowed, and the outcome says so. A dotted key that is itself too long a path is refused.
+//! (the top one not counted) and 2 arrays; deeper values are kept as one JSON string at the deepest
+//! key allowed, and the outcome has an error. A dotted key that is itself too long a path is refused.
 //!
-//! A value whose own `Serialize` fails costs no more than its key, and the outcome says what it said.
-//! One that panics takes its enrichment with it: the panic goes on to the caller.
+//! If the `Serialize` of a value fails, only its key is refused, and the outcome has the message. If it
+//! panics, the whole enrichment is dropped, and the panic reaches the caller.
 //!
-//! An enrichment never waits for a disk or the network. [`persist`] and [`persist_async`] wait until what
-//! was given is on disk, where an outbox is written ahead.
+//! An enrichment never waits for a disk or the network. [`persist`] and [`persist_async`] wait until the
+//! feedback is on disk, if there is an outbox that is written ahead.
 //!
 //! ```
 //! use tracing_feedback::enrich;

@@ -6,29 +6,29 @@ use crate::clock;
 use crate::layer::locate::current_core;
 use crate::outbox::PersistError;
 
-/// Waits until the feedback that was given so far is on disk, for at most `limit`.
+/// Waits until all feedback so far is on disk, for at most `limit`.
 ///
-/// This is what a service waits for before it tells a user that feedback is taken: after `Ok` it outlives
-/// a crash. [`feedback_routes`](https://docs.rs/tracing-feedback/latest/tracing_feedback/web/fn.feedback_routes.html)
+/// A service calls this before it confirms feedback to a user: after `Ok` the feedback survives a crash.
+/// [`feedback_routes`](https://docs.rs/tracing-feedback/latest/tracing_feedback/web/fn.feedback_routes.html)
 /// do it before they answer 204; a handler of any other framework calls this function, or in asynchronous
 /// code [`persist_async`], after the enrichment.
 ///
-/// What is waited for is all that any thread has given to the layer of the current subscriber, where an
-/// outbox is written ahead (`OutboxPolicy::WriteAhead`). It is written at once, with one sync for all
-/// that wait. An enrichment whose outcome has [`NotDurable`](crate::EnrichError::NotDurable) was not
-/// taken by the outbox, and is not waited for: look at the outcome first.
+/// With an outbox that is written ahead (`OutboxPolicy::WriteAhead`) it waits for the feedback of all threads
+/// to the layer of the current subscriber. That is written at once, with one sync for all waiting calls.
+/// Feedback that the outbox could not store is not waited for: its outcome has
+/// [`NotDurable`](crate::EnrichError::NotDurable), so check the outcome first.
 ///
-/// Returns `Ok` at once where nothing is written ahead: without the feature `outbox`, without an outbox
-/// (`Builder::with_outbox`) or with its policy `Spill`, and without a layer. `Ok` says no more then than
-/// the enrichment's outcome does: the feedback is in memory, and on its way to the collector.
+/// Returns `Ok` at once if nothing is written ahead: without the feature `outbox`, without an outbox
+/// (`Builder::with_outbox`) or with its policy `Spill`, and without a layer. Then `Ok` means no more than
+/// the enrichment's outcome: the feedback is in memory, and on its way to the collector.
 ///
 /// It blocks the thread. To wait until the feedback has arrived at the collector, use
 /// [`Telemetry::flush`](crate::Telemetry::flush).
 ///
 /// # Errors
 ///
-/// Why the feedback is not on disk: see [`PersistError`]. It was attached all the same, and may still
-/// reach the disk and the collector, so let whoever sends it again give the same
+/// The feedback is not on disk: see [`PersistError`]. It was attached all the same, and may still reach the
+/// disk and the collector, so a client that sends it again should use the same
 /// [`id`](super::SpanRequest::id).
 ///
 /// ```
@@ -61,8 +61,8 @@ pub fn persist(limit: Duration) -> Result<(), PersistError> {
 
 /// As [`persist`], without blocking the thread. It needs no particular runtime.
 ///
-/// What is waited for, and for how long, is set when this is called, not when the future is first polled.
-/// Dropping the future ends the wait, and takes nothing back.
+/// The call determines the feedback that is waited for, and the deadline, not the first poll of the future.
+/// Dropping the future ends the wait, and cancels nothing.
 ///
 /// # Errors
 ///

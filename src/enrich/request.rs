@@ -140,13 +140,13 @@ impl<'a> SpanRequest<'a> {
         self
     }
 
-    /// The span that a late enrichment is about. It makes a carrier.
+    /// The span that a late enrichment is about. The enrichment is sent as a carrier.
     pub fn target(mut self, target: impl Target) -> Self {
         self.options.get_or_insert_default().target = Some(target.resolve());
         self
     }
 
-    /// A name for this submission: one that is sent twice under the same name counts once.
+    /// A name for this submission: a submission that is sent twice under the same name counts once.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.options.get_or_insert_default().id = Some(id.into());
         self
@@ -154,26 +154,27 @@ impl<'a> SpanRequest<'a> {
 }
 
 impl SessionRequest {
-    /// The id of the session, instead of the caller's own. Another session's makes a carrier.
+    /// The id of the session, instead of the caller's own. An enrichment of another session is sent as a
+    /// carrier.
     pub fn session_id(mut self, session_id: impl AsRef<str>) -> Self {
         self.options.get_or_insert_default().session_id = Some(session_id.as_ref().to_owned());
         self
     }
 
-    /// The span that a late enrichment of its session, or trace, is about. It makes a carrier.
+    /// A span whose session, or trace, a late enrichment is about. The enrichment is sent as a carrier.
     pub fn target(mut self, target: impl Target) -> Self {
         self.options.get_or_insert_default().target = Some(target.resolve());
         self
     }
 
-    /// A name for this submission: one that is sent twice under the same name counts once.
+    /// A name for this submission: a submission that is sent twice under the same name counts once.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.options.get_or_insert_default().id = Some(id.into());
         self
     }
 }
 
-/// Gives both requests the methods that begin with a value.
+/// Defines a method for each namespace, of `Enricher` and of both requests.
 macro_rules! namespaces {
     ($($request:ty),*; $($(#[$doc:meta])* $namespace:ident),* $(,)?) => {
         namespaces!(@requests [$($request),*] $($(#[$doc])* $namespace),*);
@@ -209,15 +210,15 @@ namespaces! {
     metadata,
     /// Properties of the user.
     user_properties,
-    /// What went in.
+    /// The inputs of the operation, for example the prompt.
     inputs,
-    /// What came out.
+    /// The outputs of the operation, for example the answer.
     outputs,
-    /// The configuration in force.
+    /// The configuration of the operation, for example the model.
     config,
 }
 
-/// What the macros begin with.
+/// The start of an enrichment by the macros.
 pub trait Begin {
     /// Finds the destination.
     fn begin(self) -> Result<Writer, BeginError>;
@@ -226,7 +227,7 @@ pub trait Begin {
 macro_rules! begin {
     ($($request:ty),*) => {$(
         impl Begin for $request {
-            // Inlined, so that a library which is used without the layer pays for one load.
+            // Inlined, so that a library in a program without a layer pays for one load.
             #[inline]
             fn begin(self) -> Result<Writer, BeginError> {
                 if !layer_exists() {

@@ -1,12 +1,12 @@
-//! What a late enrichment can be about.
+//! The targets of late enrichments.
 
 use opentelemetry::trace::SpanContext;
 
 use crate::session::Session;
 use crate::ticket::Ticket;
 
-/// Something that names a span, maybe of another service, maybe long ended: a
-/// [`SpanContext`], or with the feature `tickets` a verified `Ticket`.
+/// The target of a late enrichment: a [`SpanContext`], which may be of another service and of a span that
+/// has ended, or with the feature `tickets` a verified `Ticket`.
 ///
 /// ```
 /// use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
@@ -37,17 +37,17 @@ pub trait Target: sealed::Sealed {}
 
 impl<T: sealed::Sealed> Target for T {}
 
-/// What a target says of itself.
+/// The parts of a target.
 #[derive(Clone, Debug)]
 pub struct Resolved {
     /// Absent for the ticket of a session.
     pub(crate) span: Option<SpanContext>,
     pub(crate) session: Option<Session>,
-    /// What gives the right to enrich it, where a right is needed.
+    /// The ticket, if the target is one. It limits the keys.
     pub(crate) ticket: Option<Ticket>,
 }
 
-/// What only late enrichments have. Boxed by the requests, which are moved several times.
+/// The options of late enrichments. Boxed by the requests, which are moved several times.
 #[derive(Debug, Default)]
 pub(crate) struct LateOptions {
     pub(crate) session_id: Option<String>,

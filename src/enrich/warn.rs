@@ -1,4 +1,4 @@
-//! Warnings of what was refused.
+//! Warnings of refused enrichments.
 
 use std::collections::HashSet;
 use std::panic::Location;
@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::error::{EnrichError, Enrichment};
 
-/// Warns of what was refused, once for each place in the code.
+/// Warns of an error, once per call site.
 pub(super) fn warn_once(error: &EnrichError, caller: &'static Location<'static>) {
     static WARNED: Mutex<Option<HashSet<&'static Location<'static>>>> = Mutex::new(None);
     if tracing::enabled!(target: "tracing_feedback", tracing::Level::WARN)
@@ -25,7 +25,7 @@ pub(super) fn warn_once(error: &EnrichError, caller: &'static Location<'static>)
 
 /// The outcome where no layer is installed.
 pub(super) fn not_installed(caller: &'static Location<'static>) -> Enrichment {
-    // A library in a program that doesn't trace at all has nothing to warn of.
+    // No warning in a program without tracing, where a library may use the macros all the same.
     if LevelFilter::current() != LevelFilter::OFF {
         warn_once(&EnrichError::NotInstalled, caller);
     }

@@ -9,33 +9,29 @@ use super::destination::{BeginError, Destination};
 use super::error::Enrichment;
 use super::flatten::{Checkpoint, Flattener, Frame, Position};
 
-/// Takes the values of one enrichment. What the macros expand to calls its methods; it holds no lock
-/// and borrows nothing, so values may `await` and enrich in turn.
-pub struct Writer(Box<Writing>);
+/// Writes the values of one enrichment. The expanded macros call its methods; it holds no lock and
+/// borrows nothing, so value expressions may `await` and enrich in turn.
+pub struct Writer(Box<WriterState>);
 
 #[derive(Default)]
-struct Writing {
+struct WriterState {
     destination: Option<Destination>,
     flattener: Flattener,
 }
 
 thread_local! {
-    /// The memory of this thread's last enrichment, for the next one.
-    static SPARE: Cell<Option<Box<Writing>>> = const { Cell::new(None) };
+    /// The memory of this thread's last enrichment, reused by the next one.
+    static POOLED: Cell<Option<Box<WriterState>>> = const { Cell::new(None) };
 }
 
 impl Writer {
     #[inline]
     pub(crate) fn begin(destination: Destination) -> Self {
-        let spare = SPARE.try_with(Cell::take).ok().flatten();
-        let mut writing = spare.unwrap_or_default();
-        writing.flattener.start(
-            destination.limits(),
-            destination.redaction(),
-            destination.ticket(),
-        );
-        writing.destination = Some(destination);
-        Self(writing)
+        let pooled = POOLED.try_with(Cell::take).ok().flatten();
+        let mut state = pooled.unwrap_or_default();
+        state.flattener.start(destination.limits(), destination.redaction(), destination.ticket());
+        state.destination = Some(destination);
+        Self(state)
     }
 
     /// Flattens a value of a literal.
@@ -68,12 +64,12 @@ impl Writer {
         Entered(self.0.flattener.enter_key(key.as_ref()))
     }
 
-    /// Goes down to an array's position.
+    /// Goes down to an index of an array.
     pub fn enter_index(&mut self, index: usize) -> Entered {
         Entered(self.0.flattener.enter_index(index))
     }
 
-    /// Comes back from a key or position.
+    /// Returns from a key or index.
     pub fn leave(&mut self, entered: Entered) {
         self.0.flattener.leave(entered.0);
     }
@@ -105,14 +101,14 @@ impl Writer {
 
     #[track_caller]
     fn finish(self) -> Enrichment {
-        let Self(mut writing) = self;
-        let Writing { destination, flattener } = &mut *writing;
+        let Self(mut state) = self;
+        let WriterState { destination, flattener } = &mut *state;
         if let Some(destination) = destination.take() {
-            destination.settle(flattener, Location::caller());
+            destination.apply(flattener, Location::caller());
         }
         let outcome = std::mem::take(&mut flattener.outcome);
         flattener.reset();
-        let _ = SPARE.try_with(|spare| spare.set(Some(writing)));
+        let _ = POOLED.try_with(|pooled| pooled.set(Some(state)));
         outcome
     }
 }
@@ -123,7 +119,7 @@ impl std::fmt::Debug for Writer {
     }
 }
 
-/// A key that was entered.
+/// A key or index that was entered.
 #[derive(Debug)]
 pub struct Entered(Checkpoint);
 
@@ -131,7 +127,7 @@ pub struct Entered(Checkpoint);
 #[derive(Debug)]
 pub struct OpenFrame(Frame);
 
-/// Puts everything in its place.
+/// Applies the enrichment.
 #[inline]
 #[track_caller]
 pub fn finish(begun: Result<Writer, BeginError>) -> Enrichment {
@@ -198,7 +194,7 @@ impl Enricher {
         self
     }
 
-    /// Puts everything in its place.
+    /// Applies the enrichment: attaches the values, or sends them as a carrier.
     ///
     /// ```
     /// use tracing_feedback::{EnrichError, enrich};
@@ -211,9 +207,9 @@ impl Enricher {
         finish(self.begun)
     }
 
-    /// Puts everything in its place, or nothing: where [`apply`](Self::apply) would leave something
-    /// out, shorten it or put it down as one JSON string, this attaches nothing at all. For values
-    /// from outside, whose sender is told what to mend and sends them again.
+    /// Applies the enrichment as a whole or not at all: where [`apply`](Self::apply) would leave a value
+    /// out, shorten it or keep it as one JSON string, this attaches nothing. It is meant for values from
+    /// clients, which are sent the errors and can correct the values.
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -231,7 +227,7 @@ impl Enricher {
     #[track_caller]
     pub fn apply_whole(mut self) -> Enrichment {
         if let Ok(writer) = &mut self.begun {
-            writer.0.flattener.keep_whole();
+            writer.0.flattener.clear_unless_whole();
         }
         finish(self.begun)
     }

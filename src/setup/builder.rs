@@ -1,4 +1,4 @@
-//! The builder: everything that can be told to a layer.
+//! The builder: every setting of a layer and of its export.
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,9 +36,12 @@ use crate::ticket::TicketKeys;
 
 /// Begins to build a layer.
 ///
-/// What is not said is taken from the environment, and then from the defaults: in this order, first
-/// the code, then the variable for traces (`OTEL_EXPORTER_OTLP_TRACES_…`), then the general one
-/// (`OTEL_EXPORTER_OTLP_…`), then the default.
+/// A setting that is not given in code is read from the environment. The order of precedence is:
+///
+/// 1. the code,
+/// 2. the variable for traces (`OTEL_EXPORTER_OTLP_TRACES_…`),
+/// 3. the general variable (`OTEL_EXPORTER_OTLP_…`),
+/// 4. the default.
 ///
 /// ```
 /// use tracing_subscriber::prelude::*;
@@ -71,7 +74,7 @@ pub fn builder() -> Builder {
         ticket_keys: None,
         #[cfg(feature = "_otlp")]
         otlp: OtlpOptions::default(),
-        outbox: outbox::Options::default(),
+        outbox: outbox::OutboxSetting::default(),
         exporter: None,
     }
 }
@@ -82,7 +85,7 @@ type MakeSink = Box<
         + Sync,
 >;
 
-/// Everything that can be told to a layer. Made by [`builder`].
+/// The settings of a layer and of its export. Made by [`builder`].
 ///
 /// | | default |
 /// | --- | --- |
@@ -90,7 +93,7 @@ type MakeSink = Box<
 /// | level | off |
 /// | the four `error_…` conventions | on |
 /// | sampler | parent-based, every root |
-/// | kept of what isn't sampled | spans that carry feedback |
+/// | exported of unsampled traces | spans that carry feedback |
 /// | span limits | 128 attributes, events, links, and attributes of each |
 /// | string leaf, one enrichment | 256 KiB, 1 MiB |
 /// | schedule delay | 5 s |
@@ -116,11 +119,11 @@ pub struct Builder {
     ticket_keys: Option<TicketKeys>,
     #[cfg(feature = "_otlp")]
     otlp: OtlpOptions,
-    outbox: outbox::Options,
+    outbox: outbox::OutboxSetting,
     exporter: Option<MakeSink>,
 }
 
-/// Where things go.
+/// The service, its exporter, and the environment.
 impl Builder {
     /// The service's name, `service.name`. Default: `OTEL_SERVICE_NAME`, then `unknown_service`.
     pub fn with_service_name(mut self, name: impl Into<String>) -> Self {
@@ -155,8 +158,8 @@ impl Builder {
 
     /// Exports through any `SpanExporter` of the OpenTelemetry SDK instead of OTLP.
     ///
-    /// It is used on the export thread, within a Tokio runtime, and may block. What a partial success
-    /// rejected it can't tell.
+    /// The exporter is called on the export thread, within a Tokio runtime, and may block. It can't report
+    /// the spans that a partial success rejected, so they count as exported.
     pub fn with_exporter<E: SpanExporter + 'static>(mut self, exporter: E) -> Self {
         self.exporter =
             Some(Box::new(move |resource, timeout, _| exporter_sink(resource, timeout, exporter)));
@@ -169,25 +172,25 @@ impl Builder {
         self
     }
 
-    /// Refuses to build where a variable of the environment is malformed or unsupported, instead of
-    /// ignoring it with a warning. Default: off, as the specification asks.
+    /// Whether [`build`](Self::build) fails if a variable of the environment is malformed or unsupported.
+    /// Default: off, so that the variable is ignored with a warning, as the specification asks.
     pub fn with_strict_env(mut self, strict: bool) -> Self {
         self.strict_env = strict;
         self
     }
 }
 
-/// OTLP. Ignored where an exporter is given.
+/// OTLP export. These settings are ignored where an exporter is given.
 #[cfg(feature = "_otlp")]
 impl Builder {
-    /// The collector: `http://localhost:4317`, or for the HTTP protocols the base URL
-    /// `http://localhost:4318`, to which `/v1/traces` is added unless it is there.
+    /// The endpoint of the collector. Default: `http://localhost:4317`. For the HTTP protocols it is the
+    /// base URL, by default `http://localhost:4318`, to which `/v1/traces` is added unless it ends so.
     pub fn with_endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.otlp.endpoint = Some(endpoint.into());
         self
     }
 
-    /// The protocol. Default: gRPC, whatever cargo features are on.
+    /// The protocol. Default: gRPC, whatever cargo features are enabled.
     pub fn with_protocol(mut self, protocol: Protocol) -> Self {
         self.otlp.protocol = Some(protocol);
         self
@@ -266,14 +269,14 @@ impl Builder {
         self
     }
 
-    /// Whether an entered span is the active one of the OpenTelemetry API.
+    /// Whether an entered span becomes the active span of the OpenTelemetry API.
     pub fn with_context_activation(mut self, on: bool) -> Self {
         self.settings.switches.context_activation = on;
         self
     }
 
-    /// Whether an `Error` value also becomes `exception.message` and `exception.stacktrace` on what
-    /// it was recorded on.
+    /// Whether an `Error` value also becomes `exception.message` and `exception.stacktrace` on the span
+    /// or event that it was recorded on.
     pub fn with_error_fields_to_exceptions(mut self, on: bool) -> Self {
         self.settings.switches.error_fields_to_exceptions = on;
         self
@@ -297,9 +300,9 @@ impl Builder {
         self
     }
 
-    /// The sampler. Default: `OTEL_TRACES_SAMPLER`, then parent-based and
-    /// every root. A span that carries feedback is exported whatever the sampler says, and with
-    /// [`with_keep`](Self::with_keep) its whole trace.
+    /// The sampler. Default: `OTEL_TRACES_SAMPLER`, then parent-based with every root sampled. A span that
+    /// carries feedback is exported whatever the sampler decides, and with [`with_keep`](Self::with_keep)
+    /// its whole trace.
     ///
     /// ```
     /// # #[cfg(feature = "collector")] {
@@ -329,23 +332,24 @@ impl Builder {
         self
     }
 
-    /// What is exported of the traces that the sampler left out. Default: the spans that carry
+    /// What is exported of traces that the sampler did not sample. Default: the spans that carry
     /// feedback.
     ///
-    /// With [`Keep::TracesWithFeedback`] the spans of such a trace are held in memory when they end,
-    /// [within limits](Self::with_keep_limits). When feedback arrives on one of them, all of them are
-    /// exported: those that are held at once, and those that end later when they do. Feedback is what
-    /// any enrichment attaches: to an open span, to its session where that lands in the trace, or late,
-    /// by a ticket or another target. Where none has come when the root has ended and the grace period
-    /// is over, they are dropped.
+    /// With [`Keep::TracesWithFeedback`] the spans of an unsampled trace are held in memory when they end,
+    /// [within limits](Self::with_keep_limits). When feedback arrives on one span, all spans of the trace
+    /// are exported: the held spans at once, the others when they end. Any enrichment is feedback here: of
+    /// an open span, of a session if it lands on a span of the trace, or a late one, by a ticket or another
+    /// target. If no feedback has arrived when the root span has ended and the grace period is over, the
+    /// held spans are dropped.
     ///
-    /// What is kept carries `tracing_feedback.sampled = false` and `tracing_feedback.kept = true`.
-    /// What other services are told, and the spans' flags on the wire, stay as the sampler decided: a
-    /// backend gets this process's part of the trace. [`Stats::held`](crate::Stats::held) counts what is
-    /// held. `flush` leaves it where it is, and `shutdown` drops it.
+    /// The spans that are exported this way carry `tracing_feedback.sampled = false` and
+    /// `tracing_feedback.kept = true`. The context that is propagated to other services, and the spans'
+    /// flags on the wire, keep the sampler's decision: a backend gets this process's part of the trace.
+    /// [`Stats::held`](crate::Stats::held) counts the held spans. `flush` leaves them in memory, and
+    /// `shutdown` drops them.
     ///
-    /// An unsampled span costs its thread 1.2 times what it costs otherwise, which is 1.15 times what a
-    /// sampled one costs, and an enrichment takes 0.1 µs longer.
+    /// With this setting an unsampled span costs its thread 1.2 times as much as without it, which is 1.15
+    /// times the cost of a sampled span, and an enrichment takes 0.1 µs longer.
     ///
     /// ```
     /// # #[cfg(feature = "collector")] {
@@ -380,29 +384,30 @@ impl Builder {
         self
     }
 
-    /// How much of unsampled traces is held for [`with_keep`](Self::with_keep), and how long. Default:
-    /// 20,000 spans, 32 MiB, 5 minutes and a grace period of 30 s.
+    /// How many spans and bytes of unsampled traces are held for [`with_keep`](Self::with_keep), and how
+    /// long. Default: 20,000 spans, 32 MiB, 5 minutes and a grace period of 30 s.
     pub fn with_keep_limits(mut self, limits: KeepLimits) -> Self {
         self.keep_limits = limits;
         self
     }
 
-    /// The id generator. Default: random ones.
+    /// The id generator. Default: random ids.
     pub fn with_id_generator(mut self, generator: impl IdGenerator + 'static) -> Self {
         self.ids = IdSource::Custom(Box::new(generator));
         self
     }
 
-    /// How much a span may hold. Default: `OTEL_SPAN_…_LIMIT`, then 128 of each.
+    /// How many attributes, events and links a span may have. Default: `OTEL_SPAN_…_LIMIT`, then 128 of
+    /// each.
     pub fn with_span_limits(mut self, limits: SpanLimits) -> Self {
         self.span_limits = Some(limits);
         self
     }
 }
 
-/// What feedback becomes.
+/// Sessions, feedback, redaction and size limits.
 impl Builder {
-    /// The session of every span that has no other.
+    /// The session of every span that belongs to no other session.
     ///
     /// ```
     /// # #[cfg(feature = "collector")] {
@@ -427,31 +432,31 @@ impl Builder {
         self
     }
 
-    /// Whether a session id in an incoming request's baggage is believed, and one's own is told in
-    /// outgoing ones. Default: off, since anyone can send a header.
+    /// Whether session ids are propagated as baggage: read from incoming requests, and written to
+    /// outgoing ones. Default: off, since any client can send that header.
     pub fn with_session_propagation(mut self, on: bool) -> Self {
         self.settings.session_propagation = on;
         self
     }
 
-    /// How attribute keys of enrichments begin. Default: with the bare namespace.
+    /// The prefix of the attribute keys of enrichments. Default: the bare namespace.
     pub fn with_convention(mut self, convention: Convention) -> Self {
         self.settings.convention = convention;
         self
     }
 
-    /// Which trace carriers of late feedback belong to. Default: that of their target.
+    /// The trace that carriers of late feedback belong to. Default: the trace of their target.
     pub fn with_late_traces(mut self, late_traces: LateTraces) -> Self {
         self.settings.late_traces = late_traces;
         self
     }
 
-    /// A function that sees every key and value (of enrichments, of the fields of spans and events)
-    /// before it is stored, and says what is kept: the value, another one, or nothing.
+    /// A function that is called with every key and value (of enrichments, of the fields of spans and
+    /// events) before the value is stored. It returns the value to store, or `None` to drop it.
     ///
     /// Keys of enrichments are given in full, from the bare namespace on; the message of an event
-    /// has the key `message`. It must be quick: it runs where the value was recorded. Where it
-    /// panics, the value is dropped and counted.
+    /// has the key `message`. The function must be fast: it runs on the thread that records the value.
+    /// If it panics, the value is dropped and counted.
     ///
     /// ```
     /// # #[cfg(feature = "collector")] {
@@ -499,7 +504,7 @@ impl Builder {
     /// let outcome = tracing::info_span!("answer").in_scope(|| {
     ///     enrich_span!(feedback = { "comment": "Great experience" })
     /// });
-    /// assert!(!outcome.is_ok()); // it says what was cut
+    /// assert!(!outcome.is_ok()); // the comment was cut
     ///
     /// telemetry.flush()?;
     /// assert_eq!(collector.spans()[0].attributes["feedback.comment"], "Great");
@@ -518,13 +523,13 @@ impl Builder {
     }
 }
 
-/// What feedback that comes back later is believed by.
+/// Tickets, which authorize feedback that arrives later.
 #[cfg(feature = "tickets")]
 impl Builder {
-    /// The keys that tickets are signed with, and verified. Default: `FEEDBACK_TICKET_KEYS`, then
-    /// none, and no ticket is issued.
+    /// The keys that tickets are signed and verified with. Default: `FEEDBACK_TICKET_KEYS`, then no keys,
+    /// so that no ticket is issued.
     ///
-    /// Keep a clone, or ask [`Telemetry::ticket_keys`] for one, to rotate them later.
+    /// To rotate the keys later, keep a clone, or get one from [`Telemetry::ticket_keys`].
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -534,7 +539,7 @@ impl Builder {
     /// let (layer, _telemetry) = tracing_feedback::builder().with_ticket_keys(keys).build()?;
     /// # let _default = tracing_subscriber::registry().with(layer).set_default();
     /// assert!(tracing::info_span!("answer").ticket().is_ok());
-    /// # _telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+    /// # _telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // there is no collector
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_ticket_keys(mut self, keys: TicketKeys) -> Self {
@@ -543,27 +548,28 @@ impl Builder {
     }
 }
 
-/// What becomes of that which can't be delivered.
+/// The outbox, for spans that can't be delivered.
 #[cfg(feature = "outbox")]
 impl Builder {
-    /// Keeps what can't be delivered on disk, and delivers it later: a *persistent queue*. Takes a
+    /// Keeps spans that can't be delivered on disk, and delivers them later: a *persistent queue*. Takes a
     /// directory, or [`OutboxOptions`]. Default: `FEEDBACK_OUTBOX_DIR` with the policy of
-    /// `FEEDBACK_OUTBOX_POLICY` (`spill`, `write_ahead`), then none, and what can't be delivered
-    /// within the time of a request is dropped and counted.
+    /// `FEEDBACK_OUTBOX_POLICY` (`spill`, `write_ahead`), then no outbox: spans that can't be delivered
+    /// within the timeout of a request are dropped and counted.
     ///
-    /// Processes may share a directory; what one of them leaves behind the others send. It is made
-    /// for its owner alone (0700, files 0600), since it holds personal data.
+    /// Processes may share a directory; the spans that one process leaves behind are sent by the others.
+    /// The directory is made for its owner alone (0700, files 0600), since it holds personal data.
     ///
     /// - [`OutboxPolicy::Spill`](crate::OutboxPolicy::Spill) costs nothing while the collector is
-    ///   there.
-    /// - [`OutboxPolicy::WriteAhead`](crate::OutboxPolicy::WriteAhead) writes every enrichment down
-    ///   when it is made. That fixes its span's place in a trace, so `set_parent` comes before it.
+    ///   reachable.
+    /// - [`OutboxPolicy::WriteAhead`](crate::OutboxPolicy::WriteAhead) writes every enrichment to disk
+    ///   when it is made. The parent of its span is fixed from then on, so call `set_parent` before.
     ///
-    /// Then [`Telemetry::flush`] returns `Ok` when everything is with the collector *or on disk*, and
-    /// the feedback routes answer 204 when it is. [`Stats::outbox_spans`](crate::Stats::outbox_spans) says how
-    /// much waits there. What the collector refuses for good (400, `INVALID_ARGUMENT`) stays in the
-    /// directory `rejected`, with the reason; a collector that refuses the sender (401, 404,
-    /// `UNIMPLEMENTED`) or fails (500) is asked again.
+    /// With an outbox, [`Telemetry::flush`] returns `Ok` when every span has reached the collector *or the
+    /// disk*, and with `WriteAhead` the feedback routes answer 204 when the feedback is on disk.
+    /// [`Stats::outbox_spans`](crate::Stats::outbox_spans) counts the spans that wait there. Spans that the
+    /// collector rejects permanently (400, `INVALID_ARGUMENT`) stay in the directory `rejected`, with the
+    /// reason; a request that fails because of its sender (401, 404, `UNIMPLEMENTED`) or of the collector
+    /// (500) is sent again.
     ///
     /// ```
     /// # #[cfg(all(feature = "collector", feature = "grpc"))] {
@@ -574,7 +580,7 @@ impl Builder {
     /// # let directory = std::env::temp_dir().join(format!("outbox-doc-{}", std::process::id()));
     /// let builder = || tracing_feedback::builder().with_outbox(directory.as_path());
     /// let (layer, telemetry) = builder()
-    ///     .with_endpoint("http://127.0.0.1:9") // no one listens there
+    ///     .with_endpoint("http://127.0.0.1:9") // nothing listens there
     ///     .with_timeout(Duration::from_millis(50))
     ///     .build()?;
     /// tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
@@ -597,9 +603,9 @@ impl Builder {
     }
 }
 
-/// How spans travel.
+/// Batches and the export queue.
 impl Builder {
-    /// The longest a span waits before it is exported. Default: `OTEL_BSP_SCHEDULE_DELAY`, then 5 s.
+    /// How long a span waits for its export at most. Default: `OTEL_BSP_SCHEDULE_DELAY`, then 5 s.
     pub fn with_schedule_delay(mut self, delay: Duration) -> Self {
         self.schedule_delay = Some(delay);
         self
@@ -612,14 +618,14 @@ impl Builder {
         self
     }
 
-    /// How many spans may wait. Default: `OTEL_BSP_MAX_QUEUE_SIZE`, then no limit by number.
+    /// How many spans the queue may hold. Default: `OTEL_BSP_MAX_QUEUE_SIZE`, then any number.
     pub fn with_max_queue_size(mut self, spans: usize) -> Self {
         self.queue_spans = Some(spans.max(1));
         self
     }
 
-    /// How many bytes may wait, about. Default: 44 MiB. What doesn't fit is dropped and counted,
-    /// spans without feedback first.
+    /// How many bytes of spans the queue may hold, approximately. Default: 44 MiB. Spans that don't fit
+    /// are dropped and counted, spans without feedback first.
     pub fn with_max_queue_bytes(mut self, bytes: usize) -> Self {
         self.batching.queue_bytes = bytes.max(1);
         self
@@ -628,7 +634,7 @@ impl Builder {
     /// How long the export of one batch may take, its retries included; zero is no limit. Default:
     /// `OTEL_BSP_EXPORT_TIMEOUT`, then 30 s for an exporter of your own.
     ///
-    /// OTLP has a [timeout](Self::with_timeout) of its own, 10 s by default: the shorter of the two counts.
+    /// OTLP has a [timeout](Self::with_timeout) of its own, 10 s by default: the shorter of the two applies.
     pub fn with_export_timeout(mut self, timeout: Duration) -> Self {
         self.export_timeout = Some(timeout);
         self
@@ -641,8 +647,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// What was told can't be done: see [`BuildError`]. Malformed variables of the environment are
-    /// ignored with a warning unless [`with_strict_env`](Self::with_strict_env) says otherwise.
+    /// The settings can't be applied: see [`BuildError`]. Malformed variables of the environment are
+    /// ignored with a warning unless [`with_strict_env`](Self::with_strict_env) is on.
     pub fn build(self) -> Result<(FeedbackLayer, Telemetry), BuildError> {
         let (layer, telemetry, issues) = self.assemble(Environment::read())?;
         warn(&issues);
@@ -650,12 +656,12 @@ impl Builder {
     }
 
     /// As [`build`](Self::build), without the variables of the environment.
-    pub(crate) fn build_without_environment(self) -> Result<(FeedbackLayer, Telemetry), BuildError> {
+    pub(crate) fn build_without_env(self) -> Result<(FeedbackLayer, Telemetry), BuildError> {
         let (layer, telemetry, _) = self.assemble(Environment::default())?;
         Ok((layer, telemetry))
     }
 
-    /// As [`build`](Self::build), for a given environment, with what is wrong with it.
+    /// As [`build`](Self::build), for the given environment. Also returns the issues found in it.
     pub(super) fn assemble(
         mut self,
         mut environment: Environment,
@@ -702,27 +708,27 @@ impl Builder {
             return limits;
         }
         let mut limits = SpanLimits::default();
-        let given = [
+        let variables = [
             (&mut limits.max_attributes_per_span, environment.span_attribute_count_limit),
             (&mut limits.max_events_per_span, environment.span_event_count_limit),
             (&mut limits.max_links_per_span, environment.span_link_count_limit),
             (&mut limits.max_attributes_per_event, environment.event_attribute_count_limit),
             (&mut limits.max_attributes_per_link, environment.link_attribute_count_limit),
         ];
-        for (limit, given) in given {
-            *limit = given.unwrap_or(*limit);
+        for (limit, variable) in variables {
+            *limit = variable.unwrap_or(*limit);
         }
         limits
     }
 
-    /// Code over environment over default, attribute by attribute.
+    /// The resource. For each attribute, the code wins over the environment, and that over the default.
     fn resource(&mut self, environment: &Environment) -> Resource {
         let mut attributes = vec![
             KeyValue::new("service.name", "unknown_service"),
             KeyValue::new("telemetry.distro.name", env!("CARGO_PKG_NAME")),
             KeyValue::new("telemetry.distro.version", env!("CARGO_PKG_VERSION")),
         ];
-        // Name, language and version of the SDK, which knows its version best.
+        // Name, language and version of the SDK, from its own detector.
         let sdk = TelemetryResourceDetector.detect();
         attributes.extend(sdk.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())));
         attributes.extend(environment.resource_attributes.iter().flatten().cloned());
@@ -732,8 +738,9 @@ impl Builder {
         let mut schema_url = None;
         if let Some(resource) = self.resource.take() {
             schema_url = resource.schema_url().map(str::to_owned);
-            let given = resource.iter();
-            attributes.extend(given.map(|(key, value)| KeyValue::new(key.clone(), value.clone())));
+            let of_code = resource.iter();
+            attributes
+                .extend(of_code.map(|(key, value)| KeyValue::new(key.clone(), value.clone())));
         }
         if let Some(name) = self.service_name.take() {
             attributes.push(KeyValue::new("service.name", name));
@@ -753,7 +760,7 @@ impl Builder {
         let mut batching = self.batching.clone();
         batching.queue_spans = self.queue_spans.or(environment.bsp_max_queue_size);
         batching.batch_spans = self.batch_spans.or(environment.bsp_max_export_batch_size);
-        // A small queue is emptied before it is full.
+        // A batch takes at most half the queue, so that a small queue is exported before it is full.
         let half = (batching.queue_bytes / 2).max(1);
         batching.batch_bytes = batching.batch_bytes.min(half);
         batching.delay =
@@ -769,9 +776,10 @@ impl Builder {
         let timeout = self.export_timeout.or(environment.bsp_export_timeout);
         // Zero is no limit, as in the configuration model of the OpenTelemetry SDKs.
         let timeout = timeout.map(|limit| if limit.is_zero() { Duration::MAX } else { limit });
-        let (make_sink, is_otlp) = self.make_sink(environment, timeout)?;
+        let (make_sink, supports_outbox) = self.make_sink(environment, timeout)?;
         let timeout = timeout.unwrap_or(Duration::from_secs(30));
-        let outbox = outbox::open(self.outbox.take(), environment, is_otlp, &resource, &scope)?;
+        let outbox =
+            outbox::open(self.outbox.take(), environment, supports_outbox, &resource, &scope)?;
         let counters = Arc::new(Counters::default());
         let make_sink = {
             let outbox = outbox.clone();
@@ -780,7 +788,7 @@ impl Builder {
         Pipeline::start(batching, scope, counters, outbox, make_sink, BuildError::Thread)
     }
 
-    /// What makes the sink, and whether that could send on what lies in an outbox.
+    /// Returns the function that makes the sink, and whether that sink can send spans from an outbox.
     fn make_sink(
         &mut self,
         environment: &mut Environment,
@@ -812,10 +820,10 @@ impl Builder {
         export_timeout: Option<Duration>,
     ) -> Result<(MakeSink, bool), BuildError> {
         let config = OtlpConfig::resolve(&self.otlp, environment, export_timeout)?;
-        let has_own_path = config.has_own_path();
+        let supports_outbox = config.supports_outbox();
         let make: MakeSink =
             Box::new(move |resource, _, outbox| Ok(config.sink(runtime()?, resource, outbox)?));
-        Ok((make, has_own_path))
+        Ok((make, supports_outbox))
     }
 
     #[cfg(not(feature = "_otlp"))]
@@ -837,7 +845,7 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// Says what is wrong with the environment, in the current subscriber.
+/// Logs the issues of the environment as warnings, to the current subscriber.
 pub(super) fn warn(issues: &[EnvIssue]) {
     for issue in issues {
         let EnvIssue { variable, value, reason } = issue;
@@ -854,7 +862,7 @@ fn exporter_sink<E: SpanExporter + 'static>(
     Ok(Box::new(ExporterSink::new(runtime()?, resource, timeout, make)?))
 }
 
-/// What drives connections and timers for the export thread.
+/// Makes the runtime that drives connections and timers for the export thread.
 fn runtime() -> Result<tokio::runtime::Runtime, BuildError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -1,4 +1,4 @@
-//! What can be wrong with a set-up.
+//! Errors of building a layer and of configuring its export.
 
 use std::path::PathBuf;
 
@@ -13,8 +13,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// An environment variable is malformed or unsupported, and `with_strict_env(true)` was asked
-    /// for.
+    /// An environment variable is malformed or unsupported, and `with_strict_env` is on.
     #[error("the environment variable {variable} is set to {value:?}, which {reason}")]
     Environment {
         /// The variable.
@@ -24,13 +23,13 @@ pub enum BuildError {
         /// What is wrong, and what would be right.
         reason: String,
     },
-    /// The exporter can't be configured as asked.
+    /// A setting of the exporter can't be used.
     #[error(transparent)]
     Exporter(#[from] ConfigError),
     /// The export thread, or its runtime, could not be started.
     #[error("the export thread could not be started: {0}")]
     Thread(#[source] std::io::Error),
-    /// No exporter is there to send anything.
+    /// No exporter was given, and no feature for OTLP is enabled.
     #[error(
         "no exporter: enable one of the features `grpc`, `http-proto` and `http-json`, or give one \
          by `with_exporter`"
@@ -44,16 +43,16 @@ pub enum BuildError {
     Outbox {
         /// The directory that was given.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// An outbox was given together with an exporter that can't send what lies in one.
+    /// An outbox was configured for an exporter that can't send spans from an outbox.
     #[error(
-        "an outbox holds OTLP as gRPC and http/protobuf send it: choose one of these protocols, and \
-         leave out `with_exporter` and OTEL_TRACES_EXPORTER"
+        "an outbox needs OTLP over gRPC or http/protobuf: choose one of these protocols, and leave out \
+         `with_exporter` and OTEL_TRACES_EXPORTER"
     )]
     OutboxWithoutOtlp,
-    /// `init` found that a subscriber was set before.
+    /// `init` was called after a global subscriber had been set.
     #[error(
         "a global subscriber is set already: add the layer of `tracing_feedback::builder().build()` \
          to it instead of calling `init`"
@@ -63,7 +62,7 @@ pub enum BuildError {
 
 /// A setting given in code that can't be used.
 ///
-/// Every variant names the value refused and what would be right. Values that may be secrets
+/// Every variant names the refused value and the remedy. Values that may be secrets
 /// (headers, credentials in an endpoint, keys) are never part of it.
 ///
 /// ```
@@ -79,16 +78,16 @@ pub enum ConfigError {
     /// The name of a protocol that OTLP doesn't have.
     #[error("unknown OTLP protocol {value:?}: use `grpc`, `http/protobuf` or `http/json`")]
     UnknownProtocol {
-        /// What was given.
+        /// The name that was given.
         value: String,
     },
     /// The name of a compression that isn't supported.
     #[error("unknown compression {value:?}: use `gzip`, `zstd` or `none`")]
     UnknownCompression {
-        /// What was given.
+        /// The name that was given.
         value: String,
     },
-    /// The setting is right, but this build can't do it.
+    /// The setting needs a cargo feature that is not enabled.
     #[error(
         "{setting} needs the cargo feature `{feature}` of `tracing-feedback`: \
          enable it, or choose another value"
@@ -99,7 +98,7 @@ pub enum ConfigError {
         /// The cargo feature to enable.
         feature: &'static str,
     },
-    /// An endpoint nothing can be sent to.
+    /// An endpoint that can't be used.
     #[error("the endpoint {endpoint:?} can't be used: {reason}")]
     Endpoint {
         /// The endpoint, without credentials and query.
@@ -115,18 +114,18 @@ pub enum ConfigError {
         /// What is wrong with it, and what would be right.
         reason: String,
     },
-    /// A timeout of zero, by which nothing could ever be exported.
+    /// A timeout of zero, within which no export can succeed.
     #[error("a timeout of zero lets no export succeed: give one of at least a millisecond")]
     ZeroTimeout,
     /// A certificate or key that TLS can't use.
     #[error("the {what} can't be used: {reason}")]
     Certificate {
-        /// What it is for.
+        /// What it is, for example `client key`.
         what: &'static str,
         /// What is wrong with it, and what would be right.
         reason: String,
     },
-    /// The exporter could not be made of these settings.
+    /// The exporter could not be built from these settings.
     #[error("the OTLP exporter for {endpoint:?} can't be built: {reason}")]
     Exporter {
         /// The endpoint, without credentials and query.

@@ -1,4 +1,4 @@
-//! Setting up a new service: everything from the environment, made global.
+//! Setup of a new service: configured by the environment, and global.
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
@@ -9,7 +9,7 @@ use super::error::BuildError;
 use super::telemetry::Telemetry;
 use crate::propagation::FeedbackPropagator;
 
-/// Sets up a service that has nothing yet, all from the environment.
+/// Sets up a service that has no subscriber yet, from the environment alone.
 ///
 /// - The layer, filtered by `FEEDBACK_TRACE_FILTER` (default `info`).
 /// - A `fmt` layer, filtered by `RUST_LOG` (default `info`): turning logs down never turns feedback
@@ -22,7 +22,7 @@ use crate::propagation::FeedbackPropagator;
 ///
 /// # Errors
 ///
-/// What the environment asks for can't be done, or a global subscriber is set already: see
+/// The settings of the environment can't be applied, or a global subscriber is set already: see
 /// [`BuildError`].
 ///
 /// ```no_run
@@ -52,16 +52,20 @@ pub fn init() -> Result<Telemetry, BuildError> {
 }
 
 #[cfg(not(feature = "env-filter"))]
-type Filter = tracing_subscriber::filter::Targets;
+type DirectiveFilter = tracing_subscriber::filter::Targets;
 #[cfg(feature = "env-filter")]
-type Filter = tracing_subscriber::EnvFilter;
+type DirectiveFilter = tracing_subscriber::EnvFilter;
 
-fn filter(variable: &'static str, directives: Option<&str>, issues: &mut Vec<EnvIssue>) -> Filter {
+fn filter(
+    variable: &'static str,
+    directives: Option<&str>,
+    issues: &mut Vec<EnvIssue>,
+) -> DirectiveFilter {
     let parsed = directives.map(|directives| (directives, parse(directives)));
     match parsed {
         Some((_, Ok(filter))) => filter,
         Some((directives, Err(reason))) => {
-            let reason = format!("is no filter ({reason}): write for example `info,hyper=warn`");
+            let reason = format!("isn't a filter ({reason}): write for example `info,hyper=warn`");
             issues.push(EnvIssue::new(variable, directives, reason));
             default_filter()
         }
@@ -70,21 +74,21 @@ fn filter(variable: &'static str, directives: Option<&str>, issues: &mut Vec<Env
 }
 
 #[cfg(not(feature = "env-filter"))]
-fn parse(directives: &str) -> Result<Filter, String> {
+fn parse(directives: &str) -> Result<DirectiveFilter, String> {
     directives.parse().map_err(|error: tracing_subscriber::filter::ParseError| error.to_string())
 }
 
 #[cfg(feature = "env-filter")]
-fn parse(directives: &str) -> Result<Filter, String> {
+fn parse(directives: &str) -> Result<DirectiveFilter, String> {
     tracing_subscriber::EnvFilter::builder().parse(directives).map_err(|error| error.to_string())
 }
 
 #[cfg(not(feature = "env-filter"))]
-fn default_filter() -> Filter {
-    Filter::new().with_default(LevelFilter::INFO)
+fn default_filter() -> DirectiveFilter {
+    DirectiveFilter::new().with_default(LevelFilter::INFO)
 }
 
 #[cfg(feature = "env-filter")]
-fn default_filter() -> Filter {
-    Filter::default().add_directive(LevelFilter::INFO.into())
+fn default_filter() -> DirectiveFilter {
+    DirectiveFilter::default().add_directive(LevelFilter::INFO.into())
 }

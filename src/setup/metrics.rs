@@ -1,7 +1,7 @@
-//! What [`Stats`] count, as OpenTelemetry metrics.
+//! The counts of [`Stats`] as OpenTelemetry metrics.
 //!
-//! All instruments are observable: their callbacks read the counters when metrics are collected, and
-//! no span does anything for them. Names are those of the semantic conventions for
+//! All instruments are observable: their callbacks read the counters when metrics are collected, so
+//! that they cost spans nothing. Names are those of the semantic conventions for
 //! [SDK metrics](https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/) where they have one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,18 +14,19 @@ use crate::export::Pipeline;
 use crate::export::stats::{DropReason, Stats};
 use crate::span::LayerCore;
 
-/// The conventions that the names are from.
+/// The schema of the semantic conventions that the names are from.
 const SCHEMA: &str = "https://opentelemetry.io/schemas/1.42.0";
 
-/// What the callbacks watch. It goes with the handle, though the layer lives on.
+/// What the callbacks read. The handle holds it and the callbacks a weak reference, so they end with the
+/// handle, even if the layer lives on.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct MetricsSource {
     core: Arc<LayerCore>,
-    /// Which of the process's layers this is, of those that have metrics.
+    /// The number of this layer among the layers of the process that have metrics.
     number: OnceLock<u64>,
 }
 
-impl Source {
+impl MetricsSource {
     pub(super) fn new(core: &Arc<LayerCore>) -> Arc<Self> {
         Arc::new(Self { core: core.clone(), number: OnceLock::new() })
     }
@@ -36,8 +37,8 @@ impl Source {
     }
 }
 
-/// Registers what is counted with a provider.
-pub(super) fn register(source: &Arc<Source>, provider: &dyn MeterProvider) {
+/// Registers the instruments with a provider.
+pub(super) fn register(source: &Arc<MetricsSource>, provider: &dyn MeterProvider) {
     let Some(pipeline) = source.core.pipeline() else { return };
     let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
         .with_version(env!("CARGO_PKG_VERSION"))
@@ -47,29 +48,29 @@ pub(super) fn register(source: &Arc<Source>, provider: &dyn MeterProvider) {
     let registration = Registration {
         meter: provider.meter_with_scope(scope),
         source: Arc::downgrade(source),
-        layer: component("tracing_feedback::FeedbackLayer", number),
-        exporter: component(pipeline.exporter(), number),
+        layer: component_attributes("tracing_feedback::FeedbackLayer", number),
+        exporter: component_attributes(pipeline.exporter(), number),
     };
     COUNTERS.iter().for_each(|metric| registration.counter(metric));
-    // Whether there is such a limit is known by now.
-    let now = Reading::of(pipeline);
-    let there = LEVELS.iter().filter(|metric| (metric.read)(&now).is_some());
-    there.for_each(|metric| registration.level(metric));
+    // A queue without a limit has no metric of its capacity: the limits never change.
+    let now = MetricValues::of(pipeline);
+    let present = LEVELS.iter().filter(|metric| (metric.read)(&now).is_some());
+    present.for_each(|metric| registration.level(metric));
     GAUGES.iter().for_each(|metric| registration.gauge(metric));
 }
 
-/// A component of the pipeline, as attributes. That of the layer has no name in the conventions, which
-/// then ask for the type's.
-fn component(kind: &'static str, number: u64) -> [KeyValue; 2] {
+/// The attributes of a component of the pipeline. The conventions have no component type for the layer,
+/// and ask for the name of its Rust type then.
+fn component_attributes(kind: &'static str, number: u64) -> [KeyValue; 2] {
     [
         KeyValue::new("otel.component.type", kind),
         KeyValue::new("otel.component.name", format!("{kind}/{number}")),
     ]
 }
 
-/// Whose a metric is.
+/// The component that a metric is about.
 #[derive(Clone, Copy)]
-enum Of {
+enum Component {
     Layer,
     Exporter,
 }
@@ -77,25 +78,25 @@ enum Of {
 struct Metric<T> {
     name: &'static str,
     unit: &'static str,
-    of: Of,
+    component: Component,
     description: &'static str,
-    read: fn(&Reading) -> T,
+    read: fn(&MetricValues) -> T,
 }
 
-/// What there is to say now.
-struct Reading {
+/// The values of the metrics at one time.
+struct MetricValues {
     stats: Stats,
-    /// As [`Pipeline::limits`] has them.
+    /// As [`Pipeline::limits`] returns them.
     limits: (Option<usize>, usize),
 }
 
-impl Reading {
+impl MetricValues {
     fn of(pipeline: &Pipeline) -> Self {
         Self { stats: pipeline.stats(), limits: pipeline.limits() }
     }
 }
 
-/// What has been counted so far, each with its `error.type`, if it has one.
+/// The counts so far, each with its `error.type`, if any.
 type Counts = Vec<(Option<&'static str>, u64)>;
 
 const SPANS: &str = "{span}";
@@ -105,49 +106,49 @@ const COUNTERS: &[Metric<Counts>] = &[
     Metric {
         name: "otel.sdk.processor.span.processed",
         unit: SPANS,
-        of: Of::Layer,
+        component: Component::Layer,
         description: "Spans given to the exporter, or dropped before",
-        read: |now| finished(&now.stats, |stats| stats.submitted, before_export),
+        read: |now| outcome_counts(&now.stats, |stats| stats.submitted, error_before_export),
     },
     Metric {
         name: "otel.sdk.exporter.span.exported",
         unit: SPANS,
-        of: Of::Exporter,
+        component: Component::Exporter,
         description: "Spans whose export has finished, either successful or failed",
-        read: |now| finished(&now.stats, |stats| stats.exported, by_export),
+        read: |now| outcome_counts(&now.stats, |stats| stats.exported, error_of_export),
     },
     Metric {
         name: "tracing_feedback.span.retried",
         unit: SPANS,
-        of: Of::Exporter,
-        description: "Spans sent again after a passing failure",
+        component: Component::Exporter,
+        description: "Spans sent again after a temporary failure",
         read: |now| vec![(None, now.stats.retried)],
     },
     Metric {
         name: "tracing_feedback.span.unsampled",
         unit: SPANS,
-        of: Of::Layer,
-        description: "Spans the sampler left out, and which carried no feedback",
+        component: Component::Layer,
+        description: "Spans that were not sampled and carried no feedback",
         read: |now| vec![(None, now.stats.unsampled)],
     },
     Metric {
         name: "tracing_feedback.feedback.dropped",
         unit: SPANS,
-        of: Of::Layer,
+        component: Component::Layer,
         description: "Dropped spans that carried feedback",
         read: |now| vec![(None, now.stats.dropped_feedback)],
     },
     Metric {
         name: "tracing_feedback.attribute.dropped",
         unit: "{attribute}",
-        of: Of::Layer,
-        description: "Attributes past a limit",
+        component: Component::Layer,
+        description: "Attributes dropped by a limit",
         read: |now| vec![(None, now.stats.dropped_attributes)],
     },
     Metric {
         name: "tracing_feedback.enrichment.refused",
         unit: "{enrichment}",
-        of: Of::Layer,
+        component: Component::Layer,
         description: "Enrichments refused or changed",
         read: |now| {
             let refused = now.stats.refused.iter();
@@ -157,15 +158,15 @@ const COUNTERS: &[Metric<Counts>] = &[
     Metric {
         name: "tracing_feedback.outbox.span.rejected",
         unit: SPANS,
-        of: Of::Exporter,
-        description: "Spans the collector has refused for good, kept in the outbox",
+        component: Component::Exporter,
+        description: "Spans that the collector rejected permanently, kept in the outbox",
         read: |now| vec![(None, now.stats.rejected)],
     },
     Metric {
         name: "tracing_feedback.outbox.span.replayed",
         unit: SPANS,
-        of: Of::Exporter,
-        description: "Spans that have reached the collector from disk",
+        component: Component::Exporter,
+        description: "Spans that were delivered to the collector from disk",
         read: |now| vec![(None, now.stats.replayed)],
     },
 ];
@@ -174,50 +175,50 @@ const LEVELS: &[Metric<Option<u64>>] = &[
     Metric {
         name: "otel.sdk.processor.span.queue.size",
         unit: SPANS,
-        of: Of::Layer,
+        component: Component::Layer,
         description: "Spans that wait to be exported",
         read: |now| Some(now.stats.queued),
     },
     Metric {
         name: "otel.sdk.processor.span.queue.capacity",
         unit: SPANS,
-        of: Of::Layer,
+        component: Component::Layer,
         description: "Spans that may wait to be exported",
         read: |now| now.limits.0.map(|spans| spans as u64),
     },
     Metric {
         name: "otel.sdk.exporter.span.inflight",
         unit: SPANS,
-        of: Of::Exporter,
-        description: "Spans in the exporter's hands",
+        component: Component::Exporter,
+        description: "Spans given to the exporter and not yet exported",
         read: |now| Some(now.stats.in_flight),
     },
     Metric {
         name: "tracing_feedback.queue.memory.usage",
         unit: BYTES,
-        of: Of::Layer,
-        description: "Memory of the spans that wait to be exported, about",
+        component: Component::Layer,
+        description: "Approximate memory of the spans that wait to be exported",
         read: |now| Some(now.stats.queued_bytes),
     },
     Metric {
         name: "tracing_feedback.queue.memory.limit",
         unit: BYTES,
-        of: Of::Layer,
+        component: Component::Layer,
         description: "Memory that spans may take while they wait to be exported",
         read: |now| Some(now.limits.1 as u64),
     },
     Metric {
         name: "tracing_feedback.outbox.size",
         unit: SPANS,
-        of: Of::Exporter,
+        component: Component::Exporter,
         description: "Spans that wait on disk",
         read: |now| Some(now.stats.outbox_spans),
     },
     Metric {
         name: "tracing_feedback.outbox.disk.usage",
         unit: BYTES,
-        of: Of::Exporter,
-        description: "The room they take there",
+        component: Component::Exporter,
+        description: "The disk space of the outbox",
         read: |now| Some(now.stats.outbox_bytes),
     },
 ];
@@ -225,27 +226,29 @@ const LEVELS: &[Metric<Option<u64>>] = &[
 const GAUGES: &[Metric<Option<f64>>] = &[Metric {
     name: "tracing_feedback.outbox.age",
     unit: "s",
-    of: Of::Exporter,
+    component: Component::Exporter,
     description: "How long the oldest span on disk has waited",
     read: |now| now.stats.outbox_age.map(|age| age.as_secs_f64()),
 }];
 
-/// What went well, and every way in which it didn't: also those that never came about, so that the
-/// first loss is seen as a rise.
-fn finished(
+/// The count of successes, and the count of every `error.type`, even if it is zero: the first loss is
+/// then visible as an increase.
+fn outcome_counts(
     stats: &Stats,
-    well: fn(&Stats) -> u64,
+    succeeded: fn(&Stats) -> u64,
     error: fn(DropReason) -> Option<&'static str>,
 ) -> Counts {
-    let dropped = |why: DropReason| stats.dropped_by_reason.get(why.as_str()).copied().unwrap_or(0);
-    let failed =
-        DropReason::ALL.into_iter().filter_map(|why| Some((Some(error(why)?), dropped(why))));
-    std::iter::once((None, well(stats))).chain(failed).collect()
+    let dropped =
+        |reason: DropReason| stats.dropped_by_reason.get(reason.as_str()).copied().unwrap_or(0);
+    let failed = DropReason::ALL
+        .into_iter()
+        .filter_map(|reason| Some((Some(error(reason)?), dropped(reason))));
+    std::iter::once((None, succeeded(stats))).chain(failed).collect()
 }
 
-/// The `error.type` of a span that never came to the exporter.
-fn before_export(why: DropReason) -> Option<&'static str> {
-    match why {
+/// The `error.type` of a span that was dropped before it reached the exporter.
+fn error_before_export(reason: DropReason) -> Option<&'static str> {
+    match reason {
         DropReason::QueueFull => Some("queue_full"),
         DropReason::AfterShutdown => Some("already_shutdown"),
         DropReason::TimedOut => Some("timed_out"),
@@ -253,9 +256,9 @@ fn before_export(why: DropReason) -> Option<&'static str> {
     }
 }
 
-/// The `error.type` of a span that the exporter did not bring to its end.
-fn by_export(why: DropReason) -> Option<&'static str> {
-    match why {
+/// The `error.type` of a span whose export failed.
+fn error_of_export(reason: DropReason) -> Option<&'static str> {
+    match reason {
         DropReason::ExportFailed => Some("export_failed"),
         DropReason::Rejected => Some("rejected"),
         DropReason::Discarded => Some("discarded"),
@@ -263,17 +266,17 @@ fn by_export(why: DropReason) -> Option<&'static str> {
     }
 }
 
-/// What the instruments of one layer are made with.
+/// What the instruments of one layer are built from.
 struct Registration {
     meter: Meter,
-    source: Weak<Source>,
+    source: Weak<MetricsSource>,
     layer: [KeyValue; 2],
     exporter: [KeyValue; 2],
 }
 
 impl Registration {
     fn counter(&self, metric: &'static Metric<Counts>) {
-        let (source, component) = (self.source.clone(), self.component(metric.of));
+        let (source, component) = (self.source.clone(), self.attributes(metric.component));
         let instrument = self.meter.u64_observable_counter(metric.name).with_unit(metric.unit);
         let observe = move |instrument: &dyn AsyncInstrument<u64>| {
             for (error, count) in read(&source, metric).unwrap_or_default() {
@@ -286,7 +289,7 @@ impl Registration {
     }
 
     fn level(&self, metric: &'static Metric<Option<u64>>) {
-        let (source, component) = (self.source.clone(), self.component(metric.of));
+        let (source, component) = (self.source.clone(), self.attributes(metric.component));
         let instrument = self.meter.i64_observable_up_down_counter(metric.name);
         let observe = move |instrument: &dyn AsyncInstrument<i64>| {
             if let Some(level) = read(&source, metric).flatten() {
@@ -298,7 +301,7 @@ impl Registration {
     }
 
     fn gauge(&self, metric: &'static Metric<Option<f64>>) {
-        let (source, component) = (self.source.clone(), self.component(metric.of));
+        let (source, component) = (self.source.clone(), self.attributes(metric.component));
         let instrument = self.meter.f64_observable_gauge(metric.name).with_unit(metric.unit);
         let observe = move |instrument: &dyn AsyncInstrument<f64>| {
             if let Some(value) = read(&source, metric).flatten() {
@@ -308,17 +311,17 @@ impl Registration {
         instrument.with_description(metric.description).with_callback(observe).build();
     }
 
-    fn component(&self, of: Of) -> [KeyValue; 2] {
-        match of {
-            Of::Layer => self.layer.clone(),
-            Of::Exporter => self.exporter.clone(),
+    fn attributes(&self, component: Component) -> [KeyValue; 2] {
+        match component {
+            Component::Layer => self.layer.clone(),
+            Component::Exporter => self.exporter.clone(),
         }
     }
 }
 
-/// What a metric says now; nothing once the handle is gone.
-fn read<T>(source: &Weak<Source>, metric: &Metric<T>) -> Option<T> {
-    source.upgrade()?.core.pipeline().map(|pipeline| (metric.read)(&Reading::of(pipeline)))
+/// The current value of a metric; `None` once the handle is dropped.
+fn read<T>(source: &Weak<MetricsSource>, metric: &Metric<T>) -> Option<T> {
+    source.upgrade()?.core.pipeline().map(|pipeline| (metric.read)(&MetricValues::of(pipeline)))
 }
 
 #[cfg(test)]
@@ -336,7 +339,7 @@ mod tests {
             replayed: 7,
             ..Stats::default()
         };
-        let now = Reading { stats, limits: (None, 1) };
+        let now = MetricValues { stats, limits: (None, 1) };
         let counters = COUNTERS.iter().flat_map(|metric| {
             let counts = (metric.read)(&now).into_iter();
             counts.map(|(_, count)| (metric.name, count as f64))
@@ -360,8 +363,8 @@ mod tests {
                 ("tracing_feedback.outbox.span.replayed", 7.0),
             ]
         );
-        // While nothing waits, nothing is old.
-        let now = Reading { stats: Stats::default(), limits: (None, 1) };
+        // An empty outbox has no age.
+        let now = MetricValues { stats: Stats::default(), limits: (None, 1) };
         assert!(GAUGES.iter().all(|metric| (metric.read)(&now).is_none()));
     }
 }

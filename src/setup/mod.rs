@@ -1,7 +1,7 @@
-//! Setting up: from a few words, or none, to a layer and the handle of its telemetry.
+//! Setup: builds a layer and the handle of its telemetry, from the settings of code and environment.
 //!
-//! [`builder`] touches nothing global; [`init`] is for a service that has nothing yet. Both read the
-//! environment ([`env`](self::env)), and what code says wins over it.
+//! [`builder`] touches nothing global; [`init`] is for a service that has no subscriber yet. Both read the
+//! environment ([`env`](self::env)), and settings in code win over it.
 
 mod builder;
 mod env;

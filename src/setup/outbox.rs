@@ -1,4 +1,4 @@
-//! The outbox, as told by code and environment.
+//! The outbox, as configured by code and environment.
 
 use std::sync::Arc;
 
@@ -10,38 +10,38 @@ use super::error::BuildError;
 use crate::otlp::request::{resource_fields, scope_fields};
 use crate::outbox::{Outbox, OutboxOptions, OutboxPolicy};
 
-/// What the code says.
-pub(super) type Options = Option<OutboxOptions>;
+/// The outbox configured in code.
+pub(super) type OutboxSetting = Option<OutboxOptions>;
 
-/// Opens the outbox that was asked for, if any, for a sink that `is_otlp` can put spans aside.
+/// Opens the configured outbox, if any. `supports_outbox` is whether the sink can send spans from it.
 ///
 /// # Errors
 ///
-/// The code asks for one that can't be had. What the environment asks for in vain is an issue.
+/// The outbox configured in code can't be used. For one configured by the environment that is an issue.
 pub(super) fn open(
-    told: Options,
+    setting: OutboxSetting,
     environment: &mut Environment,
-    is_otlp: bool,
+    supports_outbox: bool,
     resource: &Resource,
     scope: &InstrumentationScope,
 ) -> Result<Option<Arc<Outbox>>, BuildError> {
-    let is_told = told.is_some();
+    let is_from_code = setting.is_some();
     let directory = environment.outbox_directory.take();
-    let Some(mut options) = told.or_else(|| directory.map(OutboxOptions::new)) else {
+    let Some(mut options) = setting.or_else(|| directory.map(OutboxOptions::new)) else {
         return Ok(None);
     };
-    if !is_told && let Some(writes_ahead) = environment.outbox_writes_ahead {
+    if !is_from_code && let Some(writes_ahead) = environment.outbox_writes_ahead {
         options.policy = if writes_ahead { OutboxPolicy::WriteAhead } else { OutboxPolicy::Spill };
     }
     let path = options.path.clone();
-    let opened = match is_otlp {
+    let opened = match supports_outbox {
         true => Outbox::open(options, resource_fields(resource), scope_fields(scope))
             .map_err(|source| BuildError::Outbox { path: path.clone(), source }),
         false => Err(BuildError::OutboxWithoutOtlp),
     };
     match opened {
         Ok(outbox) => Ok(Some(outbox)),
-        Err(error) if is_told => Err(error),
+        Err(error) if is_from_code => Err(error),
         Err(error) => {
             let path = path.to_string_lossy();
             let reason = format!("can't be used: {error}");

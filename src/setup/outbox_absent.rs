@@ -1,4 +1,4 @@
-//! What stands in for the outbox where its feature is off.
+//! Stands in for the configuration of the outbox where its feature is off.
 
 use std::sync::Arc;
 
@@ -9,18 +9,18 @@ use super::env::Environment;
 use super::error::BuildError;
 use crate::outbox::Outbox;
 
-/// There is nothing to be told.
+/// Nothing can be configured.
 #[derive(Debug, Default)]
-pub(super) struct Options(());
+pub(super) struct OutboxSetting(());
 
-impl Options {
+impl OutboxSetting {
     pub(super) fn take(&mut self) -> Self {
         Self(())
     }
 }
 
 pub(super) fn open(
-    _: Options,
+    _: OutboxSetting,
     _: &mut Environment,
     _: bool,
     _: &Resource,

@@ -1,18 +1,19 @@
-//! What OTLP is carried by, and how it is compressed.
+//! The protocols of OTLP and the compression of requests.
 //!
-//! A value of either type is there only with its cargo feature, so that code can't ask for what this build
-//! can't do. Text can (the environment): it is refused with the name of the feature.
+//! A value of either type exists only with its cargo feature, so that code can't name a protocol or
+//! compression that this build doesn't support. Text, as in the environment, can: the error then names the
+//! feature.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::setup::error::ConfigError;
 
-/// How spans are sent: what OTLP is carried by and how it is encoded.
+/// The protocol that spans are sent by: the transport of OTLP, and its encoding.
 ///
 /// The default is gRPC, whatever cargo features are on: another crate of the build that enables one
-/// must not change where spans go. Without the feature `grpc` there is no default, and the protocol has
-/// to be given, by [`Builder::with_protocol`](crate::Builder::with_protocol) or
+/// must not change where spans are sent. Without the feature `grpc` there is no default, and the protocol
+/// has to be set by [`Builder::with_protocol`](crate::Builder::with_protocol) or
 /// `OTEL_EXPORTER_OTLP_PROTOCOL`.
 ///
 /// ```
@@ -77,7 +78,7 @@ impl FromStr for Protocol {
     }
 }
 
-/// How requests are compressed. By default they aren't.
+/// The compression of requests. By default they are not compressed.
 ///
 /// ```
 /// use tracing_feedback::Compression;
@@ -91,10 +92,10 @@ impl FromStr for Protocol {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compression {
-    /// `none`, also where the environment names a compression.
+    /// `none`. In code it overrides a compression set by the environment.
     #[default]
     None,
-    /// `gzip`, which every collector takes.
+    /// `gzip`, which every collector accepts.
     #[cfg(feature = "gzip")]
     Gzip,
     /// `zstd`, smaller and faster.

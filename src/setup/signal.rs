@@ -1,16 +1,16 @@
-//! What asks a process to stop.
+//! The signals that ask a process to stop.
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::task::{Context, Poll};
 
-/// Waits for what asks a process to stop: SIGTERM, by which orchestrators and service managers do, or
-/// SIGINT, which is Ctrl-C. On Windows Ctrl-C, Ctrl-Break, the closing of the console, and the
-/// shutdown of the system.
+/// Waits for a signal that asks the process to stop: SIGTERM, which orchestrators and service managers
+/// send, or SIGINT, which is Ctrl-C. On Windows these are Ctrl-C, Ctrl-Break, the closing of the console,
+/// and the shutdown of the system.
 ///
-/// It listens from the call on, not only once it is awaited: call it before the service starts, and
-/// no signal is missed. Give the future to what shuts down gracefully, and shut telemetry down after
-/// it:
+/// The call installs the handlers, before the future is awaited: call it before the service starts, so
+/// that no signal is missed. Give the future to the server for its graceful shutdown, and shut telemetry
+/// down after that:
 ///
 /// ```no_run
 /// # #[cfg(feature = "axum")] {
@@ -32,14 +32,13 @@ use std::task::{Context, Poll};
 ///
 /// # A second signal
 ///
-/// does nothing by itself: from the first call on these signals no longer end the process, and that
-/// stays so. Whoever wants a second one to cut a long farewell short calls this again after the
-/// first, as `examples/graceful_stop.rs` does. Several futures may wait: a signal resolves them all.
+/// A second signal does nothing by itself: after the first call of this function these signals no longer
+/// end the process. To let a second signal cut a slow shutdown short, call the function again after the
+/// first signal, as `examples/graceful_stop.rs` does. Several futures may wait: a signal resolves them all.
 ///
 /// # Errors
 ///
-/// The handlers could not be installed, or there is no Tokio runtime around the call. Nothing waits
-/// then, and nothing looks like a signal.
+/// The handlers could not be installed, or there is no Tokio runtime around the call.
 ///
 /// # Panics
 ///
@@ -65,7 +64,7 @@ use std::task::{Context, Poll};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + Unpin + 'static> {
-    // Tokio would panic.
+    // Without a runtime Tokio would panic.
     if tokio::runtime::Handle::try_current().is_err() {
         return Err(io::Error::other(
             "no Tokio runtime around `shutdown_signal`: call it in asynchronous code",
@@ -73,12 +72,12 @@ pub fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + Unpin +
     }
     let mut signals = signals::listen()?;
     Ok(poll_fn(move |context| {
-        let has_come = signals.iter_mut().any(|signal| signal(context).is_ready());
-        if has_come { Poll::Ready(()) } else { Poll::Pending }
+        let is_received = signals.iter_mut().any(|signal| signal(context).is_ready());
+        if is_received { Poll::Ready(()) } else { Poll::Pending }
     }))
 }
 
-/// Says whether a signal has come, and wakes the task when it does.
+/// Polls for a signal, and wakes the task when it arrives.
 type Signal = Box<dyn FnMut(&mut Context<'_>) -> Poll<Option<()>> + Send>;
 
 #[cfg(unix)]

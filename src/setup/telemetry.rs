@@ -37,19 +37,19 @@ use crate::sync::lock;
 pub struct Telemetry {
     core: Arc<LayerCore>,
     #[cfg(feature = "metrics")]
-    source: Arc<super::metrics::Source>,
+    metrics: Arc<super::metrics::MetricsSource>,
 }
 
 /// How long `flush` and `shutdown` wait.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How long a dropped handle waits.
-const LIMIT_OF_DROP: Duration = Duration::from_secs(5);
+/// How long dropping the handle waits.
+const DROP_LIMIT: Duration = Duration::from_secs(5);
 
 impl Telemetry {
     pub(super) fn new(core: Arc<LayerCore>) -> Self {
         Self {
             #[cfg(feature = "metrics")]
-            source: super::metrics::Source::new(&core),
+            metrics: super::metrics::MetricsSource::new(&core),
             core,
         }
     }
@@ -58,26 +58,28 @@ impl Telemetry {
         &self.core
     }
 
-    /// Waits until everything that has ended so far has reached the collector, for at most 30
+    /// Waits until every span that has ended so far has reached the collector, for at most 30
     /// seconds.
     ///
-    /// It blocks the thread, though not the export: in asynchronous code call it where blocking is
-    /// allowed, for example in `tokio::task::spawn_blocking`.
+    /// It blocks the calling thread, not the export: in asynchronous code use
+    /// [`flush_async`](Self::flush_async), or call it where blocking is allowed, for example in
+    /// `tokio::task::spawn_blocking`.
     ///
-    /// What the collector rejects of a request it has taken counts as lost. An SDK exporter, and with
-    /// it http/json, can't tell that (`opentelemetry-otlp` answers `Ok`): there such spans count as
+    /// Spans that the collector rejects in a partial success count as lost. An SDK exporter, and with
+    /// it http/json, can't report them (`opentelemetry-otlp` returns `Ok`): there such spans count as
     /// arrived.
     ///
     /// # Errors
     ///
-    /// How many spans did not arrive, of all since the last report, and why.
+    /// Spans were lost since the last report, or have not arrived yet. The error has their numbers and
+    /// the reason.
     ///
     /// ```
     /// use std::time::Duration;
     /// use tracing_subscriber::prelude::*;
     ///
     /// let (layer, telemetry) = tracing_feedback::builder()
-    ///     .with_endpoint("http://127.0.0.1:9") // no one listens there
+    ///     .with_endpoint("http://127.0.0.1:9") // nothing listens there
     ///     .with_timeout(Duration::from_millis(50))
     ///     .build()?;
     /// tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
@@ -95,14 +97,14 @@ impl Telemetry {
     ///
     /// # Errors
     ///
-    /// As [`flush`](Self::flush); spans whose state isn't known by then are named as pending.
+    /// As [`flush`](Self::flush); spans that are still on their way by then are reported as pending.
     pub fn flush_within(&self, limit: Duration) -> Result<(), FlushError> {
         self.core.flush(limit)
     }
 
-    /// As [`flush`](Self::flush), then stops. Feedback on spans that are still open leaves by itself.
-    /// Spans that are [held](crate::Stats::held), or end afterwards, are dropped and counted, and
-    /// enrichments refused.
+    /// As [`flush`](Self::flush), then stops the export. Feedback on spans that are still open is sent
+    /// without them, as carriers. Spans that are [held](crate::Stats::held), or end afterwards, are dropped
+    /// and counted, and later enrichments are refused.
     ///
     /// # Errors
     ///
@@ -140,8 +142,8 @@ impl Telemetry {
     ///
     /// # Errors
     ///
-    /// As [`flush`](Self::flush). Where the system has no thread to give, nothing is waited for, and
-    /// what has not arrived yet is named as pending.
+    /// As [`flush`](Self::flush). If the thread can't be started, the call does not wait, and spans that
+    /// have not arrived yet are reported as pending.
     ///
     /// ```
     /// # #[cfg(feature = "collector")] {
@@ -161,7 +163,7 @@ impl Telemetry {
     /// ```
     pub fn flush_async(&self) -> impl Future<Output = Result<(), FlushError>> + Send + 'static {
         let core = self.core.clone();
-        on_a_thread(move |limit| core.flush(limit))
+        spawn_wait(move |limit| core.flush(limit))
     }
 
     /// As [`shutdown`](Self::shutdown), without blocking the thread that awaits it, as
@@ -181,10 +183,10 @@ impl Telemetry {
     /// ```
     pub fn shutdown_async(&self) -> impl Future<Output = Result<(), FlushError>> + Send + 'static {
         let core = self.core.clone();
-        on_a_thread(move |limit| core.shutdown(limit))
+        spawn_wait(move |limit| core.shutdown(limit))
     }
 
-    /// What has become of spans and enrichments so far.
+    /// The counts of spans and enrichments so far, by their outcome.
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -198,7 +200,7 @@ impl Telemetry {
         self.core.pipeline().map(|pipeline| pipeline.stats()).unwrap_or_default()
     }
 
-    /// What verifies the tickets that were signed with this layer's keys.
+    /// The verifier of tickets that were signed with this layer's keys.
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;
@@ -211,7 +213,7 @@ impl Telemetry {
     ///
     /// let verifier = telemetry.ticket_verifier(); // cheap to clone, for every handler
     /// assert_eq!(verifier.verify(ticket.as_str())?, ticket);
-    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no one listens
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // there is no collector
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[cfg(feature = "tickets")]
@@ -235,36 +237,36 @@ impl Telemetry {
         self.core.ticket_keys.clone()
     }
 
-    /// Registers what [`stats`](Self::stats) counts with a provider of OpenTelemetry metrics, yours
+    /// Registers the counts of [`stats`](Self::stats) with a provider of OpenTelemetry metrics, yours
     /// or `&*opentelemetry::global::meter_provider()`.
     ///
     /// | metric | | |
     /// | --- | --- | --- |
-    /// | `otel.sdk.processor.span.queue.size` | `{span}` | what waits |
+    /// | `otel.sdk.processor.span.queue.size` | `{span}` | spans that wait to be exported |
     /// | `otel.sdk.processor.span.queue.capacity` | `{span}` | only where the queue is limited by number |
     /// | `otel.sdk.processor.span.processed` | `{span}` | given to the exporter, or dropped before: `error.type` is `queue_full`, `already_shutdown` or `timed_out` |
-    /// | `otel.sdk.exporter.span.inflight` | `{span}` | in the exporter's hands |
-    /// | `otel.sdk.exporter.span.exported` | `{span}` | taken by the collector, or not: `error.type` is `export_failed`, `rejected` or `discarded` |
-    /// | `tracing_feedback.queue.memory.usage`, `….limit` | `By` | what bounds the queue by default |
+    /// | `otel.sdk.exporter.span.inflight` | `{span}` | given to the exporter and not yet exported |
+    /// | `otel.sdk.exporter.span.exported` | `{span}` | accepted by the collector, or not: `error.type` is `export_failed`, `rejected` or `discarded` |
+    /// | `tracing_feedback.queue.memory.usage`, `….limit` | `By` | memory of the queue, and its limit |
     /// | `tracing_feedback.span.retried` | `{span}` | sent again |
-    /// | `tracing_feedback.span.unsampled` | `{span}` | left out by the sampler |
+    /// | `tracing_feedback.span.unsampled` | `{span}` | not sampled, and without feedback |
     /// | `tracing_feedback.feedback.dropped` | `{span}` | dropped spans that carried feedback |
-    /// | `tracing_feedback.attribute.dropped` | `{attribute}` | past a limit |
+    /// | `tracing_feedback.attribute.dropped` | `{attribute}` | dropped by a limit |
     /// | `tracing_feedback.enrichment.refused` | `{enrichment}` | `error.type` is its [reason](crate::EnrichError::reason) |
-    /// | `tracing_feedback.outbox.size` | `{span}` | what waits on disk |
-    /// | `tracing_feedback.outbox.disk.usage` | `By` | the room it takes there |
-    /// | `tracing_feedback.outbox.age` | `s` | of the oldest, while any waits |
-    /// | `tracing_feedback.outbox.span.rejected`, `….replayed` | `{span}` | refused for good, and arrived from disk |
+    /// | `tracing_feedback.outbox.size` | `{span}` | spans that wait on disk |
+    /// | `tracing_feedback.outbox.disk.usage` | `By` | disk space of the outbox |
+    /// | `tracing_feedback.outbox.age` | `s` | age of the oldest span on disk, while there is one |
+    /// | `tracing_feedback.outbox.span.rejected`, `….replayed` | `{span}` | rejected permanently, and delivered from disk |
     ///
-    /// What waits, is in flight, or takes room is an up-down counter, the age a gauge, all else a
-    /// counter. `otel.component.type` and `otel.component.name` say whose they are: the exporter's
-    /// (`otlp_grpc_span_exporter`, or the type of your own) or the layer's
+    /// Sizes, limits and spans in flight are up-down counters, the age is a gauge, all others are
+    /// counters. `otel.component.type` and `otel.component.name` identify the component: the exporter
+    /// (`otlp_grpc_span_exporter`, or the type of your own) or the layer
     /// (`tracing_feedback::FeedbackLayer`). A second layer in the process has another name.
     ///
-    /// The counters are read when metrics are collected; spans do nothing for it. What is registered
-    /// keeps nothing alive, and is silent once this handle is gone: to have the last counts, call
-    /// [`shutdown`](Self::shutdown), then let the provider export, then drop the handle. Where
-    /// `OTEL_SDK_DISABLED` has switched telemetry off there is nothing to report.
+    /// The counters are read when metrics are collected, so that they cost spans nothing. The instruments
+    /// hold a weak reference, and report nothing once this handle is dropped: to have the last counts, call
+    /// [`shutdown`](Self::shutdown), then let the provider export, then drop the handle. If
+    /// `OTEL_SDK_DISABLED` has switched telemetry off, nothing is reported.
     ///
     /// ```
     /// # #[cfg(feature = "collector")] {
@@ -292,10 +294,10 @@ impl Telemetry {
     /// ```
     #[cfg(feature = "metrics")]
     pub fn register_metrics(&self, provider: &dyn opentelemetry::metrics::MeterProvider) {
-        super::metrics::register(&self.source, provider);
+        super::metrics::register(&self.metrics, provider);
     }
 
-    /// Takes spans made with the OpenTelemetry API into the same pipeline.
+    /// Makes a span processor that exports spans of the OpenTelemetry API through the same pipeline.
     ///
     /// ```
     /// use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -311,7 +313,7 @@ impl Telemetry {
     }
 }
 
-/// What a waiting thread and the future that awaits it share.
+/// The state shared by a waiting thread and the future that awaits it.
 #[derive(Default)]
 struct Wait {
     result: Option<Result<(), FlushError>>,
@@ -319,7 +321,7 @@ struct Wait {
 }
 
 /// Runs `wait`, which blocks for up to the limit it is given, on a thread of its own.
-fn on_a_thread(
+fn spawn_wait(
     wait: impl Fn(Duration) -> Result<(), FlushError> + Send + Sync + 'static,
 ) -> impl Future<Output = Result<(), FlushError>> + Send + 'static {
     let (shared, wait) = (Arc::new(Mutex::new(Wait::default())), Arc::new(wait));
@@ -331,7 +333,7 @@ fn on_a_thread(
             let mut shared = lock(&shared);
             shared.result = Some(result);
             let waker = shared.waker.take();
-            drop(shared); // a waker is foreign code
+            drop(shared); // a waker is foreign code, so it is called without the lock
             waker.into_iter().for_each(Waker::wake);
         });
     if spawned.is_err() {
@@ -356,7 +358,7 @@ fn on_a_thread(
 impl Drop for Telemetry {
     fn drop(&mut self) {
         if !self.core.is_shut_down()
-            && let Err(error) = self.core.shutdown(LIMIT_OF_DROP)
+            && let Err(error) = self.core.shutdown(DROP_LIMIT)
         {
             tracing::warn!(target: "tracing_feedback", "telemetry was shut down: {error}");
         }

@@ -121,7 +121,7 @@ pub enum TicketError {
     WrongSubject,
     /// [`Ticket::check`](crate::Ticket::check): the ticket doesn't allow the key.
     #[error(
-        "the ticket doesn't allow {key}: leave it out, or issue tickets that do \
+        "the ticket doesn't allow {key}: leave it out, or issue tickets that allow it \
          (`TicketOptions::with_namespaces`, `with_keys`)"
     )]
     NotAllowed {

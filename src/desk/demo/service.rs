@@ -46,7 +46,7 @@ impl Service {
         if let Some(token) = token {
             builder = builder.with_header("authorization", format!("Bearer {token}"));
         }
-        let (layer, telemetry) = builder.build_without_environment()?;
+        let (layer, telemetry) = builder.build_without_env()?;
         let provider = SdkTracerProvider::builder()
             .with_span_processor(telemetry.span_processor())
             .with_sampler(Sampler::AlwaysOn)

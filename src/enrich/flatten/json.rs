@@ -1,4 +1,4 @@
-//! JSON text: what nests deeper than attributes keep apart becomes one string leaf.
+//! JSON text: values that nest too deeply for separate attributes become one string leaf.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ pub(super) struct JsonText {
     text: String,
     /// The most bytes that can be kept.
     limit: usize,
-    /// Whether there is a leaf: containers alone are nothing.
+    /// Whether the text has a leaf: containers without a leaf are not kept.
     has_leaf: bool,
     /// Whether a string was left out because it would exceed the limit.
     is_cut: bool,
@@ -43,12 +43,12 @@ impl JsonText {
         self.has_leaf
     }
 
-    /// Records that there was a leaf, or may have been one, which is not written.
+    /// Records that the value has a leaf, or may have one, that is not written.
     pub(super) fn count_leaf(&mut self) {
         self.has_leaf = true;
     }
 
-    /// Whether the text exceeds the limit. Nothing of it will be kept, so nothing more needs to be written.
+    /// Whether the text exceeds the limit. It is dropped then, so nothing more needs to be written.
     pub(super) fn is_too_long(&self) -> bool {
         self.is_cut || self.text.len() > self.limit
     }
@@ -69,8 +69,8 @@ impl JsonText {
         Entry { start, value: self.text.len() }
     }
 
-    /// Ends an entry. One without a value is removed from an object, and `null` in an array, where its
-    /// followers must keep their positions.
+    /// Ends an entry. An entry without a value is removed from an object; in an array it becomes `null`, so
+    /// that later elements keep their positions.
     pub(super) fn end_entry(&mut self, entry: Entry, is_element: bool) {
         if self.text.len() == entry.value {
             if is_element {
@@ -85,7 +85,7 @@ impl JsonText {
         self.text.len()
     }
 
-    /// Removes what was written since the text had this length, when it was not too long.
+    /// Truncates the text to an earlier length, at which it was not too long.
     pub(super) fn truncate(&mut self, length: usize) {
         self.text.truncate(length);
         self.is_cut = false;
@@ -98,7 +98,7 @@ impl JsonText {
 
     pub(super) fn scalar(&mut self, scalar: Scalar<'_>) {
         match scalar {
-            // Exact in JSON, where numbers have no bound.
+            // JSON numbers are unbounded, so the integer is written exactly.
             Scalar::BigInt(number) => {
                 self.has_leaf = true;
                 self.text.push_str(number);

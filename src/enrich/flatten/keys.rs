@@ -1,4 +1,4 @@
-//! Keys of maps: as text.
+//! Map keys, written as text.
 
 use std::fmt::{self, Write as _};
 
@@ -6,7 +6,7 @@ use serde::ser::{self, Serialize};
 
 use super::position::MOST_WRAPPERS;
 
-/// Writes a map key as text: strings, and what `serde_json` takes as keys beside them.
+/// Writes a map key as text: strings, and the other types that `serde_json` accepts as keys.
 pub(super) struct KeySerializer<'k> {
     text: &'k mut String,
     /// Newtypes around the key.
@@ -19,7 +19,7 @@ impl<'k> KeySerializer<'k> {
     }
 }
 
-/// Why something can't be a key.
+/// The reason why a value can't be a key.
 #[derive(Debug)]
 pub(super) struct NotAKey(pub(super) &'static str);
 

@@ -1,12 +1,12 @@
 //! Flattening: from a `Serialize` value to the leaves of a [`Document`].
 //!
-//! The [`Flattener`] writes leaves as they come, without a tree in between, and keeps the
-//! [position](position); [`serialize`] drives it with values of any type. It reads foreign data: a value
-//! may be of any depth and size, may fail half way, and may hold what no attribute can. None of that costs
-//! more than the key of the value.
+//! The [`Flattener`] writes each leaf when it is visited, without building a tree, and tracks the
+//! [position](position); [`serialize`] drives it with values of any type. The values are foreign data: they
+//! may have any depth and size, may fail half way, and may hold types that no attribute can hold. In each
+//! case only the key of that value is refused.
 //!
-//! What nests deeper than attributes keep apart is written as [JSON text](json) instead, which becomes
-//! one string leaf when its outermost container ends.
+//! Values that nest too deeply for separate attributes are written as [JSON text](json) instead, which
+//! becomes one string leaf when its outermost container ends.
 
 mod json;
 mod keys;
@@ -24,12 +24,12 @@ use crate::redaction::Redaction;
 use crate::ticket::Ticket;
 use json::{Entry, JsonText};
 pub use position::Position;
-use position::{Depth, MOST_ARRAYS, MOST_LEVELS, MOST_OBJECTS, dots};
+use position::{Depth, MOST_ARRAYS, MOST_LEVELS, MOST_OBJECTS, count_dots};
 use scalar::{Scalar, size};
 
-/// What one enrichment may hold.
+/// The limits of one enrichment.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Limits {
+pub(crate) struct EnrichmentLimits {
     /// Bytes of one string leaf, and of one JSON string.
     pub(crate) string: usize,
     /// Characters of one string leaf (`OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`).
@@ -43,34 +43,35 @@ pub(crate) struct Limits {
 /// Writes values into a patch.
 #[derive(Default)]
 pub(crate) struct Flattener {
-    limits: Limits,
+    limits: EnrichmentLimits,
     redaction: Option<Redaction>,
-    /// The ticket by which keys have to be allowed.
+    /// The ticket that limits the allowed keys.
     ticket: Option<Ticket>,
     pub(crate) patch: Document<Value>,
-    /// What was wrong on the way to the patch.
+    /// The errors so far.
     pub(crate) outcome: Enrichment,
     /// The full key as a static string, while `path` is empty.
     base: &'static str,
-    /// The full key, once it has left `base`.
+    /// The full key, if it is longer than `base`; otherwise empty.
     path: String,
     depth: Depth,
-    /// The JSON text of what nests too deep, if the current value is inside of it.
+    /// The JSON text that the current value is part of, if it nests too deeply.
     json: Option<Box<JsonText>>,
     /// Bytes taken so far.
     bytes: usize,
-    /// Leaves and removals that were one too many.
+    /// How many leaves and removals exceeded the limit.
     dropped: usize,
 }
 
-/// What to return to when a key's value is done, however it ended.
+/// The state to restore after the value of a key, whether it succeeded or failed.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     path: usize,
     depth: Depth,
     /// The key's entry in the JSON text.
     json: Option<Entry>,
-    /// In a JSON array a value that isn't there becomes null, so that its followers keep their position.
+    /// Whether the value is an element of an array. An absent element becomes `null` in JSON, so that later
+    /// elements keep their positions.
     is_element: bool,
 }
 
@@ -87,25 +88,25 @@ pub(crate) enum Frame {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum ContainerKind {
     Object,
     Array,
 }
 
 impl Flattener {
-    /// Makes a blank flattener ready for one enrichment.
+    /// Prepares a new or [reset](Self::reset) flattener for one enrichment.
     pub(crate) fn start(
         &mut self,
-        limits: Limits,
+        limits: EnrichmentLimits,
         redaction: Option<Redaction>,
         ticket: Option<Ticket>,
     ) {
         (self.limits, self.redaction, self.ticket) = (limits, redaction, ticket);
     }
 
-    /// Clears the patch if a part of the enrichment was refused or changed, or if the patch as a whole
-    /// finds no room on a span.
-    pub(crate) fn keep_whole(&mut self) {
+    /// Clears the patch if a part of the enrichment was refused or changed, or if the whole patch exceeds
+    /// the number of attributes of a span.
+    pub(crate) fn clear_unless_whole(&mut self) {
         let limit = self.limits.leaves;
         let over = (self.patch.len() + CARRIER_ATTRIBUTES).saturating_sub(limit);
         if self.outcome.is_ok() && self.dropped == 0 && over > 0 {
@@ -116,7 +117,7 @@ impl Flattener {
         }
     }
 
-    /// Ends the enrichment: reports the leaves and removals that were one too many.
+    /// Ends the enrichment: reports the leaves and removals that exceeded the limit.
     pub(crate) fn finish(&mut self) {
         if self.dropped > 0 {
             let (limit, dropped) = (self.limits.leaves, self.dropped);
@@ -124,7 +125,7 @@ impl Flattener {
         }
     }
 
-    /// Makes the flattener blank again. What it keeps is memory.
+    /// Resets the flattener. Its memory is kept for the next enrichment.
     pub(crate) fn reset(&mut self) {
         const MOST_PATH: usize = 4096;
         (self.redaction, self.ticket) = (None, None);
@@ -141,7 +142,7 @@ impl Flattener {
         self.scalar(Scalar::Static(text));
     }
 
-    /// Removes the key of `position` and all that stands under it.
+    /// Removes the key of `position` and everything under it.
     pub(crate) fn null_at(&mut self, position: &Position) {
         self.move_to(position);
         self.null();
@@ -154,7 +155,7 @@ impl Flattener {
         self.depth = position.depth;
     }
 
-    /// `null`: removes the key and all that stands under it.
+    /// Writes `null`, which removes the key and everything under it.
     pub(crate) fn null(&mut self) {
         if self.depth.muted {
         } else if let Some(json) = &mut self.json {
@@ -172,18 +173,18 @@ impl Flattener {
     }
 
     pub(crate) fn begin_object(&mut self) -> Frame {
-        self.begin(Kind::Object)
+        self.begin(ContainerKind::Object)
     }
 
     pub(crate) fn begin_array(&mut self) -> Frame {
-        self.begin(Kind::Array)
+        self.begin(ContainerKind::Array)
     }
 
-    fn begin(&mut self, kind: Kind) -> Frame {
+    fn begin(&mut self, kind: ContainerKind) -> Frame {
         if self.depth.muted {
             return Frame::Refused;
         }
-        if self.depth.level == 0 && kind == Kind::Array {
+        if self.depth.level == 0 && kind == ContainerKind::Array {
             self.not_an_object("an array");
             self.depth.muted = true;
             return Frame::Refused;
@@ -193,13 +194,13 @@ impl Flattener {
             self.outcome.push(EnrichError::TooDeepToKeep { key, limit: "128 levels" });
             self.depth.muted = true;
             if let Some(json) = &mut self.json {
-                json.count_leaf(); // what was refused may hold one
+                json.count_leaf(); // the refused container may have one
             }
             return Frame::Refused;
         }
         let (open, close) = match kind {
-            Kind::Object => ('{', "}"),
-            Kind::Array => ('[', "]"),
+            ContainerKind::Object => ('{', "}"),
+            ContainerKind::Array => ('[', "]"),
         };
         let is_top = self.depth.level == 0;
         self.depth.level += 1;
@@ -208,16 +209,16 @@ impl Flattener {
             return Frame::Json(close);
         }
         let too_deep = match kind {
-            Kind::Object => !is_top && self.depth.objects >= MOST_OBJECTS,
-            Kind::Array => self.depth.arrays >= MOST_ARRAYS,
+            ContainerKind::Object => !is_top && self.depth.objects >= MOST_OBJECTS,
+            ContainerKind::Array => self.depth.arrays >= MOST_ARRAYS,
         };
         if too_deep {
             self.json = Some(Box::new(JsonText::new(open, self.limits.string)));
             return Frame::JsonRoot(close);
         }
         match kind {
-            Kind::Object => self.depth.objects += u32::from(!is_top),
-            Kind::Array => {
+            ContainerKind::Object => self.depth.objects += u32::from(!is_top),
+            ContainerKind::Array => {
                 self.depth.arrays += 1;
                 self.clear();
             }
@@ -238,7 +239,7 @@ impl Flattener {
                     json.close(close);
                     self.json_leaf(*json, close);
                 }
-                // An array removes what stood under its key; an object without a leaf is nothing.
+                // An array removes what was under its key; an object without a leaf changes nothing.
                 Some(_) if close == "]" => self.clear(),
                 _ => {}
             },
@@ -252,7 +253,7 @@ impl Flattener {
             return checkpoint;
         }
         if self.json.is_none() {
-            let Some(dots) = dots(key) else {
+            let Some(dots) = count_dots(key) else {
                 let parent = self.key_name();
                 let reason = match key {
                     "" => "is empty",
@@ -329,7 +330,7 @@ impl Flattener {
 
     /// The current key for an error, shortened if it is absurdly long.
     fn key_name(&self) -> String {
-        shown(self.key_str())
+        shorten_key(self.key_str())
     }
 
     fn not_an_object(&mut self, found: &'static str) {
@@ -362,17 +363,17 @@ impl Flattener {
         }
         self.shorten(&mut scalar);
         if self.redaction.is_none() {
-            if let Some(leaf) = self.room(scalar.size()) {
+            if let Some(leaf) = self.add_leaf(scalar.size()) {
                 scalar.write_to(leaf);
             }
         } else if let Some(value) = self.redacted(scalar.into_value())
-            && let Some(leaf) = self.room(size(&value))
+            && let Some(leaf) = self.add_leaf(size(&value))
         {
             *leaf = value;
         }
     }
 
-    /// A scalar inside of JSON text, which is measured as a whole.
+    /// Writes a scalar into the JSON text, whose length is limited as a whole.
     #[cold]
     fn json_scalar(&mut self, mut scalar: Scalar<'_>) {
         if self.redaction.is_none() {
@@ -403,7 +404,7 @@ impl Flattener {
         }
         let limit = if close == "}" { "5 objects" } else { "2 arrays" };
         self.outcome.push(EnrichError::TooDeep { key, limit });
-        if let Some(leaf) = self.room(text.len()) {
+        if let Some(leaf) = self.add_leaf(text.len()) {
             *leaf = Value::String(text.into());
         }
     }
@@ -417,7 +418,7 @@ impl Flattener {
         }
     }
 
-    /// `text` within the limits of one string leaf; the outcome says so if it had to be cut.
+    /// Returns `text` within the limits of one string leaf. If it had to be cut, the outcome has an error.
     #[inline]
     fn shortened<'t>(&mut self, text: &'t str) -> &'t str {
         if text.len() <= self.limits.string && self.limits.characters.is_none() {
@@ -453,10 +454,10 @@ impl Flattener {
         }
     }
 
-    /// A leaf at the current key, for a value of `size` bytes.
+    /// Adds a leaf at the current key for a value of `size` bytes, if ticket and limits allow it.
     #[inline]
-    fn room(&mut self, size: usize) -> Option<&mut Value> {
-        if !self.is_allowed() || !self.fits(size) {
+    fn add_leaf(&mut self, size: usize) -> Option<&mut Value> {
+        if !self.check_allowed() || !self.count_bytes(size) {
             return None;
         }
         if self.patch.len() >= self.limits.leaves {
@@ -470,7 +471,7 @@ impl Flattener {
     }
 
     fn clear(&mut self) {
-        if !self.is_allowed() || !self.fits(0) {
+        if !self.check_allowed() || !self.count_bytes(0) {
             return;
         }
         if self.patch.cleared().len() < MOST_CLEARED {
@@ -481,25 +482,26 @@ impl Flattener {
         }
     }
 
-    /// Whether the current key may be set or removed. The outcome says once of each top-level key
-    /// that it may not.
-    fn is_allowed(&mut self) -> bool {
+    /// Checks that the ticket allows the current key. If not, the outcome has one error for its top-level
+    /// key.
+    fn check_allowed(&mut self) -> bool {
         let Some(ticket) = &self.ticket else { return true };
         let key = if self.path.is_empty() { self.base } else { &self.path };
         if ticket.permits(key) {
             return true;
         }
         let end = key.match_indices('.').nth(1).map_or(key.len(), |(dot, _)| dot);
-        let refused = EnrichError::NotAllowed { key: shown(&key[..end]) };
+        let refused = EnrichError::NotAllowed { key: shorten_key(&key[..end]) };
         if !self.outcome.errors().any(|error| *error == refused) {
             self.outcome.push(refused);
         }
         false
     }
 
-    /// Counts the current key and `size` bytes of value, if the enrichment can still hold them.
+    /// Adds the sizes of the current key and of a value to the size of the enrichment. Returns whether that
+    /// is within the limit.
     #[inline]
-    fn fits(&mut self, size: usize) -> bool {
+    fn count_bytes(&mut self, size: usize) -> bool {
         let limit = self.limits.enrichment;
         let was_over = self.bytes > limit;
         self.bytes = self.bytes.saturating_add(self.key_str().len() + size);
@@ -521,7 +523,7 @@ impl Flattener {
     }
 }
 
-fn shown(key: &str) -> String {
+fn shorten_key(key: &str) -> String {
     const MOST: usize = 256;
     if key.len() <= MOST { key.to_owned() } else { format!("{}…", cut(key, MOST)) }
 }

@@ -1,15 +1,15 @@
-//! Positions: where a value stands, and how deep attributes are kept apart.
+//! Positions: the key of a value, and how deep its attributes may nest.
 
 /// Nested objects along a path, the top one not counted.
 pub(super) const MOST_OBJECTS: u32 = 5;
 /// Arrays along a path.
 pub(super) const MOST_ARRAYS: u32 = 2;
-/// Containers along a path that are read at all. `serde_json` reads as deep.
+/// Containers along a path, beyond which a value is not read. `serde_json` has the same limit.
 pub(super) const MOST_LEVELS: u32 = 128;
-/// Options and newtypes along a path. They are no containers, but recursion all the same.
+/// Options and newtypes along a path. They are not containers, but each is a level of recursion.
 pub(super) const MOST_WRAPPERS: u32 = 512;
 
-/// Where a literal's value stands: a static full key, and the containers around it.
+/// The position of a value in a literal: its static full key, and the containers around it.
 #[derive(Clone, Copy, Debug)]
 pub struct Position {
     pub(super) key: &'static str,
@@ -20,7 +20,7 @@ impl Position {
     /// A position inside a literal. Evaluated at compile time, so that a literal which is nested too
     /// deeply, or has an empty key, doesn't compile.
     pub const fn new(key: &'static str, arrays: u32) -> Self {
-        let Some(dots) = dots(key) else {
+        let Some(dots) = count_dots(key) else {
             panic!("a key is a path: no part between its dots may be empty")
         };
         let objects = dots.saturating_sub(1 + arrays);
@@ -58,13 +58,13 @@ pub(super) struct Depth {
     pub(super) arrays: u32,
     /// Options and newtypes.
     pub(super) wrappers: u32,
-    /// Inside something that was refused: nothing is written.
+    /// Whether the value is part of a refused one, of which nothing is written.
     pub(super) muted: bool,
 }
 
-/// How many dots a key has, every one of which is an object of its own. `None` if nothing is between
-/// two of them, or before the first or after the last.
-pub(super) const fn dots(key: &str) -> Option<u32> {
+/// The number of dots in a key, each of which separates an object from its entry. `None` if a part before,
+/// between or after them is empty.
+pub(super) const fn count_dots(key: &str) -> Option<u32> {
     let bytes = key.as_bytes();
     let mut dots = 0;
     let mut is_empty = true;

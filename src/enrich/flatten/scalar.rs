@@ -2,7 +2,7 @@
 
 use opentelemetry::Value;
 
-/// Bytes that a value other than a string counts.
+/// The size that is counted for a value other than a string, in bytes.
 const NUMBER: usize = 8;
 
 pub(super) enum Scalar<'a> {
@@ -16,7 +16,7 @@ pub(super) enum Scalar<'a> {
 }
 
 impl Scalar<'_> {
-    /// Bytes that count.
+    /// The size that is counted towards the limits, in bytes.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Bool(_) | Self::Int(_) | Self::Float(_) => NUMBER,
@@ -24,8 +24,7 @@ impl Scalar<'_> {
         }
     }
 
-    /// Writes the value to where it stays. A value that is made elsewhere and moved there costs more
-    /// than all the rest.
+    /// Writes the value in place: moving a `Value` costs more than everything else here.
     pub(super) fn write_to(self, value: &mut Value) {
         match self {
             Self::Bool(bool) => *value = Value::Bool(bool),
@@ -43,7 +42,7 @@ impl Scalar<'_> {
     }
 }
 
-/// Bytes of a value that count.
+/// The size of a value that is counted towards the limits, in bytes.
 pub(super) fn size(value: &Value) -> usize {
     match value {
         Value::String(text) => text.as_str().len(),

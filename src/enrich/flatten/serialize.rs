@@ -7,7 +7,7 @@ use serde::ser::{self, Serialize, Serializer as _};
 use super::keys::{KeySerializer, NotAKey};
 use super::position::{MOST_WRAPPERS, Position};
 use super::scalar::Scalar;
-use super::{Checkpoint, Flattener, Frame, Kind, cut};
+use super::{Checkpoint, ContainerKind, Flattener, Frame, cut};
 use crate::enrich::error::EnrichError;
 
 impl Flattener {
@@ -17,7 +17,7 @@ impl Flattener {
         self.serialize(value);
     }
 
-    /// Flattens `value` at the current key. A failure of its own costs no more than this key.
+    /// Flattens `value` at the current key. If its `Serialize` fails, only this key is refused.
     pub(crate) fn serialize<T: Serialize + ?Sized>(&mut self, value: &T) {
         if self.depth.muted {
             return;
@@ -26,7 +26,7 @@ impl Flattener {
         let path = self.path.len();
         let json = self.json.as_ref().map(|json| json.length());
         if let Err(Failure(message)) = value.serialize(ValueSerializer(self)) {
-            // The value may have left containers open: return to where it began.
+            // The value may have left containers open: return to the position where it began.
             self.depth = depth;
             self.path.truncate(path);
             match (json, &mut self.json) {
@@ -57,7 +57,7 @@ impl ser::Error for Failure {
     }
 }
 
-/// The names under which `serde_json` passes on what serde's data model can't hold.
+/// The struct names by which `serde_json` passes values that serde's data model can't hold.
 const JSON_NUMBER: &str = "$serde_json::private::Number";
 const JSON_RAW: &str = "$serde_json::private::RawValue";
 
@@ -67,17 +67,17 @@ struct ValueSerializer<'f>(&'f mut Flattener);
 struct Container<'f> {
     flattener: &'f mut Flattener,
     frame: Frame,
-    /// The frame around it, of a variant's name.
+    /// The object around the container of a variant, whose only key is the variant's name.
     outer: Option<(Checkpoint, Frame)>,
     index: usize,
     key: String,
     key_is_refused: bool,
-    /// A struct that stands for JSON text or an exact number.
+    /// The name of the struct, if it stands for JSON text or an exact number.
     text: Option<&'static str>,
 }
 
 impl<'f> ValueSerializer<'f> {
-    fn container(self, kind: Kind) -> Container<'f> {
+    fn container(self, kind: ContainerKind) -> Container<'f> {
         let frame = self.0.begin(kind);
         Container::new(self.0, frame, None)
     }
@@ -87,7 +87,7 @@ impl<'f> ValueSerializer<'f> {
         Ok(())
     }
 
-    /// The value in an option or a newtype.
+    /// Flattens the value in an option or a newtype.
     fn wrapped<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Failure> {
         let flattener = self.0;
         if flattener.depth.wrappers >= MOST_WRAPPERS {
@@ -102,8 +102,8 @@ impl<'f> ValueSerializer<'f> {
         result
     }
 
-    /// `{variant: …}`, as `serde_json` writes variants.
-    fn variant(self, variant: &'static str, kind: Kind) -> Container<'f> {
+    /// Begins `{variant: …}`, as `serde_json` writes variants.
+    fn variant(self, variant: &'static str, kind: ContainerKind) -> Container<'f> {
         let outer = self.0.begin_object();
         let checkpoint = self.0.enter_key(variant);
         let mut container = self.container(kind);
@@ -252,15 +252,15 @@ impl<'f> ser::Serializer for ValueSerializer<'f> {
     }
 
     fn serialize_seq(self, _: Option<usize>) -> Result<Container<'f>, Failure> {
-        Ok(self.container(Kind::Array))
+        Ok(self.container(ContainerKind::Array))
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Container<'f>, Failure> {
-        Ok(self.container(Kind::Array))
+        Ok(self.container(ContainerKind::Array))
     }
 
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Container<'f>, Failure> {
-        Ok(self.container(Kind::Array))
+        Ok(self.container(ContainerKind::Array))
     }
 
     fn serialize_tuple_variant(
@@ -270,18 +270,18 @@ impl<'f> ser::Serializer for ValueSerializer<'f> {
         variant: &'static str,
         _: usize,
     ) -> Result<Container<'f>, Failure> {
-        Ok(self.variant(variant, Kind::Array))
+        Ok(self.variant(variant, ContainerKind::Array))
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Container<'f>, Failure> {
-        Ok(self.container(Kind::Object))
+        Ok(self.container(ContainerKind::Object))
     }
 
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Container<'f>, Failure> {
         if name == JSON_NUMBER || name == JSON_RAW {
             return Ok(Container::new(self.0, Frame::Refused, Some(name)));
         }
-        Ok(self.container(Kind::Object))
+        Ok(self.container(ContainerKind::Object))
     }
 
     fn serialize_struct_variant(
@@ -291,7 +291,7 @@ impl<'f> ser::Serializer for ValueSerializer<'f> {
         variant: &'static str,
         _: usize,
     ) -> Result<Container<'f>, Failure> {
-        Ok(self.variant(variant, Kind::Object))
+        Ok(self.variant(variant, ContainerKind::Object))
     }
 }
 
@@ -322,12 +322,8 @@ impl<'f> Container<'f> {
         }
     }
 
-    /// An exact number, or JSON text that is taken as the value it stands for.
-    fn foreign_text<T: Serialize + ?Sized>(
-        &mut self,
-        name: &str,
-        value: &T,
-    ) -> Result<(), Failure> {
+    /// Flattens an exact number, or the value that JSON text stands for.
+    fn json_struct<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Failure> {
         let mut text = String::new();
         value
             .serialize(KeySerializer::new(&mut text))
@@ -337,7 +333,7 @@ impl<'f> Container<'f> {
             return match (text.parse::<i128>(), text.parse::<u128>(), text.parse::<f64>()) {
                 (Ok(value), ..) => written.serialize_i128(value),
                 (_, Ok(value), _) => written.serialize_u128(value),
-                // An integer beyond 128 bits: exact beats chartable.
+                // An integer beyond 128 bits is kept exactly, as a string.
                 _ if text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) => {
                     written.serialize_str(&text)
                 }
@@ -351,7 +347,7 @@ impl<'f> Container<'f> {
     }
 }
 
-/// What holds elements by position: serde tells apart what is one to us.
+/// The containers with elements by position. Serde has a trait for each; here all are arrays.
 macro_rules! elements {
     ($($container:ident: $method:ident,)*) => {$(
         impl ser::$container for Container<'_> {
@@ -399,7 +395,7 @@ impl ser::SerializeMap for Container<'_> {
         if !self.key_is_refused {
             let key = std::mem::take(&mut self.key);
             self.entry(&key, value);
-            self.key = key; // its memory serves the next key
+            self.key = key; // keeps its memory for the next key
         }
         Ok(())
     }
@@ -420,7 +416,7 @@ impl ser::SerializeStruct for Container<'_> {
         value: &T,
     ) -> Result<(), Failure> {
         if let Some(name) = self.text {
-            return self.foreign_text(name, value);
+            return self.json_struct(name, value);
         }
         self.entry(key, value);
         Ok(())

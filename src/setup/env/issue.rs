@@ -1,11 +1,11 @@
-//! What was wrong with a variable, shown without secrets.
+//! Issues with variables of the environment, shown without secrets.
 
 use std::fmt;
 
 /// The variable for ticket keys, which are secrets.
 pub(super) const TICKET_KEYS: &str = "FEEDBACK_TICKET_KEYS";
 
-/// What stands for a secret.
+/// Shown instead of a secret.
 pub(super) const HIDDEN: &str = "[hidden]";
 
 /// A variable whose value was skipped, wholly or in part.

@@ -6,7 +6,7 @@
 //! the environment of the process.
 //!
 //! Endpoints and certificate files can only be checked together with the builder's settings (the
-//! protocol decides what an endpoint may be). They are kept as [candidates](otlp::Candidate), which
+//! protocol decides what an endpoint may be). They are kept as [candidates](otlp::EnvCandidate), which
 //! [`OtlpConfig::resolve`](crate::setup::otlp::OtlpConfig::resolve) checks.
 
 mod issue;
@@ -27,7 +27,7 @@ pub(crate) use issue::{EnvIssue, redact_endpoint};
 use reader::Reader;
 #[cfg(feature = "_otlp")]
 pub(crate) use value::check_header;
-pub(crate) use value::{Propagator, TracesExporter, needs};
+pub(crate) use value::{Propagator, TracesExporter, needs_feature};
 use value::{
     boolean, count, milliseconds, outbox_directory, outbox_policy, resource_attributes, size,
     ticket_keys,
@@ -40,7 +40,7 @@ pub(crate) struct Environment {
     pub(crate) sdk_disabled: Option<bool>,
     /// `OTEL_SERVICE_NAME`; wins over `service.name` in `resource_attributes`.
     pub(crate) service_name: Option<String>,
-    /// `OTEL_RESOURCE_ATTRIBUTES`, percent-decoded; of a key given twice the last counts.
+    /// `OTEL_RESOURCE_ATTRIBUTES`, percent-decoded; of a key given twice, the last value.
     pub(crate) resource_attributes: Option<Vec<KeyValue>>,
     /// `OTEL_TRACES_EXPORTER`.
     pub(crate) traces_exporter: Option<TracesExporter>,
@@ -128,7 +128,7 @@ impl Environment {
             outbox_writes_ahead: reader.parse("FEEDBACK_OUTBOX_POLICY", outbox_policy),
             issues: Vec::new(),
         };
-        // Where only the batch size is set, the queue may be set in code: the builder compares.
+        // If only the batch size is set here, the queue size may be set in code: the export compares them.
         if let (Some(batch), Some(queue)) =
             (environment.bsp_max_export_batch_size, environment.bsp_max_queue_size)
             && batch > queue

@@ -6,40 +6,40 @@ use std::time::Duration;
 
 use super::issue::redact_endpoint;
 use super::reader::Reader;
-use super::value::{Headers, boolean, compression, headers, needs, protocol, timeout};
+use super::value::{OtlpHeaders, boolean, compression, headers, needs_feature, protocol, timeout};
 use crate::setup::protocol::{Compression, Protocol};
 
-/// A value that is checked later, and the variable it came from.
+/// The value of a variable that is checked later.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Candidate {
+pub(crate) struct EnvCandidate {
     pub(crate) variable: &'static str,
     pub(crate) value: String,
     /// Whether the variable is the one of the signal (`…_TRACES_…`).
-    pub(crate) of_signal: bool,
+    pub(crate) is_of_signal: bool,
 }
 
-impl fmt::Debug for Candidate {
+impl fmt::Debug for EnvCandidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={:?}", self.variable, redact_endpoint(&self.value))
     }
 }
 
-/// The settings of OTLP export. A usable variable of the signal has won over the general one; candidates
+/// The settings of OTLP export. A usable variable of the signal wins over the general variable; candidates
 /// are in order of precedence.
 #[derive(Debug, Default)]
 pub(crate) struct OtlpVariables {
     pub(crate) protocol: Option<Protocol>,
-    pub(crate) endpoint: Vec<Candidate>,
-    pub(crate) headers: Headers,
+    pub(crate) endpoint: Vec<EnvCandidate>,
+    pub(crate) headers: OtlpHeaders,
     pub(crate) timeout: Option<Duration>,
     pub(crate) compression: Option<Compression>,
-    pub(crate) certificate: Vec<Candidate>,
-    pub(crate) client_key: Vec<Candidate>,
-    pub(crate) client_certificate: Vec<Candidate>,
+    pub(crate) certificate: Vec<EnvCandidate>,
+    pub(crate) client_key: Vec<EnvCandidate>,
+    pub(crate) client_certificate: Vec<EnvCandidate>,
     pub(crate) insecure: Option<bool>,
 }
 
-/// Reads them all.
+/// Reads the variables of OTLP export.
 pub(super) fn read<F: Fn(&str) -> Option<OsString>>(reader: &mut Reader<F>) -> OtlpVariables {
     OtlpVariables {
         protocol: reader
@@ -80,25 +80,25 @@ pub(super) fn read<F: Fn(&str) -> Option<OsString>>(reader: &mut Reader<F>) -> O
 fn candidates<F: Fn(&str) -> Option<OsString>>(
     reader: &mut Reader<F>,
     variables: [&'static str; 2],
-) -> Vec<Candidate> {
+) -> Vec<EnvCandidate> {
     let mut candidates = Vec::new();
-    for (variable, of_signal) in variables.into_iter().zip([true, false]) {
+    for (variable, is_of_signal) in variables.into_iter().zip([true, false]) {
         if let Some(value) = reader.text(variable) {
-            candidates.push(Candidate { variable, value, of_signal });
+            candidates.push(EnvCandidate { variable, value, is_of_signal });
         }
     }
     candidates
 }
 
-/// Certificates and keys are read from files, and only where TLS is there to use them.
+/// The files of certificates and keys. Without the feature `tls` each of them is an issue.
 fn files<F: Fn(&str) -> Option<OsString>>(
     reader: &mut Reader<F>,
     variables: [&'static str; 2],
-) -> Vec<Candidate> {
+) -> Vec<EnvCandidate> {
     let mut candidates = candidates(reader, variables);
     if !cfg!(feature = "tls") {
-        for Candidate { variable, value, .. } in candidates.drain(..) {
-            reader.issue(variable, &value, needs("tls"));
+        for EnvCandidate { variable, value, .. } in candidates.drain(..) {
+            reader.issue(variable, &value, needs_feature("tls"));
         }
     }
     candidates

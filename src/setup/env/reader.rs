@@ -27,7 +27,7 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
         self.issues.push(EnvIssue::new(variable, value, reason));
     }
 
-    /// The value as it is, `None` where it is blank.
+    /// The value as it is; `None` if the variable is unset, blank or not Unicode.
     pub(super) fn text(&mut self, variable: &'static str) -> Option<String> {
         match (self.lookup)(variable)?.into_string() {
             Ok(value) if value.trim().is_empty() => None,
@@ -39,7 +39,7 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
         }
     }
 
-    /// The value as `parse` reads it; a refused one leaves an issue.
+    /// The value as `parse` reads it. A value that `parse` refuses is recorded as an issue.
     pub(super) fn parse<T>(
         &mut self,
         variable: &'static str,
@@ -102,7 +102,7 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
         let sampler = match root {
             "always_on" => Sampler::AlwaysOn,
             "always_off" => Sampler::AlwaysOff,
-            // A malformed argument is as none, and none is 1: both by the specification.
+            // By the specification a malformed argument counts as unset, and an unset one means 1.
             "traceidratio" => Sampler::TraceIdRatioBased(
                 self.parse("OTEL_TRACES_SAMPLER_ARG", ratio).unwrap_or(1.0),
             ),
@@ -156,7 +156,7 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
             return Some(chosen);
         }
         if none {
-            refused.push("`none` can't stand beside others".to_owned());
+            refused.push("`none` can't be combined with others".to_owned());
         }
         if !refused.is_empty() || chosen.is_empty() {
             refused.push("use `tracecontext` and `baggage`, or `none`".to_owned());

@@ -11,7 +11,7 @@ fn read(variables: &[(&str, &str)]) -> Environment {
     Environment::from_lookup(|name| variables.get(name).map(OsString::from))
 }
 
-/// Every variable that is read, with a value that is right, and what `shown` says of it.
+/// Every variable that is read, with a valid value, and a part of what `shown` returns for it.
 const VALID: &[(&str, &str, &str)] = &[
     ("OTEL_SDK_DISABLED", " TRUE ", "sdk_disabled: Some(true)"),
     ("OTEL_SDK_DISABLED", "false", "sdk_disabled: Some(false)"),
@@ -184,7 +184,7 @@ fn the_argument_of_the_sampler() {
         assert_eq!(sampler, format!("ParentBased(TraceIdRatioBased({ratio}))"));
         assert_eq!(environment.issues.len(), issues, "{argument}");
     }
-    // Who takes no argument doesn't look at it.
+    // A sampler without an argument ignores the variable.
     let environment =
         read(&[("OTEL_TRACES_SAMPLER", "always_on"), ("OTEL_TRACES_SAMPLER_ARG", "x")]);
     assert_eq!(environment.issues, []);
@@ -270,7 +270,7 @@ fn of_ticket_keys_with_a_bad_one_none_counts() {
     let environment = read(&[(TICKET_KEYS, &format!("{KEY},AAAA"))]);
     assert!(environment.ticket_keys.is_none());
     assert!(environment.issues[0].reason.contains("key 2 has 3 bytes"));
-    // Nor do those that are right appear where the environment is shown.
+    // Valid keys don't appear in the debug text of the environment either.
     let environment = read(&[(TICKET_KEYS, &format!("{KEY},{KEY}"))]);
     assert!(!format!("{environment:?}").contains(KEY), "{environment:?}");
 }
@@ -365,7 +365,7 @@ mod otlp {
             ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://b"),
         ]);
         let values: Vec<_> =
-            environment.otlp.endpoint.iter().map(|c| (c.value.as_str(), c.of_signal)).collect();
+            environment.otlp.endpoint.iter().map(|c| (c.value.as_str(), c.is_of_signal)).collect();
         assert_eq!(values, [("http://b", true), ("http://a", false)]);
     }
 
@@ -405,7 +405,7 @@ mod otlp {
                 assert!(!environment.issues[0].to_string().contains("cret"));
             }
         }
-        // Nor do those that are right appear where the environment is shown.
+        // Valid headers don't appear in the debug text of the environment either.
         let environment = read(&[("OTEL_EXPORTER_OTLP_HEADERS", "x=s3cret")]);
         assert!(!format!("{environment:?}").contains("s3cret"));
     }
@@ -438,21 +438,21 @@ fn variables() -> Vec<&'static str> {
     variables
 }
 
-/// Reads and, where there is an exporter to configure, resolves.
+/// Reads the variables and, with an exporter, resolves its configuration.
 fn read_and_resolve(variables: &[(&str, &str)]) -> Environment {
     let environment = read(variables);
     #[cfg(feature = "_otlp")]
     let environment = {
         use crate::setup::otlp::{OtlpConfig, OtlpOptions};
         let mut environment = environment;
-        // What the environment says is never an error.
+        // A wrong variable is an issue, never an error.
         OtlpConfig::resolve(&OtlpOptions::default(), &mut environment, None).unwrap();
         environment
     };
     environment
 }
 
-/// Values that come close to being right, and any other.
+/// Values that are almost valid, and arbitrary ones.
 fn value() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
@@ -470,7 +470,7 @@ proptest! {
             let environment = read_and_resolve(&[(variable, &value)]);
             let taken = shown(&environment) != nothing();
             let unset = value.trim().is_empty()
-                // Without its sampler it says nothing.
+                // Without a sampler its argument is not read.
                 || variable == "OTEL_TRACES_SAMPLER_ARG";
             prop_assert_eq!(taken, !unset, "{}={:?}", variable, value);
             prop_assert!(environment.issues.iter().all(|issue| issue.variable == variable));
@@ -479,9 +479,9 @@ proptest! {
 
     #[test]
     fn any_environment_is_read(values in proptest::collection::vec(value(), 60)) {
-        let given: Vec<_> =
+        let pairs: Vec<_> =
             variables().into_iter().zip(values.iter().map(String::as_str)).collect();
-        let environment = read_and_resolve(&given);
+        let environment = read_and_resolve(&pairs);
         prop_assert!(environment.issues.iter().all(|issue| !issue.to_string().is_empty()));
     }
 }

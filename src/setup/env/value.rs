@@ -1,5 +1,5 @@
-//! Values of variables: from text to what they mean, or the reason why that can't be used and what would be
-//! right.
+//! Values of variables: parses their text. The error is the reason why a value can't be used, with the
+//! remedy.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use crate::setup::error::ConfigError;
 use crate::setup::protocol::{Compression, Protocol};
 use crate::ticket::TicketKeys;
 
-/// What `OTEL_TRACES_EXPORTER` can choose.
+/// The exporters that `OTEL_TRACES_EXPORTER` can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TracesExporter {
     Otlp,
@@ -22,7 +22,7 @@ pub(crate) enum TracesExporter {
     None,
 }
 
-/// What `OTEL_PROPAGATORS` can list.
+/// The propagators that `OTEL_PROPAGATORS` can list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Propagator {
     TraceContext,
@@ -32,17 +32,17 @@ pub(crate) enum Propagator {
 /// Headers in the order given, names in lower case. Values are secrets: `Debug` hides them.
 #[cfg(feature = "_otlp")]
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Headers(pub(crate) Vec<(String, String)>);
+pub(crate) struct OtlpHeaders(pub(crate) Vec<(String, String)>);
 
 #[cfg(feature = "_otlp")]
-impl fmt::Debug for Headers {
+impl fmt::Debug for OtlpHeaders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(name, _)| (name, HIDDEN))).finish()
     }
 }
 
-/// The reason for what this build can't do.
-pub(crate) fn needs(feature: &str) -> String {
+/// The reason for refusing a value that needs a cargo feature.
+pub(crate) fn needs_feature(feature: &str) -> String {
     format!("needs the cargo feature `{feature}` of `tracing-feedback`: enable it")
 }
 
@@ -86,16 +86,16 @@ pub(super) fn ratio(value: &str) -> Result<f64, String> {
 
 pub(super) fn ticket_keys(value: &str) -> Result<TicketKeys, String> {
     if !cfg!(feature = "tickets") {
-        return Err(needs("tickets"));
+        return Err(needs_feature("tickets"));
     }
     value
         .parse()
-        .map_err(|error: <TicketKeys as FromStr>::Err| format!("is no list of keys: {error}"))
+        .map_err(|error: <TicketKeys as FromStr>::Err| format!("isn't a list of keys: {error}"))
 }
 
 pub(super) fn outbox_directory(value: &str) -> Result<String, String> {
     if !cfg!(feature = "outbox") {
-        return Err(needs("outbox"));
+        return Err(needs_feature("outbox"));
     }
     Ok(value.to_owned())
 }
@@ -107,12 +107,12 @@ pub(super) fn outbox_policy(value: &str) -> Result<bool, String> {
     value
         .parse()
         .map(|policy: OutboxPolicy| policy == OutboxPolicy::WriteAhead)
-        .map_err(|error: OutboxPolicyError| format!("is no policy: {error}"))
+        .map_err(|error: OutboxPolicyError| format!("isn't a policy: {error}"))
 }
 
 #[cfg(not(feature = "outbox"))]
 pub(super) fn outbox_policy(_: &str) -> Result<bool, String> {
-    Err(needs("outbox"))
+    Err(needs_feature("outbox"))
 }
 
 pub(super) fn traces_exporter(name: &str) -> Result<TracesExporter, String> {
@@ -123,7 +123,7 @@ pub(super) fn traces_exporter(name: &str) -> Result<TracesExporter, String> {
                        `http-json` of `tracing-feedback`: enable one"
             .to_owned()),
         "console" if cfg!(feature = "console") => Ok(TracesExporter::Console),
-        "console" => Err(format!("`console` {}", needs("console"))),
+        "console" => Err(format!("`console` {}", needs_feature("console"))),
         _ => Err(format!(
             "`{}` isn't a supported exporter: use `otlp`, `console` or `none`",
             shorten(name)
@@ -134,7 +134,7 @@ pub(super) fn traces_exporter(name: &str) -> Result<TracesExporter, String> {
 pub(super) fn resource_attributes(value: &str) -> Result<Vec<KeyValue>, String> {
     let mut attributes: Vec<KeyValue> = Vec::new();
     for (position, key, value) in key_values(value)? {
-        let decode = |text| percent_decode(text).map_err(|reason| entry(position, reason));
+        let decode = |text| percent_decode(text).map_err(|reason| entry_reason(position, reason));
         let (key, value) = (decode(key)?, decode(value)?);
         attributes.retain(|attribute| attribute.key.as_str() != key);
         attributes.push(KeyValue::new(key, value));
@@ -142,13 +142,13 @@ pub(super) fn resource_attributes(value: &str) -> Result<Vec<KeyValue>, String> 
     Ok(attributes)
 }
 
-/// What is wrong with an entry of a list. It says where, never what: it may be a secret.
-fn entry(position: usize, reason: &str) -> String {
+/// The reason for refusing an entry of a list. It has the position, never the text: that may be a secret.
+fn entry_reason(position: usize, reason: &str) -> String {
     format!("entry {position} {reason}; the whole value is discarded")
 }
 
-/// Splits a W3C-baggage-like list: its position (from 1), key and value of every entry, both
-/// still encoded. Further `=` belong to the value, as baggage has it.
+/// Splits a list in the form of W3C baggage: the position (from 1), key and value of every entry, the
+/// last two still percent-encoded. Further `=` belong to the value, as in baggage.
 fn key_values(list: &str) -> Result<Vec<(usize, &str, &str)>, String> {
     let mut pairs = Vec::new();
     for (index, text) in list.split(',').enumerate() {
@@ -156,10 +156,13 @@ fn key_values(list: &str) -> Result<Vec<(usize, &str, &str)>, String> {
             continue;
         }
         let Some((key, value)) = text.split_once('=') else {
-            return Err(entry(index + 1, "has no `=`: write `key=value`, with `%2C` for a comma"));
+            return Err(entry_reason(
+                index + 1,
+                "has no `=`: write `key=value`, with `%2C` for a comma",
+            ));
         };
         if key.trim().is_empty() {
-            return Err(entry(index + 1, "has no key: write `key=value`"));
+            return Err(entry_reason(index + 1, "has no key: write `key=value`"));
         }
         pairs.push((index + 1, key.trim(), value.trim()));
     }
@@ -187,15 +190,15 @@ fn percent_decode(text: &str) -> Result<String, &'static str> {
 }
 
 #[cfg(feature = "_otlp")]
-pub(super) fn headers(value: &str) -> Result<Headers, String> {
+pub(super) fn headers(value: &str) -> Result<OtlpHeaders, String> {
     let mut headers: Vec<(String, String)> = Vec::new();
     for (position, name, value) in key_values(value)? {
-        let value = percent_decode(value).map_err(|reason| entry(position, reason))?;
-        let name = check_header(name, &value).map_err(|reason| entry(position, reason))?;
+        let value = percent_decode(value).map_err(|reason| entry_reason(position, reason))?;
+        let name = check_header(name, &value).map_err(|reason| entry_reason(position, reason))?;
         headers.retain(|(other, _)| *other != name);
         headers.push((name, value));
     }
-    Ok(Headers(headers))
+    Ok(OtlpHeaders(headers))
 }
 
 /// The header's name in lower case, if it can be sent by every protocol.
@@ -203,7 +206,7 @@ pub(super) fn headers(value: &str) -> Result<Headers, String> {
 pub(crate) fn check_header(name: &str, value: &str) -> Result<String, &'static str> {
     let name = http::HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| "isn't named like a header: use letters, digits and `-`")?;
-    // These describe the body and the connection: only the exporter knows what is true of them.
+    // These describe the body and the connection, which the exporter determines.
     let reserved = matches!(
         name.as_str(),
         "connection"
@@ -230,7 +233,7 @@ pub(crate) fn check_header(name: &str, value: &str) -> Result<String, &'static s
 pub(super) fn timeout(value: &str) -> Result<Duration, String> {
     match milliseconds(value)? {
         Duration::ZERO => {
-            Err("of zero lets no export succeed: set at least 1 millisecond".to_owned())
+            Err("is zero, so that no export can succeed: set at least 1 millisecond".to_owned())
         }
         timeout => Ok(timeout),
     }
@@ -239,7 +242,7 @@ pub(super) fn timeout(value: &str) -> Result<Duration, String> {
 #[cfg(feature = "_otlp")]
 pub(super) fn protocol(value: &str) -> Result<Protocol, String> {
     value.parse().map_err(|error| match error {
-        ConfigError::FeatureOff { feature, .. } => needs(feature),
+        ConfigError::FeatureOff { feature, .. } => needs_feature(feature),
         _ => "isn't a protocol: use `grpc`, `http/protobuf` or `http/json`".to_owned(),
     })
 }
@@ -247,7 +250,7 @@ pub(super) fn protocol(value: &str) -> Result<Protocol, String> {
 #[cfg(feature = "_otlp")]
 pub(super) fn compression(value: &str) -> Result<Compression, String> {
     value.parse().map_err(|error| match error {
-        ConfigError::FeatureOff { feature, .. } => needs(feature),
+        ConfigError::FeatureOff { feature, .. } => needs_feature(feature),
         _ => "isn't a compression: use `gzip`, `zstd` or `none`".to_owned(),
     })
 }

@@ -1,11 +1,11 @@
-//! The endpoint: from the text that code or environment give, by the rules of the specification.
+//! The endpoint: checks and completes the text from code or environment, by the rules of the specification.
 
 use std::fmt;
 
 use http::Uri;
 
-use crate::setup::env::otlp::Candidate;
-use crate::setup::env::{EnvIssue, Environment, needs, redact_endpoint};
+use crate::setup::env::otlp::EnvCandidate;
+use crate::setup::env::{EnvIssue, Environment, needs_feature, redact_endpoint};
 use crate::setup::error::ConfigError;
 use crate::setup::protocol::Protocol;
 
@@ -25,7 +25,7 @@ impl Endpoint {
         self.0.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"))
     }
 
-    /// Whether it is this machine, which no proxy can reach.
+    /// Whether the host is this machine, which a proxy can't reach.
     #[cfg(feature = "_http-client")]
     pub(super) fn is_loopback(&self) -> bool {
         let Ok(uri) = self.0.parse::<Uri>() else { return false };
@@ -41,8 +41,8 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// Resolves the endpoint: of the code, of the environment, or the default of `protocol`. An endpoint of the
-/// environment that can't be used is skipped and added to its issues.
+/// Resolves the endpoint: from the code, from the environment, or the default of `protocol`. An endpoint of
+/// the environment that can't be used is skipped and added to its issues.
 pub(super) fn resolve(
     code: Option<&str>,
     protocol: Protocol,
@@ -50,21 +50,25 @@ pub(super) fn resolve(
 ) -> Result<Endpoint, ConfigError> {
     let insecure = env.otlp.insecure.unwrap_or(false);
     if let Some(text) = code {
-        return check_endpoint(text, GivenBy::Code, protocol, insecure).map_err(|fault| {
+        return check_endpoint(text, EndpointOrigin::Code, protocol, insecure).map_err(|error| {
             let endpoint = redact_endpoint(text);
-            match fault {
-                Fault::FeatureOff(feature) => {
+            match error {
+                EndpointError::FeatureOff(feature) => {
                     ConfigError::feature_off("the endpoint", &endpoint, feature)
                 }
-                Fault::Malformed(reason) => ConfigError::Endpoint { endpoint, reason },
+                EndpointError::Malformed(reason) => ConfigError::Endpoint { endpoint, reason },
             }
         });
     }
-    for Candidate { variable, value, of_signal } in &env.otlp.endpoint {
-        let by = if *of_signal { GivenBy::SignalVariable } else { GivenBy::GeneralVariable };
-        match check_endpoint(value, by, protocol, insecure) {
+    for EnvCandidate { variable, value, is_of_signal } in &env.otlp.endpoint {
+        let origin = if *is_of_signal {
+            EndpointOrigin::SignalVariable
+        } else {
+            EndpointOrigin::GeneralVariable
+        };
+        match check_endpoint(value, origin, protocol, insecure) {
             Ok(endpoint) => return Ok(endpoint),
-            Err(fault) => env.issues.push(EnvIssue::new(variable, value, fault.into_reason())),
+            Err(error) => env.issues.push(EnvIssue::new(variable, value, error.into_reason())),
         }
     }
     let default =
@@ -83,28 +87,28 @@ fn is_grpc(protocol: Protocol) -> bool {
     }
 }
 
-/// Who gave an endpoint, which decides what is done about its path.
+/// Where an endpoint was set, which decides whether `/v1/traces` is added to its path.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum GivenBy {
+pub(super) enum EndpointOrigin {
     Code,
     SignalVariable,
     GeneralVariable,
 }
 
 /// Why an endpoint can't be used.
-pub(super) enum Fault {
+pub(super) enum EndpointError {
     FeatureOff(&'static str),
     Malformed(String),
 }
 
-impl Fault {
+impl EndpointError {
     fn malformed(reason: impl Into<String>) -> Self {
         Self::Malformed(reason.into())
     }
 
     pub(super) fn into_reason(self) -> String {
         match self {
-            Self::FeatureOff(feature) => needs(feature),
+            Self::FeatureOff(feature) => needs_feature(feature),
             Self::Malformed(reason) => reason,
         }
     }
@@ -113,17 +117,17 @@ impl Fault {
 /// Checks a text and completes it to an endpoint, by the rules of the specification for the variables.
 pub(super) fn check_endpoint(
     text: &str,
-    by: GivenBy,
+    origin: EndpointOrigin,
     protocol: Protocol,
     insecure: bool,
-) -> Result<Endpoint, Fault> {
+) -> Result<Endpoint, EndpointError> {
     let text = text.trim();
     let grpc = is_grpc(protocol);
     if let Some(path) = text.strip_prefix("unix:") {
         return if !grpc {
-            Err(Fault::malformed("is a Unix socket, which only `grpc` can use"))
+            Err(EndpointError::malformed("is a Unix socket, which only `grpc` can use"))
         } else if !cfg!(unix) || path.trim_start_matches("//").is_empty() {
-            Err(Fault::malformed("isn't a Unix socket: write `unix:///path/to/socket`"))
+            Err(EndpointError::malformed("isn't a Unix socket: write `unix:///path/to/socket`"))
         } else {
             Ok(Endpoint(text.to_owned()))
         };
@@ -135,14 +139,16 @@ pub(super) fn check_endpoint(
     } else if grpc {
         format!("{}://{text}", if insecure { "http" } else { "https" })
     } else {
-        return Err(Fault::malformed("has no scheme: write `http://` or `https://` before it"));
+        return Err(EndpointError::malformed(
+            "has no scheme: write `http://` or `https://` before it",
+        ));
     };
     let uri: Uri = full.parse().map_err(|error| {
-        Fault::malformed(format!("isn't an URI ({error}): write `http://host:port`"))
+        EndpointError::malformed(format!("isn't a URI ({error}): write `http://host:port`"))
     })?;
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     if authority.contains('@') {
-        return Err(Fault::malformed(
+        return Err(EndpointError::malformed(
             "has credentials in it: give them as a header, `authorization`",
         ));
     }
@@ -150,36 +156,42 @@ pub(super) fn check_endpoint(
     let port_is_sound =
         port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
     if uri.host().is_none_or(str::is_empty) || !port_is_sound {
-        return Err(Fault::malformed("has no usable host and port: write `http://host:port`"));
+        return Err(EndpointError::malformed(
+            "has no usable host and port: write `http://host:port`",
+        ));
     }
     match uri.scheme_str() {
         Some("http") => {}
         Some("https") if cfg!(feature = "tls") => {}
         Some("https") if !has_scheme => {
-            return Err(Fault::malformed(format!(
+            return Err(EndpointError::malformed(format!(
                 "has no scheme, which means `https`, and that {}; or write `http://` before it",
-                needs("tls")
+                needs_feature("tls")
             )));
         }
-        Some("https") => return Err(Fault::FeatureOff("tls")),
-        _ => return Err(Fault::malformed("has an unknown scheme: use `http` or `https`")),
+        Some("https") => return Err(EndpointError::FeatureOff("tls")),
+        _ => return Err(EndpointError::malformed("has an unknown scheme: use `http` or `https`")),
     }
-    let full = if grpc { full } else { with_path(&uri, by) };
-    // The HTTP client has a parser of its own, which is stricter.
+    let full = if grpc { full } else { traces_url(&uri, origin) };
+    // The HTTP client has its own URL parser, which is stricter.
     #[cfg(feature = "_http-client")]
     if !grpc && let Err(error) = reqwest::Url::parse(&full) {
-        return Err(Fault::malformed(format!("isn't an URL ({error}): write `http://host:port`")));
+        return Err(EndpointError::malformed(format!(
+            "isn't a URL ({error}): write `http://host:port`"
+        )));
     }
     Ok(Endpoint(full))
 }
 
 /// The URL that HTTP requests go to.
-fn with_path(uri: &Uri, by: GivenBy) -> String {
+fn traces_url(uri: &Uri, origin: EndpointOrigin) -> String {
     let path = uri.path();
-    let path = match by {
-        GivenBy::SignalVariable => path.to_owned(),
-        GivenBy::Code if path.trim_end_matches('/').ends_with(TRACES_PATH) => path.to_owned(),
-        GivenBy::Code | GivenBy::GeneralVariable => {
+    let path = match origin {
+        EndpointOrigin::SignalVariable => path.to_owned(),
+        EndpointOrigin::Code if path.trim_end_matches('/').ends_with(TRACES_PATH) => {
+            path.to_owned()
+        }
+        EndpointOrigin::Code | EndpointOrigin::GeneralVariable => {
             format!("{}{TRACES_PATH}", path.strip_suffix('/').unwrap_or(path))
         }
     };

@@ -1,10 +1,10 @@
-//! http/json: the exporter of `opentelemetry-otlp`, configured so that it means the same as the other two
-//! protocols.
+//! http/json: the exporter of `opentelemetry-otlp`, configured so that settings mean the same as for the
+//! other two protocols.
 //!
-//! That exporter reads the environment too. It puts the headers found there over those it is given, and
-//! takes the compression found there where none is given, so code could not win over a variable. Its HTTP
-//! client is replaced by one that sets the configured headers and encoding, for which the environment has
-//! been taken into account and checked already.
+//! That exporter reads the environment too. Headers from there override the headers that it is given, and a
+//! compression from there applies if none is given, so code could not win over a variable. Therefore its
+//! HTTP client is replaced by one that sets the configured headers and encoding, which have been resolved
+//! from code and environment already.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub(super) fn exporter(
 pub(super) struct Client {
     pub(super) inner: reqwest::Client,
     pub(super) headers: HeaderMap,
-    /// Goes in front of the exporter's `user-agent`, unless the headers have one.
+    /// Put before the exporter's `user-agent`, unless the configured headers have one.
     pub(super) product: &'static str,
     /// Whether a compression is configured.
     pub(super) is_compressed: bool,
@@ -58,13 +58,14 @@ impl HttpClient for Client {
     async fn send_bytes(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let mut headers = self.headers.clone();
         if !headers.contains_key(USER_AGENT) {
-            let theirs = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
-            let agent = format!("{} {}", self.product, theirs.unwrap_or_default());
+            let of_exporter =
+                request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+            let agent = format!("{} {}", self.product, of_exporter.unwrap_or_default());
             headers.extend(HeaderValue::from_str(agent.trim()).map(|agent| (USER_AGENT, agent)));
         }
-        // In the exporter's headers those of the environment have replaced what describes the body.
+        // Not taken from the exporter's headers: variables may have replaced those that describe the body.
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(encoding) = Encoding::of(request.body()) {
+        if let Some(encoding) = BodyEncoding::of(request.body()) {
             match encoding.decoded(request.body()).filter(|_| !self.is_compressed) {
                 Some(body) => *request.body_mut() = body,
                 None => {
@@ -79,12 +80,12 @@ impl HttpClient for Client {
 
 /// The encoding of a body, by the magic number that gzip and zstd begin with; JSON begins with `{`.
 #[derive(Clone, Copy)]
-enum Encoding {
+enum BodyEncoding {
     Gzip,
     Zstd,
 }
 
-impl Encoding {
+impl BodyEncoding {
     fn of(body: &[u8]) -> Option<Self> {
         match body {
             [0x1f, 0x8b, ..] => Some(Self::Gzip),

@@ -1,9 +1,9 @@
-//! The configuration of OTLP export: what code and environment give becomes a sink.
+//! The configuration of OTLP export: resolves the settings of code and environment, and makes the sink.
 //!
 //! The order of precedence is code, the variable of the signal, the general variable, the default.
 //!
-//! gRPC and http/protobuf take the crate's own [path](crate::export::sink::otlp); http/json takes the
-//! exporter of `opentelemetry-otlp` ([`http_json`]).
+//! gRPC and http/protobuf use the crate's own [sink](crate::export::sink::otlp); http/json uses the exporter
+//! of `opentelemetry-otlp` ([`http_json`]).
 
 mod endpoint;
 #[cfg(feature = "http-json")]
@@ -49,14 +49,14 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The name of this crate in `user-agent`.
 const PRODUCT: &str = concat!("tracing-feedback/", env!("CARGO_PKG_VERSION"));
 
-/// What the builder was given; `None` where it was given nothing.
+/// The settings given to the builder; `None` if a setting was not given.
 #[derive(Clone, Default)]
 pub(crate) struct OtlpOptions {
     pub(crate) protocol: Option<Protocol>,
     /// For gRPC the endpoint itself; for HTTP the base, to which `/v1/traces` is added unless it
     /// ends so already.
     pub(crate) endpoint: Option<String>,
-    /// Added to the headers of the environment; of one name these count.
+    /// Added to the headers of the environment; of headers with one name, these apply.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) compression: Option<Compression>,
@@ -82,7 +82,7 @@ pub(crate) struct OtlpConfig {
     pub(crate) endpoint: Endpoint,
     /// Names in lower case, each once.
     pub(crate) headers: Vec<(String, String)>,
-    /// Of one request, its retries included.
+    /// The timeout of one request, its retries included.
     pub(crate) timeout: Duration,
     pub(crate) compression: Compression,
     pub(crate) tls: Tls,
@@ -107,11 +107,11 @@ fn names(headers: &[(String, String)]) -> Vec<&str> {
 }
 
 impl OtlpConfig {
-    /// Resolves code over environment over defaults. What is wrong in the code is an error; what is
-    /// wrong in the environment is skipped and added to its issues.
+    /// Resolves the settings: code over environment over defaults. A wrong setting in code is an error; a
+    /// wrong one in the environment is skipped and added to its issues.
     ///
-    /// `export_timeout` is that of the batch processor, if one is set: the shorter of it and OTLP's own
-    /// timeout counts.
+    /// `export_timeout` is the timeout of the batch processor, if it is set: the shorter of it and OTLP's
+    /// own timeout applies.
     pub(crate) fn resolve(
         code: &OtlpOptions,
         env: &mut Environment,
@@ -135,8 +135,8 @@ impl OtlpConfig {
         })
     }
 
-    /// Whether the protocol takes the crate's own path, which an outbox needs.
-    pub(crate) fn has_own_path(&self) -> bool {
+    /// Whether the protocol uses the crate's own sink, which can send spans from an outbox.
+    pub(crate) fn supports_outbox(&self) -> bool {
         match self.protocol {
             #[cfg(feature = "grpc")]
             Protocol::Grpc => true,
@@ -167,7 +167,7 @@ impl OtlpConfig {
             }
             #[cfg(feature = "http-json")]
             Protocol::HttpJson => {
-                drop(outbox); // needs the crate's own path
+                drop(outbox); // an outbox needs the crate's own sink
                 let make = || self.json_exporter();
                 let sink = ExporterSink::new(runtime, resource, self.timeout, make)?;
                 Ok(Box::new(sink.named("otlp_http_json_span_exporter")))
@@ -183,7 +183,7 @@ impl OtlpConfig {
                 reason: "is malformed: use printable ASCII".to_owned(),
             };
             let mut value = HeaderValue::from_str(value).map_err(|_| refused(()))?;
-            // Keeps it out of the logs of the HTTP libraries and of HPACK's tables.
+            // Keeps the value out of the logs of the HTTP libraries and of HPACK's tables.
             value.set_sensitive(true);
             map.insert(HeaderName::from_str(name).map_err(|_| refused(()))?, value);
         }
@@ -260,7 +260,7 @@ impl OtlpConfig {
         let mut client = reqwest::Client::builder()
             .timeout(self.timeout)
             .connect_timeout(self.timeout)
-            // A redirect would carry the headers, credentials among them, to another place.
+            // A redirect would send the headers, credentials among them, to another host.
             .redirect(reqwest::redirect::Policy::none())
             .referer(false);
         if self.endpoint.is_loopback() {
@@ -300,7 +300,7 @@ fn resolve_headers(
     Ok(headers)
 }
 
-/// The OTLP sink for a client: with the outbox, if there is one.
+/// Makes the OTLP sink for a client, with the outbox if there is one.
 #[cfg(feature = "_otlp-path")]
 fn otlp_sink<T: Transport + 'static>(
     client: OtlpClient<T>,

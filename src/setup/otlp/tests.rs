@@ -1,4 +1,4 @@
-//! What is resolved, and what then arrives at a real server on the loopback interface.
+//! The resolved configuration, and the requests that arrive at a real server on the loopback interface.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::{SpanId, TraceId};
 use proptest::prelude::*;
 
-use super::endpoint::{Fault, GivenBy, check_endpoint};
+use super::endpoint::{EndpointError, EndpointOrigin, check_endpoint};
 use super::tls::Pem;
 use super::*;
 use crate::export::sink::{Backpressure, Batch};
@@ -39,9 +39,9 @@ const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 const GRPC: Protocol = Protocol::Grpc;
 const HTTP: Protocol = Protocol::HttpProtobuf;
 
-/// Protocol, who gives it, what is given, and what comes of it, nothing where it is refused.
-const ENDPOINTS: &[(Protocol, GivenBy, &str, Option<&str>)] = {
-    use GivenBy::{Code, GeneralVariable as General, SignalVariable as Signal};
+/// The protocol, where the endpoint was set, its text, and the resolved endpoint; `None` if it is refused.
+const ENDPOINTS: &[(Protocol, EndpointOrigin, &str, Option<&str>)] = {
+    use EndpointOrigin::{Code, GeneralVariable as General, SignalVariable as Signal};
     &[
         (GRPC, Code, "http://localhost:4317", Some("http://localhost:4317")),
         (GRPC, Code, " http://localhost:4317/ ", Some("http://localhost:4317/")),
@@ -81,27 +81,27 @@ const ENDPOINTS: &[(Protocol, GivenBy, &str, Option<&str>)] = {
 
 #[test]
 fn endpoints() {
-    for (protocol, by, text, expected) in ENDPOINTS {
-        // What the HTTP client alone finds wrong needs the HTTP client.
+    for (protocol, origin, text, expected) in ENDPOINTS {
+        // Only the URL parser of the HTTP client refuses this endpoint.
         if *text == "http://1.2.3.4.5." && !cfg!(feature = "_http-client") {
             continue;
         }
-        let endpoint = check_endpoint(text, *by, *protocol, false);
+        let endpoint = check_endpoint(text, *origin, *protocol, false);
         assert_eq!(endpoint.as_ref().ok().map(Endpoint::as_str), *expected, "{protocol} {text}");
     }
     #[cfg(unix)]
     for socket in ["unix:///run/otlp", "unix:/run/otlp", "unix:otlp"] {
-        let endpoint = check_endpoint(socket, GivenBy::Code, GRPC, false);
+        let endpoint = check_endpoint(socket, EndpointOrigin::Code, GRPC, false);
         assert_eq!(endpoint.as_ref().ok().map(Endpoint::as_str), Some(socket));
     }
 }
 
 #[test]
-fn endpoints_without_a_scheme_are_as_secure_as_they_are_told() {
+fn endpoints_without_a_scheme_are_as_secure_as_configured() {
     let check = |text, insecure| {
-        check_endpoint(text, GivenBy::Code, GRPC, insecure)
+        check_endpoint(text, EndpointOrigin::Code, GRPC, insecure)
             .map(|endpoint| endpoint.as_str().to_owned())
-            .map_err(Fault::into_reason)
+            .map_err(EndpointError::into_reason)
     };
     assert_eq!(check("localhost:4317", true).unwrap(), "http://localhost:4317");
     assert_eq!(check("localhost", true).unwrap(), "http://localhost");
@@ -122,8 +122,14 @@ proptest! {
         insecure: bool,
     ) {
         for protocol in [GRPC, HTTP] {
-            for by in [GivenBy::Code, GivenBy::SignalVariable, GivenBy::GeneralVariable] {
-                let Ok(endpoint) = check_endpoint(&text, by, protocol, insecure) else { continue };
+            for origin in [
+                EndpointOrigin::Code,
+                EndpointOrigin::SignalVariable,
+                EndpointOrigin::GeneralVariable,
+            ] {
+                let Ok(endpoint) = check_endpoint(&text, origin, protocol, insecure) else {
+                    continue;
+                };
                 if !endpoint.as_str().starts_with("unix:") {
                     let uri: Uri = endpoint.as_str().parse().unwrap();
                     prop_assert!(uri.host().is_some_and(|host| !host.is_empty()));
@@ -289,16 +295,16 @@ fn span() -> SpanRecord {
     span
 }
 
-/// What arrived: the headers (of several of one name all), and what the body said.
+/// A request that arrived: the headers, including repeated ones, the body, and the name of its span.
 #[derive(Debug)]
-struct Arrived {
+struct ArrivedRequest {
     path: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     span: String,
 }
 
-impl Arrived {
+impl ArrivedRequest {
     fn header(&self, name: &str) -> Vec<&str> {
         let of_name = self.headers.iter().filter(|(other, _)| other == name);
         of_name.map(|(_, value)| value.as_str()).collect()
@@ -320,22 +326,22 @@ fn export(config: OtlpConfig) -> Result<(), String> {
     }
 }
 
-/// Ours with the exporter's or, for gRPC, the transport's.
-fn assert_user_agent(arrived: &Arrived) {
+/// The user agent begins with the name of this crate; that of the exporter or of tonic follows.
+fn assert_user_agent(arrived: &ArrivedRequest) {
     let [agent] = arrived.header("user-agent")[..] else { panic!("{arrived:?}") };
     assert!(agent.starts_with(PRODUCT), "{agent}");
 }
 
-/// Tells a test that it has a process of its own.
+/// The variable that marks the process of a single test.
 const OWN_PROCESS: &str = "TRACING_FEEDBACK_TEST_OWN_PROCESS";
 
-/// Whether [`in_environment`] started this process, or someone who runs all that is ignored.
+/// Whether [`in_environment`] started this process. It is `false` where all ignored tests are run by hand.
 fn in_own_process() -> bool {
     std::env::var_os(OWN_PROCESS).is_some()
 }
 
-/// Runs a test of this binary that is otherwise ignored, in a process with an environment of its
-/// own: the exporter looks at the real one.
+/// Runs an ignored test of this binary in a new process with its own environment, since the exporter
+/// reads the real one.
 fn in_environment(test: &str, variables: &[(&str, &str)]) {
     let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--ignored", "--nocapture", &format!("setup::otlp::tests::{test}")])
@@ -348,7 +354,7 @@ fn in_environment(test: &str, variables: &[(&str, &str)]) {
     assert!(output.status.success() && printed.contains("1 passed"), "{printed}\n{errors}");
 }
 
-/// An environment that would spoil every export if the exporter were left to read it.
+/// An environment with which every export would fail if the exporter read it.
 const HOSTILE: &[(&str, &str)] = &[
     ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://["),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
@@ -390,7 +396,7 @@ mod certificates {
             Self { pem, issuer: Issuer::new(params, key) }
         }
 
-        /// A certificate for this machine.
+        /// Issues a certificate for this machine.
         pub(super) fn issue(&self) -> Certificate {
             let key = KeyPair::generate().unwrap();
             let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
@@ -412,7 +418,7 @@ mod tls_material {
         Some(Pem(pem.as_bytes().to_vec()))
     }
 
-    /// Files that go when it is dropped.
+    /// A directory of files that is removed on drop.
     struct Files(PathBuf);
 
     impl Files {
@@ -498,7 +504,7 @@ mod tls_material {
 
     #[test]
     fn no_provider_is_installed() {
-        // In a process of its own: the server of another test may install one.
+        // In its own process, since the server of another test may install a provider.
         in_environment("tls_material::in_a_process_without_a_provider", &[]);
     }
 
@@ -510,7 +516,7 @@ mod tls_material {
         }
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        // Takes the client's part of the handshake and hangs up.
+        // Reads the client's part of the handshake and closes the connection.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let _ = std::io::Read::read(&mut stream.unwrap(), &mut [0; 16]);
@@ -533,7 +539,7 @@ mod tls_material {
     }
 
     #[test]
-    fn what_the_environment_names_is_used_or_passed_over() {
+    fn files_of_the_environment_are_used_or_skipped() {
         let files = Files::new("tracing-feedback-otlp-certificates");
         let (authority, other) = (Authority::new(), Authority::new().issue());
         let client = authority.issue();
@@ -543,7 +549,7 @@ mod tls_material {
         let other_key = files.write("other.key", &other.key);
         let garbage = files.write("garbage.pem", "garbage");
 
-        // The usable general variable counts for an unusable one of the signal.
+        // The usable general variable replaces an unusable variable of the signal.
         let (config, issues) = resolve(
             OtlpOptions::default(),
             &[
@@ -605,10 +611,10 @@ mod grpc {
 
     use super::*;
 
-    struct Collector(mpsc::UnboundedSender<Arrived>);
+    struct TestTraceService(mpsc::UnboundedSender<ArrivedRequest>);
 
     #[tonic::async_trait]
-    impl TraceService for Collector {
+    impl TraceService for TestTraceService {
         async fn export(
             &self,
             request: tonic::Request<ExportTraceServiceRequest>,
@@ -616,7 +622,7 @@ mod grpc {
             let (metadata, _, message) = request.into_parts();
             let headers = metadata.into_headers();
             let span = &message.resource_spans[0].scope_spans[0].spans[0];
-            let arrived = Arrived {
+            let arrived = ArrivedRequest {
                 path: String::new(),
                 headers: headers
                     .iter()
@@ -630,16 +636,16 @@ mod grpc {
         }
     }
 
-    /// A collector, which serves as long as the runtime lives.
+    /// Starts a collector that serves as long as the runtime lives.
     fn serve(
         runtime: &tokio::runtime::Runtime,
         server: Server,
-    ) -> (SocketAddr, mpsc::UnboundedReceiver<Arrived>) {
+    ) -> (SocketAddr, mpsc::UnboundedReceiver<ArrivedRequest>) {
         let _entered = runtime.enter();
         let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = incoming.local_addr().unwrap();
         let (sender, receiver) = mpsc::unbounded_channel();
-        let service = TraceServiceServer::new(Collector(sender))
+        let service = TraceServiceServer::new(TestTraceService(sender))
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd);
         let mut server = server;
@@ -681,7 +687,7 @@ mod grpc {
     }
 
     #[test]
-    fn the_environment_is_heard_through_us_only() {
+    fn the_environment_is_read_by_this_crate_only() {
         in_environment("grpc::in_a_hostile_environment", HOSTILE);
         let gzip = if cfg!(feature = "gzip") { " GZIP" } else { "none" };
         in_environment(
@@ -695,7 +701,7 @@ mod grpc {
     }
 
     #[test]
-    #[ignore = "run by `the_environment_is_heard_through_us_only`, in an environment of its own"]
+    #[ignore = "run by `the_environment_is_read_by_this_crate_only`, in an environment of its own"]
     fn in_a_hostile_environment() {
         if !in_own_process() {
             return;
@@ -703,7 +709,7 @@ mod grpc {
         let runtime = runtime();
         let (address, mut receiver) = serve(&runtime, Server::builder());
         let options = options(format!("http://{address}"));
-        // An environment that isn't that of the process: whatever comes from there is a leak.
+        // Resolved from an empty environment: a value from the process's environment is a leak.
         export(resolve(options, &[]).0.unwrap()).unwrap();
         let arrived = receiver.blocking_recv().unwrap();
         assert_eq!(arrived.header("x-ours"), ["ours"]);
@@ -713,7 +719,7 @@ mod grpc {
     }
 
     #[test]
-    #[ignore = "run by `the_environment_is_heard_through_us_only`, in an environment of its own"]
+    #[ignore = "run by `the_environment_is_read_by_this_crate_only`, in an environment of its own"]
     fn in_a_friendly_environment() {
         if !in_own_process() {
             return;
@@ -782,7 +788,7 @@ mod grpc {
                 },
                 ..options(format!("https://localhost:{}", address.port()))
             };
-            // Without a scheme it is `https` too.
+            // Without a scheme the endpoint is `https` too.
             let bare = OtlpOptions { endpoint: Some(address.to_string()), ..known.clone() };
             for options in [known.clone(), bare] {
                 export(resolve(options, &[]).0.unwrap()).unwrap();
@@ -814,11 +820,11 @@ mod http_server {
 
     use super::*;
 
-    /// Answers every connection, one request each, as long as anyone listens.
+    /// Answers one request of every connection, until the receiver is dropped.
     fn serve<S: Read + Write>(
         answer: String,
         accept: impl Fn(TcpStream) -> S + Send + 'static,
-    ) -> (SocketAddr, mpsc::Receiver<Arrived>) {
+    ) -> (SocketAddr, mpsc::Receiver<ArrivedRequest>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, receiver) = mpsc::channel();
@@ -840,7 +846,7 @@ mod http_server {
         (address, receiver)
     }
 
-    fn read(stream: impl Read) -> std::io::Result<Arrived> {
+    fn read(stream: impl Read) -> std::io::Result<ArrivedRequest> {
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
         reader.read_line(&mut line)?;
@@ -852,7 +858,7 @@ mod http_server {
             let Some((name, value)) = line.trim_end().split_once(": ") else { break };
             headers.push((name.to_ascii_lowercase(), value.to_owned()));
         }
-        let mut arrived = Arrived { path, headers, body: Vec::new(), span: String::new() };
+        let mut arrived = ArrivedRequest { path, headers, body: Vec::new(), span: String::new() };
         let length = arrived.header("content-length")[0].parse().unwrap();
         arrived.body = vec![0; length];
         reader.read_exact(&mut arrived.body)?;
@@ -860,8 +866,8 @@ mod http_server {
         Ok(arrived)
     }
 
-    /// Decodes the body as its headers say.
-    fn name_of_span(arrived: &Arrived) -> String {
+    /// Decodes the body as described by its headers, and returns the name of the span.
+    fn name_of_span(arrived: &ArrivedRequest) -> String {
         let body = match arrived.header("content-encoding")[..] {
             [] => arrived.body.clone(),
             ["gzip"] => {
@@ -953,7 +959,7 @@ mod http_server {
     }
 
     #[test]
-    fn the_environment_is_heard_through_us_only() {
+    fn the_environment_is_read_by_this_crate_only() {
         in_environment("http_server::in_a_hostile_environment", HOSTILE);
         let gzip = if cfg!(feature = "gzip") { " GZIP" } else { "none" };
         in_environment(
@@ -967,7 +973,7 @@ mod http_server {
     }
 
     #[test]
-    #[ignore = "run by `the_environment_is_heard_through_us_only`, in an environment of its own"]
+    #[ignore = "run by `the_environment_is_read_by_this_crate_only`, in an environment of its own"]
     fn in_a_hostile_environment() {
         if !in_own_process() {
             return;
@@ -975,7 +981,7 @@ mod http_server {
         let (address, receiver) = serve("200 OK".into(), |stream| stream);
         for protocol in protocols() {
             let options = options(protocol, format!("http://{address}"));
-            // An environment that isn't that of the process: whatever comes from there is a leak.
+            // Resolved from an empty environment: a value from the process's environment is a leak.
             export(resolve(options, &[]).0.unwrap()).unwrap();
             let arrived = receiver.recv().unwrap();
             assert_eq!(arrived.header("x-ours"), ["ours"]);
@@ -986,7 +992,7 @@ mod http_server {
     }
 
     #[test]
-    #[ignore = "run by `the_environment_is_heard_through_us_only`, in an environment of its own"]
+    #[ignore = "run by `the_environment_is_read_by_this_crate_only`, in an environment of its own"]
     fn in_a_friendly_environment() {
         if !in_own_process() {
             return;

@@ -1,4 +1,4 @@
-//! TLS: certificates and keys, from code and environment to the clients.
+//! TLS: loads certificates and keys from code and environment, and configures the clients.
 
 use std::fmt;
 use std::path::Path;
@@ -9,14 +9,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::endpoint::Endpoint;
-use crate::setup::env::otlp::Candidate;
+use crate::setup::env::otlp::EnvCandidate;
 use crate::setup::env::{EnvIssue, Environment, redact_endpoint};
 use crate::setup::error::ConfigError;
 
-/// Certificates and keys that the code gives.
+/// Certificates and keys given in code.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsOptions {
-    /// What the collector's certificate must be signed by, instead of the system's roots.
+    /// The root that the collector's certificate is verified with, instead of the system's roots.
     pub(crate) ca_certificate: Option<Pem>,
     pub(crate) client_certificate: Option<Pem>,
     pub(crate) client_key: Option<Pem>,
@@ -58,10 +58,10 @@ const KEY: &str = "client key";
 
 type Check = fn(&[u8]) -> Result<(), String>;
 
-/// A PEM and the variable that named its file, none for code.
-type Given = (Vec<u8>, Option<Candidate>);
+/// A PEM, and the variable that names its file; `None` for a PEM given in code.
+type PemSource = (Vec<u8>, Option<EnvCandidate>);
 
-/// Reads certificates and keys and checks that TLS can use them, so that a fault shows at start-up and not
+/// Reads certificates and keys and checks that TLS can use them, so that an error shows at start-up and not
 /// with the first export.
 pub(super) fn resolve(code: &TlsOptions, env: &mut Environment) -> Result<Tls, ConfigError> {
     let issues = &mut env.issues;
@@ -80,10 +80,10 @@ pub(super) fn resolve(code: &TlsOptions, env: &mut Environment) -> Result<Tls, C
 fn find(
     what: &'static str,
     code: &Option<Pem>,
-    candidates: &[Candidate],
+    candidates: &[EnvCandidate],
     issues: &mut Vec<EnvIssue>,
     check: Check,
-) -> Result<Option<Given>, ConfigError> {
+) -> Result<Option<PemSource>, ConfigError> {
     if let Some(Pem(pem)) = code {
         return match check(pem) {
             Ok(()) => Ok(Some((pem.clone(), None))),
@@ -104,10 +104,10 @@ fn find(
     Ok(None)
 }
 
-/// A certificate counts only with its key.
+/// Pairs the client certificate with its key. One without the other is an error.
 fn pair(
-    certificate: Option<Given>,
-    key: Option<Given>,
+    certificate: Option<PemSource>,
+    key: Option<PemSource>,
     issues: &mut Vec<EnvIssue>,
 ) -> Result<Option<Identity>, ConfigError> {
     let (what, reason, from) = match (certificate, key) {
@@ -116,7 +116,7 @@ fn pair(
             let identity = Some((certificate, key));
             match client_config(RootCertStore::empty(), &identity) {
                 Ok(_) => return Ok(identity),
-                // In the environment only if both are: code can't be right halfway.
+                // An issue of the environment only if both are from it: code must give a matching pair.
                 Err(reason) => (KEY, reason, from.and(key_from)),
             }
         }
@@ -128,7 +128,7 @@ fn pair(
         }
     };
     match from {
-        Some(Candidate { variable, value, .. }) => {
+        Some(EnvCandidate { variable, value, .. }) => {
             issues.push(EnvIssue::new(variable, &value, reason));
             Ok(None)
         }
@@ -172,7 +172,7 @@ fn system_roots() -> Result<RootCertStore, String> {
     }
 }
 
-/// A client by ring, without regard to what provider the process has installed, if any.
+/// The TLS configuration of a client. It uses ring, whatever crypto provider the process has installed.
 fn client_config(
     roots: RootCertStore,
     identity: &Option<Identity>,
@@ -210,7 +210,7 @@ impl Tls {
     #[cfg(feature = "_http-client")]
     pub(super) fn for_reqwest(&self, endpoint: &Endpoint) -> Result<ClientConfig, ConfigError> {
         let roots = match &self.ca {
-            // Nothing will be verified, and reading the system's takes its time.
+            // `http` verifies no certificate, and reading the system's roots is slow.
             _ if !endpoint.is_https() => Ok(RootCertStore::empty()),
             Some(ca) => roots(ca),
             None => system_roots(),
