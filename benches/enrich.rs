@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench enrich`. A literal's strings are known at run time only, so they are copied.
 
-mod nowhere;
+mod discard;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tracing_feedback::{enrich, enrich_session, enrich_span};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 
-use nowhere::Nowhere;
+use discard::DiscardExporter;
 
 #[derive(Serialize)]
 struct Feedback<'a> {
@@ -59,7 +59,7 @@ fn enrichments(criterion: &mut Criterion) {
     group.bench_function("no layer installed", |bencher| bencher.iter(|| literal!()));
 
     let (layer, telemetry) = tracing_feedback::builder()
-        .with_exporter(Nowhere)
+        .with_exporter(DiscardExporter)
         .build()
         .expect("a layer without a collector always builds");
     let layer = layer.with_filter(LevelFilter::INFO);

@@ -40,7 +40,7 @@ fn serve() -> Result<(), Box<dyn Error>> {
     let (layer, telemetry) = tracing_feedback::builder().with_service_name("answers").build()?;
     tracing_subscriber::registry().with(layer.with_filter(LevelFilter::INFO)).init();
 
-    answer_until_told_to_stop()?;
+    serve_until_stopped()?;
     // Requests in flight have been answered and their spans have ended. Now the spans are exported,
     // well before the process would be killed: 30 s after SIGTERM by Kubernetes, 10 s by Docker.
     telemetry.shutdown_within(Duration::from_secs(5))?;
@@ -50,27 +50,27 @@ fn serve() -> Result<(), Box<dyn Error>> {
 }
 
 #[tokio::main]
-async fn answer_until_told_to_stop() -> io::Result<()> {
+async fn serve_until_stopped() -> io::Result<()> {
     // From here on a signal no longer ends the process, but asks it to stop.
     let stop = shutdown_signal()?;
-    let told = async {
+    let first_signal = async {
         stop.await;
-        println!("told to stop: no new requests, those in flight go on");
+        println!("stopping: no new requests, requests in flight go on");
     };
     let service: Router = Router::new().route("/ask", post(ask)).layer(FeedbackHttpLayer::new());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("listening on {}", listener.local_addr()?);
     tokio::select! {
-        served = axum::serve(listener, service).with_graceful_shutdown(told).into_future() => served,
-        told = told_twice() => {
-            println!("told again: those in flight are cut off, and their spans end here");
-            told
+        served = axum::serve(listener, service).with_graceful_shutdown(first_signal).into_future() => served,
+        result = second_signal() => {
+            println!("stopping now: requests in flight are cut off, and their spans end here");
+            result
         }
     }
 }
 
 /// Waits for a second Ctrl-C. It would do nothing if nothing waited for it.
-async fn told_twice() -> io::Result<()> {
+async fn second_signal() -> io::Result<()> {
     shutdown_signal()?.await;
     shutdown_signal()?.await;
     Ok(())
@@ -90,21 +90,21 @@ async fn ask(question: String) -> &'static str {
 fn orchestrate() -> Result<(), Box<dyn Error>> {
     let collector = Collector::start()?;
     let mut service = Service::start(&collector)?;
-    let address = service.says("listening on ")?;
+    let address = service.wait_for_line("listening on ")?;
     let asking = thread::spawn({
         let address = address.clone();
         move || request(&address, "What is the capital of New York?")
     });
-    service.says("asked: ")?;
+    service.wait_for_line("asked: ")?;
     service.terminate()?;
-    service.says("told to stop")?;
+    service.wait_for_line("stopping")?;
     while TcpStream::connect(&address).is_ok() {
         thread::sleep(Duration::from_millis(10));
     }
     println!("client:  a new connection is refused");
     let answer = asking.join().map_err(|_| "the client panicked")??;
     println!("client:  got its answer: {answer}");
-    service.says("2 spans exported, 0 dropped")?;
+    service.wait_for_line("2 spans exported, 0 dropped")?;
     let status = service.wait()?;
     println!("service ended with {status}");
 
@@ -134,7 +134,7 @@ impl Service {
     }
 
     /// Waits for a line that begins with this, and returns the rest.
-    fn says(&mut self, this: &str) -> Result<String, Box<dyn Error>> {
+    fn wait_for_line(&mut self, this: &str) -> Result<String, Box<dyn Error>> {
         for line in &mut self.lines {
             let line = line?;
             println!("service: {line}");

@@ -35,7 +35,7 @@ fn part() {
         Ok("propagate") => propagate(),
         Ok("strict") => strict(),
         Ok("everything") => everything(),
-        Ok("talkative") => talkative(),
+        Ok("tracing debug") => tracing_debug(),
         Ok("two layers") => two_layers(),
         Ok("init twice") => init_twice(),
         Ok("tickets") => tickets(),
@@ -85,8 +85,8 @@ fn service() {
     {
         let span = info_span!("answer", session.id = "conversation-42", long = "0123456789", n = 1);
         let _span = span.entered();
-        info!(first = 1, second = 2, "told");
-        info!("told again");
+        info!(first = 1, second = 2, "logged");
+        info!("logged again");
         let _ = tracing::Span::current().set_attribute("list", long_list()); // it may be filtered out
         let _hidden = debug_span!("details").entered();
         println!("outcome: {:?}", enrich_span!(feedback = { "rating": 5 }).into_result());
@@ -121,17 +121,17 @@ fn init_takes_all_from_the_environment() {
     assert_eq!(span.resource["region"], "eu west");
     assert_eq!(collector.requests()[0].headers["x-api-key"], "secret");
     // The logs are there too.
-    assert!(text.contains("told again"), "{text}");
+    assert!(text.contains("logged again"), "{text}");
     assert!(!text.contains("WARN"), "{text}");
 }
 
 #[test]
 fn turning_logs_down_never_turns_feedback_off() {
-    for quiet in ["off", "error", "none_of_ours=trace"] {
-        let (collector, text) = serve(&[("RUST_LOG", quiet)]);
-        assert_eq!(collector.tree(), TREE, "{quiet}");
-        assert_eq!(one(&collector, "answer").events.len(), 2, "{quiet}");
-        assert!(!text.contains("told"), "{quiet}: {text}");
+    for filter in ["off", "error", "none_of_ours=trace"] {
+        let (collector, text) = serve(&[("RUST_LOG", filter)]);
+        assert_eq!(collector.tree(), TREE, "{filter}");
+        assert_eq!(one(&collector, "answer").events.len(), 2, "{filter}");
+        assert!(!text.contains("logged"), "{filter}: {text}");
     }
 }
 
@@ -139,11 +139,11 @@ fn turning_logs_down_never_turns_feedback_off() {
 fn what_is_captured_has_a_filter_of_its_own() {
     let (collector, text) = serve(&[("FEEDBACK_TRACE_FILTER", "debug"), ("RUST_LOG", "warn")]);
     assert_eq!(collector.tree(), "answer\n  details\n      feedback.rating = 5\n");
-    assert!(!text.contains("told"), "{text}");
+    assert!(!text.contains("logged"), "{text}");
 
     let (collector, text) = serve(&[("FEEDBACK_TRACE_FILTER", "off")]);
     assert_eq!(collector.tree(), "");
-    assert!(text.contains("told again"), "{text}");
+    assert!(text.contains("logged again"), "{text}");
     assert!(text.contains("outcome: Err(NoActiveSpan)"), "{text}");
 
     let (collector, text) = serve(&[("FEEDBACK_TRACE_FILTER", "!!=??"), ("RUST_LOG", "warn,=")]);
@@ -441,9 +441,9 @@ fn build(collector: &Collector) -> (tracing_feedback::FeedbackLayer, Telemetry) 
 }
 
 /// Makes events while it is formatted.
-struct Talkative;
+struct TracingDebug;
 
-impl fmt::Debug for Talkative {
+impl fmt::Debug for TracingDebug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let _span = info_span!("formatting").entered();
         info!("formatting");
@@ -456,21 +456,21 @@ impl fmt::Debug for Talkative {
 
 #[test]
 fn values_that_make_spans_while_they_are_recorded() {
-    play("talkative", &[]);
+    play("tracing debug", &[]);
 }
 
-fn talkative() {
+fn tracing_debug() {
     let (done, is_done) = mpsc::channel();
     thread::spawn(move || {
         let collector = Collector::start().unwrap();
         let (layer, telemetry) = build(&collector);
         let telemetry = global(layer, telemetry);
-        let span = info_span!("span", field = ?Talkative, later = Empty);
+        let span = info_span!("span", field = ?TracingDebug, later = Empty);
         let entered = span.enter();
-        span.record("later", tracing::field::debug(Talkative));
-        info!(value = ?Talkative, "event");
-        let _ = enrich_span!(feedback = { "rating": format!("{Talkative:?}") });
-        span.set_status(Status::error(format!("{Talkative:?}"))).unwrap();
+        span.record("later", tracing::field::debug(TracingDebug));
+        info!(value = ?TracingDebug, "event");
+        let _ = enrich_span!(feedback = { "rating": format!("{TracingDebug:?}") });
+        span.set_status(Status::error(format!("{TracingDebug:?}"))).unwrap();
         drop(entered);
         drop(span);
         telemetry.shutdown().unwrap();

@@ -122,21 +122,21 @@ impl Export for () {
 
 impl Export for Telemetry {
     fn flush(&self) {
-        complain(Telemetry::flush(self));
+        print_error(Telemetry::flush(self));
     }
 
     fn shutdown(&self) {
-        complain(Telemetry::shutdown(self));
+        print_error(Telemetry::shutdown(self));
     }
 }
 
 impl Export for (SdkTracerProvider, Runtime) {
     fn flush(&self) {
-        complain(self.0.force_flush());
+        print_error(self.0.force_flush());
     }
 
     fn shutdown(&self) {
-        complain(self.0.shutdown());
+        print_error(self.0.shutdown());
     }
 }
 
@@ -152,7 +152,7 @@ impl Export for Runtime {
 }
 
 /// Missing spans are seen at the receiver; the contestant prints the reason.
-fn complain<Error: Display>(result: Result<(), Error>) {
+fn print_error<Error: Display>(result: Result<(), Error>) {
     if let Err(error) = result {
         eprintln!("{error}");
     }

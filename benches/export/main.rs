@@ -47,7 +47,7 @@ fn main() {
             serde_json::from_str::<Job>(job).expect("a job").run();
         }
         _ => match Plan::from_arguments(arguments) {
-            Ok(plan) => carry_out(&plan),
+            Ok(plan) => run(&plan),
             Err(message) => {
                 eprintln!("{message}");
                 std::process::exit(2);
@@ -56,12 +56,13 @@ fn main() {
     }
 }
 
-fn carry_out(plan: &Plan) {
+fn run(plan: &Plan) {
     for (name, load) in &plan.loads {
-        let mut outcomes: Vec<_> = plan.contestants.iter().map(|who| (*who, Vec::new())).collect();
+        let mut outcomes: Vec<_> =
+            plan.contestants.iter().map(|contestant| (*contestant, Vec::new())).collect();
         for round in 0..plan.cold_rounds + plan.rounds {
             for (contestant, rounds) in &mut outcomes {
-                let outcome = turn(*contestant, plan.warm_up, *load);
+                let outcome = measure(*contestant, plan.warm_up, *load);
                 if round >= plan.cold_rounds {
                     rounds.push(outcome);
                 }
@@ -72,13 +73,13 @@ fn carry_out(plan: &Plan) {
     }
 }
 
-fn turn(contestant: Contestant, warm_up: Load, load: Load) -> Outcome {
+fn measure(contestant: Contestant, warm_up: Load, load: Load) -> Outcome {
     let mut receiver = Helper::start(&["receiver"]);
-    let job = Job { contestant, endpoint: receiver.hear(), warm_up, load };
+    let job = Job { contestant, endpoint: receiver.read_line(), warm_up, load };
     let mut worker = Helper::start(&["contestant", &serde_json::to_string(&job).expect("JSON")]);
-    assert_eq!(worker.hear(), "warm");
+    assert_eq!(worker.read_line(), "warm");
     let before = received(&mut receiver);
-    let cost: Cost = serde_json::from_str(&worker.ask()).expect("a cost");
+    let cost: Cost = serde_json::from_str(&worker.request_line()).expect("a cost");
     worker.end();
     let arrived = received(&mut receiver) - before;
     receiver.end();
@@ -93,5 +94,5 @@ fn turn(contestant: Contestant, warm_up: Load, load: Load) -> Outcome {
 }
 
 fn received(receiver: &mut Helper) -> u64 {
-    receiver.ask().parse().expect("a number of spans")
+    receiver.request_line().parse().expect("a number of spans")
 }

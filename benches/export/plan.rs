@@ -57,11 +57,11 @@ impl Plan {
 
     /// Keeps the loads that are named, or all of them if none is. The same for contestants.
     fn choose(&mut self, names: &[String]) -> Result<(), String> {
-        let is_named = |known: &str| names.iter().any(|name| name == known);
+        let is_named = |wanted: &str| names.iter().any(|name| name == wanted);
         let loads = self.loads.iter().map(|(load, _)| *load);
-        let known: Vec<_> = loads.chain(Contestant::ALL.map(Contestant::name)).collect();
-        if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
-            return Err(format!("there is no {name}, but {}", known.join(", ")));
+        let available: Vec<_> = loads.chain(Contestant::ALL.map(Contestant::name)).collect();
+        if let Some(name) = names.iter().find(|name| !available.contains(&name.as_str())) {
+            return Err(format!("there is no {name}, but {}", available.join(", ")));
         }
         if self.loads.iter().any(|(load, _)| is_named(load)) {
             self.loads.retain(|(load, _)| is_named(load));

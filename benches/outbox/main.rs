@@ -35,12 +35,12 @@ fn main() {
         _ => {}
     }
     let is_full = arguments.contains(&"--bench") && !arguments.contains(&"--test");
-    let told = arguments.iter().skip_while(|argument| **argument != "--spans").nth(1);
-    let spans = told.map_or(1_000_000, |spans| number(spans));
+    let argument = arguments.iter().skip_while(|argument| **argument != "--spans").nth(1);
+    let spans = argument.map_or(1_000_000, |spans| number(spans));
     let (rounds, requests, spans) = if is_full { (15, 3000, spans) } else { (1, 10, 1000) };
 
     let mut receiver = Helper::start(&["receiver"]);
-    let endpoint = receiver.hear();
+    let endpoint = receiver.read_line();
     turns::print(&endpoint, rounds, requests);
     receiver.end();
     replay::print(spans);

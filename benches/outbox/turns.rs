@@ -47,16 +47,16 @@ impl Contestant {
             before.elapsed().as_nanos() as f64 / (requests * SPANS) as f64
         });
         self.spans.push(spans);
-        self.settle();
+        self.flush();
         let groups = requests.div_ceil(30);
         let enrichments = tracing::dispatcher::with_default(&self.dispatch, || {
             (0..groups).map(|_| enrich()).sum::<f64>() / (groups as usize * GROUP) as f64
         });
         self.enrichments.push(enrichments);
-        self.settle();
+        self.flush();
     }
 
-    fn settle(&self) {
+    fn flush(&self) {
         self.telemetry.flush().expect("the receiver is there");
         std::thread::sleep(PAUSE);
     }

@@ -5,8 +5,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 pub(crate) struct Helper {
     process: Child,
-    to: ChildStdin,
-    from: BufReader<ChildStdout>,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
 }
 
 impl Helper {
@@ -18,29 +18,29 @@ impl Helper {
             .stdout(Stdio::piped())
             .spawn()
             .expect("this program runs once more");
-        let to = process.stdin.take().expect("a pipe");
-        let from = BufReader::new(process.stdout.take().expect("a pipe"));
-        Self { process, to, from }
+        let input = process.stdin.take().expect("a pipe");
+        let output = BufReader::new(process.stdout.take().expect("a pipe"));
+        Self { process, input, output }
     }
 
     /// The next line of its output.
-    pub(crate) fn hear(&mut self) -> String {
+    pub(crate) fn read_line(&mut self) -> String {
         let mut line = String::new();
-        self.from.read_line(&mut line).expect("a line of text");
+        self.output.read_line(&mut line).expect("a line of text");
         line.trim_end().to_owned()
     }
 
     /// Its answer to an empty line.
     #[allow(dead_code)] // not every benchmark asks
-    pub(crate) fn ask(&mut self) -> String {
-        self.to.write_all(b"\n").expect("it listens");
-        self.hear()
+    pub(crate) fn request_line(&mut self) -> String {
+        self.input.write_all(b"\n").expect("it listens");
+        self.read_line()
     }
 
     /// Closes its input, upon which it ends.
     pub(crate) fn end(self) {
-        let Self { mut process, to, from } = self;
-        drop((to, from));
+        let Self { mut process, input, output } = self;
+        drop((input, output));
         let status = process.wait().expect("it ends");
         assert!(status.success(), "{status}");
     }

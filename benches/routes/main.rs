@@ -33,8 +33,8 @@ fn main() {
     }
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
     let number = |name: &str, default: u64| {
-        let given = arguments.iter().skip_while(|argument| *argument != name).nth(1);
-        given.and_then(|number| number.parse().ok()).unwrap_or(default)
+        let argument = arguments.iter().skip_while(|argument| *argument != name).nth(1);
+        argument.and_then(|number| number.parse().ok()).unwrap_or(default)
     };
     let is_short = !has("--bench") || has("--test");
     let (senders, seconds) = if is_short {
@@ -47,7 +47,7 @@ fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut receiver = Helper::start(&["receiver"]);
     let (layer, telemetry) = tracing_feedback::builder()
-        .with_endpoint(receiver.hear())
+        .with_endpoint(receiver.read_line())
         .with_ticket_keys(TicketKeys::new([[7; 32]]).expect("a key"))
         .build()
         .expect("a layer");
@@ -67,7 +67,7 @@ fn main() {
         println!("{times:>10}  {answer}");
     }
     // One span is the answer itself.
-    let carriers = receiver.ask().parse::<u64>().expect("a number") - 1;
+    let carriers = receiver.request_line().parse::<u64>().expect("a number") - 1;
     println!("{carriers:>10}  carriers received");
     receiver.end();
     let taken = answers.get(StatusCode::NO_CONTENT.as_str()).copied().unwrap_or_default();

@@ -13,7 +13,7 @@ use tracing_subscriber::layer::Identity;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Layer, Registry};
 
-use crate::nowhere::Nowhere;
+use crate::discard::DiscardExporter;
 use crate::work::{fastrace_request, request};
 
 pub(crate) struct Contestant {
@@ -63,10 +63,10 @@ fn bare() -> Contestant {
 }
 
 fn ours(endpoint: &str, on: bool) -> (FeedbackLayer, Telemetry) {
-    told(endpoint, on).build().expect("a layer")
+    builder(endpoint, on).build().expect("a layer")
 }
 
-fn told(endpoint: &str, on: bool) -> Builder {
+fn builder(endpoint: &str, on: bool) -> Builder {
     tracing_feedback::builder()
         .with_endpoint(endpoint)
         .with_location(on)
@@ -78,7 +78,7 @@ fn told(endpoint: &str, on: bool) -> Builder {
 
 /// A sampler of the SDK is called for every span, and no feedback arrives on unsampled traces.
 fn sampler(name: &'static str, endpoint: &str, sampler: Sampler, keep: Keep) -> Contestant {
-    let builder = told(endpoint, true).with_sampler(sampler).with_keep(keep);
+    let builder = builder(endpoint, true).with_sampler(sampler).with_keep(keep);
     let (layer, telemetry) = builder.build().expect("a layer");
     tracing(name, Dispatch::new(tracing_subscriber::registry().with(layer)), telemetry)
 }
@@ -89,7 +89,7 @@ fn with_ours(name: &'static str, endpoint: &str, on: bool) -> Contestant {
 }
 
 fn with_peer(name: &'static str, on: bool) -> Contestant {
-    let provider = SdkTracerProvider::builder().with_batch_exporter(Nowhere).build();
+    let provider = SdkTracerProvider::builder().with_batch_exporter(DiscardExporter).build();
     let layer = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("bench"))
         .with_location(on)
@@ -102,12 +102,12 @@ fn with_peer(name: &'static str, on: bool) -> Contestant {
 
 /// By its own API.
 fn fastrace() -> Contestant {
-    fastrace::set_reporter(Nowhere, Config::default());
+    fastrace::set_reporter(DiscardExporter, Config::default());
     let (dispatch, request) = (Box::new(Dispatch::none), fastrace_request);
     Contestant { name: "fastrace", dispatch, request, _export: Box::new(()) }
 }
 
-impl Reporter for Nowhere {
+impl Reporter for DiscardExporter {
     fn report(&mut self, spans: Vec<SpanRecord>) {
         black_box(spans);
     }

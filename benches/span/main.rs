@@ -19,8 +19,8 @@
 //! is one tiny round.
 
 mod contestant;
-#[path = "../nowhere/mod.rs"]
-mod nowhere;
+#[path = "../discard/mod.rs"]
+mod discard;
 #[path = "../process/mod.rs"]
 mod process;
 #[path = "../work/mod.rs"]
@@ -44,12 +44,13 @@ fn main() {
     if arguments == ["receiver"] {
         return process::serve();
     }
-    let told = arguments.iter().skip_while(|argument| *argument != "--rounds").nth(1);
-    let told = told.and_then(|rounds| rounds.parse().ok()).unwrap_or(15);
-    let (rounds, requests) = if has("--bench") && !has("--test") { (told, 5000) } else { (1, 10) };
+    let argument = arguments.iter().skip_while(|argument| *argument != "--rounds").nth(1);
+    let rounds = argument.and_then(|rounds| rounds.parse().ok()).unwrap_or(15);
+    let (rounds, requests) =
+        if has("--bench") && !has("--test") { (rounds, 5000) } else { (1, 10) };
 
     let mut receiver = Helper::start(&["receiver"]);
-    let contestants = contestant::all(&receiver.hear());
+    let contestants = contestant::all(&receiver.read_line());
     println!("one thread, ns of its CPU time a span\n");
     let registry = print(&contestants, &measure(&contestants, rounds, requests, 1), None);
     println!("\ntwo threads, ns of CPU time of each a span\n");

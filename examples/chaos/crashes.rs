@@ -10,40 +10,40 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "kill-service-grpc",
         about: "kill -9 of the service, at random moments under load",
-        way: GRPC_AHEAD,
+        mode: GRPC_AHEAD,
         play: kill_service,
     },
-    Scenario { name: "kill-service-http", about: "the same", way: HTTP_AHEAD, play: kill_service },
+    Scenario { name: "kill-service-http", about: "the same", mode: HTTP_AHEAD, play: kill_service },
     Scenario {
         name: "kill-collector",
         about: "kill -9 of the collector, at random moments under load",
-        way: HTTP_SPILL,
+        mode: HTTP_SPILL,
         play: kill_collector,
     },
     Scenario {
         name: "kill-both",
         about: "kill -9 of both, one after the other",
-        way: GRPC_AHEAD,
+        mode: GRPC_AHEAD,
         play: kill_both,
     },
     Scenario {
         name: "two-processes",
         about: "two services on one directory, one is killed, the other adopts",
-        way: GRPC_AHEAD,
+        mode: GRPC_AHEAD,
         play: |world| share(world, 2),
     },
     Scenario {
         name: "three-processes",
         about: "three, while the collector is away",
-        way: HTTP_AHEAD,
+        mode: HTTP_AHEAD,
         play: |world| share(world, 3),
     },
 ];
 
 fn kill_service(world: &mut World) -> Result<()> {
-    for _ in 0..world.wished {
+    for _ in 0..world.requested_rounds {
         let mut service = world.service()?;
-        world.pass(0, 400);
+        world.sleep_between(0, 400);
         service.kill();
         world.rounds += 1;
     }
@@ -52,27 +52,27 @@ fn kill_service(world: &mut World) -> Result<()> {
 
 fn kill_collector(world: &mut World) -> Result<()> {
     let service = world.service()?;
-    for _ in 0..world.wished {
-        world.pass(0, 400);
+    for _ in 0..world.requested_rounds {
+        world.sleep_between(0, 400);
         world.gate.down();
-        world.pass(0, 50);
+        world.sleep_between(0, 50);
         world.gate.up()?;
         world.rounds += 1;
     }
-    world.settle(service)
+    world.drain_and_end(service)
 }
 
 fn kill_both(world: &mut World) -> Result<()> {
-    for round in 0..world.wished {
+    for round in 0..world.requested_rounds {
         if round % 3 == 2 {
             world.gate.down(); // all of this round stays on disk
         } else {
             world.gate.up()?;
         }
         let mut service = world.service()?;
-        world.pass(0, 300);
+        world.sleep_between(0, 300);
         world.gate.down();
-        world.pass(0, 100);
+        world.sleep_between(0, 100);
         service.kill();
         world.rounds += 1;
     }
@@ -89,7 +89,7 @@ fn share(world: &mut World, services: usize) -> Result<()> {
         world.gate.down();
         world.wait_for_acked(100)?;
     }
-    world.pass(0, 300);
+    world.sleep_between(0, 300);
     let victim = world.random.between(0, services);
     running.swap_remove(victim).kill();
     world.rounds = 1;
@@ -99,7 +99,7 @@ fn share(world: &mut World, services: usize) -> Result<()> {
     if is_away {
         world.gate.up()?;
     }
-    running.into_iter().try_for_each(|service| world.settle(service))
+    running.into_iter().try_for_each(|service| world.drain_and_end(service))
 }
 
 /// How many processes have a directory there.

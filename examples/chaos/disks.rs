@@ -13,38 +13,38 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "disk-full",
         about: "the disk is full while the collector is away",
-        way: GRPC_AHEAD,
+        mode: GRPC_AHEAD,
         play: disk_full,
     },
-    Scenario { name: "disk-full-spill", about: "the same", way: HTTP_SPILL, play: disk_full },
+    Scenario { name: "disk-full-spill", about: "the same", mode: HTTP_SPILL, play: disk_full },
     Scenario {
         name: "disk-full-kill",
         about: "the same, and the service is killed meanwhile",
-        way: HTTP_AHEAD,
+        mode: HTTP_AHEAD,
         play: disk_full_and_kill,
     },
     Scenario {
         name: "read-only",
         about: "the directory can't be written to",
-        way: GRPC_AHEAD,
+        mode: GRPC_AHEAD,
         play: read_only,
     },
     Scenario {
         name: "damage",
         about: "bits of segments flip, and their ends are lost",
-        way: GRPC_SPILL,
+        mode: GRPC_SPILL,
         play: damage,
     },
     Scenario {
         name: "damage-after-kill",
         about: "the same, of a service that was killed",
-        way: HTTP_AHEAD,
+        mode: HTTP_AHEAD,
         play: damage_after_kill,
     },
     Scenario {
         name: "clock-backwards",
         about: "the clock goes back by two days between two services",
-        way: GRPC_AHEAD,
+        mode: GRPC_AHEAD,
         play: clock_backwards,
     },
 ];
@@ -71,7 +71,7 @@ impl Drop for Mount {
 
 /// A service with little room on disk. Without the right to mount it gets a quota: files of at most
 /// 64 KiB, and then an error.
-fn with_little_room(world: &mut World) -> Result<(Option<Mount>, crate::process::Service)> {
+fn with_small_disk(world: &mut World) -> Result<(Option<Mount>, crate::process::Service)> {
     let mount = Mount::tmpfs(&world.outbox(), "size=256k,mode=700");
     let is_mounted = mount.is_some();
     world.how = Some(if is_mounted { "tmpfs of 256 KiB" } else { "ulimit -f" }.to_owned());
@@ -79,7 +79,7 @@ fn with_little_room(world: &mut World) -> Result<(Option<Mount>, crate::process:
         true => command,
         false => limited(&command),
     })?;
-    service.says("ready")?;
+    service.wait_for_line("ready")?;
     Ok((mount, service))
 }
 
@@ -92,24 +92,24 @@ fn limited(command: &Command) -> Command {
 }
 
 fn disk_full(world: &mut World) -> Result<()> {
-    let (_mount, mut service) = with_little_room(world)?;
+    let (_mount, mut service) = with_small_disk(world)?;
     // Spans that the collector accepted before it died, but didn't acknowledge, may count as lost.
     world.excused.is_counted_roughly = true;
     world.wait_for_acked(20)?;
     world.gate.down();
-    service.says("unsure")?; // there is no room
-    world.pass(300, 600);
+    service.wait_for_line("unsure")?; // there is no room
+    world.sleep_between(300, 600);
     world.gate.up()?;
     world.rounds = 1;
-    world.settle(service)
+    world.drain_and_end(service)
 }
 
 fn disk_full_and_kill(world: &mut World) -> Result<()> {
-    let (_mount, mut service) = with_little_room(world)?;
+    let (_mount, mut service) = with_small_disk(world)?;
     world.wait_for_acked(20)?;
     world.gate.down();
-    service.says("unsure")?;
-    world.pass(300, 600);
+    service.wait_for_line("unsure")?;
+    world.sleep_between(300, 600);
     service.kill();
     world.gate.up()?;
     world.rounds = 1;
@@ -122,13 +122,15 @@ fn read_only(world: &mut World) -> Result<()> {
     std::fs::write(&file, "a file")?;
     let refused = |world: &mut World, directory: &Path| -> Result<()> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(world.told()).arg(directory);
+        command.args(world.service_arguments()).arg(directory);
         let output = command.output()?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
         world.rounds += 1;
-        match !output.status.success() && said.contains(&*directory.to_string_lossy()) {
+        match !output.status.success() && text.contains(&*directory.to_string_lossy()) {
             true => Ok(()),
-            false => Err(format!("a service with an outbox that can't be had said: {said}").into()),
+            false => {
+                Err(format!("a service with an outbox that can't be used printed: {text}").into())
+            }
         }
     };
     refused(world, &file.join("outbox"))?;
@@ -144,15 +146,15 @@ fn read_only(world: &mut World) -> Result<()> {
     for directory in [Some(file.join("outbox")), mount.as_ref().map(|_| below.join("outbox"))] {
         let Some(directory) = directory else { continue };
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(world.told()).arg("-");
+        command.args(world.service_arguments()).arg("-");
         command.env("FEEDBACK_OUTBOX_DIR", &directory);
         let mut service = crate::process::Service::start(command, &world.ledger)?;
-        service.says("ready")?;
+        service.wait_for_line("ready")?;
         world.wait_for_acked(20)?;
         if !service.warnings().text().contains("FEEDBACK_OUTBOX_DIR") {
-            return Err("the service did not say that it has no outbox".into());
+            return Err("the service did not warn that it has no outbox".into());
         }
-        world.settle(service)?;
+        world.drain_and_end(service)?;
         world.rounds += 1;
     }
     drop(mount);
@@ -182,7 +184,7 @@ fn damaged(
     end: impl Fn(&mut crate::process::Service) -> Result<()>,
 ) -> Result<()> {
     let kinds = [Damage::Bit, Damage::End, Damage::Header];
-    for round in 0..world.wished.clamp(3, 30) {
+    for round in 0..world.requested_rounds.clamp(3, 30) {
         world.gate.down();
         let mut service = world.service()?;
         world.wait_for_acked(100)?;
@@ -197,11 +199,11 @@ fn damaged(
         world.gate.up()?;
         let service = world.service()?;
         let warnings = service.warnings().clone();
-        world.settle(service)?;
+        world.drain_and_end(service)?;
         for (file, offset) in expected {
-            let is_told =
+            let is_warning =
                 |line: &str| line.contains(&file) && line.contains(&format!("offset={offset} "));
-            if !warnings.text().lines().any(is_told) {
+            if !warnings.text().lines().any(is_warning) {
                 return Err(format!("no warning of {file} at {offset}").into());
             }
         }
@@ -229,11 +231,11 @@ fn clock_backwards(world: &mut World) -> Result<()> {
         command.env("FAKETIME", "-2d").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command
     })?;
-    service.says("ready")?;
+    service.wait_for_line("ready")?;
     world.wait_for_acked(100)?;
     world.gate.up()?;
     world.rounds = 1;
-    world.settle(service)
+    world.drain_and_end(service)
 }
 
 fn faketime(under: &Path) -> Option<PathBuf> {

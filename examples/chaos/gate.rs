@@ -51,8 +51,8 @@ impl Gate {
     }
 
     /// Starts a server on the port that refuses every request with this status.
-    pub(crate) fn wall(&mut self, status: u16) -> Result<()> {
-        self.start(&["wall", &self.port.to_string(), &status.to_string()])
+    pub(crate) fn refuse_all(&mut self, status: u16) -> Result<()> {
+        self.start(&["refuse", &self.port.to_string(), &status.to_string()])
     }
 
     fn start(&mut self, role: &[&str]) -> Result<()> {
@@ -84,14 +84,14 @@ pub(crate) fn gate(port: u16, upstream: &str) -> Result<()> {
     for client in listener.incoming() {
         let (Ok(client), upstream) = (client, upstream.to_owned()) else { continue };
         thread::spawn(move || {
-            let _ = pass_on(client, &upstream); // broken connections are expected
+            let _ = forward(client, &upstream); // broken connections are expected
         });
     }
     Ok(())
 }
 
 /// The role: refuses every request.
-pub(crate) fn wall(port: u16, status: u16) -> Result<()> {
+pub(crate) fn refuse_all(port: u16, status: u16) -> Result<()> {
     let listener = listen(port)?;
     listener.set_nonblocking(true)?;
     end_with_parent();
@@ -106,11 +106,11 @@ pub(crate) fn wall(port: u16, status: u16) -> Result<()> {
 
 /// Listens, and prints the address.
 fn listen(port: u16) -> io::Result<TcpListener> {
-    let patient_until = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(10);
     let listener = loop {
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
             // A client may have this port as its ephemeral one for a moment.
-            Err(_) if Instant::now() < patient_until => thread::sleep(Duration::from_millis(10)),
+            Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(10)),
             bound => break bound?,
         }
     };
@@ -126,22 +126,22 @@ fn end_with_parent() {
     });
 }
 
-fn pass_on(client: TcpStream, upstream: &str) -> io::Result<()> {
+fn forward(client: TcpStream, upstream: &str) -> io::Result<()> {
     let server = TcpStream::connect(upstream)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from, to) = (client.try_clone()?, server.try_clone()?);
-    let there = thread::spawn(move || copy(from, to));
+    let upload = thread::spawn(move || copy(from, to));
     copy(server, client);
-    let _ = there.join();
+    let _ = upload.join();
     Ok(())
 }
 
 /// Copies until one side is closed, and closes both then.
 fn copy(mut from: TcpStream, mut to: TcpStream) {
-    let mut room = vec![0; 64 * 1024];
-    while let Ok(length @ 1..) = from.read(&mut room) {
-        if to.write_all(&room[..length]).is_err() {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..length]).is_err() {
             break;
         }
     }

@@ -11,26 +11,26 @@ pub(crate) struct Ledger(Arc<Mutex<Book>>);
 
 #[derive(Debug, Default)]
 struct Book {
-    said: HashSet<String>,
+    submitted: HashSet<String>,
     acked: BTreeSet<String>,
     /// Spans made and lost, of the services that reported them at their end.
     ended: BTreeMap<String, (u64, u64)>,
 }
 
 impl Ledger {
-    pub(crate) fn said(&self, tag: &str) {
-        self.book().said.insert(tag.to_owned());
+    pub(crate) fn record_submitted(&self, tag: &str) {
+        self.book().submitted.insert(tag.to_owned());
     }
 
-    pub(crate) fn acked(&self, tag: &str) {
+    pub(crate) fn record_acked(&self, tag: &str) {
         self.book().acked.insert(tag.to_owned());
     }
 
     /// NAME MADE LOST
-    pub(crate) fn ended(&self, told: &str) {
-        let mut told = told.split(' ');
-        let name = told.next().unwrap_or_default().to_owned();
-        let mut number = || told.next().and_then(|number| number.parse().ok()).unwrap_or(u64::MAX);
+    pub(crate) fn record_ended(&self, report: &str) {
+        let mut words = report.split(' ');
+        let name = words.next().unwrap_or_default().to_owned();
+        let mut number = || words.next().and_then(|number| number.parse().ok()).unwrap_or(u64::MAX);
         let numbers = (number(), number());
         self.book().ended.insert(name, numbers);
     }
@@ -73,7 +73,7 @@ pub(crate) struct Outcome {
 }
 
 impl Ledger {
-    pub(crate) fn judge(&self, spans: &[ReceivedSpan], excused: &Excused) -> Outcome {
+    pub(crate) fn check(&self, spans: &[ReceivedSpan], excused: &Excused) -> Outcome {
         let book = self.book();
         let mut problems = Vec::new();
         let Arrived { targets, arrivals, adrift } = Arrived::of(spans);
@@ -84,7 +84,7 @@ impl Ledger {
         let (found, mut stale) = (fold(&targets), Vec::new());
         let (mut forged, mut overruled) = (Vec::new(), 0);
         for (tag, folded) in &found.tags {
-            if !book.said.contains(tag) {
+            if !book.submitted.contains(tag) {
                 forged.push(tag.clone());
             }
             if !folded.is_last && folded.is_change && !book.acked.contains(tag) {
@@ -93,21 +93,21 @@ impl Ledger {
                 stale.push(tag.clone());
             }
         }
-        forged.extend(found.latest.values().filter(|tag| !book.said.contains(*tag)).cloned());
+        forged.extend(found.latest.values().filter(|tag| !book.submitted.contains(*tag)).cloned());
         let missing = book.acked.iter().filter(|tag| {
             !found.has(tag) && !is_among(&excused.rejected, tag) && !is_among(&excused.damaged, tag)
         });
         let missing: Vec<_> = missing.cloned().collect();
-        let mut complain = |what: &str, tags: &[String]| {
+        let mut report = |what: &str, tags: &[String]| {
             if let Some(first) = tags.first() {
                 problems.push(format!("{} {what}, such as {first}", tags.len()));
             }
         };
-        complain("acknowledged and not received", &missing);
-        complain("received and never said", &forged);
-        complain("with an older value than the last", &stale);
-        complain("received twice after folding", &found.twice);
-        complain("with something that no one said", &found.foreign);
+        report("acknowledged and not received", &missing);
+        report("received and never submitted", &forged);
+        report("with an older value than the last", &stale);
+        report("received twice after folding", &found.twice);
+        report("with values that were never submitted", &found.foreign);
 
         let spans = (!book.ended.is_empty()).then(|| {
             book.ended.iter().fold((0, 0, 0), |(made, received, lost), (name, of_one)| {
@@ -119,14 +119,14 @@ impl Ledger {
             // A service counts its users' feedback among its losses, but not among the spans it
             // makes.
             let users = excused.rejected.iter().filter(|tag| tag.contains(".h.")).count() as u64;
-            let known = received + (lost - users.min(lost)) + excused.damaged_spans;
-            if known < made || known > made && !excused.is_counted_roughly {
-                problems.push(format!("{made} spans made, and {known} known of"));
+            let accounted = received + (lost - users.min(lost)) + excused.damaged_spans;
+            if accounted < made || accounted > made && !excused.is_counted_roughly {
+                problems.push(format!("{made} spans made, and {accounted} accounted for"));
             }
         }
         Outcome {
             acked: book.acked.len(),
-            received: book.said.iter().filter(|tag| found.has(tag)).count(),
+            received: book.submitted.iter().filter(|tag| found.has(tag)).count(),
             duplicates: arrivals.duplicates,
             spans,
             overruled,
@@ -157,9 +157,10 @@ impl<'s> Arrived<'s> {
         for span in spans {
             let id = format!("{:?}.{:?}", span.trace_id, span.span_id);
             let is_new = ids.insert(id.clone());
-            let said: Vec<_> = tags_of(span).collect();
+            let span_tags: Vec<_> = tags_of(span).collect();
             // The same feedback may arrive on its span, and as a carrier.
-            let is_repeated = said.iter().filter(|tag| !tags.insert(tag.to_string())).count() > 0;
+            let is_repeated =
+                span_tags.iter().filter(|tag| !tags.insert(tag.to_string())).count() > 0;
             arrived.arrivals.duplicates += usize::from(!is_new || is_repeated);
 
             let target = match span.role() {
@@ -168,10 +169,10 @@ impl<'s> Arrived<'s> {
                 _ => None,
             };
             match target {
-                Some(target) if !said.is_empty() || !span.is_carrier() => {
-                    let known = arrived.targets.entry(format!("{target:?}"));
-                    let known = known.or_insert_with(|| (Some(target), Vec::new()));
-                    known.1.push(span);
+                Some(target) if !span_tags.is_empty() || !span.is_carrier() => {
+                    let entry = arrived.targets.entry(format!("{target:?}"));
+                    let entry = entry.or_insert_with(|| (Some(target), Vec::new()));
+                    entry.1.push(span);
                 }
                 _ => arrived.adrift += 1,
             }
@@ -179,7 +180,7 @@ impl<'s> Arrived<'s> {
                 Some(process) => Some(process),
                 // Others are journalled parts of spans, or feedback of users who may have got no
                 // response.
-                None => said.iter().find_map(|tag| {
+                None => span_tags.iter().find_map(|tag| {
                     let (process, rest) = tag.split_once('.')?;
                     rest.starts_with(['l', 's']).then_some(process)
                 }),
@@ -209,7 +210,7 @@ struct Folded {
 
 impl Folded {
     fn has(&self, tag: &str) -> bool {
-        match over_and_over(tag) {
+        match repeated_span(tag) {
             // A later value may have replaced it.
             Some(span) => self.latest.get(span).is_some_and(|latest| latest.as_str() >= tag),
             None => self.tags.contains_key(tag),
@@ -218,15 +219,15 @@ impl Folded {
 }
 
 /// `s1.m` of `s1.m.000017`, if that is about one span for all numbers.
-fn over_and_over(tag: &str) -> Option<&str> {
+fn repeated_span(tag: &str) -> Option<&str> {
     let (span, _) = tag.rsplit_once('.')?;
     span.ends_with(['m', 'n']).then_some(span)
 }
 
 /// Whether a tag, or what has replaced it, is among these.
 fn is_among(tags: &HashSet<String>, tag: &str) -> bool {
-    let span = over_and_over(tag);
-    let is_later = |other: &String| other.as_str() > tag && over_and_over(other) == span;
+    let span = repeated_span(tag);
+    let is_later = |other: &String| other.as_str() > tag && repeated_span(other) == span;
     tags.contains(tag) || span.is_some() && tags.iter().any(is_later)
 }
 
@@ -242,15 +243,15 @@ fn fold(targets: &HashMap<String, (Option<Target>, Vec<&ReceivedSpan>)>) -> Fold
     for (target, spans) in targets.values() {
         let Some(target) = target else { continue };
         let mut document = feedback(spans.iter().copied(), target);
-        let (said, again) = (document.remove("feedback.said"), document.remove("feedback.again"));
+        let (first, again) = (document.remove("feedback.said"), document.remove("feedback.again"));
         if let Some(latest) = document.remove("feedback.latest").as_ref().and_then(Value::as_str)
-            && let Some(span) = over_and_over(latest)
+            && let Some(span) = repeated_span(latest)
             && folded.latest.insert(span.to_owned(), latest.to_owned()).is_some()
         {
             folded.twice.push(latest.to_owned());
         }
         let rating = document.remove("feedback.rating");
-        let expected = match (&said, &again) {
+        let expected = match (&first, &again) {
             (None, None) => None,
             (_, Some(_)) => Some(Value::Int(2)),
             (Some(_), None) => Some(Value::Int(1)),
@@ -259,7 +260,7 @@ fn fold(targets: &HashMap<String, (Option<Target>, Vec<&ReceivedSpan>)>) -> Fold
         if !document.is_empty() || expected.is_none() && rating.is_some() {
             folded.foreign.push(format!("{target:?}"));
         }
-        for (value, is_change) in [(said, false), (again, true)] {
+        for (value, is_change) in [(first, false), (again, true)] {
             let Some(value) = value else { continue };
             let Some(tag) = value.as_str() else {
                 folded.foreign.push(format!("{target:?}"));

@@ -48,16 +48,16 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 const AT_ONCE: usize = 4;
 
 fn main() -> ExitCode {
-    let told: Vec<String> = std::env::args().skip(1).collect();
-    let done = match told.first().map(String::as_str) {
-        Some("service") => service::serve(&told[1..]).map(|()| true),
-        Some(role @ ("gate" | "wall")) => match &told[1..] {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.first().map(String::as_str) {
+        Some("service") => service::serve(&arguments[1..]).map(|()| true),
+        Some(role @ ("gate" | "refuse")) => match &arguments[1..] {
             [port, what] => play_port(role, port, what).map(|()| true),
             _ => Err("a port and what it is for".into()),
         },
-        _ => Wishes::read(told).and_then(|wishes| play(&wishes)),
+        _ => Arguments::read(arguments).and_then(|arguments| play(&arguments)),
     };
-    match done {
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -70,46 +70,46 @@ fn main() -> ExitCode {
 fn play_port(role: &str, port: &str, what: &str) -> Result<()> {
     match role {
         "gate" => gate::gate(port.parse()?, what),
-        _ => gate::wall(port.parse()?, what.parse()?),
+        _ => gate::refuse_all(port.parse()?, what.parse()?),
     }
 }
 
 /// The arguments.
-struct Wishes {
+struct Arguments {
     rounds: usize,
     seed: u64,
     only: Option<String>,
     is_list: bool,
 }
 
-impl Wishes {
-    fn read(told: Vec<String>) -> Result<Self> {
-        let mut wishes = Self { rounds: 5, seed: 1, only: None, is_list: false };
-        let mut told = told.into_iter();
-        while let Some(wish) = told.next() {
-            let mut value = || told.next().ok_or(format!("{wish} needs a value"));
-            match wish.as_str() {
-                "--rounds" => wishes.rounds = value()?.parse()?,
-                "--seed" => wishes.seed = value()?.parse()?,
-                "--only" => wishes.only = Some(value()?),
-                "--list" => wishes.is_list = true,
+impl Arguments {
+    fn read(words: Vec<String>) -> Result<Self> {
+        let mut arguments = Self { rounds: 5, seed: 1, only: None, is_list: false };
+        let mut words = words.into_iter();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or(format!("{word} needs a value"));
+            match word.as_str() {
+                "--rounds" => arguments.rounds = value()?.parse()?,
+                "--seed" => arguments.seed = value()?.parse()?,
+                "--only" => arguments.only = Some(value()?),
+                "--list" => arguments.is_list = true,
                 _ => {
                     let usage = "[--rounds N] [--only NAME] [--seed N] [--list]";
-                    return Err(format!("{wish:?} is no wish: {usage}").into());
+                    return Err(format!("{word:?} is no argument: {usage}").into());
                 }
             }
         }
-        Ok(wishes)
+        Ok(arguments)
     }
 }
 
 /// Plays the selected scenarios. Returns whether all of them went well.
-fn play(wishes: &Wishes) -> Result<bool> {
+fn play(arguments: &Arguments) -> Result<bool> {
     let mut scenarios = [crashes::SCENARIOS, disks::SCENARIOS, outages::SCENARIOS].concat();
-    if let Some(only) = &wishes.only {
+    if let Some(only) = &arguments.only {
         scenarios.retain(|scenario| scenario.name.starts_with(only));
     }
-    if wishes.is_list {
+    if arguments.is_list {
         for Scenario { name, about, .. } in &scenarios {
             println!("{name:<22} {about}");
         }
@@ -123,9 +123,9 @@ fn play(wishes: &Wishes) -> Result<bool> {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(scenario) = scenarios.get(number) else { return };
-                    let row = play_one(scenario, number, wishes);
+                    let row = play_one(scenario, number, arguments);
                     eprintln!("{}: {}", row.scenario, row.verdict());
-                    rows.lock().expect("no one panics").push((number, row));
+                    rows.lock().expect("no thread panics").push((number, row));
                 }
             });
         }
@@ -134,14 +134,14 @@ fn play(wishes: &Wishes) -> Result<bool> {
     rows.sort_by_key(|(number, _)| *number);
     let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
     table::print(&rows);
-    Ok(!rows.is_empty() && rows.iter().all(Row::is_well))
+    Ok(!rows.is_empty() && rows.iter().all(Row::has_passed))
 }
 
-fn play_one(scenario: &Scenario, number: usize, wishes: &Wishes) -> Row {
-    let seed = wishes.seed.wrapping_mul(1009).wrapping_add(number as u64);
-    let played = World::new(scenario, seed, wishes.rounds).map(|mut world| {
+fn play_one(scenario: &Scenario, number: usize, arguments: &Arguments) -> Row {
+    let seed = arguments.seed.wrapping_mul(1009).wrapping_add(number as u64);
+    let played = World::new(scenario, seed, arguments.rounds).map(|mut world| {
         let played = (scenario.play)(&mut world);
-        let mut row = world.judge(scenario);
+        let mut row = world.check(scenario);
         if let Err(error) = played {
             row.outcome.problems.push(error.to_string());
         }

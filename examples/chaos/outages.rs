@@ -7,16 +7,16 @@ use tracing_feedback::collector::{Answer, Outcome, ReceivedRequest};
 use crate::Result;
 use crate::segments;
 use crate::world::{
-    GRPC_AHEAD, GRPC_SPILL, HTTP_AHEAD, HTTP_SPILL, Scenario, Way, World, files, is_rejected,
+    GRPC_AHEAD, GRPC_SPILL, HTTP_AHEAD, HTTP_SPILL, Mode, Scenario, World, files, is_rejected,
 };
 
 const fn scenario(
     name: &'static str,
     about: &'static str,
-    way: Way,
+    mode: Mode,
     play: fn(&mut World) -> Result<()>,
 ) -> Scenario {
-    Scenario { name, about, way, play }
+    Scenario { name, about, mode, play }
 }
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -48,30 +48,30 @@ fn down(world: &mut World) -> Result<()> {
     world.wait_for_acked(20)?;
     world.gate.down();
     world.wait_for_acked(100)?; // on disk
-    world.pass(1500, 2500);
+    world.sleep_between(1500, 2500);
     world.gate.up()?;
     world.rounds = 1;
-    world.pass(200, 400);
-    world.settle(service)
+    world.sleep_between(200, 400);
+    world.drain_and_end(service)
 }
 
 fn flapping(world: &mut World) -> Result<()> {
     let service = world.service()?;
     for _ in 0..8 {
-        world.pass(50, 500);
+        world.sleep_between(50, 500);
         world.gate.down();
-        world.pass(50, 500);
+        world.sleep_between(50, 500);
         world.gate.up()?;
         world.rounds += 1;
     }
-    world.settle(service)
+    world.drain_and_end(service)
 }
 
 /// Lets a collector answer some consecutive requests with this fault, while a service works.
 fn answer(world: &mut World, answers: &[Answer]) -> Result<()> {
     let service = world.service()?;
     let mut scripted = 0;
-    for _ in 0..world.wished.clamp(5, 20) {
+    for _ in 0..world.requested_rounds.clamp(5, 20) {
         let some = world.random.between(1, 4);
         scripted += some;
         for _ in 0..some {
@@ -85,10 +85,10 @@ fn answer(world: &mut World, answers: &[Answer]) -> Result<()> {
             requests.iter().filter(is_scripted).count() == scripted
                 && requests.last().is_some_and(|last| last.outcome == Outcome::Accepted)
         })?;
-        world.pass(50, 200);
+        world.sleep_between(50, 200);
         world.rounds += 1;
     }
-    world.settle(service)
+    world.drain_and_end(service)
 }
 
 fn busy(world: &mut World) -> Result<()> {
@@ -98,7 +98,7 @@ fn busy(world: &mut World) -> Result<()> {
         Answer::Unavailable { retry_after },
         Answer::ResourceExhausted { retry_after },
     ];
-    if world.way.protocol == "http" {
+    if world.mode.protocol == "http" {
         // Over gRPC it would mean that the request is too large.
         answers.push(Answer::ResourceExhausted { retry_after: None });
     }
@@ -134,10 +134,10 @@ fn rejecting(world: &mut World) -> Result<()> {
     world.collector.answer_all(Some(Answer::BadRequest { message: REASON.to_owned() }));
     let rejected = world.outbox().join("rejected");
     world.wait("something was rejected", |_| !files(&rejected, "segment").is_empty())?;
-    world.pass(200, 600);
+    world.sleep_between(200, 600);
     world.collector.answer_all(None);
     world.rounds = 1;
-    world.pass(200, 400);
+    world.sleep_between(200, 400);
     service.stop()?;
     service.drain()?;
     service.end()?;
@@ -160,13 +160,13 @@ fn excuse_rejected(world: &mut World) {
 }
 
 fn unwelcome(world: &mut World) -> Result<()> {
-    let status = if world.way.protocol == "grpc" { 404 } else { 401 };
+    let status = if world.mode.protocol == "grpc" { 404 } else { 401 };
     let service = world.service()?;
     world.wait_for_acked(20)?;
-    world.gate.wall(status)?;
-    world.pass(1500, 2000);
+    world.gate.refuse_all(status)?;
+    world.sleep_between(1500, 2000);
     world.gate.up()?;
     world.rounds = 1;
-    world.pass(200, 400);
-    world.settle(service)
+    world.sleep_between(200, 400);
+    world.drain_and_end(service)
 }

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::ledger::Ledger;
 
 /// The timeout of every wait: if one takes longer, something is wrong.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 pub(crate) struct Service {
     process: Child,
@@ -48,11 +48,11 @@ impl Service {
                 }
             })
         });
-        let (tell, events) = channel();
+        let (sender, events) = channel();
         let input = process.stdin.take();
         let output = process.stdout.take().map(|output| {
             let ledger = ledger.clone();
-            thread::spawn(move || listen(output, &ledger, &tell))
+            thread::spawn(move || read_output(output, &ledger, &sender))
         });
         Ok(Self { process, input, events, output: [output, errors], warnings })
     }
@@ -61,47 +61,49 @@ impl Service {
         &self.warnings
     }
 
-    /// Waits for a line that begins with `this`, and returns the rest.
-    pub(crate) fn says(&mut self, this: &str) -> Result<String> {
-        let until = Instant::now() + PATIENCE;
+    /// Waits for a line that begins with `prefix`, and returns the rest.
+    pub(crate) fn wait_for_line(&mut self, prefix: &str) -> Result<String> {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
             let Ok(line) = self.events.recv_timeout(left) else {
                 let warnings = self.warnings.text();
                 return Err(
-                    format!("the service didn't say {this:?}; it warned: {warnings}").into()
+                    format!("the service didn't print {prefix:?}; it warned: {warnings}").into()
                 );
             };
-            if let Some(rest) = line.strip_prefix(this) {
+            if let Some(rest) = line.strip_prefix(prefix) {
                 return Ok(rest.trim().to_owned());
             }
         }
     }
 
-    fn tell(&mut self, what: &str) -> Result<()> {
-        let input = self.input.as_mut().ok_or("the service listens no more")?;
-        Ok(writeln!(input, "{what}")?)
+    fn send_command(&mut self, command: &str) -> Result<()> {
+        let input = self.input.as_mut().ok_or("the service has no input any more")?;
+        Ok(writeln!(input, "{command}")?)
     }
 
     /// Stops the making of spans.
     pub(crate) fn stop(&mut self) -> Result<()> {
-        self.tell("stop")?;
-        self.says("stopped").map(drop)
+        self.send_command("stop")?;
+        self.wait_for_line("stopped").map(drop)
     }
 
     /// Waits until everything it has made was delivered, and what other processes left behind.
     pub(crate) fn drain(&mut self) -> Result<()> {
-        self.tell("drain")?;
-        match self.says("drained")?.as_str() {
+        self.send_command("drain")?;
+        match self.wait_for_line("drained")?.as_str() {
             "yes" => Ok(()),
-            no => Err(format!("not all has left it: {no}\n{}", self.warnings.text()).into()),
+            no => {
+                Err(format!("not everything was delivered: {no}\n{}", self.warnings.text()).into())
+            }
         }
     }
 
     /// Ends the service regularly.
     pub(crate) fn end(&mut self) -> Result<()> {
-        self.tell("end")?;
-        self.says("ended")?;
+        self.send_command("end")?;
+        self.wait_for_line("ended")?;
         self.finish()
     }
 
@@ -109,7 +111,7 @@ impl Service {
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.input = None;
         let status = self.process.wait()?;
-        self.hear_out();
+        self.join_readers();
         match status.success() {
             true => Ok(()),
             false => Err(format!("the service ended with {status}").into()),
@@ -120,10 +122,10 @@ impl Service {
     pub(crate) fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-        self.hear_out();
+        self.join_readers();
     }
 
-    fn hear_out(&mut self) {
+    fn join_readers(&mut self) {
         for output in self.output.iter_mut().filter_map(Option::take) {
             let _ = output.join(); // it doesn't panic
         }
@@ -138,7 +140,7 @@ impl Drop for Service {
 }
 
 /// Enters the reports of a service into the ledger, and lets users redeem its tickets.
-fn listen(output: ChildStdout, ledger: &Ledger, tell: &Sender<String>) {
+fn read_output(output: ChildStdout, ledger: &Ledger, events: &Sender<String>) {
     let mut output = BufReader::new(output);
     let (mut users, mut address) = (None, String::new());
     loop {
@@ -148,23 +150,23 @@ fn listen(output: ChildStdout, ledger: &Ledger, tell: &Sender<String>) {
             break;
         }
         let line = line.trim_end();
-        let (what, rest) = line.split_once(' ').unwrap_or((line, ""));
-        match what {
-            "said" => ledger.said(rest),
-            "acked" => rest.split(' ').for_each(|tag| ledger.acked(tag)),
+        let (event, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match event {
+            "said" => ledger.record_submitted(rest),
+            "acked" => rest.split(' ').for_each(|tag| ledger.record_acked(tag)),
             "ticket" => {
-                let (tell, _) = users.get_or_insert_with(|| use_tickets(&address, ledger));
+                let (tickets, _) = users.get_or_insert_with(|| use_tickets(&address, ledger));
                 // The users wait for tickets as long as the sender exists.
-                let _ = tell.send(rest.to_owned());
+                let _ = tickets.send(rest.to_owned());
             }
             "ready" => address = rest.to_owned(),
             // Users who have a ticket finish first.
             "stopped" => finish(users.take()),
-            "ended" => ledger.ended(rest),
+            "ended" => ledger.record_ended(rest),
             _ => {}
         }
-        if !matches!(what, "said" | "acked" | "ticket") {
-            let _ = tell.send(line.to_owned()); // the receiver may be dropped
+        if !matches!(event, "said" | "acked" | "ticket") {
+            let _ = events.send(line.to_owned()); // the receiver may be dropped
         }
     }
     finish(users.take());
@@ -173,26 +175,26 @@ fn listen(output: ChildStdout, ledger: &Ledger, tell: &Sender<String>) {
 type Users = (Sender<String>, JoinHandle<()>);
 
 fn finish(users: Option<Users>) {
-    if let Some((tell, users)) = users {
-        drop(tell);
+    if let Some((tickets, users)) = users {
+        drop(tickets);
         let _ = users.join();
     }
 }
 
 /// A user who sends feedback with the tickets, one after the other.
 fn use_tickets(address: &str, ledger: &Ledger) -> Users {
-    let (tell, tickets) = channel::<String>();
+    let (sender, tickets) = channel::<String>();
     let (address, ledger) = (address.to_owned(), ledger.clone());
     let users = thread::spawn(move || {
         for line in tickets {
             let Some((tag, ticket)) = line.split_once(' ') else { continue };
-            ledger.said(tag);
+            ledger.record_submitted(tag);
             if submit(&address, tag, ticket).is_some_and(|status| status == "204") {
-                ledger.acked(tag);
+                ledger.record_acked(tag);
             }
         }
     });
-    (tell, users)
+    (sender, users)
 }
 
 /// Sends `POST /feedback`. Returns the status of the response, if there is one.

@@ -44,9 +44,9 @@ const WORKERS: [char; 2] = ['m', 'n'];
 const OPEN: usize = 20;
 
 /// The role: NAME PROTOCOL ENDPOINT POLICY DIRECTORY.
-pub(crate) fn serve(told: &[String]) -> Result<()> {
-    let [name, protocol, endpoint, policy, directory] = told else {
-        return Err("a service is told NAME PROTOCOL ENDPOINT POLICY DIRECTORY".into());
+pub(crate) fn serve(arguments: &[String]) -> Result<()> {
+    let [name, protocol, endpoint, policy, directory] = arguments else {
+        return Err("a service needs NAME PROTOCOL ENDPOINT POLICY DIRECTORY".into());
     };
     let protocol = match protocol.as_str() {
         "grpc" => Protocol::Grpc,
@@ -182,26 +182,26 @@ impl Load {
         let long = self.answer();
         while self.is_running.load(Relaxed) {
             // On one that lives as long as the service.
-            self.say(kind, |tag| long.in_scope(|| enrich_span!(feedback = { "latest": tag })));
+            self.submit(kind, |tag| long.in_scope(|| enrich_span!(feedback = { "latest": tag })));
             for _ in 0..3 {
                 self.end(info_span!("work", process = self.name));
             }
             // On a span that ends at once.
             let span = self.answer();
-            self.say('i', |tag| {
+            self.submit('i', |tag| {
                 span.in_scope(|| enrich_span!(feedback = { "said": tag, "rating": 1 }))
             });
             self.end(span);
             // On one that stays open, until the value is changed.
             let span = self.answer();
-            self.say('o', |tag| {
+            self.submit('o', |tag| {
                 span.in_scope(|| enrich_span!(feedback = { "said": tag, "rating": 1 }))
             });
             open.push_back(span);
             if open.len() > OPEN
                 && let Some(span) = open.pop_front()
             {
-                self.say('a', |tag| {
+                self.submit('a', |tag| {
                     span.in_scope(|| enrich_span!(feedback = { "again": tag, "rating": 2 }))
                 });
                 self.end(span);
@@ -212,14 +212,14 @@ impl Load {
             self.end(span);
             if let Ok(target) = target {
                 self.made.fetch_add(1, Relaxed);
-                self.say(
+                self.submit(
                     'l',
                     |tag| enrich_span!(target = &target, feedback = { "said": tag, "rating": 1 }),
                 );
             }
             // On a session.
             self.made.fetch_add(1, Relaxed);
-            self.say(
+            self.submit(
                 's',
                 |tag| enrich_session!(session_id = tag, feedback = { "said": tag, "rating": 1 }),
             );
@@ -248,7 +248,7 @@ impl Load {
         format!("{}.{kind}.{:06}", self.name, self.numbers.fetch_add(1, Relaxed))
     }
 
-    fn say(&self, kind: char, enrich: impl FnOnce(&str) -> Enrichment) {
+    fn submit(&self, kind: char, enrich: impl FnOnce(&str) -> Enrichment) {
         let _turn = self.turn.read();
         let tag = self.tag(kind);
         println!("said {tag}");
@@ -260,7 +260,7 @@ impl Load {
 
     /// Flushes, and reports what is durable then.
     fn acknowledge(&self, telemetry: &Telemetry) {
-        let pending = || std::mem::take(&mut *self.pending.lock().expect("no one panics"));
+        let pending = || std::mem::take(&mut *self.pending.lock().expect("no thread panics"));
         loop {
             let is_last = self.is_made.load(Relaxed);
             let tags = pending();

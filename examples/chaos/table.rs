@@ -18,12 +18,12 @@ impl Row {
         Self { scenario, ..Self::default() }
     }
 
-    pub(crate) fn is_well(&self) -> bool {
+    pub(crate) fn has_passed(&self) -> bool {
         self.outcome.problems.is_empty()
     }
 
     pub(crate) fn verdict(&self) -> &'static str {
-        match self.is_well() {
+        match self.has_passed() {
             true if self.is_skipped => "not played",
             true => "ok",
             false => "FAILED",
@@ -89,7 +89,7 @@ pub(crate) fn print(rows: &[Row]) {
         println!("\n{scenario}: {overruled} changes of mind that no one had acknowledged when the");
         println!("service was killed have arrived, but count less than what they changed.");
     }
-    for row in rows.iter().filter(|row| !row.is_well()) {
+    for row in rows.iter().filter(|row| !row.has_passed()) {
         println!("\n{} ({}):", row.scenario, row.how);
         row.outcome.problems.iter().for_each(|problem| println!("  {problem}"));
     }

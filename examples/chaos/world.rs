@@ -20,23 +20,23 @@ use crate::table::Row;
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    pub(crate) way: Way,
+    pub(crate) mode: Mode,
     pub(crate) play: fn(&mut World) -> Result<()>,
 }
 
 /// The protocol of a service, and the policy of its outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Way {
+pub(crate) struct Mode {
     pub(crate) protocol: &'static str,
     pub(crate) policy: &'static str,
 }
 
-pub(crate) const GRPC_SPILL: Way = Way { protocol: "grpc", policy: "spill" };
-pub(crate) const GRPC_AHEAD: Way = Way { protocol: "grpc", policy: "write_ahead" };
-pub(crate) const HTTP_SPILL: Way = Way { protocol: "http", policy: "spill" };
-pub(crate) const HTTP_AHEAD: Way = Way { protocol: "http", policy: "write_ahead" };
+pub(crate) const GRPC_SPILL: Mode = Mode { protocol: "grpc", policy: "spill" };
+pub(crate) const GRPC_AHEAD: Mode = Mode { protocol: "grpc", policy: "write_ahead" };
+pub(crate) const HTTP_SPILL: Mode = Mode { protocol: "http", policy: "spill" };
+pub(crate) const HTTP_AHEAD: Mode = Mode { protocol: "http", policy: "write_ahead" };
 
-impl Display for Way {
+impl Display for Mode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}, {}", self.protocol, self.policy)
     }
@@ -45,15 +45,15 @@ impl Display for Way {
 pub(crate) struct World {
     pub(crate) collector: Collector,
     pub(crate) gate: Gate,
-    pub(crate) way: Way,
+    pub(crate) mode: Mode,
     pub(crate) ledger: Ledger,
     pub(crate) random: Random,
     /// How often processes are to be killed.
-    pub(crate) wished: usize,
+    pub(crate) requested_rounds: usize,
     /// How often something has happened.
     pub(crate) rounds: usize,
     pub(crate) excused: Excused,
-    /// What the table shows beside the way.
+    /// What the table shows beside the mode.
     pub(crate) how: Option<String>,
     pub(crate) is_skipped: bool,
     /// Segments that are meant to stay.
@@ -63,19 +63,19 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(scenario: &Scenario, seed: u64, wished: usize) -> Result<Self> {
+    pub(crate) fn new(scenario: &Scenario, seed: u64, requested_rounds: usize) -> Result<Self> {
         let collector = Collector::start()?;
-        let gate = Gate::open(match scenario.way.protocol {
+        let gate = Gate::open(match scenario.mode.protocol {
             "grpc" => collector.endpoint(),
             _ => collector.http_endpoint(),
         })?;
         Ok(Self {
             collector,
             gate,
-            way: scenario.way,
+            mode: scenario.mode,
             ledger: Ledger::default(),
             random: Random::new(seed),
-            wished,
+            requested_rounds,
             rounds: 0,
             excused: Excused::default(),
             how: None,
@@ -94,35 +94,32 @@ impl World {
     /// Starts a service, and waits until it runs.
     pub(crate) fn service(&mut self) -> Result<Service> {
         let mut service = self.service_by(|it| it)?;
-        service.says("ready")?;
+        service.wait_for_line("ready")?;
         Ok(service)
     }
 
     /// Starts a service with another command around its own.
-    pub(crate) fn service_by(
-        &mut self,
-        around: impl FnOnce(Command) -> Command,
-    ) -> Result<Service> {
+    pub(crate) fn service_by(&mut self, wrap: impl FnOnce(Command) -> Command) -> Result<Service> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(self.told()).arg(self.outbox());
-        Service::start(around(command), &self.ledger)
+        command.args(self.service_arguments()).arg(self.outbox());
+        Service::start(wrap(command), &self.ledger)
     }
 
     /// The arguments of a service, without its outbox.
-    pub(crate) fn told(&mut self) -> [String; 5] {
+    pub(crate) fn service_arguments(&mut self) -> [String; 5] {
         self.services += 1;
         let name = format!("s{}", self.services);
-        let Way { protocol, policy } = self.way;
+        let Mode { protocol, policy } = self.mode;
         ["service", &name, protocol, &self.gate.endpoint(), policy].map(str::to_owned)
     }
 
     /// Lets time pass, in which the others do something.
-    pub(crate) fn pass(&mut self, from: usize, to: usize) {
+    pub(crate) fn sleep_between(&mut self, from: usize, to: usize) {
         thread::sleep(self.random.millis(from, to));
     }
 
     /// Lets a service deliver what there is, and ends it.
-    pub(crate) fn settle(&mut self, mut service: Service) -> Result<()> {
+    pub(crate) fn drain_and_end(&mut self, mut service: Service) -> Result<()> {
         service.stop()?;
         service.drain()?;
         service.end()
@@ -131,13 +128,13 @@ impl World {
     /// Starts a service that delivers what others left behind, and ends it.
     pub(crate) fn deliver_the_rest(&mut self) -> Result<()> {
         let service = self.service()?;
-        self.settle(service)
+        self.drain_and_end(service)
     }
 
     /// Waits until a condition holds.
-    pub(crate) fn wait(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) -> Result<()> {
+    pub(crate) fn wait(&self, what: &str, mut is_met: impl FnMut(&Self) -> bool) -> Result<()> {
         let until = Instant::now() + Duration::from_secs(60);
-        while !is_so(self) {
+        while !is_met(self) {
             if Instant::now() > until {
                 return Err(format!("waited in vain until {what}").into());
             }
@@ -148,12 +145,12 @@ impl World {
 
     /// Waits until `more` further feedback is acknowledged.
     pub(crate) fn wait_for_acked(&self, more: usize) -> Result<()> {
-        let wanted = self.ledger.count_acked() + more;
-        self.wait("feedback is acknowledged", |world| world.ledger.count_acked() >= wanted)
+        let expected = self.ledger.count_acked() + more;
+        self.wait("feedback is acknowledged", |world| world.ledger.count_acked() >= expected)
     }
 
-    pub(crate) fn judge(&self, scenario: &Scenario) -> Row {
-        let mut outcome = self.ledger.judge(&self.collector.spans(), &self.excused);
+    pub(crate) fn check(&self, scenario: &Scenario) -> Row {
+        let mut outcome = self.ledger.check(&self.collector.spans(), &self.excused);
         let left = files(&self.outbox(), "segment");
         let left = left.iter().filter(|path| !is_rejected(path)).count();
         if left > self.may_stay {
@@ -163,8 +160,8 @@ impl World {
             outcome.problems.push("nothing was acknowledged".to_owned());
         }
         let how = match &self.how {
-            Some(how) => format!("{}, {how}", self.way),
-            None => self.way.to_string(),
+            Some(how) => format!("{}, {how}", self.mode),
+            None => self.mode.to_string(),
         };
         Row {
             scenario: scenario.name,

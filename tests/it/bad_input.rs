@@ -228,7 +228,7 @@ fn scalars_of_every_type_become_what_the_table_says() {
 #[test]
 fn variants_are_written_as_serde_json_writes_them() {
     #[derive(Serialize)]
-    enum Said {
+    enum Variants {
         Nothing,
         Newtype(u8),
         Tuple(u8, bool),
@@ -236,16 +236,16 @@ fn variants_are_written_as_serde_json_writes_them() {
     }
     #[derive(Serialize)]
     struct All {
-        unit: Said,
-        newtype: Said,
-        tuple: Said,
-        structure: Said,
+        unit: Variants,
+        newtype: Variants,
+        tuple: Variants,
+        structure: Variants,
     }
     let all = || All {
-        unit: Said::Nothing,
-        newtype: Said::Newtype(1),
-        tuple: Said::Tuple(2, true),
-        structure: Said::Struct { rating: 3 },
+        unit: Variants::Nothing,
+        newtype: Variants::Newtype(1),
+        tuple: Variants::Tuple(2, true),
+        structure: Variants::Struct { rating: 3 },
     };
     let (errors, attributes) = attach(&all());
     assert_eq!(errors, []);
@@ -264,13 +264,13 @@ fn variants_are_written_as_serde_json_writes_them() {
 
     // At the top a variant with a value is an object, and one without is a string.
     for (variant, expected) in [
-        (Said::Newtype(1), feedback([("Newtype", 1.into())])),
-        (Said::Tuple(2, true), feedback([("Tuple.0", 2.into()), ("Tuple.1", true.into())])),
-        (Said::Struct { rating: 3 }, feedback([("Struct.rating", 3.into())])),
+        (Variants::Newtype(1), feedback([("Newtype", 1.into())])),
+        (Variants::Tuple(2, true), feedback([("Tuple.0", 2.into()), ("Tuple.1", true.into())])),
+        (Variants::Struct { rating: 3 }, feedback([("Struct.rating", 3.into())])),
     ] {
         assert_eq!(attach(&variant), (vec![], expected));
     }
-    let (errors, _) = attach(&Said::Nothing);
+    let (errors, _) = attach(&Variants::Nothing);
     assert_eq!(errors, [not_an_object("a string")]);
 }
 

@@ -39,18 +39,18 @@ fn a_passing_failure_passes() {
 
 #[test]
 fn a_collector_that_says_when_to_come_back_is_believed() {
-    let told = Duration::from_secs(1);
+    let retry_after = Duration::from_secs(1);
     for protocol in PROTOCOLS {
         for answer in [
-            Answer::Unavailable { retry_after: Some(told) },
-            Answer::ResourceExhausted { retry_after: Some(told) },
+            Answer::Unavailable { retry_after: Some(retry_after) },
+            Answer::ResourceExhausted { retry_after: Some(retry_after) },
         ] {
             let rig = Rig::over(protocol);
             rig.collector.answer_next(answer);
             rig.run(|| spans(1));
             let requests = rig.collector.requests();
             let pause = requests[1].received_at - requests[0].received_at;
-            assert!(pause >= told, "{pause:?}");
+            assert!(pause >= retry_after, "{pause:?}");
         }
     }
 }

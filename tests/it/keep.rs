@@ -20,25 +20,25 @@ use tracing_feedback::{
 };
 
 use crate::Rig;
-use crate::show::{attributes, one, watched};
+use crate::show::{attributes, one, with_timeout};
 
 const LONG: Duration = Duration::from_secs(3600);
 
 /// No trace is sampled, and those with feedback are kept.
-fn keeping(told: impl FnOnce(Builder) -> Builder) -> Rig {
-    Rig::with(|builder| told(builder.with_sampler(Sampler::AlwaysOff).with_keep(KEEP)))
+fn keeping(configure: impl FnOnce(Builder) -> Builder) -> Rig {
+    Rig::with(|builder| configure(builder.with_sampler(Sampler::AlwaysOff).with_keep(KEEP)))
 }
 
 const KEEP: Keep = Keep::TracesWithFeedback;
 
 /// Limits that nothing in a test comes near to.
-fn patient() -> KeepLimits {
+fn generous_limits() -> KeepLimits {
     KeepLimits::new().with_max_age(LONG).with_grace_period(LONG)
 }
 
 /// Late feedback always comes too late.
-fn impatient() -> KeepLimits {
-    patient().with_grace_period(Duration::ZERO)
+fn without_grace_period() -> KeepLimits {
+    generous_limits().with_grace_period(Duration::ZERO)
 }
 
 /// A trace of two spans, which have ended.
@@ -182,7 +182,7 @@ fn other_traces_stay_where_they_are() {
 
 #[test]
 fn several_local_roots_of_one_trace_are_kept_together() {
-    let rig = Rig::with(|builder| builder.with_keep(KEEP).with_keep_limits(patient()));
+    let rig = Rig::with(|builder| builder.with_keep(KEEP).with_keep_limits(generous_limits()));
     let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
     let headers = HashMap::from([("traceparent".to_owned(), header.to_owned())]);
     rig.run(|| {
@@ -284,10 +284,12 @@ fn a_field_that_is_feedback_keeps_the_trace_at_once() {
 #[test]
 fn feedback_on_a_span_that_has_not_started_keeps_the_trace_in_which_it_starts() {
     // Where a sampler decides, and where the place of a span is planned.
-    for told in [(|builder| builder) as fn(Builder) -> Builder, |builder| {
+    for configure in [(|builder| builder) as fn(Builder) -> Builder, |builder| {
         builder.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
     }] {
-        let rig = Rig::with(|builder| told(builder.with_keep(KEEP).with_keep_limits(patient())));
+        let rig = Rig::with(|builder| {
+            configure(builder.with_keep(KEEP).with_keep_limits(generous_limits()))
+        });
         let unsampled = |id: u128| {
             let header = format!("00-{id:032x}-b7ad6b7169203331-00");
             propagation::extract(&HashMap::from([("traceparent".to_owned(), header)]))
@@ -382,36 +384,36 @@ fn spans_made_with_the_api_belong_to_their_trace() {
     rig.run(|| {
         tracer.in_span("root", |_| {
             info_span!("step").in_scope(|| ());
-            tracer.in_span("judged", |context| {
+            tracer.in_span("rated", |context| {
                 context.span().set_attribute(KeyValue::new("feedback.rating", 2));
             });
         });
     });
-    let judged = one(&rig.collector, "judged");
-    assert_eq!(attributes(&judged), format!("feedback.rating=2 {marks}"));
-    assert_eq!(one(&rig.collector, "step").trace_id, judged.trace_id);
-    assert_eq!(one(&rig.collector, "root").trace_id, judged.trace_id);
+    let rated = one(&rig.collector, "rated");
+    assert_eq!(attributes(&rated), format!("feedback.rating=2 {marks}"));
+    assert_eq!(one(&rig.collector, "step").trace_id, rated.trace_id);
+    assert_eq!(one(&rig.collector, "root").trace_id, rated.trace_id);
 }
 
 // ---- propagation ------------------------------------------------------------------------------
 
 #[test]
-fn other_services_are_told_what_the_sampler_decided() {
+fn other_services_get_the_decision_of_the_sampler() {
     let rig = keeping(|builder| builder);
     rig.run(|| {
         let _ask = info_span!("ask").entered();
         info_span!("before").in_scope(|| ());
-        let told = || {
+        let traceparent = || {
             let mut headers = HashMap::new();
             propagation::inject(&mut headers);
             headers.remove("traceparent").unwrap()
         };
-        let before = told();
+        let before = traceparent();
         let _ = enrich_span!(feedback = { "rating": 1 });
-        assert_eq!(told(), before);
+        assert_eq!(traceparent(), before);
         assert!(before.ends_with("-00"), "{before}");
         let child = info_span!("child").entered();
-        assert!(told().ends_with("-00"));
+        assert!(traceparent().ends_with("-00"));
         assert!(!child.span_context().unwrap().is_sampled());
     });
     assert_eq!(spans(&rig.collector).len(), 3);
@@ -422,7 +424,7 @@ fn other_services_are_told_what_the_sampler_decided() {
 
 #[test]
 fn after_the_grace_period_late_feedback_comes_alone() {
-    let rig = keeping(|builder| builder.with_keep_limits(impatient()));
+    let rig = keeping(|builder| builder.with_keep_limits(without_grace_period()));
     rig.run(|| {
         let answer = answered();
         let _ = enrich_span!(target = answer, feedback = { "rating": 1 });
@@ -452,7 +454,7 @@ fn what_is_over_is_dropped_though_nothing_happens() {
 
 #[test]
 fn flush_neither_exports_nor_drops_what_is_held() {
-    let rig = keeping(|builder| builder.with_keep_limits(patient()));
+    let rig = keeping(|builder| builder.with_keep_limits(generous_limits()));
     rig.run(|| {
         let answer = answered();
         for _ in 0..3 {
@@ -468,7 +470,7 @@ fn flush_neither_exports_nor_drops_what_is_held() {
 #[test]
 fn the_trace_that_is_held_for_longest_makes_room() {
     let large = "x".repeat(2000);
-    for limits in [patient().with_max_spans(6), patient().with_max_bytes(9000)] {
+    for limits in [generous_limits().with_max_spans(6), generous_limits().with_max_bytes(9000)] {
         let rig = keeping(|builder| builder.with_keep_limits(limits));
         rig.run(|| {
             let answers: Vec<_> = (0..5)
@@ -492,7 +494,7 @@ fn the_trace_that_is_held_for_longest_makes_room() {
 
 #[test]
 fn a_trace_that_is_too_old_is_dropped_before_its_root_has_ended() {
-    let limits = patient().with_max_age(Duration::ZERO);
+    let limits = generous_limits().with_max_age(Duration::ZERO);
     let rig = keeping(|builder| builder.with_keep_limits(limits));
     rig.run(|| {
         let _ask = info_span!("ask").entered();
@@ -545,7 +547,7 @@ fn what_is_held_is_redacted() {
 
 #[test]
 fn at_shutdown_what_no_one_asked_for_is_dropped_and_counted() {
-    let rig = keeping(|builder| builder.with_keep_limits(patient()));
+    let rig = keeping(|builder| builder.with_keep_limits(generous_limits()));
     dispatcher::with_default(&rig.dispatch, || {
         answered();
         let ask = info_span!("ask").entered();
@@ -566,9 +568,9 @@ fn at_shutdown_what_no_one_asked_for_is_dropped_and_counted() {
 fn where_there_is_little_room_every_span_is_exported_or_counted() {
     const THREADS: usize = 4;
     const TRACES: usize = 500;
-    let rig = keeping(|builder| builder.with_keep_limits(patient().with_max_spans(15)));
+    let rig = keeping(|builder| builder.with_keep_limits(generous_limits().with_max_spans(15)));
     let dispatch = rig.dispatch.clone();
-    watched(move || {
+    with_timeout(move || {
         let work = || {
             for n in 0..TRACES {
                 let answer = answered();
@@ -596,20 +598,20 @@ fn where_there_is_little_room_every_span_is_exported_or_counted() {
 fn traces_of_many_threads_are_kept_whole_or_not_at_all() {
     const THREADS: usize = 4;
     const TRACES: usize = 150;
-    let rig = keeping(|builder| builder.with_keep_limits(patient()));
+    let rig = keeping(|builder| builder.with_keep_limits(generous_limits()));
     let dispatch = rig.dispatch.clone();
-    watched(move || {
+    with_timeout(move || {
         let work = |thread: usize| {
             for n in 0..TRACES {
                 let ask = info_span!("ask");
-                let says = |moment: usize| {
+                let enrich_at = |moment: usize| {
                     // About every second trace, at one of four moments.
                     if (n * 7 + thread) % 8 == moment {
                         let context = ask.span_context().unwrap();
                         assert!(enrich_span!(target = context, feedback = { "n": 1 }).is_ok());
                     }
                 };
-                says(0);
+                enrich_at(0);
                 thread::scope(|scope| {
                     for name in ["left", "right"] {
                         let ask = &ask;
@@ -621,9 +623,9 @@ fn traces_of_many_threads_are_kept_whole_or_not_at_all() {
                             });
                         });
                     }
-                    says(1);
+                    enrich_at(1);
                 });
-                says(2);
+                enrich_at(2);
                 let context = ask.span_context().unwrap();
                 drop(ask);
                 if (n * 7 + thread) % 8 == 3 {

@@ -21,7 +21,7 @@ use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Registry, reload};
 
-use crate::show::{self, Log, attributes, events, is_child, one, status, watched};
+use crate::show::{self, Log, attributes, events, is_child, one, status, with_timeout};
 use crate::{Rig, build};
 
 #[derive(Debug)]
@@ -661,10 +661,10 @@ fn what_is_around_is_what_was_entered_last() {
 fn a_span_with_the_id_of_one_that_closed_elsewhere() {
     let rig = Rig::with(|builder| builder.with_tracked_inactivity(true));
     let _default = dispatcher::set_default(&rig.dispatch);
-    let (give, given) = mpsc::channel::<tracing::Span>();
+    let (sender, receiver) = mpsc::channel::<tracing::Span>();
     let (done, is_done) = mpsc::channel::<()>();
     let other = thread::spawn(move || {
-        for span in given {
+        for span in receiver {
             enrich_span!(span = &span, feedback = { "met": true });
             span.in_scope(|| span.record("entered", true));
             drop(span);
@@ -674,7 +674,7 @@ fn a_span_with_the_id_of_one_that_closed_elsewhere() {
     let make = || info_span!("made here", entered = Empty);
     let (first, mut others) = (make(), 0);
     let id = first.id();
-    give.send(first.clone()).unwrap();
+    sender.send(first.clone()).unwrap();
     is_done.recv().unwrap();
     drop(first); // closes here; the other thread doesn't notice
     let again = loop {
@@ -685,9 +685,9 @@ fn a_span_with_the_id_of_one_that_closed_elsewhere() {
         others += 1;
         assert!(others < 1_000_000, "the registry gives no id anew");
     };
-    give.send(again.clone()).unwrap();
+    sender.send(again.clone()).unwrap();
     is_done.recv().unwrap();
-    drop((again, give));
+    drop((again, sender));
     other.join().unwrap();
     rig.telemetry.flush().unwrap();
     let spans = rig.collector.spans();
@@ -744,10 +744,10 @@ fn a_span_with_the_id_of_one_that_was_never_entered() {
 /// What is done when a span is entered depends on whether it is timed and has a context.
 fn timed_or_not(check: impl Fn(Rig, bool)) {
     for (timed, activation) in [(true, true), (true, false), (false, true), (false, false)] {
-        let told = |builder: Builder| {
+        let configure = |builder: Builder| {
             builder.with_tracked_inactivity(timed).with_context_activation(activation)
         };
-        check(Rig::with(told), activation);
+        check(Rig::with(configure), activation);
     }
 }
 
@@ -922,8 +922,8 @@ fn each_error_convention_can_be_switched_off() {
         let _span = info_span!("span", failed = error).entered();
         warn!(error);
     };
-    let run = |told: fn(tracing_feedback::Builder) -> tracing_feedback::Builder| {
-        let rig = Rig::with(told);
+    let run = |configure: fn(tracing_feedback::Builder) -> tracing_feedback::Builder| {
+        let rig = Rig::with(configure);
         rig.run(work);
         let span = one(&rig.collector, "span");
         let keys = |attributes: &std::collections::BTreeMap<String, _>| {
@@ -1025,9 +1025,9 @@ fn records_of_the_log_crate_keep_their_place() {
 }
 
 /// Makes events while it is formatted.
-struct Talkative;
+struct TracingDebug;
 
-impl fmt::Debug for Talkative {
+impl fmt::Debug for TracingDebug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let _span = info_span!("formatting").entered();
         info!("formatting");
@@ -1037,7 +1037,7 @@ impl fmt::Debug for Talkative {
     }
 }
 
-impl fmt::Display for Talkative {
+impl fmt::Display for TracingDebug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
@@ -1048,14 +1048,14 @@ fn values_that_make_spans_while_they_are_recorded() {
     // With a single dispatcher in the process `tracing` asks the current one, which is busy here, for its
     // interest in a new call site, and disables the call site for good.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
-    let rig = watched(|| {
+    let rig = with_timeout(|| {
         let rig = Rig::new();
         rig.run(|| {
-            let span = info_span!("span", field = ?Talkative, later = Empty);
+            let span = info_span!("span", field = ?TracingDebug, later = Empty);
             let _entered = span.enter();
-            span.record("later", tracing::field::debug(Talkative));
-            span.record("field", tracing::field::display(Talkative));
-            info!(value = %Talkative, "event");
+            span.record("later", tracing::field::debug(TracingDebug));
+            span.record("field", tracing::field::display(TracingDebug));
+            info!(value = %TracingDebug, "event");
         });
         rig
     });
@@ -1287,8 +1287,8 @@ fn a_layer_taken_out_while_spans_are_open() {
 #[test]
 fn a_layer_taken_out_while_its_sampler_is_still_to_be_asked() {
     #[derive(Clone, Debug)]
-    struct Chatty;
-    impl ShouldSample for Chatty {
+    struct TracingSampler;
+    impl ShouldSample for TracingSampler {
         fn should_sample(
             &self,
             _: Option<&Context>,
@@ -1305,7 +1305,7 @@ fn a_layer_taken_out_while_its_sampler_is_still_to_be_asked() {
         }
     }
     let collector = tracing_feedback::collector::Collector::start().unwrap();
-    let (layer, telemetry) = build(&collector, |builder| builder.with_sampler(Chatty));
+    let (layer, telemetry) = build(&collector, |builder| builder.with_sampler(TracingSampler));
     let (done, is_done) = mpsc::channel();
     thread::spawn(move || {
         let (reload, handle) = reload::Layer::new(Some(layer));
@@ -1482,7 +1482,7 @@ fn layers_that_share_nothing_but_a_thread_can_be_dropped_in_any_order() {
 
 /// The shared data of a call site is built once for each choice of switches.
 #[test]
-fn one_call_site_tells_each_layer_what_it_asked_for() {
+fn one_call_site_records_what_each_layer_configures() {
     for chosen in 0..8_u8 {
         let [location, level, target] = [1, 2, 4].map(|bit| chosen & bit != 0);
         let rig = Rig::with(|builder| {
@@ -1490,9 +1490,9 @@ fn one_call_site_tells_each_layer_what_it_asked_for() {
         });
         rig.run(|| info_span!("span").in_scope(|| ()));
         let span = one(&rig.collector, "span");
-        let told = ["code.file.path", "code.line.number", "code.module.name", "level", "target"]
+        let present = ["code.file.path", "code.line.number", "code.module.name", "level", "target"]
             .map(|key| span.attribute(key).is_some());
-        assert_eq!(told, [location, location, location, level, target]);
+        assert_eq!(present, [location, location, location, level, target]);
     }
     // By one of the conventions the field is feedback, which is exported whatever the sampler
     // decides.

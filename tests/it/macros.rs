@@ -986,10 +986,10 @@ fn late_feedback_about_a_session_with_a_target() {
 
 /// The ids of the carriers that `send` makes, in a process of its own, so to speak.
 fn sent(
-    told: impl FnOnce(tracing_feedback::Builder) -> tracing_feedback::Builder,
+    configure: impl FnOnce(tracing_feedback::Builder) -> tracing_feedback::Builder,
     send: impl FnOnce(),
 ) -> Vec<(TraceId, SpanId)> {
-    let rig = Rig::with(told);
+    let rig = Rig::with(configure);
     rig.run(send);
     rig.collector.spans().iter().map(|span| (span.trace_id, span.span_id)).collect()
 }

@@ -41,8 +41,8 @@ impl Rig {
         Self::with(|builder| builder)
     }
 
-    fn with(told: impl FnOnce(Builder) -> Builder) -> Self {
-        Self::of(Collector::start().unwrap(), told)
+    fn with(configure: impl FnOnce(Builder) -> Builder) -> Self {
+        Self::of(Collector::start().unwrap(), configure)
     }
 
     /// The same by another protocol than gRPC.
@@ -51,17 +51,19 @@ impl Rig {
     }
 
     /// Both.
-    fn over_with(protocol: Protocol, told: impl FnOnce(Builder) -> Builder) -> Self {
+    fn over_with(protocol: Protocol, configure: impl FnOnce(Builder) -> Builder) -> Self {
         let collector = Collector::start().unwrap();
         let endpoint = match protocol {
             Protocol::Grpc => collector.endpoint().to_owned(),
             _ => collector.http_endpoint().to_owned(),
         };
-        Self::of(collector, |builder| told(builder.with_protocol(protocol).with_endpoint(endpoint)))
+        Self::of(collector, |builder| {
+            configure(builder.with_protocol(protocol).with_endpoint(endpoint))
+        })
     }
 
-    fn of(collector: Collector, told: impl FnOnce(Builder) -> Builder) -> Self {
-        let (layer, telemetry) = build(&collector, told);
+    fn of(collector: Collector, configure: impl FnOnce(Builder) -> Builder) -> Self {
+        let (layer, telemetry) = build(&collector, configure);
         let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(layer));
         Self { collector, telemetry, dispatch }
     }
@@ -77,7 +79,7 @@ impl Rig {
 /// A layer that sends to `collector`, with as little of its own attributes as possible.
 fn build(
     collector: &Collector,
-    told: impl FnOnce(Builder) -> Builder,
+    configure: impl FnOnce(Builder) -> Builder,
 ) -> (FeedbackLayer, Telemetry) {
     let builder = tracing_feedback::builder()
         .with_endpoint(collector.endpoint())
@@ -86,5 +88,5 @@ fn build(
         .with_threads(false)
         .with_target(false)
         .with_tracked_inactivity(false);
-    told(builder).build().unwrap()
+    configure(builder).build().unwrap()
 }

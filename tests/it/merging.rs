@@ -422,11 +422,11 @@ proptest! {
     #[test]
     fn folding_depends_neither_on_order_nor_on_repetition(
         own in document(true),
-        said in vec((1_u64..5, 0_u64..4, document(true)), 0..8),
+        late in vec((1_u64..5, 0_u64..4, document(true)), 0..8),
         order in any::<u64>(),
     ) {
         let mut once: BTreeMap<(u64, u64), Json> = BTreeMap::new(); // by id and time
-        for (id, time, document) in said {
+        for (id, time, document) in late {
             once.entry((id, time)).or_insert(document);
         }
         let own: Vec<_> = leaves(&patch(&own)).into_iter().collect();
@@ -447,7 +447,7 @@ proptest! {
         }
 
         let mut arrived: Vec<_> =
-            once.iter().map(|((id, time), said)| submission(*id, *time, &patch(said))).collect();
+            once.iter().map(|((id, time), document)| submission(*id, *time, &patch(document))).collect();
         arrived.extend(arrived.clone());
         // A shuffle by a seed.
         let mut seed = order | 1;

@@ -14,7 +14,7 @@ use tracing_feedback::collector::Answer;
 use tracing_feedback::{Protocol, Telemetry, enrich_span};
 
 use crate::Rig;
-use crate::show::watched;
+use crate::show::with_timeout;
 
 /// A provider of metrics, and what it has exported.
 struct Metrics {
@@ -349,7 +349,7 @@ fn metrics_keep_nothing_alive() {
 
 #[test]
 fn collecting_while_spans_end_and_telemetry_shuts_down() {
-    watched(|| {
+    with_timeout(|| {
         let rig = Rig::new();
         let metrics = Metrics::of(&rig.telemetry);
         thread::scope(|threads| {

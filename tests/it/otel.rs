@@ -21,7 +21,7 @@ use tracing_feedback::{EnrichError, SpanError, SpanExt, enrich_session, enrich_s
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::prelude::*;
 
-use crate::show::{attributes, events, is_child, one, status, watched};
+use crate::show::{attributes, events, is_child, one, status, with_timeout};
 use crate::{Rig, build};
 
 fn remote() -> SpanContext {
@@ -183,15 +183,15 @@ fn feedback_on_a_span_that_is_only_recorded_arrives_whoever_made_it() {
     let tracer = provider.tracer("library");
     rig.run(|| {
         tracer.in_span("silent", |_| ());
-        tracer.in_span("judged", |context| {
+        tracer.in_span("rated", |context| {
             context.span().set_attribute(KeyValue::new("feedback.rating", 1));
         });
     });
     let spans = rig.collector.spans();
     assert_eq!(spans.len(), 1);
-    let judged = one(&rig.collector, "judged");
-    assert_eq!(attributes(&judged), "feedback.rating=1 tracing_feedback.sampled=false");
-    assert_eq!(judged.flags & 1, 0);
+    let rated = one(&rig.collector, "rated");
+    assert_eq!(attributes(&rated), "feedback.rating=1 tracing_feedback.sampled=false");
+    assert_eq!(rated.flags & 1, 0);
     assert_eq!(rig.telemetry.stats().unsampled, 1);
 }
 
@@ -215,9 +215,9 @@ fn a_root_below_which_we_are_keeps_its_sampling_decision() {
 
 /// A sampler that records its arguments, and makes spans and events itself.
 #[derive(Clone, Debug, Default)]
-struct Asked(Arc<Mutex<Vec<String>>>);
+struct RecordingSampler(Arc<Mutex<Vec<String>>>);
 
-impl ShouldSample for Asked {
+impl ShouldSample for RecordingSampler {
     fn should_sample(
         &self,
         parent: Option<&Context>,
@@ -267,9 +267,9 @@ impl ShouldSample for Asked {
 
 #[test]
 fn a_sampler_sees_the_span_and_adds_to_it() {
-    let (rig, asked) = watched(|| {
-        let asked = Asked::default();
-        let rig = Rig::with(|builder| builder.with_sampler(asked.clone()));
+    let (rig, sampler) = with_timeout(|| {
+        let sampler = RecordingSampler::default();
+        let rig = Rig::with(|builder| builder.with_sampler(sampler.clone()));
         rig.run(|| {
             let span = info_span!(
                 "static",
@@ -288,11 +288,11 @@ fn a_sampler_sees_the_span_and_adds_to_it() {
             info_span!("drop").in_scope(|| info_span!("below drop").in_scope(|| ()));
             info_span!("record").in_scope(|| ());
         });
-        (rig, asked)
+        (rig, sampler)
     });
-    let asked = asked.0.lock().unwrap().clone();
+    let recorded = sampler.0.lock().unwrap().clone();
     assert_eq!(
-        asked,
+        recorded,
         [
             "dynamic Internal below none with a=1,b=2,metadata.tenant=t,session.id=s and 1 links",
             "child Client below 1 with session.id=s and 0 links",
@@ -487,20 +487,20 @@ fn a_parent_is_fixed(rig: Rig) {
         let child = info_span!(parent: &parent, "child");
         assert_eq!(parent.set_parent(other()), Err(SpanError::AlreadyStarted));
 
-        let asked = info_span!("asked");
-        asked.context().unwrap();
-        assert_eq!(asked.set_parent(other()), Err(SpanError::AlreadyStarted));
+        let started = info_span!("started");
+        started.context().unwrap();
+        assert_eq!(started.set_parent(other()), Err(SpanError::AlreadyStarted));
 
-        let told = info_span!("told");
-        told.set_parent(Context::new()).unwrap();
-        told.set_parent(other()).unwrap();
-        told.in_scope(|| info_span!("below told").in_scope(|| ()));
+        let moved = info_span!("moved");
+        moved.set_parent(Context::new()).unwrap();
+        moved.set_parent(other()).unwrap();
+        moved.in_scope(|| info_span!("below moved").in_scope(|| ()));
         drop(child);
     });
-    assert_eq!(rig.collector.tree(), "entered\nparent\n  child\nasked\ntold\n  below told\n");
-    let told = one(&rig.collector, "told");
-    assert_eq!((told.trace_id, told.parent_span_id), (remote().trace_id(), remote().span_id()));
-    assert!(is_child(&one(&rig.collector, "below told"), &told));
+    assert_eq!(rig.collector.tree(), "entered\nparent\n  child\nstarted\nmoved\n  below moved\n");
+    let moved = one(&rig.collector, "moved");
+    assert_eq!((moved.trace_id, moved.parent_span_id), (remote().trace_id(), remote().span_id()));
+    assert!(is_child(&one(&rig.collector, "below moved"), &moved));
 }
 
 #[test]

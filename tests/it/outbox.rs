@@ -71,23 +71,26 @@ fn rig(protocol: Protocol, outbox: OutboxOptions) -> Rig {
         _ => collector.http_endpoint().to_owned(),
     };
     Rig::of(collector, |builder| {
-        impatient(builder).with_protocol(protocol).with_endpoint(endpoint).with_outbox(outbox)
+        with_short_delays(builder)
+            .with_protocol(protocol)
+            .with_endpoint(endpoint)
+            .with_outbox(outbox)
     })
 }
 
-fn impatient(builder: Builder) -> Builder {
+fn with_short_delays(builder: Builder) -> Builder {
     builder.with_timeout(Duration::from_millis(300)).with_schedule_delay(Duration::from_millis(100))
 }
 
 /// So many different spans, once they have arrived: what was sent may come twice, if the answer was
 /// late.
-fn different(collector: &Collector, n: usize) -> Vec<ReceivedSpan> {
+fn distinct_spans(collector: &Collector, n: usize) -> Vec<ReceivedSpan> {
     let until = Instant::now() + SOON;
     let mut requests = 0;
     loop {
-        let mut known = BTreeSet::new();
+        let mut seen = BTreeSet::new();
         let mut spans = collector.spans();
-        spans.retain(|span| known.insert((span.trace_id.to_bytes(), span.span_id.to_bytes())));
+        spans.retain(|span| seen.insert((span.trace_id.to_bytes(), span.span_id.to_bytes())));
         if spans.len() >= n {
             assert_eq!(spans.len(), n);
             return spans;
@@ -122,7 +125,7 @@ fn what_an_outage_holds_up_arrives_afterwards() {
             assert!(stats.outbox_bytes > 0 && stats.outbox_age.is_some());
 
             rig.collector.answer_all(None);
-            let spans = different(&rig.collector, 10);
+            let spans = distinct_spans(&rig.collector, 10);
             assert_eq!(spans.len(), 10);
             assert!(spans.iter().all(|span| span.name == "answer"));
             assert_eq!(spans[0].attributes["feedback.rating"], 5); // feedback first
@@ -158,7 +161,7 @@ fn what_one_process_leaves_behind_the_next_one_sends() {
     assert_eq!(directory.files("segment").len(), 2);
 
     let next = rig(Protocol::Grpc, directory.options());
-    let spans = different(&next.collector, 10);
+    let spans = distinct_spans(&next.collector, 10);
     assert_eq!(spans.len(), 10);
     assert_eq!(left.collector.spans(), []);
     // As they were recorded: by the other one.
@@ -174,7 +177,7 @@ fn spans_keep_the_resource_they_were_recorded_under() {
         let collector = Collector::start().unwrap();
         let name = name.to_owned();
         Rig::of(collector, |builder| {
-            impatient(builder).with_service_name(name).with_outbox(directory.options())
+            with_short_delays(builder).with_service_name(name).with_outbox(directory.options())
         })
     };
     let first = build("first");
@@ -185,7 +188,7 @@ fn spans_keep_the_resource_they_were_recorded_under() {
     second.collector.answer_all(Some(Answer::Cut));
     second.run(|| answers(1));
     second.collector.answer_all(None);
-    let spans = different(&second.collector, 3);
+    let spans = distinct_spans(&second.collector, 3);
     let mut names: Vec<_> =
         spans.iter().map(|span| span.resource["service.name"].as_str().unwrap()).collect();
     names.sort();
@@ -240,11 +243,11 @@ fn of_a_partial_success_feedback_is_sent_once_more_to_learn_its_fate() {
         tracing::dispatcher::with_default(&rig.dispatch, || answers(5));
         let error = rig.telemetry.flush().unwrap_err();
         assert_eq!(error.lost(), 2);
-        let judged = |rig: &Rig| {
+        let rated = |rig: &Rig| {
             let spans = rig.collector.spans();
             spans.iter().filter(|span| span.attributes.contains_key("feedback.rating")).count()
         };
-        assert!(judged(&rig) >= 1);
+        assert!(rated(&rig) >= 1);
         rig.telemetry.shutdown().unwrap();
         let stats = rig.telemetry.stats();
         assert_eq!((stats.exported, stats.rejected, stats.dropped_feedback), (3, 2, 0));
@@ -258,11 +261,11 @@ fn a_collector_that_refuses_the_sender_is_asked_again() {
     let directory = Directory::new();
     let collector = Collector::start().unwrap();
     // There is nothing at this path.
-    let nowhere = format!("{}/nowhere/v1/traces", collector.http_endpoint());
+    let wrong_path = format!("{}/nowhere/v1/traces", collector.http_endpoint());
     let left = Rig::of(collector, |builder| {
-        impatient(builder)
+        with_short_delays(builder)
             .with_protocol(Protocol::HttpProtobuf)
-            .with_endpoint(nowhere)
+            .with_endpoint(wrong_path)
             .with_outbox(directory.options())
     });
     left.run(|| answers(3));
@@ -271,7 +274,7 @@ fn a_collector_that_refuses_the_sender_is_asked_again() {
     assert_eq!((stats.outbox_spans, stats.dropped, stats.rejected), (3, 0, 0));
 
     let next = rig(Protocol::HttpProtobuf, directory.options());
-    assert_eq!(different(&next.collector, 3).len(), 3);
+    assert_eq!(distinct_spans(&next.collector, 3).len(), 3);
 }
 
 #[test]
@@ -286,7 +289,7 @@ fn a_request_from_disk_that_is_too_large_is_sent_in_parts() {
         rig.collector.answer_next(answer);
     }
     rig.collector.answer_all(None);
-    let spans = different(&rig.collector, 20);
+    let spans = distinct_spans(&rig.collector, 20);
     assert_eq!(spans.len(), 20);
     rig.telemetry.shutdown().unwrap();
     let stats = rig.telemetry.stats();
@@ -304,7 +307,7 @@ fn two_layers_share_a_directory() {
     assert_eq!((one.telemetry.stats().outbox_spans, other.telemetry.stats().outbox_spans), (4, 4));
     for rig in [&one, &other] {
         rig.collector.answer_all(None);
-        assert_eq!(different(&rig.collector, 4).len(), 4);
+        assert_eq!(distinct_spans(&rig.collector, 4).len(), 4);
         rig.telemetry.shutdown().unwrap();
     }
     assert_eq!(directory.files("segment"), [] as [PathBuf; 0]);
@@ -330,7 +333,7 @@ fn a_handle_that_is_dropped_puts_aside_what_is_left() {
     drop((dispatch, collector));
 
     let next = self::rig(Protocol::Grpc, directory.options());
-    let spans = different(&next.collector, 4);
+    let spans = distinct_spans(&next.collector, 4);
     assert_eq!(spans.iter().filter(|span| span.is_carrier()).count(), 1);
 }
 
@@ -476,7 +479,7 @@ fn feedback_that_finds_the_queue_full_is_sent_from_disk() {
     let collector = Collector::start().unwrap();
     collector.answer_all(Some(Answer::Silence));
     let rig = Rig::of(collector, |builder| {
-        impatient(builder)
+        with_short_delays(builder)
             .with_max_queue_bytes(2048)
             .with_timeout(Duration::from_secs(3))
             .with_outbox(directory.ahead())

@@ -82,7 +82,7 @@ impl Victim {
         let output = BufReader::new(process.stdout.take().unwrap());
         let victim = Self(process);
         let mut lines = output.lines().map_while(Result::ok);
-        assert!(lines.any(|line| line.ends_with("acknowledged")), "it said nothing");
+        assert!(lines.any(|line| line.ends_with("acknowledged")), "it printed nothing");
         victim
     }
 
@@ -123,7 +123,7 @@ fn as_process(work: impl FnOnce(&Telemetry)) {
 }
 
 /// The feedback of the victims, on a span that never ends.
-fn say() {
+fn give_feedback() {
     let span = info_span!("answer");
     span.in_scope(|| {
         enrich_span!(feedback = { "rating": 1, "comment": "slow" });
@@ -134,7 +134,7 @@ fn say() {
 }
 
 /// Waits until the feedback of `n` victims has arrived.
-fn assert_said(collector: &Collector, n: usize) {
+fn assert_feedback_arrives(collector: &Collector, n: usize) {
     let spans = collector.wait_for_spans(3 * n, SOON).unwrap();
     let answers: Vec<_> = spans.iter().filter(|span| !span.links.is_empty()).collect();
     assert_eq!((spans.len(), answers.len()), (3 * n, 2 * n)); // two parts, and the session's
@@ -148,14 +148,14 @@ fn assert_said(collector: &Collector, n: usize) {
 
 #[test]
 fn feedback_that_was_written_ahead_outlives_the_process() {
-    as_victim(say);
+    as_victim(give_feedback);
     let directory = Directory::new();
     for _ in 0..2 {
         let test = "feedback_that_was_written_ahead_outlives_the_process";
         Victim::start(test, &directory).kill();
     }
     let rig = rig(&directory);
-    assert_said(&rig.collector, 2);
+    assert_feedback_arrives(&rig.collector, 2);
     rig.telemetry.shutdown().unwrap();
     assert_eq!((rig.telemetry.stats().replayed, rig.telemetry.stats().outbox_spans), (6, 0));
     assert_eq!(directory.parts(), 0);
@@ -164,7 +164,7 @@ fn feedback_that_was_written_ahead_outlives_the_process() {
 #[test]
 fn feedback_that_was_persisted_outlives_a_crash_at_the_next_instruction() {
     as_process(|_| {
-        say();
+        give_feedback();
         // The one or the other: both would write what the other one should.
         let persisted = match std::env::var_os(ASYNC) {
             Some(_) => block_on(enrich::persist_async(SOON)),
@@ -182,14 +182,14 @@ fn feedback_that_was_persisted_outlives_a_crash_at_the_next_instruction() {
         assert_eq!(process.status().unwrap().code(), Some(CRASHED));
     }
     let rig = rig(&directory);
-    assert_said(&rig.collector, 2);
+    assert_feedback_arrives(&rig.collector, 2);
     rig.telemetry.shutdown().unwrap();
     assert_eq!(directory.parts(), 0);
 }
 
 #[test]
 fn a_process_adopts_what_another_leaves_behind_but_not_before() {
-    as_victim(say);
+    as_victim(give_feedback);
     let directory = Directory::new();
     let test = "a_process_adopts_what_another_leaves_behind_but_not_before";
     let victim = Victim::start(test, &directory);
@@ -199,7 +199,7 @@ fn a_process_adopts_what_another_leaves_behind_but_not_before() {
     assert_eq!(directory.parts(), 2);
     waiting.collector.clear();
     victim.kill();
-    assert_said(&waiting.collector, 1); // it looks for ended processes now and then
+    assert_feedback_arrives(&waiting.collector, 1); // it looks for ended processes now and then
     waiting.telemetry.shutdown().unwrap();
     assert_eq!(directory.parts(), 0);
 }

@@ -22,11 +22,11 @@ use tracing_feedback::{
 };
 use tracing_subscriber::prelude::*;
 
-use crate::show::{one, watched};
+use crate::show::{one, with_timeout};
 use crate::{Rig, build};
 
 const LONG: Duration = Duration::from_secs(3600);
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn spans(n: usize) {
     for n in 0..n {
@@ -53,7 +53,7 @@ fn everything() {
 
 #[test]
 fn it_needs_no_runtime_around_it_and_minds_none() {
-    watched(|| {
+    with_timeout(|| {
         everything();
         let current = tokio::runtime::Builder::new_current_thread().build().unwrap();
         current.block_on(async { everything() });
@@ -183,7 +183,7 @@ fn the_export_timeout_ends_a_request_that_otlp_would_still_wait_for() {
 }
 
 #[test]
-fn a_partial_success_is_told_with_its_message() {
+fn a_partial_success_is_reported_with_its_message() {
     for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
         let rig = Rig::over(protocol);
         let partial = |rejected| Answer::PartialSuccess { rejected, message: "too old".into() };
@@ -227,7 +227,7 @@ fn flushing_from_many_threads() {
 // ---- batches and the queue ---------------------------------------------------------------------
 
 #[test]
-fn a_batch_holds_at_most_what_it_was_told() {
+fn a_batch_holds_at_most_the_configured_number() {
     let rig = Rig::with(|builder| builder.with_max_export_batch_size(7).with_schedule_delay(LONG));
     rig.run(|| spans(50));
     let sizes: Vec<_> = rig.collector.requests().iter().map(|request| request.spans).collect();
@@ -239,14 +239,14 @@ fn a_batch_holds_at_most_what_it_was_told() {
 fn a_full_batch_leaves_at_once_and_a_small_one_after_the_delay() {
     let rig = Rig::with(|builder| builder.with_max_export_batch_size(5).with_schedule_delay(LONG));
     in_subscriber(&rig, || spans(5));
-    rig.collector.wait_for_spans(5, PATIENCE).unwrap();
+    rig.collector.wait_for_spans(5, TIMEOUT).unwrap();
     assert_eq!(rig.collector.requests()[0].spans, 5);
 
     let rig = Rig::with(|builder| builder.with_schedule_delay(Duration::from_millis(20)));
     in_subscriber(&rig, || spans(1));
-    rig.collector.wait_for_spans(1, PATIENCE).unwrap();
+    rig.collector.wait_for_spans(1, TIMEOUT).unwrap();
     in_subscriber(&rig, || spans(1));
-    rig.collector.wait_for_spans(2, PATIENCE).unwrap();
+    rig.collector.wait_for_spans(2, TIMEOUT).unwrap();
 }
 
 #[test]
@@ -265,7 +265,9 @@ fn batches_stay_below_what_a_receiver_takes() {
 }
 
 /// A pipeline whose exporter holds its first batch, of one span, until the gate is dropped.
-fn held(told: impl FnOnce(Builder) -> Builder) -> (Dispatch, Telemetry, Kept, mpsc::Sender<()>) {
+fn held(
+    configure: impl FnOnce(Builder) -> Builder,
+) -> (Dispatch, Telemetry, Kept, mpsc::Sender<()>) {
     let (gate, is_open) = mpsc::channel::<()>();
     let (arrived, has_arrived) = mpsc::channel::<()>();
     let is_open = Mutex::new(is_open);
@@ -276,7 +278,7 @@ fn held(told: impl FnOnce(Builder) -> Builder) -> (Dispatch, Telemetry, Kept, mp
     let builder = tracing_feedback::builder()
         .with_exporter(exporter)
         .with_schedule_delay(Duration::from_millis(1));
-    let (layer, telemetry) = told(builder).build().unwrap();
+    let (layer, telemetry) = configure(builder).build().unwrap();
     let dispatch = Dispatch::new(tracing_subscriber::registry().with(layer));
     dispatcher::with_default(&dispatch, || info_span!("first").in_scope(|| ()));
     has_arrived.recv().unwrap();
@@ -352,7 +354,7 @@ fn a_small_queue_is_emptied_before_it_is_full() {
             info_span!("large", text, n).in_scope(|| ());
         }
     });
-    rig.collector.wait_for_spans(4, PATIENCE).unwrap();
+    rig.collector.wait_for_spans(4, TIMEOUT).unwrap();
     assert_eq!(rig.telemetry.stats().dropped, 0);
 }
 
@@ -363,7 +365,7 @@ fn nothing_waits_for_a_silent_collector() {
     });
     rig.collector.answer_all(Some(Answer::Silence));
     in_subscriber(&rig, || spans(100));
-    rig.collector.wait_for_requests(1, PATIENCE).unwrap();
+    rig.collector.wait_for_requests(1, TIMEOUT).unwrap();
     in_subscriber(&rig, || spans(9_900));
     // All of them have ended, and the collector hasn't answered once.
     let silent = |request: &tracing_feedback::collector::ReceivedRequest| {
@@ -436,7 +438,8 @@ fn shutdown_gives_up_at_its_limit_and_says_so() {
         Rig::with(|builder| builder.with_timeout(LONG).with_max_export_batch_size(2));
     collector.answer_all(Some(Answer::Silence));
     dispatcher::with_default(&dispatch, || spans(5));
-    let error = watched(move || telemetry.shutdown_within(Duration::from_millis(100))).unwrap_err();
+    let error =
+        with_timeout(move || telemetry.shutdown_within(Duration::from_millis(100))).unwrap_err();
     assert_eq!((error.lost(), error.pending()), (0, 5));
 }
 
@@ -446,7 +449,7 @@ fn a_dropped_handle_shuts_down_within_its_limit() {
     silent.collector.answer_all(Some(Answer::Silence));
     in_subscriber(&silent, || spans(1));
     let telemetry = silent.telemetry;
-    watched(move || drop(telemetry));
+    with_timeout(move || drop(telemetry));
 
     let Rig { collector, telemetry, dispatch } = Rig::new();
     dispatcher::with_default(&dispatch, || spans(3));

@@ -330,11 +330,11 @@ fn feedback_given_before_shutdown_leaves_however_busy_its_spans_are() {
     let collector = Collector::start().unwrap();
     let (layer, telemetry) = build(&collector, |builder| builder);
     let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(layer));
-    let given = [const { AtomicI64::new(-1) }; 4];
+    let counts = [const { AtomicI64::new(-1) }; 4];
     let span = dispatcher::with_default(&dispatch, || info_span!("open"));
     let context = span.span_context().unwrap();
     let before = thread::scope(|threads| {
-        for (thread, given) in given.iter().enumerate() {
+        for (thread, count) in counts.iter().enumerate() {
             let (span, dispatch) = (&span, &dispatch);
             threads.spawn(move || {
                 let _default = dispatcher::set_default(dispatch);
@@ -342,16 +342,16 @@ fn feedback_given_before_shutdown_leaves_however_busy_its_spans_are() {
                     let key = format!("thread{thread}");
                     let outcome = enrich_span!(span = span, feedback = { key: n });
                     match outcome.into_result() {
-                        Ok(()) => given.store(n, Ordering::Release),
+                        Ok(()) => count.store(n, Ordering::Release),
                         Err(error) => return assert_eq!(error, EnrichError::ShutDown),
                     }
                 }
             });
         }
-        while given.iter().any(|given| given.load(Ordering::Acquire) < 20) {
+        while counts.iter().any(|count| count.load(Ordering::Acquire) < 20) {
             thread::yield_now();
         }
-        let before = given.each_ref().map(|given| given.load(Ordering::Acquire));
+        let before = counts.each_ref().map(|count| count.load(Ordering::Acquire));
         telemetry.shutdown().unwrap();
         before
     });
@@ -462,7 +462,7 @@ fn a_session_of_ones_own_wins_over_a_claim() {
 }
 
 #[test]
-fn a_session_that_began_late_is_told_onwards() {
+fn a_session_that_began_late_is_propagated() {
     let rig = Rig::with(|builder| builder.with_session_propagation(true));
     rig.run(|| {
         let span = info_span!("span", session.id = Empty).entered();

@@ -86,7 +86,7 @@ impl MakeWriter<'_> for Log {
 }
 
 /// Does something that must not hang, and fails if it does.
-pub(crate) fn watched<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) fn with_timeout<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, is_done) = mpsc::channel();
     let thread = thread::spawn(move || done.send(work()));
     match is_done.recv_timeout(Duration::from_secs(20)) {

@@ -385,9 +385,9 @@ fn a_ticket_is_of_the_nearest_captured_span() {
         );
         assert!(about.is_remote() && about.is_sampled());
         assert_eq!(ticket.session().unwrap().id(), "s");
-        let told = answer.ticket_with(&options().with_time_to_live(Duration::from_secs(1)));
-        let told = told.unwrap();
-        assert_eq!(told.expires_at(), told.issued_at() + Duration::from_secs(1));
+        let ticket = answer.ticket_with(&options().with_time_to_live(Duration::from_secs(1)));
+        let ticket = ticket.unwrap();
+        assert_eq!(ticket.expires_at(), ticket.issued_at() + Duration::from_secs(1));
     });
     drop(telemetry);
 }

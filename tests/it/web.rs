@@ -252,14 +252,14 @@ fn feedback_comes_back_with_the_ticket_of_an_answer() {
     let router = answering(layer).merge(feedback_routes(FeedbackRoutes::new()));
     let service = Service::start(&rig, router);
     let ticket = ticket_of(&service.get("/answer/1", &[]));
-    let say = |feedback: Value, id: &str| {
+    let submit = |feedback: Value, id: &str| {
         let submission = json!({ "ticket": ticket, "feedback": feedback, "id": id });
         assert_eq!(service.submit(&submission).0, StatusCode::NO_CONTENT);
     };
-    say(json!({ "rating": true, "comment": "right" }), "first");
-    say(json!({ "rating": true, "comment": "right" }), "first"); // sent again
-    say(json!({ "rating": false }), "second"); // a change of mind
-    say(json!({ "comment": null, "edits": [{ "value": "Albany" }] }), "third");
+    submit(json!({ "rating": true, "comment": "right" }), "first");
+    submit(json!({ "rating": true, "comment": "right" }), "first"); // sent again
+    submit(json!({ "rating": false }), "second"); // a change of mind
+    submit(json!({ "comment": null, "edits": [{ "value": "Albany" }] }), "third");
 
     let span = served(&rig).remove(0);
     let feedback = rig.collector.feedback(span.trace_id, span.span_id);

@@ -7,15 +7,17 @@ use tracing_feedback::{Compression, Protocol, enrich_session, enrich_span};
 use tracing_subscriber::prelude::*;
 
 use super::*;
-use crate::show::watched;
+use crate::show::with_timeout;
 
 #[test]
 fn feedback_of_a_traced_service_arrives_by_each_protocol() {
     let compressions = [None, Some(Compression::Gzip), Some(Compression::Zstd)];
     let protocols = [Protocol::Grpc, Protocol::HttpProtobuf, Protocol::HttpJson];
-    let ways = protocols.into_iter().flat_map(|way| compressions.map(|how| (way, how)));
-    for (protocol, compression) in ways {
-        watched(move || {
+    let combinations = protocols
+        .into_iter()
+        .flat_map(|protocol| compressions.map(|compression| (protocol, compression)));
+    for (protocol, compression) in combinations {
+        with_timeout(move || {
             let rig = Rig::new();
             let endpoint = match protocol {
                 Protocol::Grpc => rig.desk.endpoint().unwrap(),
@@ -47,7 +49,7 @@ fn feedback_of_a_traced_service_arrives_by_each_protocol() {
                 .as_array()
                 .unwrap()
                 .iter()
-                .map(|said| format!("{}={}", said["field"].as_str().unwrap(), said["value"]))
+                .map(|leaf| format!("{}={}", leaf["field"].as_str().unwrap(), leaf["value"]))
                 .collect();
             assert_eq!(fields, ["feedback.rating=true", "feedback.step.retry=2"]);
             let session = rig.get("/api/v1/sessions/s-1");
@@ -63,8 +65,8 @@ fn documents(rig: &Rig, trace: u64) -> Json {
     let mut leaves = serde_json::Map::new();
     for span in trace["spans"].as_array().unwrap() {
         if let Some(namespaces) = span["document"]["namespaces"].as_object() {
-            for said in namespaces.values().flat_map(|said| said.as_array().unwrap()) {
-                leaves.insert(said["field"].as_str().unwrap().to_owned(), said["value"].clone());
+            for leaf in namespaces.values().flat_map(|leaves| leaves.as_array().unwrap()) {
+                leaves.insert(leaf["field"].as_str().unwrap().to_owned(), leaf["value"].clone());
             }
         }
     }
@@ -205,7 +207,7 @@ fn pages_follow_each_other_without_gap_or_repetition() {
 
 /// Traces that were received and some that were not: of trace 3 there are two carriers, of trace 4
 /// one about all of it, trace 5 was received without the rated span.
-fn some_that_have_not_come() -> Vec<Span> {
+fn unmatched_feedback() -> Vec<Span> {
     vec![
         span("one", 1, 1, NEW_YEAR).with("feedback.rating", true),
         span("two", 2, 1, NEW_YEAR + DAY).with("feedback.rating", false),
@@ -226,7 +228,7 @@ fn some_that_have_not_come() -> Vec<Span> {
 #[test]
 fn a_bucket_has_exactly_its_traces_also_those_that_have_not_come() {
     let rig = Rig::new();
-    rig.send(some_that_have_not_come());
+    rig.send(unmatched_feedback());
     let ids = |query: &str| -> Vec<u64> {
         let list = rig.get(&format!("/api/v1/traces?{query}"));
         let rows = list["rows"].as_array().unwrap();
@@ -264,14 +266,14 @@ fn a_bucket_has_exactly_its_traces_also_those_that_have_not_come() {
     assert_eq!((&trace["spans"], &trace["name"]), (&json!(0), &json!("")));
     assert_eq!(trace["service"], Json::Null);
     assert_eq!(trace["start"], ((NEW_YEAR + DAY + HOUR) / 1_000_000) as f64);
-    let said: Vec<_> = trace["feedback"]
+    let fields: Vec<_> = trace["feedback"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|said| (said["field"].as_str().unwrap(), said["value"].clone()))
+        .map(|leaf| (leaf["field"].as_str().unwrap(), leaf["value"].clone()))
         .collect();
     assert_eq!(
-        said,
+        fields,
         [
             ("feedback.rating", json!(true)),
             ("feedback.comment", json!("Where is it?")),
@@ -299,7 +301,7 @@ fn a_bucket_has_exactly_its_traces_also_those_that_have_not_come() {
 #[test]
 fn data_set_and_comments_have_what_charts_count() {
     let rig = Rig::new();
-    rig.send(some_that_have_not_come());
+    rig.send(unmatched_feedback());
     let total = |path: &str| rig.get(&format!("/api/v1/{path}"))["total"].clone();
     let counted = |query: &str| rig.get(&format!("/api/v1/chart?{query}"))["values"].clone();
     for narrow in ["", "&from=2026-01-02", "&to=2026-01-03", "&filter=feedback.rating+is+false"] {
@@ -321,33 +323,33 @@ fn data_set_and_comments_have_what_charts_count() {
 }
 
 #[test]
-fn a_trace_that_has_not_come_says_what_was_said() {
+fn a_trace_that_was_not_received_has_its_feedback() {
     let rig = Rig::new();
-    rig.send(some_that_have_not_come());
-    let said = |about: &Json| about["document"]["namespaces"]["feedback"].clone();
+    rig.send(unmatched_feedback());
+    let feedback = |about: &Json| about["document"]["namespaces"]["feedback"].clone();
     let trace = rig.get(&format!("/api/v1/traces/{:032x}", 3));
     assert_eq!((&trace["start"], &trace["document"]), (&Json::Null, &Json::Null));
     let waiting = trace["waiting"].as_array().unwrap();
     assert_eq!(waiting.len(), 2);
     assert_eq!(waiting[0]["span_id"], format!("{:016x}", 1));
-    assert_eq!(said(&waiting[0])[0]["value"], true);
+    assert_eq!(feedback(&waiting[0])[0]["value"], true);
     assert_eq!(waiting[1]["document"]["history"][0]["by"], "u-3");
     // About all of it, and about one span of what else has come.
     let trace = rig.get(&format!("/api/v1/traces/{:032x}", 4));
-    assert_eq!((&said(&trace)[0]["value"], &trace["waiting"]), (&json!(false), &json!([])));
+    assert_eq!((&feedback(&trace)[0]["value"], &trace["waiting"]), (&json!(false), &json!([])));
     let trace = rig.get(&format!("/api/v1/traces/{:032x}", 5));
-    assert_eq!(said(&trace["waiting"][0])[0]["value"], true);
+    assert_eq!(feedback(&trace["waiting"][0])[0]["value"], true);
     assert_eq!(rig.get(&format!("/api/v1/traces/{:032x}", 1))["waiting"], json!([]));
     rig.send([span("late", 5, 2, NEW_YEAR + 3 * HOUR)]);
     let trace = rig.get(&format!("/api/v1/traces/{:032x}", 5));
     assert_eq!(trace["waiting"], json!([]));
-    assert_eq!(said(&trace["spans"][1])[0]["value"], true);
+    assert_eq!(feedback(&trace["spans"][1])[0]["value"], true);
 }
 
 #[test]
 fn neighbours_are_those_of_the_list_whatever_it_is_narrowed_to() {
     let rig = Rig::new();
-    rig.send(some_that_have_not_come());
+    rig.send(unmatched_feedback());
     // Several of one time.
     rig.send((11..=40).map(|id| {
         let answer = span("answer", id, 1, NEW_YEAR + id / 4 * HOUR);
@@ -500,15 +502,15 @@ fn a_comment_says_who_gave_it() {
         span("three", 3, 1, NEW_YEAR).with("feedback.comment", "By nobody"),
     ]);
     let rows = rig.get("/api/v1/comments");
-    let mut said: Vec<_> = rows["rows"]
+    let mut comments: Vec<_> = rows["rows"]
         .as_array()
         .unwrap()
         .iter()
         .map(|row| (row["text"].as_str().unwrap(), row["by"].clone()))
         .collect();
-    said.sort_by_key(|(text, _)| *text);
+    comments.sort_by_key(|(text, _)| *text);
     assert_eq!(
-        said,
+        comments,
         [("At last", json!("u-10")), ("By nobody", Json::Null), ("By the span", json!("u-1")),]
     );
     let by_name = rig.get("/api/v1/comments?field=honeyhive_feedback.comment&search=span");
@@ -522,8 +524,8 @@ fn a_comment_says_who_gave_it() {
 #[test]
 fn values_of_mixed_types_are_told_apart() {
     let rig = Rig::new();
-    let said = [json!(true), json!(true), json!("true"), json!("5"), json!(5), json!(5.0)];
-    rig.send(said.into_iter().zip(1..).map(|(value, id)| {
+    let values = [json!(true), json!(true), json!("true"), json!("5"), json!(5), json!(5.0)];
+    rig.send(values.into_iter().zip(1..).map(|(value, id)| {
         let answer = span("answer", id, 1, NEW_YEAR + id * HOUR).with("feedback.mixed", value);
         answer
             .with("feedback.plain", "true")
@@ -564,7 +566,7 @@ fn traces_are_counted_when_they_have_come() {
         (status["traces"].clone(), status["waiting"].clone())
     };
     assert_eq!(counts(), (json!(0), json!(0)));
-    rig.send(some_that_have_not_come());
+    rig.send(unmatched_feedback());
     assert_eq!(counts(), (json!(4), json!(3)));
     rig.send([span("three", 3, 1, NEW_YEAR)]);
     assert_eq!(counts(), (json!(5), json!(2)));
@@ -587,27 +589,27 @@ fn a_span_attribute_filters_and_groups_without_an_index() {
 }
 
 #[test]
-fn a_page_hears_that_something_has_changed() {
+fn a_page_is_notified_of_changes() {
     let rig = Rig::new();
     let head =
         format!("GET /api/v1/events HTTP/1.1\r\nhost: {}\r\n\r\n", host(&rig.desk.address()));
-    let mut stream = ask(&rig.desk.address(), &head, b"");
-    let mut heard = String::new();
-    let mut hear = |what: &str| {
-        while !heard.contains(what) {
+    let mut stream = send_request(&rig.desk.address(), &head, b"");
+    let mut received = String::new();
+    let mut wait_for = |what: &str| {
+        while !received.contains(what) {
             let mut bytes = [0; 1024];
             let read = stream.read(&mut bytes).unwrap();
-            assert!(read > 0, "{heard}");
-            heard.push_str(&String::from_utf8_lossy(&bytes[..read]));
+            assert!(read > 0, "{received}");
+            received.push_str(&String::from_utf8_lossy(&bytes[..read]));
         }
     };
-    hear("\"version\":0");
+    wait_for("\"version\":0");
     rig.send([span("answer", 1, 1, NEW_YEAR)]);
-    hear("\"version\":1");
+    wait_for("\"version\":1");
     // What changes nothing is no change.
     rig.send([span("answer", 1, 1, NEW_YEAR)]);
     rig.send([span("answer", 2, 1, NEW_YEAR)]);
-    hear("\"version\":2");
+    wait_for("\"version\":2");
 }
 
 #[test]

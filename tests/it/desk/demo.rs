@@ -10,7 +10,7 @@ struct Demo {
     child: Child,
     address: String,
     /// Its output, up to the line before it waits.
-    said: String,
+    printed: String,
 }
 
 impl Demo {
@@ -23,17 +23,17 @@ impl Demo {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = String::new();
+        let mut printed = String::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
             if line.contains("Ctrl-C") {
                 break;
             }
-            said += &(line + "\n");
+            printed += &(line + "\n");
         }
-        let address = said.lines().find_map(|line| line.strip_prefix("  page and API    "));
-        let address = address.unwrap_or_else(|| panic!("{said}")).to_owned();
-        Self { child, address, said }
+        let address = printed.lines().find_map(|line| line.strip_prefix("  page and API    "));
+        let address = address.unwrap_or_else(|| panic!("{printed}")).to_owned();
+        Self { child, address, printed }
     }
 
     fn get(&self, path: &str) -> Json {
@@ -68,7 +68,7 @@ impl Drop for Demo {
 fn every_view_has_something_to_show() {
     let directory = Directory::new();
     let demo = Demo::start(&directory, &["--demo"]);
-    assert!(demo.said.contains(&format!("Open {}", demo.address)), "{}", demo.said);
+    assert!(demo.printed.contains(&format!("Open {}", demo.address)), "{}", demo.printed);
     // A store of its own, whatever the environment names.
     assert!(directory.0.join("feedback-desk-demo.sqlite").exists());
     assert!(!directory.0.join("real.sqlite").exists());
@@ -149,14 +149,14 @@ fn a_second_run_changes_nothing_and_another_seed_is_another_story() {
     };
     let first = look(&Demo::start(&directory, &["--demo"]));
     let again = Demo::start(&directory, &["--demo"]);
-    assert!(again.said.contains(", 0 of them new"), "{}", again.said);
+    assert!(again.printed.contains(", 0 of them new"), "{}", again.printed);
     assert_eq!(first, look(&again));
     drop(again);
     let other = Demo::start(&directory, &["--demo", "--demo-seed", "2", "--store", "other.sqlite"]);
     assert_ne!(first.0, look(&other).0);
     drop(other);
     let plain = Demo::start(&directory, &["--store", "other.sqlite"]);
-    assert!(plain.said.contains("contains demo data"), "{}", plain.said);
+    assert!(plain.printed.contains("contains demo data"), "{}", plain.printed);
 }
 
 #[test]
@@ -180,6 +180,6 @@ fn a_demo_is_not_put_among_real_spans() {
 fn a_demo_finds_its_way_past_a_token() {
     let directory = Directory::new();
     let demo = Demo::start(&directory, &["--demo", "--token", "secret"]);
-    assert!(demo.said.contains(" of them new"), "{}", demo.said);
+    assert!(demo.printed.contains(" of them new"), "{}", demo.printed);
     assert_eq!(get(&demo.address, "/api/v1/status", &[]).status, 401);
 }

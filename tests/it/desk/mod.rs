@@ -63,10 +63,10 @@ impl Rig {
         Self::with(|options| options)
     }
 
-    fn with(told: impl FnOnce(Options) -> Options) -> Self {
+    fn with(configure: impl FnOnce(Options) -> Options) -> Self {
         let directory = Directory::new();
         let options = Options::new(directory.store()).with_any_ports();
-        Self { desk: Desk::start(told(options)).unwrap(), directory }
+        Self { desk: Desk::start(configure(options)).unwrap(), directory }
     }
 
     /// Spans by OTLP over http/json. When it returns they are kept.
@@ -114,7 +114,7 @@ fn host(endpoint: &str) -> &str {
 }
 
 /// Writes a request and leaves the answer to be read.
-fn ask(endpoint: &str, head: &str, body: &[u8]) -> TcpStream {
+fn send_request(endpoint: &str, head: &str, body: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(host(endpoint)).unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
@@ -122,7 +122,7 @@ fn ask(endpoint: &str, head: &str, body: &[u8]) -> TcpStream {
     stream
 }
 
-fn reply(mut stream: TcpStream) -> Reply {
+fn read_reply(mut stream: TcpStream) -> Reply {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
@@ -157,7 +157,7 @@ fn get(endpoint: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
-    reply(ask(endpoint, &(head + "\r\n"), b""))
+    read_reply(send_request(endpoint, &(head + "\r\n"), b""))
 }
 
 fn try_post(endpoint: &str, body: &Json, headers: &str) -> Reply {
@@ -168,7 +168,7 @@ fn try_post(endpoint: &str, body: &Json, headers: &str) -> Reply {
         host(endpoint),
         body.len()
     );
-    reply(ask(endpoint, &head, body.as_bytes()))
+    read_reply(send_request(endpoint, &head, body.as_bytes()))
 }
 
 fn post(endpoint: &str, body: &Json) {

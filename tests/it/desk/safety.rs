@@ -81,7 +81,7 @@ fn only_reading_is_possible_and_what_is_none_is_said() {
         "POST /api/v1/traces HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
         host(&address)
     );
-    assert_eq!(reply(ask(&address, &head, b"")).status, 405);
+    assert_eq!(read_reply(send_request(&address, &head, b"")).status, 405);
     assert_eq!(get(&address, "/api/v1/nothing", &[]).status, 404);
     assert_eq!(get(&address, "/../../etc/passwd", &[]).status, 404);
     assert_eq!(get(&address, &format!("/api/v1/traces/{:032x}", 1), &[]).status, 404);
@@ -106,7 +106,8 @@ fn a_busy_port_says_so_and_how_to_choose_another() {
 #[test]
 fn whoever_does_not_finish_its_head_is_cut() {
     let rig = Rig::new();
-    let mut stream = ask(&rig.desk.address(), "GET / HTTP/1.1\r\nhost: localhost\r\nx", b"");
+    let mut stream =
+        send_request(&rig.desk.address(), "GET / HTTP/1.1\r\nhost: localhost\r\nx", b"");
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap(); // ends within the timeout of the test
     assert_eq!(rig.get("/api/v1/status")["spans"], 0);
