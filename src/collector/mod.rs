@@ -34,8 +34,6 @@ mod faults;
 mod inbox;
 pub(crate) mod receive;
 pub(crate) mod role;
-#[cfg(test)]
-mod tests;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -340,3 +338,6 @@ impl fmt::Debug for Collector {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

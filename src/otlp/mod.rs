@@ -21,7 +21,9 @@ mod packed;
 pub(crate) mod protobuf;
 pub(crate) mod request;
 mod span;
-#[cfg(test)]
-mod tests;
+
 pub(crate) use packed::Packed;
 pub(crate) use span::encoded;
+
+#[cfg(test)]
+mod tests;

@@ -69,8 +69,6 @@ mod options;
 mod segment;
 mod segment_log;
 mod store;
-#[cfg(test)]
-mod tests;
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -461,3 +459,6 @@ fn warn_of_write_error(error: &io::Error) {
         "the outbox can't be written: {error}; feedback is kept in memory meanwhile"
     );
 }
+
+#[cfg(test)]
+mod tests;

@@ -461,5 +461,4 @@ fn feedback_apart(items: Vec<Item>) -> Result<[Vec<Item>; 2], Vec<Item>> {
 }
 
 #[cfg(test)]
-#[path = "outbox_tests.rs"]
 mod tests;

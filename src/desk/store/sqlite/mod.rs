@@ -22,8 +22,6 @@ mod refold;
 mod retention;
 mod schema;
 mod stored;
-#[cfg(test)]
-mod tests;
 mod write;
 mod writer;
 
@@ -150,3 +148,6 @@ impl Sqlite {
         Ok(connection)
     }
 }
+
+#[cfg(test)]
+mod tests;
