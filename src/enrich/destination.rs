@@ -312,14 +312,20 @@ impl BeginError {
     }
 
     /// Counts the refusal and warns of it. Returns the outcome for the caller.
+    #[inline]
     pub(super) fn outcome(self, caller: &'static Location<'static>) -> Enrichment {
         match self {
             Self::NotInstalled => not_installed(caller),
-            Self::Refused(refusal) => {
-                let outcome = Enrichment::from(refusal.error);
-                report(&outcome, &refusal.core, caller);
-                outcome
-            }
+            Self::Refused(refusal) => refusal.outcome(caller),
         }
+    }
+}
+
+impl RefusedEnrichment {
+    #[cold]
+    fn outcome(self, caller: &'static Location<'static>) -> Enrichment {
+        let outcome = Enrichment::from(self.error);
+        report(&outcome, &self.core, caller);
+        outcome
     }
 }

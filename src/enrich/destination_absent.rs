@@ -54,6 +54,7 @@ pub enum BeginError {
 }
 
 impl BeginError {
+    #[inline]
     pub(super) fn outcome(self, caller: &'static Location<'static>) -> Enrichment {
         match self {
             Self::NotInstalled => not_installed(caller),

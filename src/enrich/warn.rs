@@ -23,11 +23,17 @@ pub(super) fn warn_once(error: &EnrichError, caller: &'static Location<'static>)
     }
 }
 
-/// The outcome where no layer is installed.
+/// The outcome where no layer is installed. Inlined, since it is all that a library's enrichment costs there.
+#[inline]
 pub(super) fn not_installed(caller: &'static Location<'static>) -> Enrichment {
-    // No warning in a program without tracing, where a library may use the macros all the same.
+    // A library in a program that doesn't trace at all has nothing to warn of.
     if LevelFilter::current() != LevelFilter::OFF {
-        warn_once(&EnrichError::NotInstalled, caller);
+        warn_not_installed(caller);
     }
     EnrichError::NotInstalled.into()
+}
+
+#[cold]
+fn warn_not_installed(caller: &'static Location<'static>) {
+    warn_once(&EnrichError::NotInstalled, caller);
 }
