@@ -360,7 +360,7 @@ const HOSTILE: &[(&str, &str)] = &[
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
     ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "nonsense"),
     ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0"),
-    ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "nonsense"),
+    ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip"),
     ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
     (
         "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
@@ -987,6 +987,7 @@ mod http_server {
             assert_eq!(arrived.header("x-ours"), ["ours"]);
             assert_eq!(arrived.header("x-theirs"), [""; 0]);
             assert_eq!(arrived.header("host"), [address.to_string()]);
+            assert_eq!(arrived.header("content-encoding"), [""; 0], "{protocol}");
             assert_eq!(arrived.span, span().name());
         }
     }
