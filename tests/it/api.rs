@@ -1,9 +1,10 @@
 //! What the types of the API promise: checked by the compiler, so a broken promise fails the build.
 
 use std::panic::catch_unwind;
+use std::time::Duration;
 
 use tracing_feedback::web::{FeedbackRoutes, feedback_routes};
-use tracing_feedback::{BuildError, Session};
+use tracing_feedback::{BuildError, FeedbackLayer, Session, Telemetry};
 
 /// Compiles only if the type doesn't implement the trait: if it does, two implementations of `Check` fit.
 macro_rules! assert_not_impl {
@@ -126,5 +127,91 @@ fn routes_panic_at_their_start_where_axum_can_not_route_the_path() {
     }
     for path in ["/:tenant/votes", "/*votes", "/{tenant", "/votes/{id}", "/votes/{*rest}"] {
         assert!(routes(path).is_err(), "{path}");
+    }
+}
+
+/// Each of these values does nothing by itself, so the compiler warns where it is dropped. Where it doesn't, the
+/// expectation is not fulfilled, which is an error in the gate.
+#[expect(dead_code, reason = "only compiled")]
+fn dropped_values(telemetry: &Telemetry, layer: fn() -> FeedbackLayer) {
+    #[expect(unused_must_use)]
+    {
+        tracing_feedback::builder().with_service_name("chat");
+    }
+    #[expect(unused_must_use)]
+    {
+        layer();
+    }
+    #[expect(unused_must_use)]
+    {
+        tracing_feedback::init().unwrap();
+    }
+    #[expect(unused_must_use)]
+    {
+        telemetry.stats();
+    }
+    #[expect(unused_must_use)]
+    {
+        telemetry.span_processor();
+    }
+    #[expect(unused_must_use)]
+    {
+        telemetry.ticket_keys();
+    }
+    #[expect(unused_must_use)]
+    {
+        telemetry.ticket_verifier();
+    }
+    #[expect(unused_must_use)]
+    {
+        telemetry.flush_async();
+    }
+    #[expect(unused_must_use)]
+    {
+        tracing_feedback::enrich::persist_async(Duration::ZERO);
+    }
+    #[expect(unused_must_use)]
+    {
+        tracing_feedback::enrich::current_span();
+    }
+    #[expect(unused_must_use)]
+    {
+        tracing_feedback::enrich::session().feedback(&true);
+    }
+    #[expect(unused_must_use)]
+    {
+        tracing_feedback::Session::new();
+    }
+    #[expect(unused_must_use)]
+    {
+        tracing_feedback::TicketKeys::default();
+    }
+    #[expect(unused_must_use)]
+    {
+        tracing_feedback::TicketOptions::new();
+    }
+    #[expect(unused_must_use)]
+    {
+        tracing_feedback::KeepLimits::default();
+    }
+    #[expect(unused_must_use)]
+    {
+        tracing_feedback::OutboxOptions::new("outbox");
+    }
+    #[expect(unused_must_use)]
+    {
+        tracing_feedback::web::FeedbackHttpLayer::new();
+    }
+    #[expect(unused_must_use)]
+    {
+        tracing_feedback::web::FeedbackRoutes::new();
+    }
+    #[expect(unused_must_use)]
+    {
+        tracing_feedback::collector::Collector::start().unwrap();
+    }
+    #[expect(unused_must_use)]
+    {
+        tracing_feedback::desk::Options::new("desk.sqlite").with_any_ports();
     }
 }
