@@ -39,12 +39,12 @@ pub(crate) enum Destination {
 
 /// An enrichment that is sent at once, as a carrier.
 pub(crate) struct Late {
-    pub(crate) core: Arc<LayerCore>,
-    pub(crate) target: Option<SpanContext>,
-    pub(crate) session: Option<Session>,
-    pub(crate) scope: Option<DocumentScope>,
-    pub(crate) id: Option<String>,
-    pub(crate) ticket: Option<Ticket>,
+    core: Arc<LayerCore>,
+    target: Option<SpanContext>,
+    session: Option<Session>,
+    scope: Option<DocumentScope>,
+    id: Option<String>,
+    ticket: Option<Ticket>,
 }
 
 impl Destination {
@@ -267,8 +267,8 @@ fn enrich(
     patch: &mut Document<Value>,
     time: u64,
 ) -> Result<Applied, DropReason> {
-    if let Some(put) = state.enrich(kind, patch, time) {
-        return Ok(put);
+    if let Some(applied) = state.enrich(kind, patch, time) {
+        return Ok(applied);
     }
     // The span was closed while the values were written: the feedback is sent as a carrier.
     let session = state.session();

@@ -72,7 +72,7 @@ pub fn persist(limit: Duration) -> Result<(), PersistError> {
 /// use std::time::Duration;
 /// use tracing_feedback::{PersistError, enrich};
 ///
-/// /// What a handler answers, in any framework.
+/// /// The status that a handler answers with, in any framework.
 /// async fn status_of(outcome: tracing_feedback::Enrichment) -> u16 {
 ///     if !outcome.is_ok() {
 ///         return 422;

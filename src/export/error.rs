@@ -66,8 +66,8 @@ impl FlushError {
         self.pending
     }
 
-    /// Why feedback could not be written to the outbox, if it could not: it is in memory, and would be
-    /// lost with the process. `None` where no outbox was asked for.
+    /// Why feedback could not be written to the outbox, if that failed. The feedback is still in memory, and
+    /// is lost if the process ends now. `None` without an outbox.
     pub fn outbox(&self) -> Option<&PersistError> {
         self.outbox.as_ref()
     }
@@ -108,11 +108,11 @@ impl std::error::Error for FlushError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SpanLoss {
-    /// Why they were dropped.
+    /// Why the spans were dropped.
     pub reason: DropReason,
-    /// How many they are, more than zero.
+    /// The number of spans, at least 1.
     pub spans: u64,
-    /// What the exporter, the collector or the outbox said last about it, if it said anything.
+    /// The last message of the exporter, the collector or the outbox about them, if there was one.
     pub message: Option<String>,
 }
 

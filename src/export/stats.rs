@@ -10,8 +10,8 @@ use crate::outbox::OutboxUsage;
 
 /// Why spans were dropped.
 ///
-/// [`FlushError::losses`](crate::FlushError::losses) says it of the spans that a `flush` reports, and
-/// [`Stats::dropped_by_reason`] counts by the same names.
+/// [`FlushError::losses`](crate::FlushError::losses) has the reason of each loss, and
+/// [`Stats::dropped_by_reason`] counts spans by the same names.
 ///
 /// ```
 /// use tracing_feedback::DropReason;
@@ -22,18 +22,18 @@ use crate::outbox::OutboxUsage;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum DropReason {
-    /// The queue was full: spans end faster than they can be exported, or the collector is out of reach.
+    /// The queue was full: spans end faster than they are exported, or the collector can't be reached.
     QueueFull,
-    /// The export failed: the collector was out of reach, answered with an error that no retry helps
-    /// against, or not in time; or the exporter panicked.
+    /// The export failed: the collector could not be reached, did not answer in time, or answered with an
+    /// error; or the exporter panicked.
     ExportFailed,
-    /// The collector has refused the spans for good, by an error or as a partial success.
+    /// The collector rejected the spans permanently, by an error or as a partial success.
     Rejected,
     /// The spans ended after the shutdown.
     AfterShutdown,
     /// The time limit of the shutdown was over before the spans were exported.
     TimedOut,
-    /// The outbox had no room for the spans, or held them for longer than it may.
+    /// The outbox was full, or the spans were older than its limit.
     Discarded,
 }
 
@@ -67,7 +67,7 @@ impl fmt::Display for DropReason {
     }
 }
 
-/// What waits right now, and where.
+/// The numbers of waiting spans and bytes, by place.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PipelineGauges {
     pub(crate) queued: u64,

@@ -4,9 +4,8 @@ use std::io;
 
 /// Why feedback that was written ahead is not on disk yet.
 ///
-/// [`enrich::persist`](crate::enrich::persist) answers it, and
-/// [`FlushError::outbox`](crate::FlushError::outbox) has it where a `flush` or a `shutdown` fails for this
-/// reason.
+/// The error of [`enrich::persist`](crate::enrich::persist), and of a `flush` or `shutdown` that could not
+/// write feedback to the outbox ([`FlushError::outbox`](crate::FlushError::outbox)).
 ///
 /// ```
 /// use tracing_feedback::PersistError;
@@ -19,9 +18,9 @@ use std::io;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PersistError {
-    /// A file of the outbox could not be written or synced. The feedback stays in memory and writing it
-    /// is tried again; until then it would be lost with the process. See to the disk: its space, its
-    /// permissions.
+    /// A file of the outbox could not be written or synced. The feedback stays in memory, and is written
+    /// when the disk can be written again; if the process ends before, it is lost. Check the space and the
+    /// permissions of the disk.
     #[error("feedback could not be written to the outbox: {message}")]
     Write {
         /// The kind of the error, for example [`io::ErrorKind::StorageFull`].
@@ -36,8 +35,7 @@ pub enum PersistError {
 }
 
 impl PersistError {
-    /// No `From`: which I/O error makes a [`Write`](Self::Write) is an internal matter.
-    #[cfg_attr(not(feature = "outbox"), allow(dead_code))]
+    /// The error for a failed write or sync. It is no public `From`, which would be part of the API.
     pub(super) fn of_write(error: &io::Error) -> Self {
         Self::Write { kind: error.kind(), message: error.to_string() }
     }

@@ -186,7 +186,7 @@ impl Journal {
     }
 
     /// Ends the journal: nothing is written any more, and waiting callers return at once.
-    pub(super) fn ended(&self) {
+    pub(super) fn end(&self) {
         let mut state = self.lock();
         state.ended = true;
         self.announce(state);
@@ -239,7 +239,8 @@ impl Journal {
         Durable { journal: self.clone(), task, sequence, before, deadline }
     }
 
-    /// Wakes waiting tasks at their deadlines, by a thread that exists while any task waits.
+    /// Lets a thread wake this journal's tasks at their deadlines. The thread is started for the first task,
+    /// and ends at a deadline after which no task waits.
     ///
     /// # Errors
     ///
@@ -265,7 +266,12 @@ impl Journal {
         match started {
             Ok(_) => Ok(()),
             Err(_) => {
-                self.lock().next_expiry = None;
+                // Tasks that have come meanwhile rely on the thread: polled again, each tries to start one.
+                let mut state = self.lock();
+                state.next_expiry = None;
+                let tasks = std::mem::take(&mut state.tasks);
+                drop(state);
+                tasks.into_values().for_each(|task| task.waker.wake());
                 Err(PersistError::TimedOut)
             }
         }
@@ -497,7 +503,7 @@ mod tests {
         let late = late();
         let full = PersistError::of_write(&std::io::ErrorKind::StorageFull.into());
         journal.failed(Vec::new(), full.clone());
-        journal.ended();
+        journal.end();
         assert_eq!(journal.wait_durable(1, late), Err(full.clone()));
         assert_eq!(block_on(journal.durable(1, late)), Err(full));
     }

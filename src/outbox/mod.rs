@@ -370,7 +370,7 @@ impl Outbox {
                 break;
             }
         }
-        self.journal.ended();
+        self.journal.end();
         self.with_store(OutboxStore::leave);
     }
 
