@@ -182,7 +182,7 @@ pub use {
     export::{DropReason, FlushError, SpanLoss, stats::Stats},
     layer::{FeedbackLayer, FeedbackSpanProcessor, SpanError, SpanExt},
     outbox::PersistError,
-    settings::{Convention, Keep, KeepLimits, LateTraces},
+    settings::{Convention, EnvironmentIssue, Keep, KeepLimits, LateTraces},
     setup::{BuildError, Builder, ConfigError, Telemetry, builder, init},
 };
 

@@ -1,6 +1,7 @@
 //! The settings of a layer: switches, limits and conventions. Decided once, when the layer is
 //! built.
 
+use std::fmt;
 use std::time::Duration;
 
 use opentelemetry_sdk::trace::SpanLimits;
@@ -29,6 +30,34 @@ pub(crate) struct Settings {
     /// Whether the session id is read from baggage, and written into it.
     pub(crate) session_propagation: bool,
     pub(crate) formats: Formats,
+    /// The values of the environment that were skipped.
+    pub(crate) environment_issues: Vec<EnvironmentIssue>,
+}
+
+/// A variable of the environment whose value was skipped, wholly or in part.
+///
+/// ```
+/// let (_layer, telemetry) = tracing_feedback::builder().build()?;
+/// for issue in telemetry.environment_issues() {
+///     eprintln!("{issue}"); // OTEL_BSP_SCHEDULE_DELAY="5s": isn't a whole number of milliseconds
+/// }
+/// # Ok::<(), tracing_feedback::BuildError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EnvironmentIssue {
+    /// The name of the variable.
+    pub variable: &'static str,
+    /// Its value, shortened; never headers or keys, and no credentials of an endpoint.
+    pub value: String,
+    /// What is wrong, and the remedy.
+    pub reason: String,
+}
+
+impl fmt::Display for EnvironmentIssue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={:?}: {}", self.variable, self.value, self.reason)
+    }
 }
 
 /// Bytes of one string leaf of an enrichment, 256 KiB by default.

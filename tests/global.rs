@@ -34,6 +34,7 @@ fn part() {
         Ok("disabled") => disabled(),
         Ok("propagate") => propagate(),
         Ok("strict") => strict(),
+        Ok("builder") => with_builder(),
         Ok("everything") => everything(),
         Ok("tracing debug") => tracing_debug(),
         Ok("two layers") => two_layers(),
@@ -284,6 +285,33 @@ fn what_is_malformed_is_ignored_with_a_warning_that_names_it() {
         let warnings = text.lines().filter(|line| line.contains("WARN") && line.contains(variable));
         assert_eq!(warnings.count(), 1, "{variable}={value}:\n{text}");
     }
+}
+
+/// A service that has a subscriber of its own, and adds the layer to it.
+fn with_builder() {
+    let (layer, telemetry) = tracing_feedback::builder().build().unwrap();
+    let issues = telemetry.environment_issues();
+    println!("{} issues", issues.len());
+    assert!(issues.iter().all(|issue| issue.to_string().contains(issue.variable)));
+    let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stdout).with_ansi(false);
+    tracing_subscriber::registry().with(logs).with(layer).init();
+    tracing::info_span!("answer").in_scope(|| ());
+    let _ = telemetry.shutdown();
+}
+
+#[test]
+fn a_layer_that_is_added_to_a_subscriber_warns_there_of_the_environment() {
+    let collector = Collector::start().unwrap();
+    let mut variables = MALFORMED[..10].to_vec();
+    variables.push(("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "ftp://host"));
+    variables.push(("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()));
+    let text = play("builder", &variables);
+    assert!(text.contains("11 issues"), "{text}");
+    for (variable, value) in &variables[..11] {
+        let warnings = text.lines().filter(|line| line.contains("WARN") && line.contains(variable));
+        assert_eq!(warnings.count(), 1, "{variable}={value}:\n{text}");
+    }
+    assert_eq!(collector.spans().len(), 1, "{text}");
 }
 
 #[test]

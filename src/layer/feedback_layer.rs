@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use tracing::{Dispatch, callsite, dispatcher};
+
 use super::locate::Claim;
 use crate::span::{LayerCore, SpanHandle};
+use crate::suppress;
 
 /// The layer that captures `#[instrument]` spans, with the feedback on them, for export.
 ///
@@ -76,12 +79,36 @@ impl FeedbackLayer {
         }
     }
 
-    pub(crate) fn claim(&self, claim: Claim) {
+    /// Takes note of a claim on the registry under `dispatch`.
+    pub(crate) fn claim(&self, claim: Claim, dispatch: &Dispatch) {
         match claim {
-            Claim::First => self.has_claim.store(true, Ordering::Relaxed),
+            Claim::First => {
+                self.has_claim.store(true, Ordering::Relaxed);
+                self.report_issues(dispatch);
+            }
             Claim::Taken => self.become_inert(),
             Claim::NoRegistry => {}
         }
+    }
+}
+
+impl FeedbackLayer {
+    /// Logs the issues of the environment, now that there is a subscriber. A thread of its own does so,
+    /// since `tracing` holds a lock while it registers a subscriber. Where the thread can't be started, or
+    /// is late, `flush` and `shutdown` log them.
+    fn report_issues(&self, dispatch: &Dispatch) {
+        if !self.core.has_unreported_issues() {
+            return;
+        }
+        let (core, dispatch) = (self.core.clone(), dispatch.downgrade());
+        let _ = thread::Builder::new().name("tracing-feedback-warn".to_owned()).spawn(move || {
+            suppress::mark_this_thread();
+            // Waits until the subscriber is registered: before that no event is enabled.
+            callsite::rebuild_interest_cache();
+            if let Some(dispatch) = dispatch.upgrade() {
+                dispatcher::with_default(&dispatch, || core.report_issues());
+            }
+        });
     }
 }
 

@@ -156,7 +156,7 @@ where
 
     fn on_register_dispatch(&self, dispatch: &Dispatch) {
         if !self.is_inert() {
-            self.claim(Claim::make(dispatch, self.core()));
+            self.claim(Claim::make(dispatch, self.core()), dispatch);
         }
     }
 
@@ -239,7 +239,9 @@ where
         if !self.has_claim() {
             // The layer was put in later by `reload`, or a wrapper doesn't forward
             // `on_register_dispatch`.
-            dispatcher::get_default(|dispatch| self.claim(Claim::of_span(dispatch, id, &state)));
+            dispatcher::get_default(|dispatch| {
+                self.claim(Claim::of_span(dispatch, id, &state), dispatch);
+            });
             if self.is_inert() {
                 return state.abandon(); // the other layer captures it too
             }

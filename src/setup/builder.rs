@@ -9,7 +9,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{ResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::{IdGenerator, ShouldSample, SpanExporter, SpanLimits};
 
-use super::env::{EnvIssue, Environment, Propagator, TracesExporter};
+use super::env::{Environment, EnvironmentIssue, Propagator, TracesExporter};
 use super::error::BuildError;
 #[cfg(all(feature = "_otlp", feature = "tls"))]
 use super::otlp::tls::Pem;
@@ -648,24 +648,21 @@ impl Builder {
     /// # Errors
     ///
     /// The settings can't be applied: see [`BuildError`]. Malformed variables of the environment are
-    /// ignored with a warning unless [`with_strict_env`](Self::with_strict_env) is on.
+    /// skipped with a warning, as soon as the layer is part of a subscriber, unless [`with_strict_env`](Self::with_strict_env) is on.
     pub fn build(self) -> Result<(FeedbackLayer, Telemetry), BuildError> {
-        let (layer, telemetry, issues) = self.assemble(Environment::read())?;
-        warn(&issues);
-        Ok((layer, telemetry))
+        self.assemble(Environment::read())
     }
 
     /// As [`build`](Self::build), without the variables of the environment.
     pub(crate) fn build_without_env(self) -> Result<(FeedbackLayer, Telemetry), BuildError> {
-        let (layer, telemetry, _) = self.assemble(Environment::default())?;
-        Ok((layer, telemetry))
+        self.assemble(Environment::default())
     }
 
-    /// As [`build`](Self::build), for the given environment. Also returns the issues found in it.
+    /// As [`build`](Self::build), for the given environment.
     pub(super) fn assemble(
         mut self,
         mut environment: Environment,
-    ) -> Result<(FeedbackLayer, Telemetry, Vec<EnvIssue>), BuildError> {
+    ) -> Result<(FeedbackLayer, Telemetry), BuildError> {
         let limits = self.limits(&environment);
         self.settings.span_limits = limits;
         self.settings.value_characters =
@@ -695,12 +692,13 @@ impl Builder {
         };
         let issues = std::mem::take(&mut environment.issues);
         if let Some(issue) = issues.first().filter(|_| self.strict_env) {
-            let EnvIssue { variable, value, reason } = issue.clone();
+            let EnvironmentIssue { variable, value, reason } = issue.clone();
             return Err(BuildError::Environment { variable, value, reason });
         }
+        self.settings.environment_issues = issues;
         let core =
             Arc::new(LayerCore::new(self.settings, sampling, self.ids, ticket_keys, pipeline));
-        Ok((FeedbackLayer::new(core.clone()), Telemetry::new(core), issues))
+        Ok((FeedbackLayer::new(core.clone()), Telemetry::new(core)))
     }
 
     fn limits(&self, environment: &Environment) -> SpanLimits {
@@ -842,14 +840,6 @@ impl fmt::Debug for Builder {
             .field("service_name", &self.service_name)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
-    }
-}
-
-/// Logs the issues of the environment as warnings, to the current subscriber.
-pub(super) fn warn(issues: &[EnvIssue]) {
-    for issue in issues {
-        let EnvIssue { variable, value, reason } = issue;
-        tracing::warn!(target: "tracing_feedback", variable, value, "ignored: {reason}");
     }
 }
 

@@ -3,8 +3,8 @@
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 
-use super::builder::{builder, warn};
-use super::env::{EnvIssue, Environment};
+use super::builder::builder;
+use super::env::{Environment, EnvironmentIssue};
 use super::error::BuildError;
 use super::telemetry::Telemetry;
 use crate::propagation::FeedbackPropagator;
@@ -32,12 +32,13 @@ use crate::propagation::FeedbackPropagator;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn init() -> Result<Telemetry, BuildError> {
-    let environment = Environment::read();
+    let mut environment = Environment::read();
     let mut filter_issues = Vec::new();
     let captured =
         filter("FEEDBACK_TRACE_FILTER", environment.trace_filter.as_deref(), &mut filter_issues);
     let logged = filter("RUST_LOG", environment.rust_log.as_deref(), &mut filter_issues);
-    let (layer, telemetry, issues) = builder().assemble(environment)?;
+    environment.issues.extend(filter_issues);
+    let (layer, telemetry) = builder().assemble(environment)?;
     let settings = &telemetry.core().settings;
     let propagator =
         FeedbackPropagator { formats: settings.formats, sessions: settings.session_propagation };
@@ -46,8 +47,7 @@ pub fn init() -> Result<Telemetry, BuildError> {
         .with(tracing_subscriber::fmt::layer().with_filter(logged));
     subscriber.try_init().map_err(|_| BuildError::SubscriberSet)?;
     opentelemetry::global::set_text_map_propagator(propagator);
-    warn(&issues);
-    warn(&filter_issues);
+    telemetry.core().report_issues();
     Ok(telemetry)
 }
 
@@ -59,14 +59,14 @@ type DirectiveFilter = tracing_subscriber::EnvFilter;
 fn filter(
     variable: &'static str,
     directives: Option<&str>,
-    issues: &mut Vec<EnvIssue>,
+    issues: &mut Vec<EnvironmentIssue>,
 ) -> DirectiveFilter {
     let parsed = directives.map(|directives| (directives, parse(directives)));
     match parsed {
         Some((_, Ok(filter))) => filter,
         Some((directives, Err(reason))) => {
             let reason = format!("isn't a filter ({reason}): write for example `info,hyper=warn`");
-            issues.push(EnvIssue::new(variable, directives, reason));
+            issues.push(EnvironmentIssue::new(variable, directives, reason));
             default_filter()
         }
         None => default_filter(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::Resource;
 
-use super::env::{EnvIssue, Environment, OUTBOX_DIR};
+use super::env::{Environment, EnvironmentIssue, OUTBOX_DIR};
 use super::error::BuildError;
 use crate::otlp::request::{resource_fields, scope_fields};
 use crate::outbox::{Outbox, OutboxOptions, OutboxPolicy};
@@ -45,7 +45,7 @@ pub(super) fn open(
         Err(error) => {
             let path = path.to_string_lossy();
             let reason = format!("can't be used: {error}");
-            environment.issues.push(EnvIssue::new(OUTBOX_DIR, &path, reason));
+            environment.issues.push(EnvironmentIssue::new(OUTBOX_DIR, &path, reason));
             Ok(None)
         }
     }

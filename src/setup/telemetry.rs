@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::export::FlushError;
 use crate::export::stats::Stats;
 use crate::layer::FeedbackSpanProcessor;
+use crate::settings::EnvironmentIssue;
 use crate::span::LayerCore;
 use crate::sync::lock;
 
@@ -100,6 +101,19 @@ impl Telemetry {
     /// As [`flush`](Self::flush); spans that are still on their way by then are reported as pending.
     pub fn flush_within(&self, limit: Duration) -> Result<(), FlushError> {
         self.core.flush(limit)
+    }
+
+    /// The variables of the environment whose values were skipped, wholly or in part, when the layer was
+    /// built. They are logged as warnings once the layer is part of a subscriber, by
+    /// [`init`](crate::init) at once.
+    ///
+    /// ```
+    /// let (_layer, telemetry) = tracing_feedback::builder().build()?;
+    /// assert!(telemetry.environment_issues().is_empty(), "{:?}", telemetry.environment_issues());
+    /// # Ok::<(), tracing_feedback::BuildError>(())
+    /// ```
+    pub fn environment_issues(&self) -> &[EnvironmentIssue] {
+        &self.core.settings.environment_issues
     }
 
     /// As [`flush`](Self::flush), then stops the export. Feedback on spans that are still open is sent

@@ -11,6 +11,8 @@ use opentelemetry::trace::{SpanContext, SpanId, SpanKind, TraceId, TraceState};
 use opentelemetry_sdk::trace::{
     IdGenerator, RandomIdGenerator, Sampler, SamplingDecision, ShouldSample,
 };
+use tracing::dispatcher;
+use tracing::subscriber::NoSubscriber;
 
 use super::SpanHandle;
 use super::span_table::SpanTable;
@@ -18,7 +20,7 @@ use super::state::SpanState;
 use crate::export::{DropReason, FlushError, NotDurable, Pipeline};
 use crate::outbox::Finalizers;
 use crate::record::SpanRecord;
-use crate::settings::{Keep, Settings};
+use crate::settings::{EnvironmentIssue, Keep, Settings};
 use crate::ticket::TicketKeys;
 
 /// The layer's settings, its sampler and id generator, and its pipeline.
@@ -37,6 +39,7 @@ pub(crate) struct LayerCore {
     /// The address of the registry whose spans are captured, once it is claimed.
     registry: OnceLock<usize>,
     pub(crate) has_warned_of_session_id: AtomicBool,
+    has_warned_of_environment: AtomicBool,
     /// Open spans that carry feedback, by address. Their documents are sent at shutdown.
     enriched: Mutex<BTreeMap<usize, SpanHandle>>,
 }
@@ -182,7 +185,28 @@ impl LayerCore {
             shut_down: AtomicBool::new(false),
             registry: OnceLock::new(),
             has_warned_of_session_id: AtomicBool::new(false),
+            has_warned_of_environment: AtomicBool::new(false),
             enriched: Mutex::default(),
+        }
+    }
+
+    /// Whether issues of the environment are still to be logged.
+    pub(crate) fn has_unreported_issues(&self) -> bool {
+        !self.settings.environment_issues.is_empty()
+            && !self.has_warned_of_environment.load(Ordering::Relaxed)
+    }
+
+    /// Logs the issues of the environment as warnings, to the current subscriber, once.
+    pub(crate) fn report_issues(&self) {
+        let has_subscriber = dispatcher::get_default(|current| !current.is::<NoSubscriber>());
+        if !has_subscriber
+            || !self.has_unreported_issues()
+            || self.has_warned_of_environment.swap(true, Ordering::Relaxed)
+        {
+            return;
+        }
+        for EnvironmentIssue { variable, value, reason } in &self.settings.environment_issues {
+            tracing::warn!(target: "tracing_feedback", variable, value, "ignored: {reason}");
         }
     }
 
@@ -310,11 +334,13 @@ impl LayerCore {
     }
 
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
+        self.report_issues();
         self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.flush(limit))
     }
 
     /// Sends the feedback on open spans as carriers, and shuts the pipeline down.
     pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
+        self.report_issues();
         let open = {
             let mut enriched = crate::sync::lock(&self.enriched);
             self.shut_down.store(true, Ordering::Release);

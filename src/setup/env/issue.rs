@@ -1,6 +1,6 @@
 //! Issues with variables of the environment, shown without secrets.
 
-use std::fmt;
+pub(crate) use crate::settings::EnvironmentIssue;
 
 /// The variable for ticket keys, which are secrets.
 pub(super) const TICKET_KEYS: &str = "FEEDBACK_TICKET_KEYS";
@@ -8,17 +8,7 @@ pub(super) const TICKET_KEYS: &str = "FEEDBACK_TICKET_KEYS";
 /// Shown instead of a secret.
 pub(super) const HIDDEN: &str = "[hidden]";
 
-/// A variable whose value was skipped, wholly or in part.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct EnvIssue {
-    pub(crate) variable: &'static str,
-    /// The value, shortened; never headers or keys, and no credentials of an endpoint.
-    pub(crate) value: String,
-    /// What is wrong, and the remedy.
-    pub(crate) reason: String,
-}
-
-impl EnvIssue {
+impl EnvironmentIssue {
     /// The only way to make an issue: it hides secrets.
     pub(crate) fn new(variable: &'static str, value: &str, reason: impl Into<String>) -> Self {
         let value = if variable.ends_with("_HEADERS") || variable == TICKET_KEYS {
@@ -29,12 +19,6 @@ impl EnvIssue {
             shorten(value)
         };
         Self { variable, value, reason: reason.into() }
-    }
-}
-
-impl fmt::Display for EnvIssue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={:?}: {}", self.variable, self.value, self.reason)
     }
 }
 

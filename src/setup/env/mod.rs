@@ -1,7 +1,7 @@
 //! The environment: the variables of the OpenTelemetry specification, and five of our own.
 //!
 //! Reading never fails. A value that is malformed, unsupported or not Unicode is skipped and leaves an
-//! [`EnvIssue`]; the next in precedence counts (the general variable after the one of the signal, then
+//! [`EnvironmentIssue`]; the next in precedence counts (the general variable after the one of the signal, then
 //! the default). An empty value counts as unset, by the specification. Only [`Environment::read`] touches
 //! the environment of the process.
 //!
@@ -23,7 +23,7 @@ use opentelemetry_sdk::trace::Sampler;
 
 use crate::ticket::TicketKeys;
 use issue::TICKET_KEYS;
-pub(crate) use issue::{EnvIssue, redact_endpoint};
+pub(crate) use issue::{EnvironmentIssue, redact_endpoint};
 use reader::Reader;
 #[cfg(feature = "_otlp")]
 pub(crate) use value::check_header;
@@ -83,7 +83,7 @@ pub(crate) struct Environment {
     /// `FEEDBACK_OUTBOX_POLICY`: whether it is `write_ahead`.
     pub(crate) outbox_writes_ahead: Option<bool>,
     /// The values that were skipped, and why.
-    pub(crate) issues: Vec<EnvIssue>,
+    pub(crate) issues: Vec<EnvironmentIssue>,
 }
 
 /// The variable for the outbox; also named in its errors.

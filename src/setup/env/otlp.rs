@@ -48,9 +48,10 @@ pub(super) fn read<F: Fn(&str) -> Option<OsString>>(reader: &mut Reader<F>) -> O
             reader,
             ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
         ),
-        headers: reader
-            .first(["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"], headers)
-            .unwrap_or_default(),
+        headers: first_headers(
+            reader,
+            ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"],
+        ),
         timeout: reader
             .first(["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"], timeout),
         compression: reader.first(
@@ -75,6 +76,24 @@ pub(super) fn read<F: Fn(&str) -> Option<OsString>>(reader: &mut Reader<F>) -> O
         insecure: reader
             .first(["OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"], boolean),
     }
+}
+
+/// The headers of the first variable that has any.
+fn first_headers<F: Fn(&str) -> Option<OsString>>(
+    reader: &mut Reader<F>,
+    variables: [&'static str; 2],
+) -> OtlpHeaders {
+    for variable in variables {
+        let Some(text) = reader.text(variable) else { continue };
+        let (headers, reasons) = headers(&text);
+        for reason in reasons {
+            reader.issue(variable, &text, reason);
+        }
+        if !headers.0.is_empty() {
+            return headers;
+        }
+    }
+    OtlpHeaders::default()
 }
 
 fn candidates<F: Fn(&str) -> Option<OsString>>(

@@ -4,13 +4,13 @@ use std::ffi::OsString;
 
 use opentelemetry_sdk::trace::Sampler;
 
-use super::issue::{EnvIssue, shorten};
+use super::issue::{EnvironmentIssue, shorten};
 use super::value::{Propagator, TracesExporter, list, ratio, traces_exporter};
 
 /// Looks variables up by `F`.
 pub(super) struct Reader<F> {
     lookup: F,
-    issues: Vec<EnvIssue>,
+    issues: Vec<EnvironmentIssue>,
 }
 
 impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
@@ -19,12 +19,12 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
     }
 
     /// The values that were skipped.
-    pub(super) fn into_issues(self) -> Vec<EnvIssue> {
+    pub(super) fn into_issues(self) -> Vec<EnvironmentIssue> {
         self.issues
     }
 
     pub(super) fn issue(&mut self, variable: &'static str, value: &str, reason: impl Into<String>) {
-        self.issues.push(EnvIssue::new(variable, value, reason));
+        self.issues.push(EnvironmentIssue::new(variable, value, reason));
     }
 
     /// The value as it is; `None` if the variable is unset, blank or not Unicode.

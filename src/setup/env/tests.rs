@@ -277,7 +277,7 @@ fn of_ticket_keys_with_a_bad_one_none_counts() {
 
 #[test]
 fn long_values_are_shortened() {
-    let issue = EnvIssue::new("OTEL_TRACES_SAMPLER", &"ä".repeat(1000), "is long");
+    let issue = EnvironmentIssue::new("OTEL_TRACES_SAMPLER", &"ä".repeat(1000), "is long");
     assert_eq!(issue.value.chars().count(), 201);
 }
 
@@ -383,10 +383,28 @@ mod otlp {
     }
 
     #[test]
+    fn a_bad_header_costs_the_others_nothing() {
+        let environment = read(&[(
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "x-share=50%,b c=1,authorization=Bearer%20key,content-type=text/plain,x-bad=%ff,d",
+        )]);
+        let expected = [("x-share", "50%"), ("authorization", "Bearer key")];
+        let expected: Vec<_> =
+            expected.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        assert_eq!(environment.otlp.headers.0, expected);
+        let reasons: Vec<_> = environment.issues.iter().map(|it| it.reason.as_str()).collect();
+        assert_eq!(reasons.len(), 5, "{reasons:?}");
+        assert!(reasons[0].contains("entry 1") && reasons[0].contains("%25"), "{reasons:?}");
+        for (reason, entry) in reasons[1..].iter().zip([2, 4, 5, 6]) {
+            assert!(reason.starts_with(&format!("entry {entry} ")), "{reasons:?}");
+        }
+    }
+
+    #[test]
     fn headers_never_appear_in_issues() {
         for headers in [
             "s3cret",
-            "s3cret==,x",
+            "x=1,s3cret",
             "=s3cret",
             "x=s3cret%zz",
             "x=s3cret%ff",
@@ -395,7 +413,7 @@ mod otlp {
             "s3 cret=1",
             "content-type=s3cret",
             "grpc-timeout=s3cret",
-            "a=1,s3cret",
+            "=s3cret,a=1",
         ] {
             for variable in ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"] {
                 let environment = read(&[(variable, headers)]);

@@ -131,74 +131,107 @@ pub(super) fn traces_exporter(name: &str) -> Result<TracesExporter, String> {
     }
 }
 
+/// An error in any entry discards the whole value, as the specification of the resource asks.
 pub(super) fn resource_attributes(value: &str) -> Result<Vec<KeyValue>, String> {
+    let discarded = |reason: String| format!("{reason}; the whole value is discarded");
     let mut attributes: Vec<KeyValue> = Vec::new();
-    for (position, key, value) in key_values(value)? {
-        let decode = |text| percent_decode(text).map_err(|reason| entry_reason(position, reason));
+    for entry in key_values(value) {
+        let (position, key, value) = entry.map_err(discarded)?;
+        let decode =
+            |text| percent_decode(text).map_err(|reason| discarded(entry_reason(position, reason)));
         let (key, value) = (decode(key)?, decode(value)?);
         attributes.retain(|attribute| attribute.key.as_str() != key);
         attributes.push(KeyValue::new(key, value));
     }
+    if attributes.is_empty() {
+        return Err(NO_ENTRY.to_owned());
+    }
     Ok(attributes)
 }
 
+const NO_ENTRY: &str = "has no entry: write `key=value,key=value`";
+
 /// The reason for refusing an entry of a list. It has the position, never the text: that may be a secret.
 fn entry_reason(position: usize, reason: &str) -> String {
-    format!("entry {position} {reason}; the whole value is discarded")
+    format!("entry {position} {reason}")
 }
 
 /// Splits a list in the form of W3C baggage: the position (from 1), key and value of every entry, the
 /// last two still percent-encoded. Further `=` belong to the value, as in baggage.
-fn key_values(list: &str) -> Result<Vec<(usize, &str, &str)>, String> {
-    let mut pairs = Vec::new();
-    for (index, text) in list.split(',').enumerate() {
-        if text.trim().is_empty() {
-            continue;
+fn key_values(list: &str) -> impl Iterator<Item = Result<(usize, &str, &str), String>> {
+    let entries = (1..).zip(list.split(',')).filter(|(_, text)| !text.trim().is_empty());
+    entries.map(|(position, text)| match text.split_once('=') {
+        None => {
+            let reason = "has no `=`: write `key=value`, with `%2C` for a comma";
+            Err(entry_reason(position, reason))
         }
-        let Some((key, value)) = text.split_once('=') else {
-            return Err(entry_reason(
-                index + 1,
-                "has no `=`: write `key=value`, with `%2C` for a comma",
-            ));
-        };
-        if key.trim().is_empty() {
-            return Err(entry_reason(index + 1, "has no key: write `key=value`"));
+        Some((key, _)) if key.trim().is_empty() => {
+            Err(entry_reason(position, "has no key: write `key=value`"))
         }
-        pairs.push((index + 1, key.trim(), value.trim()));
-    }
-    if pairs.is_empty() {
-        return Err("has no entry: write `key=value,key=value`".to_owned());
-    }
-    Ok(pairs)
+        Some((key, value)) => Ok((position, key.trim(), value.trim())),
+    })
 }
+
+const BARE_PERCENT: &str = "has a `%` without two hexadecimal digits: write `%25` for a `%`";
 
 fn percent_decode(text: &str) -> Result<String, &'static str> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let mut digit = || (bytes.next()? as char).to_digit(16);
-        match (digit(), digit()) {
-            (Some(high), Some(low)) => decoded.push((high * 16 + low) as u8),
-            _ => return Err("has a `%` without two hexadecimal digits: write `%25` for a `%`"),
-        }
+    match decode(text) {
+        Ok((text, false)) => Ok(text),
+        Ok((_, true)) => Err(BARE_PERCENT),
+        Err(reason) => Err(reason),
     }
-    String::from_utf8(decoded).map_err(|_| "isn't UTF-8 once it is percent-decoded")
 }
 
-#[cfg(feature = "_otlp")]
-pub(super) fn headers(value: &str) -> Result<OtlpHeaders, String> {
-    let mut headers: Vec<(String, String)> = Vec::new();
-    for (position, name, value) in key_values(value)? {
-        let value = percent_decode(value).map_err(|reason| entry_reason(position, reason))?;
-        let name = check_header(name, &value).map_err(|reason| entry_reason(position, reason))?;
-        headers.retain(|(other, _)| *other != name);
-        headers.push((name, value));
+/// The decoded text, and whether it has a `%` that encodes nothing, which then stands for itself.
+fn decode(text: &str) -> Result<(String, bool), &'static str> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut has_bare_percent = false;
+    let mut bytes = text.as_bytes();
+    while let [byte, rest @ ..] = bytes {
+        let digit = |at: usize| (*rest.get(at)? as char).to_digit(16);
+        match (*byte == b'%', digit(0), digit(1)) {
+            (true, Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                bytes = &rest[2..];
+            }
+            (is_percent, ..) => {
+                has_bare_percent |= is_percent;
+                decoded.push(*byte);
+                bytes = rest;
+            }
+        }
     }
-    Ok(OtlpHeaders(headers))
+    let text = String::from_utf8(decoded).map_err(|_| "isn't UTF-8 once it is percent-decoded")?;
+    Ok((text, has_bare_percent))
+}
+
+/// The headers of a list, and what is wrong with its entries. An entry that can't be sent is skipped, and
+/// costs the others nothing: one of them may be the key without which nothing arrives.
+#[cfg(feature = "_otlp")]
+pub(super) fn headers(value: &str) -> (OtlpHeaders, Vec<String>) {
+    let (mut headers, mut reasons) = (Vec::<(String, String)>::new(), Vec::new());
+    for entry in key_values(value) {
+        let header = entry.and_then(|(position, name, value)| {
+            let refuse = |reason| entry_reason(position, reason);
+            let (value, has_bare_percent) = decode(value).map_err(refuse)?;
+            let name = check_header(name, &value).map_err(refuse)?;
+            if has_bare_percent {
+                reasons.push(format!("{}; it is sent as it is", refuse(BARE_PERCENT)));
+            }
+            Ok((name, value))
+        });
+        match header {
+            Ok(header) => {
+                headers.retain(|(other, _)| *other != header.0);
+                headers.push(header);
+            }
+            Err(reason) => reasons.push(format!("{reason}; the entry is skipped")),
+        }
+    }
+    if headers.is_empty() && reasons.is_empty() {
+        reasons.push(NO_ENTRY.to_owned());
+    }
+    (OtlpHeaders(headers), reasons)
 }
 
 /// The header's name in lower case, if it can be sent by every protocol.

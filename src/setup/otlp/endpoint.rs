@@ -5,7 +5,7 @@ use std::fmt;
 use http::Uri;
 
 use crate::setup::env::otlp::EnvCandidate;
-use crate::setup::env::{EnvIssue, Environment, needs_feature, redact_endpoint};
+use crate::setup::env::{Environment, EnvironmentIssue, needs_feature, redact_endpoint};
 use crate::setup::error::ConfigError;
 use crate::setup::protocol::Protocol;
 
@@ -68,7 +68,9 @@ pub(super) fn resolve(
         };
         match check_endpoint(value, origin, protocol, insecure) {
             Ok(endpoint) => return Ok(endpoint),
-            Err(error) => env.issues.push(EnvIssue::new(variable, value, error.into_reason())),
+            Err(error) => {
+                env.issues.push(EnvironmentIssue::new(variable, value, error.into_reason()))
+            }
         }
     }
     let default =

@@ -14,7 +14,7 @@ use super::tls::Pem;
 use super::*;
 use crate::export::sink::{Backpressure, Batch};
 use crate::record::SpanRecord;
-use crate::setup::env::EnvIssue;
+use crate::setup::env::EnvironmentIssue;
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
     let variables: HashMap<_, _> = variables.iter().copied().collect();
@@ -24,7 +24,7 @@ fn environment(variables: &[(&str, &str)]) -> Environment {
 fn resolve(
     code: OtlpOptions,
     variables: &[(&str, &str)],
-) -> (Result<OtlpConfig, ConfigError>, Vec<EnvIssue>) {
+) -> (Result<OtlpConfig, ConfigError>, Vec<EnvironmentIssue>) {
     let mut environment = environment(variables);
     let config = OtlpConfig::resolve(&code, &mut environment, None);
     (config, environment.issues)

@@ -10,7 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::endpoint::Endpoint;
 use crate::setup::env::otlp::EnvCandidate;
-use crate::setup::env::{EnvIssue, Environment, redact_endpoint};
+use crate::setup::env::{Environment, EnvironmentIssue, redact_endpoint};
 use crate::setup::error::ConfigError;
 
 /// Certificates and keys given in code.
@@ -81,7 +81,7 @@ fn find(
     what: &'static str,
     code: &Option<Pem>,
     candidates: &[EnvCandidate],
-    issues: &mut Vec<EnvIssue>,
+    issues: &mut Vec<EnvironmentIssue>,
     check: Check,
 ) -> Result<Option<PemSource>, ConfigError> {
     if let Some(Pem(pem)) = code {
@@ -97,7 +97,7 @@ fn find(
         match read {
             Ok(pem) => return Ok(Some((pem, Some(candidate.clone())))),
             Err(reason) => {
-                issues.push(EnvIssue::new(candidate.variable, &candidate.value, reason));
+                issues.push(EnvironmentIssue::new(candidate.variable, &candidate.value, reason));
             }
         }
     }
@@ -108,7 +108,7 @@ fn find(
 fn pair(
     certificate: Option<PemSource>,
     key: Option<PemSource>,
-    issues: &mut Vec<EnvIssue>,
+    issues: &mut Vec<EnvironmentIssue>,
 ) -> Result<Option<Identity>, ConfigError> {
     let (what, reason, from) = match (certificate, key) {
         (None, None) => return Ok(None),
@@ -129,7 +129,7 @@ fn pair(
     };
     match from {
         Some(EnvCandidate { variable, value, .. }) => {
-            issues.push(EnvIssue::new(variable, &value, reason));
+            issues.push(EnvironmentIssue::new(variable, &value, reason));
             Ok(None)
         }
         None => Err(ConfigError::Certificate { what, reason }),
