@@ -147,6 +147,9 @@ impl Pipeline {
                             queue.clone(),
                             exporter,
                         )));
+                        // Dropped after the sink: what a sink or an exporter drops may take its
+                        // time, which counts against the limit of `shutdown`.
+                        let _ended = queue.end_guard();
                         run(&buffers, held.as_deref(), &queue, &counters, delay, sink);
                     }
                     Err(error) => {
@@ -228,7 +231,7 @@ impl Pipeline {
         if let Some(thread) = thread
             && self.queue.wait_until_ended(deadline)
         {
-            let _ = thread.join(); // it is about to return, and returns nothing
+            let _ = thread.join(); // the sink is dropped already; the thread returns nothing
         }
         FlushError::of(self.queue.losses(), pending, outbox)
     }
@@ -336,7 +339,6 @@ fn run(
     delay: Duration,
     mut sink: Box<dyn Sink>,
 ) {
-    let _ended = queue.end_guard();
     let mut due = clock::after(delay);
     let backpressure = queue.backpressure();
     loop {

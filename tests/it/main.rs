@@ -3,6 +3,7 @@
 
 mod api;
 mod bad_input;
+mod connections;
 mod delivery;
 mod desk;
 mod golden;

@@ -5,13 +5,14 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::Backpressure;
+use super::runtime::SinkRuntime;
 use crate::clock;
 use crate::export::transport::retry::{Backoff, deliver};
 use crate::export::transport::{ExportReply, RequestPieces, SendFailure, Transport};
 
 pub(crate) struct OtlpClient<T> {
     transport: T,
-    runtime: tokio::runtime::Runtime,
+    runtime: SinkRuntime,
     /// How long one request may take, its retries included.
     timeout: Duration,
 }
@@ -23,8 +24,9 @@ impl<T: Transport> OtlpClient<T> {
         timeout: Duration,
         make: impl FnOnce() -> Result<T, Error>,
     ) -> Result<Self, Error> {
+        let runtime = SinkRuntime::new(runtime);
         let transport = {
-            let _context = runtime.enter();
+            let _context = runtime.handle().enter();
             make()?
         };
         Ok(Self { transport, runtime, timeout })
@@ -39,7 +41,7 @@ impl<T: Transport> OtlpClient<T> {
     ) -> (Result<ExportReply, SendFailure>, u64) {
         let mut retried = 0;
         let Self { transport, runtime, timeout } = self;
-        let result = runtime.block_on(async {
+        let result = runtime.handle().block_on(async {
             let deadline = clock::after(*timeout).into();
             deliver(transport, request, backoff, deadline, || retried += 1).await
         });
@@ -56,7 +58,7 @@ impl<T: Transport> OtlpClient<T> {
     ) -> (Result<ExportReply, SendFailure>, u64) {
         let mut retried = 0;
         let Self { transport, runtime, timeout } = self;
-        let result = runtime.block_on(async {
+        let result = runtime.handle().block_on(async {
             let began = Instant::now();
             let deadline = clock::after(*timeout).into();
             let mut delivery =
@@ -78,5 +80,49 @@ impl<T: Transport> OtlpClient<T> {
             .await
         });
         (result, retried)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// A transport whose requests wait for a blocking task of the runtime, as for the resolver of the
+    /// system, until the sender of the test is dropped.
+    struct Blocking(Option<mpsc::Receiver<()>>);
+
+    impl Transport for Blocking {
+        const COMPONENT: &'static str = "blocking";
+
+        async fn send(&mut self, _: RequestPieces) -> Result<ExportReply, SendFailure> {
+            if let Some(released) = self.0.take() {
+                let _ = tokio::task::spawn_blocking(move || released.recv()).await;
+            }
+            Err(SendFailure::Permanent { message: "a resolver was slow".to_owned() })
+        }
+    }
+
+    #[test]
+    fn the_drop_of_a_client_does_not_wait_for_a_name_to_be_resolved() {
+        let (release, released) = mpsc::channel();
+        let (dropped, is_dropped) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap();
+            let make = || Ok::<_, std::convert::Infallible>(Blocking(Some(released)));
+            let mut client = OtlpClient::new(runtime, Duration::from_millis(50), make).unwrap();
+            client.deliver(Vec::new(), Backoff::default()).0.unwrap_err();
+            drop(client);
+            dropped.send(()).unwrap();
+        });
+        let result = is_dropped.recv_timeout(Duration::from_secs(20));
+        drop(release);
+        thread.join().unwrap();
+        result.unwrap();
     }
 }

@@ -10,6 +10,7 @@ use opentelemetry::{InstrumentationScope, Key, KeyValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter, SpanLinks};
 
+use super::runtime::SinkRuntime;
 use super::{Backpressure, Batch, BatchContents, Delivery, Packing, Sink};
 use crate::clock;
 use crate::record::SpanRecord;
@@ -22,7 +23,7 @@ use crate::record::SpanRecord;
 pub(crate) struct ExporterSink<E> {
     exporter: E,
     component: &'static str,
-    runtime: tokio::runtime::Runtime,
+    runtime: SinkRuntime,
     timeout: Duration,
 }
 
@@ -35,8 +36,9 @@ impl<E: SpanExporter> ExporterSink<E> {
         timeout: Duration,
         make: impl FnOnce() -> Result<E, Error>,
     ) -> Result<Self, Error> {
+        let runtime = SinkRuntime::new(runtime);
         let mut exporter = {
-            let _context = runtime.enter();
+            let _context = runtime.handle().enter();
             make()?
         };
         exporter.set_resource(resource);
@@ -51,7 +53,7 @@ impl<E: SpanExporter> ExporterSink<E> {
 
 impl<E: SpanExporter> ExporterSink<E> {
     fn send(&self, batch: Vec<SpanData>) -> Result<(), String> {
-        let _context = self.runtime.enter();
+        let _context = self.runtime.handle().enter();
         let export = tokio::time::timeout(self.timeout, self.exporter.export(batch));
         match futures_executor::block_on(export) {
             Ok(result) => result.map_err(|error| error.to_string()),
@@ -89,7 +91,7 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
     }
 
     fn shutdown(&mut self, timeout: Duration) -> Result<Delivery, String> {
-        let _context = self.runtime.enter();
+        let _context = self.runtime.handle().enter();
         let shutdown = self.exporter.shutdown_with_timeout(timeout);
         shutdown.map(|()| Delivery::default()).map_err(|error| error.to_string())
     }

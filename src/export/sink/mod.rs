@@ -16,6 +16,7 @@ pub(crate) mod exporter;
 pub(crate) mod otlp;
 #[cfg(all(feature = "outbox", feature = "_otlp-path"))]
 pub(crate) mod outbox;
+mod runtime;
 
 use std::time::{Duration, Instant};
 
