@@ -6,6 +6,8 @@
 //! [held](tail_buffer) for a while, in case feedback arrives on them. Pushing never waits for I/O.
 //! Lost spans are counted by reason, and reported by the next `flush`.
 
+#[cfg(feature = "_otlp")]
+pub(crate) mod connection;
 mod error;
 mod local_buffer;
 mod queue;
@@ -385,6 +387,7 @@ fn run(
 fn settle(queue: &Queue, counters: &Counters, delivery: Delivery) {
     counters.exported(delivery.exported);
     counters.retried(delivery.retried);
+    counters.reconnected(delivery.reconnected);
     if let Some((spans, feedback, message)) = delivery.failed {
         counters.dropped(DropReason::ExportFailed, spans, feedback);
         queue.add_lost(DropReason::ExportFailed, spans, message);

@@ -86,6 +86,7 @@ pub(crate) struct Counters {
     dropped_attributes: AtomicU64,
     unsampled: AtomicU64,
     retried: AtomicU64,
+    reconnected: AtomicU64,
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -118,6 +119,10 @@ impl Counters {
         self.retried.fetch_add(spans, Ordering::Relaxed);
     }
 
+    pub(crate) fn reconnected(&self, connections: u64) {
+        self.reconnected.fetch_add(connections, Ordering::Relaxed);
+    }
+
     pub(crate) fn unsampled(&self, spans: u64) {
         self.unsampled.fetch_add(spans, Ordering::Relaxed);
     }
@@ -147,6 +152,7 @@ impl Counters {
             dropped_attributes: load(&self.dropped_attributes),
             unsampled: load(&self.unsampled),
             retried: load(&self.retried),
+            reconnected: load(&self.reconnected),
             outbox_spans: outbox.spans,
             outbox_bytes: outbox.bytes,
             outbox_age: outbox.oldest,
@@ -210,6 +216,10 @@ pub struct Stats {
     /// Spans that were sent again after a retryable failure. Retries inside an SDK exporter can't
     /// be seen, so they don't count.
     pub retried: u64,
+    /// Connections to the collector that were given up, since a request on them had no answer in time:
+    /// the next request opened another one. Connections that the collector or the network has closed
+    /// don't count, nor those of an SDK exporter.
+    pub reconnected: u64,
     /// Spans that wait on disk right now, in the outbox (`Builder::with_outbox`); among them, where
     /// it is written ahead, enrichments that are on their way.
     pub outbox_spans: u64,

@@ -125,6 +125,13 @@ const COUNTERS: &[Metric<Counts>] = &[
         read: |now| vec![(None, now.stats.retried)],
     },
     Metric {
+        name: "tracing_feedback.exporter.reconnected",
+        unit: "{connection}",
+        component: Component::Exporter,
+        description: "Connections given up, since a request on them had no answer",
+        read: |now| vec![(None, now.stats.reconnected)],
+    },
+    Metric {
         name: "tracing_feedback.span.unsampled",
         unit: SPANS,
         component: Component::Layer,

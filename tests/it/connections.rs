@@ -1,18 +1,155 @@
-//! Connections: what a name that is slow to resolve costs.
+//! Connections: what becomes of spans where a connection is dead, a name is slow to resolve, or the
+//! process is short of threads.
 
-use std::sync::{Mutex, mpsc};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use tracing::{Dispatch, dispatcher, info_span};
+use tracing_feedback::collector::Collector;
+use tracing_feedback::{Builder, Protocol};
 use tracing_subscriber::prelude::*;
 
-use crate::show::with_timeout;
+use crate::Rig;
+use crate::outbox::Directory;
+use crate::show::{eventually, with_timeout};
+
+const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::HttpProtobuf];
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn spans(n: usize) {
     for at in 0..n {
         info_span!("span", at).in_scope(|| ());
+    }
+}
+
+/// A proxy for TCP that can forget its connections, as a NAT does: their bytes are swallowed, and neither
+/// side hears of it.
+struct Proxy {
+    address: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    /// Of each connection, whether it is forgotten.
+    forgotten: Arc<Mutex<Vec<Arc<AtomicBool>>>>,
+}
+
+impl Proxy {
+    fn new(target: &str) -> Self {
+        let target = target.strip_prefix("http://").unwrap().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let forgotten = Arc::new(Mutex::new(Vec::new()));
+        let of_thread = (accepted.clone(), forgotten.clone());
+        thread::spawn(move || {
+            let (accepted, forgotten) = of_thread;
+            for client in listener.incoming() {
+                let client = client.unwrap();
+                let Ok(server) = TcpStream::connect(&target) else { continue };
+                accepted.fetch_add(1, Ordering::SeqCst);
+                let is_forgotten = Arc::new(AtomicBool::new(false));
+                forgotten.lock().unwrap().push(is_forgotten.clone());
+                let [back, there] = [&client, &server].map(|it| it.try_clone().unwrap());
+                let forgets = is_forgotten.clone();
+                thread::spawn(move || copy(client, server, &forgets));
+                thread::spawn(move || copy(there, back, &is_forgotten));
+            }
+        });
+        Self { address, accepted, forgotten }
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// From now on nothing passes on the connections there are.
+    fn forget(&self) {
+        for forgotten in self.forgotten.lock().unwrap().iter() {
+            forgotten.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream, is_forgotten: &AtomicBool) {
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        if !is_forgotten.load(Ordering::SeqCst) && to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    if !is_forgotten.load(Ordering::SeqCst) {
+        let _ = to.shutdown(Shutdown::Write);
+    }
+}
+
+/// A rig behind a proxy.
+fn behind_proxy(protocol: Protocol, configure: impl FnOnce(Builder) -> Builder) -> (Rig, Proxy) {
+    let collector = Collector::start().unwrap();
+    let proxy = Proxy::new(match protocol {
+        Protocol::Grpc => collector.endpoint(),
+        _ => collector.http_endpoint(),
+    });
+    let endpoint = proxy.endpoint();
+    let rig = Rig::of(collector, |builder| {
+        configure(builder.with_protocol(protocol).with_endpoint(endpoint))
+    });
+    (rig, proxy)
+}
+
+// ---- dead connections --------------------------------------------------------------------------
+
+#[test]
+fn a_request_on_a_dead_connection_is_sent_again_in_its_time() {
+    let (rig, proxy) = behind_proxy(Protocol::Grpc, |builder| builder);
+    rig.run(|| spans(3));
+    proxy.forget();
+    rig.run(|| spans(4)); // a ping finds out that nothing comes back
+    assert_eq!((rig.collector.spans().len(), proxy.accepted()), (7, 2));
+    let stats = rig.telemetry.stats();
+    assert_eq!((stats.exported, stats.dropped), (7, 0));
+}
+
+#[test]
+fn a_connection_on_which_a_request_ran_out_of_time_is_not_used_again() {
+    for protocol in PROTOCOLS {
+        // Too short for pings.
+        let short = Duration::from_secs(1);
+        let (rig, proxy) = behind_proxy(protocol, |builder| builder.with_timeout(short));
+        rig.run(|| spans(3));
+        proxy.forget();
+        dispatcher::with_default(&rig.dispatch, || spans(4));
+        assert_eq!(rig.telemetry.flush().unwrap_err().lost(), 4, "{protocol}");
+        assert_eq!(rig.telemetry.stats().reconnected, 1, "{protocol}");
+        rig.run(|| spans(5));
+        assert_eq!((rig.collector.spans().len(), proxy.accepted()), (8, 2), "{protocol}");
+    }
+}
+
+#[test]
+fn with_an_outbox_a_dead_connection_loses_nothing() {
+    for protocol in PROTOCOLS {
+        let directory = Directory::new();
+        let (rig, proxy) = behind_proxy(protocol, |builder| {
+            builder.with_timeout(Duration::from_secs(1)).with_outbox(directory.0.as_path())
+        });
+        rig.run(|| spans(3));
+        for round in 1..=2 {
+            proxy.forget();
+            rig.run(|| spans(4)); // they are on disk now
+            let arrived = rig.collector.wait_for_spans(3 + 4 * round, PATIENCE).unwrap();
+            assert_eq!(arrived.len(), 3 + 4 * round, "{protocol}");
+            // The answer has arrived too: it is not forgotten with its connection.
+            eventually(|| rig.telemetry.stats().outbox_spans == 0);
+        }
+        assert_eq!(proxy.accepted(), 3, "{protocol}");
     }
 }
 

@@ -158,6 +158,7 @@ otel.sdk.processor.span.queue.capacity {span} up-down counter [tracing_feedback:
 otel.sdk.processor.span.queue.size {span} up-down counter [tracing_feedback::FeedbackLayer] = 0
 tracing_feedback.attribute.dropped {attribute} counter [tracing_feedback::FeedbackLayer] = 0
 tracing_feedback.enrichment.refused {enrichment} counter [tracing_feedback::FeedbackLayer no_active_span] = 1
+tracing_feedback.exporter.reconnected {connection} counter [otlp_grpc_span_exporter] = 0
 tracing_feedback.feedback.dropped {span} counter [tracing_feedback::FeedbackLayer] = 0
 tracing_feedback.outbox.disk.usage By up-down counter [otlp_grpc_span_exporter] = 0
 tracing_feedback.outbox.size {span} up-down counter [otlp_grpc_span_exporter] = 0

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry::trace::Status;
 use tracing_feedback::collector::{Collector, ReceivedEvent, ReceivedSpan};
@@ -95,5 +95,14 @@ pub(crate) fn with_timeout<T: Send + 'static>(work: impl FnOnce() -> T + Send + 
         Err(RecvTimeoutError::Disconnected) => {
             std::panic::resume_unwind(thread.join().unwrap_err())
         }
+    }
+}
+
+/// Waits until something holds, and fails if it never does.
+pub(crate) fn eventually(holds: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < until, "it has not come to hold");
+        thread::sleep(Duration::from_millis(5));
     }
 }

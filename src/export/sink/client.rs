@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::Backpressure;
 use super::runtime::SinkRuntime;
 use crate::clock;
-use crate::export::transport::retry::{Backoff, deliver};
+use crate::export::transport::retry::{Attempts, Backoff, deliver};
 use crate::export::transport::{ExportReply, RequestPieces, SendFailure, Transport};
 
 pub(crate) struct OtlpClient<T> {
@@ -15,6 +15,8 @@ pub(crate) struct OtlpClient<T> {
     runtime: SinkRuntime,
     /// How long one request may take, its retries included.
     timeout: Duration,
+    /// Whether a connection was replaced since the last success: it is logged once.
+    has_reconnected: bool,
 }
 
 impl<T: Transport> OtlpClient<T> {
@@ -29,23 +31,23 @@ impl<T: Transport> OtlpClient<T> {
             let _context = runtime.handle().enter();
             make()?
         };
-        Ok(Self { transport, runtime, timeout })
+        Ok(Self { transport, runtime, timeout, has_reconnected: false })
     }
 
-    /// Delivers one request. Returns the collector's reply or the failure, and the number of
-    /// retries.
+    /// Delivers one request. Returns the collector's reply or the failure, and what it took.
     pub(super) fn deliver(
         &mut self,
         request: RequestPieces,
         backoff: Backoff,
-    ) -> (Result<ExportReply, SendFailure>, u64) {
-        let mut retried = 0;
-        let Self { transport, runtime, timeout } = self;
+    ) -> (Result<ExportReply, SendFailure>, Attempts) {
+        let mut attempts = Attempts::default();
+        let Self { transport, runtime, timeout, .. } = self;
         let result = runtime.handle().block_on(async {
             let deadline = clock::after(*timeout).into();
-            deliver(transport, request, backoff, deadline, || retried += 1).await
+            deliver(transport, request, backoff, deadline, &mut attempts).await
         });
-        (result, retried)
+        self.log_reconnects(attempts, &result);
+        (result, attempts)
     }
 
     /// As [`deliver`](Self::deliver), until [`Backpressure`] gives up on the request: for a sink
@@ -55,14 +57,13 @@ impl<T: Transport> OtlpClient<T> {
         request: RequestPieces,
         backoff: Backoff,
         backpressure: &Backpressure,
-    ) -> (Result<ExportReply, SendFailure>, u64) {
-        let mut retried = 0;
-        let Self { transport, runtime, timeout } = self;
-        let result = runtime.handle().block_on(async {
+    ) -> (Result<ExportReply, SendFailure>, Attempts) {
+        let mut attempts = Attempts::default();
+        let Self { transport, runtime, timeout, .. } = self;
+        let delivered = runtime.handle().block_on(async {
             let began = Instant::now();
             let deadline = clock::after(*timeout).into();
-            let mut delivery =
-                pin!(deliver(transport, request, backoff, deadline, || retried += 1));
+            let mut delivery = pin!(deliver(transport, request, backoff, deadline, &mut attempts));
             let mut expiry = pin!(async {
                 while !backpressure.gives_up_on(began) {
                     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -70,16 +71,35 @@ impl<T: Transport> OtlpClient<T> {
             });
             std::future::poll_fn(|context| {
                 if let Poll::Ready(result) = delivery.as_mut().poll(context) {
-                    return Poll::Ready(result);
+                    return Poll::Ready(Some(result));
                 }
-                expiry.as_mut().poll(context).map(|()| {
-                    let message = "there was no time left to try again".to_owned();
-                    Err(SendFailure::Retryable { message, wait: None })
-                })
+                expiry.as_mut().poll(context).map(|()| None)
             })
             .await
         });
-        (result, retried)
+        let result = delivered.unwrap_or_else(|| {
+            if attempts.is_waiting {
+                let _context = runtime.handle().enter();
+                attempts.reconnect(transport);
+            }
+            let message = "there was no time left to try again".to_owned();
+            Err(SendFailure::Retryable { message, wait: None })
+        });
+        self.log_reconnects(attempts, &result);
+        (result, attempts)
+    }
+
+    /// Logs that a connection was replaced, once until a request succeeds.
+    fn log_reconnects(&mut self, attempts: Attempts, result: &Result<ExportReply, SendFailure>) {
+        if attempts.reconnected > 0 && !self.has_reconnected {
+            tracing::warn!(
+                target: "tracing_feedback",
+                "the connection to the collector was given up, since there was no answer on it; \
+                 the next request opens another one"
+            );
+        }
+        self.has_reconnected =
+            result.is_err() && (self.has_reconnected || attempts.reconnected > 0);
     }
 }
 
@@ -102,6 +122,8 @@ mod tests {
             }
             Err(SendFailure::Permanent { message: "a resolver was slow".to_owned() })
         }
+
+        fn reconnect(&mut self) {}
     }
 
     #[test]

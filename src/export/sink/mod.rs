@@ -25,6 +25,9 @@ pub(crate) use batch::{Batch, BatchContents, Packing};
 #[cfg(feature = "_otlp-path")]
 pub(crate) use client::OtlpClient;
 
+#[cfg(feature = "_otlp-path")]
+use crate::export::transport::retry::Attempts;
+
 /// Delivers batches. Runs on the export thread, where it may block.
 pub(crate) trait Sink {
     /// The value of `otel.component.type`: a name of the semantic conventions, or that of a Rust
@@ -70,9 +73,18 @@ pub(crate) struct Delivery {
     pub(crate) discarded: (u64, u64),
     /// Spans that were sent again.
     pub(crate) retried: u64,
+    /// Connections that were given up.
+    pub(crate) reconnected: u64,
 }
 
 impl Delivery {
+    /// Adds what it took to deliver a request with so many spans.
+    #[cfg(feature = "_otlp-path")]
+    fn add_attempts(&mut self, attempts: Attempts, spans: u64) {
+        self.retried += attempts.retried * spans;
+        self.reconnected += attempts.reconnected;
+    }
+
     pub(crate) fn fail(&mut self, spans: u64, feedback: u64, message: String) {
         let (failed, with_feedback, last) = self.failed.get_or_insert_default();
         *failed += spans;

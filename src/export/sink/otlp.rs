@@ -28,8 +28,8 @@ impl<T: Transport> OtlpSink<T> {
     /// Sends one request and adds the outcome to `delivery`. `None` if the request is too large.
     fn send(&mut self, batches: &[EncodedSpans], delivery: &mut Delivery) -> Option<()> {
         let (spans, feedback) = totals(batches);
-        let (result, retried) = self.client.deliver(request(batches), Backoff::default());
-        delivery.retried += retried * spans;
+        let (result, attempts) = self.client.deliver(request(batches), Backoff::default());
+        delivery.add_attempts(attempts, spans);
         match result {
             Ok(reply) => {
                 let rejected = reply.rejected.min(spans);

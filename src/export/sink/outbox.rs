@@ -91,9 +91,9 @@ impl<T: Transport> OutboxSink<T> {
         while let Some(items) = requests.pop_front() {
             let batches = || items.iter().map(|item| &item.batch);
             let (spans, _) = totals(batches());
-            let (result, retried) =
+            let (result, attempts) =
                 self.client.try_to_deliver(request(batches()), backoff, backpressure);
-            delivery.retried += retried * spans;
+            delivery.add_attempts(attempts, spans);
             match result {
                 Ok(reply) if reply.rejected == 0 => {
                     reply.log_message();
@@ -248,9 +248,10 @@ impl<T: Transport> OutboxSink<T> {
                 continue;
             }
             let request = request([&item.batch]);
-            let (result, retried) =
+            let (result, attempts) =
                 self.client.try_to_deliver(request, Backoff::default(), backpressure);
-            delivery.retried += 1 + retried;
+            delivery.retried += 1;
+            delivery.add_attempts(attempts, 1);
             match result {
                 Ok(reply) if reply.rejected == 0 => self.accepted(vec![item], delivery),
                 Ok(ExportReply { message, .. })

@@ -2,45 +2,81 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
 use http_body::Frame;
+use tokio::task::JoinSet;
 use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
-use tonic::transport::Channel;
 use tonic::transport::channel::ResponseFuture;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 use tower_service::Service;
 
 use super::{ExportReply, RequestPieces, SendFailure, Transport, causes, response};
+use crate::export::connection::keep_alive_channel;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-/// A channel to a collector.
+/// A channel to a collector, and what makes another one.
 #[derive(Debug)]
 pub(crate) struct GrpcTransport {
-    client: Grpc<FramedChannel>,
+    endpoint: Endpoint,
     metadata: MetadataMap,
-    is_compressed: bool,
+    compression: Option<CompressionEncoding>,
+    client: Grpc<FramedChannel>,
+    tasks: ChannelTasks,
 }
 
 impl GrpcTransport {
+    /// `timeout` is that of a delivery.
     pub(crate) fn new(
-        channel: Channel,
+        endpoint: Endpoint,
+        timeout: Duration,
         metadata: MetadataMap,
         compression: Option<CompressionEncoding>,
     ) -> Self {
-        let mut client = Grpc::new(FramedChannel(channel));
-        if let Some(encoding) = compression {
-            // The official Collector replies in the encoding of the request.
-            client = client.send_compressed(encoding).accept_compressed(encoding);
-        }
-        Self { client, metadata, is_compressed: compression.is_some() }
+        let tasks = ChannelTasks::default();
+        let endpoint = keep_alive_channel(endpoint, timeout).executor(tasks.clone());
+        let client = client(&endpoint, compression);
+        Self { endpoint, metadata, compression, client, tasks }
+    }
+}
+
+/// A client on a channel of its own, which connects with the first request.
+fn client(endpoint: &Endpoint, compression: Option<CompressionEncoding>) -> Grpc<FramedChannel> {
+    let client = Grpc::new(FramedChannel(endpoint.connect_lazy()));
+    match compression {
+        // The official Collector replies in the encoding of the request.
+        Some(encoding) => client.send_compressed(encoding).accept_compressed(encoding),
+        None => client,
+    }
+}
+
+/// The tasks of a channel: its worker and its connections. Aborting them closes the connections at
+/// once; otherwise one that is dead would remain until the system gives it up, after a quarter of an
+/// hour.
+#[derive(Clone, Debug, Default)]
+struct ChannelTasks(Arc<Mutex<JoinSet<()>>>);
+
+impl ChannelTasks {
+    fn abort(&self) {
+        crate::sync::lock(&self.0).abort_all();
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for ChannelTasks {
+    fn execute(&self, task: F) {
+        let mut tasks = crate::sync::lock(&self.0);
+        while tasks.try_join_next().is_some() {} // those that have ended
+        tasks.spawn(task);
     }
 }
 
@@ -52,7 +88,7 @@ impl Transport for GrpcTransport {
             message: format!("the collector can't be reached: {error}{}", causes(&error)),
             wait: None,
         })?;
-        let mut request = if self.is_compressed {
+        let mut request = if self.compression.is_some() {
             Request::new(request.concat().into())
         } else {
             framed(request)?
@@ -63,6 +99,17 @@ impl Transport for GrpcTransport {
             Ok(answer) => Ok(response::reply(&answer.into_inner())),
             Err(status) => Err(failure(&status)),
         }
+    }
+
+    fn reconnect(&mut self) {
+        self.tasks.abort();
+        self.client = client(&self.endpoint, self.compression);
+    }
+}
+
+impl Drop for GrpcTransport {
+    fn drop(&mut self) {
+        self.tasks.abort();
     }
 }
 

@@ -67,6 +67,10 @@ impl Transport for HttpTransport {
         let body = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
         Err(failure(status, wait, &body))
     }
+
+    /// HTTP/1.1 has one request at a time on a connection, and a request that is dropped without its
+    /// answer closes it.
+    fn reconnect(&mut self) {}
 }
 
 /// By the specification: <https://opentelemetry.io/docs/specs/otlp/#otlphttp-response>.

@@ -30,6 +30,10 @@ pub(crate) trait Transport: Send {
         &mut self,
         request: RequestPieces,
     ) -> impl Future<Output = Result<ExportReply, SendFailure>> + Send;
+
+    /// Gives up the connection: the next request is sent on another one. It is called after a request
+    /// that had no answer, when no request is under way.
+    fn reconnect(&mut self);
 }
 
 /// A collector's reply to a request it has accepted.

@@ -42,33 +42,56 @@ impl Backoff {
     }
 }
 
-/// Sends `request` until it is accepted, or fails for good, or `deadline` is near. `on_retry` is
-/// called before every attempt but the first.
+/// What a delivery took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Attempts {
+    /// Attempts after the first.
+    pub(crate) retried: u64,
+    /// Connections that were given up.
+    pub(crate) reconnected: u64,
+    /// Whether an attempt waits for its answer.
+    pub(crate) is_waiting: bool,
+}
+
+impl Attempts {
+    /// Gives up the connection of a transport, and counts it.
+    pub(crate) fn reconnect(&mut self, transport: &mut impl Transport) {
+        transport.reconnect();
+        self.reconnected += 1;
+    }
+}
+
+/// Sends `request` until it is accepted, or fails for good, or `deadline` is near. A connection on
+/// which there is no answer by then is given up: it may be dead without a sign, after a NAT or a load
+/// balancer has forgotten it.
 pub(crate) async fn deliver(
     transport: &mut impl Transport,
     request: RequestPieces,
     backoff: Backoff,
     deadline: Instant,
-    mut on_retry: impl FnMut(),
+    attempts: &mut Attempts,
 ) -> Result<ExportReply, SendFailure> {
     let mut attempt = 0;
     loop {
-        let failure = match timeout_at(deadline, transport.send(request.clone())).await {
+        attempts.is_waiting = true;
+        let sent = timeout_at(deadline, transport.send(request.clone())).await;
+        attempts.is_waiting = false;
+        let (message, wait) = match sent {
             Ok(Err(SendFailure::Retryable { message, wait })) => (message, wait),
             Ok(result) => return result,
             Err(_) => {
+                attempts.reconnect(transport);
                 let message = "the collector did not answer in time".to_owned();
                 return Err(SendFailure::Retryable { message, wait: None });
             }
         };
-        let (message, wait) = failure;
         attempt += 1;
         let pause = backoff.pause(attempt, wait, crate::random::fraction());
         if pause >= deadline.saturating_duration_since(Instant::now()) {
             return Err(SendFailure::Retryable { message, wait });
         }
         sleep(pause).await;
-        on_retry();
+        attempts.retried += 1;
     }
 }
 

@@ -23,6 +23,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry_sdk::Resource;
 use tokio::runtime::Runtime;
 
+#[cfg(feature = "_http-client")]
+use crate::export::connection;
 #[cfg(feature = "_otlp-path")]
 use crate::export::sink::OtlpClient;
 use crate::export::sink::Sink;
@@ -205,17 +207,16 @@ impl OtlpConfig {
         let mut headers = self.header_map()?;
         let product = HeaderValue::from_static(PRODUCT);
         let agent = headers.remove(http::header::USER_AGENT).unwrap_or(product);
-        let channel = tonic::transport::Endpoint::from_shared(self.endpoint.as_str().to_owned())
+        let endpoint = tonic::transport::Endpoint::from_shared(self.endpoint.as_str().to_owned())
             .map_err(|error| self.refused(error))?
             .user_agent(agent)
             .map_err(|error| self.refused(error))?
-            .timeout(self.timeout)
             .connect_timeout(self.timeout);
         #[cfg(feature = "tls")]
-        let channel = if self.endpoint.is_https() {
-            channel.tls_config(self.tls.for_tonic()).map_err(|error| self.refused(error))?
+        let endpoint = if self.endpoint.is_https() {
+            endpoint.tls_config(self.tls.for_tonic()).map_err(|error| self.refused(error))?
         } else {
-            channel
+            endpoint
         };
         let metadata = tonic::metadata::MetadataMap::from_headers(headers);
         let compression = match self.compression {
@@ -225,7 +226,7 @@ impl OtlpConfig {
             #[cfg(feature = "zstd")]
             Compression::Zstd => Some(tonic::codec::CompressionEncoding::Zstd),
         };
-        Ok(GrpcTransport::new(channel.connect_lazy(), metadata, compression))
+        Ok(GrpcTransport::new(endpoint, self.timeout, metadata, compression))
     }
 
     #[cfg(feature = "http-proto")]
@@ -240,13 +241,13 @@ impl OtlpConfig {
         let mut headers = self.header_map()?;
         headers.entry(http::header::USER_AGENT).or_insert(HeaderValue::from_static(PRODUCT));
         let endpoint = self.endpoint.as_str().to_owned();
-        Ok(HttpTransport::new(self.http_client()?, endpoint, headers, encoding))
+        Ok(HttpTransport::new(self.http_client(None)?, endpoint, headers, encoding))
     }
 
     #[cfg(feature = "http-json")]
     fn json_exporter(&self) -> Result<opentelemetry_otlp::SpanExporter, ConfigError> {
         let client = http_json::Client {
-            inner: self.http_client()?,
+            inner: self.http_client(Some(self.timeout))?,
             headers: self.header_map()?,
             product: PRODUCT,
             is_compressed: self.compression != Compression::None,
@@ -255,16 +256,19 @@ impl OtlpConfig {
             .map_err(|error| self.refused(error))
     }
 
+    /// `timeout` is that of one request, where a delivery has none of its own.
     #[cfg(feature = "_http-client")]
-    fn http_client(&self) -> Result<reqwest::Client, ConfigError> {
-        let mut client = reqwest::Client::builder()
-            .timeout(self.timeout)
+    fn http_client(&self, timeout: Option<Duration>) -> Result<reqwest::Client, ConfigError> {
+        let mut client = connection::keep_alive(reqwest::Client::builder(), self.timeout)
             .connect_timeout(self.timeout)
             // A redirect would send the headers, credentials among them, to another host.
             .redirect(reqwest::redirect::Policy::none())
             .referer(false);
         if self.endpoint.is_loopback() {
             client = client.no_proxy();
+        }
+        if let Some(timeout) = timeout {
+            client = client.timeout(timeout);
         }
         #[cfg(feature = "tls")]
         {

@@ -26,6 +26,8 @@ impl Transport for Scripted {
         let answer = crate::sync::lock(&self.answers).pop_front();
         answer.unwrap_or(Ok(ExportReply { rejected: 0, message: String::new() }))
     }
+
+    fn reconnect(&mut self) {}
 }
 
 fn bytes_below(directory: &std::path::Path, extension: &str) -> u64 {
