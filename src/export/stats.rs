@@ -216,8 +216,8 @@ pub struct Stats {
     /// Spans that were sent again after a retryable failure. Retries inside an SDK exporter can't
     /// be seen, so they don't count.
     pub retried: u64,
-    /// Connections to the collector that were given up, since a request on them had no answer in time:
-    /// the next request opened another one. Connections that the collector or the network has closed
+    /// Connections to the collector that were given up, since a request on them had no answer in time,
+    /// or what drives them had died: the next request opened another one. Connections that the collector or the network has closed
     /// don't count, nor those of an SDK exporter.
     pub reconnected: u64,
     /// Spans that wait on disk right now, in the outbox (`Builder::with_outbox`); among them, where

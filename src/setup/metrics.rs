@@ -128,7 +128,7 @@ const COUNTERS: &[Metric<Counts>] = &[
         name: "tracing_feedback.exporter.reconnected",
         unit: "{connection}",
         component: Component::Exporter,
-        description: "Connections given up, since a request on them had no answer",
+        description: "Connections given up, since they were dead or a request had no answer",
         read: |now| vec![(None, now.stats.reconnected)],
     },
     Metric {

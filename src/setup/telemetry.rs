@@ -263,7 +263,7 @@ impl Telemetry {
     /// | `otel.sdk.exporter.span.exported` | `{span}` | accepted by the collector, or not: `error.type` is `export_failed`, `rejected` or `discarded` |
     /// | `tracing_feedback.queue.memory.usage`, `….limit` | `By` | memory of the queue, and its limit |
     /// | `tracing_feedback.span.retried` | `{span}` | sent again |
-    /// | `tracing_feedback.exporter.reconnected` | `{connection}` | given up, since a request had no answer |
+    /// | `tracing_feedback.exporter.reconnected` | `{connection}` | given up, since they were dead or a request had no answer |
     /// | `tracing_feedback.span.unsampled` | `{span}` | not sampled, and without feedback |
     /// | `tracing_feedback.feedback.dropped` | `{span}` | dropped spans that carried feedback |
     /// | `tracing_feedback.attribute.dropped` | `{attribute}` | dropped by a limit |

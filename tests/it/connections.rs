@@ -192,3 +192,89 @@ fn neither_shutdown_nor_drop_waits_for_a_name_to_be_resolved() {
         drop(release);
     }
 }
+
+// ---- no thread to be had -----------------------------------------------------------------------
+
+/// This test binary, for a single test that is otherwise ignored, after some lines of `sh`.
+#[cfg(target_os = "linux")]
+fn own_process(prepare: &str, test: &str) {
+    let script = format!("{prepare}\nexec \"$0\" \"$@\"");
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "--nocapture", &format!("connections::{test}")])
+        .env(OWN_PROCESS, "1")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}\n{errors}");
+    assert!(!errors.contains("panicked"), "{errors}");
+}
+
+/// Tells a test that it has a process of its own.
+#[cfg(target_os = "linux")]
+const OWN_PROCESS: &str = "TRACING_FEEDBACK_TEST_OWN_PROCESS";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_can_not_be_resolved_for_a_while_ends_no_export() {
+    own_process("ulimit -v 4000000", "in_a_process_short_of_memory");
+}
+
+/// Takes the address space that is left, so that no thread finds room for its stack. What is returned
+/// gives it back.
+#[cfg(target_os = "linux")]
+fn take_address_space() -> (Vec<Vec<u8>>, mpsc::SyncSender<()>) {
+    let mut taken = Vec::new();
+    for megabytes in [64, 8, 1] {
+        loop {
+            let mut piece = Vec::new();
+            if piece.try_reserve_exact(megabytes << 20).is_err() {
+                break;
+            }
+            taken.push(piece);
+        }
+    }
+    // The stacks of threads that have ended are used again.
+    let (release, released) = mpsc::sync_channel(0);
+    let released = Arc::new(Mutex::new(released));
+    for spawned in 0.. {
+        assert!(spawned < 1000);
+        let released = released.clone();
+        let wait = move || released.lock().unwrap().recv();
+        if thread::Builder::new().spawn(wait).is_err() {
+            break;
+        }
+    }
+    (taken, release)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "run by `a_name_that_can_not_be_resolved_for_a_while_ends_no_export`, in a process of its own"]
+fn in_a_process_short_of_memory() {
+    if std::env::var_os(OWN_PROCESS).is_none() {
+        return;
+    }
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().unwrap();
+        let endpoint = match protocol {
+            Protocol::Grpc => collector.endpoint(),
+            _ => collector.http_endpoint(),
+        };
+        let endpoint = endpoint.replace("127.0.0.1", "localhost"); // a name, which is to be resolved
+        let rig = Rig::of(collector, |builder| {
+            let short = Duration::from_secs(1);
+            builder.with_protocol(protocol).with_endpoint(endpoint).with_timeout(short)
+        });
+        let taken = take_address_space();
+        dispatcher::with_default(&rig.dispatch, || spans(1));
+        let error = rig.telemetry.flush().unwrap_err();
+        drop(taken);
+        assert_eq!(error.lost(), 1, "{protocol}");
+        assert!(error.to_string().contains("no thread could be started"), "{error}");
+        rig.run(|| spans(2));
+        assert_eq!(rig.collector.spans().len(), 2, "{protocol}");
+    }
+}

@@ -1,6 +1,13 @@
 //! Connections to a collector: what all protocols, the exporter for http/json included, have in common.
 
+mod resolver;
+
 use std::time::Duration;
+
+#[cfg(feature = "grpc")]
+use hyper_util::client::legacy::connect::HttpConnector;
+
+pub(crate) use resolver::Resolver;
 
 /// After how long without traffic a connection is probed by TCP, and how long the probes are apart. NATs
 /// and load balancers forget a connection that was silent for some minutes.
@@ -10,16 +17,14 @@ const TCP_KEEPALIVE_RETRIES: u32 = 3;
 
 /// How long what was sent may remain unacknowledged until a connection counts as dead, if a delivery may
 /// take `timeout`: so short that it can be sent again in that time on another connection.
-pub(crate) fn acknowledgement_timeout(timeout: Duration) -> Duration {
+fn acknowledgement_timeout(timeout: Duration) -> Duration {
     (timeout / 4).clamp(Duration::from_secs(1), Duration::from_secs(20))
 }
 
-/// Lets a client for HTTP notice a dead connection. `timeout` is that of a delivery.
+/// A client for HTTP that notices a dead connection. `timeout` is that of a delivery.
 #[cfg(feature = "_http-client")]
-pub(crate) fn keep_alive(
-    client: reqwest::ClientBuilder,
-    timeout: Duration,
-) -> reqwest::ClientBuilder {
+pub(crate) fn http_client(timeout: Duration) -> reqwest::ClientBuilder {
+    let client = reqwest::Client::builder().dns_resolver(Resolver::default());
     let unacknowledged = acknowledgement_timeout(timeout);
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
     let client = client.tcp_user_timeout(unacknowledged);
@@ -48,7 +53,19 @@ pub(crate) fn keep_alive_channel(
         .http2_keep_alive_interval(interval)
         .keep_alive_timeout(acknowledgement_timeout(timeout))
         .keep_alive_while_idle(false)
-        .tcp_keepalive(Some(TCP_KEEPALIVE))
-        .tcp_keepalive_interval(Some(TCP_KEEPALIVE))
-        .tcp_keepalive_retries(Some(TCP_KEEPALIVE_RETRIES))
+}
+
+/// What connects a channel for gRPC by TCP. `timeout` is that of a delivery.
+#[cfg(feature = "grpc")]
+pub(crate) fn connector(timeout: Duration) -> HttpConnector<Resolver> {
+    let mut connector = HttpConnector::new_with_resolver(Resolver::default());
+    connector.enforce_http(false); // TLS comes on top
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(timeout));
+    connector.set_keepalive(Some(TCP_KEEPALIVE));
+    connector.set_keepalive_interval(Some(TCP_KEEPALIVE));
+    connector.set_keepalive_retries(Some(TCP_KEEPALIVE_RETRIES));
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    connector.set_tcp_user_timeout(Some(acknowledgement_timeout(timeout)));
+    connector
 }

@@ -94,8 +94,8 @@ impl<T: Transport> OtlpClient<T> {
         if attempts.reconnected > 0 && !self.has_reconnected {
             tracing::warn!(
                 target: "tracing_feedback",
-                "the connection to the collector was given up, since there was no answer on it; \
-                 the next request opens another one"
+                "the connection to the collector was given up, since it was dead or there was no \
+                 answer on it; the next request opens another one"
             );
         }
         self.has_reconnected =

@@ -4,11 +4,11 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
 use http_body::Frame;
+use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::task::JoinSet;
 use tonic::body::Body;
 use tonic::client::Grpc;
@@ -21,7 +21,7 @@ use tonic_types::StatusExt;
 use tower_service::Service;
 
 use super::{ExportReply, RequestPieces, SendFailure, Transport, causes, response};
-use crate::export::connection::keep_alive_channel;
+use crate::export::connection::Resolver;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
@@ -29,30 +29,47 @@ const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Expor
 #[derive(Debug)]
 pub(crate) struct GrpcTransport {
     endpoint: Endpoint,
+    /// `None` for a Unix socket.
+    connector: Option<HttpConnector<Resolver>>,
     metadata: MetadataMap,
     compression: Option<CompressionEncoding>,
     client: Grpc<FramedChannel>,
     tasks: ChannelTasks,
+    /// Whether the channel's worker has ended, by a panic or for good. It accepts nothing any more.
+    has_died: bool,
 }
 
 impl GrpcTransport {
-    /// `timeout` is that of a delivery.
     pub(crate) fn new(
         endpoint: Endpoint,
-        timeout: Duration,
+        connector: Option<HttpConnector<Resolver>>,
         metadata: MetadataMap,
         compression: Option<CompressionEncoding>,
     ) -> Self {
         let tasks = ChannelTasks::default();
-        let endpoint = keep_alive_channel(endpoint, timeout).executor(tasks.clone());
-        let client = client(&endpoint, compression);
-        Self { endpoint, metadata, compression, client, tasks }
+        let endpoint = endpoint.executor(tasks.clone());
+        let client = client(&endpoint, &connector, compression);
+        Self { endpoint, connector, metadata, compression, client, tasks, has_died: false }
+    }
+
+    /// Ends the tasks of the channel, as a panic in one of them does.
+    #[cfg(test)]
+    pub(crate) fn kill(&self) {
+        self.tasks.abort();
     }
 }
 
 /// A client on a channel of its own, which connects with the first request.
-fn client(endpoint: &Endpoint, compression: Option<CompressionEncoding>) -> Grpc<FramedChannel> {
-    let client = Grpc::new(FramedChannel(endpoint.connect_lazy()));
+fn client(
+    endpoint: &Endpoint,
+    connector: &Option<HttpConnector<Resolver>>,
+    compression: Option<CompressionEncoding>,
+) -> Grpc<FramedChannel> {
+    let channel = match connector {
+        Some(connector) => endpoint.connect_with_connector_lazy(connector.clone()),
+        None => endpoint.connect_lazy(),
+    };
+    let client = Grpc::new(FramedChannel(channel));
     match compression {
         // The official Collector replies in the encoding of the request.
         Some(encoding) => client.send_compressed(encoding).accept_compressed(encoding),
@@ -84,10 +101,11 @@ impl Transport for GrpcTransport {
     const COMPONENT: &'static str = "otlp_grpc_span_exporter";
 
     async fn send(&mut self, request: RequestPieces) -> Result<ExportReply, SendFailure> {
-        self.client.ready().await.map_err(|error| SendFailure::Retryable {
-            message: format!("the collector can't be reached: {error}{}", causes(&error)),
-            wait: None,
-        })?;
+        if let Err(error) = self.client.ready().await {
+            self.has_died = true;
+            let message = format!("the channel has died: {error}{}", causes(&error));
+            return Err(SendFailure::Retryable { message, wait: None });
+        }
         let mut request = if self.compression.is_some() {
             Request::new(request.concat().into())
         } else {
@@ -101,9 +119,14 @@ impl Transport for GrpcTransport {
         }
     }
 
+    fn has_died(&self) -> bool {
+        self.has_died
+    }
+
     fn reconnect(&mut self) {
         self.tasks.abort();
-        self.client = client(&self.endpoint, self.compression);
+        self.client = client(&self.endpoint, &self.connector, self.compression);
+        self.has_died = false;
     }
 }
 

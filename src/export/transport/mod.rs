@@ -31,8 +31,13 @@ pub(crate) trait Transport: Send {
         request: RequestPieces,
     ) -> impl Future<Output = Result<ExportReply, SendFailure>> + Send;
 
+    /// Whether it accepts nothing any more until it [reconnects](Self::reconnect).
+    fn has_died(&self) -> bool {
+        false
+    }
+
     /// Gives up the connection: the next request is sent on another one. It is called after a request
-    /// that had no answer, when no request is under way.
+    /// that had no answer, or when the transport has died; no request is under way.
     fn reconnect(&mut self);
 }
 

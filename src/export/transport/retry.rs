@@ -85,6 +85,9 @@ pub(crate) async fn deliver(
                 return Err(SendFailure::Retryable { message, wait: None });
             }
         };
+        if transport.has_died() {
+            attempts.reconnect(transport);
+        }
         attempt += 1;
         let pause = backoff.pause(attempt, wait, crate::random::fraction());
         if pause >= deadline.saturating_duration_since(Instant::now()) {

@@ -20,6 +20,11 @@ impl Endpoint {
         &self.0
     }
 
+    #[cfg(feature = "grpc")]
+    pub(super) fn is_unix(&self) -> bool {
+        self.0.starts_with("unix:")
+    }
+
     #[cfg(feature = "tls")]
     pub(super) fn is_https(&self) -> bool {
         self.0.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"))

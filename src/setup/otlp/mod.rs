@@ -23,7 +23,6 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry_sdk::Resource;
 use tokio::runtime::Runtime;
 
-#[cfg(feature = "_http-client")]
 use crate::export::connection;
 #[cfg(feature = "_otlp-path")]
 use crate::export::sink::OtlpClient;
@@ -226,7 +225,10 @@ impl OtlpConfig {
             #[cfg(feature = "zstd")]
             Compression::Zstd => Some(tonic::codec::CompressionEncoding::Zstd),
         };
-        Ok(GrpcTransport::new(endpoint, self.timeout, metadata, compression))
+        let endpoint = connection::keep_alive_channel(endpoint, self.timeout);
+        // A Unix socket has no name to resolve.
+        let connector = (!self.endpoint.is_unix()).then(|| connection::connector(self.timeout));
+        Ok(GrpcTransport::new(endpoint, connector, metadata, compression))
     }
 
     #[cfg(feature = "http-proto")]
@@ -259,7 +261,7 @@ impl OtlpConfig {
     /// `timeout` is that of one request, where a delivery has none of its own.
     #[cfg(feature = "_http-client")]
     fn http_client(&self, timeout: Option<Duration>) -> Result<reqwest::Client, ConfigError> {
-        let mut client = connection::keep_alive(reqwest::Client::builder(), self.timeout)
+        let mut client = connection::http_client(self.timeout)
             .connect_timeout(self.timeout)
             // A redirect would send the headers, credentials among them, to another host.
             .redirect(reqwest::redirect::Policy::none())

@@ -604,12 +604,15 @@ mod grpc {
     use opentelemetry_proto::tonic::collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
     };
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+    use prost::Message;
     use tokio::sync::mpsc;
     use tonic::codec::CompressionEncoding;
     use tonic::transport::Server;
     use tonic::transport::server::TcpIncoming;
 
     use super::*;
+    use crate::export::transport::retry::{Attempts, Backoff, deliver};
 
     struct TestTraceService(mpsc::UnboundedSender<ArrivedRequest>);
 
@@ -737,6 +740,31 @@ mod grpc {
         assert!(agent.starts_with("mine tonic/"), "{agent}");
         let encoding = arrived.header("grpc-encoding");
         assert_eq!(encoding.len(), usize::from(cfg!(feature = "gzip")));
+    }
+
+    #[test]
+    fn a_channel_that_has_died_is_made_anew() {
+        let runtime = runtime();
+        let (address, mut receiver) = serve(&runtime, Server::builder());
+        let config = resolve(options(format!("http://{address}")), &[]).0.unwrap();
+        let _entered = runtime.enter();
+        let mut transport = config.grpc().unwrap();
+        let mut attempts = Attempts::default();
+        let scope_spans = ScopeSpans { spans: vec![Span::default()], ..Default::default() };
+        let resource_spans = ResourceSpans { scope_spans: vec![scope_spans], ..Default::default() };
+        let request =
+            ExportTraceServiceRequest { resource_spans: vec![resource_spans] }.encode_to_vec();
+        for round in 0..3 {
+            let result = runtime.block_on(async {
+                let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+                let request = vec![request.clone().into()];
+                deliver(&mut transport, request, Backoff::default(), deadline, &mut attempts).await
+            });
+            result.unwrap();
+            receiver.blocking_recv().unwrap();
+            assert_eq!(attempts.reconnected, round);
+            transport.kill();
+        }
     }
 
     #[test]
