@@ -1,6 +1,7 @@
 //! Connections to a collector: what all protocols, the exporter for http/json included, have in common.
 
 mod resolver;
+pub(crate) mod response;
 
 use std::time::Duration;
 

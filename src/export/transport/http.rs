@@ -7,6 +7,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{ExportReply, RequestPieces, SendFailure, Transport, causes, response};
+use crate::export::connection::response::{BodyEnd, MAX_ERROR, MAX_RESPONSE, excerpt, read};
 
 /// An HTTP client, and the URL it sends to.
 #[derive(Debug)]
@@ -56,16 +57,22 @@ impl Transport for HttpTransport {
             },
         };
         let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);
-        let answer = request.send().await.map_err(|error| connection_failure(&error))?;
+        let mut answer = request.send().await.map_err(|error| connection_failure(&error))?;
         let status = answer.status();
         let wait = retry_after(answer.headers(), SystemTime::now());
-        let body = answer.bytes().await;
-        if status.is_success() {
-            // The status decides: a body that can't be read counts as empty.
-            return Ok(response::reply(&body.unwrap_or_default()));
+        if !status.is_success() {
+            let (body, _) = read(&mut answer, MAX_ERROR).await; // the status decides
+            return Err(failure(status, wait, &String::from_utf8_lossy(&body)));
         }
-        let body = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
-        Err(failure(status, wait, &body))
+        match read(&mut answer, MAX_RESPONSE).await {
+            (body, BodyEnd::Whole) => Ok(response::reply(&body)),
+            // The status decides: a body that can't be read counts as empty.
+            (_, BodyEnd::Failed(_)) => Ok(response::reply(&[])),
+            (_, BodyEnd::TooLong) => {
+                let message = format!("{status}: the response is longer than {MAX_RESPONSE} bytes");
+                Err(SendFailure::Permanent { message })
+            }
+        }
     }
 
     /// HTTP/1.1 has one request at a time on a connection, and a request that is dropped without its
@@ -75,8 +82,7 @@ impl Transport for HttpTransport {
 
 /// By the specification: <https://opentelemetry.io/docs/specs/otlp/#otlphttp-response>.
 fn failure(status: StatusCode, wait: Option<Duration>, text: &str) -> SendFailure {
-    let text: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
-    let message = format!("{status}: {text}");
+    let message = format!("{status}: {}", excerpt(text));
     match status {
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY

@@ -3,6 +3,7 @@
 use prost::Message;
 
 use super::ExportReply;
+use crate::export::connection::response::excerpt;
 
 /// `opentelemetry.proto.collector.trace.v1.ExportTraceServiceResponse`.
 #[derive(Clone, PartialEq, Message)]
@@ -25,7 +26,8 @@ struct PartialSuccess {
 pub(super) fn reply(body: &[u8]) -> ExportReply {
     let partial = Response::decode(body).ok().and_then(|response| response.partial_success);
     let PartialSuccess { rejected_spans, error_message } = partial.unwrap_or_default();
-    ExportReply { rejected: u64::try_from(rejected_spans).unwrap_or(0), message: error_message }
+    let rejected = u64::try_from(rejected_spans).unwrap_or(0);
+    ExportReply { rejected, message: excerpt(&error_message) }
 }
 
 #[cfg(test)]

@@ -11,11 +11,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Request, Response};
-use opentelemetry_http::{Bytes, HttpClient, HttpError};
+use opentelemetry_http::{Bytes, HttpClient, HttpError, ResponseBodyTooLarge};
 use opentelemetry_otlp::{
     ExporterBuildError, Protocol, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig,
 };
 
+use crate::export::connection::response::{BodyEnd, MAX_ERROR, MAX_RESPONSE, read};
 use crate::setup::protocol::Compression;
 
 /// Makes the exporter, which sends by `client`.
@@ -74,7 +75,20 @@ impl HttpClient for Client {
             }
         }
         *request.headers_mut() = headers;
-        self.inner.send_bytes(request).await
+        let mut answer = self.inner.execute(request.try_into()?).await?;
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = answer.status();
+        *response.headers_mut() = std::mem::take(answer.headers_mut());
+        let is_success = answer.status().is_success();
+        let limit = if is_success { MAX_RESPONSE } else { MAX_ERROR };
+        match read(&mut answer, limit).await {
+            // The exporter doesn't retry it.
+            (_, BodyEnd::TooLong) if is_success => return Err(ResponseBodyTooLarge::new().into()),
+            // As over http/protobuf the status decides: a body that can't be read counts as empty.
+            (_, BodyEnd::Failed(_)) => {}
+            (body, _) => *response.body_mut() = body.into(),
+        }
+        Ok(response)
     }
 }
 

@@ -597,7 +597,11 @@ mod tls_material {
 #[cfg(feature = "grpc")]
 mod grpc {
     use std::net::SocketAddr;
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll};
 
+    use bytes::Bytes;
     use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
         TraceService, TraceServiceServer,
     };
@@ -740,6 +744,108 @@ mod grpc {
         assert!(agent.starts_with("mine tonic/"), "{agent}");
         let encoding = arrived.header("grpc-encoding");
         assert_eq!(encoding.len(), usize::from(cfg!(feature = "gzip")));
+    }
+
+    /// Answers every request with a body of its own making.
+    #[derive(Clone)]
+    struct Answering(Arc<AtomicUsize>, fn() -> tonic::body::Body);
+
+    impl tonic::server::NamedService for Answering {
+        const NAME: &'static str = "opentelemetry.proto.collector.trace.v1.TraceService";
+    }
+
+    impl tower_service::Service<http::Request<tonic::body::Body>> for Answering {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: http::Request<tonic::body::Body>) -> Self::Future {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            let response = http::Response::builder().header("content-type", "application/grpc");
+            std::future::ready(Ok(response.body((self.1)()).unwrap()))
+        }
+    }
+
+    /// The same frame again and again, then trailers.
+    struct Frames(usize, Bytes, HeaderMap);
+
+    impl http_body::Body for Frames {
+        type Data = Bytes;
+        type Error = tonic::Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, tonic::Status>>> {
+            Poll::Ready(match self.0.checked_sub(1) {
+                Some(left) => {
+                    self.0 = left;
+                    Some(Ok(http_body::Frame::data(self.1.clone())))
+                }
+                None if self.2.is_empty() => None,
+                None => Some(Ok(http_body::Frame::trailers(std::mem::take(&mut self.2)))),
+            })
+        }
+    }
+
+    /// Exports to a server that answers with this body. Returns the error, and how many requests there were.
+    fn export_to(answer: fn() -> tonic::body::Body) -> (String, usize) {
+        let runtime = runtime();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let address = {
+            let _entered = runtime.enter();
+            let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let address = incoming.local_addr().unwrap();
+            let service = Answering(requests.clone(), answer);
+            runtime.spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+            address
+        };
+        let timeout = Some(Duration::from_secs(2));
+        let options = OtlpOptions { timeout, ..options(format!("http://{address}")) };
+        let error = export(resolve(options, &[]).0.unwrap()).unwrap_err();
+        (error, requests.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_not_read_and_the_request_not_repeated() {
+        let (error, requests) = export_to(|| {
+            let mut message = vec![0]; // not compressed
+            message.extend(u32::to_be_bytes(5 << 20));
+            message.resize(5 + (5 << 20), 0);
+            tonic::body::Body::new(Frames(1, message.into(), HeaderMap::new()))
+        });
+        assert!(error.contains("too large") && error.contains("4194304"), "{error}");
+        assert_eq!(requests, 1);
+    }
+
+    #[test]
+    fn messages_without_an_end_are_not_read_and_the_request_not_repeated() {
+        let (error, requests) = export_to(|| {
+            let mut message = vec![0]; // not compressed
+            message.extend(u32::to_be_bytes(1 << 16));
+            message.resize(5 + (1 << 16), 0);
+            tonic::body::Body::new(Frames(usize::MAX, message.into(), HeaderMap::new()))
+        });
+        assert!(error.contains("longer than 4194304 bytes"), "{error}");
+        assert_eq!(requests, 1);
+    }
+
+    #[test]
+    fn trailers_that_are_too_long_are_an_error() {
+        let (error, _) = export_to(|| {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from_static("0"));
+            for at in 0..64 {
+                let name = HeaderName::from_str(&format!("x-{at}")).unwrap();
+                trailers.insert(name, HeaderValue::from_str(&"x".repeat(4000)).unwrap());
+            }
+            tonic::body::Body::new(Frames(1, Bytes::from_static(&[0; 5]), trailers))
+        });
+        assert!(!error.contains("in time"), "{error}");
     }
 
     #[test]
@@ -972,6 +1078,54 @@ mod http_server {
         let options = OtlpOptions { timeout, ..options(protocol, format!("http://{address}")) };
         export(resolve(options, &[]).0.unwrap()).unwrap();
         receiver.recv().unwrap();
+    }
+
+    /// Answers every request with this head and a body of 64 MiB, and reports how much of it was taken.
+    fn serve_long(head: &'static str) -> (SocketAddr, mpsc::Receiver<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                if read(&mut stream).is_err() {
+                    continue;
+                }
+                let _ = write!(stream, "HTTP/1.1 {head}\r\nConnection: close\r\n\r\n");
+                let chunk = [b'x'; 1 << 16];
+                let chunks = (0..1024).take_while(|_| stream.write_all(&chunk).is_ok()).count();
+                if sender.send(chunks << 16).is_err() {
+                    return;
+                }
+            }
+        });
+        (address, receiver)
+    }
+
+    #[test]
+    fn of_an_answer_without_an_end_only_the_beginning_is_read() {
+        const SUCCESS: &str = "200 OK\r\nContent-Type: application/x-protobuf";
+        for protocol in protocols() {
+            for (head, requests) in [(SUCCESS, 1), ("500 Oh", 1), ("503 Busy\r\nRetry-After: 1", 2)]
+            {
+                let (address, taken) = serve_long(head);
+                let timeout = Some(Duration::from_millis(2500));
+                let options =
+                    OtlpOptions { timeout, ..options(protocol, format!("http://{address}")) };
+                let error = export(resolve(options, &[]).0.unwrap()).unwrap_err();
+                if protocol == Protocol::HttpProtobuf {
+                    let status = head.split(' ').next().unwrap();
+                    assert!(error.starts_with(status), "{error}");
+                    assert_eq!(error.contains("longer than 4194304 bytes"), head == SUCCESS);
+                    assert!(error.len() < 1000, "{error}");
+                }
+                for _ in 0..requests {
+                    // With what lies in the buffers of the system.
+                    let taken = taken.recv_timeout(Duration::from_secs(20)).unwrap();
+                    assert!(taken < 32 << 20, "{protocol} {head}: {taken}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -9,10 +9,14 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::address::Address;
 use crate::desk::store::Error;
+use crate::export::connection::response::{BodyEnd, MAX_ERROR, read};
 use crate::suppress;
 
 /// On top of what a query may take, for connecting and for its answer.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// The longest answer to a query.
+const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
 /// What ClickHouse calls a query that took too long, `TIMEOUT_EXCEEDED`.
 const TOO_LONG: &str = "159";
@@ -107,15 +111,18 @@ impl ClickHouseClient {
             }
         };
         let asked = async {
-            let answer = request.send().await.map_err(unreachable)?;
+            let mut answer = request.send().await.map_err(unreachable)?;
             let status = answer.status();
             let code = answer.headers().get("X-ClickHouse-Exception-Code");
             let is_too_long = code.is_some_and(|code| code == TOO_LONG);
-            let body = answer.bytes().await.map_err(unreachable)?;
-            if status.is_success() {
-                Ok(body.into())
-            } else {
-                Err(failure(status, is_too_long, &body))
+            let limit = if status.is_success() { MAX_ANSWER } else { MAX_ERROR };
+            match read(&mut answer, limit).await {
+                (_, BodyEnd::Failed(error)) => Err(unreachable(error)),
+                (body, _) if !status.is_success() => Err(failure(status, is_too_long, &body)),
+                (_, BodyEnd::TooLong) => {
+                    Err(Error::Engine(format!("an answer of more than {MAX_ANSWER} bytes")))
+                }
+                (body, BodyEnd::Whole) => Ok(body),
             }
         };
         let gone = || Error::Engine("the desk is shutting down".to_owned());
