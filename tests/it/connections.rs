@@ -1,8 +1,9 @@
 //! Connections: what becomes of spans where a connection is dead, a name is slow to resolve, or the
-//! process is short of threads.
+//! process is short of threads or stopped.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use tracing::{Dispatch, dispatcher, info_span};
-use tracing_feedback::collector::Collector;
+use tracing_feedback::collector::{Answer, Collector};
 use tracing_feedback::{Builder, Protocol};
 use tracing_subscriber::prelude::*;
 
@@ -199,7 +200,7 @@ fn neither_shutdown_nor_drop_waits_for_a_name_to_be_resolved() {
 #[cfg(target_os = "linux")]
 fn own_process(prepare: &str, test: &str) {
     let script = format!("{prepare}\nexec \"$0\" \"$@\"");
-    let output = std::process::Command::new("sh")
+    let output = Command::new("sh")
         .args(["-c", &script])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "--ignored", "--nocapture", &format!("connections::{test}")])
@@ -213,7 +214,7 @@ fn own_process(prepare: &str, test: &str) {
 }
 
 /// Tells a test that it has a process of its own.
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 const OWN_PROCESS: &str = "TRACING_FEEDBACK_TEST_OWN_PROCESS";
 
 #[cfg(target_os = "linux")]
@@ -277,4 +278,57 @@ fn in_a_process_short_of_memory() {
         rig.run(|| spans(2));
         assert_eq!(rig.collector.spans().len(), 2, "{protocol}");
     }
+}
+
+// ---- a process that is stopped -----------------------------------------------------------------
+
+#[cfg(unix)]
+#[test]
+fn a_request_gets_another_try_when_the_process_was_stopped_past_its_time() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().unwrap();
+        collector.answer_next(Answer::Silence);
+        let endpoint = match protocol {
+            Protocol::Grpc => collector.endpoint(),
+            _ => collector.http_endpoint(),
+        };
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "connections::in_a_process_that_is_stopped"])
+            .env(OWN_PROCESS, format!("{protocol} {endpoint}"))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        collector.wait_for_requests(1, PATIENCE).unwrap();
+        let signal = |name: &str| {
+            let sent = Command::new("kill").args([name, &process.id().to_string()]).status();
+            assert!(sent.unwrap().success());
+        };
+        signal("-STOP");
+        thread::sleep(2 * SHORT); // the time of the request passes
+        signal("-CONT");
+        let ended = process.wait().unwrap();
+        assert!(ended.success(), "{protocol}");
+        assert_eq!(collector.spans().len(), 1, "{protocol}");
+    }
+}
+
+/// The time of a request in the process that is stopped.
+#[cfg(unix)]
+const SHORT: Duration = Duration::from_secs(2);
+
+#[cfg(unix)]
+#[test]
+#[ignore = "run by `a_request_gets_another_try_when_the_process_was_stopped_past_its_time`"]
+fn in_a_process_that_is_stopped() {
+    let Ok(target) = std::env::var(OWN_PROCESS) else { return };
+    let (protocol, endpoint) = target.split_once(' ').unwrap();
+    let (layer, telemetry) = tracing_feedback::builder()
+        .with_protocol(protocol.parse().unwrap())
+        .with_endpoint(endpoint)
+        .with_timeout(SHORT)
+        .build()
+        .unwrap();
+    let dispatch = Dispatch::new(tracing_subscriber::registry().with(layer));
+    dispatcher::with_default(&dispatch, || spans(1));
+    telemetry.flush().unwrap();
 }

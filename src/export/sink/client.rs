@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::Backpressure;
 use super::runtime::SinkRuntime;
-use crate::clock;
 use crate::export::transport::retry::{Attempts, Backoff, deliver};
 use crate::export::transport::{ExportReply, RequestPieces, SendFailure, Transport};
 
@@ -43,8 +42,7 @@ impl<T: Transport> OtlpClient<T> {
         let mut attempts = Attempts::default();
         let Self { transport, runtime, timeout, .. } = self;
         let result = runtime.handle().block_on(async {
-            let deadline = clock::after(*timeout).into();
-            deliver(transport, request, backoff, deadline, &mut attempts).await
+            deliver(transport, request, backoff, *timeout, &mut attempts).await
         });
         self.log_reconnects(attempts, &result);
         (result, attempts)
@@ -62,8 +60,7 @@ impl<T: Transport> OtlpClient<T> {
         let Self { transport, runtime, timeout, .. } = self;
         let delivered = runtime.handle().block_on(async {
             let began = Instant::now();
-            let deadline = clock::after(*timeout).into();
-            let mut delivery = pin!(deliver(transport, request, backoff, deadline, &mut attempts));
+            let mut delivery = pin!(deliver(transport, request, backoff, *timeout, &mut attempts));
             let mut expiry = pin!(async {
                 while !backpressure.gives_up_on(began) {
                     tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,11 +1,15 @@
 //! Delivery with retries as the specification asks: exponential backoff with jitter, or the delay
 //! that the collector asks for.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::{ExportReply, RequestPieces, SendFailure, Transport};
+use crate::clock;
 
 /// The pauses between attempts.
 #[derive(Clone, Copy, Debug)]
@@ -61,40 +65,159 @@ impl Attempts {
     }
 }
 
-/// Sends `request` until it is accepted, or fails for good, or `deadline` is near. A connection on
+/// Sends `request` until it is accepted, or fails for good, or `timeout` is nearly over. A connection on
 /// which there is no answer by then is given up: it may be dead without a sign, after a NAT or a load
 /// balancer has forgotten it.
+///
+/// Time in which the process is stopped doesn't count: when it goes on, the request gets another try.
 pub(crate) async fn deliver(
     transport: &mut impl Transport,
     request: RequestPieces,
     backoff: Backoff,
-    deadline: Instant,
+    timeout: Duration,
     attempts: &mut Attempts,
 ) -> Result<ExportReply, SendFailure> {
+    let mut limit = TimeLimit::new(timeout);
     let mut attempt = 0;
     loop {
         attempts.is_waiting = true;
-        let sent = timeout_at(deadline, transport.send(request.clone())).await;
+        let sent = send(transport, request.clone(), &mut limit).await;
         attempts.is_waiting = false;
         let (message, wait) = match sent {
-            Ok(Err(SendFailure::Retryable { message, wait })) => (message, wait),
-            Ok(result) => return result,
-            Err(_) => {
+            Sent::Answered(Err(SendFailure::Retryable { message, wait })) => (message, wait),
+            Sent::Answered(result) => return result,
+            Sent::Unanswered => {
                 attempts.reconnect(transport);
                 let message = "the collector did not answer in time".to_owned();
                 return Err(SendFailure::Retryable { message, wait: None });
+            }
+            Sent::Stopped => {
+                attempts.reconnect(transport);
+                attempts.retried += 1;
+                continue;
             }
         };
         if transport.has_died() {
             attempts.reconnect(transport);
         }
+        limit.was_stopped();
         attempt += 1;
         let pause = backoff.pause(attempt, wait, crate::random::fraction());
-        if pause >= deadline.saturating_duration_since(Instant::now()) {
+        if pause >= limit.left() {
             return Err(SendFailure::Retryable { message, wait });
         }
-        sleep(pause).await;
+        limit.pause(pause).await;
         attempts.retried += 1;
+    }
+}
+
+/// What became of one attempt.
+enum Sent {
+    Answered(Result<ExportReply, SendFailure>),
+    /// The time is over.
+    Unanswered,
+    /// The process was stopped meanwhile, and no answer came soon afterwards: the other side has probably
+    /// given up the connection.
+    Stopped,
+}
+
+/// Makes one attempt.
+async fn send(
+    transport: &mut impl Transport,
+    request: RequestPieces,
+    limit: &mut TimeLimit,
+) -> Sent {
+    let mut answer = pin!(transport.send(request));
+    let grace = {
+        let mut end = pin!(limit.end());
+        let ended = poll_fn(|context| match answer.as_mut().poll(context) {
+            Poll::Ready(result) => Poll::Ready(Err(result)),
+            Poll::Pending => end.as_mut().poll(context).map(Ok),
+        });
+        match ended.await {
+            Err(result) => return Sent::Answered(result),
+            Ok(End::Over) => return Sent::Unanswered,
+            Ok(End::Stopped { grace }) => grace,
+        }
+    };
+    match tokio::time::timeout(grace, answer).await {
+        Ok(result) => Sent::Answered(result),
+        Err(_) => Sent::Stopped,
+    }
+}
+
+/// How often a stop of the process is looked for.
+const TICK: Duration = Duration::from_millis(250);
+/// How late a tick is after a stop, rather than under load.
+const STOP: Duration = Duration::from_secs(1);
+/// How many stops a delivery is given time for.
+const MOST_STOPS: u32 = 3;
+
+/// The time limit of a delivery, which begins anew when the process goes on after a stop: SIGSTOP, a frozen
+/// container, a debugger. The clock of a suspended machine stands still on most systems.
+struct TimeLimit {
+    timeout: Duration,
+    deadline: Instant,
+    /// When the process was last seen running.
+    seen: Instant,
+    stops: u32,
+}
+
+/// The end of a [`TimeLimit`].
+enum End {
+    Over,
+    /// The process was stopped, and the limit has begun anew.
+    Stopped {
+        /// How long an answer may still be awaited that was under way before.
+        grace: Duration,
+    },
+}
+
+impl TimeLimit {
+    fn new(timeout: Duration) -> Self {
+        let now = std::time::Instant::now();
+        Self { timeout, deadline: clock::after(timeout).into(), seen: now.into(), stops: 0 }
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether the process was stopped since this was last called, [`TICK`] ago at the most. The limit then
+    /// begins anew.
+    fn was_stopped(&mut self) -> bool {
+        let now = Instant::now();
+        let was_stopped = now - self.seen > TICK + STOP && self.stops < MOST_STOPS;
+        self.seen = now;
+        if was_stopped {
+            self.stops += 1;
+            self.deadline = clock::after(self.timeout).into();
+        }
+        was_stopped
+    }
+
+    /// Waits for the end of the limit.
+    async fn end(&mut self) -> End {
+        loop {
+            if self.was_stopped() {
+                return End::Stopped { grace: self.timeout / 4 };
+            }
+            match self.left() {
+                Duration::ZERO => return End::Over,
+                left => sleep(left.min(TICK)).await,
+            }
+        }
+    }
+
+    async fn pause(&mut self, pause: Duration) {
+        let until = Instant::now() + pause;
+        loop {
+            self.was_stopped();
+            match until.saturating_duration_since(Instant::now()) {
+                Duration::ZERO => return,
+                left => sleep(left.min(TICK)).await,
+            }
+        }
     }
 }
 
@@ -108,6 +231,21 @@ mod tests {
         let millis = |attempt, random| backoff.pause(attempt, None, random).as_millis();
         assert_eq!([millis(1, 1.0), millis(2, 1.0), millis(3, 1.0)], [100, 200, 400]);
         assert_eq!([millis(1, 0.0), millis(40, 0.0), millis(40, 1.0)], [50, 2500, 5000]);
+    }
+
+    #[test]
+    fn a_stop_of_the_process_begins_the_limit_anew_but_not_for_ever() {
+        let mut limit = TimeLimit::new(Duration::from_secs(10));
+        let stop = TICK + STOP + Duration::from_millis(1);
+        assert!(!limit.was_stopped());
+        for _ in 0..MOST_STOPS {
+            (limit.seen, limit.deadline) = (limit.seen - stop, limit.seen);
+            assert!(limit.was_stopped());
+            assert!(limit.left() > Duration::from_secs(9));
+        }
+        (limit.seen, limit.deadline) = (limit.seen - stop, limit.seen);
+        assert!(!limit.was_stopped());
+        assert_eq!(limit.left(), Duration::ZERO);
     }
 
     #[test]

@@ -862,9 +862,9 @@ mod grpc {
             ExportTraceServiceRequest { resource_spans: vec![resource_spans] }.encode_to_vec();
         for round in 0..3 {
             let result = runtime.block_on(async {
-                let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
                 let request = vec![request.clone().into()];
-                deliver(&mut transport, request, Backoff::default(), deadline, &mut attempts).await
+                let timeout = Duration::from_secs(5);
+                deliver(&mut transport, request, Backoff::default(), timeout, &mut attempts).await
             });
             result.unwrap();
             receiver.blocking_recv().unwrap();
