@@ -13,7 +13,7 @@ impl EnvironmentIssue {
     pub(crate) fn new(variable: &'static str, value: &str, reason: impl Into<String>) -> Self {
         let value = if variable.ends_with("_HEADERS") || variable == TICKET_KEYS {
             HIDDEN.to_owned()
-        } else if variable.ends_with("_ENDPOINT") {
+        } else if ["_ENDPOINT", "_PROXY", "_proxy"].iter().any(|end| variable.ends_with(end)) {
             shorten(&redact_endpoint(value))
         } else {
             shorten(value)

@@ -1,4 +1,5 @@
-//! The environment: the variables of the OpenTelemetry specification, and five of our own.
+//! The environment: the variables of the OpenTelemetry specification, those for proxies, and five of our
+//! own.
 //!
 //! Reading never fails. A value that is malformed, unsupported or not Unicode is skipped and leaves an
 //! [`EnvironmentIssue`]; the next in precedence counts (the general variable after the one of the signal, then
@@ -12,6 +13,8 @@
 mod issue;
 #[cfg(feature = "_otlp")]
 pub(super) mod otlp;
+#[cfg(feature = "_otlp")]
+pub(super) mod proxy;
 mod reader;
 mod value;
 
@@ -72,6 +75,9 @@ pub(crate) struct Environment {
     /// `OTEL_EXPORTER_OTLP_*`.
     #[cfg(feature = "_otlp")]
     pub(crate) otlp: otlp::OtlpVariables,
+    /// `HTTPS_PROXY` and the like.
+    #[cfg(feature = "_otlp")]
+    pub(crate) proxy: proxy::ProxyVariables,
     /// `FEEDBACK_TRACE_FILTER`.
     pub(crate) trace_filter: Option<String>,
     /// `RUST_LOG`.
@@ -121,6 +127,8 @@ impl Environment {
             ),
             #[cfg(feature = "_otlp")]
             otlp: otlp::read(&mut reader),
+            #[cfg(feature = "_otlp")]
+            proxy: proxy::read(&mut reader),
             trace_filter: reader.text("FEEDBACK_TRACE_FILTER"),
             rust_log: reader.text("RUST_LOG"),
             ticket_keys: reader.parse(TICKET_KEYS, ticket_keys),

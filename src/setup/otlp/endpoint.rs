@@ -20,7 +20,6 @@ impl Endpoint {
         &self.0
     }
 
-    #[cfg(feature = "grpc")]
     pub(super) fn is_unix(&self) -> bool {
         self.0.starts_with("unix:")
     }
@@ -30,8 +29,19 @@ impl Endpoint {
         self.0.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"))
     }
 
+    /// With the port of `http` if it has none: a tunnel through a proxy would take that of `https`.
+    #[cfg(feature = "grpc")]
+    pub(super) fn with_port(&self) -> String {
+        match self.0.parse::<Uri>() {
+            Ok(uri) if uri.scheme_str() == Some("http") && uri.port().is_none() => {
+                let path = uri.path_and_query().map_or("", |path| path.as_str());
+                format!("http://{}:80{path}", uri.host().unwrap_or_default())
+            }
+            _ => self.0.clone(),
+        }
+    }
+
     /// Whether the host is this machine, which a proxy can't reach.
-    #[cfg(feature = "_http-client")]
     pub(super) fn is_loopback(&self) -> bool {
         let Ok(uri) = self.0.parse::<Uri>() else { return false };
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);

@@ -8,6 +8,7 @@
 mod endpoint;
 #[cfg(feature = "http-json")]
 mod http_json;
+mod proxy;
 #[cfg(feature = "tls")]
 pub(super) mod tls;
 #[cfg(not(feature = "tls"))]
@@ -36,7 +37,7 @@ use crate::export::sink::outbox::OutboxSink;
 #[cfg(feature = "_otlp-path")]
 use crate::export::transport::Transport;
 #[cfg(feature = "grpc")]
-use crate::export::transport::grpc::GrpcTransport;
+use crate::export::transport::grpc::{GrpcConnector, GrpcTransport};
 #[cfg(feature = "http-proto")]
 use crate::export::transport::http::{Encoding, HttpTransport};
 use crate::outbox::Outbox;
@@ -44,6 +45,7 @@ use crate::setup::env::{Environment, check_header, redact_endpoint};
 use crate::setup::error::ConfigError;
 use crate::setup::protocol::{Compression, Protocol};
 use endpoint::Endpoint;
+use proxy::Proxy;
 use tls::{Tls, TlsOptions};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,6 +89,7 @@ pub(crate) struct OtlpConfig {
     pub(crate) timeout: Duration,
     pub(crate) compression: Compression,
     pub(crate) tls: Tls,
+    pub(crate) proxy: Option<Proxy>,
 }
 
 impl fmt::Debug for OtlpConfig {
@@ -98,6 +101,7 @@ impl fmt::Debug for OtlpConfig {
             .field("timeout", &self.timeout)
             .field("compression", &self.compression)
             .field("tls", &self.tls)
+            .field("proxy", &self.proxy.as_ref().map(|proxy| &proxy.uri))
             .finish()
     }
 }
@@ -126,9 +130,11 @@ impl OtlpConfig {
             None => default_protocol()?,
         };
         let timeout = code.timeout.or(env.otlp.timeout).unwrap_or(DEFAULT_TIMEOUT);
+        let endpoint = endpoint::resolve(code.endpoint.as_deref(), protocol, env)?;
         Ok(Self {
             protocol,
-            endpoint: endpoint::resolve(code.endpoint.as_deref(), protocol, env)?,
+            proxy: proxy::resolve(&endpoint, env),
+            endpoint,
             headers: resolve_headers(code, env)?,
             timeout: export_timeout.map_or(timeout, |limit| timeout.min(limit)),
             compression: code.compression.or(env.otlp.compression).unwrap_or_default(),
@@ -206,7 +212,11 @@ impl OtlpConfig {
         let mut headers = self.header_map()?;
         let product = HeaderValue::from_static(PRODUCT);
         let agent = headers.remove(http::header::USER_AGENT).unwrap_or(product);
-        let endpoint = tonic::transport::Endpoint::from_shared(self.endpoint.as_str().to_owned())
+        let uri = match self.proxy {
+            Some(_) => self.endpoint.with_port(),
+            None => self.endpoint.as_str().to_owned(),
+        };
+        let endpoint = tonic::transport::Endpoint::from_shared(uri)
             .map_err(|error| self.refused(error))?
             .user_agent(agent)
             .map_err(|error| self.refused(error))?
@@ -227,7 +237,10 @@ impl OtlpConfig {
         };
         let endpoint = connection::keep_alive_channel(endpoint, self.timeout);
         // A Unix socket has no name to resolve.
-        let connector = (!self.endpoint.is_unix()).then(|| connection::connector(self.timeout));
+        let connector = (!self.endpoint.is_unix()).then(|| {
+            let proxy = self.proxy.clone().map(|proxy| (proxy.uri, proxy.authorization));
+            GrpcConnector::new(connection::connector(self.timeout), proxy)
+        });
         Ok(GrpcTransport::new(endpoint, connector, metadata, compression))
     }
 
@@ -265,9 +278,16 @@ impl OtlpConfig {
             .connect_timeout(self.timeout)
             // A redirect would send the headers, credentials among them, to another host.
             .redirect(reqwest::redirect::Policy::none())
-            .referer(false);
-        if self.endpoint.is_loopback() {
-            client = client.no_proxy();
+            .referer(false)
+            // Only the one that was found, and none that another crate's features may add.
+            .no_proxy();
+        if let Some(Proxy { uri, authorization }) = &self.proxy {
+            let proxy =
+                reqwest::Proxy::all(uri.to_string()).map_err(|error| self.refused(error))?;
+            client = client.proxy(match authorization {
+                Some(authorization) => proxy.custom_http_auth(authorization.clone()),
+                None => proxy,
+            });
         }
         if let Some(timeout) = timeout {
             client = client.timeout(timeout);

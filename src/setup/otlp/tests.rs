@@ -266,6 +266,55 @@ fn the_shorter_of_both_timeouts_counts() {
 }
 
 #[test]
+fn one_proxy_of_the_environment_counts_for_every_protocol() {
+    const HTTP_PROXY: (&str, &str) = ("HTTP_PROXY", "http://plain:3128");
+    const HTTPS_PROXY: (&str, &str) = ("https_proxy", "secure:3128");
+    const ALL_PROXY: (&str, &str) = ("ALL_PROXY", "http://all:3128");
+    // Endpoint, variables, the proxy that is used, and how many variables are no good.
+    type Variables<'v> = &'v [(&'v str, &'v str)];
+    let cases: &[(&str, Variables<'_>, Option<&str>, usize)] = &[
+        ("http://collector:4317", &[], None, 0),
+        ("http://collector:4317", &[HTTP_PROXY, HTTPS_PROXY], Some("http://plain:3128/"), 0),
+        ("https://collector:4317", &[HTTP_PROXY, HTTPS_PROXY], Some("http://secure:3128/"), 0),
+        ("http://collector", &[HTTPS_PROXY, ALL_PROXY], Some("http://all:3128/"), 0),
+        ("http://collector", &[HTTP_PROXY, ALL_PROXY], Some("http://plain:3128/"), 0),
+        ("http://collector", &[HTTP_PROXY, ("NO_PROXY", "collector")], None, 0),
+        ("http://a.b.c", &[HTTP_PROXY, ("no_proxy", "x, .b.c")], None, 0),
+        ("http://10.1.2.3", &[HTTP_PROXY, ("no_proxy", "10.0.0.0/8")], None, 0),
+        ("http://collector", &[HTTP_PROXY, ("NO_PROXY", "*")], None, 0),
+        ("http://localhost:4317", &[HTTP_PROXY, ALL_PROXY], None, 0),
+        ("http://127.0.0.1:4317", &[HTTP_PROXY], None, 0),
+        ("http://collector", &[HTTP_PROXY, ("REQUEST_METHOD", "GET")], None, 0),
+        ("http://collector", &[("HTTP_PROXY", "socks5://p:1")], None, 1),
+        (
+            "http://collector",
+            &[("HTTP_PROXY", "https://p:1"), ALL_PROXY],
+            Some("http://all:3128/"),
+            1,
+        ),
+        ("http://collector", &[("HTTP_PROXY", "http://[")], None, 1),
+        ("http://collector", &[("HTTP_PROXY", " ")], None, 0),
+    ];
+    for (endpoint, variables, expected, issues) in cases {
+        for protocol in [Protocol::Grpc, Protocol::HttpProtobuf, Protocol::HttpJson] {
+            let options = OtlpOptions {
+                protocol: Some(protocol),
+                endpoint: Some((*endpoint).to_owned()),
+                ..Default::default()
+            };
+            let (config, found) = resolve(options, variables);
+            let proxy = config.unwrap().proxy.map(|proxy| proxy.uri.to_string());
+            assert_eq!(proxy.as_deref(), *expected, "{protocol} {endpoint} {variables:?}");
+            assert_eq!(found.len(), *issues, "{found:?}");
+        }
+    }
+    let secret = ("HTTP_PROXY", "ftp://user:s3cret@proxy");
+    let options = OtlpOptions { endpoint: Some("http://collector".into()), ..Default::default() };
+    let (_, issues) = resolve(options, &[secret]);
+    assert!(issues.len() == 1 && !format!("{issues:?}").contains("s3cret"), "{issues:?}");
+}
+
+#[test]
 fn secrets_are_not_shown() {
     let code = OtlpOptions {
         headers: headers(&[("x-key", "s3cret")]),
@@ -848,6 +897,52 @@ mod grpc {
         assert!(!error.contains("in time"), "{error}");
     }
 
+    /// A proxy that connects every tunnel to `target`. Returns its address and the heads of requests.
+    fn tunnel(target: SocketAddr) -> (SocketAddr, std::sync::mpsc::Receiver<String>) {
+        use std::io::{BufRead, BufReader, Write};
+        use std::net::{TcpListener, TcpStream};
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let mut client = client.unwrap();
+                let mut reader = BufReader::new(client.try_clone().unwrap());
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap() > 0 {}
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+                let mut server = TcpStream::connect(target).unwrap();
+                let mut from_server = server.try_clone().unwrap();
+                std::thread::spawn(move || std::io::copy(&mut from_server, &mut client));
+                std::thread::spawn(move || std::io::copy(&mut reader, &mut server));
+                if sender.send(head).is_err() {
+                    return;
+                }
+            }
+        });
+        (address, receiver)
+    }
+
+    #[test]
+    fn requests_go_through_the_proxy_of_the_environment() {
+        let runtime = runtime();
+        let (address, mut receiver) = serve(&runtime, Server::builder());
+        let (proxy, heads) = tunnel(address);
+        for (endpoint, target) in
+            [("collector:4317", "collector:4317"), ("collector", "collector:80")]
+        {
+            let options = options(format!("http://{endpoint}"));
+            let variable = format!("http://Aladdin:opensesame@{proxy}");
+            export(resolve(options, &[("HTTP_PROXY", &variable)]).0.unwrap()).unwrap();
+            receiver.blocking_recv().unwrap();
+            let head = heads.recv().unwrap();
+            assert!(head.starts_with(&format!("CONNECT {target} HTTP/1.1\r\n")), "{head}");
+            let credentials = "proxy-authorization: basic qwxhzgrpbjpvcgvuc2vzyw1l\r\n";
+            assert!(head.to_lowercase().contains(credentials), "{head}");
+        }
+    }
+
     #[test]
     fn a_channel_that_has_died_is_made_anew() {
         let runtime = runtime();
@@ -1125,6 +1220,20 @@ mod http_server {
                     assert!(taken < 32 << 20, "{protocol} {head}: {taken}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn requests_go_through_the_proxy_of_the_environment() {
+        let (proxy, receiver) = serve("200 OK".into(), |stream| stream);
+        for protocol in protocols() {
+            let options = options(protocol, "http://collector:4318".into());
+            let variable = format!("http://Aladdin:opensesame@{proxy}");
+            export(resolve(options, &[("HTTP_PROXY", &variable)]).0.unwrap()).unwrap();
+            let arrived = receiver.recv().unwrap();
+            assert_eq!(arrived.path, "http://collector:4318/v1/traces");
+            let credentials = "Basic QWxhZGRpbjpvcGVuc2VzYW1l";
+            assert_eq!(arrived.header("proxy-authorization"), [credentials]);
         }
     }
 

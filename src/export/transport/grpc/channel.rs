@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http_body::{Frame, SizeHint};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
 use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::body::Body;
@@ -26,7 +28,7 @@ use crate::export::transport::RequestPieces;
 pub(super) struct Channels {
     endpoint: Endpoint,
     /// `None` for a Unix socket.
-    connector: Option<HttpConnector<Resolver>>,
+    connector: Option<GrpcConnector>,
     compression: Option<CompressionEncoding>,
     tasks: ChannelTasks,
     is_in_message: Arc<AtomicBool>,
@@ -35,7 +37,7 @@ pub(super) struct Channels {
 impl Channels {
     pub(super) fn new(
         endpoint: Endpoint,
-        connector: Option<HttpConnector<Resolver>>,
+        connector: Option<GrpcConnector>,
         compression: Option<CompressionEncoding>,
     ) -> Self {
         let tasks = ChannelTasks::default();
@@ -51,7 +53,12 @@ impl Channels {
     /// A client on a channel of its own, which connects with the first request.
     pub(super) fn client(&self) -> Grpc<FramedChannel> {
         let channel = match &self.connector {
-            Some(connector) => self.endpoint.connect_with_connector_lazy(connector.clone()),
+            Some(GrpcConnector::Direct(connector)) => {
+                self.endpoint.connect_with_connector_lazy(connector.clone())
+            }
+            Some(GrpcConnector::Tunnel(tunnel)) => {
+                self.endpoint.connect_with_connector_lazy(tunnel.clone())
+            }
             None => self.endpoint.connect_lazy(),
         };
         let channel = FramedChannel { channel, is_in_message: self.is_in_message.clone() };
@@ -71,6 +78,30 @@ impl Channels {
     /// Closes the connections of the channel at once.
     pub(super) fn close(&self) {
         crate::sync::lock(&self.tasks.0).abort_all();
+    }
+}
+
+/// What connects a channel by TCP.
+#[derive(Clone, Debug)]
+pub(crate) enum GrpcConnector {
+    Direct(HttpConnector<Resolver>),
+    /// Through an HTTP proxy, by `CONNECT`.
+    Tunnel(Tunnel<HttpConnector<Resolver>>),
+}
+
+impl GrpcConnector {
+    /// Connects by `connector`, through a proxy if there is one: its URI and `Proxy-Authorization`.
+    pub(crate) fn new(
+        connector: HttpConnector<Resolver>,
+        proxy: Option<(http::Uri, Option<HeaderValue>)>,
+    ) -> Self {
+        match proxy {
+            None => Self::Direct(connector),
+            Some((uri, None)) => Self::Tunnel(Tunnel::new(uri, connector)),
+            Some((uri, Some(authorization))) => {
+                Self::Tunnel(Tunnel::new(uri, connector).with_auth(authorization))
+            }
+        }
     }
 }
 

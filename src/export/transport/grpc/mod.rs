@@ -4,7 +4,6 @@ mod channel;
 
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
-use hyper_util::client::legacy::connect::HttpConnector;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
@@ -13,8 +12,8 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
 use super::{ExportReply, RequestPieces, SendFailure, Transport, causes, response};
-use crate::export::connection::Resolver;
 use crate::export::connection::response::excerpt;
+pub(crate) use channel::GrpcConnector;
 use channel::{Channels, FramedChannel, FramedMessage};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -33,7 +32,7 @@ impl GrpcTransport {
     /// Without a `connector` it connects to a Unix socket.
     pub(crate) fn new(
         endpoint: Endpoint,
-        connector: Option<HttpConnector<Resolver>>,
+        connector: Option<GrpcConnector>,
         metadata: MetadataMap,
         compression: Option<CompressionEncoding>,
     ) -> Self {
