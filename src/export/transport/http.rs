@@ -7,7 +7,9 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{ExportReply, RequestPieces, SendFailure, Transport, causes, response};
-use crate::export::connection::response::{BodyEnd, MAX_ERROR, MAX_RESPONSE, excerpt, read};
+use crate::export::connection::response::{
+    BodyEnd, MAX_ERROR, MAX_RESPONSE, excerpt, foreign_content_type, read,
+};
 
 /// An HTTP client, and the URL it sends to.
 #[derive(Debug)]
@@ -65,7 +67,13 @@ impl Transport for HttpTransport {
             return Err(failure(status, wait, &String::from_utf8_lossy(&body)));
         }
         match read(&mut answer, MAX_RESPONSE).await {
-            (body, BodyEnd::Whole) => Ok(response::reply(&body)),
+            (body, BodyEnd::Whole) => match foreign_content_type(answer.headers(), &body) {
+                None => Ok(response::reply(&body)),
+                Some(content_type) => {
+                    let text = excerpt(&String::from_utf8_lossy(&body));
+                    Err(SendFailure::Permanent { message: not_otlp(status, &content_type, &text) })
+                }
+            },
             // The status decides: a body that can't be read counts as empty.
             (_, BodyEnd::Failed(_)) => Ok(response::reply(&[])),
             (_, BodyEnd::TooLong) => {
@@ -78,6 +86,14 @@ impl Transport for HttpTransport {
     /// HTTP/1.1 has one request at a time on a connection, and a request that is dropped without its
     /// answer closes it.
     fn reconnect(&mut self) {}
+}
+
+/// Says that a success is none, since it was not a collector that answered.
+fn not_otlp(status: StatusCode, content_type: &str, text: &str) -> String {
+    format!(
+        "{status}, but the answer is no response of OTLP (its content type is {content_type}): does \
+         another service, a proxy or a login page answer at this endpoint? {text}"
+    )
 }
 
 /// By the specification: <https://opentelemetry.io/docs/specs/otlp/#otlphttp-response>.

@@ -21,10 +21,27 @@ struct PartialSuccess {
     error_message: String,
 }
 
-/// The reply of a success. A body that can't be decoded counts as empty, since the request was
-/// accepted.
+impl PartialSuccess {
+    /// An integer of 64 bits is a string in the JSON of protobuf; a number is accepted too.
+    fn of_json(response: serde_json::Value) -> Self {
+        let partial = &response["partialSuccess"];
+        let rejected = &partial["rejectedSpans"];
+        let of_text = || rejected.as_str().and_then(|text| text.parse().ok());
+        let message = partial["errorMessage"].as_str().unwrap_or_default();
+        Self {
+            rejected_spans: rejected.as_i64().or_else(of_text).unwrap_or_default(),
+            error_message: message.to_owned(),
+        }
+    }
+}
+
+/// The reply of a success, in protobuf or, by some collectors whatever the request, in JSON. A body that
+/// can't be decoded counts as empty, since the request was accepted.
 pub(super) fn reply(body: &[u8]) -> ExportReply {
-    let partial = Response::decode(body).ok().and_then(|response| response.partial_success);
+    let partial = match body {
+        [b'{', ..] => serde_json::from_slice(body).ok().map(PartialSuccess::of_json),
+        _ => Response::decode(body).ok().and_then(|response| response.partial_success),
+    };
     let PartialSuccess { rejected_spans, error_message } = partial.unwrap_or_default();
     let rejected = u64::try_from(rejected_spans).unwrap_or(0);
     ExportReply { rejected, message: excerpt(&error_message) }
@@ -48,6 +65,15 @@ mod tests {
         let partial = PartialSuccess { rejected_spans: 3, error_message: "quota".to_owned() };
         let body = Response { partial_success: Some(partial) }.encode_to_vec();
         assert_eq!(reply(&body), ExportReply { rejected: 3, message: "quota".to_owned() });
+    }
+
+    #[test]
+    fn a_partial_success_may_be_json() {
+        let body = br#"{"partialSuccess":{"rejectedSpans":"3","errorMessage":"quota"}}"#;
+        assert_eq!(reply(body), ExportReply { rejected: 3, message: "quota".to_owned() });
+        let body = br#"{"partialSuccess":{"rejectedSpans":4}}"#;
+        assert_eq!(reply(body), ExportReply { rejected: 4, message: String::new() });
+        assert_eq!(reply(b"{}"), reply(&[]));
     }
 
     proptest! {

@@ -6,17 +6,20 @@
 //! HTTP client is replaced by one that sets the configured headers and encoding, which have been resolved
 //! from code and environment already.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, ResponseBodyTooLarge};
 use opentelemetry_otlp::{
     ExporterBuildError, Protocol, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig,
 };
 
-use crate::export::connection::response::{BodyEnd, MAX_ERROR, MAX_RESPONSE, read};
+use crate::export::connection::response::{
+    BodyEnd, MAX_ERROR, MAX_RESPONSE, foreign_content_type, read,
+};
 use crate::setup::protocol::Compression;
 
 /// Makes the exporter, which sends by `client`.
@@ -52,6 +55,8 @@ pub(super) struct Client {
     pub(super) product: &'static str,
     /// Whether a compression is configured.
     pub(super) is_compressed: bool,
+    /// Whether it was logged that the answers are not a collector's.
+    pub(super) has_logged: AtomicBool,
 }
 
 #[async_trait]
@@ -86,9 +91,31 @@ impl HttpClient for Client {
             (_, BodyEnd::TooLong) if is_success => return Err(ResponseBodyTooLarge::new().into()),
             // As over http/protobuf the status decides: a body that can't be read counts as empty.
             (_, BodyEnd::Failed(_)) => {}
-            (body, _) => *response.body_mut() = body.into(),
+            (body, _) => {
+                if is_success
+                    && let Some(content_type) = foreign_content_type(response.headers(), &body)
+                {
+                    self.log_foreign(&content_type);
+                    // The exporter would take it for a success, and retries no request with this status.
+                    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+                }
+                *response.body_mut() = body.into();
+            }
         }
         Ok(response)
+    }
+}
+
+impl Client {
+    /// Logs once that it is not a collector that answers.
+    fn log_foreign(&self, content_type: &str) {
+        if !self.has_logged.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                target: "tracing_feedback",
+                "the answer to an export is no response of OTLP (its content type is {content_type}): does \
+                 another service, a proxy or a login page answer at this endpoint?"
+            );
+        }
     }
 }
 

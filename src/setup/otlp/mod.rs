@@ -18,6 +18,8 @@ mod tls;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+#[cfg(feature = "http-json")]
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -266,6 +268,7 @@ impl OtlpConfig {
             headers: self.header_map()?,
             product: PRODUCT,
             is_compressed: self.compression != Compression::None,
+            has_logged: AtomicBool::new(false),
         };
         http_json::exporter(client, self.endpoint.as_str(), self.timeout, self.compression)
             .map_err(|error| self.refused(error))

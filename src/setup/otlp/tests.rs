@@ -1237,6 +1237,46 @@ mod http_server {
         }
     }
 
+    /// Answers every connection with this head and body.
+    fn serve_body(kind: &'static str, body: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = read(&mut stream);
+                let length = body.len();
+                let head = format!("HTTP/1.1 200 OK\r\n{kind}Content-Length: {length}\r\n\r\n");
+                let _ = stream.write_all(head.as_bytes());
+                let _ = stream.write_all(body.as_bytes());
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn a_success_by_something_else_than_a_collector_is_a_failure() {
+        const PAGE: &str = "<!DOCTYPE html><title>Sign in</title>";
+        for protocol in protocols() {
+            for (kind, body, is_taken) in [
+                ("Content-Type: text/html; charset=utf-8\r\n", PAGE, false),
+                ("Content-Type: text/plain\r\n", "hello", false),
+                ("", PAGE, false),
+                ("Content-Type: text/html\r\n", "", true),
+                ("Content-Type: Application/JSON; charset=utf-8\r\n", "{}", true),
+                ("Content-Type: application/x-protobuf\r\n", "\x0a\0", true),
+                ("", "{}", true),
+            ] {
+                let options = options(protocol, format!("http://{}", serve_body(kind, body)));
+                let result = export(resolve(options, &[]).0.unwrap());
+                assert_eq!(result.is_ok(), is_taken, "{protocol} {kind} {body}: {result:?}");
+                if protocol == Protocol::HttpProtobuf && body == PAGE {
+                    assert!(result.unwrap_err().contains("login page"));
+                }
+            }
+        }
+    }
+
     #[test]
     fn credentials_do_not_follow_a_redirect() {
         let (elsewhere, other) = serve("200 OK".into(), |stream| stream);
