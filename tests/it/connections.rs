@@ -154,6 +154,49 @@ fn with_an_outbox_a_dead_connection_loses_nothing() {
     }
 }
 
+// ---- the wrong port ----------------------------------------------------------------------------
+
+/// The port of a server that says this to everything.
+fn saying(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let _ = client.read(&mut [0; 4096]);
+            let _ = client.write_all(answer);
+            let _ = client.read_to_end(&mut Vec::new());
+        }
+    });
+    address.to_string()
+}
+
+#[test]
+fn the_wrong_port_is_told_with_the_right_one() {
+    // Of servers that know one version of HTTP alone, as most do.
+    let http1 = saying(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    let http2 = saying(&[0, 0, 0, 4, 0, 0, 0, 0, 0]); // a frame `SETTINGS`
+    let collector = Collector::start().unwrap();
+    let plain = |endpoint: &str| endpoint.strip_prefix("http://").unwrap().to_owned();
+    let (grpc, both) = (plain(collector.endpoint()), plain(collector.http_endpoint()));
+    for (protocol, scheme, port, expected) in [
+        (Protocol::Grpc, "http", http1, "is this a port for gRPC? By convention 4317 is"),
+        (Protocol::Grpc, "http", both.clone(), "is this a port for gRPC? By convention 4317 is"),
+        (Protocol::Grpc, "https", grpc, "does this port have TLS?"),
+        (Protocol::HttpProtobuf, "http", http2, "is this a port for HTTP? By convention 4318 is"),
+        (Protocol::HttpProtobuf, "https", both, "does this port have TLS?"),
+    ] {
+        let endpoint = format!("{scheme}://{port}");
+        let rig = Rig::with(|builder| {
+            let short = Duration::from_secs(1);
+            builder.with_protocol(protocol).with_endpoint(&endpoint).with_timeout(short)
+        });
+        dispatcher::with_default(&rig.dispatch, || spans(1));
+        let error = rig.telemetry.flush().unwrap_err().to_string();
+        assert!(error.contains(expected), "{protocol} {scheme}: {error}");
+    }
+}
+
 // ---- slow names --------------------------------------------------------------------------------
 
 /// An exporter that waits for a blocking task of its runtime, as connectors do to resolve a name, until

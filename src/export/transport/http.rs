@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{ExportReply, RequestPieces, SendFailure, Transport, causes, response};
+use super::{ExportReply, RequestPieces, SendFailure, Transport, causes, remedy, response};
 use crate::export::connection::response::{
     BodyEnd, MAX_ERROR, MAX_RESPONSE, excerpt, foreign_content_type, read,
 };
@@ -98,7 +98,13 @@ fn not_otlp(status: StatusCode, content_type: &str, text: &str) -> String {
 
 /// By the specification: <https://opentelemetry.io/docs/specs/otlp/#otlphttp-response>.
 fn failure(status: StatusCode, wait: Option<Duration>, text: &str) -> SendFailure {
-    let message = format!("{status}: {}", excerpt(text));
+    let remedy = match status {
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
+            "; is the path right? By convention OTLP is received at `/v1/traces` of port 4318"
+        }
+        _ => "",
+    };
+    let message = format!("{status}: {}{remedy}", excerpt(text));
     match status {
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
@@ -117,7 +123,8 @@ fn failure(status: StatusCode, wait: Option<Duration>, text: &str) -> SendFailur
 /// The failure of a request without a response. It is retryable, unless the request could not be
 /// built.
 fn connection_failure(error: &reqwest::Error) -> SendFailure {
-    let message = format!("the collector can't be reached: {error}{}", causes(error));
+    let mut message = format!("the collector can't be reached: {error}{}", causes(error));
+    message.push_str(remedy::for_http(&message));
     if error.is_builder() {
         SendFailure::Permanent { message }
     } else {

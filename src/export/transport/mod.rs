@@ -9,6 +9,7 @@
 pub(crate) mod grpc;
 #[cfg(feature = "http-proto")]
 pub(crate) mod http;
+mod remedy;
 mod response;
 pub(crate) mod retry;
 

@@ -11,7 +11,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
-use super::{ExportReply, RequestPieces, SendFailure, Transport, causes, response};
+use super::{ExportReply, RequestPieces, SendFailure, Transport, causes, remedy, response};
 use crate::export::connection::response::excerpt;
 pub(crate) use channel::GrpcConnector;
 use channel::{Channels, FramedChannel, FramedMessage};
@@ -94,7 +94,8 @@ impl Drop for GrpcTransport {
 /// is then about that response, which is too long or no response of gRPC.
 fn failure(status: &Status, is_in_message: bool) -> SendFailure {
     let text = excerpt(status.message());
-    let message = format!("{:?}: {text}{}", status.code(), causes(status));
+    let mut message = format!("{:?}: {text}{}", status.code(), causes(status));
+    message.push_str(remedy::for_grpc(&message));
     if is_in_message && std::error::Error::source(status).is_none() {
         return SendFailure::Permanent { message };
     }
