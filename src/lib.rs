@@ -127,6 +127,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "layer")]
+mod active_context;
+#[cfg(feature = "layer")]
 mod clock;
 #[cfg(feature = "layer")]
 mod cold_box;

@@ -38,6 +38,7 @@ use opentelemetry::propagation::text_map_propagator::FieldIter;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 
+use crate::active_context;
 use crate::layer::locate;
 use crate::layer::{SpanExt, current_context};
 use crate::session::{SESSION_ID, Session};
@@ -82,7 +83,7 @@ pub fn inject(headers: &mut impl Headers) {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn inject_span(span: &tracing::Span, headers: &mut impl Headers) {
-    let context = span.context().unwrap_or_else(|_| Context::current());
+    let context = span.context().unwrap_or_else(|_| active_context::current());
     propagator().inject_context(&context, headers.injector().as_mut());
 }
 

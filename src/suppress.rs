@@ -13,10 +13,10 @@ thread_local! {
 
 /// Suppresses capture on this thread for good.
 pub(crate) fn mark_this_thread() {
-    SUPPRESSED.set(true);
+    let _ = SUPPRESSED.try_with(|mark| mark.set(true));
 }
 
-/// Whether capture is suppressed on this thread. It is on one that is being torn down.
+/// Whether capture is suppressed on this thread.
 #[inline]
 pub(crate) fn is_this_thread() -> bool {
     SUPPRESSED.try_with(Cell::get).unwrap_or(true)

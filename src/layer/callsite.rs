@@ -128,7 +128,7 @@ thread_local! {
 pub(super) fn of(metadata: &'static Metadata<'static>, settings: &Settings) -> &'static Callsite {
     let options = CallsiteOptions::new(settings);
     let key = options.key(metadata);
-    RECENT_CALLSITES.with(|recent| {
+    let recent = RECENT_CALLSITES.try_with(|recent| {
         let slot =
             &recent[((key as u64).wrapping_mul(MIXER) >> (u64::BITS - RECENT_BITS)) as usize];
         match slot.get() {
@@ -139,7 +139,8 @@ pub(super) fn of(metadata: &'static Metadata<'static>, settings: &Settings) -> &
                 callsite
             }
         }
-    })
+    });
+    recent.unwrap_or_else(|_| look_up(key, metadata, options))
 }
 
 /// As [`of`], for a call site that isn't in the first-level cache.

@@ -4,35 +4,36 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use opentelemetry::trace::{Span, SpanContext, Status, TraceContextExt};
-use opentelemetry::{Context, ContextGuard, KeyValue};
+use opentelemetry::{Context, KeyValue};
 
 use super::locate;
 use super::{is_active, visit};
+use crate::active_context::{self, ActiveGuard};
 use crate::clock;
 use crate::record::{Event, Link};
 use crate::session::Session;
 use crate::span::{Live, SpanHandle};
 
-/// Makes `span` the active one on this thread until the guard is dropped.
+/// Makes `span` the active one on this thread until the guard is dropped. `None` if the span has
+/// closed, or if the thread is ending.
 ///
 /// The context is built where it is attached: moving it right after it was written in smaller
 /// pieces stalls on store forwarding.
 #[inline]
-pub(super) fn attach(span: &SpanHandle) -> Option<ContextGuard> {
-    let is_suppressed = Context::is_current_telemetry_suppressed();
-    let mut live = span.live()?;
-    if live.context.is_none() && !span.timings.was_entered() && !is_suppressed {
-        // Most spans are entered once and don't need the context again, so it isn't stored.
-        let context = build(span, &live);
-        drop(live);
-        return Some(context.attach());
-    }
-    let context = stored(span, &mut live);
-    drop(live);
-    Some(match is_suppressed {
-        true => context.with_telemetry_suppressed().attach(),
-        false => context.attach(),
-    })
+pub(super) fn attach(span: &SpanHandle) -> Option<ActiveGuard> {
+    let context = |is_suppressed: bool| {
+        let mut live = span.live()?;
+        if live.context.is_none() && !span.timings.was_entered() && !is_suppressed {
+            // Most spans are entered once and don't need the context again, so it isn't stored.
+            return Some(build(span, &live));
+        }
+        let context = stored(span, &mut live);
+        Some(match is_suppressed {
+            true => context.with_telemetry_suppressed(),
+            false => context,
+        })
+    };
+    active_context::attach(context, || span.core().count_refused("context_not_attached"))
 }
 
 /// The context in which `span` is active. `None` if the span has closed.
@@ -66,7 +67,7 @@ fn build(span: &SpanHandle, live: &Live) -> Context {
 /// The context around the caller, with its session: the active one, or that of the nearest captured
 /// span where this layer doesn't activate contexts or no span is active.
 pub(crate) fn current() -> Context {
-    let active = Context::current();
+    let active = active_context::current();
     let Some(span) = locate::current() else { return active };
     let is_activated = span.core().settings.switches.context_activation;
     let context = match is_activated && active.has_active_span() {

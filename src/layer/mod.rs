@@ -28,6 +28,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
+use crate::active_context;
 use crate::clock;
 use crate::record::Link;
 use crate::session::Session;
@@ -99,11 +100,12 @@ impl FeedbackLayer {
         // where no captured span is around.
         let is_parent = is_contextual && (switches.context_activation || parent.is_none());
         let is_suppressed = match is_parent {
-            true => OtelContext::map_current(|context| {
+            true => active_context::map(|context| {
                 live.parent_context = Some(context.clone());
                 context.is_telemetry_suppressed()
-            }),
-            false => OtelContext::is_current_telemetry_suppressed(),
+            })
+            .unwrap_or(false),
+            false => active_context::is_suppressed(),
         };
         if is_suppressed {
             return None;
@@ -136,6 +138,13 @@ impl FeedbackLayer {
             None => self.core().settings.session.clone(),
         }
     }
+}
+
+/// Whether the active OpenTelemetry context suppresses an event. It isn't read for the API's own
+/// events: some are logged while the stack of contexts is borrowed, so that reading would panic.
+#[inline]
+fn is_suppressed(event: &Event<'_>) -> bool {
+    event.metadata().target() != "opentelemetry" && active_context::is_suppressed()
 }
 
 /// Whether `span` is the active one of `context`.
@@ -210,7 +219,7 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
-        if self.is_off() || OtelContext::is_current_telemetry_suppressed() {
+        if self.is_off() || is_suppressed(event) {
             return;
         }
         let around = match event.is_contextual() {

@@ -141,13 +141,16 @@ thread_local! {
 
 /// A random span id, never zero. The SDK's generator gives the first seed; this one is faster.
 fn random_span_id() -> SpanId {
-    SEED.with(|seed| {
-        let last = seed.get();
+    let next = |last| {
         let mut random = fastrand::Rng::with_seed(if last == 0 { first_seed() } else { last });
-        let id = random.u64(..).max(1);
-        seed.set(random.get_seed());
-        SpanId::from(id)
-    })
+        (random.u64(..).max(1), random.get_seed())
+    };
+    let id = SEED.try_with(|seed| {
+        let (id, then) = next(seed.get());
+        seed.set(then);
+        id
+    });
+    SpanId::from(id.unwrap_or_else(|_| next(0).0))
 }
 
 #[cold]

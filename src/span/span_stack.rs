@@ -13,10 +13,10 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use opentelemetry::ContextGuard;
 use tracing::span::Id;
 
 use super::{LayerCore, SpanHandle, SpanState};
+use crate::active_context::ActiveGuard;
 
 thread_local! {
     static STACK: RefCell<SpanStack> =
@@ -32,8 +32,7 @@ struct SpanStack {
 }
 
 impl Drop for SpanStack {
-    /// Forgets the guards: an ending thread needs no earlier context, and the thread-local contexts
-    /// may be destroyed before this stack.
+    /// Forgets the guards: an ending thread needs no earlier context.
     fn drop(&mut self) {
         self.entries.iter_mut().for_each(|entry| std::mem::forget(entry.guard.take()));
     }
@@ -68,7 +67,7 @@ struct StackEntry {
     /// `SpanStack` of `tracing-subscriber`.
     is_reentrance: bool,
     /// Keeps the span's context active.
-    guard: Option<ContextGuard>,
+    guard: Option<ActiveGuard>,
 }
 
 impl StackEntry {
@@ -148,7 +147,7 @@ pub(super) fn remove_created(state: &SpanHandle) {
 /// Pushes a span that is entered on this thread. `guard` keeps its context active until it is
 /// exited.
 #[inline]
-pub(crate) fn enter(id: &Id, state: SpanHandle, mut guard: Option<ContextGuard>) {
+pub(crate) fn enter(id: &Id, state: SpanHandle, mut guard: Option<ActiveGuard>) {
     let mut state = Some(state);
     // A thread that is being torn down has no stack; the guard then detaches at once.
     let _ = STACK.try_with(|spans| {
@@ -176,7 +175,7 @@ fn is_same(one: &Option<SpanHandle>, other: &Option<SpanHandle>) -> bool {
 /// Removes a span that is exited on this thread, and returns its state and guard. Span ids are
 /// unique within a registry, and a layer has one registry.
 #[inline]
-pub(crate) fn exit(id: &Id, core: &Arc<LayerCore>) -> Option<(SpanHandle, Option<ContextGuard>)> {
+pub(crate) fn exit(id: &Id, core: &Arc<LayerCore>) -> Option<(SpanHandle, Option<ActiveGuard>)> {
     let exited = STACK.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
         let top = spans.depth.checked_sub(1)?;

@@ -20,6 +20,7 @@ mod pipeline;
 mod rooms;
 mod sessions;
 mod show;
+mod thread_exit;
 mod tickets;
 mod web;
 
