@@ -140,6 +140,7 @@ pub mod enrich;
 #[cfg(feature = "layer")]
 mod export;
 mod feedback;
+mod formatted;
 #[cfg(feature = "layer")]
 mod layer;
 #[cfg(feature = "layer")]

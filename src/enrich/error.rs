@@ -165,7 +165,7 @@ pub enum EnrichError {
         /// How many leaves, or removals, were dropped.
         dropped: usize,
     },
-    /// The value's own `Serialize` failed. What it wrote before is kept, as are the other keys;
+    /// The value's own `Serialize`, or its `Display`, failed. What it wrote before is kept, as are the other keys;
     /// of a value that lies so deep that it is part of a JSON string, nothing is kept.
     #[error("{key} could not be serialized: {message}")]
     Serialize {

@@ -101,7 +101,7 @@ impl Values for EventVisitor<'_> {
     }
 
     fn formatted(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.value(field, ValueRef::Str(&format!("{value:?}")));
+        self.value(field, ValueRef::Str(&visit::debug_text(self.core, value)));
     }
 
     fn error(&mut self, field: &Field, error: &ErrorText) {

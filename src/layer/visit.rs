@@ -15,6 +15,7 @@ use super::callsite::Callsite;
 use super::field::FieldKind;
 use crate::clock;
 use crate::feedback::document::AttributeKey;
+use crate::formatted;
 use crate::otlp::attributes::{Attributes, PreparedKey, ValueRef};
 use crate::record::{Common, SpanRecord};
 use crate::session::Session;
@@ -260,6 +261,21 @@ impl Fields {
     }
 }
 
+/// The `Debug` form of a value, which is foreign code. If that fails, the part that was written is
+/// kept, and the failure counted.
+pub(super) fn debug_text(core: &LayerCore, value: &dyn fmt::Debug) -> String {
+    let (text, is_complete) = formatted::text(format_args!("{value:?}"));
+    if !is_complete {
+        count_failed(core);
+    }
+    text
+}
+
+#[cold]
+fn count_failed(core: &LayerCore) {
+    core.count_refused("formatting_failed");
+}
+
 /// A value as text.
 pub(super) fn text(value: ValueRef<'_>) -> String {
     match value {
@@ -316,12 +332,15 @@ pub(super) struct ErrorText {
 }
 
 impl ErrorText {
-    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
-        let message = error.to_string();
+    /// The text of an error, whose `Display` is foreign code. If that fails, the part that was
+    /// written is kept, and the failure counted.
+    pub(super) fn of(core: &LayerCore, error: &(dyn Error + 'static)) -> Self {
+        let text = |error: &dyn Error| debug_text(core, &format_args!("{error}"));
+        let message = text(error);
         let mut causes = Vec::new();
         let mut cause = error.source();
         while let Some(error) = cause {
-            causes.push(error.to_string());
+            causes.push(text(error));
             cause = error.source();
         }
         let mut stacktrace = message.clone();
@@ -371,7 +390,8 @@ macro_rules! visit_values {
                 field: &tracing::field::Field,
                 value: &(dyn std::error::Error + 'static),
             ) {
-                self.error(field, &$crate::layer::visit::ErrorText::of(value));
+                let error = $crate::layer::visit::ErrorText::of(self.core, value);
+                self.error(field, &error);
             }
 
             fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
@@ -431,7 +451,11 @@ impl Values for NewSpanVisitor<'_> {
 
     fn formatted(&mut self, field: &Field, value: &dyn fmt::Debug) {
         match self.direct(field) {
-            Some((attributes, key)) => attributes.push_formatted(key, value),
+            Some((attributes, key)) => {
+                if !attributes.push_formatted(key, value) {
+                    count_failed(self.core);
+                }
+            }
             None => self.other(|visitor| visitor.formatted(field, value)),
         }
     }
@@ -454,7 +478,7 @@ impl Values for SpanVisitor<'_> {
     }
 
     fn formatted(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.value(field, ValueRef::Str(&format!("{value:?}")));
+        self.value(field, ValueRef::Str(&debug_text(self.core, value)));
     }
 
     fn error(&mut self, field: &Field, error: &ErrorText) {

@@ -2,7 +2,7 @@
 //! the key it stands at: never a panic, a stack overflow or a lost sibling.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -810,6 +810,101 @@ fn a_panic_of_a_value_passes_through() {
     });
     let expected = feedback([("before", 1.into()), ("after", 2.into())]);
     assert_eq!(rig.collector.spans()[0].attributes, expected);
+}
+
+/// A `Display` and `Debug` that fail half way, as those of a date with an invalid format do.
+#[derive(Clone)]
+struct Unformatted;
+
+impl fmt::Display for Unformatted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("half a da")?;
+        Err(fmt::Error)
+    }
+}
+
+impl Debug for Unformatted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Unformatted {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&fmt::Error)
+    }
+}
+
+impl Serialize for Unformatted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What is kept of it.
+const HALF: &str = "half a da… (formatting failed)";
+
+#[test]
+fn a_field_whose_formatting_fails_keeps_what_was_written() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let span = tracing::info_span!(
+            "answer",
+            display = %Unformatted,
+            debug = ?Unformatted,
+            a.key.that.is.too.long.to.be.prepared.for.writing.it.again.and.again = ?Unformatted,
+            level = %Unformatted,
+            error = &Unformatted as &(dyn std::error::Error + 'static),
+            recorded = tracing::field::Empty,
+        );
+        span.record("recorded", tracing::field::display(Unformatted));
+        span.in_scope(|| {
+            tracing::info!(field = %Unformatted, "on {}", Unformatted);
+            tracing::error!(error = &Unformatted as &(dyn std::error::Error + 'static), "failed");
+        });
+    });
+    let span = &rig.collector.spans()[0];
+    for key in ["display", "debug", "level", "error", "recorded", "exception.message"] {
+        assert_eq!(span.attributes[key], *HALF, "{key}");
+    }
+    let long = span.attributes.iter().find(|(key, _)| key.starts_with("a.key")).unwrap();
+    assert_eq!(*long.1, *HALF);
+    let [first, second] = &span.events[..] else { panic!("{:?}", span.events) };
+    assert_eq!(first.name, format!("on {HALF}"));
+    assert_eq!(first.attributes["field"], *HALF);
+    assert_eq!(second.attributes["error"], *HALF);
+    assert_eq!(rig.telemetry.stats().refused["formatting_failed"], 9);
+}
+
+#[test]
+fn a_value_whose_formatting_fails_keeps_what_was_written() {
+    let failed = |key| EnrichError::Serialize { key, message: "its `Display` failed".to_owned() };
+    let (errors, attributes) = attach(&siblings(Unformatted));
+    assert_eq!(errors, [failed(key("bad"))]);
+    let expected = [("before", true.into()), ("bad", HALF.into()), ("after", 2.into())];
+    assert_eq!(attributes, feedback(expected));
+    refused_within_json(Unformatted, failed);
+
+    /// A map with such a key, and an error that can't be formatted.
+    struct Map;
+    impl Serialize for Map {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(None)?;
+            map.serialize_entry(&Unformatted, &1)?;
+            map.serialize_entry("good", &2)?;
+            Err(S::Error::custom(Unformatted))
+        }
+    }
+    let (errors, attributes) = attach(&Map);
+    let parent = "feedback".to_owned();
+    assert_eq!(
+        errors,
+        [
+            EnrichError::InvalidKey { parent: parent.clone(), reason: "could not be formatted" },
+            EnrichError::Serialize { key: parent, message: HALF.to_owned() },
+        ]
+    );
+    assert_eq!(attributes, feedback([("good", 2.into())]));
 }
 
 // ---- foreign JSON ---------------------------------------------------------------------------------------

@@ -35,6 +35,47 @@ fn provider(rig: &Rig) -> SdkTracerProvider {
 
 // ---- the active context ------------------------------------------------------------------------
 
+/// More than OpenTelemetry's stack of contexts holds; it logs through `tracing` that it is full.
+const TOO_MANY: usize = 65_540;
+
+#[test]
+fn spans_past_the_limit_of_the_context_stack_keep_their_parents() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let outer = info_span!("outer");
+        // Entered again and again, since the registry compares each other span with all entered.
+        let entered: Vec<_> = (0..TOO_MANY).map(|_| outer.enter()).collect();
+        info_span!("deep").in_scope(|| {
+            let deepest = info_span!("deepest").entered();
+            let mut headers = HashMap::new();
+            propagation::inject(&mut headers);
+            let context = propagation::extract(&headers).span().span_context().clone();
+            assert_eq!(context.span_id(), deepest.span_context().unwrap().span_id());
+        });
+        drop(entered);
+        assert!(!Context::current().has_active_span());
+    });
+    let [outer, deep, deepest] = ["outer", "deep", "deepest"].map(|name| one(&rig.collector, name));
+    assert!(is_child(&deep, &outer) && is_child(&deepest, &deep), "{}", rig.collector.tree());
+    let not_attached = (TOO_MANY + 2 - 60_000) as u64;
+    assert_eq!(rig.telemetry.stats().refused["context_not_attached"], not_attached);
+}
+
+#[test]
+fn a_full_context_stack_of_others_costs_no_panic() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let mut guards: Vec<_> = (0..TOO_MANY).map(|_| Context::new().attach()).collect();
+        let span = info_span!("span").entered();
+        guards.push(Context::new().attach());
+        info!("event");
+        drop(span);
+        while guards.pop().is_some() {}
+    });
+    let span = one(&rig.collector, "span");
+    assert!(span.events.iter().any(|event| event.name == "event"), "{}", events(&span));
+}
+
 #[test]
 fn the_active_span_is_ours_and_live() {
     let rig = Rig::new();

@@ -75,6 +75,10 @@ impl ser::Serializer for KeySerializer<'_> {
         serialize_str: &str,
     }
 
+    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<(), NotAKey> {
+        write!(self.text, "{value}").map_err(|_| NotAKey("could not be formatted"))
+    }
+
     fn serialize_f32(self, _: f32) -> Result<(), NotAKey> {
         Err(NOT_A_STRING)
     }

@@ -9,6 +9,7 @@ use super::position::{MOST_WRAPPERS, Position};
 use super::scalar::Scalar;
 use super::{Checkpoint, ContainerKind, Flattener, Frame, cut};
 use crate::enrich::error::EnrichError;
+use crate::formatted;
 
 impl Flattener {
     /// Flattens `value` at `position`.
@@ -53,7 +54,8 @@ impl std::error::Error for Failure {}
 
 impl ser::Error for Failure {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self(cut(&message.to_string(), 1024).to_owned())
+        let (message, _) = formatted::text(format_args!("{message}"));
+        Self(cut(&message, 1024).to_owned())
     }
 }
 
@@ -194,6 +196,15 @@ impl<'f> ser::Serializer for ValueSerializer<'f> {
     fn serialize_str(self, value: &str) -> Result<(), Failure> {
         self.0.scalar(Scalar::Str(value));
         Ok(())
+    }
+
+    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<(), Failure> {
+        let (text, is_complete) = formatted::text(format_args!("{value}"));
+        self.serialize_str(&text)?;
+        match is_complete {
+            true => Ok(()),
+            false => Err(Failure("its `Display` failed".to_owned())),
+        }
     }
 
     fn serialize_bytes(self, _: &[u8]) -> Result<(), Failure> {

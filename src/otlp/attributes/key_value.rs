@@ -7,6 +7,7 @@ use std::fmt::{self, Write as _};
 use opentelemetry::{Array, Value};
 
 use super::ValueRef;
+use crate::formatted;
 use crate::otlp::encode_buffer::EncodeBuffer;
 use crate::otlp::protobuf::{self as wire, FieldHead};
 
@@ -128,25 +129,32 @@ impl PreparedKey {
     }
 
     /// Writes an attribute with this key and the `Debug` form of a value, which is foreign code.
-    pub(super) fn append_formatted(&self, out: &mut EncodeBuffer, value: &dyn fmt::Debug) {
+    /// Returns whether the text is complete.
+    pub(super) fn append_formatted(&self, out: &mut EncodeBuffer, value: &dyn fmt::Debug) -> bool {
         let start = out.len();
         let before = u128::from_le_bytes(padded([VALUE_TAG, 0, STRING_TAG, 0]));
         if self.begin(out, before).is_none() {
-            return self.append_long(out, ValueRef::Str(&format!("{value:?}")));
+            let (text, is_complete) = formatted::text(format_args!("{value:?}"));
+            self.append_long(out, ValueRef::Str(&text));
+            return is_complete;
         }
         out.advance(self.length + 4);
         let text = out.len();
-        // If `Debug` fails, the part that was written is kept.
-        let _ = write!(out, "{value:?}");
+        let is_complete = write!(out, "{value:?}").is_ok();
+        if !is_complete {
+            out.extend_from_slice(formatted::FAILED.as_bytes());
+        }
         let length = out.len() - text;
         if length >= SHORT {
             let written = String::from_utf8_lossy(&out.as_slice()[text..]).into_owned();
             out.truncate(start);
-            return self.append_long(out, ValueRef::Str(&written));
+            self.append_long(out, ValueRef::Str(&written));
+            return is_complete;
         }
         out.set(text - 1, length as u8);
         out.set(text - 3, length as u8 + 2);
         out.set(start + 1, (out.len() - start - 2) as u8);
+        is_complete
     }
 }
 

@@ -138,10 +138,11 @@ impl Attributes {
         key.append(&mut self.bytes, value);
     }
 
-    /// As [`push_prepared`](Self::push_prepared), for the `Debug` form of `value`.
-    pub(crate) fn push_formatted(&mut self, key: &PreparedKey, value: &dyn fmt::Debug) {
-        key.append_formatted(&mut self.bytes, value);
+    /// As [`push_prepared`](Self::push_prepared), for the `Debug` form of `value`. Returns whether
+    /// the text is complete.
+    pub(crate) fn push_formatted(&mut self, key: &PreparedKey, value: &dyn fmt::Debug) -> bool {
         self.count += 1;
+        key.append_formatted(&mut self.bytes, value)
     }
 
     /// As [`push`](Self::push), for all of `other`.
@@ -299,7 +300,7 @@ mod tests {
             let text = "x".repeat(length);
             let mut attributes = Attributes::default();
             attributes.push("before", ValueRef::Bool(true));
-            attributes.push_formatted(&prepare(key), &format_args!("{text}"));
+            assert!(attributes.push_formatted(&prepare(key), &format_args!("{text}")));
             attributes.push("after", ValueRef::Bool(true));
             let all: Vec<_> = attributes.iter().collect();
             assert_eq!(all[1], (key, Value::from(text)));
