@@ -12,7 +12,7 @@ use crate::active_context::{self, ActiveGuard};
 use crate::clock;
 use crate::record::{Event, Link};
 use crate::session::Session;
-use crate::span::{Live, SpanHandle};
+use crate::span::{Live, SpanHandle, span_stack};
 
 /// Makes `span` the active one on this thread until the guard is dropped. `None` if the span has
 /// closed, or if the thread is ending.
@@ -67,6 +67,7 @@ fn build(span: &SpanHandle, live: &Live) -> Context {
 /// The context around the caller, with its session: the active one, or that of the nearest captured
 /// span where this layer doesn't activate contexts or no span is active.
 pub(crate) fn current() -> Context {
+    span_stack::remove_closed();
     let active = active_context::current();
     let Some(span) = locate::current() else { return active };
     let is_activated = span.core().settings.switches.context_activation;

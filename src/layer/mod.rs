@@ -77,7 +77,7 @@ impl FeedbackLayer {
             return None;
         }
         let around = match attributes.is_contextual() {
-            true => span_stack::innermost(self.core()),
+            true => span_stack::parent(self.core()),
             false => None,
         };
         // No captured span is entered on this thread, or the parent is explicit: the captured span
@@ -241,6 +241,7 @@ where
             return;
         }
         let created = span_stack::take_created(id, core);
+        let is_first = created.is_some();
         let Some(state) = created.or_else(|| self.find(id, &ctx)) else {
             return self.warn_if_inert();
         };
@@ -262,7 +263,7 @@ where
             true => context::attach(&state),
             false => None,
         };
-        span_stack::enter(id, state, guard);
+        span_stack::enter(id, state, guard, is_first);
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {

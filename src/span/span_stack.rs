@@ -5,8 +5,13 @@
 //! [`Context::lookup_current`](tracing_subscriber::layer::Context::lookup_current) would look up in
 //! the registry.
 //!
+//! A span that is exited on another thread stays on this stack until it has closed. The next span
+//! that is created or entered here then removes it.
+//!
 //! # Invariants
 //!
+//! - Of the spans on a stack at least half are open, or it was as deep before, or there are fewer
+//!   than [`LEAST_SWEPT`].
 //! - No foreign code runs while the stack is borrowed. Contexts and states are dropped afterwards,
 //!   since that may run foreign code.
 
@@ -20,8 +25,11 @@ use crate::active_context::ActiveGuard;
 
 thread_local! {
     static STACK: RefCell<SpanStack> =
-        const { RefCell::new(SpanStack { entries: Vec::new(), depth: 0 }) };
+        const { RefCell::new(SpanStack { entries: Vec::new(), depth: 0, sweep_at: LEAST_SWEPT }) };
 }
+
+/// The depth of a stack from which on it is swept.
+const LEAST_SWEPT: usize = 64;
 
 /// A stack. `entries[..depth]` are the entered spans, `entries[depth]` is the span that was created
 /// last and is not entered yet. Entries above are kept so that a span is written in place: moving
@@ -29,6 +37,8 @@ thread_local! {
 struct SpanStack {
     entries: Vec<StackEntry>,
     depth: usize,
+    /// The depth at which the spans that have closed are removed next.
+    sweep_at: usize,
 }
 
 impl Drop for SpanStack {
@@ -39,13 +49,24 @@ impl Drop for SpanStack {
 }
 
 impl SpanStack {
-    /// The entry above the entered spans.
+    /// Makes sure that there is an entry above the entered spans. Returns whether the stack has grown
+    /// so much that it is to be [swept](sweep).
     #[inline]
-    fn next(&mut self) -> Option<&mut StackEntry> {
-        if self.entries.len() == self.depth {
+    fn reserve(&mut self) -> bool {
+        let grows = self.entries.len() == self.depth;
+        if grows {
             self.entries.push(StackEntry::default());
         }
-        self.entries.get_mut(self.depth)
+        grows && self.depth >= self.sweep_at
+    }
+
+    /// Removes the entered spans that have closed.
+    fn take_closed(&mut self) -> Vec<StackEntry> {
+        let entered = ..self.depth;
+        let closed: Vec<_> = self.entries.extract_if(entered, |entry| !entry.is_open()).collect();
+        self.depth -= closed.len();
+        self.sweep_at = (2 * self.depth).max(LEAST_SWEPT);
+        closed
     }
 
     /// Moves an entered span to the top. `None` if this thread hasn't entered it.
@@ -77,6 +98,11 @@ impl StackEntry {
         self.id.as_ref() == Some(id) && state.is_some_and(|state| Arc::ptr_eq(state.core(), core))
     }
 
+    #[inline]
+    fn is_open(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.is_open())
+    }
+
     /// The span of this entry, if it is open and of a layer that `is_ours` accepts. A re-entrance
     /// doesn't count.
     #[inline]
@@ -91,13 +117,37 @@ impl StackEntry {
 #[inline]
 pub(crate) fn note_created(id: &Id, state: SpanHandle) {
     let mut state = Some(state);
-    let _ = STACK.try_with(|spans| {
-        if let Some(entry) = spans.borrow_mut().next() {
+    let is_deep = STACK.try_with(|spans| {
+        let spans = &mut *spans.borrow_mut();
+        let is_deep = spans.reserve();
+        if let Some(entry) = spans.entries.get_mut(spans.depth) {
             entry.id = Some(id.clone());
             std::mem::swap(&mut entry.state, &mut state);
         }
+        is_deep
     });
     drop(state); // the span created before, which wasn't entered here
+    if matches!(is_deep, Ok(true)) {
+        sweep();
+    }
+}
+
+/// Removes the spans that have closed without being exited on this thread, with their contexts.
+#[cold]
+fn sweep() {
+    let closed = STACK.try_with(|spans| spans.borrow_mut().take_closed());
+    drop(closed); // not while the stack is borrowed
+}
+
+/// Sweeps the stack if its top has closed, so that the span isn't active any more.
+pub(crate) fn remove_closed() {
+    let is_closed = STACK.try_with(|spans| {
+        let spans = spans.borrow();
+        spans.entries[..spans.depth].last().is_some_and(|top| !top.is_open())
+    });
+    if matches!(is_closed, Ok(true)) {
+        sweep();
+    }
 }
 
 /// Takes the span that was created last on this thread, if it has this id and was not entered yet.
@@ -145,26 +195,28 @@ pub(super) fn remove_created(state: &SpanHandle) {
 }
 
 /// Pushes a span that is entered on this thread. `guard` keeps its context active until it is
-/// exited.
+/// exited. `is_first` means that this thread enters the span for the first time.
 #[inline]
-pub(crate) fn enter(id: &Id, state: SpanHandle, mut guard: Option<ActiveGuard>) {
+pub(crate) fn enter(id: &Id, state: SpanHandle, mut guard: Option<ActiveGuard>, is_first: bool) {
     let mut state = Some(state);
     // A thread that is being torn down has no stack; the guard then detaches at once.
-    let _ = STACK.try_with(|spans| {
+    let is_deep = STACK.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
-        if spans.next().is_none() {
-            return;
-        }
+        let is_deep = spans.reserve();
         let (taken, free) = spans.entries.split_at_mut(spans.depth);
-        let Some(entry) = free.first_mut() else { return };
-        entry.is_reentrance = taken.iter().any(|other| is_same(&other.state, &state));
+        let entry = free.first_mut()?;
+        entry.is_reentrance = !is_first && taken.iter().any(|other| is_same(&other.state, &state));
         entry.id = Some(id.clone());
         std::mem::swap(&mut entry.state, &mut state);
         if let Some(guard) = guard.take() {
             entry.guard = Some(guard);
         }
         spans.depth += 1;
+        Some(is_deep)
     });
+    if matches!(is_deep, Ok(Some(true))) {
+        sweep();
+    }
 }
 
 #[inline]
@@ -187,6 +239,28 @@ pub(crate) fn exit(id: &Id, core: &Arc<LayerCore>) -> Option<(SpanHandle, Option
         Some((entry.state.take()?, entry.guard.take()))
     });
     exited.ok().flatten()
+}
+
+/// The parent of a span that is created on this thread: the [`innermost`] span, after those above it
+/// that have closed are removed.
+#[inline]
+pub(crate) fn parent(core: &Arc<LayerCore>) -> Option<SpanHandle> {
+    let top = STACK.try_with(|spans| {
+        let spans = spans.borrow();
+        let top = spans.entries.get(spans.depth.checked_sub(1)?)?;
+        Some(top.around(|other| Arc::ptr_eq(other, core)).cloned())
+    });
+    match top {
+        Ok(Some(None)) => parent_below(core),
+        Ok(Some(top)) => top,
+        _ => None, // nothing is entered
+    }
+}
+
+#[cold]
+fn parent_below(core: &Arc<LayerCore>) -> Option<SpanHandle> {
+    remove_closed();
+    innermost(core)
 }
 
 /// The innermost span of this layer.
@@ -217,4 +291,68 @@ fn find(of: impl Fn(&StackEntry) -> Option<&SpanHandle>) -> Option<SpanHandle> {
         spans.entries.get(..spans.depth)?.iter().rev().find_map(of).cloned()
     });
     found.ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::settings::Settings;
+    use crate::span::{IdSource, Sampling};
+
+    fn core() -> Arc<LayerCore> {
+        let (sampling, ids) = (Sampling::default(), IdSource::default());
+        Arc::new(LayerCore::new(Settings::default(), sampling, ids, Default::default(), None))
+    }
+
+    fn entered(id: u64, core: &Arc<LayerCore>) -> SpanHandle {
+        let (state, ()) = SpanHandle::begin(core, None, clock::now(), |_, _| Some(())).unwrap();
+        enter(&Id::from_u64(id), state.clone(), None, true);
+        state
+    }
+
+    fn depth() -> usize {
+        STACK.with_borrow(|spans| spans.depth)
+    }
+
+    #[test]
+    fn spans_that_closed_elsewhere_leave_the_stack() {
+        let core = core();
+        let outer = entered(1, &core);
+        for id in 2..10_000 {
+            // The last ones are still open, so the top of the stack is.
+            let inner = entered(id, &core);
+            if id > 10 {
+                let before = find(|entry| {
+                    entry.state.as_ref().filter(|_| entry.id == Some(Id::from_u64(id - 5)))
+                });
+                before.unwrap().end();
+            }
+            assert!(innermost(&core).unwrap().ptr_eq(&inner));
+            assert!(depth() <= LEAST_SWEPT + 1, "{}", depth());
+        }
+        for id in 9_990..10_000 {
+            if let Some(open) = exit(&Id::from_u64(id), &core) {
+                open.0.end();
+            }
+        }
+        assert!(parent(&core).is_some());
+        assert!(exit(&Id::from_u64(1), &core).unwrap().0.ptr_eq(&outer));
+    }
+
+    #[test]
+    fn the_parent_is_below_a_span_that_closed_elsewhere() {
+        let core = core();
+        let outer = entered(1, &core);
+        let (closed, top) = (entered(2, &core), entered(3, &core));
+        closed.end();
+        top.end();
+        assert_eq!(depth(), 3);
+        assert!(parent(&core).unwrap().ptr_eq(&outer));
+        assert_eq!(depth(), 1);
+        assert!(exit(&Id::from_u64(2), &core).is_none());
+        outer.end();
+        remove_closed();
+        assert!(parent(&core).is_none() && depth() == 0);
+    }
 }

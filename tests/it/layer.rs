@@ -1,6 +1,6 @@
 //! The layer as a drop-in: what of `tracing` arrives, and as what.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Barrier, mpsc};
@@ -16,7 +16,10 @@ use opentelemetry_sdk::trace::{
 use tracing::field::Empty;
 use tracing::instrument::WithSubscriber;
 use tracing::{Dispatch, debug_span, dispatcher, error, info, info_span, instrument, warn};
-use tracing_feedback::{Builder, Convention, FeedbackLayer, SpanExt, enrich_session, enrich_span};
+use tracing_feedback::{
+    Builder, Convention, EnrichError, FeedbackLayer, SpanExt, enrich_session, enrich_span,
+    propagation,
+};
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Registry, reload};
@@ -458,6 +461,52 @@ fn a_span_that_closes_on_another_thread() {
     let names: Vec<_> = span.events.iter().map(|event| event.name.as_str()).collect();
     // A thread without a subscriber has no events, but the span it enters is the same.
     assert_eq!(names, ["here"]);
+}
+
+/// A span that is entered here, is exited on another thread, and closes there.
+fn left_behind(dispatch: &tracing::Dispatch) {
+    let span = info_span!("left behind");
+    dispatch.enter(&span.id().unwrap());
+    let exit = || {
+        dispatch.exit(&span.id().unwrap());
+        drop(span);
+    };
+    // The registry closes the span's parent, too, by the thread's subscriber.
+    let exit = || dispatcher::with_default(dispatch, exit);
+    thread::scope(|scope| scope.spawn(exit).join().unwrap());
+}
+
+#[test]
+fn a_span_that_was_exited_and_closed_elsewhere_is_around_nothing() {
+    let rig = Rig::with(|builder| builder.with_context_activation(true));
+    rig.run(|| {
+        left_behind(&rig.dispatch);
+        let mut headers = HashMap::new();
+        propagation::inject(&mut headers);
+        assert_eq!(headers, HashMap::new());
+        info!("lost");
+        assert_eq!(
+            enrich_span!(feedback = { "rating": 1 }).into_result(),
+            Err(EnrichError::NoActiveSpan)
+        );
+        left_behind(&rig.dispatch);
+        info_span!("after").in_scope(|| ());
+        assert!(!Context::current().has_active_span(), "a context is left on the stack");
+
+        let _outer = info_span!("outer").entered();
+        for _ in 0..1_000 {
+            left_behind(&rig.dispatch);
+        }
+        info_span!("inner").in_scope(|| info!("event"));
+    });
+    assert_eq!(one(&rig.collector, "after").parent_span_id, SpanId::INVALID);
+    let (outer, inner) = (one(&rig.collector, "outer"), one(&rig.collector, "inner"));
+    assert!(is_child(&inner, &outer));
+    assert_eq!((outer.events.len(), inner.events.len()), (0, 1));
+    let mut left = rig.collector.spans();
+    left.retain(|span| span.name == "left behind");
+    assert_eq!(left.iter().filter(|span| is_child(span, &outer)).count(), 1_000);
+    assert!(left.len() == 1_002 && left.iter().all(|span| span.events.is_empty()));
 }
 
 /// Tasks that are polled on any thread: each span is made, entered and closed on several threads,
