@@ -173,6 +173,7 @@ mod ticket;
 #[path = "ticket/absent.rs"]
 mod ticket;
 pub mod traceparent;
+mod user_code;
 #[cfg(feature = "tower")]
 pub mod web;
 

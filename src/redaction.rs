@@ -2,20 +2,17 @@
 //! stored, queued or written anywhere.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use opentelemetry::Value;
+
+use crate::user_code::{self, Panicked};
 
 type Function = dyn Fn(&str, Value) -> Option<Value> + Send + Sync;
 
 /// The function given to `with_redaction`.
 #[derive(Clone)]
 pub(crate) struct Redaction(Arc<Function>);
-
-/// The function panicked, and the value passed to it is lost.
-#[derive(Debug)]
-pub(crate) struct Panicked;
 
 impl Redaction {
     pub(crate) fn new(
@@ -25,8 +22,12 @@ impl Redaction {
     }
 
     /// The redacted `value`: unchanged, replaced, or `None` if it is removed.
+    ///
+    /// # Errors
+    ///
+    /// The function panicked, and the value is lost.
     pub(crate) fn apply(&self, key: &str, value: Value) -> Result<Option<Value>, Panicked> {
-        catch_unwind(AssertUnwindSafe(|| (self.0)(key, value))).map_err(|_| Panicked)
+        user_code::call(|| (self.0)(key, value))
     }
 }
 

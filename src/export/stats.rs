@@ -233,7 +233,8 @@ pub struct Stats {
     /// Spans that arrived from disk. They count as exported too.
     pub replayed: u64,
     /// Enrichments that were refused or changed, by [reason](crate::EnrichError::reason). Fields
-    /// that were lost to a redaction that panicked count as `redaction_panicked` too, fields of
+    /// that were lost to a redaction that panicked count as `redaction_panicked` too, calls of a
+    /// sampler or id generator that panicked as `sampler_panicked` and `id_generator_panicked`, fields of
     /// which a part is missing because their `Debug` or `Display` failed as `formatting_failed`, and
     /// entered spans that found no room on the stack of OpenTelemetry contexts as
     /// `context_not_attached`.

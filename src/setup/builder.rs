@@ -302,7 +302,8 @@ impl Builder {
 
     /// The sampler. Default: `OTEL_TRACES_SAMPLER`, then parent-based with every root sampled. A span that
     /// carries feedback is exported whatever the sampler decides, and with [`with_keep`](Self::with_keep)
-    /// its whole trace.
+    /// its whole trace. Where the sampler panics, the span is sampled as its parent is, and the panic is
+    /// counted and warned of once.
     ///
     /// ```
     /// # #[cfg(feature = "collector")] {
@@ -391,7 +392,8 @@ impl Builder {
         self
     }
 
-    /// The id generator. Default: random ids.
+    /// The id generator. Default: random ids. Where it panics, the id is random, and the panic is
+    /// counted and warned of once.
     pub fn with_id_generator(mut self, generator: impl IdGenerator + 'static) -> Self {
         self.ids = IdSource::Custom(Box::new(generator));
         self

@@ -22,6 +22,7 @@ use crate::outbox::Finalizers;
 use crate::record::SpanRecord;
 use crate::settings::{EnvironmentIssue, Keep, Settings};
 use crate::ticket::TicketKeys;
+use crate::user_code;
 
 /// The layer's settings, its sampler and id generator, and its pipeline.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(crate) struct LayerCore {
     registry: OnceLock<usize>,
     pub(crate) has_warned_of_session_id: AtomicBool,
     has_warned_of_environment: AtomicBool,
+    /// Whether a warning of a panic was logged, by [`UserPart`].
+    has_warned_of_panic: [AtomicBool; 2],
     /// Open spans that carry feedback, by address. Their documents are sent at shutdown.
     enriched: Mutex<BTreeMap<usize, SpanHandle>>,
 }
@@ -116,20 +119,64 @@ pub(crate) enum IdSource {
     Custom(Box<dyn IdGenerator>),
 }
 
-impl IdGenerator for IdSource {
+/// The default id generator.
+#[derive(Debug)]
+pub(super) struct RandomIds;
+
+impl IdGenerator for RandomIds {
     #[inline]
     fn new_trace_id(&self) -> TraceId {
-        match self {
-            Self::Random => RandomIdGenerator::default().new_trace_id(),
-            Self::Custom(generator) => generator.new_trace_id(),
+        RandomIdGenerator::default().new_trace_id()
+    }
+
+    #[inline]
+    fn new_span_id(&self) -> SpanId {
+        random_span_id()
+    }
+}
+
+/// The layer's id generator. Where a custom one panics, ids are random.
+impl IdGenerator for LayerCore {
+    #[inline]
+    fn new_trace_id(&self) -> TraceId {
+        match &self.ids {
+            IdSource::Random => RandomIds.new_trace_id(),
+            IdSource::Custom(generator) => self
+                .call(UserPart::IdGenerator, || generator.new_trace_id())
+                .unwrap_or_else(|| RandomIds.new_trace_id()),
         }
     }
 
     #[inline]
     fn new_span_id(&self) -> SpanId {
+        match &self.ids {
+            IdSource::Random => RandomIds.new_span_id(),
+            IdSource::Custom(generator) => self
+                .call(UserPart::IdGenerator, || generator.new_span_id())
+                .unwrap_or_else(|| RandomIds.new_span_id()),
+        }
+    }
+}
+
+/// What a service may bring of its own, and what is called when a span starts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum UserPart {
+    Sampler,
+    IdGenerator,
+}
+
+impl UserPart {
+    /// The reason that a panic is counted by, and the warning of it.
+    fn panic(self) -> (&'static str, &'static str) {
         match self {
-            Self::Random => random_span_id(),
-            Self::Custom(generator) => generator.new_span_id(),
+            Self::Sampler => (
+                "sampler_panicked",
+                "the sampler panicked: spans for which it does are sampled as their parent is",
+            ),
+            Self::IdGenerator => (
+                "id_generator_panicked",
+                "the id generator panicked: spans for which it does have random ids",
+            ),
         }
     }
 }
@@ -189,6 +236,7 @@ impl LayerCore {
             registry: OnceLock::new(),
             has_warned_of_session_id: AtomicBool::new(false),
             has_warned_of_environment: AtomicBool::new(false),
+            has_warned_of_panic: [const { AtomicBool::new(false) }; 2],
             enriched: Mutex::default(),
         }
     }
@@ -222,6 +270,22 @@ impl LayerCore {
             Sampling::Custom(_) => true,
         };
         calls_sampler || matches!(self.ids, IdSource::Custom(_))
+    }
+
+    /// Calls a part of the service. `None` if it panics, which is counted, and warned of once.
+    pub(super) fn call<T>(&self, part: UserPart, function: impl FnOnce() -> T) -> Option<T> {
+        let called = user_code::call(function);
+        if called.is_err() {
+            let (reason, warning) = part.panic();
+            self.count_refused(reason);
+            let has_warned = &self.has_warned_of_panic[part as usize];
+            if tracing::enabled!(target: "tracing_feedback", tracing::Level::WARN)
+                && !has_warned.swap(true, Ordering::Relaxed)
+            {
+                tracing::warn!(target: "tracing_feedback", "{warning}");
+            }
+        }
+        called.ok()
     }
 
     /// Whether the environment has switched telemetry off.
@@ -376,9 +440,8 @@ mod tests {
     #[test]
     fn no_span_id_is_zero_or_like_another_of_any_thread() {
         const OF_THREAD: usize = 10_000;
-        let make = || {
-            (0..OF_THREAD).map(|_| IdSource::Random.new_span_id().to_bytes()).collect::<Vec<_>>()
-        };
+        let make =
+            || (0..OF_THREAD).map(|_| RandomIds.new_span_id().to_bytes()).collect::<Vec<_>>();
         let threads = [thread::spawn(make), thread::spawn(make)];
         let ids = threads.map(|thread| thread.join().unwrap()).concat();
         let all: HashSet<_> = ids.iter().collect();

@@ -26,5 +26,6 @@ mod trace_place;
 pub(crate) use documents::DocumentKind;
 pub(crate) use handle::SpanHandle;
 pub(crate) use layer_core::{IdSource, LayerCore, Sampling};
+use layer_core::{RandomIds, UserPart};
 pub(crate) use send::Applied;
 pub(crate) use state::{Captured, Live, SpanState};

@@ -2,7 +2,7 @@
 
 use opentelemetry::Value;
 
-use super::{IdSource, LayerCore};
+use super::{LayerCore, RandomIds};
 use crate::export::{DropReason, NotDurable};
 use crate::feedback::carrier::Carrier;
 use crate::feedback::document::Document;
@@ -26,7 +26,7 @@ impl Carrier {
     pub(crate) fn send(mut self, core: &LayerCore) -> Result<Applied, DropReason> {
         let finalizers = std::mem::take(&mut self.finalizers);
         let target = self.target.as_ref().map(|target| target.trace_id());
-        let (mut record, _) = self.into_record(&core.settings, &core.ids, core.most_attributes());
+        let (mut record, _) = self.into_record(&core.settings, core, core.most_attributes());
         let left_out = record.details.dropped_attributes as usize;
         let mut is_durable = true;
         record.details.finalizers = match finalizers.is_empty() {
@@ -50,7 +50,7 @@ impl Carrier {
         core: &LayerCore,
     ) -> (Document<Value>, Result<Finalizers, NotDurable>) {
         // The document isn't cut here: the limit is applied on its span.
-        let (mut record, cleared) = self.into_record(&core.settings, &IdSource::Random, usize::MAX);
+        let (mut record, cleared) = self.into_record(&core.settings, &RandomIds, usize::MAX);
         let finalizers = core.write_ahead(&record, false);
         let leaves = std::mem::take(&mut record.details.enrichments.leaves);
         (Document::from_parts(leaves, cleared), finalizers)

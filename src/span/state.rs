@@ -11,7 +11,7 @@ use tracing_subscriber::registry::Extensions;
 use super::documents::Documents;
 use super::timings::SpanTimer;
 use super::trace_place::{Started, TracePlace, ids, with_parent};
-use super::{LayerCore, Sampling, SpanHandle};
+use super::{LayerCore, Sampling, SpanHandle, UserPart};
 use crate::cold_box::ColdBox;
 use crate::feedback::carrier;
 use crate::feedback::document::Document;
@@ -194,19 +194,19 @@ impl SpanState {
                     }
                     _ => base,
                 };
-                Some(self.sample(sampling.sampler()?, &base, ids.1))
+                self.sample(sampling.sampler()?, &base, ids.1)
             });
             Started::new(parent, ids, decision.unwrap_or_else(|| Sampling::by_parent(parent)))
         })
     }
 
-    /// Calls a sampler, which may add attributes.
+    /// Calls a sampler, which may add attributes. `None` if it panics.
     fn sample(
         &self,
         sampler: &dyn opentelemetry_sdk::trace::ShouldSample,
         parent: &Context,
         trace_id: TraceId,
-    ) -> (bool, TraceState) {
+    ) -> Option<(bool, TraceState)> {
         let arguments = self.change(|live| {
             let record = &live.record;
             let prefix = self.core.settings.convention.prefix();
@@ -225,10 +225,12 @@ impl SpanState {
             (record.name().to_owned(), record.kind.clone(), attributes, links)
         });
         let Some((name, kind, attributes, links)) = arguments else {
-            return (false, TraceState::default()); // closed: the decision has no effect
+            return Some((false, TraceState::default())); // closed: the decision has no effect
         };
-        let result =
-            sampler.should_sample(Some(parent), trace_id, &name, &kind, &attributes, &links);
+        let result = self.core.call(UserPart::Sampler, || {
+            sampler.should_sample(Some(parent), trace_id, &name, &kind, &attributes, &links)
+        });
+        let result = result?;
         if !result.attributes.is_empty() {
             let most = self.core.most_attributes();
             let convention = self.core.settings.convention;
@@ -248,7 +250,7 @@ impl SpanState {
                 }
             });
         }
-        (matches!(result.decision, SamplingDecision::RecordAndSample), result.trace_state)
+        Some((matches!(result.decision, SamplingDecision::RecordAndSample), result.trace_state))
     }
 
     /// Moves the span under another parent. `None` if it has closed, `Some(false)` if it has

@@ -134,9 +134,9 @@ pub(super) fn with_parent<T>(
 /// The ids of a span below `parent`.
 #[inline]
 pub(super) fn ids(core: &LayerCore, parent: Option<&SpanContext>) -> (SpanId, TraceId) {
-    let span_id = core.ids.new_span_id();
+    let span_id = core.new_span_id();
     let trace_id = parent.map(|parent| parent.trace_id());
-    (span_id, trace_id.unwrap_or_else(|| core.ids.new_trace_id()))
+    (span_id, trace_id.unwrap_or_else(|| core.new_trace_id()))
 }
 
 /// The states of the plan of a [`TracePlace`].

@@ -22,6 +22,7 @@ mod sessions;
 mod show;
 mod thread_exit;
 mod tickets;
+mod user_code;
 mod web;
 
 use std::time::Duration;
