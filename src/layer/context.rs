@@ -9,7 +9,7 @@ use opentelemetry::{Context, KeyValue};
 use super::locate;
 use super::{is_active, visit};
 use crate::active_context::{self, ActiveGuard};
-use crate::clock;
+use crate::clock::{self, Ticks};
 use crate::record::{Event, Link};
 use crate::session::Session;
 use crate::span::{Live, SpanHandle, span_stack};
@@ -94,7 +94,7 @@ impl Span for LiveSpan {
     where
         T: Into<Cow<'static, str>>,
     {
-        add_event(&self.0, name.into(), time, attributes);
+        add_event(&self.0, name.into(), Some(time), attributes);
     }
 
     fn span_context(&self) -> &SpanContext {
@@ -146,19 +146,26 @@ pub(super) fn set_attributes(
     Some(())
 }
 
-/// Adds an event. `None` if the span has closed.
+/// Adds an event that happened at `time`, or happens now. `None` if the span has closed.
 pub(super) fn add_event(
     state: &SpanHandle,
     name: Cow<'static, str>,
-    time: SystemTime,
+    time: Option<SystemTime>,
     attributes: Vec<KeyValue>,
 ) -> Option<()> {
+    let now = Ticks::now();
     let core = state.core();
     let limits = core.settings.span_limits;
     let (attributes, dropped_attributes) =
         visit::otel_attributes(core, attributes, limits.max_attributes_per_event);
-    let event = Event { name, time: clock::unix_nanos(time), attributes, dropped_attributes };
-    state.change(|live| live.record.add_event(event, limits.max_events_per_span))
+    state.change(|live| {
+        let time = match time {
+            Some(time) => clock::unix_nanos(time),
+            None => live.record.start.saturating_add(state.timings.age(now)),
+        };
+        let event = Event { name, time, attributes, dropped_attributes };
+        live.record.add_event(event, limits.max_events_per_span)
+    })
 }
 
 /// Adds a link. `None` if the span has closed.

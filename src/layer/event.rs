@@ -8,7 +8,7 @@ use tracing::field::Field;
 use tracing::{Event, Level, Metadata};
 
 use super::visit::{self, ErrorText, Values, visit_values};
-use crate::clock;
+use crate::clock::Ticks;
 use crate::otlp::attributes::{Attributes, ValueRef};
 use crate::record;
 use crate::span::{LayerCore, SpanState};
@@ -47,9 +47,10 @@ pub(super) fn record(event: &Event<'_>, span: &SpanState, core: &LayerCore) {
     }
 
     let name = visitor.name.unwrap_or(Cow::Borrowed(event.metadata().name()));
-    let happened = record::Event {
+    let now = Ticks::now();
+    let mut happened = record::Event {
         name,
-        time: clock::now(),
+        time: 0, // below
         attributes: visitor.attributes,
         dropped_attributes: visitor.dropped,
     };
@@ -66,6 +67,7 @@ pub(super) fn record(event: &Event<'_>, span: &SpanState, core: &LayerCore) {
         if let Some(fields) = on_span {
             fields.write_to(live, core);
         }
+        happened.time = live.record.start.saturating_add(span.timings.age(now));
         live.record.add_event(happened, limits.max_events_per_span);
     });
 }

@@ -29,7 +29,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::active_context;
-use crate::clock;
+use crate::clock::{self, Ticks};
 use crate::record::Link;
 use crate::session::Session;
 use crate::span::{Captured, Live, SpanHandle, SpanState, span_stack};
@@ -176,7 +176,7 @@ where
         let parent = self.parent_of(attributes, id, &ctx);
         let core = self.core();
         let callsite = callsite::of(attributes.metadata(), &core.settings);
-        let begun = SpanHandle::begin(core, parent, clock::now(), |live, parent| {
+        let begun = SpanHandle::begin(core, parent, clock::read(), |live, parent| {
             self.fill_in(live, callsite, attributes.is_contextual(), parent)?;
             Some(visit::new_span(core, callsite, live, |visitor| attributes.record(visitor)))
         });
@@ -257,7 +257,7 @@ where
             }
         }
         if switches.tracked_inactivity {
-            state.timings.enter(clock::now());
+            state.timings.enter(Ticks::now());
         }
         let guard = match switches.context_activation {
             true => context::attach(&state),
@@ -267,7 +267,7 @@ where
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
-        let now = clock::now(); // the span's end if it isn't entered again, so it is read first
+        let now = Ticks::now(); // the span's end if it isn't entered again, so it is read first
         // The guard, which keeps the context active, is dropped last: foreign code may run then.
         let entered = span_stack::exit(id, self.core());
         let found;

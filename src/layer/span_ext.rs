@@ -280,9 +280,7 @@ pub trait SpanExt: sealed::Sealed {
         &self,
         name: impl Into<Cow<'static, str>>,
         attributes: Vec<KeyValue>,
-    ) -> Result<(), SpanError> {
-        self.add_event_with_timestamp(name, SystemTime::now(), attributes)
-    }
+    ) -> Result<(), SpanError>;
 
     /// Adds an event that happened at `timestamp`.
     ///
@@ -389,14 +387,23 @@ impl SpanExt for tracing::Span {
         state(self)?.change(|live| live.record.set_status(status)).ok_or(SpanError::Closed)
     }
 
+    fn add_event(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        attributes: Vec<KeyValue>,
+    ) -> Result<(), SpanError> {
+        let state = state(self)?;
+        context::add_event(&state, name.into(), None, attributes).ok_or(SpanError::Closed)
+    }
+
     fn add_event_with_timestamp(
         &self,
         name: impl Into<Cow<'static, str>>,
         timestamp: SystemTime,
         attributes: Vec<KeyValue>,
     ) -> Result<(), SpanError> {
-        let state = state(self)?;
-        context::add_event(&state, name.into(), timestamp, attributes).ok_or(SpanError::Closed)
+        let (state, time) = (state(self)?, Some(timestamp));
+        context::add_event(&state, name.into(), time, attributes).ok_or(SpanError::Closed)
     }
 }
 

@@ -14,7 +14,7 @@ use super::state::{Live, SpanState};
 use super::timings::SpanTimer;
 use super::trace_place::Started;
 use super::{LayerCore, SpanHandle, pool, span_stack};
-use crate::clock;
+use crate::clock::Ticks;
 use crate::feedback::carrier::{self, Carrier, DocumentScope};
 use crate::record::SpanRecord;
 use crate::session::Session;
@@ -221,10 +221,13 @@ impl LayerCore {
         if *started.context.trace_state() != TraceState::NONE {
             record.details.trace_state = started.context.trace_state().clone();
         }
-        let exited = timings.exited();
-        let end =
-            live.documents.ended.unwrap_or_else(|| if exited == 0 { clock::now() } else { exited });
-        record.end = end.max(record.start);
+        record.end = match live.documents.ended {
+            Some(end) => end.max(record.start),
+            None => {
+                let age = timings.exited().unwrap_or_else(|| timings.age(Ticks::now()));
+                record.start.saturating_add(age)
+            }
+        };
     }
 
     /// Puts the span's documents and the reserved attributes before its fields.
@@ -272,5 +275,41 @@ impl LayerCore {
         };
         reserved.put_first(leaves, record, most);
         scoped_document
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::{self, Reading};
+    use crate::settings::Settings;
+    use crate::span::{IdSource, Sampling};
+
+    /// A second of work, however the system clock is set meanwhile: it is read at the start only.
+    #[test]
+    fn a_span_is_as_long_as_the_counter_says() {
+        let (sampling, ids) = (Sampling::default(), IdSource::default());
+        let core = LayerCore::new(Settings::default(), sampling, ids, Default::default(), None);
+        let core = Arc::new(core);
+        clock::now(); // sets the rate
+        let at = |ticks: u64| Ticks::from_count(1_000_000 + ticks);
+        let (created, entered, exited) = (0, 3_000, 3_000_003_000);
+        for time in [1, 1_700_000_000_000_000_000, u64::MAX - 1] {
+            let start = Reading { time, ticks: at(created) };
+            let (span, ()) = SpanHandle::begin(&core, None, start, |_, _| Some(())).unwrap();
+            let started = span.start();
+            span.timings.enter(at(entered));
+            span.timings.exit(at(exited));
+            let mut live = span.live().unwrap();
+            core.complete(&mut live, &span.timings, started);
+            let record = &live.record;
+            assert_eq!(record.start, time);
+            assert_eq!(record.end, time.saturating_add(clock::nanos(exited)));
+            let timings = record.timings.unwrap();
+            let expected = (clock::nanos(exited - entered), clock::nanos(entered));
+            assert_eq!((timings.busy, timings.idle), expected);
+        }
     }
 }

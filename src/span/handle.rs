@@ -8,6 +8,7 @@ use super::state::{Live, SpanState};
 use super::timings::SpanTimer;
 use super::trace_place::TracePlace;
 use super::{LayerCore, pool};
+use crate::clock;
 use crate::session::Session;
 
 /// A shared reference to a span's state.
@@ -44,7 +45,7 @@ impl SpanHandle {
     pub(crate) fn begin<T>(
         core: &Arc<LayerCore>,
         local_parent: Option<SpanHandle>,
-        start: u64,
+        start: clock::Reading,
         fill: impl FnOnce(&mut Live, Option<&SpanHandle>) -> Option<T>,
     ) -> Option<(Self, T)> {
         let mut state = pool::take().unwrap_or_else(|| Self::new(core));
@@ -53,11 +54,11 @@ impl SpanHandle {
             this.core = core.clone();
         }
         this.local_parent = local_parent;
-        this.timings.reset(start);
+        this.timings.reset(start.ticks);
         *this.is_closed.get_mut() = false;
         let live = this.live.get_mut().unwrap_or_else(PoisonError::into_inner);
         live.is_open = true;
-        live.record.start = start;
+        live.record.start = start.time;
         let Some(filled) = fill(live, this.local_parent.as_ref()) else {
             live.clear();
             *this.is_closed.get_mut() = true;

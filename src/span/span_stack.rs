@@ -306,7 +306,7 @@ mod tests {
     }
 
     fn entered(id: u64, core: &Arc<LayerCore>) -> SpanHandle {
-        let (state, ()) = SpanHandle::begin(core, None, clock::now(), |_, _| Some(())).unwrap();
+        let (state, ()) = SpanHandle::begin(core, None, clock::read(), |_, _| Some(())).unwrap();
         enter(&Id::from_u64(id), state.clone(), None, true);
         state
     }

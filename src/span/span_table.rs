@@ -94,7 +94,7 @@ mod tests {
         let (sampling, ids) = (Sampling::default(), IdSource::default());
         let core = LayerCore::new(Settings::default(), sampling, ids, Default::default(), None);
         let begun =
-            SpanHandle::begin(&std::sync::Arc::new(core), None, clock::now(), |_, _| Some(()));
+            SpanHandle::begin(&std::sync::Arc::new(core), None, clock::read(), |_, _| Some(()));
         begun.unwrap().0
     }
 

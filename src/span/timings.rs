@@ -2,14 +2,16 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
+use crate::clock::{self, Ticks};
 use crate::record;
 
-/// How long a span was entered, and when it last was.
+/// How long a span was entered, and when it last was, in ticks of the [counter](Ticks).
 ///
 /// Changed without a lock: where one thread enters a span in the very instant in which another
 /// exits it, the interval before may count as both busy and idle, or as neither.
 #[derive(Debug, Default)]
 pub(crate) struct SpanTimer {
+    created: Ticks,
     entered: AtomicI32,
     changed: AtomicU64,
     busy: AtomicU64,
@@ -20,26 +22,27 @@ pub(crate) struct SpanTimer {
 impl SpanTimer {
     /// Resets the timings to those of a span that is created at `now`.
     #[inline]
-    pub(super) fn reset(&mut self, now: u64) {
-        let Self { entered, changed, busy, idle, exited } = self;
+    pub(super) fn reset(&mut self, now: Ticks) {
+        let Self { created, entered, changed, busy, idle, exited } = self;
+        *created = now;
         // Stored one by one: as plain integers they would be written as vectors, which stalls here.
         entered.store(0, Ordering::Relaxed);
-        changed.store(now, Ordering::Relaxed);
+        changed.store(now.count(), Ordering::Relaxed);
         for sum in [busy, idle, exited] {
             sum.store(0, Ordering::Relaxed);
         }
     }
 
     #[inline]
-    pub(crate) fn enter(&self, now: u64) {
+    pub(crate) fn enter(&self, now: Ticks) {
         if self.entered.fetch_add(1, Ordering::Relaxed) <= 0 {
             self.add_to(&self.idle, now);
         }
     }
 
     #[inline]
-    pub(crate) fn exit(&self, now: u64) {
-        self.exited.store(now, Ordering::Relaxed);
+    pub(crate) fn exit(&self, now: Ticks) {
+        self.exited.store(now.count(), Ordering::Relaxed);
         if self.entered.fetch_sub(1, Ordering::Relaxed) <= 1 {
             self.add_to(&self.busy, now);
         }
@@ -47,31 +50,42 @@ impl SpanTimer {
 
     /// As [`exit`](Self::exit), where busy and idle times aren't recorded.
     #[inline]
-    pub(crate) fn exit_untracked(&self, now: u64) {
-        self.exited.store(now, Ordering::Relaxed);
+    pub(crate) fn exit_untracked(&self, now: Ticks) {
+        self.exited.store(now.count(), Ordering::Relaxed);
     }
 
     #[inline]
     pub(super) fn read(&self) -> record::Timings {
-        let [busy, idle] = [&self.busy, &self.idle].map(|sum| sum.load(Ordering::Relaxed));
+        let [busy, idle] =
+            [&self.busy, &self.idle].map(|sum| clock::nanos(sum.load(Ordering::Relaxed)));
         record::Timings { busy, idle }
     }
 
-    /// When the span was last exited; 0 if it never was.
+    /// How many nanoseconds after it was created the span was last exited. `None` if it never was.
     #[inline]
-    pub(super) fn exited(&self) -> u64 {
-        self.exited.load(Ordering::Relaxed)
+    pub(super) fn exited(&self) -> Option<u64> {
+        match self.exited.load(Ordering::Relaxed) {
+            0 => None,
+            exited => Some(self.age(Ticks::from_count(exited))),
+        }
+    }
+
+    /// How many nanoseconds after the span was created it is `now`.
+    #[inline]
+    pub(crate) fn age(&self, now: Ticks) -> u64 {
+        now.since(self.created)
     }
 
     /// Whether the span was entered before, and exited.
     #[inline]
     pub(crate) fn was_entered(&self) -> bool {
-        self.exited() != 0
+        self.exited.load(Ordering::Relaxed) != 0
     }
 
     /// Adds the time since the last change.
     #[inline]
-    fn add_to(&self, sum: &AtomicU64, now: u64) {
+    fn add_to(&self, sum: &AtomicU64, now: Ticks) {
+        let now = now.count();
         let since = now.saturating_sub(self.changed.load(Ordering::Relaxed));
         sum.store(sum.load(Ordering::Relaxed) + since, Ordering::Relaxed);
         self.changed.store(now, Ordering::Relaxed);
@@ -85,15 +99,18 @@ mod tests {
     #[test]
     fn a_span_entered_twice_at_once_is_busy_once() {
         let mut timings = SpanTimer::default();
-        timings.reset(5);
-        timings.enter(10);
-        timings.enter(20);
-        timings.exit(30);
+        let at = Ticks::from_count;
+        clock::now(); // sets the rate
+        timings.reset(at(5));
+        timings.enter(at(10));
+        timings.enter(at(20));
+        timings.exit(at(30));
         assert!(timings.was_entered());
-        timings.exit(50);
-        timings.enter(57);
-        timings.exit(60);
+        timings.exit(at(50));
+        timings.enter(at(57));
+        timings.exit(at(60));
         let record::Timings { busy, idle } = timings.read();
-        assert_eq!((busy, idle, timings.exited()), (40 + 3, 5 + 7, 60));
+        assert_eq!((busy, idle), (clock::nanos(40 + 3), clock::nanos(5 + 7)));
+        assert_eq!(timings.exited(), Some(clock::nanos(55)));
     }
 }
