@@ -10,6 +10,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::fork;
+
 /// How long a thread extrapolates from one reading of the system clock: short enough that a step of
 /// that clock, or an error of a millionth in the counter's rate, is soon corrected.
 const ANCHOR_LIFETIME: Duration = Duration::from_millis(100);
@@ -68,6 +70,7 @@ fn read_at(ticks: Ticks, system_time: impl FnOnce() -> SystemTime) -> Reading {
 
 #[cold]
 fn set_anchor(ticks: Ticks, system_time: impl FnOnce() -> SystemTime) -> u64 {
+    fork::process(); // about as dear as the system clock
     let time = unix_nanos(system_time());
     let rate = rate();
     let valid_ticks = (ANCHOR_LIFETIME.as_nanos() << 32).checked_div(rate.into()).unwrap_or(0);

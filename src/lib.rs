@@ -140,6 +140,7 @@ pub mod enrich;
 #[cfg(feature = "layer")]
 mod export;
 mod feedback;
+mod fork;
 mod formatted;
 #[cfg(feature = "layer")]
 mod layer;

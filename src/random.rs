@@ -1,4 +1,4 @@
-//! Random numbers for jitter, names of files and markers in them.
+//! Random numbers for jitter, names of files and markers in them, session ids and tickets.
 //!
 //! They can't be guessed from outside (`RandomState` is keyed by the system), but are no keys.
 

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 #[cfg(feature = "layer")]
-use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
+use crate::random;
 
 /// The attribute and the baggage member that hold the id.
 pub(crate) const SESSION_ID: &str = "session.id";
@@ -46,7 +46,7 @@ impl Session {
     #[cfg(feature = "layer")]
     #[expect(clippy::new_without_default, reason = "a default is always the same")]
     pub fn new() -> Self {
-        let id = RandomIdGenerator::default().new_trace_id().to_string();
+        let id = format!("{:016x}{:016x}", random::number(), random::number());
         Self { id: id.into() }
     }
 

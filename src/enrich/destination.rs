@@ -223,6 +223,8 @@ fn active_core(located: &Located) -> Result<&Arc<LayerCore>, BeginError> {
     };
     if core.is_disabled() {
         Err(BeginError::refused(core, EnrichError::SdkDisabled))
+    } else if core.is_off() {
+        Err(BeginError::refused(core, EnrichError::Forked))
     } else if core.is_shut_down() {
         Err(BeginError::refused(core, EnrichError::ShutDown))
     } else {
@@ -255,6 +257,7 @@ fn apply_patch(
                 }
             }
             Err(DropReason::QueueFull) => outcome.push(EnrichError::QueueFull),
+            Err(DropReason::Forked) => outcome.push(EnrichError::Forked),
             Err(_) => outcome.push(EnrichError::ShutDown),
         }
     }

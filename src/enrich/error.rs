@@ -42,6 +42,9 @@ pub enum EnrichError {
     /// Telemetry was shut down before the call.
     #[error("telemetry was shut down: enrich before `Telemetry::shutdown`")]
     ShutDown,
+    /// This process was forked after the layer was built, and has no thread that exports.
+    #[error("this process was forked after the layer was built: build the layer after the fork")]
+    Forked,
     /// The queue is full of feedback that could not be sent yet.
     #[error(
         "the queue is full of feedback that could not be sent yet: try again later, or raise its \
@@ -225,6 +228,7 @@ impl EnrichError {
             Self::NoActiveSpan => "no_active_span",
             Self::SpanDisabled => "span_disabled",
             Self::ShutDown => "shut_down",
+            Self::Forked => "forked",
             Self::QueueFull => "queue_full",
             Self::NotDurable => "not_durable",
             Self::InvalidTarget => "invalid_target",

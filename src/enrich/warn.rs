@@ -7,12 +7,14 @@ use std::sync::Mutex;
 use tracing::level_filters::LevelFilter;
 
 use super::error::{EnrichError, Enrichment};
+use crate::sync::lock_unless_orphaned;
 
 /// Warns of an error, once per call site.
 pub(super) fn warn_once(error: &EnrichError, caller: &'static Location<'static>) {
     static WARNED: Mutex<Option<HashSet<&'static Location<'static>>>> = Mutex::new(None);
     if tracing::enabled!(target: "tracing_feedback", tracing::Level::WARN)
-        && crate::sync::lock(&WARNED).get_or_insert_default().insert(caller)
+        && lock_unless_orphaned(&WARNED)
+            .is_some_and(|mut warned| warned.get_or_insert_default().insert(caller))
     {
         tracing::warn!(
             target: "tracing_feedback",

@@ -17,6 +17,7 @@ use super::queue::Queue;
 use super::stats::DropReason;
 use crate::export::sink::{Batch, Packing};
 use crate::record::SpanRecord;
+use crate::sync::lock_unless_orphaned;
 
 /// All buffers of one pipeline.
 pub(crate) struct LocalBuffers {
@@ -104,7 +105,10 @@ impl LocalBuffers {
         record: &mut SpanRecord,
         queue: &Queue,
     ) -> Result<(), DropReason> {
-        let mut open = crate::sync::lock(&buffer.0);
+        let Some(mut open) = lock_unless_orphaned(&buffer.0) else {
+            queue.count(DropReason::Forked, 1, 0);
+            return Err(DropReason::Forked);
+        };
         if open.closed {
             queue.count(DropReason::AfterShutdown, 1, 0);
             return Err(DropReason::AfterShutdown);
@@ -143,6 +147,20 @@ impl LocalBuffers {
         }
     }
 
+    /// Removes the spans from this thread's buffer, and returns how many they were. Nothing exports
+    /// them: this process was forked.
+    pub(super) fn abandon(&self) -> usize {
+        let abandoned = BUFFERS.try_with(|buffers| {
+            let buffers = buffers.borrow();
+            let (_, buffer) = buffers.iter().find(|(id, _)| *id == self.id)?;
+            let batch = &mut lock_unless_orphaned(&buffer.0)?.batch;
+            let spans = batch.spans();
+            batch.clear();
+            Some(spans)
+        });
+        abandoned.ok().flatten().unwrap_or(0)
+    }
+
     /// Spans that wait in buffers, and their bytes in memory.
     pub(super) fn waiting(&self) -> (usize, usize) {
         let list = crate::sync::lock(&self.list);
@@ -158,7 +176,9 @@ impl LocalBuffers {
     fn raise(&self, buffers: &mut Vec<(u64, Arc<LocalBuffer>)>) {
         let position = buffers.iter().position(|(id, _)| *id == self.id);
         let at = position.unwrap_or_else(|| {
-            buffers.retain(|(_, buffer)| !crate::sync::lock(&buffer.0).closed);
+            buffers.retain(|(_, buffer)| {
+                lock_unless_orphaned(&buffer.0).is_none_or(|open| !open.closed)
+            });
             buffers.push((self.id, self.create()));
             buffers.len() - 1
         });
@@ -166,10 +186,11 @@ impl LocalBuffers {
     }
 
     fn create(&self) -> Arc<LocalBuffer> {
-        let mut list = crate::sync::lock(&self.list);
+        let list = lock_unless_orphaned(&self.list);
+        let closed = list.as_ref().is_some_and(|list| list.closed);
         let batch = Batch::new(self.packing, &self.scope);
-        let buffer = Arc::new(LocalBuffer(Mutex::new(OpenBatch { batch, closed: list.closed })));
-        if !list.closed {
+        let buffer = Arc::new(LocalBuffer(Mutex::new(OpenBatch { batch, closed })));
+        if let Some(mut list) = list.filter(|list| !list.closed) {
             list.buffers.push(buffer.clone());
         }
         buffer

@@ -17,7 +17,9 @@ pub(crate) mod tail_buffer;
 #[cfg(feature = "_otlp-path")]
 pub(crate) mod transport;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,6 +27,7 @@ use std::time::{Duration, Instant};
 use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::TraceId;
 
+use error::Loss;
 pub use error::{FlushError, SpanLoss};
 use local_buffer::LocalBuffers;
 use queue::{Next, Queue};
@@ -34,6 +37,7 @@ use tail_buffer::TailBuffer;
 
 use crate::clock;
 use crate::export::sink::{Batch, Delivery, Packing, Sink};
+use crate::fork;
 use crate::otlp;
 use crate::outbox::{Finalizers, Outbox, PersistError};
 use crate::record::SpanRecord;
@@ -110,6 +114,10 @@ pub(crate) struct Pipeline {
     outbox: Option<Arc<Outbox>>,
     exporter: &'static str,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The process that has the export thread.
+    process: u32,
+    /// How many of the spans that this process has lost since it was forked were reported.
+    forked: AtomicU64,
 }
 
 impl Pipeline {
@@ -127,6 +135,7 @@ impl Pipeline {
         make_sink: impl FnOnce() -> Result<Box<dyn Sink>, Error> + Send + 'static,
         no_thread: fn(std::io::Error) -> Error,
     ) -> Result<Self, Error> {
+        let process = fork::note_layer();
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("tracing-feedback".to_owned());
         let thread = thread.spawn({
@@ -163,7 +172,18 @@ impl Pipeline {
         let thread = Mutex::new(Some(thread.map_err(no_thread)?));
         match receiver.recv() {
             Ok(Ok((buffers, held, queue, exporter))) => {
-                Ok(Self { buffers, held, queue, counters, outbox, exporter, thread })
+                let forked = AtomicU64::new(0);
+                Ok(Self {
+                    buffers,
+                    held,
+                    queue,
+                    counters,
+                    outbox,
+                    exporter,
+                    thread,
+                    process,
+                    forked,
+                })
             }
             Ok(Err(error)) => Err(error),
             Err(_) => {
@@ -182,6 +202,37 @@ impl Pipeline {
     #[inline(always)] // once a span
     pub(crate) fn push(&self, record: &mut SpanRecord) -> Result<(), DropReason> {
         self.buffers.push(record, &self.queue)
+    }
+
+    /// The process that exports what is pushed.
+    pub(crate) fn process(&self) -> u32 {
+        self.process
+    }
+
+    /// Whether this process was forked after the pipeline was started: then it has no export
+    /// thread, and locks may be [orphaned](crate::fork).
+    pub(crate) fn is_forked(&self) -> bool {
+        fork::process() != self.process
+    }
+
+    /// Counts the spans of this thread that wait in a forked process. What has waited at the fork is
+    /// among them, though the parent exports it.
+    fn count_forked(&self) {
+        let spans = self.buffers.abandon() as u64;
+        self.counters.dropped(DropReason::Forked, spans, 0);
+    }
+
+    /// What a forked process has lost since it was reported last.
+    fn forked_losses(&self) -> Result<(), FlushError> {
+        self.count_forked();
+        let lost = self.counters.forked();
+        let spans = lost.saturating_sub(self.forked.fetch_max(lost, Ordering::Relaxed));
+        let mut losses = BTreeMap::new();
+        if spans > 0 {
+            let message = Some("build the layer after the fork".to_owned());
+            losses.insert(DropReason::Forked, Loss { spans, message });
+        }
+        FlushError::of(losses, 0, None)
     }
 
     /// Takes a record of an unsampled span, which is exported only if its trace is kept. Never
@@ -211,6 +262,9 @@ impl Pipeline {
     ///
     /// How many records did not arrive since the last report, and why.
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
+        if self.is_forked() {
+            return self.forked_losses();
+        }
         let deadline = clock::after(limit);
         self.buffers.sweep(&self.queue);
         let pending = self.queue.flush(deadline);
@@ -221,6 +275,9 @@ impl Pipeline {
     /// As [`flush`](Self::flush); what is held or pushed afterwards is dropped, and the export
     /// thread ends.
     pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
+        if self.is_forked() {
+            return self.forked_losses();
+        }
         let deadline = clock::after(limit);
         if let Some(held) = &self.held {
             held.close();
@@ -239,6 +296,10 @@ impl Pipeline {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        if self.is_forked() {
+            self.count_forked();
+            return self.counters.read(PipelineGauges::default());
+        }
         let (queued, queued_bytes) = self.queue.waiting();
         let (gathered, gathered_bytes) = self.buffers.waiting();
         self.counters.read(PipelineGauges {
@@ -267,6 +328,9 @@ impl Pipeline {
     ) -> Result<Finalizers, NotDurable> {
         let mut finalizers = Finalizers::default();
         if let Some(outbox) = self.outbox_ahead() {
+            if self.is_forked() {
+                return Err(NotDurable);
+            }
             let held = outbox.hold(otlp::encoded(record), is_whole, record.start);
             finalizers.push(held.map_err(|_| NotDurable)?);
         }
@@ -279,7 +343,11 @@ impl Pipeline {
     ///
     /// Why it isn't.
     pub(crate) fn persist(&self, deadline: Instant) -> Result<(), PersistError> {
-        self.outbox_ahead().map_or(Ok(()), |outbox| outbox.sync(deadline))
+        match self.outbox_ahead() {
+            Some(_) if self.is_forked() => Err(PersistError::Forked),
+            Some(outbox) => outbox.sync(deadline),
+            None => Ok(()),
+        }
     }
 
     /// As [`persist`](Self::persist), without blocking the thread.
@@ -287,10 +355,13 @@ impl Pipeline {
         &self,
         deadline: Instant,
     ) -> impl Future<Output = Result<(), PersistError>> + Send + use<> {
-        let synced = self.outbox_ahead().map(|outbox| outbox.synced(deadline));
+        let synced = self.outbox_ahead().map(|outbox| match self.is_forked() {
+            true => Err(PersistError::Forked),
+            false => Ok(outbox.synced(deadline)),
+        });
         async move {
             match synced {
-                Some(synced) => synced.await,
+                Some(synced) => synced?.await,
                 None => Ok(()),
             }
         }
@@ -319,7 +390,9 @@ impl Pipeline {
 impl std::ops::Drop for Pipeline {
     /// Lets the export thread end, also if `shutdown` was never called.
     fn drop(&mut self) {
-        self.queue.stop_accepting();
+        if !self.is_forked() {
+            self.queue.stop_accepting();
+        }
     }
 }
 

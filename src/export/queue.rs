@@ -14,6 +14,7 @@ use super::Batching;
 use super::error::Loss;
 use super::stats::{Counters, DropReason};
 use crate::export::sink::{Backpressure, Batch, Packing};
+use crate::fork;
 use crate::suppress;
 
 pub(crate) struct Queue {
@@ -21,6 +22,8 @@ pub(crate) struct Queue {
     batch_spans: usize,
     counters: Arc<Counters>,
     backpressure: Backpressure,
+    /// The process whose export thread takes the batches.
+    process: u32,
     state: Mutex<QueueState>,
     /// Wakes the export thread: there is something to do.
     work: Condvar,
@@ -94,7 +97,8 @@ impl Queue {
         let batch_spans = batching.batch_spans(packing);
         let (work, progress) = (Condvar::new(), Condvar::new());
         let (state, backpressure) = (Mutex::default(), Backpressure::default());
-        Self { batching, batch_spans, counters, backpressure, state, work, progress }
+        let process = fork::process();
+        Self { batching, batch_spans, counters, backpressure, process, state, work, progress }
     }
 
     /// The backpressure that the queue sets, for the sink.
@@ -114,6 +118,9 @@ impl Queue {
 
     /// Adds a batch. The error is why it was dropped. Lost spans are counted.
     pub(crate) fn push(&self, batch: Batch) -> Result<(), DropReason> {
+        if fork::process() != self.process {
+            return self.refuse(DropReason::Forked, batch);
+        }
         let mut state = self.lock();
         if state.closed {
             drop(state);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::outbox::OutboxUsage;
+use crate::sync::lock_unless_orphaned;
 
 /// Why spans were dropped.
 ///
@@ -35,20 +36,23 @@ pub enum DropReason {
     TimedOut,
     /// The outbox was full, or the spans were older than its limit.
     Discarded,
+    /// The process was forked after the layer was built: the child has no thread that exports.
+    Forked,
 }
 
 impl DropReason {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::QueueFull,
         Self::ExportFailed,
         Self::Rejected,
         Self::AfterShutdown,
         Self::TimedOut,
         Self::Discarded,
+        Self::Forked,
     ];
 
     /// The name by which [`Stats::dropped_by_reason`] counts: `queue_full`, `export_failed`,
-    /// `rejected`, `after_shutdown`, `timed_out` or `discarded`.
+    /// `rejected`, `after_shutdown`, `timed_out`, `discarded` or `forked`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
@@ -57,6 +61,7 @@ impl DropReason {
             Self::AfterShutdown => "after_shutdown",
             Self::TimedOut => "timed_out",
             Self::Discarded => "discarded",
+            Self::Forked => "forked",
         }
     }
 }
@@ -111,6 +116,11 @@ impl Counters {
         self.dropped_feedback.fetch_add(feedback, Ordering::Relaxed);
     }
 
+    /// How many spans a forked process has lost so far.
+    pub(super) fn forked(&self) -> u64 {
+        self.dropped[DropReason::Forked as usize].load(Ordering::Relaxed)
+    }
+
     pub(crate) fn dropped_attributes(&self, attributes: u64) {
         self.dropped_attributes.fetch_add(attributes, Ordering::Relaxed);
     }
@@ -128,7 +138,9 @@ impl Counters {
     }
 
     pub(crate) fn refused(&self, reason: &'static str) {
-        *crate::sync::lock(&self.refused).entry(reason).or_default() += 1;
+        if let Some(mut refused) = lock_unless_orphaned(&self.refused) {
+            *refused.entry(reason).or_default() += 1;
+        }
     }
 
     pub(crate) fn read(&self, gauges: PipelineGauges) -> Stats {
@@ -158,7 +170,9 @@ impl Counters {
             outbox_age: outbox.oldest,
             rejected: outbox.rejected,
             replayed: outbox.replayed,
-            refused: crate::sync::lock(&self.refused).clone(),
+            refused: lock_unless_orphaned(&self.refused)
+                .map(|refused| refused.clone())
+                .unwrap_or_default(),
         }
     }
 }
@@ -204,8 +218,8 @@ pub struct Stats {
     /// Spans that were dropped, for whatever reason.
     pub dropped: u64,
     /// The same by reason: `queue_full`, `export_failed`, `rejected`, `after_shutdown`,
-    /// `timed_out`, and `discarded` for spans that became too old in the outbox, or were dropped to
-    /// make room there.
+    /// `timed_out`, `discarded` for spans that became too old in the outbox or were dropped to make
+    /// room there, and `forked` for those of a forked process.
     pub dropped_by_reason: BTreeMap<&'static str, u64>,
     /// How many of the dropped spans carried feedback.
     pub dropped_feedback: u64,

@@ -31,6 +31,7 @@ use super::Batching;
 use super::stats::Counters;
 use crate::export::sink::{Batch, Packing};
 use crate::record::SpanRecord;
+use crate::sync::lock_unless_orphaned;
 
 /// The limits of the tail buffer.
 #[derive(Clone, Copy, Debug)]
@@ -75,13 +76,19 @@ impl TailBuffer {
 
     /// Spans that are held now.
     pub(super) fn spans(&self) -> usize {
-        crate::sync::lock(&self.state).spans
+        lock_unless_orphaned(&self.state).map_or(0, |state| state.spans)
     }
 
     /// Holds a span. `true` if its trace is kept: then `record` is unchanged, and to be exported.
     pub(super) fn hold(&self, record: &mut SpanRecord, now: Instant) -> bool {
         let mut dropped = DroppedSpans::default();
-        let is_kept = crate::sync::lock(&self.state).hold(record, now, &mut dropped);
+        let is_kept = match lock_unless_orphaned(&self.state) {
+            Some(mut state) => state.hold(record, now, &mut dropped),
+            None => {
+                dropped.spans += 1;
+                false
+            }
+        };
         self.count(dropped);
         is_kept
     }
@@ -89,7 +96,8 @@ impl TailBuffer {
     /// Keeps a trace, since feedback has arrived: releases its held spans, and remembers its id.
     pub(super) fn keep(&self, trace_id: TraceId, now: Instant) -> Released {
         let mut dropped = DroppedSpans::default();
-        let released = crate::sync::lock(&self.state).keep(trace_id, now, &mut dropped);
+        let released = lock_unless_orphaned(&self.state)
+            .and_then(|mut state| state.keep(trace_id, now, &mut dropped));
         self.count(dropped);
         released.map(|trace| trace.release()).unwrap_or_default()
     }

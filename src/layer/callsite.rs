@@ -12,6 +12,7 @@ use super::field;
 use crate::otlp::attributes::{self, Attributes, PreparedKey, ValueRef};
 use crate::record::Common;
 use crate::settings::{Convention, Settings};
+use crate::sync::lock_unless_orphaned;
 
 /// The data that all spans of a call site share.
 #[derive(Debug)]
@@ -154,10 +155,11 @@ fn look_up(
     if let Ok(Some(callsite)) = found {
         return callsite;
     }
-    let callsite = *crate::sync::lock(&CALLSITES)
-        .get_or_insert_default()
-        .entry(key)
-        .or_insert_with(|| Box::leak(Box::new(Callsite::new(metadata, options))));
+    let make = || &*Box::leak(Box::new(Callsite::new(metadata, options)));
+    let callsite = match lock_unless_orphaned(&CALLSITES) {
+        Some(mut callsites) => *callsites.get_or_insert_default().entry(key).or_insert_with(make),
+        None => make(),
+    };
     let _ = THREAD_CALLSITES.try_with(|callsites| callsites.borrow_mut().insert(key, callsite));
     callsite
 }

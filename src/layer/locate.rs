@@ -7,7 +7,7 @@
 //! the layer inside them; a layer that `reload` puts in later claims the registry when its first
 //! span is entered.
 
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, RwLock, Weak};
 
 use tracing::dispatcher::{self, Dispatch};
 use tracing::span::Id;
@@ -18,6 +18,7 @@ use super::FeedbackLayer;
 use crate::session::Session;
 use crate::span::{Captured, LayerCore, SpanHandle, span_stack};
 use crate::suppress;
+use crate::sync::{read_unless_orphaned, write_unless_orphaned};
 
 /// The result of a search around the caller, or for a given span.
 pub(crate) enum Located {
@@ -142,7 +143,7 @@ impl Claim {
     pub(crate) fn make(dispatch: &Dispatch, core: &Arc<LayerCore>) -> Self {
         let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Self::NoRegistry };
         let address = address(registry);
-        let mut claims = CLAIMS.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut claims) = write_unless_orphaned(&CLAIMS) else { return Self::NoRegistry };
         claims.retain(|(_, core)| core.strong_count() > 0);
         match claims.iter().find(|(claimed, _)| *claimed == address) {
             Some((_, other)) if !other.ptr_eq(&Arc::downgrade(core)) => Self::Taken,
@@ -169,13 +170,14 @@ impl Claim {
     /// Gives up all claims of `core`: its layer is being dropped.
     pub(crate) fn release(core: &Arc<LayerCore>) {
         let ours = Arc::downgrade(core);
-        let mut claims = CLAIMS.write().unwrap_or_else(PoisonError::into_inner);
-        claims.retain(|(_, core)| !core.ptr_eq(&ours));
+        if let Some(mut claims) = write_unless_orphaned(&CLAIMS) {
+            claims.retain(|(_, core)| !core.ptr_eq(&ours));
+        }
     }
 }
 
 fn claimed(address: usize) -> Option<Arc<LayerCore>> {
-    let claims = CLAIMS.read().unwrap_or_else(PoisonError::into_inner);
+    let claims = read_unless_orphaned(&CLAIMS)?;
     claims.iter().find(|(claimed, _)| *claimed == address)?.1.upgrade()
 }
 

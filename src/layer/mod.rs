@@ -48,7 +48,13 @@ impl FeedbackLayer {
     /// is checked separately.
     #[inline]
     fn is_off(&self) -> bool {
-        suppress::is_this_thread() || self.is_inert() || self.core().is_disabled()
+        self.is_passive() || self.core().is_off()
+    }
+
+    /// Whether the layer leaves this thread, or all spans, to others.
+    #[inline]
+    fn is_passive(&self) -> bool {
+        suppress::is_this_thread() || self.is_inert()
     }
 
     /// The nearest captured span, beginning with `span`.
@@ -170,8 +176,11 @@ where
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
-        if self.is_off() {
+        if self.is_passive() {
             return;
+        }
+        if self.core().is_off() {
+            return self.core().count_forked();
         }
         let parent = self.parent_of(attributes, id, &ctx);
         let core = self.core();

@@ -32,6 +32,10 @@ pub enum PersistError {
     /// written.
     #[error("feedback could not be written to the outbox: the disk did not take it in time")]
     TimedOut,
+    /// This process was forked after the layer was built, and has no thread that writes. Build the
+    /// layer after the fork.
+    #[error("feedback could not be written to the outbox: build the layer after the fork")]
+    Forked,
 }
 
 impl PersistError {

@@ -22,6 +22,7 @@ use super::error::PersistError;
 use super::format::SegmentEntry;
 use super::segment::EntryState;
 use crate::suppress;
+use crate::sync::lock_unless_orphaned;
 
 /// The most bytes that may wait in memory while the disk can't be written.
 const MOST_WAITING: usize = 16 * 1024 * 1024;
@@ -118,12 +119,16 @@ impl Journal {
 
     /// Sets the state of an entry: it has arrived, or the outbox has to send it.
     pub(super) fn settle(&self, sequence: u64, entry_state: EntryState) {
-        self.lock().settle(sequence, entry_state);
+        if let Some(mut state) = lock_unless_orphaned(&self.state) {
+            state.settle(sequence, entry_state);
+        }
     }
 
     /// Marks an entry as replaced by the later entry `by`. It is kept until `by` is durable.
     pub(super) fn supersede(&self, sequence: u64, by: u64) {
-        self.lock().supersede(sequence, by);
+        if let Some(mut state) = lock_unless_orphaned(&self.state) {
+            state.supersede(sequence, by);
+        }
     }
 
     /// The sequence of the next entry: all entries pushed so far are below it.
@@ -377,7 +382,8 @@ impl Future for Durable {
 
 impl std::ops::Drop for Durable {
     fn drop(&mut self) {
-        let former = self.journal.lock().tasks.remove(&self.task);
+        let former = lock_unless_orphaned(&self.journal.state)
+            .map(|mut state| state.tasks.remove(&self.task));
         drop(former); // not under the lock
     }
 }

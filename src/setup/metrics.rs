@@ -259,6 +259,7 @@ fn error_before_export(reason: DropReason) -> Option<&'static str> {
         DropReason::QueueFull => Some("queue_full"),
         DropReason::AfterShutdown => Some("already_shutdown"),
         DropReason::TimedOut => Some("timed_out"),
+        DropReason::Forked => Some("forked"),
         DropReason::ExportFailed | DropReason::Rejected | DropReason::Discarded => None,
     }
 }
@@ -269,7 +270,10 @@ fn error_of_export(reason: DropReason) -> Option<&'static str> {
         DropReason::ExportFailed => Some("export_failed"),
         DropReason::Rejected => Some("rejected"),
         DropReason::Discarded => Some("discarded"),
-        DropReason::QueueFull | DropReason::AfterShutdown | DropReason::TimedOut => None,
+        DropReason::QueueFull
+        | DropReason::AfterShutdown
+        | DropReason::TimedOut
+        | DropReason::Forked => None,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::clock::Ticks;
 use crate::feedback::carrier::{self, Carrier, DocumentScope};
 use crate::record::SpanRecord;
 use crate::session::Session;
+use crate::sync::lock_unless_orphaned;
 
 impl SpanHandle {
     /// Ends the span and returns its state to the pool. Does nothing more if it has ended.
@@ -88,7 +89,7 @@ impl SpanState {
     #[inline]
     pub(crate) fn close(&self) {
         let started = self.start();
-        let mut guard = crate::sync::lock(&self.live);
+        let Some(mut guard) = lock_unless_orphaned(&self.live) else { return };
         let live = &mut *guard;
         if !std::mem::take(&mut live.is_open) {
             return;
@@ -118,7 +119,7 @@ impl SpanState {
     pub(crate) fn abandon(&self) {
         self.core.remove_enriched(self);
         let contexts = {
-            let mut live = crate::sync::lock(&self.live);
+            let Some(mut live) = lock_unless_orphaned(&self.live) else { return };
             self.is_closed.store(true, Ordering::Release);
             live.clear();
             (live.parent_context.take(), live.context.take())

@@ -68,7 +68,7 @@ impl SpanHandle {
         *this.has_session.get_mut() = live.session.is_some();
         // The parent has a child now, so its place is fixed.
         let parent = this.local_parent.as_ref().map(|parent| parent.start());
-        this.place.plan(core, live.parent_context.as_ref(), parent);
+        this.place.plan(core, live.parent_context.as_ref(), parent, start.time);
         Some((state, filled))
     }
 

@@ -17,10 +17,13 @@ use tracing::subscriber::NoSubscriber;
 use super::SpanHandle;
 use super::span_table::SpanTable;
 use super::state::SpanState;
+use crate::clock;
 use crate::export::{DropReason, FlushError, NotDurable, Pipeline};
+use crate::fork;
 use crate::outbox::Finalizers;
 use crate::record::SpanRecord;
 use crate::settings::{EnvironmentIssue, Keep, Settings};
+use crate::sync::lock_unless_orphaned;
 use crate::ticket::TicketKeys;
 use crate::user_code;
 
@@ -34,6 +37,9 @@ pub(crate) struct LayerCore {
     pub(crate) ticket_keys: TicketKeys,
     /// Absent when the environment has switched telemetry off.
     pipeline: Option<Pipeline>,
+    /// The process that has the pipeline's thread; no process's id without a pipeline.
+    process: u32,
+    has_warned_of_fork: AtomicBool,
     /// The open spans, except those in the extensions of the registry.
     pub(crate) open: SpanTable,
     shut_down: AtomicBool,
@@ -124,14 +130,12 @@ pub(crate) enum IdSource {
 pub(super) struct RandomIds;
 
 impl IdGenerator for RandomIds {
-    #[inline]
     fn new_trace_id(&self) -> TraceId {
-        RandomIdGenerator::default().new_trace_id()
+        random_trace_id(self.new_span_id())
     }
 
-    #[inline]
     fn new_span_id(&self) -> SpanId {
-        random_span_id()
+        random_span_id(clock::now())
     }
 }
 
@@ -186,10 +190,16 @@ thread_local! {
     static SEED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A random span id, never zero. The SDK's generator gives the first seed; this one is faster.
-fn random_span_id() -> SpanId {
+/// A random span id, never zero, for a span of this time. The SDK's generator gives the first seed;
+/// this one is faster.
+///
+/// The time is part of the seed: after a fork both processes have the same seed, but soon not the
+/// same nanosecond.
+#[inline]
+pub(super) fn random_span_id(time: u64) -> SpanId {
     let next = |last| {
-        let mut random = fastrand::Rng::with_seed(if last == 0 { first_seed() } else { last });
+        let seed = if last == 0 { first_seed() } else { last };
+        let mut random = fastrand::Rng::with_seed(seed ^ time);
         (random.u64(..).max(1), random.get_seed())
     };
     let id = SEED.try_with(|seed| {
@@ -198,6 +208,14 @@ fn random_span_id() -> SpanId {
         id
     });
     SpanId::from(id.unwrap_or_else(|_| next(0).0))
+}
+
+/// A random trace id, for a trace that begins with the span of this id: the SDK's generator, too,
+/// has the same state in both processes after a fork.
+#[inline]
+pub(super) fn random_trace_id(root: SpanId) -> TraceId {
+    let random = u128::from_be_bytes(RandomIdGenerator::default().new_trace_id().to_bytes());
+    TraceId::from(random ^ u128::from(u64::from_be_bytes(root.to_bytes())))
 }
 
 #[cold]
@@ -230,6 +248,8 @@ impl LayerCore {
             sampling,
             ids,
             ticket_keys,
+            process: pipeline.as_ref().map_or(u32::MAX, Pipeline::process),
+            has_warned_of_fork: AtomicBool::new(false),
             pipeline,
             open: SpanTable::default(),
             shut_down: AtomicBool::new(false),
@@ -292,6 +312,43 @@ impl LayerCore {
     #[inline]
     pub(crate) fn is_disabled(&self) -> bool {
         self.pipeline.is_none()
+    }
+
+    /// Whether nothing is captured: the environment has switched telemetry off, or this process was
+    /// forked after the layer was built.
+    #[inline]
+    pub(crate) fn is_off(&self) -> bool {
+        self.process != fork::last_process() && self.note_off()
+    }
+
+    #[cold]
+    fn note_off(&self) -> bool {
+        self.is_forked(); // warns of it
+        true
+    }
+
+    /// Whether this process was forked after the layer was built, of which it warns once.
+    fn is_forked(&self) -> bool {
+        let is_forked = self.pipeline.as_ref().is_some_and(Pipeline::is_forked);
+        if is_forked
+            && tracing::enabled!(target: "tracing_feedback", tracing::Level::WARN)
+            && !self.has_warned_of_fork.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                target: "tracing_feedback",
+                "this process was forked after the layer was built, so it doesn't export its spans: \
+                 build the layer after the fork"
+            );
+        }
+        is_forked
+    }
+
+    /// Counts a span that isn't captured because this process was forked.
+    #[cold]
+    pub(crate) fn count_forked(&self) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.counters().dropped(DropReason::Forked, 1, 0);
+        }
     }
 
     /// How many attributes a span may have.
@@ -387,7 +444,7 @@ impl LayerCore {
     /// Lists an open span that carries feedback, for shutdown. `false` if shutdown has taken the
     /// list already.
     pub(super) fn add_enriched(&self, span: &SpanHandle) -> bool {
-        let mut enriched = crate::sync::lock(&self.enriched);
+        let Some(mut enriched) = lock_unless_orphaned(&self.enriched) else { return false };
         if self.is_shut_down() {
             return false;
         }
@@ -396,18 +453,25 @@ impl LayerCore {
     }
 
     pub(super) fn remove_enriched(&self, span: &SpanState) {
-        let removed = crate::sync::lock(&self.enriched).remove(&address(span));
+        let removed = lock_unless_orphaned(&self.enriched)
+            .and_then(|mut enriched| enriched.remove(&address(span)));
         drop(removed); // without the lock, since other spans may be dropped with it
     }
 
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
         self.report_issues();
+        self.is_forked(); // warns of it
         self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.flush(limit))
     }
 
     /// Sends the feedback on open spans as carriers, and shuts the pipeline down.
     pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
         self.report_issues();
+        if self.is_forked() {
+            // What is open now, the parent has open too, and sends.
+            self.shut_down.store(true, Ordering::Release);
+            return self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.shutdown(limit));
+        }
         let open = {
             let mut enriched = crate::sync::lock(&self.enriched);
             self.shut_down.store(true, Ordering::Release);
@@ -436,6 +500,17 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn ids_differ_where_the_seed_is_the_same_but_not_the_time() {
+        let ids_at = |times: [u64; 3]| {
+            SEED.set(7);
+            times.map(random_span_id)
+        };
+        let (one, other) = (ids_at([1, 2, 3]), ids_at([1_000, 2, 3]));
+        assert_eq!(one, ids_at([1, 2, 3]));
+        assert!(one.iter().all(|id| !other.contains(id)), "{one:?} {other:?}");
+    }
 
     #[test]
     fn no_span_id_is_zero_or_like_another_of_any_thread() {

@@ -10,6 +10,7 @@ use crate::export::NotDurable;
 use crate::feedback::carrier::Carrier;
 use crate::feedback::document::{Document, SCOPED_ATTRIBUTES};
 use crate::outbox::Finalizers;
+use crate::sync::lock_unless_orphaned;
 
 /// How many patches of a document the outbox holds, until the whole document replaces them.
 const MOST_FINALIZERS: usize = 64;
@@ -33,7 +34,7 @@ impl SpanHandle {
             true => self.write_ahead(kind, patch, time),
             false => Ok(Finalizers::default()),
         };
-        let live = &mut *crate::sync::lock(&self.live);
+        let live = &mut *lock_unless_orphaned(&self.live)?;
         // Shutdown locks every span in the core's list, and so waits until this is done.
         if !live.is_open || !live.is_enriched() && !self.core.add_enriched(self) {
             // The caller sends the patch as a carrier, which is written ahead by itself.

@@ -26,6 +26,6 @@ mod trace_place;
 pub(crate) use documents::DocumentKind;
 pub(crate) use handle::SpanHandle;
 pub(crate) use layer_core::{IdSource, LayerCore, Sampling};
-use layer_core::{RandomIds, UserPart};
+use layer_core::{RandomIds, UserPart, random_span_id, random_trace_id};
 pub(crate) use send::Applied;
 pub(crate) use state::{Captured, Live, SpanState};

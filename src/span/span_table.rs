@@ -14,6 +14,7 @@ use std::sync::Mutex;
 use tracing::span::Id;
 
 use super::SpanHandle;
+use crate::sync::lock_unless_orphaned;
 
 /// The number of slots.
 const SLOTS: usize = 1024;
@@ -45,11 +46,11 @@ impl SpanTable {
         &self.0[id.wrapping_add(thread * 61) as usize % SLOTS].0
     }
 
-    /// Inserts a new span. `Err` returns it if another span has its slot. `Ok` may return an
+    /// Inserts a new span. `Err` returns it if another span has its slot, or the slot is orphaned. `Ok` may return an
     /// earlier span with the same id: the layer wasn't called when that closed, and has to end it.
     #[inline]
     pub(crate) fn put(&self, id: &Id, state: SpanHandle) -> Result<Option<SpanHandle>, SpanHandle> {
-        let mut slot = crate::sync::lock(self.slot(id));
+        let Some(mut slot) = lock_unless_orphaned(self.slot(id)) else { return Err(state) };
         match &mut *slot {
             None => *slot = Some((id.clone(), state)),
             Some((of, replaced)) if of == id => {
@@ -62,7 +63,7 @@ impl SpanTable {
 
     #[inline]
     pub(crate) fn get(&self, id: &Id) -> Option<SpanHandle> {
-        match &*crate::sync::lock(self.slot(id)) {
+        match &*lock_unless_orphaned(self.slot(id))? {
             Some((of, state)) if of == id => Some(state.clone()),
             _ => None,
         }
@@ -71,14 +72,13 @@ impl SpanTable {
     /// Removes a span that has closed.
     #[inline]
     pub(crate) fn take(&self, id: &Id) -> Option<SpanHandle> {
-        let mut slot = crate::sync::lock(self.slot(id));
-        let (_, state) = slot.take_if(|(of, _)| of == id)?;
+        let (_, state) = lock_unless_orphaned(self.slot(id))?.take_if(|(of, _)| of == id)?;
         Some(state)
     }
 
     /// Removes all spans: the layer is dropped, and won't be called when they close.
     pub(crate) fn drain(&self) -> Vec<SpanHandle> {
-        let take = |slot: &TableSlot| Some(crate::sync::lock(&slot.0).take()?.1);
+        let take = |slot: &TableSlot| Some(lock_unless_orphaned(&slot.0)?.take()?.1);
         self.0.iter().filter_map(take).collect()
     }
 }

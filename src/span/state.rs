@@ -20,6 +20,7 @@ use crate::record::{self, SpanRecord};
 use crate::session::{SESSION_ID, Session};
 use crate::settings::namespaced;
 use crate::suppress;
+use crate::sync::lock_unless_orphaned;
 
 /// One captured span, from its creation until it closes.
 #[derive(Debug)]
@@ -106,7 +107,7 @@ impl SpanState {
     #[inline]
     pub(crate) fn session(&self) -> Option<Session> {
         match self.has_session.load(Ordering::Acquire) {
-            true => crate::sync::lock(&self.live).session.clone(),
+            true => lock_unless_orphaned(&self.live)?.session.clone(),
             false => None, // nearly always
         }
     }
@@ -115,7 +116,7 @@ impl SpanState {
     /// span has closed.
     #[inline]
     pub(crate) fn live(&self) -> Option<MutexGuard<'_, Live>> {
-        let live = crate::sync::lock(&self.live);
+        let live = lock_unless_orphaned(&self.live)?;
         if live.is_open { Some(live) } else { None }
     }
 

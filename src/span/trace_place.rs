@@ -7,7 +7,7 @@ use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry_sdk::trace::IdGenerator;
 
-use super::{IdSource, LayerCore};
+use super::{IdSource, LayerCore, random_span_id, random_trace_id};
 use crate::record::Parent;
 
 /// A span's place in a trace. It is fixed when the span starts: when the span is first entered,
@@ -24,19 +24,22 @@ pub(super) struct TracePlace {
 }
 
 impl TracePlace {
-    /// Resets the place to that of a span created in `context` below `local_parent`: planned if
-    /// possible, otherwise to be decided.
+    /// Resets the place to that of a span created in `context` below `local_parent` at `time`:
+    /// planned if possible, otherwise to be decided.
     #[inline]
     pub(super) fn plan(
         &mut self,
         core: &LayerCore,
         context: Option<&Context>,
         local_parent: Option<&Started>,
+        time: u64,
     ) {
         *self.plan.get_mut() = VOID;
         if let IdSource::Random = core.ids {
             with_parent(context, local_parent, |parent| {
-                let ids = ids(core, parent);
+                let span_id = random_span_id(time);
+                let trace_id = parent.map(|parent| parent.trace_id());
+                let ids = (span_id, trace_id.unwrap_or_else(|| random_trace_id(span_id)));
                 if let Some(sampling) = core.sampling.decide(parent, ids.1) {
                     self.planned = Started::new(parent, ids, sampling);
                     *self.plan.get_mut() = PLANNED;

@@ -4,7 +4,6 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Mac;
 use opentelemetry::trace::SpanContext;
-use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 
 use super::Ticket;
 use super::binary::{Claims, MOST_CHARACTERS, SIGNATURE_BYTES, SUBJECT_BYTES};
@@ -12,6 +11,7 @@ use super::error::TicketError;
 use super::keys::TicketKeys;
 use super::options::TicketOptions;
 use crate::clock;
+use crate::random;
 use crate::session::Session;
 
 /// Issues a ticket now. At least one of `span` and `session` must be given.
@@ -43,7 +43,7 @@ pub(super) fn issue_at(
         session,
         issued: now,
         expires: now.saturating_add(options.milliseconds()?),
-        nonce: RandomIdGenerator::default().new_span_id().to_bytes(),
+        nonce: random::number().to_be_bytes(),
         subject: None,
         namespaces: options.namespaces()?,
         keys: options.keys()?,

@@ -6,6 +6,8 @@ mod bad_input;
 mod connections;
 mod delivery;
 mod desk;
+#[cfg(unix)]
+mod fork;
 mod golden;
 mod keep;
 mod layer;

@@ -151,6 +151,7 @@ otel.sdk.exporter.span.exported {span} counter [otlp_grpc_span_exporter rejected
 otel.sdk.exporter.span.exported {span} counter [otlp_grpc_span_exporter] = 3
 otel.sdk.exporter.span.inflight {span} up-down counter [otlp_grpc_span_exporter] = 0
 otel.sdk.processor.span.processed {span} counter [tracing_feedback::FeedbackLayer already_shutdown] = 0
+otel.sdk.processor.span.processed {span} counter [tracing_feedback::FeedbackLayer forked] = 0
 otel.sdk.processor.span.processed {span} counter [tracing_feedback::FeedbackLayer queue_full] = 0
 otel.sdk.processor.span.processed {span} counter [tracing_feedback::FeedbackLayer timed_out] = 0
 otel.sdk.processor.span.processed {span} counter [tracing_feedback::FeedbackLayer] = 3

@@ -9,9 +9,11 @@ use std::path::Path;
 /// folder. The longest one that a path begins with counts. Parts of one line stand side by side, and
 /// import each other neither way.
 const ROOMS: &[&[&str]] = &[
-    &["active_context", "formatted", "user_code"],
-    &["sync", "clock", "cold_box", "suppress", "redaction", "session", "traceparent"],
-    &["random", "otlp", "feedback"],
+    &["active_context", "fork", "formatted", "user_code"],
+    &["sync", "clock", "cold_box", "suppress", "redaction", "traceparent"],
+    &["random"],
+    &["session"],
+    &["otlp", "feedback"],
     &["outbox", "settings"],
     &["record"],
     &["otlp/span", "otlp/request", "feedback/carrier"],
