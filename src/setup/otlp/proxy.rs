@@ -5,7 +5,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 
 use super::endpoint::Endpoint;
 use crate::setup::env::proxy::ProxyVariable;
-use crate::setup::env::{EnvIssue, Environment};
+use crate::setup::env::{Environment, EnvironmentIssue};
 
 /// An HTTP proxy.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub(super) fn resolve(endpoint: &Endpoint, env: &mut Environment) -> Option<Prox
             Some(_) => "isn't an HTTP proxy, and no other is supported: write `http://host:port`",
             None => "isn't a proxy: write `http://host:port`",
         };
-        env.issues.push(EnvIssue::new(variable, value, reason));
+        env.issues.push(EnvironmentIssue::new(variable, value, reason));
     }
     None
 }
