@@ -55,6 +55,7 @@ pub use role::{Role, Target, feedback};
 
 use crate::suppress;
 use inbox::Inbox;
+use receive::budget::MemoryBudget;
 use receive::listener::{Connection, LoopbackListener, NotListening};
 use receive::{grpc, http};
 
@@ -108,7 +109,9 @@ impl Collector {
         let endpoint = format!("http://{}", grpc.address);
         let http_endpoint = format!("http://{}", http.address);
         let inbox = Arc::new(Inbox::default());
-        let routers = (grpc::router(Arc::clone(&inbox)), http::router(Arc::clone(&inbox)));
+        let budget = MemoryBudget::default();
+        let grpc_router = grpc::router(Arc::clone(&inbox), budget.clone());
+        let http_router = http::router(Arc::clone(&inbox), budget);
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = mpsc::channel();
         let run = move || {
@@ -116,7 +119,11 @@ impl Collector {
             // process could export them back to this collector.
             suppress::mark_this_thread();
             // Built and dropped on this thread: a runtime must not be dropped inside another one.
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .on_thread_start(suppress::mark_this_thread)
+                .enable_all()
+                .build();
+            let runtime = match runtime {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(ready.send(Err(error))),
             };
@@ -125,12 +132,13 @@ impl Collector {
                     (Ok(grpc), Ok(http)) => (grpc, http),
                     (Err(error), _) | (_, Err(error)) => return drop(ready.send(Err(error))),
                 };
-                tokio::spawn(serve(grpc, routers.0));
-                tokio::spawn(serve(http, routers.1));
+                tokio::spawn(serve(grpc, grpc_router));
+                tokio::spawn(serve(http, http_router));
                 let _ = ready.send(Ok(()));
                 let _ = stopped.await; // ends, with an error, when the sender is dropped
             });
-            // Dropping the runtime closes all connections, also those of unanswered requests.
+            // Closes all connections, also those of unanswered requests, and waits for no decoding.
+            runtime.shutdown_background();
         };
         let thread = thread::Builder::new().name("test-collector".into()).spawn(run)?;
         started.recv().map_err(io::Error::other)??;

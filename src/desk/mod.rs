@@ -58,6 +58,7 @@ use tokio::sync::oneshot;
 pub use command::run;
 pub use options::Options;
 
+use crate::collector::receive::budget::MemoryBudget;
 use crate::collector::receive::{grpc, http};
 use crate::suppress;
 use api::Api;
@@ -258,8 +259,10 @@ impl Serving {
                     serve::bounded(router)
                         .layer(middleware::from_fn_with_state(rules.clone(), guard))
                 };
-                intakes.push((grpc_port, guarded(grpc::router(Arc::clone(&intake)))));
-                intakes.push((http_port, guarded(http::router(intake))));
+                let budget = MemoryBudget::default();
+                let grpc = grpc::router(Arc::clone(&intake), budget.clone());
+                intakes.push((grpc_port, guarded(grpc)));
+                intakes.push((http_port, guarded(http::router(intake, budget))));
                 kept.writer = Some(writer);
             }
             Source::ClickHouse { store: clickhouse, changes: watched } => {

@@ -207,6 +207,7 @@ mod tests {
 
     use super::*;
     use crate::collector::Answer;
+    use crate::collector::receive::budget::MemoryBudget;
     use crate::collector::receive::refusal::RequestRefusal;
     use crate::collector::receive::{Intake, RequestHead, http};
 
@@ -264,7 +265,10 @@ mod tests {
         let (sender, mut told) = mpsc::unbounded_channel();
         let listener = bind(Ipv4Addr::LOCALHOST.into(), 0, "a test", "port").unwrap();
         let address = listener.local_addr().unwrap();
-        let router = bounded_by(http::router(Arc::new(ReportingIntake(sender))), LIMIT);
+        let router = bounded_by(
+            http::router(Arc::new(ReportingIntake(sender)), MemoryBudget::default()),
+            LIMIT,
+        );
         let serving = tokio::spawn(serve(listener, router));
 
         let begun = Instant::now();

@@ -1,42 +1,48 @@
-//! OTLP over gRPC. tonic does framing, compression and decoding; the answer comes from the
-//! [`Intake`].
+//! OTLP over gRPC. tonic does framing and compression; the answer comes from the [`Intake`].
 
 use std::future::pending;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{ConnectInfo, Request as HttpRequest, State};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::{Extension, Router};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
-use tonic::codec::CompressionEncoding;
-use tonic::codegen::Service;
-use tonic::{Code, Request, Response, Status, async_trait};
+use prost::Message;
+use prost::bytes::Buf;
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::server::{Grpc, UnaryService};
+use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::budget::{MemoryBudget, MemoryLease};
+use super::decode::{Format, decode_apart};
 use super::listener::Connection;
 use super::refusal::{RETRY_DELAY, RefusalKind, RequestRefusal};
-use super::{Answer, Intake, Protocol, RequestHead};
+use super::{Answer, Intake, Protocol, RequestHead, body};
 
 /// The longest message after decompression, as the official Collector has it by default.
 const MAX_MESSAGE: usize = 4 << 20;
+/// What stands before a message: whether it is compressed, and its length.
+const FRAME_HEAD: usize = 5;
+const ONE_MESSAGE: &str = "a request must have exactly one message";
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-pub(crate) fn router(intake: Arc<impl Intake>) -> Router {
-    Router::new().fallback(serve).with_state(intake)
+/// Serves OTLP over gRPC within `budget`.
+pub(crate) fn router(intake: Arc<impl Intake>, budget: MemoryBudget) -> Router {
+    Router::new().fallback(serve).with_state((intake, budget))
 }
 
 async fn serve<I: Intake>(
-    State(intake): State<Arc<I>>,
+    State((intake, budget)): State<(Arc<I>, MemoryBudget)>,
     connection: Option<Extension<ConnectInfo<Connection>>>,
-    mut request: HttpRequest,
+    request: HttpRequest,
 ) -> HttpResponse {
     let path = request.uri().path();
     let content_type = request.headers().get(CONTENT_TYPE);
@@ -55,28 +61,103 @@ async fn serve<I: Intake>(
 
     let connection = connection.map(|Extension(ConnectInfo(connection))| connection);
     let call = Arc::new(Call { intake, connection, head: Mutex::new(Some(head)) });
-    let mut service = TraceServiceServer::from_arc(Arc::clone(&call))
+    let lease = budget.lease();
+    let (mut parts, body) = request.into_parts();
+    // Read within the budget before tonic sees it: tonic allocates as much as a frame announces.
+    let body = match body::read(body, FRAME_HEAD + MAX_MESSAGE, &lease).await {
+        Ok(body) => body,
+        Err(refusal) => return call.refuse(refusal).await,
+    };
+    let is_compressed = body.first().is_some_and(|flag| *flag != 0);
+    if let Err(refusal) = lease.take(if is_compressed { MAX_MESSAGE } else { body.len() }) {
+        return call.refuse(refusal).await;
+    }
+    // Responses have the compression of the request, whether or not the sender declares that it
+    // accepts it, as those of the official Collector.
+    let encoding = parts.headers.get("grpc-encoding").cloned();
+    let identity = HeaderValue::from_static("identity");
+    parts.headers.insert("grpc-accept-encoding", encoding.unwrap_or(identity));
+    let mut server = Grpc::new(MessageCodec)
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .send_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(MAX_MESSAGE);
-    // Responses have the compression of the request, whether or not the sender declares that it
-    // accepts it, as those of the official Collector.
-    let encoding = request.headers().get("grpc-encoding").cloned();
-    let identity = HeaderValue::from_static("identity");
-    request.headers_mut().insert("grpc-accept-encoding", encoding.unwrap_or(identity));
-    let Ok(response) = service.call(request).await; // its error type is `Infallible`
+    let export = Export { call: Arc::clone(&call), lease: Some(lease) };
+    let response = server.unary(export, HttpRequest::from_parts(parts, Body::from(body))).await;
     if call.head.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
-        return response.map(axum::body::Body::new).into_response();
+        return response.map(Body::new);
     }
-    // tonic couldn't decode the message and has made a response. The intake records the request,
+    // tonic couldn't read the message and has made a response. The intake records the request,
     // too.
     let refusal = Status::from_header_map(response.headers())
         .map_or_else(|| RequestRefusal::malformed("no message"), |status| refusal(&status));
-    match call.answer(Err(refusal)).await {
-        Ok(_) => response.map(axum::body::Body::new).into_response(),
-        Err(status) => status.into_http(),
+    call.refuse(refusal).await
+}
+
+/// The method `Export`, for one request.
+struct Export<I> {
+    call: Arc<Call<I>>,
+    /// Taken by the request's only message.
+    lease: Option<MemoryLease>,
+}
+
+impl<I: Intake> UnaryService<Vec<u8>> for Export<I> {
+    type Response = ExportTraceServiceResponse;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Self::Response>, Status>> + Send>>;
+
+    fn call(&mut self, request: Request<Vec<u8>>) -> Self::Future {
+        let (call, lease) = (Arc::clone(&self.call), self.lease.take());
+        Box::pin(async move {
+            let Some(lease) = lease else { return Err(Status::internal(ONE_MESSAGE)) };
+            let message = request.into_inner();
+            // The lease ends with the answer.
+            let (decoded, _lease) = match decode_apart(Format::Protobuf, None, message, lease).await
+            {
+                Ok((message, lease)) => (Ok(message), Some(lease)),
+                Err(refusal) => (Err(refusal), None),
+            };
+            call.answer(decoded).await.map(Response::new)
+        })
+    }
+}
+
+/// Messages as bytes one way, so that they are measured before they are decoded, and encoded by
+/// `prost` the other.
+struct MessageCodec;
+
+impl Codec for MessageCodec {
+    type Encode = ExportTraceServiceResponse;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for MessageCodec {
+    type Item = ExportTraceServiceResponse;
+    type Error = Status;
+
+    fn encode(&mut self, message: Self::Item, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        message.encode(to).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+impl Decoder for MessageCodec {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        let mut message = vec![0; from.remaining()];
+        from.copy_to_slice(&mut message);
+        Ok(Some(message))
     }
 }
 
@@ -88,24 +169,22 @@ struct Call<I> {
     head: Mutex<Option<RequestHead>>,
 }
 
-#[async_trait]
-impl<I: Intake> TraceService for Call<I> {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.answer(Ok(request.into_inner())).await.map(Response::new)
-    }
-}
-
 impl<I: Intake> Call<I> {
+    /// Answers a request whose message could not be read.
+    async fn refuse(&self, refusal: RequestRefusal) -> HttpResponse {
+        match self.answer(Err(refusal.clone())).await {
+            Ok(_) => status(refusal).into_http(),
+            Err(status) => status.into_http(),
+        }
+    }
+
     async fn answer(
         &self,
         decoded: Result<ExportTraceServiceRequest, RequestRefusal>,
     ) -> Result<ExportTraceServiceResponse, Status> {
         let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(head) = head else {
-            return Err(Status::internal("a request must have exactly one message"));
+            return Err(Status::internal(ONE_MESSAGE));
         };
         match self.intake.receive(head, decoded).await.map_err(status)? {
             // As the official Collector does: the field is present and rejects nothing.

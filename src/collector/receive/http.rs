@@ -1,12 +1,10 @@
 //! OTLP over HTTP: protobuf and JSON bodies, posted to `/v1/traces`.
 
-use std::future::{pending, poll_fn};
-use std::io::{self, Read};
-use std::pin::Pin;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
@@ -18,28 +16,26 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use prost::Message;
 use tonic::Code;
 
+use super::budget::{MemoryBudget, MemoryLease};
+use super::decode::{Format, MAX_BODY, decode_apart};
 use super::listener::Connection;
 use super::refusal::{RETRY_DELAY, RefusalKind, RequestRefusal};
-use super::{Answer, Intake, Protocol, RequestHead, json};
+use super::{Answer, Intake, Protocol, RequestHead, body};
 
-/// The longest body, as sent and after decompression, as the official Collector has it by default.
-const MAX_BODY: usize = 20 << 20;
-/// The largest window of a zstd frame, 32 MiB: a frame may ask for gigabytes, spans don't need
-/// them.
-const MAX_WINDOW_LOG: u32 = 25;
 const TRACES: &str = "/v1/traces";
 
-pub(crate) fn router(intake: Arc<impl Intake>) -> Router {
-    Router::new().fallback(serve).with_state(intake)
+/// Serves OTLP over HTTP within `budget`.
+pub(crate) fn router(intake: Arc<impl Intake>, budget: MemoryBudget) -> Router {
+    Router::new().fallback(serve).with_state((intake, budget))
 }
 
 async fn serve<I: Intake>(
-    State(intake): State<Arc<I>>,
+    State((intake, budget)): State<(Arc<I>, MemoryBudget)>,
     connection: Option<Extension<ConnectInfo<Connection>>>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let format = parts.headers.get(CONTENT_TYPE).and_then(Format::of);
+    let format = parts.headers.get(CONTENT_TYPE).and_then(format_of);
     let protocol = format.map_or(Protocol::Other, Format::protocol);
     let head = RequestHead::new(protocol, parts.uri.path(), &parts.headers);
 
@@ -54,9 +50,11 @@ async fn serve<I: Intake>(
         return refuse(format, refusal);
     }
 
-    let decoded = match read(body).await {
-        Ok(bytes) => decode(format, head.compression.as_deref(), &bytes),
-        Err(refusal) => Err(refusal),
+    let decoded = message(format, head.compression.clone(), body, budget.lease()).await;
+    // The lease ends with the answer.
+    let (decoded, _lease) = match decoded {
+        Ok((message, lease)) => (Ok(message), Some(lease)),
+        Err(refusal) => (Err(refusal), None),
     };
     match intake.receive(head, decoded).await {
         Err(refusal) => refuse(format, refusal),
@@ -91,106 +89,32 @@ async fn serve<I: Intake>(
     }
 }
 
-/// The encoding of a request body. The response has the same.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Format {
-    Protobuf,
-    Json,
-}
-
-impl Format {
-    fn of(content_type: &HeaderValue) -> Option<Self> {
-        let text = content_type.to_str().ok()?;
-        let essence = text.split(';').next()?.trim();
-        if essence.eq_ignore_ascii_case("application/x-protobuf") {
-            Some(Self::Protobuf)
-        } else if essence.eq_ignore_ascii_case("application/json") {
-            Some(Self::Json)
-        } else {
-            None
-        }
-    }
-
-    fn protocol(self) -> Protocol {
-        match self {
-            Self::Protobuf => Protocol::HttpProtobuf,
-            Self::Json => Protocol::HttpJson,
-        }
+/// The format of a body, by its content type.
+fn format_of(content_type: &HeaderValue) -> Option<Format> {
+    let text = content_type.to_str().ok()?;
+    let essence = text.split(';').next()?.trim();
+    if essence.eq_ignore_ascii_case("application/x-protobuf") {
+        Some(Format::Protobuf)
+    } else if essence.eq_ignore_ascii_case("application/json") {
+        Some(Format::Json)
+    } else {
+        None
     }
 }
 
-/// Reads a body to its end. The rest of a body that is too long is read and discarded: a sender
-/// that is still writing would not see the response.
-async fn read(mut body: Body) -> Result<Vec<u8>, RequestRefusal> {
-    let mut bytes = Vec::new();
-    let mut too_large = false;
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let frame =
-            frame.map_err(|error| RequestRefusal::malformed(format!("the body: {error}")))?;
-        if let Some(data) = frame.data_ref() {
-            too_large |= bytes.len() + data.len() > MAX_BODY;
-            if !too_large {
-                bytes.extend_from_slice(data);
-            }
-        }
-    }
-    if too_large { Err(oversize()) } else { Ok(bytes) }
-}
-
-/// Decodes the message in a body. Foreign bytes: the body may contain anything.
-pub(crate) fn decode(
+/// Reads and decodes the body of a request.
+async fn message(
     format: Option<Format>,
-    compression: Option<&str>,
-    body: &[u8],
-) -> Result<ExportTraceServiceRequest, RequestRefusal> {
+    compression: Option<String>,
+    body: Body,
+    lease: MemoryLease,
+) -> Result<(ExportTraceServiceRequest, MemoryLease), RequestRefusal> {
+    let body = body::read(body, MAX_BODY, &lease).await?;
     let Some(format) = format else {
         let reason = "the content type is neither application/x-protobuf nor application/json";
         return Err(RequestRefusal::new(RefusalKind::Unsupported, reason));
     };
-    let decompressed;
-    let body = match compression {
-        None => body,
-        Some(compression) => {
-            decompressed = decompress(compression, body)?;
-            &decompressed
-        }
-    };
-    match format {
-        Format::Protobuf => ExportTraceServiceRequest::decode(body)
-            .map_err(|error| RequestRefusal::malformed(error.to_string())),
-        Format::Json => {
-            json::request(body).map_err(|error| RequestRefusal::malformed(error.to_string()))
-        }
-    }
-}
-
-fn decompress(compression: &str, body: &[u8]) -> Result<Vec<u8>, RequestRefusal> {
-    let mut bytes = Vec::new();
-    // One byte over the limit distinguishes a body that is too long from one that just fits.
-    let most = MAX_BODY as u64 + 1;
-    let read = match compression {
-        "gzip" => flate2::read::MultiGzDecoder::new(body).take(most).read_to_end(&mut bytes),
-        "zstd" => zstd_decoder(body).and_then(|zstd| zstd.take(most).read_to_end(&mut bytes)),
-        other => {
-            let reason = format!("the content encoding `{other}` is neither gzip nor zstd");
-            return Err(RequestRefusal::new(RefusalKind::Unsupported, reason));
-        }
-    };
-    match read {
-        Ok(length) if length > MAX_BODY => Err(oversize()),
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(RequestRefusal::malformed(format!("{compression}: {error}"))),
-    }
-}
-
-fn zstd_decoder(body: &[u8]) -> io::Result<impl Read> {
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(body)?;
-    decoder.window_log_max(MAX_WINDOW_LOG)?;
-    Ok(decoder)
-}
-
-fn oversize() -> RequestRefusal {
-    RequestRefusal::new(RefusalKind::TooLarge, format!("the body is longer than {MAX_BODY} bytes"))
+    decode_apart(format, compression, body, lease).await
 }
 
 fn accept(format: Option<Format>, response: ExportTraceServiceResponse) -> Response {

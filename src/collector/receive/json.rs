@@ -1,4 +1,5 @@
-//! Decoding of OTLP/JSON.
+//! Decoding of OTLP/JSON, straight from the text to messages, within the memory that the request
+//! may take.
 //!
 //! It follows the rules of proto3's JSON mapping and OTLP's exceptions to them: ids in
 //! hexadecimal, 64-bit numbers as strings or numbers, enums as numbers, NaN and the infinities as
@@ -8,7 +9,11 @@
 //!
 //! Recursion is bounded by `serde_json`, which refuses more than 128 levels.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{
@@ -17,234 +22,469 @@ use opentelemetry_proto::tonic::common::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
-use serde_json::Value as Json;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-type Result<T> = std::result::Result<T, JsonError>;
+use super::budget::MemoryLease;
+use super::measure::item_size;
+use super::refusal::RequestRefusal;
 
-/// What is wrong, and where: `resourceSpans[0].scopeSpans[0].spans[2].traceId: …`.
-#[derive(Debug)]
-pub(super) struct JsonError {
-    path: String,
-    what: String,
-}
-
-impl JsonError {
-    fn new(what: impl Into<String>) -> Self {
-        Self { path: String::new(), what: what.into() }
-    }
-
-    fn under(mut self, segment: &str) -> Self {
-        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        self.path = format!("{segment}{dot}{}", self.path);
-        self
-    }
-}
-
-impl fmt::Display for JsonError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, what } = self;
-        if path.is_empty() { f.write_str(what) } else { write!(f, "{path}: {what}") }
+/// Decodes a request. A refusal says where in the text it is wrong:
+/// `resourceSpans[0].scopeSpans[0].spans[2].traceId: …`.
+pub(super) fn request(
+    body: &[u8],
+    lease: &MemoryLease,
+) -> Result<ExportTraceServiceRequest, RequestRefusal> {
+    let decoding = Decoding { lease, refusal: RefCell::default() };
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let mut track = serde_path_to_error::Track::new();
+    let request = MessageSeed::new(&decoding)
+        .deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track));
+    match request.and_then(|request| json.end().map(|()| request)) {
+        Ok(request) => Ok(request),
+        Err(error) => Err(decoding.refusal.take().unwrap_or_else(|| {
+            let path = track.path().to_string();
+            let place = if path == "." { String::new() } else { format!("{path}: ") };
+            RequestRefusal::malformed(format!("{place}{error}"))
+        })),
     }
 }
 
-pub(super) fn request(body: &[u8]) -> Result<ExportTraceServiceRequest> {
-    let json: Json =
-        serde_json::from_slice(body).map_err(|error| JsonError::new(error.to_string()))?;
-    let request = Object::of(&json)?;
-    Ok(ExportTraceServiceRequest { resource_spans: request.list("resourceSpans", resource_spans)? })
+/// What all parts of a message share while it is decoded.
+struct Decoding<'a> {
+    lease: &'a MemoryLease,
+    /// Why decoding was stopped, if the message is too large.
+    refusal: RefCell<Option<RequestRefusal>>,
 }
 
-fn resource_spans(json: &Json) -> Result<ResourceSpans> {
-    let group = Object::of(json)?;
-    Ok(ResourceSpans {
-        resource: group.get("resource", |json| {
-            let resource = Object::of(json)?;
-            Ok(Resource {
-                attributes: resource.list("attributes", key_value)?,
-                dropped_attributes_count: resource.number("droppedAttributesCount")?,
-                entity_refs: vec![],
-            })
-        })?,
-        scope_spans: group.list("scopeSpans", scope_spans)?,
-        schema_url: group.text("schemaUrl")?,
-    })
-}
-
-fn scope_spans(json: &Json) -> Result<ScopeSpans> {
-    let group = Object::of(json)?;
-    Ok(ScopeSpans {
-        scope: group.get("scope", |json| {
-            let scope = Object::of(json)?;
-            Ok(InstrumentationScope {
-                name: scope.text("name")?,
-                version: scope.text("version")?,
-                attributes: scope.list("attributes", key_value)?,
-                dropped_attributes_count: scope.number("droppedAttributesCount")?,
-            })
-        })?,
-        spans: group.list("spans", span)?,
-        schema_url: group.text("schemaUrl")?,
-    })
-}
-
-fn span(json: &Json) -> Result<Span> {
-    let span = Object::of(json)?;
-    Ok(Span {
-        trace_id: span.id("traceId")?,
-        span_id: span.id("spanId")?,
-        trace_state: span.text("traceState")?,
-        parent_span_id: span.id("parentSpanId")?,
-        flags: span.number("flags")?,
-        name: span.text("name")?,
-        kind: span.number("kind")?,
-        start_time_unix_nano: span.number("startTimeUnixNano")?,
-        end_time_unix_nano: span.number("endTimeUnixNano")?,
-        attributes: span.list("attributes", key_value)?,
-        dropped_attributes_count: span.number("droppedAttributesCount")?,
-        events: span.list("events", event)?,
-        dropped_events_count: span.number("droppedEventsCount")?,
-        links: span.list("links", link)?,
-        dropped_links_count: span.number("droppedLinksCount")?,
-        status: span.get("status", |json| {
-            let status = Object::of(json)?;
-            Ok(Status { message: status.text("message")?, code: status.number("code")? })
-        })?,
-    })
-}
-
-fn event(json: &Json) -> Result<Event> {
-    let event = Object::of(json)?;
-    Ok(Event {
-        time_unix_nano: event.number("timeUnixNano")?,
-        name: event.text("name")?,
-        attributes: event.list("attributes", key_value)?,
-        dropped_attributes_count: event.number("droppedAttributesCount")?,
-    })
-}
-
-fn link(json: &Json) -> Result<Link> {
-    let link = Object::of(json)?;
-    Ok(Link {
-        trace_id: link.id("traceId")?,
-        span_id: link.id("spanId")?,
-        trace_state: link.text("traceState")?,
-        attributes: link.list("attributes", key_value)?,
-        dropped_attributes_count: link.number("droppedAttributesCount")?,
-        flags: link.number("flags")?,
-    })
-}
-
-fn key_value(json: &Json) -> Result<KeyValue> {
-    let pair = Object::of(json)?;
-    Ok(KeyValue { key: pair.text("key")?, value: pair.get("value", any_value)?, key_strindex: 0 })
-}
-
-fn any_value(json: &Json) -> Result<AnyValue> {
-    use any_value::Value;
-    let any = Object::of(json)?;
-    let values = |json: &Json| Object::of(json)?.list("values", any_value);
-    let pairs = |json: &Json| Object::of(json)?.list("values", key_value);
-    let mut set = [
-        any.get("stringValue", string)?.map(Value::StringValue),
-        any.get("boolValue", boolean)?.map(Value::BoolValue),
-        any.get("intValue", integer)?.map(Value::IntValue),
-        any.get("doubleValue", double)?.map(Value::DoubleValue),
-        any.get("arrayValue", values)?.map(|values| Value::ArrayValue(ArrayValue { values })),
-        any.get("kvlistValue", pairs)?.map(|values| Value::KvlistValue(KeyValueList { values })),
-        any.get("bytesValue", bytes)?.map(Value::BytesValue),
-    ]
-    .into_iter()
-    .flatten();
-    let value = set.next();
-    if set.next().is_some() {
-        Err(JsonError::new("more than one value"))
-    } else {
-        Ok(AnyValue { value })
+impl Decoding<'_> {
+    fn take<E: Error>(&self, bytes: usize) -> Result<(), E> {
+        self.lease.take(bytes).map_err(|refusal| {
+            let error = E::custom(&refusal);
+            self.refusal.replace(Some(refusal));
+            error
+        })
     }
 }
 
-/// A JSON object, read field by field.
-struct Object<'a>(&'a serde_json::Map<String, Json>);
+/// A message, read from a JSON object field by field.
+trait Message: Default {
+    /// Sets the field with this name. The value of an unknown field must be skipped.
+    fn set<'de, A: MapAccess<'de>>(
+        &mut self,
+        name: &str,
+        value: FieldValue<'_, A>,
+    ) -> Result<(), A::Error>;
+}
 
-impl<'a> Object<'a> {
-    fn of(json: &'a Json) -> Result<Self> {
-        json.as_object().map(Self).ok_or_else(|| expected("an object", json))
+macro_rules! messages {
+    ($($message:ty { $($name:literal => $field:ident: $read:ident,)* })*) => {$(
+        impl Message for $message {
+            fn set<'de, A: MapAccess<'de>>(
+                &mut self,
+                name: &str,
+                value: FieldValue<'_, A>,
+            ) -> Result<(), A::Error> {
+                match name {
+                    $($name => self.$field = value.$read()?,)*
+                    _ => value.skip()?,
+                }
+                Ok(())
+            }
+        }
+    )*};
+}
+
+messages! {
+    ExportTraceServiceRequest {
+        "resourceSpans" => resource_spans: list,
     }
+    ResourceSpans {
+        "resource" => resource: message,
+        "scopeSpans" => scope_spans: list,
+        "schemaUrl" => schema_url: text,
+    }
+    Resource {
+        "attributes" => attributes: list,
+        "droppedAttributesCount" => dropped_attributes_count: number,
+    }
+    ScopeSpans {
+        "scope" => scope: message,
+        "spans" => spans: list,
+        "schemaUrl" => schema_url: text,
+    }
+    InstrumentationScope {
+        "name" => name: text,
+        "version" => version: text,
+        "attributes" => attributes: list,
+        "droppedAttributesCount" => dropped_attributes_count: number,
+    }
+    Span {
+        "traceId" => trace_id: id,
+        "spanId" => span_id: id,
+        "traceState" => trace_state: text,
+        "parentSpanId" => parent_span_id: id,
+        "flags" => flags: number,
+        "name" => name: text,
+        "kind" => kind: number,
+        "startTimeUnixNano" => start_time_unix_nano: number,
+        "endTimeUnixNano" => end_time_unix_nano: number,
+        "attributes" => attributes: list,
+        "droppedAttributesCount" => dropped_attributes_count: number,
+        "events" => events: list,
+        "droppedEventsCount" => dropped_events_count: number,
+        "links" => links: list,
+        "droppedLinksCount" => dropped_links_count: number,
+        "status" => status: message,
+    }
+    Event {
+        "timeUnixNano" => time_unix_nano: number,
+        "name" => name: text,
+        "attributes" => attributes: list,
+        "droppedAttributesCount" => dropped_attributes_count: number,
+    }
+    Link {
+        "traceId" => trace_id: id,
+        "spanId" => span_id: id,
+        "traceState" => trace_state: text,
+        "attributes" => attributes: list,
+        "droppedAttributesCount" => dropped_attributes_count: number,
+        "flags" => flags: number,
+    }
+    Status {
+        "message" => message: text,
+        "code" => code: number,
+    }
+    KeyValue {
+        "key" => key: text,
+        "value" => value: message,
+    }
+    ArrayValue {
+        "values" => values: list,
+    }
+    KeyValueList {
+        "values" => values: list,
+    }
+}
 
-    fn get<T>(&self, key: &str, read: impl FnOnce(&Json) -> Result<T>) -> Result<Option<T>> {
-        match self.0.get(key) {
-            None | Some(Json::Null) => Ok(None),
-            Some(json) => read(json).map(Some).map_err(|error| error.under(key)),
+impl Message for AnyValue {
+    fn set<'de, A: MapAccess<'de>>(
+        &mut self,
+        name: &str,
+        value: FieldValue<'_, A>,
+    ) -> Result<(), A::Error> {
+        use any_value::Value;
+        let value = match name {
+            "stringValue" => value.optional(TextSeed::plain)?.map(Value::StringValue),
+            "boolValue" => value.optional(|_| BoolSeed)?.map(Value::BoolValue),
+            "intValue" => value.optional(|_| IntegerSeed::new())?.map(Value::IntValue),
+            "doubleValue" => value.optional(|_| DoubleSeed)?.map(Value::DoubleValue),
+            "arrayValue" => value.message()?.map(Value::ArrayValue),
+            "kvlistValue" => value.message()?.map(Value::KvlistValue),
+            "bytesValue" => value.optional(TextSeed::base64)?.map(Value::BytesValue),
+            _ => return value.skip(),
+        };
+        match (&self.value, value) {
+            (Some(_), Some(_)) => Err(A::Error::custom("more than one value")),
+            (_, None) => Ok(()),
+            (None, value) => {
+                self.value = value;
+                Ok(())
+            }
         }
     }
+}
 
-    fn list<T>(&self, key: &str, read: impl Fn(&Json) -> Result<T>) -> Result<Vec<T>> {
-        let list = self.get(key, |json| {
-            let items = json.as_array().ok_or_else(|| expected("an array", json))?;
-            let item = |(at, json)| read(json).map_err(|error| error.under(&format!("[{at}]")));
-            items.iter().enumerate().map(item).collect()
-        })?;
-        Ok(list.unwrap_or_default())
+/// The value of a field that is being read. `null` is its default.
+struct FieldValue<'a, A> {
+    map: &'a mut A,
+    decoding: &'a Decoding<'a>,
+}
+
+impl<'a, 'de, A: MapAccess<'de>> FieldValue<'a, A> {
+    fn optional<S: DeserializeSeed<'de>>(
+        self,
+        seed: impl FnOnce(&'a Decoding<'a>) -> S,
+    ) -> Result<Option<S::Value>, A::Error> {
+        self.map.next_value_seed(NullableSeed(seed(self.decoding)))
     }
 
-    fn text(&self, key: &str) -> Result<String> {
-        Ok(self.get(key, string)?.unwrap_or_default())
+    fn text(self) -> Result<String, A::Error> {
+        Ok(self.optional(TextSeed::plain)?.unwrap_or_default())
     }
 
-    fn number<T: std::str::FromStr + Default>(&self, key: &str) -> Result<T> {
-        Ok(self.get(key, integer)?.unwrap_or_default())
+    fn id(self) -> Result<Vec<u8>, A::Error> {
+        Ok(self.optional(TextSeed::hexadecimal)?.unwrap_or_default())
     }
 
-    fn id(&self, key: &str) -> Result<Vec<u8>> {
-        Ok(self.get(key, hexadecimal)?.unwrap_or_default())
+    fn number<T: FromStr + TryFrom<i128> + Default>(self) -> Result<T, A::Error> {
+        Ok(self.optional(|_| IntegerSeed::new())?.unwrap_or_default())
+    }
+
+    fn message<M: Message>(self) -> Result<Option<M>, A::Error> {
+        self.optional(MessageSeed::new)
+    }
+
+    fn list<M: Message>(self) -> Result<Vec<M>, A::Error> {
+        Ok(self.optional(ListSeed::new)?.unwrap_or_default())
+    }
+
+    fn skip(self) -> Result<(), A::Error> {
+        self.map.next_value::<IgnoredAny>().map(drop)
     }
 }
 
-fn string(json: &Json) -> Result<String> {
-    json.as_str().map(str::to_owned).ok_or_else(|| expected("a string", json))
+struct MessageSeed<'a, M> {
+    decoding: &'a Decoding<'a>,
+    message: PhantomData<M>,
 }
 
-fn boolean(json: &Json) -> Result<bool> {
-    json.as_bool().ok_or_else(|| expected("a bool", json))
+impl<'a, M> MessageSeed<'a, M> {
+    fn new(decoding: &'a Decoding<'a>) -> Self {
+        Self { decoding, message: PhantomData }
+    }
 }
 
-/// `T`'s parser decides which numbers are in range.
-fn integer<T: std::str::FromStr>(json: &Json) -> Result<T> {
-    let parsed = match json {
-        Json::Number(number) => number.to_string().parse(),
-        Json::String(text) => text.parse(),
-        _ => return Err(expected("an integer", json)),
-    };
-    parsed.map_err(|_| expected("an integer in its range", json))
+impl<'de, M: Message> DeserializeSeed<'de> for MessageSeed<'_, M> {
+    type Value = M;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<M, D::Error> {
+        json.deserialize_map(self)
+    }
 }
 
-fn double(json: &Json) -> Result<f64> {
-    let value = match json {
-        Json::Number(number) => number.as_f64(),
-        Json::String(text) => match text.as_str() {
-            "NaN" => Some(f64::NAN),
-            "Infinity" => Some(f64::INFINITY),
-            "-Infinity" => Some(f64::NEG_INFINITY),
-            text => text.parse().ok(),
-        },
-        _ => None,
-    };
-    value.ok_or_else(|| expected("a number", json))
+impl<'de, M: Message> Visitor<'de> for MessageSeed<'_, M> {
+    type Value = M;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<M, A::Error> {
+        self.decoding.take(item_size::<M>())?;
+        let mut message = M::default();
+        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
+            message.set(&name, FieldValue { map: &mut map, decoding: self.decoding })?;
+        }
+        Ok(message)
+    }
 }
 
-fn hexadecimal(json: &Json) -> Result<Vec<u8>> {
+struct ListSeed<'a, M> {
+    decoding: &'a Decoding<'a>,
+    item: PhantomData<M>,
+}
+
+impl<'a, M> ListSeed<'a, M> {
+    fn new(decoding: &'a Decoding<'a>) -> Self {
+        Self { decoding, item: PhantomData }
+    }
+}
+
+impl<'de, M: Message> DeserializeSeed<'de> for ListSeed<'_, M> {
+    type Value = Vec<M>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Vec<M>, D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de, M: Message> Visitor<'de> for ListSeed<'_, M> {
+    type Value = Vec<M>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<M>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(MessageSeed::new(self.decoding))? {
+            list.push(item);
+        }
+        Ok(list)
+    }
+}
+
+/// A value that may be `null`.
+struct NullableSeed<S>(S);
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for NullableSeed<S> {
+    type Value = Option<S::Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_option(self)
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for NullableSeed<S> {
+    type Value = Option<S::Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value or null")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        self.0.deserialize(json).map(Some)
+    }
+}
+
+/// A string, and what it stands for.
+struct TextSeed<'a, T> {
+    decoding: &'a Decoding<'a>,
+    expected: &'static str,
+    parse: fn(&str) -> Option<T>,
+}
+
+impl<'a> TextSeed<'a, String> {
+    fn plain(decoding: &'a Decoding<'a>) -> Self {
+        Self { decoding, expected: "a string", parse: |text| Some(text.to_owned()) }
+    }
+}
+
+impl<'a> TextSeed<'a, Vec<u8>> {
+    fn hexadecimal(decoding: &'a Decoding<'a>) -> Self {
+        Self { decoding, expected: "hexadecimal digits in pairs", parse: hexadecimal }
+    }
+
+    fn base64(decoding: &'a Decoding<'a>) -> Self {
+        Self { decoding, expected: "base64", parse: base64 }
+    }
+}
+
+impl<'de, T> DeserializeSeed<'de> for TextSeed<'_, T> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<T, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl<'de, T> Visitor<'de> for TextSeed<'_, T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        self.decoding.take(text.len())?;
+        (self.parse)(text).ok_or_else(|| expected(self.expected, "another string"))
+    }
+}
+
+struct BoolSeed;
+
+impl<'de> DeserializeSeed<'de> for BoolSeed {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<bool, D::Error> {
+        serde::Deserialize::deserialize(json)
+    }
+}
+
+/// A number, or a string of one. `T` decides which are in range.
+struct IntegerSeed<T>(PhantomData<T>);
+
+impl<T> IntegerSeed<T> {
+    fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<'de, T: FromStr + TryFrom<i128>> DeserializeSeed<'de> for IntegerSeed<T> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<T, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<T: FromStr + TryFrom<i128>> Visitor<'_> for IntegerSeed<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an integer in its range")
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
+        T::try_from(number.into()).map_err(|_| out_of_range("a number"))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
+        T::try_from(number.into()).map_err(|_| out_of_range("a number"))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(|_| out_of_range("a string"))
+    }
+}
+
+/// A number, or a string of one, which may be NaN or infinite.
+struct DoubleSeed;
+
+impl<'de> DeserializeSeed<'de> for DoubleSeed {
+    type Value = f64;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<f64, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for DoubleSeed {
+    type Value = f64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number")
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<f64, E> {
+        Ok(number)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<f64, E> {
+        Ok(number as f64)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<f64, E> {
+        Ok(number as f64)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
+        match text {
+            "NaN" => Ok(f64::NAN),
+            "Infinity" => Ok(f64::INFINITY),
+            "-Infinity" => Ok(f64::NEG_INFINITY),
+            text => text.parse().map_err(|_| expected("a number", "a string")),
+        }
+    }
+}
+
+fn out_of_range<E: Error>(found: &str) -> E {
+    expected("an integer in its range", found)
+}
+
+fn expected<E: Error>(expected: &str, found: &str) -> E {
+    E::custom(format_args!("expected {expected}, found {found}"))
+}
+
+fn hexadecimal(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: &u8| (*byte as char).to_digit(16).map(|digit| digit as u8);
-    let text = json.as_str().ok_or_else(|| expected("a string", json))?;
     let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
         [high, low] => Some(digit(high)? << 4 | digit(low)?),
         _ => None,
     });
-    pairs.collect::<Option<_>>().ok_or_else(|| expected("hexadecimal digits in pairs", json))
+    pairs.collect()
 }
 
 /// Base64 in either alphabet, padded or not.
-fn bytes(json: &Json) -> Result<Vec<u8>> {
-    let text = json.as_str().ok_or_else(|| expected("a string", json))?;
+fn base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     let (mut bits, mut pending) = (0_u32, 0_u32);
     for byte in text.trim_end_matches('=').bytes() {
@@ -254,7 +494,7 @@ fn bytes(json: &Json) -> Result<Vec<u8>> {
             b'0'..=b'9' => byte - b'0' + 52,
             b'+' | b'-' => 62,
             b'/' | b'_' => 63,
-            _ => return Err(expected("base64", json)),
+            _ => return None,
         };
         bits = bits << 6 | u32::from(six);
         pending += 6;
@@ -264,17 +504,5 @@ fn bytes(json: &Json) -> Result<Vec<u8>> {
         }
     }
     // Six bits left over are a lone last character: too few for a byte.
-    if pending == 6 { Err(expected("base64", json)) } else { Ok(bytes) }
-}
-
-fn expected(what: &str, json: &Json) -> JsonError {
-    let found = match json {
-        Json::Null => "null",
-        Json::Bool(_) => "a bool",
-        Json::Number(_) => "a number",
-        Json::String(_) => "a string",
-        Json::Array(_) => "an array",
-        Json::Object(_) => "an object",
-    };
-    JsonError::new(format!("expected {what}, found {found}"))
+    (pending != 6).then_some(bytes)
 }

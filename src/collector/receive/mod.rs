@@ -6,18 +6,24 @@
 //! | --- | --- |
 //! | `listener` | a loopback listener; a connection that can be cut |
 //! | `grpc`, `http` | one protocol each: from a request to a message, from an [`Answer`] to a response |
-//! | `json` | decoding of OTLP/JSON |
+//! | `body`, `decode`, `json` | from a body to a message |
+//! | `budget`, `measure` | the memory of requests in flight; how much a message takes |
 //! | `refusal` | why a request is refused, whatever the protocol |
 //! | `received`, `value` | spans and attribute values as they arrived |
 //!
 //! Both protocols read foreign bytes: their size is bounded before and after decompression (4 MiB
-//! over gRPC, 20 MiB over HTTP, as the official Collector does by default), nesting is bounded by
-//! the decoders, and nothing panics.
+//! over gRPC, 20 MiB over HTTP, as the official Collector does by default), and so is the memory
+//! that one message, and all of them together, take when they are decoded. Nesting is bounded by
+//! the decoders, and nothing panics. What takes long is decoded on a thread of its own.
 
+mod body;
+pub(crate) mod budget;
+pub(crate) mod decode;
 pub(crate) mod grpc;
 pub(crate) mod http;
 mod json;
 pub(crate) mod listener;
+mod measure;
 pub(crate) mod received;
 pub(crate) mod refusal;
 pub(crate) mod value;

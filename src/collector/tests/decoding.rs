@@ -3,20 +3,21 @@
 use proptest::prelude::*;
 use prost::Message;
 
-use super::super::receive::http::{self, Format};
+use super::super::receive::budget::MemoryBudget;
+use super::super::receive::decode::{self, Format};
 use super::super::receive::received::spans;
 use super::super::receive::refusal::{RefusalKind, RequestRefusal};
 use super::*;
 
 fn decode(
-    format: Option<Format>,
+    format: Format,
     compression: Option<&str>,
     body: &[u8],
 ) -> Result<Vec<ReceivedSpan>, RequestRefusal> {
-    http::decode(format, compression, body).and_then(spans)
+    decode::decode(format, compression, body, &MemoryBudget::default().lease()).and_then(spans)
 }
 
-const FORMATS: [Option<Format>; 3] = [None, Some(Format::Protobuf), Some(Format::Json)];
+const FORMATS: [Format; 2] = [Format::Protobuf, Format::Json];
 const COMPRESSIONS: [Option<&str>; 4] = [None, Some("gzip"), Some("zstd"), Some("br")];
 
 fn decode_in_every_way(body: &[u8]) {
@@ -47,8 +48,8 @@ fn valid() -> (Vec<u8>, String) {
 #[test]
 fn what_the_mutations_start_from_is_valid() {
     let (wire, json) = valid();
-    assert_eq!(decode(Some(Format::Protobuf), None, &wire).unwrap()[0].name, "answer");
-    assert_eq!(decode(Some(Format::Json), None, json.as_bytes()).unwrap()[0].name, "answer");
+    assert_eq!(decode(Format::Protobuf, None, &wire).unwrap()[0].name, "answer");
+    assert_eq!(decode(Format::Json, None, json.as_bytes()).unwrap()[0].name, "answer");
 }
 
 proptest! {
@@ -102,8 +103,8 @@ fn nesting_is_bounded_in_both_formats() {
         }
         request([named("deep", 1, 1).with("deep", value)]).encode_to_vec()
     };
-    assert!(decode(Some(Format::Protobuf), None, &nested(30)).is_ok());
-    let refusal = decode(Some(Format::Protobuf), None, &nested(60)).unwrap_err();
+    assert!(decode(Format::Protobuf, None, &nested(30)).is_ok());
+    let refusal = decode(Format::Protobuf, None, &nested(60)).unwrap_err();
     assert_eq!(refusal.kind, RefusalKind::Malformed);
 
     let nested = |depth| {
@@ -115,23 +116,25 @@ fn nesting_is_bounded_in_both_formats() {
             1, 1
         )
     };
-    assert!(decode(Some(Format::Json), None, nested(30).as_bytes()).is_ok());
-    assert!(decode(Some(Format::Json), None, nested(60).as_bytes()).is_err());
+    assert!(decode(Format::Json, None, nested(30).as_bytes()).is_ok());
+    assert!(decode(Format::Json, None, nested(60).as_bytes()).is_err());
     let endless = "[".repeat(1 << 20);
-    assert!(decode(Some(Format::Json), None, endless.as_bytes()).is_err());
+    assert!(decode(Format::Json, None, endless.as_bytes()).is_err());
 }
 
 #[test]
 fn json_says_where_it_is_wrong() {
-    let wrong = |body: &str| decode(Some(Format::Json), None, body.as_bytes()).unwrap_err().reason;
+    let wrong = |body: &str| decode(Format::Json, None, body.as_bytes()).unwrap_err().reason;
+    // Without the position in the text, which follows.
     let span = |span: &str| {
-        wrong(&format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{span}]}}]}}]}}"#))
+        let body = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{span}]}}]}}]}}"#);
+        wrong(&body).rsplit_once(" at line 1 column ").unwrap().0.to_owned()
     };
     let way = "resourceSpans[0].scopeSpans[0].spans[0]";
-    assert_eq!(wrong("[]"), "expected an object, found an array");
+    assert_eq!(wrong("[]"), "invalid type: sequence, expected an object at line 1 column 0");
     assert_eq!(
         span(r#"{"traceId": "xy"}"#),
-        format!("{way}.traceId: expected hexadecimal digits in pairs, found a string")
+        format!("{way}.traceId: expected hexadecimal digits in pairs, found another string")
     );
     assert_eq!(
         span(r#"{"flags": 4294967296}"#),
@@ -143,7 +146,7 @@ fn json_says_where_it_is_wrong() {
     );
     assert_eq!(
         span(r#"{"attributes": [{"key": "a", "value": {"bytesValue": "A"}}]}"#),
-        format!("{way}.attributes[0].value.bytesValue: expected base64, found a string")
+        format!("{way}.attributes[0].value.bytesValue: expected base64, found another string")
     );
     assert_eq!(
         span(r#"{"attributes": [{"value": {"intValue": 1, "boolValue": true}}]}"#),
@@ -167,7 +170,63 @@ fn base64_is_read_in_either_alphabet_padded_or_not() {
             1, 1
         );
         let body = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{span}]}}]}}]}}"#);
-        let spans = decode(Some(Format::Json), None, body.as_bytes()).unwrap();
+        let spans = decode(Format::Json, None, body.as_bytes()).unwrap();
         assert_eq!(spans[0].attributes["b"], Value::Bytes(bytes), "{text}");
     }
+}
+
+/// What OTLP repeats, `count` times and empty: the smallest on the wire, large in memory.
+fn empty_items(count: usize) -> Vec<(&'static str, Vec<u8>)> {
+    let message = |number: u8, content: &[u8]| {
+        let mut message = vec![number << 3 | 2];
+        prost::encoding::encode_varint(content.len() as u64, &mut message);
+        message.extend_from_slice(content);
+        message
+    };
+    let many = |number: u8| [number << 3 | 2, 0].repeat(count);
+    let in_span = |content: &[u8]| message(1, &message(2, &message(2, content)));
+    let attribute = |value: &[u8]| in_span(&message(9, &message(2, value)));
+    vec![
+        ("resources", many(1)),
+        ("scopes", message(1, &many(2))),
+        ("spans", message(1, &message(2, &many(2)))),
+        ("attributes", in_span(&many(9))),
+        ("events", in_span(&many(11))),
+        ("links", in_span(&many(13))),
+        ("values", attribute(&message(5, &many(1)))),
+        ("pairs", attribute(&message(6, &many(1)))),
+        ("resource attributes", message(1, &message(1, &many(1)))),
+    ]
+}
+
+#[test]
+fn what_a_message_takes_when_decoded_is_bounded_before_it_is_decoded() {
+    for (what, body) in empty_items(3_000_000) {
+        let compressed = zstd::encode_all(body.as_slice(), 3).unwrap();
+        assert!(compressed.len() < 10_000, "{what}: {} bytes", compressed.len());
+        let refusal = decode(Format::Protobuf, Some("zstd"), &compressed).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::TooLarge, "{what}");
+        assert!(refusal.reason.contains("send fewer spans at a time"), "{what}: {refusal}");
+    }
+    for (open, item, close) in [
+        (r#"{"resourceSpans":["#, "{},", "{}]}"),
+        (r#"{"resourceSpans":[{"scopeSpans":[{"spans":["#, "{},", "{}]}]}]}"),
+        (r#"{"resourceSpans":[{"resource":{"attributes":["#, "{},", "{}]}}]}"),
+    ] {
+        let body = format!("{open}{}{close}", item.repeat(2_000_000));
+        let refusal = decode(Format::Json, None, body.as_bytes()).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::TooLarge, "{open}");
+    }
+}
+
+#[test]
+fn a_large_request_of_ordinary_spans_is_taken() {
+    let span = |id: u64| {
+        (0..10).fold(named("GET /users/{id}", 1, id), |span, at| {
+            span.with(&format!("http.attribute.{at}"), "an ordinary value")
+        })
+    };
+    let body = request((1..40_000).map(span)).encode_to_vec();
+    assert!(body.len() > 15 << 20 && body.len() < 20 << 20, "{}", body.len());
+    assert_eq!(decode(Format::Protobuf, None, &body).unwrap().len(), 39_999);
 }

@@ -278,6 +278,45 @@ fn grpc_messages_are_bounded_before_and_after_decompression() {
 }
 
 #[test]
+fn grpc_messages_are_bounded_when_decoded() {
+    let collector = Collector::start().unwrap();
+    // Empty spans: two bytes each on the wire, hundreds in memory.
+    let spans = [2 << 3 | 2, 0].repeat(1_500_000);
+    let message = [2_u8, 1].into_iter().fold(spans, |inner, number| {
+        let mut message = vec![number << 3 | 2];
+        prost::encoding::encode_varint(inner.len() as u64, &mut message);
+        message.extend_from_slice(&inner);
+        message
+    });
+    assert!(message.len() < 4 << 20);
+    let export = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    let status = block_on(call(&collector, export, &message)).unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("send fewer spans at a time"), "{status}");
+}
+
+#[test]
+fn a_request_that_takes_long_to_decode_delays_no_other() {
+    let collector = Collector::start().unwrap();
+    let span = format!(r#"{{"name":"x","ignored":[{}0]}}"#, "1,".repeat(60));
+    let spans = vec![span; 110_000].join(",");
+    let slow = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#);
+    assert!(slow.len() < 20 << 20);
+    // Sent to its last byte before the next request begins: its answer comes later all the same.
+    let mut waiting =
+        send(&collector, "POST", "/v1/traces", &[("content-type", JSON)], slow.as_bytes()).unwrap();
+    let quick = post(&collector, JSON, b"{}").unwrap();
+    assert_eq!(quick.status, 200);
+    waiting.set_nonblocking(true).unwrap();
+    let early = waiting.read(&mut [0]).expect_err("its answer came first");
+    assert_eq!(early.kind(), io::ErrorKind::WouldBlock);
+    waiting.set_nonblocking(false).unwrap();
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}"); // the spans have no ids
+}
+
+#[test]
 fn ids_that_are_none_are_refused_with_all_that_came_with_them() {
     let collector = Collector::start().unwrap();
     let good = || named("good", 1, 1);

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::{CommandError, CommandResult, print};
-use crate::collector::receive::http::{Format, decode};
+use crate::collector::receive::budget::MemoryBudget;
+use crate::collector::receive::decode::{Format, decode};
 use crate::desk::store::Store;
 use crate::desk::store::batch::SpanBatch;
 use crate::desk::store::sqlite::{Retention, Sqlite, SqliteWriter};
@@ -86,7 +87,8 @@ fn lines(
                 continue;
             }
             let decoded =
-                decode(Some(Format::Json), None, line.trim_ascii()).and_then(SpanBatch::of);
+                decode(Format::Json, None, line.trim_ascii(), &MemoryBudget::default().lease())
+                    .and_then(SpanBatch::of);
             match decoded {
                 Ok(batch) => batches.push(batch),
                 Err(refusal) => {

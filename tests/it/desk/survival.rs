@@ -1,4 +1,4 @@
-//! What was acknowledged is there after the desk was killed.
+//! What was acknowledged is there after the desk was killed, and no request takes its memory.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -107,6 +107,51 @@ fn what_was_acknowledged_survives_kill_9() {
         .collect();
     let missing: Vec<_> = acknowledged.iter().filter(|id| !kept.contains(*id)).collect();
     assert_eq!(missing, Vec::<&u64>::new());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// The most memory that a process has had, bytes.
+#[cfg(target_os = "linux")]
+fn peak_memory(child: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn small_requests_that_decompress_to_large_ones_take_a_bounded_memory() {
+    let directory = Directory::new();
+    let Running { mut child, http, .. } = start(&directory.store());
+    let before = peak_memory(&child);
+    // Ten million empty resources, and five million empty spans in one.
+    let resources = [0x0a_u8, 0].repeat(10_000_000);
+    let (group, scope) = ([0x0a_u8, 0x85, 0xad, 0xe2, 0x04], [0x12_u8, 0x80, 0xad, 0xe2, 0x04]);
+    let spans = [&group[..], &scope, &[0x12, 0].repeat(5_000_000)].concat();
+    thread::scope(|scope| {
+        for body in [&resources, &spans] {
+            let body = zstd::encode_all(body.as_slice(), 3).unwrap();
+            assert!(body.len() < 4_000, "{}", body.len());
+            let head = format!(
+                "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+                 content-type: application/x-protobuf\r\ncontent-encoding: zstd\r\n\
+                 content-length: {}\r\n\r\n",
+                body.len()
+            );
+            for _ in 0..16 {
+                let (head, body, http) = (head.clone(), body.clone(), &http);
+                scope.spawn(move || {
+                    let reply = read_reply(send_request(http, &head, &body));
+                    // Too large for one request, or as long as others take all there is.
+                    assert!([413, 503].contains(&reply.status), "{}", reply.text());
+                });
+            }
+        }
+    });
+    let more = peak_memory(&child) - before;
+    assert!(more < 400 << 20, "{} MiB", more >> 20);
+    post(&http, &request([span("afterwards", 1, 1, NEW_YEAR)]));
     child.kill().unwrap();
     child.wait().unwrap();
 }
