@@ -151,6 +151,7 @@ mod outbox;
 #[cfg(all(feature = "layer", not(feature = "outbox")))]
 #[path = "outbox/absent.rs"]
 mod outbox;
+mod printable;
 #[cfg(feature = "layer")]
 pub mod propagation;
 #[cfg(feature = "layer")]

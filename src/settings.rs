@@ -7,6 +7,7 @@ use std::time::Duration;
 use opentelemetry_sdk::trace::SpanLimits;
 
 use crate::feedback::document::NAMESPACES;
+use crate::printable::printable;
 use crate::redaction::Redaction;
 use crate::session::Session;
 
@@ -56,7 +57,8 @@ pub struct EnvironmentIssue {
 
 impl fmt::Display for EnvironmentIssue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={:?}: {}", self.variable, self.value, self.reason)
+        let Self { variable, value, reason } = self;
+        write!(f, "{variable}={:?}: {}", printable(value), printable(reason))
     }
 }
 

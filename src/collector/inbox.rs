@@ -11,6 +11,7 @@ use super::faults::{Answer, Script};
 use super::receive::received::{ReceivedSpan, spans};
 use super::receive::refusal::RequestRefusal;
 use super::receive::{Intake, Protocol, RequestHead};
+use crate::printable::Printable;
 
 /// A request as it arrived, with its outcome.
 #[derive(Clone, Debug)]
@@ -66,7 +67,7 @@ impl fmt::Display for WaitError {
         let Self { expected, arrived, timeout, what } = self;
         write!(f, "{} of {expected} {what} arrived within {timeout:?}", arrived.len())?;
         for (at, name) in arrived.iter().enumerate() {
-            write!(f, "{}`{name}`", if at == 0 { ": " } else { ", " })?;
+            write!(f, "{}`{}`", if at == 0 { ": " } else { ", " }, Printable(name))?;
         }
         Ok(())
     }

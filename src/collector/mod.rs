@@ -305,8 +305,8 @@ impl Collector {
     /// session or trace as a whole `(session)` or `(trace)`. The span's attributes of the feedback
     /// namespaces follow, indented: those of a target are folded with its carriers; those of a
     /// carrier, or of a span with feedback about its session or trace, are as they were sent, after
-    /// the keys that they clear. Siblings are sorted by start time, then by name. The tree has no
-    /// ids and no times.
+    /// the keys that they clear. Siblings are sorted by start time, then by name. Control characters
+    /// in names, keys and values are escaped. The tree has no ids and no times.
     ///
     /// ```text
     /// POST /chat

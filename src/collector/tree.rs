@@ -10,24 +10,28 @@ use super::receive::received::ReceivedSpan;
 use super::receive::value::Value;
 use super::role::{Role, Target};
 use crate::feedback::fold::{Submission, fold};
+use crate::printable::printable;
 
 /// The deepest indentation. Without a limit, the text of a chain of spans would grow with the
 /// square of its length.
 const DEEPEST: usize = 100;
 
 /// Every trace as an indented tree, without ids or times. A span that arrived twice is shown once.
+/// Names, keys and values are foreign: what would begin a line of its own is escaped.
 pub(super) fn tree(received: &[ReceivedSpan]) -> String {
     let spans = first_arrivals(received);
     let mut submissions = submissions_by_target(received);
     let mut text = String::new();
     for (depth, span) in in_depth_first_order(&spans) {
         let indent = "  ".repeat(depth.min(DEEPEST));
-        let _ = writeln!(text, "{indent}{}{}", span.name, marks(span)); // writing to a `String` can't fail
+        let name = printable(&span.name);
+        let _ = writeln!(text, "{indent}{name}{}", marks(span)); // writing to a `String` can't fail
         let (cleared, attributes) = document(span, &mut submissions);
         for key in cleared {
-            let _ = writeln!(text, "{indent}    {key} cleared");
+            let _ = writeln!(text, "{indent}    {} cleared", printable(&key));
         }
         for (key, value) in attributes {
+            let (key, value) = (printable(&key), printable(&value.to_string()));
             let _ = writeln!(text, "{indent}    {key} = {value}");
         }
     }
@@ -81,7 +85,7 @@ fn document(
 fn marks(span: &ReceivedSpan) -> String {
     let scope = span.attribute("tracing_feedback.scope").and_then(Value::as_str);
     let marks: Vec<_> = span.is_carrier().then_some("late").into_iter().chain(scope).collect();
-    if marks.is_empty() { String::new() } else { format!(" ({})", marks.join(", ")) }
+    if marks.is_empty() { String::new() } else { format!(" ({})", printable(&marks.join(", "))) }
 }
 
 /// The spans in depth-first order, each with its depth. Parent ids are foreign data: a parent may

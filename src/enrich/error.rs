@@ -1,5 +1,6 @@
 //! The errors of an enrichment, and its outcome.
 
+use crate::printable::Printable;
 use crate::session::SessionIdError;
 
 /// Why an enrichment, or a part of it, was refused or changed.
@@ -77,14 +78,15 @@ pub enum EnrichError {
     /// under it. Other keys are kept.
     #[error(
         "the ticket doesn't allow {key}: leave it out, or issue tickets that allow it \
-         (`TicketOptions::with_namespaces`, `with_keys`)"
+         (`TicketOptions::with_namespaces`, `with_keys`)",
+        key = Printable(.key)
     )]
     NotAllowed {
         /// The namespace and the top-level key.
         key: String,
     },
     /// The value given for a namespace is neither an object nor null.
-    #[error("{namespace} takes an object (or null to retract all of it), not {found}")]
+    #[error("{namespace} takes an object (or null to retract all of it), not {found}", namespace = Printable(.namespace))]
     NotAnObject {
         /// The namespace, for example `feedback`.
         namespace: String,
@@ -92,13 +94,13 @@ pub enum EnrichError {
         found: &'static str,
     },
     /// The value is NaN or an infinity. The key is refused, the others are kept.
-    #[error("{key} is not a finite number: leave it out, or send it as a string")]
+    #[error("{key} is not a finite number: leave it out, or send it as a string", key = Printable(.key))]
     NotFinite {
         /// The full key.
         key: String,
     },
     /// The value has a type that no attribute can hold. The key is refused, the others are kept.
-    #[error("{key} holds {found}, which no attribute can hold: send a string instead")]
+    #[error("{key} holds {found}, which no attribute can hold: send a string instead", key = Printable(.key))]
     Unsupported {
         /// The full key.
         key: String,
@@ -107,7 +109,7 @@ pub enum EnrichError {
     },
     /// The key can't be a path: it is empty, has an empty segment, or is not a string. The key is refused,
     /// the others are kept.
-    #[error("a key under {parent} {reason}: use a non-empty string")]
+    #[error("a key under {parent} {reason}: use a non-empty string", parent = Printable(.parent))]
     InvalidKey {
         /// The full key of the object that has this key.
         parent: String,
@@ -116,7 +118,7 @@ pub enum EnrichError {
     },
     /// The value nests too deeply for separate attributes. The deeper values were kept as one JSON string
     /// at `key`.
-    #[error("{key} nests more than {limit}: the deeper values were kept there as one JSON string")]
+    #[error("{key} nests more than {limit}: the deeper values were kept there as one JSON string", key = Printable(.key))]
     TooDeep {
         /// The deepest key allowed, which now holds the JSON string.
         key: String,
@@ -124,7 +126,7 @@ pub enum EnrichError {
         limit: &'static str,
     },
     /// The value nests deeper than any value is read. The key is refused, the others are kept.
-    #[error("{key} nests more than {limit} and was refused")]
+    #[error("{key} nests more than {limit} and was refused", key = Printable(.key))]
     TooDeepToKeep {
         /// The key that was refused.
         key: String,
@@ -132,7 +134,7 @@ pub enum EnrichError {
         limit: &'static str,
     },
     /// A string was longer than the limit and was cut, between two characters.
-    #[error("{key} is longer than {limit} and was cut")]
+    #[error("{key} is longer than {limit} and was cut", key = Printable(.key))]
     Truncated {
         /// The full key.
         key: String,
@@ -140,7 +142,7 @@ pub enum EnrichError {
         limit: String,
     },
     /// Values that nest too deeply don't fit into one JSON string. The key is refused.
-    #[error("{key} as a JSON string is longer than {limit} bytes and was refused")]
+    #[error("{key} as a JSON string is longer than {limit} bytes and was refused", key = Printable(.key))]
     JsonTooLong {
         /// The full key.
         key: String,
@@ -149,7 +151,8 @@ pub enum EnrichError {
     },
     /// The enrichment as a whole is too large. The keys before `key` are kept.
     #[error(
-        "the enrichment holds more than {limit} bytes: {key} and the keys after it were refused"
+        "the enrichment holds more than {limit} bytes: {key} and the keys after it were refused",
+        key = Printable(.key)
     )]
     TooLarge {
         /// The first key that did not fit.
@@ -170,7 +173,7 @@ pub enum EnrichError {
     },
     /// The value's own `Serialize`, or its `Display`, failed. What it wrote before is kept, as are the other keys;
     /// of a value that lies so deep that it is part of a JSON string, nothing is kept.
-    #[error("{key} could not be serialized: {message}")]
+    #[error("{key} could not be serialized: {message}", key = Printable(.key), message = Printable(.message))]
     Serialize {
         /// The full key.
         key: String,
@@ -178,7 +181,7 @@ pub enum EnrichError {
         message: String,
     },
     /// The function given to `with_redaction` panicked on this key. The value was dropped.
-    #[error("the redaction function panicked on {key}, so its value was dropped")]
+    #[error("the redaction function panicked on {key}, so its value was dropped", key = Printable(.key))]
     RedactionPanicked {
         /// The full key.
         key: String,

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::stats::DropReason;
 use crate::outbox::PersistError;
+use crate::printable::printable;
 
 /// Some spans did not arrive, or some feedback is not on disk: how many, and why.
 ///
@@ -120,7 +121,7 @@ impl fmt::Display for SpanLoss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.spans, self.reason)?;
         match &self.message {
-            Some(message) => write!(f, " ({message})"),
+            Some(message) => write!(f, " ({})", printable(message)),
             None => Ok(()),
         }
     }

@@ -21,6 +21,7 @@ use crate::clock;
 use crate::export::{DropReason, FlushError, NotDurable, Pipeline};
 use crate::fork;
 use crate::outbox::Finalizers;
+use crate::printable::printable;
 use crate::record::SpanRecord;
 use crate::settings::{EnvironmentIssue, Keep, Settings};
 use crate::sync::lock_unless_orphaned;
@@ -277,6 +278,7 @@ impl LayerCore {
             return;
         }
         for EnvironmentIssue { variable, value, reason } in &self.settings.environment_issues {
+            let reason = printable(reason);
             tracing::warn!(target: "tracing_feedback", variable, value, "ignored: {reason}");
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::binary::MOST_CHARACTERS;
+use crate::printable::Printable;
 
 /// Why a ticket was not issued, or a text was refused as one.
 ///
@@ -122,7 +123,8 @@ pub enum TicketError {
     /// [`Ticket::check`](crate::Ticket::check): the ticket doesn't allow the key.
     #[error(
         "the ticket doesn't allow {key}: leave it out, or issue tickets that allow it \
-         (`TicketOptions::with_namespaces`, `with_keys`)"
+         (`TicketOptions::with_namespaces`, `with_keys`)",
+        key = Printable(.key)
     )]
     NotAllowed {
         /// The namespace and the top-level key.

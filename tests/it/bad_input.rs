@@ -15,8 +15,9 @@ use serde::ser::{
 };
 use serde_json::json;
 use serde_json::value::RawValue;
-use tracing_feedback::collector::{ReceivedSpan, Value};
+use tracing_feedback::collector::{Answer, ReceivedSpan, Value};
 use tracing_feedback::{EnrichError, Enrichment, SpanExt, enrich, enrich_span};
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::Rig;
 
@@ -1223,5 +1224,42 @@ fn every_refusal_is_counted_by_its_reason() {
     for error in errors {
         let text = error.to_string();
         assert!(text.contains("feedback"), "{text}: names the key");
+    }
+}
+
+/// Would be a line of its own in a log, and rewrite a terminal.
+const FORGED: &str = "a\nERROR forged\u{1b}[2J\u{202e}b";
+const ESCAPED: &str = "a\\nERROR forged\\u{1b}[2J\\u{202e}b";
+
+#[test]
+fn a_foreign_key_forges_no_line_of_a_log() {
+    let log = crate::show::Log::default();
+    let (layer, telemetry) = tracing_feedback::builder().build().unwrap();
+    let writer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(log.clone());
+    let subscriber = tracing_subscriber::registry().with(layer).with(writer);
+    tracing::subscriber::with_default(subscriber, || {
+        let span = tracing::info_span!("answer");
+        let outcome = enrich::span(&span).feedback(&HashMap::from([(FORGED, f64::NAN)])).apply();
+        let error = outcome.errors().next().unwrap().to_string();
+        assert!(
+            error.starts_with(&format!("feedback.{ESCAPED} is not a finite number")),
+            "{error}"
+        );
+    });
+    assert_eq!(log.text().lines().count(), 1, "{}", log.text());
+    assert!(log.text().contains(ESCAPED), "{}", log.text());
+    drop(telemetry);
+}
+
+#[test]
+fn what_a_collector_says_forges_no_line() {
+    let rig = Rig::new();
+    rig.collector.answer_next(Answer::PartialSuccess { rejected: 1, message: FORGED.to_owned() });
+    rig.collector.answer_next(Answer::BadRequest { message: FORGED.to_owned() });
+    for _ in 0..2 {
+        let span = || drop(tracing::info_span!("answer").entered());
+        tracing::dispatcher::with_default(&rig.dispatch, span);
+        let error = rig.telemetry.flush().unwrap_err().to_string();
+        assert!(error.contains(ESCAPED) && error.lines().count() == 1, "{error}");
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 /// folder. The longest one that a path begins with counts. Parts of one line stand side by side, and
 /// import each other neither way.
 const ROOMS: &[&[&str]] = &[
-    &["active_context", "fork", "formatted", "user_code"],
+    &["active_context", "fork", "formatted", "printable", "user_code"],
     &["sync", "clock", "cold_box", "suppress", "redaction", "traceparent"],
     &["random"],
     &["session"],

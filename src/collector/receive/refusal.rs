@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::printable::printable;
+
 /// After how long a sender is asked to retry when its spans could not be stored.
 pub(crate) const RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -29,8 +31,9 @@ pub(crate) enum RefusalKind {
 }
 
 impl RequestRefusal {
+    /// `reason` may name what the sender has sent, such as a span's name: it is made printable.
     pub(crate) fn new(kind: RefusalKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into() }
+        Self { kind, reason: printable(&reason.into()) }
     }
 
     pub(crate) fn malformed(reason: impl Into<String>) -> Self {

@@ -11,6 +11,7 @@ use crate::desk::api::params::Params;
 use crate::desk::api::{csv_line, table};
 use crate::desk::store::location::Location;
 use crate::desk::store::view::{Chart, ChartPart};
+use crate::printable::printable;
 
 /// On the command line one may wait longer than on a page.
 pub(super) const LONGEST: Duration = Duration::from_secs(300);
@@ -152,9 +153,4 @@ fn as_table(chart: &Chart) -> String {
 /// Whole numbers as such, others to three places.
 fn figure(value: f64) -> String {
     if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.3}") }
-}
-
-/// A terminal obeys control characters, and these texts are foreign.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

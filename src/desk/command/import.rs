@@ -14,6 +14,7 @@ use crate::collector::receive::decode::{Format, decode};
 use crate::desk::store::Store;
 use crate::desk::store::batch::SpanBatch;
 use crate::desk::store::sqlite::{Retention, Sqlite, SqliteWriter};
+use crate::printable::printable;
 
 /// A line that is longer is no request: the receiver takes no more either.
 const LONGEST: u64 = 64 << 20;
@@ -92,7 +93,8 @@ fn lines(
             match decoded {
                 Ok(batch) => batches.push(batch),
                 Err(refusal) => {
-                    eprintln!("{}:{number}: {refusal}", input.display());
+                    let file = input.display().to_string();
+                    eprintln!("{}:{number}: {refusal}", printable(&file));
                     tally.refused += 1;
                 }
             }

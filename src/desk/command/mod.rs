@@ -24,6 +24,7 @@ use super::store::location::Location;
 use super::store::sqlite::Sqlite;
 use super::store::view::Status;
 use super::{Desk, Options};
+use crate::printable::printable;
 use chart::ChartCommand;
 
 /// Why a command did not succeed; decides the message and the exit code.
@@ -72,7 +73,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match command(Parser::from_iter(arguments)) {
         Ok(()) | Err(CommandError::Closed) => ExitCode::SUCCESS,
         Err(CommandError::Failed(error)) => {
-            eprintln!("feedback-desk: {error}");
+            eprintln!("feedback-desk: {}", printable(&error));
             ExitCode::FAILURE
         }
         Err(CommandError::Usage(error)) => {

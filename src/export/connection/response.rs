@@ -8,6 +8,9 @@ use http::HeaderMap;
 #[cfg(feature = "_http-client")]
 use http::header::CONTENT_TYPE;
 
+#[cfg(any(feature = "_otlp-path", feature = "_http-client"))]
+use crate::printable::printable;
+
 /// The longest response to a request that was accepted, after decompression.
 pub(crate) const MAX_RESPONSE: usize = 4 * 1024 * 1024;
 /// How much of the response to a request that failed is read; for gRPC the size of headers and trailers.
@@ -70,8 +73,9 @@ fn is_json(name: &str) -> bool {
     name == "application/json" || name.ends_with("+json")
 }
 
-/// The beginning of a collector's message, on one line.
+/// The beginning of a collector's message, as it may stand in a log line.
 #[cfg(any(feature = "_otlp-path", feature = "_http-client"))]
 pub(crate) fn excerpt(message: &str) -> String {
-    message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
+    let end = message.char_indices().nth(MAX_MESSAGE).map_or(message.len(), |(at, _)| at);
+    printable(message[..end].trim_end())
 }

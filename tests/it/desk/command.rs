@@ -106,6 +106,38 @@ fn what_is_wrong_is_said_with_the_way_out() {
 }
 
 #[test]
+fn foreign_names_are_escaped_in_what_is_printed() {
+    const FORGED: &str = "a\nfeedback-desk: forged\u{1b}[2J\u{202e}\u{2028}";
+    const ESCAPED: &str = "a\\nfeedback-desk: forged\\u{1b}[2J\\u{202e}\\u{2028}";
+    let directory = Directory::new();
+    let file = directory.0.join("traces.json");
+    let lines = [
+        // An id of zeros is refused, by the span's name.
+        request([span(FORGED, 0, 1, NEW_YEAR)]),
+        request([span(FORGED, 1, 1, NEW_YEAR).with("feedback.rating", true)]),
+        request([carrier((1, 1), 2, NEW_YEAR + HOUR)
+            .with(&format!("feedback.{FORGED}"), FORGED)
+            .with("feedback.user_id", FORGED)]),
+    ];
+    std::fs::write(&file, lines.map(|line| line.to_string() + "\n").concat()).unwrap();
+    let store = directory.store();
+    let (_, _, err) = run(&store, &["import", file.to_str().unwrap()]);
+    assert_eq!(err.lines().count(), 2, "{err}");
+    assert!(err.contains(&format!("span `{ESCAPED}` has an id of only zeros")), "{err}");
+
+    let mut tail = program(&store).args(["tail", "--all"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    assert_eq!(next(), format!("2026-01-01T00:00:01Z  {ESCAPED}  feedback.rating = true"));
+    let line = next();
+    assert!(line.contains(&format!("feedback.{ESCAPED} = ")), "{line}");
+    assert!(line.contains(&format!("(late, by {ESCAPED})")), "{line}");
+    assert!(!line.contains(['\u{1b}', '\u{202e}', '\u{2028}']), "{line}");
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}
+
+#[test]
 fn feedback_is_followed_as_it_arrives() {
     let rig = Rig::new();
     rig.send([span("answer", 1, 1, NEW_YEAR).with("feedback.rating", true)]);

@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::address::Address;
 use crate::desk::store::Error;
 use crate::export::connection::response::{BodyEnd, MAX_ERROR, read};
+use crate::printable::printable;
 use crate::suppress;
 
 /// On top of what a query may take, for connecting and for its answer.
@@ -150,8 +151,8 @@ fn failure(status: StatusCode, is_too_long: bool, body: &[u8]) -> Error {
     if is_too_long {
         return Error::TooLong;
     }
-    let said: String = said.chars().filter(|c| !c.is_control()).take(500).collect();
-    Error::Engine(format!("{}: {said}", status.as_u16()))
+    let said: String = said.trim_end().chars().take(500).collect();
+    Error::Engine(format!("{}: {}", status.as_u16(), printable(&said)))
 }
 
 /// The innermost cause; the outer ones only say that a request failed.
