@@ -62,7 +62,7 @@ pub const TICKET_HEADER: HeaderName = HeaderName::from_static("feedback-ticket")
 ///
 /// | | |
 /// | --- | --- |
-/// | trace | continued from `traceparent` and `tracestate`, in the formats of `OTEL_PROPAGATORS` |
+/// | trace | continued from `traceparent` and `tracestate`, in the formats of `OTEL_PROPAGATORS`; for requests of anyone see [`with_public_endpoint`](Self::with_public_endpoint) |
 /// | server span | opened |
 /// | session | joined by a verified ticket in the header `feedback-ticket`; otherwise none |
 /// | ticket in the response | none |
@@ -90,6 +90,7 @@ pub struct FeedbackHttpLayer {
 #[derive(Clone, Debug)]
 struct HttpLayerSettings {
     opens_span: bool,
+    is_public: bool,
     starts_sessions: bool,
     session_header: Option<HeaderName>,
     session_cookie: Option<String>,
@@ -101,6 +102,7 @@ impl Default for HttpLayerSettings {
     fn default() -> Self {
         Self {
             opens_span: true,
+            is_public: false,
             starts_sessions: false,
             session_header: None,
             session_cookie: None,
@@ -122,6 +124,48 @@ impl FeedbackHttpLayer {
     /// itself: call `span.set_parent(propagation::extract(request.headers()))` where it is created.
     pub fn with_span(mut self, opens_span: bool) -> Self {
         self.settings.opens_span = opens_span;
+        self
+    }
+
+    /// Whether anyone can send requests, so that their trace headers are claims. Default: no.
+    ///
+    /// If so, the server span is the root of a trace of its own, sampled by this service's sampler,
+    /// and links to the span that the caller named. Otherwise a caller decides which trace the span
+    /// belongs to and, with a parent-based sampler, whether it is sampled. The baggage of a public
+    /// caller joins no session either. Go's `otelhttp.WithPublicEndpoint` does the same.
+    ///
+    /// It is about the spans that this layer opens: with [`with_span(false)`](Self::with_span) the
+    /// trace is up to the code that opens them, and only the baggage is left out here.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "axum", feature = "collector", feature = "grpc"))] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # use tracing_feedback::collector::Collector;
+    /// # let collector = Collector::start()?;
+    /// # let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
+    /// # let (layer, telemetry) = builder.build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// # let send = async {
+    /// use axum::{Router, body::Body, http::Request, routing::get};
+    /// use tower_service::Service;
+    /// use tracing_feedback::web::FeedbackHttpLayer;
+    ///
+    /// let layer = FeedbackHttpLayer::new().with_public_endpoint(true);
+    /// let mut service: Router = Router::new().route("/", get(async || "Albany")).layer(layer);
+    /// let claimed = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    /// service.call(Request::get("/").header("traceparent", claimed).body(Body::empty())?).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # };
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(send)?;
+    /// # telemetry.flush()?;
+    /// let span = &collector.spans()[0];
+    /// assert_eq!(span.links[0].trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");
+    /// assert_ne!(span.trace_id, span.links[0].trace_id);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_public_endpoint(mut self, is_public: bool) -> Self {
+        self.settings.is_public = is_public;
         self
     }
 

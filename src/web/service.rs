@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderValue, Request, Response};
+use opentelemetry::trace::TraceContextExt;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 use tracing::Span;
@@ -35,16 +36,21 @@ impl<S> FeedbackHttpService<S> {
     /// The span of a request, with its parent and session set. Adds session and ticket to the
     /// extensions of the request.
     fn span<B>(&self, request: &mut Request<B>) -> Span {
-        let parent = propagation::extract(request.headers());
-        let from_baggage = parent.get::<Session>().cloned();
+        let caller = propagation::extract(request.headers());
+        let is_public = self.settings.is_public;
+        let from_baggage = caller.get::<Session>().filter(|_| !is_public).cloned();
         let span = match self.settings.opens_span {
-            true => {
-                let span = span::open(request);
-                let _ = span.set_parent(parent); // fails for a span that no layer captures
-                span
-            }
+            true => span::open(request, is_public),
             false => Span::current(),
         };
+        if self.settings.opens_span && is_public {
+            let claimed = caller.span().span_context().clone();
+            if claimed.is_valid() {
+                let _ = span.add_link(claimed); // fails for a span that no layer captures
+            }
+        } else if self.settings.opens_span {
+            let _ = span.set_parent(caller); // fails for a span that no layer captures
+        }
         let ticket = self.ticket(request);
         let joined = session::joined(&self.settings, request.headers(), ticket.as_ref());
         let joined = joined.or(from_baggage);

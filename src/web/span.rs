@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Version};
 use tracing::Span;
 use tracing::field::Empty;
 
-/// The span of `request`.
-pub(super) fn open<B>(request: &Request<B>) -> Span {
+/// The span of `request`, a child of the current span unless it `is_root`.
+pub(super) fn open<B>(request: &Request<B>, is_root: bool) -> Span {
     let (method, original) = method(request.method());
     let route = route(request);
     let name = match route {
@@ -15,23 +15,29 @@ pub(super) fn open<B>(request: &Request<B>) -> Span {
         None => method.to_owned(),
     };
     let (address, port) = server(request);
-    tracing::info_span!(
-        "request",
-        "otel.name" = name,
-        "otel.kind" = "server",
-        "http.request.method" = method,
-        "http.request.method_original" = original,
-        "http.route" = route,
-        "url.path" = request.uri().path(),
-        "url.scheme" = request.uri().scheme_str().unwrap_or("http"),
-        "server.address" = address,
-        "server.port" = port,
-        "user_agent.original" = text(request.headers(), &USER_AGENT),
-        "network.protocol.version" = version(request.version()),
-        "http.response.status_code" = Empty,
-        "error.type" = Empty,
-        "otel.status_code" = Empty,
-    )
+    macro_rules! request_span {
+        ($($parent:tt)*) => {
+            tracing::info_span!(
+                $($parent)*
+                "request",
+                "otel.name" = name,
+                "otel.kind" = "server",
+                "http.request.method" = method,
+                "http.request.method_original" = original,
+                "http.route" = route,
+                "url.path" = request.uri().path(),
+                "url.scheme" = request.uri().scheme_str().unwrap_or("http"),
+                "server.address" = address,
+                "server.port" = port,
+                "user_agent.original" = text(request.headers(), &USER_AGENT),
+                "network.protocol.version" = version(request.version()),
+                "http.response.status_code" = Empty,
+                "error.type" = Empty,
+                "otel.status_code" = Empty,
+            )
+        };
+    }
+    if is_root { request_span!(parent: None,) } else { request_span!() }
 }
 
 /// Records the status of a response. A status of 4xx is no error of the server.

@@ -8,7 +8,7 @@ use axum::extract::Path;
 use axum::middleware::{Next, from_fn};
 use axum::routing::get;
 use axum::{Json, Router};
-use opentelemetry::trace::{SpanId, SpanKind};
+use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 use reqwest::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, ETAG, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -148,6 +148,31 @@ fn a_request_continues_its_callers_trace_in_a_server_span() {
     }
     assert!(!format!("{span:?}").contains("secret"));
     assert_eq!(status(&span), "unset");
+}
+
+#[test]
+fn a_public_endpoint_begins_a_trace_and_links_to_what_the_caller_claims() {
+    let rig = rig();
+    let layer = FeedbackHttpLayer::new().with_public_endpoint(true);
+    let service = Service::start(&rig, answering(layer));
+    // Not sampled, if it were for the caller to say.
+    let claimed = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    let headers = [("traceparent", claimed), ("baggage", "session.id=claimed")];
+    assert_eq!(service.get("/answer/1", &headers).status(), StatusCode::OK);
+    assert_eq!(service.get("/answer/2", &[("traceparent", "garbage")]).status(), StatusCode::OK);
+
+    let [first, second] = served(&rig).try_into().unwrap();
+    assert_ne!(first.trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(first.parent_span_id, SpanId::INVALID);
+    assert_eq!(first.flags & 1, 1, "sampled by this service's sampler");
+    assert!(first.attribute("session.id").is_none());
+    let links: Vec<_> = first.links.iter().map(|link| (link.trace_id, link.span_id)).collect();
+    let named = (
+        TraceId::from_hex("0af7651916cd43dd8448eb211c80319c").unwrap(),
+        SpanId::from_hex("b7ad6b7169203331").unwrap(),
+    );
+    assert_eq!(links, [named]);
+    assert_eq!((second.parent_span_id, second.links.len()), (SpanId::INVALID, 0));
 }
 
 #[test]
