@@ -38,6 +38,7 @@ fn part() {
         Ok("everything") => everything(),
         Ok("tracing debug") => tracing_debug(),
         Ok("two layers") => two_layers(),
+        Ok("readme") => readme(),
         Ok("init twice") => init_twice(),
         Ok("tickets") => tickets(),
         #[cfg(unix)]
@@ -533,6 +534,31 @@ fn two_layers() {
     assert_eq!(to_second.stats().exported, 0);
     to_second.shutdown().unwrap();
     assert_eq!(collector.tree(), "span\n".repeat(3));
+}
+
+#[test]
+fn the_subscriber_of_the_readme_logs_the_service_and_not_its_exporter() {
+    let collector = Collector::start().unwrap();
+    let text = play("readme", &[("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())]);
+    let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"];
+    let is_logged = |line: &&str| levels.iter().any(|level| line.contains(level));
+    let logged: Vec<_> = text.lines().filter(is_logged).collect();
+    assert!(logged.len() == 1 && logged[0].contains("answered"), "{text}");
+    assert_eq!(one(&collector, "answer").events[0].name, "answered");
+}
+
+/// The second example of the README.
+fn readme() {
+    use tracing_subscriber::filter::LevelFilter;
+    use tracing_subscriber::fmt;
+
+    let (layer, telemetry) = tracing_feedback::builder().build().unwrap();
+    tracing_subscriber::registry()
+        .with(fmt::layer().with_filter(LevelFilter::INFO))
+        .with(layer.with_filter(LevelFilter::INFO))
+        .init();
+    info_span!("answer").in_scope(|| info!("answered"));
+    telemetry.shutdown().unwrap();
 }
 
 #[test]
