@@ -301,12 +301,13 @@ impl Collector {
 
     /// Every trace as an indented tree, to print or to compare as a whole.
     ///
-    /// Each span is a line with its name. Carriers are marked `(late)`, and feedback about a
-    /// session or trace as a whole `(session)` or `(trace)`. The span's attributes of the feedback
-    /// namespaces follow, indented: those of a target are folded with its carriers; those of a
-    /// carrier, or of a span with feedback about its session or trace, are as they were sent, after
-    /// the keys that they clear. Siblings are sorted by start time, then by name. Control characters
-    /// in names, keys and values are escaped. The tree has no ids and no times.
+    /// Each span is a line with its name. Carriers are marked `(late)`, and stand below the span
+    /// that they are linked to, in whichever trace they are. Feedback about a session or trace as a
+    /// whole is marked `(session)` or `(trace)`. The span's attributes of the feedback namespaces
+    /// follow, indented: those of a target are folded with its carriers; those of a carrier, or of
+    /// a span with feedback about its session or trace, are as they were sent, after the keys that
+    /// they clear. Siblings are sorted by start time, then by name. Control characters in names, keys
+    /// and values are escaped. The tree has no ids and no times.
     ///
     /// ```text
     /// POST /chat

@@ -25,6 +25,19 @@ pub enum Target {
     Trace(TraceId),
 }
 
+impl Target {
+    /// Whether its ids are valid: a link may have none.
+    fn is_valid(&self) -> bool {
+        match self {
+            Self::Span(trace_id, span_id) => {
+                *trace_id != TraceId::INVALID && *span_id != SpanId::INVALID
+            }
+            Self::Trace(trace_id) => *trace_id != TraceId::INVALID,
+            Self::Session(_) => true,
+        }
+    }
+}
+
 /// Which document the feedback attributes of a span belong to.
 ///
 /// ```
@@ -55,30 +68,32 @@ pub enum Role {
     /// The target's: the attributes are one submission about it, from a carrier or from a span that
     /// was enriched on behalf of its session or trace.
     Submission(Target),
-    /// No document: a carrier without exactly one link to its target, or feedback about a session
-    /// without a `session.id`. Folding ignores it.
+    /// No document: a carrier without exactly one valid link to its target, or feedback about a
+    /// session without a `session.id`. Folding ignores it.
     Adrift,
 }
 
 impl ReceivedSpan {
-    /// Which document the feedback attributes of this span belong to.
+    /// Which document the feedback attributes of this span belong to. Of a carrier the link
+    /// decides, not the trace that the carrier is in.
     pub fn role(&self) -> Role {
         let text = |key| self.attribute(key).and_then(Value::as_str);
-        let is_carrier = self.is_carrier();
         let target = match text("tracing_feedback.scope") {
             Some("session") => text("session.id").map(|id| Target::Session(id.to_owned())),
-            // A carrier may be in a trace of its own; its link then has the trace id of the target.
-            Some("trace") => match self.links.first() {
-                Some(link) if is_carrier => Some(Target::Trace(link.trace_id)),
-                _ => Some(Target::Trace(self.trace_id)),
+            Some("trace") if !self.is_carrier() => Some(Target::Trace(self.trace_id)),
+            Some("trace") => match self.links.as_slice() {
+                [link] => Some(Target::Trace(link.trace_id)),
+                // A child of its target that has lost its link on the way.
+                [] if self.parent_span_id != SpanId::INVALID => Some(Target::Trace(self.trace_id)),
+                _ => None,
             },
-            _ if is_carrier => match self.links.as_slice() {
+            _ if self.is_carrier() => match self.links.as_slice() {
                 [link] => Some(Target::Span(link.trace_id, link.span_id)),
                 _ => None,
             },
             _ => return Role::Own,
         };
-        target.map_or(Role::Adrift, Role::Submission)
+        target.filter(Target::is_valid).map_or(Role::Adrift, Role::Submission)
     }
 
     /// Whether the span is a carrier: made only to transport feedback that came after its target

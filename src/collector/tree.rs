@@ -88,14 +88,23 @@ fn marks(span: &ReceivedSpan) -> String {
     if marks.is_empty() { String::new() } else { format!(" ({})", printable(&marks.join(", "))) }
 }
 
-/// The spans in depth-first order, each with its depth. Parent ids are foreign data: a parent may
-/// not have arrived, parents may form a cycle, and chains of them may be long.
+/// The ids of the span below which `span` is shown: of its parent, or of the target of a carrier,
+/// which may be in another trace.
+fn above(span: &ReceivedSpan) -> (TraceId, SpanId) {
+    match span.links.as_slice() {
+        [link] if span.is_carrier() => (link.trace_id, link.span_id),
+        _ => (span.trace_id, span.parent_span_id),
+    }
+}
+
+/// The spans in depth-first order, each with its depth. Parent ids and links are foreign data: a
+/// parent may not have arrived, parents may form a cycle, and chains of them may be long.
 fn in_depth_first_order<'a>(spans: &[&'a ReceivedSpan]) -> Vec<(usize, &'a ReceivedSpan)> {
     let arrived: HashSet<_> = spans.iter().map(|span| (span.trace_id, span.span_id)).collect();
     let mut children: HashMap<(TraceId, SpanId), Vec<&ReceivedSpan>> = HashMap::new();
     let mut roots = Vec::new();
     for &span in spans {
-        let parent = (span.trace_id, span.parent_span_id);
+        let parent = above(span);
         if arrived.contains(&parent) {
             children.entry(parent).or_default().push(span);
         } else {

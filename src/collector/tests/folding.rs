@@ -171,6 +171,49 @@ fn a_carrier_in_a_trace_of_its_own_counts_for_the_one_it_is_linked_to() {
 }
 
 #[test]
+fn the_link_says_what_a_carrier_is_about_whichever_trace_it_is_in() {
+    let trace = |span: Span| span.with("tracing_feedback.scope", "trace");
+    let spans = received([
+        // In the trace of another span, below that span: an older version, and a wrong parent.
+        carrier(OTHER_TRACE, 2, 10).child_of(9).linked_to(TRACE, 1).with("feedback.span", true),
+        trace(carrier(OTHER_TRACE, 3, 10).child_of(9).linked_to(TRACE, 1))
+            .with("feedback.trace", 1),
+        named("answer", OTHER_TRACE, 9),
+    ]);
+    assert_eq!(about_span(&spans, 1), "feedback.span=true");
+    assert_eq!(about_trace(&spans, TRACE), "feedback.trace=1");
+    assert_eq!(about_trace(&spans, OTHER_TRACE), "");
+}
+
+#[test]
+fn a_carrier_without_exactly_one_valid_link_is_about_nothing() {
+    let trace = |span: Span| span.with("tracing_feedback.scope", "trace");
+    let adrift = [
+        carrier(OTHER_TRACE, 2, 10),
+        carrier(OTHER_TRACE, 3, 10).linked_to(TRACE, 1).linked_to(TRACE, 1),
+        carrier(OTHER_TRACE, 4, 10).linked_to(TRACE, 0),
+        carrier(OTHER_TRACE, 5, 10).linked_to(0, 1),
+        trace(carrier(OTHER_TRACE, 6, 10)),
+        trace(carrier(OTHER_TRACE, 7, 10).linked_to(TRACE, 1).linked_to(OTHER_TRACE, 1)),
+        trace(carrier(OTHER_TRACE, 8, 10).linked_to(0, 1)),
+        trace(carrier(OTHER_TRACE, 9, 10).child_of(1).linked_to(TRACE, 1).linked_to(TRACE, 1)),
+    ];
+    for span in received(adrift.map(|span| span.with("feedback.rating", 1))) {
+        assert_eq!(span.role(), Role::Adrift, "{}", span.span_id);
+    }
+    // A child of its target that has lost its link, and a session, which needs none.
+    let child = trace(carrier(TRACE, 2, 10).child_of(1)).with("feedback.rating", 1);
+    assert_eq!(about_trace(&received([child]), TRACE), "feedback.rating=1");
+    let session = carrier(OTHER_TRACE, 2, 10)
+        .with("tracing_feedback.scope", "session")
+        .with("session.id", "s")
+        .linked_to(TRACE, 1)
+        .linked_to(TRACE, 2)
+        .with("feedback.rating", 1);
+    assert_eq!(about_session(&received([session]), "s"), "feedback.rating=1");
+}
+
+#[test]
 fn a_collector_answers_from_all_it_received() {
     let collector = Collector::start().unwrap();
     let late = carrier(TRACE, 2, 5).linked_to(TRACE, 1).with("feedback.rating", 2);
@@ -219,6 +262,31 @@ POST /chat
     assert_eq!(tree::tree(&received(spans.clone())), expected);
     let again = spans.iter().rev().chain(&spans).cloned();
     assert_eq!(tree::tree(&received(again)), expected);
+}
+
+#[test]
+fn a_tree_shows_a_carrier_below_its_target_also_from_a_trace_of_its_own() {
+    let spans = received([
+        named("POST /chat", TRACE, 1).started_at(10),
+        named("answer", TRACE, 2).child_of(1).started_at(20),
+        named("other", OTHER_TRACE, 1).started_at(30),
+        carrier(0xC, 3, 5).linked_to(TRACE, 2).started_at(40).with("feedback.rating", 1),
+        carrier(0xD, 4, 6).linked_to(0xE, 2).started_at(50).with("feedback.rating", 2),
+        carrier(0xC, 5, 7).linked_to(0xC, 5).started_at(60).with("feedback.rating", 3),
+    ]);
+    let expected = "\
+POST /chat
+  answer
+      feedback.rating = 1
+    feedback (late)
+        feedback.rating = 1
+other
+feedback (late)
+    feedback.rating = 2
+feedback (late)
+    feedback.rating = 3
+";
+    assert_eq!(tree::tree(&spans), expected);
 }
 
 #[test]

@@ -182,20 +182,10 @@ impl SpanFeedback {
         submission.cleared.iter_mut().for_each(canonical);
         let (target, is_own) = match role {
             Role::Own => (Some(Target::Span(span.trace_id, span.span_id)), true),
-            Role::Submission(target) => (exists(&target).then_some(target), false),
+            Role::Submission(target) => (Some(target), false),
             Role::Adrift => (None, false),
         };
         Some(Self { target, is_own, submission })
-    }
-}
-
-/// Whether a target has valid ids: a link may have none.
-fn exists(target: &Target) -> bool {
-    use opentelemetry::trace::{SpanId, TraceId};
-    match target {
-        Target::Span(trace, span) => *trace != TraceId::INVALID && *span != SpanId::INVALID,
-        Target::Trace(trace) => *trace != TraceId::INVALID,
-        Target::Session(_) => true,
     }
 }
 
