@@ -158,6 +158,8 @@ impl Convention {
 
 /// Which trace the carriers of late feedback belong to.
 ///
+/// Wherever it is, a carrier has one link, to its target: the link says what the feedback is about.
+///
 /// ```
 /// # #[cfg(feature = "collector")] {
 /// use tracing_feedback::{LateTraces, SpanExt, collector::Collector, enrich_span};
@@ -166,7 +168,7 @@ impl Convention {
 /// let collector = Collector::start()?;
 /// let (layer, telemetry) = tracing_feedback::builder()
 ///     .with_endpoint(collector.endpoint())
-///     .with_late_traces(LateTraces::Own)
+///     .with_late_traces(LateTraces::Target) // otherwise a trace of its own
 ///     .build()?;
 /// let _default = tracing_subscriber::registry().with(layer).set_default();
 /// let answer = tracing::info_span!("answer").span_context()?;
@@ -174,19 +176,21 @@ impl Convention {
 ///
 /// telemetry.flush()?;
 /// let carrier = collector.spans().into_iter().find(|span| span.is_carrier()).unwrap();
-/// assert_ne!(carrier.trace_id, answer.trace_id());
-/// assert_eq!(carrier.links[0].trace_id, answer.trace_id()); // the link says what it is about
+/// assert_eq!(carrier.trace_id, answer.trace_id());
+/// assert_eq!(carrier.parent_span_id, answer.span_id());
+/// assert_eq!(carrier.links[0].span_id, answer.span_id());
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LateTraces {
-    /// The trace of their target, as children of it.
+    /// A trace of their own. Backends measure a trace from its first span to its last, so that a
+    /// carrier in the target's trace would make it as long as the user took to judge.
     #[default]
-    OfTarget,
-    /// A trace of their own, for backends that would stretch the target's trace.
     Own,
+    /// The trace of their target, as children of it, for readers that don't follow links.
+    Target,
 }
 
 /// What is exported of the traces that the sampler left out.

@@ -22,6 +22,9 @@ use crate::suppress;
 /// The name of every carrier.
 const NAME: &str = "feedback";
 
+/// Nanoseconds from a carrier's start to its end. Jaeger warns of spans that take none.
+const DURATION: u64 = 1;
+
 const SCOPE: &str = "tracing_feedback.scope";
 const TIME: &str = "tracing_feedback.time_unix_nano";
 const CLEARED: &str = "tracing_feedback.cleared";
@@ -47,7 +50,7 @@ pub(crate) struct Carrier {
     pub(crate) session: Option<Session>,
     pub(crate) scope: Option<DocumentScope>,
     pub(crate) document: Document<Value>,
-    /// When the document was last enriched: the carrier's start and end.
+    /// When the document was last enriched: the carrier's start.
     pub(crate) time: u64,
     /// The name of the submission, if it has one. The ids are derived from it, so that the same
     /// submission gives the same span.
@@ -97,13 +100,16 @@ impl Carrier {
             parent: ids.parent,
             flags: TraceFlags::SAMPLED,
             start: self.time,
-            end: self.time,
+            end: self.time.saturating_add(DURATION),
             feedback: true,
             ..SpanRecord::default()
         };
         record.details.name = Some(NAME.into());
         if let Some(target) = &self.target {
-            record.details.trace_state = target.trace_state().clone();
+            // Trace state belongs to a trace: it may hold a sampling threshold.
+            if record.trace_id == target.trace_id() {
+                record.details.trace_state = target.trace_state().clone();
+            }
             let (attributes, dropped_attributes) = (Attributes::default(), 0);
             record.details.links.push(Link {
                 context: target.clone(),
@@ -140,7 +146,7 @@ impl CarrierIds {
         let derived = carrier.id.as_ref().map(|id| derived(carrier, id));
         let span_id = derived.map_or_else(|| ids.new_span_id(), |(span_id, _)| span_id);
         match (&carrier.target, settings.late_traces) {
-            (Some(target), LateTraces::OfTarget) => Self {
+            (Some(target), LateTraces::Target) => Self {
                 trace_id: target.trace_id(),
                 span_id,
                 parent: Parent { span_id: target.span_id(), is_remote: target.is_remote() },

@@ -447,7 +447,7 @@ impl Builder {
         self
     }
 
-    /// The trace that carriers of late feedback belong to. Default: the trace of their target.
+    /// The trace that carriers of late feedback belong to. Default: a trace of their own.
     pub fn with_late_traces(mut self, late_traces: LateTraces) -> Self {
         self.settings.late_traces = late_traces;
         self

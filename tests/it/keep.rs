@@ -231,14 +231,21 @@ fn late_feedback_by_ticket_keeps_its_trace() {
 }
 
 #[test]
-fn late_feedback_keeps_its_trace_also_from_a_trace_of_its_own() {
-    let rig = keeping(|builder| builder.with_late_traces(LateTraces::Own));
-    rig.run(|| {
-        let answer = answered();
-        let _ = enrich_span!(target = answer, feedback = { "rating": 1 });
-    });
-    assert_eq!(spans(&rig.collector).len(), 2);
-    assert_eq!(rig.collector.spans().len(), 3);
+fn late_feedback_keeps_the_trace_of_its_target_in_whichever_trace_it_is() {
+    for late_traces in [LateTraces::Own, LateTraces::Target] {
+        let rig = keeping(|builder| builder.with_late_traces(late_traces));
+        let answer = rig.run(|| {
+            let answer = answered();
+            let _ = enrich_span!(target = &answer, feedback = { "rating": 1 });
+            answer
+        });
+        let spans = spans(&rig.collector);
+        assert_eq!(spans.len(), 2);
+        assert!(spans.iter().all(|span| span.trace_id == answer.trace_id()));
+        let carrier = one(&rig.collector, "feedback");
+        assert_eq!(carrier.trace_id == answer.trace_id(), late_traces == LateTraces::Target);
+        assert_eq!(carrier.links[0].trace_id, answer.trace_id());
+    }
 }
 
 #[test]

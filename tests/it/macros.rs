@@ -561,10 +561,14 @@ fn the_functions_do_the_same() {
     let named = |name| spans.iter().find(|span| span.name == name).unwrap();
     assert_eq!(named("answer").attributes.len(), 8, "seven and the session");
     assert_eq!(named("root").attributes["feedback.a"], 1);
-    let about_target: Vec<_> =
-        spans.iter().filter(|span| span.trace_id == target.trace_id()).collect();
+    let is_about_target = |span: &&ReceivedSpan| match span.links.as_slice() {
+        [link] => link.trace_id == target.trace_id() && link.span_id == target.span_id(),
+        _ => false,
+    };
+    let about_target: Vec<_> = spans.iter().filter(is_about_target).collect();
     assert_eq!(about_target.len(), 2);
     assert_eq!(about_target[0].span_id, about_target[1].span_id);
+    assert_eq!(about_target[0].trace_id, about_target[1].trace_id);
 }
 
 // ---- where there is no place -----------------------------------------------------------------------------
@@ -816,7 +820,7 @@ fn a_session_leaves_as_a_carrier_where_the_span_has_feedback_of_its_own() {
         root.span_context().unwrap()
     });
     let carrier = late(&rig);
-    assert_eq!(carrier.parent_span_id, context.span_id());
+    assert_eq!(carrier.links[0].span_id, context.span_id());
     let time = carrier.start_time_unix_nano as i64;
     let expected = [
         ("feedback.of", "session".into()),
@@ -907,33 +911,32 @@ fn unsampled_spans_with_feedback_are_exported() {
 
 // ---- carriers --------------------------------------------------------------------------------------------
 
-#[test]
-fn a_carrier_has_the_shape_that_the_design_says() {
-    let rig = Rig::new();
-    let unsampled = SpanContext::new(
-        TraceId::from(5),
-        SpanId::from(6),
-        TraceFlags::NOT_SAMPLED,
-        true,
-        "vendor=1".parse().unwrap_or_default(),
-    );
+/// An unsampled span of another service, with a trace state.
+fn unsampled() -> SpanContext {
+    let state = TraceState::from_key_value([("ot", "th:8;rv:9b8233f7e3a151")]).unwrap();
+    SpanContext::new(TraceId::from(5), SpanId::from(6), TraceFlags::NOT_SAMPLED, true, state)
+}
+
+/// A carrier about [`unsampled`]. All but its place, which the caller asserts, is as the design says.
+fn carrier_about_unsampled(late_traces: LateTraces) -> ReceivedSpan {
+    let rig = Rig::with(|builder| builder.with_late_traces(late_traces));
+    let target = unsampled();
     rig.run(|| {
         // The span around the caller has no part in it.
         let _span = tracing::info_span!("elsewhere", session.id = "s").entered();
-        let outcome = enrich_span!(target = &unsampled, feedback = {
+        let outcome = enrich_span!(target = &target, feedback = {
             "rating": 1, "gone": null, "list": ["x"], "step": { "retry": true },
         });
         assert!(outcome.is_ok(), "{outcome:?}");
     });
     let carrier = late(&rig);
     assert_eq!(carrier.name, "feedback");
-    assert_eq!(carrier.trace_id, unsampled.trace_id());
-    assert_eq!(carrier.parent_span_id, unsampled.span_id());
-    assert_eq!(carrier.start_time_unix_nano, carrier.end_time_unix_nano);
+    assert_eq!(carrier.end_time_unix_nano, carrier.start_time_unix_nano + 1);
     assert_eq!(carrier.flags & 0xff, 1, "sampled");
-    assert_eq!(carrier.flags & 0x300, 0x300, "its parent is remote");
     let [link] = &carrier.links[..] else { panic!("{:?}", carrier.links) };
-    assert_eq!((link.trace_id, link.span_id), (unsampled.trace_id(), unsampled.span_id()));
+    assert_eq!((link.trace_id, link.span_id), (target.trace_id(), target.span_id()));
+    assert_eq!(link.trace_state, target.trace_state().header());
+    assert_eq!(link.flags & 0x3ff, 0x300, "not sampled, and remote");
     let time = carrier.start_time_unix_nano as i64;
     let expected = [
         ("feedback.rating", 1.into()),
@@ -945,6 +948,56 @@ fn a_carrier_has_the_shape_that_the_design_says() {
     ];
     assert_eq!(carrier.attributes, attributes(expected));
     assert_eq!(carrier.duplicate_keys, Vec::<String>::new());
+    carrier
+}
+
+#[test]
+fn a_carrier_is_a_trace_of_its_own_with_a_link_to_its_target() {
+    assert_eq!(LateTraces::default(), LateTraces::Own);
+    let carrier = carrier_about_unsampled(LateTraces::default());
+    assert_ne!(carrier.trace_id, unsampled().trace_id());
+    assert_ne!(carrier.trace_id, TraceId::INVALID);
+    assert_eq!(carrier.parent_span_id, SpanId::INVALID);
+    assert_eq!(carrier.flags & 0x300, 0x100, "no remote parent");
+    assert_eq!(carrier.trace_state, "", "that of the target is about another trace");
+}
+
+#[test]
+fn a_carrier_may_be_a_child_of_its_target() {
+    let carrier = carrier_about_unsampled(LateTraces::Target);
+    assert_eq!(carrier.trace_id, unsampled().trace_id());
+    assert_eq!(carrier.parent_span_id, unsampled().span_id());
+    assert_eq!(carrier.flags & 0x300, 0x300, "its parent is remote");
+    assert_eq!(carrier.trace_state, unsampled().trace_state().header());
+}
+
+/// A backend takes from a trace's spans how long it is, and how many spans it has.
+#[test]
+fn late_feedback_adds_nothing_to_the_trace_that_it_is_about() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let answer = tracing::info_span!("answer", session.id = "s");
+        let context = answer.span_context().unwrap();
+        answer.in_scope(|| {
+            assert!(enrich_span!(feedback = { "shown": true }).is_ok());
+            assert!(enrich_session!(feedback = { "resolved": true }).is_ok()); // leaves as a carrier
+        });
+        drop(answer);
+        assert!(enrich_span!(target = &context, feedback = { "rating": 1 }).is_ok());
+        assert!(enrich_span!(target = &context, id = "vote", feedback = { "rating": 2 }).is_ok());
+        assert!(enrich_session!(target = &context, feedback = { "of": "trace" }).is_ok());
+        let outcome =
+            enrich_session!(target = &context, session_id = "s", feedback = { "stars": 5 });
+        assert!(outcome.is_ok());
+        assert!(enrich_session!(session_id = "s", feedback = { "n": 1 }).is_ok());
+    });
+    let spans = rig.collector.spans();
+    assert_eq!(spans.len(), 7);
+    let answer = spans.iter().find(|span| span.name == "answer").unwrap();
+    let in_its_trace = spans.iter().filter(|span| span.trace_id == answer.trace_id);
+    assert_eq!(in_its_trace.count(), 1);
+    let traces: BTreeSet<_> = spans.iter().map(|span| span.trace_id.to_bytes()).collect();
+    assert_eq!(traces.len(), 7, "each carrier is a trace");
 }
 
 #[test]
@@ -974,8 +1027,10 @@ fn late_feedback_about_a_session_with_a_target() {
         assert!(enrich_session!(target = remote(1), feedback = { "b": 2 }).is_ok());
     });
     for carrier in rig.collector.spans() {
-        assert_eq!(carrier.parent_span_id, SpanId::from(1));
-        assert_eq!(carrier.links.len(), 1);
+        assert_ne!(carrier.trace_id, remote(1).trace_id());
+        assert_eq!(carrier.parent_span_id, SpanId::INVALID);
+        let [link] = &carrier.links[..] else { panic!("{:?}", carrier.links) };
+        assert_eq!((link.trace_id, link.span_id), (remote(1).trace_id(), SpanId::from(1)));
     }
     let session = rig.collector.session_feedback("s");
     assert_eq!(session, attributes([("feedback.a", 1.into())]));
@@ -1011,8 +1066,10 @@ fn one_name_is_one_submission() {
     };
     let ids = sent(|builder| builder, send);
     assert_eq!(ids.len(), 11);
-    assert_eq!(ids[0], ids[1]);
-    assert_eq!(ids[5], ids[6], "its trace too");
+    assert_eq!(ids[0], ids[1], "its trace too");
+    assert_eq!(ids[5], ids[6]);
+    let traces: BTreeSet<_> = ids.iter().map(|(trace, _)| trace.to_bytes()).collect();
+    assert_eq!(traces.len(), 9);
     let different: BTreeSet<_> = ids.iter().map(|(_, span)| span.to_bytes()).collect();
     assert_eq!(different.len(), 9);
     // By any service that sends it.
@@ -1020,10 +1077,12 @@ fn one_name_is_one_submission() {
     for (at, (ours, theirs)) in ids.iter().zip(&again).enumerate() {
         assert_eq!(ours == theirs, at != 4, "only what has no name is random");
     }
-    let own = sent(|builder| builder.with_late_traces(LateTraces::Own), send);
-    assert_eq!(own[0], own[1]);
-    assert_eq!(own[0].1, ids[0].1);
-    assert_ne!(own[0].0, remote(1).trace_id());
+    // In whichever trace: a reader takes one span id for one submission.
+    let children = sent(|builder| builder.with_late_traces(LateTraces::Target), send);
+    for (at, (child, own)) in children.iter().zip(&ids).enumerate() {
+        assert_eq!(child.1 == own.1, at != 4);
+        assert_eq!(child.0 == remote(1).trace_id(), at < 5, "sessions have no target");
+    }
 }
 
 #[test]
@@ -1039,8 +1098,33 @@ fn a_submission_sent_twice_counts_once_and_a_change_of_mind_has_a_new_name() {
 }
 
 #[test]
-fn carriers_may_live_in_traces_of_their_own() {
-    let rig = Rig::with(|builder| builder.with_late_traces(LateTraces::Own));
+fn late_feedback_folds_over_carriers_of_both_kinds() {
+    let rig = Rig::new();
+    let (layer, telemetry) =
+        build(&rig.collector, |builder| builder.with_late_traces(LateTraces::Target));
+    let older = tracing_subscriber::registry().with(layer);
+    let target = remote(1);
+    tracing::subscriber::with_default(older, || {
+        let _ =
+            enrich_span!(target = &target, id = "1", feedback = { "a": 1, "b": 1, "c": [1, 2] });
+        let _ = enrich_session!(target = &target, feedback = { "t": 1 });
+    });
+    telemetry.flush().unwrap();
+    rig.run(|| {
+        let _ = enrich_span!(target = &target, id = "2", feedback = { "a": 2, "c": [3] });
+        let _ = enrich_span!(target = &target, id = "1", feedback = { "a": 3 }); // repeated
+        let _ = enrich_session!(target = &target, feedback = { "t": 2 });
+    });
+    let got = rig.collector.feedback(target.trace_id(), target.span_id());
+    let expected = [("feedback.a", 2.into()), ("feedback.b", 1.into()), ("feedback.c.0", 3.into())];
+    assert_eq!(got, attributes(expected));
+    let got = rig.collector.trace_feedback(target.trace_id());
+    assert_eq!(got, attributes([("feedback.t", 2.into())]));
+}
+
+#[test]
+fn carriers_live_in_traces_of_their_own() {
+    let rig = Rig::new();
     rig.run(|| {
         assert!(enrich_span!(target = remote(1), feedback = { "a": 1 }).is_ok());
         assert!(enrich_span!(target = remote(1), feedback = { "a": { "b": 2 } }).is_ok());
@@ -1105,7 +1189,7 @@ fn a_span_that_closes_while_its_values_are_evaluated_gets_them_late() {
         assert!(request.apply().is_ok());
         context
     });
-    assert_eq!(late(&rig).parent_span_id, context.span_id());
+    assert_eq!(late(&rig).links[0].span_id, context.span_id());
     let got = rig.collector.feedback(context.trace_id(), context.span_id());
     assert_eq!(got, attributes([("feedback.a", 1.into())]));
 }

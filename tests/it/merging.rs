@@ -14,9 +14,10 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use tracing_feedback::collector::Value;
 use tracing_feedback::fold::Document;
 use tracing_feedback::fold::{Submission, fold};
-use tracing_feedback::{SpanExt, enrich};
+use tracing_feedback::{LateTraces, SpanExt, Telemetry, enrich};
+use tracing_subscriber::prelude::*;
 
-use crate::Rig;
+use crate::{Rig, build};
 
 /// JSON whose objects keep the order of their keys, and may hold one twice.
 #[derive(Clone, Debug, PartialEq)]
@@ -461,15 +462,57 @@ proptest! {
 
 // ---- through the layer, the exporter and a collector --------------------------------------------------
 
-/// One rig for all cases of a property: what a case sends is forgotten before the next.
-fn rig(cell: &'static OnceLock<Rig>) -> &'static Rig {
-    let rig = cell.get_or_init(|| {
+/// Two services that send to one collector: their carriers are in traces of their own, or children
+/// of their targets.
+struct Services {
+    own: Rig,
+    target: (tracing::Dispatch, Telemetry),
+}
+
+impl Services {
+    fn new() -> Self {
         // What happens past the limit is not the subject here.
         let limits = SpanLimits { max_attributes_per_span: 10_000, ..SpanLimits::default() };
-        Rig::with(|builder| builder.with_span_limits(limits))
-    });
-    rig.collector.clear();
-    rig
+        let own = Rig::with(|builder| builder.with_span_limits(limits));
+        let (layer, telemetry) = build(&own.collector, |builder| {
+            builder.with_span_limits(limits).with_late_traces(LateTraces::Target)
+        });
+        let target = tracing::Dispatch::new(tracing_subscriber::registry().with(layer));
+        Self { own, target: (target, telemetry) }
+    }
+
+    /// Does something in the first service, and waits until everything of both has arrived.
+    fn run<T>(&self, work: impl FnOnce() -> T) -> T {
+        let result = self.own.run(work);
+        self.target.1.flush().unwrap();
+        result
+    }
+
+    /// Sends late feedback by the one or the other.
+    fn late<T>(&self, is_child: bool, send: impl FnOnce() -> T) -> T {
+        let dispatch = if is_child { &self.target.0 } else { &self.own.dispatch };
+        tracing::dispatcher::with_default(dispatch, send)
+    }
+}
+
+/// The same services for all cases of a property: what a case sends is forgotten before the next.
+fn services(cell: &'static OnceLock<Services>) -> &'static Services {
+    let services = cell.get_or_init(Services::new);
+    services.own.collector.clear();
+    services
+}
+
+/// Which carriers are children of their targets, by position.
+#[derive(Clone, Copy, Debug)]
+struct Kinds(u8);
+
+impl Kinds {
+    const OWN: Self = Self(0);
+    const TARGET: Self = Self(u8::MAX);
+
+    fn is_child(self, at: usize) -> bool {
+        self.0 >> (at % 8) & 1 == 1
+    }
 }
 
 fn enrich_open(span: &tracing::Span, document: &Json) {
@@ -482,22 +525,27 @@ fn enrich_late(target: &opentelemetry::trace::SpanContext, document: &Json) {
     assert!(outcome.is_ok(), "{outcome:?}");
 }
 
-/// Documents on an open span up to the first number, and as carriers from there on.
-fn span_with_late(history: &[Json], open: usize) -> (TraceId, SpanId) {
+/// Documents on an open span up to a number, and as carriers from there on.
+fn span_with_late(
+    services: &Services,
+    history: &[Json],
+    open: usize,
+    kinds: Kinds,
+) -> (TraceId, SpanId) {
     let span = tracing::info_span!("answer");
     for document in &history[..open] {
         enrich_open(&span, document);
     }
     let context = span.span_context().unwrap();
     drop(span);
-    for document in &history[open..] {
-        enrich_late(&context, document);
+    for (at, document) in history[open..].iter().enumerate() {
+        services.late(kinds.is_child(at), || enrich_late(&context, document));
     }
     (context.trace_id(), context.span_id())
 }
 
-fn assert_no_duplicates(rig: &Rig) {
-    for span in rig.collector.spans() {
+fn assert_no_duplicates(services: &Services) {
+    for span in services.own.collector.spans() {
         assert!(span.duplicate_keys.is_empty(), "{:?}", span.duplicate_keys);
     }
 }
@@ -507,49 +555,51 @@ proptest! {
 
     #[test]
     fn a_span_in_the_process_equals_its_carriers(
-        histories in vec((history(true), any::<prop::sample::Index>()), 1..24),
+        histories in vec((history(true), any::<prop::sample::Index>(), any::<u8>()), 1..24),
     ) {
-        static RIG: OnceLock<Rig> = OnceLock::new();
-        let rig = rig(&RIG);
+        static SERVICES: OnceLock<Services> = OnceLock::new();
+        let services = services(&SERVICES);
         let mut cases = Vec::new();
-        rig.run(|| {
-            for (history, split) in &histories {
+        services.run(|| {
+            for (history, split, kinds) in &histories {
+                let late = |open, kinds| span_with_late(services, history, open, kinds);
+                let split = split.index(history.len());
                 let targets = [
-                    span_with_late(history, history.len()),
-                    span_with_late(history, 1),
-                    span_with_late(history, 0),
-                    span_with_late(history, split.index(history.len())),
+                    late(history.len(), Kinds::OWN),
+                    late(1, Kinds::OWN),
+                    late(0, Kinds::TARGET),
+                    late(0, Kinds(*kinds)),
+                    late(split, Kinds(*kinds)),
                 ];
                 cases.push((history, targets));
             }
         });
-        assert_no_duplicates(rig);
+        assert_no_duplicates(services);
         for (history, targets) in cases {
             let expected = naive(history);
             for (trace_id, span_id) in targets {
-                prop_assert_eq!(&rig.collector.feedback(trace_id, span_id), &expected);
+                prop_assert_eq!(&services.own.collector.feedback(trace_id, span_id), &expected);
             }
         }
     }
 
     #[test]
     fn a_span_follows_rfc_7396(histories in vec(history(false), 1..24)) {
-        static RIG: OnceLock<Rig> = OnceLock::new();
-        let rig = rig(&RIG);
+        static SERVICES: OnceLock<Services> = OnceLock::new();
+        let services = services(&SERVICES);
         let mut cases = Vec::new();
-        rig.run(|| {
+        services.run(|| {
             for history in &histories {
                 let (history, expected) = by_the_rfc(history);
                 if !history.is_empty() {
-                    let targets =
-                        [span_with_late(&history, history.len()), span_with_late(&history, 1)];
-                    cases.push((targets, expected));
+                    let late = |open| span_with_late(services, &history, open, Kinds::OWN);
+                    cases.push(([late(history.len()), late(1)], expected));
                 }
             }
         });
         for (targets, expected) in cases {
             for (trace_id, span_id) in targets {
-                prop_assert_eq!(&rig.collector.feedback(trace_id, span_id), &expected);
+                prop_assert_eq!(&services.own.collector.feedback(trace_id, span_id), &expected);
             }
         }
     }
@@ -558,13 +608,21 @@ proptest! {
     /// the session goes on after the span has ended.
     #[test]
     fn a_session_in_the_process_equals_its_carriers(
-        histories in vec((history(true), prop_oneof![Just(vec![]), history(true)], any::<prop::sample::Index>()), 1..16),
+        histories in vec(
+            (
+                history(true),
+                prop_oneof![Just(vec![]), history(true)],
+                any::<prop::sample::Index>(),
+                any::<u8>(),
+            ),
+            1..16,
+        ),
     ) {
-        static RIG: OnceLock<Rig> = OnceLock::new();
-        let rig = rig(&RIG);
+        static SERVICES: OnceLock<Services> = OnceLock::new();
+        let services = services(&SERVICES);
         let mut spans = Vec::new();
-        rig.run(|| {
-            for (at, (session, own, split)) in histories.iter().enumerate() {
+        services.run(|| {
+            for (at, (session, own, split, kinds)) in histories.iter().enumerate() {
                 let open = format!("open-{at}");
                 let root = tracing::info_span!("turn", session.id = open);
                 let context = root.span_context().unwrap();
@@ -608,23 +666,26 @@ proptest! {
                     root.in_scope(|| enrich::session().feedback(document).apply());
                 }
                 drop(root);
-                for document in rest {
-                    let outcome = enrich::session().target(&trace).feedback(document).apply();
+                for (at, document) in rest.iter().enumerate() {
+                    let outcome = services.late(Kinds(*kinds).is_child(at), || {
+                        enrich::session().target(&trace).feedback(document).apply()
+                    });
                     assert!(outcome.is_ok(), "{outcome:?}");
                 }
                 spans.push((context, trace));
             }
         });
-        assert_no_duplicates(rig);
-        for (at, ((session, own, _), (span, trace))) in histories.iter().zip(&spans).enumerate() {
+        assert_no_duplicates(services);
+        let collector = &services.own.collector;
+        for (at, ((session, own, ..), (span, trace))) in histories.iter().zip(&spans).enumerate() {
             let expected = naive(session);
             for kind in ["open", "late", "both"] {
-                let got = rig.collector.session_feedback(&format!("{kind}-{at}"));
+                let got = collector.session_feedback(&format!("{kind}-{at}"));
                 prop_assert_eq!(&got, &expected, "{}", kind);
             }
-            prop_assert_eq!(&rig.collector.trace_feedback(trace.trace_id()), &expected);
+            prop_assert_eq!(&collector.trace_feedback(trace.trace_id()), &expected);
             for context in [span, trace] {
-                let got = rig.collector.feedback(context.trace_id(), context.span_id());
+                let got = collector.feedback(context.trace_id(), context.span_id());
                 prop_assert_eq!(&got, &naive(own), "the span's own");
             }
         }

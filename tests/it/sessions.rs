@@ -241,7 +241,8 @@ fn beside_feedback_of_its_own_a_span_sends_the_sessions_as_a_carrier() {
     assert_eq!(carrier.links.len(), 1);
     assert_eq!(carrier.links[0].span_id, span.span_id);
     assert_eq!(carrier.attributes["session.id"], "s");
-    assert_eq!(carrier.start_time_unix_nano, carrier.end_time_unix_nano);
+    assert_eq!(carrier.end_time_unix_nano, carrier.start_time_unix_nano + 1);
+    assert_ne!(carrier.trace_id, span.trace_id);
     assert_eq!(rig.collector.session_feedback("s")["feedback.rating"], 5);
     assert_eq!(rig.collector.feedback(span.trace_id, span.span_id)["feedback.rating"], 1);
 }
