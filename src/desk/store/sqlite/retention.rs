@@ -1,5 +1,8 @@
 //! Retention: deletes traces above the limits of age and size, those with feedback last.
 //!
+//! Carriers stay as long as the trace that they are about, and are deleted with it, in whichever trace
+//! they are: otherwise a document would lose its older parts while its target is still there.
+//!
 //! One step is one small transaction, so that requests do not wait long.
 
 use std::collections::BTreeSet;
@@ -18,7 +21,8 @@ use crate::desk::store::batch::nanos;
 /// The limits of the stored data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Retention {
-    /// A trace is deleted when no span of it, and no feedback about it, has started for this time.
+    /// A trace is deleted, with the feedback about it, when no span of it and no such feedback has
+    /// started for this time.
     pub(crate) age: Option<Duration>,
     /// The limit of the file, without the write-ahead log.
     pub(crate) bytes: Option<u64>,
@@ -35,6 +39,13 @@ const TRACES: usize = 200;
 const SPANS: i64 = 4_000;
 /// Pages that one step returns to the file system.
 const PAGES: i64 = 2_000;
+
+/// Whether a trace `t` is deleted with another one: it has only carriers, some of them about a span of
+/// another trace. None of its own spans is a target, so the other trace never depends on this one.
+const FOLLOWS_ANOTHER: &str = "
+    t.start IS NULL AND NOT EXISTS (SELECT 1 FROM targets WHERE trace = t.id)
+    AND EXISTS (SELECT 1 FROM documents d JOIN targets g ON g.id = d.target
+                WHERE d.trace = t.id AND g.trace != 0)";
 
 /// Deletes a few traces, if any are above the limits.
 pub(super) fn step(
@@ -72,20 +83,27 @@ fn due(transaction: &Transaction<'_>, retention: Retention) -> Result<Vec<i64>> 
     if let Some(age) = retention.age {
         let now = nanos(clock::unix_nanos(SystemTime::now()));
         let before = now.saturating_sub(nanos(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)));
-        let sql = "SELECT id, spans FROM traces WHERE touched < ?1 ORDER BY touched, id";
-        found = some(transaction, sql, before, i64::MAX)?;
+        let sql = format!(
+            "SELECT id, spans FROM traces t WHERE touched < ?1 AND NOT ({FOLLOWS_ANOTHER})
+             ORDER BY touched, id"
+        );
+        found = some(transaction, &sql, before, i64::MAX)?;
     }
     if let (true, Some(bytes)) = (found.is_empty(), retention.bytes) {
         let surplus = nanos(used(transaction)?.saturating_sub(bytes));
         if surplus == 0 {
             return Ok(found);
         }
-        let sql = "SELECT id, spans FROM traces WHERE feedback = 0 AND touched >= ?1
+        // A trace without a start has nothing but feedback: in it, or about it.
+        let sql = "SELECT id, spans FROM traces WHERE feedback = 0 AND start IS NOT NULL AND touched >= ?1
                    ORDER BY touched, id";
         found = some(transaction, sql, 0, surplus)?;
         if found.is_empty() {
-            let sql = "SELECT id, spans FROM traces WHERE touched >= ?1 ORDER BY touched, id";
-            found = some(transaction, sql, 0, surplus)?;
+            let sql = format!(
+                "SELECT id, spans FROM traces t WHERE touched >= ?1 AND NOT ({FOLLOWS_ANOTHER})
+                 ORDER BY touched, id"
+            );
+            found = some(transaction, &sql, 0, surplus)?;
         }
     }
     Ok(found)
@@ -95,7 +113,9 @@ fn due(transaction: &Transaction<'_>, retention: Retention) -> Result<Vec<i64>> 
 fn some(transaction: &Transaction<'_>, sql: &str, value: i64, surplus: i64) -> Result<Vec<i64>> {
     // Overestimated on purpose: another step may follow, but a deleted trace does not come back.
     let mut size = transaction.prepare_cached(
-        "SELECT coalesce(sum(2 * length(body) + 400), 0) FROM spans WHERE trace = ?1",
+        "SELECT coalesce(sum(2 * length(body) + 400), 0) FROM spans WHERE trace = ?1 OR id IN (
+             SELECT d.span FROM targets g JOIN documents d ON d.target = g.id
+             WHERE g.trace = ?1 AND d.trace != ?1)",
     )?;
     let mut statement = transaction.prepare_cached(sql)?;
     let mut rows = statement.query([value])?;
@@ -120,6 +140,8 @@ fn forget(transaction: &Transaction<'_>, cache: &mut RowCache, traces: &[i64]) -
     };
     let mut dirty = BTreeSet::new();
     let mut sessions = BTreeSet::new();
+    // Traces of carriers about the deleted ones.
+    let mut followers = BTreeSet::new();
     let (mut spans, mut documents) = (0, 0);
     for &trace in traces {
         let mut statement = transaction.prepare_cached(
@@ -134,7 +156,14 @@ fn forget(transaction: &Transaction<'_>, cache: &mut RowCache, traces: &[i64]) -
             .query_row([trace], |row| row.get::<_, Option<i64>>(0))
             .optional()?;
         sessions.extend(session.flatten());
-        // Documents of other traces about it are deleted, too: their target is gone.
+        // Carriers of other traces about it are deleted, too: their target is gone.
+        let mut statement = transaction.prepare_cached(
+            "SELECT d.span, d.trace FROM targets g JOIN documents d ON d.target = g.id
+             WHERE g.trace = ?1 AND d.trace != ?1",
+        )?;
+        let carriers = statement
+            .query_map([trace], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<Vec<(i64, i64)>, _>>()?;
         documents += run(
             "DELETE FROM documents WHERE trace = ?1
                  OR target IN (SELECT id FROM targets WHERE trace = ?1)",
@@ -146,6 +175,10 @@ fn forget(transaction: &Transaction<'_>, cache: &mut RowCache, traces: &[i64]) -
             trace,
         )?;
         spans += run("DELETE FROM spans WHERE trace = ?1", trace)?;
+        for (carrier, follower) in carriers {
+            spans += run("DELETE FROM spans WHERE id = ?1", carrier)?;
+            followers.insert(follower);
+        }
     }
     let mut refold = Refold::new(transaction, cache)?;
     for target in dirty {
@@ -156,6 +189,14 @@ fn forget(transaction: &Transaction<'_>, cache: &mut RowCache, traces: &[i64]) -
     refold.finish()?;
     for &trace in traces {
         run("DELETE FROM traces WHERE id = ?1", trace)?;
+    }
+    for follower in followers {
+        run(
+            "DELETE FROM traces AS t WHERE id = ?1
+                 AND NOT EXISTS (SELECT 1 FROM spans WHERE trace = t.id)
+                 AND NOT EXISTS (SELECT 1 FROM targets WHERE trace = t.id)",
+            follower,
+        )?;
     }
     for session in sessions {
         update_session(transaction, session)?;

@@ -369,6 +369,170 @@ proptest! {
         let rest = dump(&connection);
         prop_assert_eq!(rest, "");
     }
+
+    /// Step by step, one trace at a time: with it goes all feedback about it, and nothing before.
+    #[test]
+    fn forgetting_takes_a_trace_with_all_carriers_about_it(
+        made in prop::collection::vec((made(), 0..4_u8), 1..24),
+    ) {
+        let made: Vec<_> = made.into_iter().map(|(made, place)| in_its_place(made, place)).collect();
+        let (mut connection, mut cache) = (store(), RowCache::default());
+        put(&mut connection, &mut cache, &[&made]);
+        let before = leaves_by_trace(&connection);
+        let mut steps = 0;
+        loop {
+            let plain = received_without_feedback(&connection);
+            let bytes = Some(retention::used(&connection).unwrap() - 1);
+            let limit = Retention { age: None, bytes };
+            if retention::step(&mut connection, &mut cache, limit).unwrap() == RetentionStep::Nothing {
+                break;
+            }
+            steps += 1;
+            prop_assert!(steps < 50);
+            let after = leaves_by_trace(&connection);
+            for (trace, leaves) in &after {
+                prop_assert_eq!(leaves, &before[trace], "{}", trace);
+            }
+            if plain > 0 {
+                prop_assert_eq!(received_without_feedback(&connection), plain - 1);
+            }
+            prop_assert_eq!(feedback_about_nothing(&connection), 0);
+        }
+        prop_assert_eq!(dump(&connection), "");
+    }
+}
+
+/// A carrier about a trace is in that trace or in one of its own, which may have others about other
+/// traces; it never is in another received trace.
+fn in_its_place(mut made: Made, place: u8) -> Made {
+    let link = match &made.role {
+        MadeRole::Carrier(link) => *link,
+        MadeRole::ScopedCarrier(is_session, link) => link.filter(|_| !is_session),
+        MadeRole::Plain | MadeRole::Scoped(_) => return made,
+    };
+    match (place, link) {
+        (0, Some((trace, span))) => (made.trace, made.parent) = (trace, span),
+        (place, _) => (made.trace, made.parent) = (10 + place, 0),
+    }
+    // A span has one id only.
+    made.id += 10;
+    made
+}
+
+/// The folded feedback about each stored trace and its spans.
+fn leaves_by_trace(connection: &Connection) -> std::collections::BTreeMap<String, Vec<String>> {
+    let sql = "SELECT hex(t.trace_id), g.span || ' ' || f.key || ' ' || l.value || ' ' || l.given
+               FROM traces t LEFT JOIN leaves l ON l.trace = t.id LEFT JOIN targets g ON g.id = l.target
+               LEFT JOIN fields f ON f.id = l.field ORDER BY 1, 2";
+    let mut leaves = std::collections::BTreeMap::<_, Vec<_>>::new();
+    let mut statement = connection.prepare(sql).unwrap();
+    let mut rows = statement.query([]).unwrap();
+    while let Some(row) = rows.next().unwrap() {
+        let of_trace = leaves.entry(row.get(0).unwrap()).or_default();
+        of_trace.extend(row.get::<_, Option<String>>(1).unwrap());
+    }
+    leaves
+}
+
+fn received_without_feedback(connection: &Connection) -> i64 {
+    let sql = "SELECT count(*) FROM traces WHERE start IS NOT NULL AND feedback = 0";
+    connection.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// Spans and documents that are left of what was deleted.
+fn feedback_about_nothing(connection: &Connection) -> i64 {
+    let sql = "SELECT (SELECT count(*) FROM documents
+                       WHERE target != 0 AND target NOT IN (SELECT id FROM targets))
+                    + (SELECT count(*) FROM documents WHERE span NOT IN (SELECT id FROM spans))
+                    + (SELECT count(*) FROM spans WHERE trace NOT IN (SELECT id FROM traces))
+                    + (SELECT count(*) FROM spans WHERE flags & 1 = 1
+                       AND id NOT IN (SELECT span FROM documents))
+                    + (SELECT count(*) FROM targets
+                       WHERE trace != 0 AND trace NOT IN (SELECT id FROM traces))";
+    connection.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// A vote in a trace of its own, and one within the trace of its target.
+fn votes(target: (u8, u8), first: u8, rating: u8) -> [Made; 2] {
+    [0, 1].map(|place| {
+        let vote = Made {
+            trace: 0,
+            id: first + place,
+            parent: 0,
+            start: first,
+            length: 0,
+            service: 0,
+            session: None,
+            role: MadeRole::Carrier(Some(target)),
+            time: Some(first + place),
+            rating: Some(rating),
+            nested: None,
+            cleared: None,
+            is_error: false,
+            honeyhive: false,
+        };
+        in_its_place(vote, place)
+    })
+}
+
+/// Votes are the last to be forgotten, though no span of their own traces has feedback.
+#[test]
+fn the_limit_of_size_spares_votes_in_traces_of_their_own() {
+    let plain = |trace, start| Made {
+        trace,
+        id: 1,
+        start,
+        role: MadeRole::Plain,
+        rating: None,
+        time: None,
+        ..votes((0, 0), 0, 0)[0].clone()
+    };
+    // The votes are the oldest of all.
+    let mut made = vec![plain(1, 0), plain(2, 50), plain(3, 60)];
+    made.extend(votes((1, 1), 3, 4));
+    made.extend(votes((1, 1), 40, 5));
+    let (mut connection, mut cache) = (store(), RowCache::default());
+    put(&mut connection, &mut cache, &[&made]);
+    let step = |connection: &mut Connection, cache: &mut RowCache| {
+        let bytes = Some(retention::used(connection).unwrap() - 1);
+        retention::step(connection, cache, Retention { age: None, bytes }).unwrap();
+        let count = |sql| connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        let spans: i64 = count("SELECT count(*) FROM spans");
+        let traces: i64 = count("SELECT count(*) FROM traces");
+        (spans, traces)
+    };
+    // The two votes in traces of their own are in one.
+    assert_eq!(step(&mut connection, &mut cache), (6, 3));
+    assert_eq!(step(&mut connection, &mut cache), (5, 2));
+    assert_eq!(step(&mut connection, &mut cache), (0, 0));
+}
+
+#[test]
+fn the_limit_of_age_keeps_the_first_vote_as_long_as_its_target() {
+    let day = 24 * 60 * 60 * 1_000_000_000_u64;
+    let now = crate::clock::unix_nanos(std::time::SystemTime::now());
+    let mut made = votes((1, 1), 1, 4).to_vec();
+    made.extend(votes((1, 1), 5, 5));
+    made[3].trace += 1; // each vote is a trace of its own
+    made.iter_mut().for_each(|vote| vote.nested = Some(vote.id % 3));
+    let mut request = request(&made);
+    let spans = request.resource_spans.iter_mut().flat_map(|group| &mut group.scope_spans);
+    for span in spans.flat_map(|group| &mut group.spans) {
+        // As many days ago as ten less its time.
+        span.start_time_unix_nano = now - (10 - span.start_time_unix_nano) * day;
+    }
+    let (mut connection, mut cache) = (store(), RowCache::default());
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    write(&transaction, &mut cache, &[SpanBatch::of(request).unwrap()]).unwrap();
+    transaction.commit().unwrap();
+    let before = dump(&connection);
+    let mut step = |days: u64| {
+        let age = Some(std::time::Duration::from_nanos(days * day));
+        retention::step(&mut connection, &mut cache, Retention { age, bytes: None }).unwrap();
+        dump(&connection)
+    };
+    assert_eq!(step(6), before, "the last vote is five days old");
+    assert_eq!(step(4), "");
 }
 
 #[test]
