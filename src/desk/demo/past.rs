@@ -1,6 +1,6 @@
 //! A day of the plan as spans of the OpenTelemetry API, which take a time.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{
     Link, Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
@@ -210,16 +210,13 @@ fn say(service: &Service, remark: &Remark, about: CarrierTarget<'_>, session: &C
             .push(KeyValue::new("tracing_feedback.cleared", Value::Array(Array::String(keys))));
     }
     attributes.extend(remark.set.iter().cloned());
-    let (parent, links) = match about {
-        CarrierTarget::Span(target) => (
-            session.with_remote_span_context(target.clone()),
-            vec![Link::with_context(target.clone())],
-        ),
+    let links = match about {
+        CarrierTarget::Span(target) => vec![Link::with_context(target.clone())],
         CarrierTarget::Session => {
             attributes.push(KeyValue::new("tracing_feedback.scope", "session"));
-            (session.clone(), Vec::new())
+            Vec::new()
         }
-        CarrierTarget::Nothing => (session.clone(), Vec::new()),
+        CarrierTarget::Nothing => Vec::new(),
     };
     let tracer = &service.tracer;
     tracer
@@ -227,8 +224,8 @@ fn say(service: &Service, remark: &Remark, about: CarrierTarget<'_>, session: &C
         .with_start_time(time)
         .with_attributes(attributes)
         .with_links(links)
-        .start_with_context(tracer, &parent)
-        .end_with_timestamp(time);
+        .start_with_context(tracer, session)
+        .end_with_timestamp(time + Duration::from_nanos(1));
 }
 
 fn context(trace: TraceId, span: SpanId) -> SpanContext {

@@ -29,6 +29,7 @@ pub(crate) fn view(span: &ReceivedSpan, about: SpanDetails) -> SpanView {
     let (start, end) = (nanos(span.start_time_unix_nano), nanos(span.end_time_unix_nano));
     let parent = span.parent_span_id;
     SpanView {
+        trace_id: span.trace_id.to_string(),
         span_id: span.span_id.to_string(),
         parent_id: (parent != SpanId::INVALID).then(|| parent.to_string()),
         depth: 0,
@@ -75,16 +76,32 @@ pub(crate) fn object(attributes: &BTreeMap<String, Value>) -> BTreeMap<String, J
     attributes.iter().map(|(key, value)| (key.clone(), json(value))).collect()
 }
 
-/// Sorts each span below its parent. Parents are foreign data: they may be missing, and they may form a
-/// cycle.
+/// The ids of a trace and a span.
+type SpanKey = (String, String);
+
+fn key(span: &SpanView) -> SpanKey {
+    (span.trace_id.clone(), span.span_id.clone())
+}
+
+/// The span below which `span` is shown: its parent, or the target of a carrier, which may be in another
+/// trace.
+fn above(span: &SpanView) -> Option<SpanKey> {
+    match span.links.as_slice() {
+        [link] if span.carrier => Some((link.trace_id.clone(), link.span_id.clone())),
+        _ => Some((span.trace_id.clone(), span.parent_id.clone()?)),
+    }
+}
+
+/// Sorts each span below its parent, and each carrier below its target. Parents and links are foreign data:
+/// they may be missing, and they may form a cycle.
 pub(crate) fn in_tree(spans: Vec<SpanView>) -> Vec<SpanView> {
-    let known: HashSet<&str> = spans.iter().map(|span| span.span_id.as_str()).collect();
-    let mut children: HashMap<String, Vec<usize>> = HashMap::new();
+    let known: HashSet<SpanKey> = spans.iter().map(key).collect();
+    let mut children: HashMap<SpanKey, Vec<usize>> = HashMap::new();
     let mut roots = Vec::new();
     for (at, span) in spans.iter().enumerate() {
-        match &span.parent_id {
-            Some(parent) if known.contains(parent.as_str()) && *parent != span.span_id => {
-                children.entry(parent.clone()).or_default().push(at);
+        match above(span) {
+            Some(parent) if known.contains(&parent) && parent != key(span) => {
+                children.entry(parent).or_default().push(at);
             }
             _ => roots.push(at),
         }
@@ -99,7 +116,7 @@ pub(crate) fn in_tree(spans: Vec<SpanView>) -> Vec<SpanView> {
                 continue;
             }
             order.push((at, depth));
-            let below = children.get(&spans[at].span_id);
+            let below = children.get(&key(&spans[at]));
             stack.extend(below.into_iter().flatten().rev().map(|child| (*child, depth + 1)));
         }
     }

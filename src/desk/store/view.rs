@@ -122,7 +122,8 @@ pub(crate) struct TraceView {
     pub(crate) document: Option<DocumentView>,
     /// Feedback about its session.
     pub(crate) session_document: Option<DocumentView>,
-    /// Each after its parent, siblings by their start.
+    /// Each after its parent, siblings by their start. The carriers of feedback about the trace or its
+    /// spans are among them, each after its target, in whichever trace they are.
     pub(crate) spans: Vec<SpanView>,
     /// Whether spans were left out.
     pub(crate) truncated: bool,
@@ -138,6 +139,8 @@ pub(crate) struct UnmatchedSpan {
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct SpanView {
+    /// The trace it is in: of a carrier, often not the trace that is shown.
+    pub(crate) trace_id: String,
     pub(crate) span_id: String,
     pub(crate) parent_id: Option<String>,
     /// Its depth in the tree.

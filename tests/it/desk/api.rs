@@ -346,6 +346,199 @@ fn a_trace_that_was_not_received_has_its_feedback() {
     assert_eq!(feedback(&trace["spans"][1])[0]["value"], true);
 }
 
+/// Two answers of one session with late feedback of every kind, and feedback about spans that were not
+/// received.
+fn judged() -> Vec<Span> {
+    let session = |span: Span| span.with("session.id", "s");
+    let scope = |span: Span, scope: &str| span.with("tracing_feedback.scope", scope);
+    let mut spans = unmatched_feedback();
+    spans.extend([
+        session(span("answer", 8, 1, NEW_YEAR + DAY)).with("feedback.rating", true),
+        session(span("search", 8, 2, NEW_YEAR + DAY + 1000)).child_of(1),
+        session(span("answer", 9, 1, NEW_YEAR + 2 * DAY)),
+        session(carrier((8, 1), 21, NEW_YEAR + DAY + HOUR))
+            .with("feedback.rating", false)
+            .with("feedback.comment", "Wrong")
+            .with("user.id", "u-1"),
+        session(carrier((8, 1), 22, NEW_YEAR + DAY + 2 * HOUR))
+            .with("feedback.edits.0.value", "a")
+            .with("tracing_feedback.cleared", json!(["feedback.rating"])),
+        carrier((8, 2), 23, NEW_YEAR + 5 * DAY).of("evaluator", "2").with("metrics.score", 0.5),
+        session(scope(carrier((8, 1), 24, NEW_YEAR + 6 * DAY), "trace")).with("feedback.rating", 3),
+        session(scope(carrier((9, 1), 25, NEW_YEAR + 6 * DAY + 1), "session"))
+            .with("feedback.solved", true),
+        carrier((9, 1), 26, NEW_YEAR + 7 * DAY).with("feedback.rating", false),
+    ]);
+    spans
+}
+
+/// Whether a carrier is a trace of its own or a child of its target shows nowhere, but in the carriers
+/// themselves.
+#[test]
+fn in_which_trace_a_carrier_is_changes_no_answer() {
+    let (own, target) = (Rig::new(), Rig::new());
+    own.send(judged());
+    target.send(judged().into_iter().map(|span| match span.json["name"] == "feedback" {
+        true => in_the_trace_of_its_target(span),
+        false => span,
+    }));
+    let mut paths: Vec<_> = [
+        "traces",
+        "traces?field=feedback.rating&time=given",
+        "traces?filter=has+feedback",
+        "traces?filter=duration+%3C+2000",
+        "traces?filter=metrics.score+%3E+0",
+        "traces?filter=service.name+is+evaluator",
+        "traces?filter=user.id+is+u-1",
+        "sessions",
+        "sessions/s",
+        "fields",
+        "comments",
+        "dataset",
+        "waiting",
+        "values?field=name",
+        "chart?field=feedback.rating&measure=percent-true,count&bucket=day&group=name",
+        "chart?field=feedback.rating&measure=count&bucket=day&time=given&group=service.name",
+        "chart?field=metrics.score&measure=avg,count&bucket=hour",
+    ]
+    .map(str::to_owned)
+    .into();
+    for id in 1..=9_u64 {
+        paths.push(format!("traces/{id:032x}"));
+        paths.push(format!("traces/{id:032x}/neighbours"));
+    }
+    for path in &paths {
+        let get = |rig: &Rig| {
+            let reply = get(&rig.desk.address(), &format!("/api/v1/{path}"), &[]);
+            (reply.status, without_places(serde_json::from_str(&reply.text()).unwrap()))
+        };
+        assert_eq!(get(&own), get(&target), "{path}");
+    }
+    for view in ["traces", "comments", "dataset", "sessions"] {
+        let path = format!("/api/v1/export/{view}?format=jsonl");
+        let file = |rig: &Rig| get(&rig.desk.address(), &path, &[]).text();
+        assert_eq!(file(&own), file(&target), "{path}");
+    }
+    let counted = |rig: &Rig| {
+        let status = rig.get("/api/v1/status");
+        ["spans", "traces", "documents", "waiting", "adrift", "services", "first", "last"]
+            .map(|key| status[key].clone())
+    };
+    assert_eq!(counted(&own), counted(&target));
+}
+
+/// An answer without the ids of the traces that carriers are in, nor of their parents, and without their
+/// durations. Carriers about a session, which only a trace that they are in shows, are left out.
+fn without_places(mut answer: Json) -> Json {
+    fn visit(value: &mut Json) {
+        match value {
+            Json::Array(values) => {
+                let scope = |span: &Json| span["attributes"]["tracing_feedback.scope"].clone();
+                values.retain(|span| span["carrier"] != true || scope(span) != "session");
+                values.iter_mut().for_each(visit);
+            }
+            Json::Object(values) => {
+                if values.get("carrier") == Some(&json!(true)) {
+                    for key in ["trace_id", "parent_id", "duration_ms"] {
+                        values.remove(key);
+                    }
+                } else if values.contains_key("late") {
+                    values.remove("trace_id"); // a change in the history
+                }
+                values.values_mut().for_each(visit);
+            }
+            _ => {}
+        }
+    }
+    visit(&mut answer);
+    answer
+}
+
+#[test]
+fn a_trace_has_the_carriers_about_it_from_whichever_trace_and_does_not_grow_by_them() {
+    let rig = Rig::new();
+    rig.send(judged());
+    let trace = rig.get(&format!("/api/v1/traces/{:032x}", 8));
+    let spans = trace["spans"].as_array().unwrap();
+    let shown: Vec<_> = spans
+        .iter()
+        .map(|span| (span["span_id"].as_str().unwrap(), &span["depth"], &span["carrier"]))
+        .map(|(id, depth, carrier)| (id.trim_start_matches('0'), depth.clone(), carrier == true))
+        .collect();
+    let expected = [
+        ("1", 0, false),
+        ("2", 1, false),
+        ("17", 2, true),
+        ("15", 1, true),
+        ("16", 1, true),
+        ("18", 1, true),
+    ];
+    assert_eq!(shown, expected.map(|(id, depth, carrier)| (id, json!(depth), carrier)));
+    assert_eq!(trace["duration_ms"], 1_000.001);
+    let row = &rig.get("/api/v1/traces?filter=feedback.comment+is+Wrong")["rows"][0];
+    assert_eq!((&row["spans"], &row["duration_ms"]), (&json!(2), &json!(1_000.001)));
+
+    // The trace of a carrier is in no list, and has the carrier with its link.
+    assert_eq!(rig.get("/api/v1/status")["traces"], 6);
+    let id = spans[3]["trace_id"].as_str().unwrap();
+    assert_ne!(id, trace["trace_id"]);
+    let carrier = rig.get(&format!("/api/v1/traces/{id}"));
+    assert_eq!((&carrier["start"], &carrier["waiting"]), (&Json::Null, &json!([])));
+    let [span] = carrier["spans"].as_array().unwrap().as_slice() else { panic!("{carrier}") };
+    assert_eq!(span["links"][0]["trace_id"], trace["trace_id"]);
+    assert_eq!(rig.get(&format!("/api/v1/traces?filter=trace_id+is+{id}"))["total"], 0);
+}
+
+/// Who can send spans can send links to anything, but each is about its target alone.
+#[test]
+fn forged_links_change_nothing_but_their_target() {
+    let rig = Rig::new();
+    rig.send(judged());
+    let before = rig.get(&format!("/api/v1/traces/{:032x}", 8));
+    let vote = |id: u64| carrier((8, 1), id, NEW_YEAR + 8 * DAY).with("feedback.rating", 99);
+    let mut to_itself = vote(41);
+    to_itself.json["links"] =
+        json!([{ "traceId": to_itself.json["traceId"], "spanId": to_itself.json["spanId"] }]);
+    let mut to_nothing = vote(42);
+    to_nothing.json["links"] = json!([{ "traceId": "", "spanId": "" }]);
+    let mut without = vote(43);
+    without.json["links"] = json!([]);
+    // In the trace of the answer, and below it, but about another span.
+    let mut wrong_parent = in_the_trace_of_its_target(vote(44));
+    wrong_parent.json["links"] =
+        json!([{ "traceId": format!("{:032x}", 7), "spanId": format!("{:016x}", 1) }]);
+    // A carrier that has the ids of the answer's trace and of a span of it.
+    let mut of_a_span = in_the_trace_of_its_target(carrier((9, 1), 1, NEW_YEAR + DAY + 500))
+        .with("feedback.rating", 98);
+    of_a_span.json["spanId"] = json!(format!("{:016x}", 1));
+    of_a_span.json["traceId"] = json!(format!("{:032x}", 0x8000));
+    let scope = |span: Span| span.with("tracing_feedback.scope", "trace");
+    rig.send([
+        to_itself,
+        to_nothing,
+        without,
+        wrong_parent,
+        of_a_span,
+        vote(45).linked_to((9, 1)),
+        scope(vote(46)).linked_to((9, 1)),
+    ]);
+    let after = rig.get(&format!("/api/v1/traces/{:032x}", 8));
+    let without_wrong_parent = |trace: &Json| {
+        let mut trace = trace.clone();
+        trace["spans"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|span| span["span_id"] != format!("{:016x}", 44));
+        trace
+    };
+    assert_eq!(without_wrong_parent(&after), before);
+    let documents = rig.get(&format!("/api/v1/traces/{:032x}", 9));
+    let rating = &documents["spans"][0]["document"]["namespaces"]["feedback"][0]["value"];
+    assert_eq!(*rating, false, "a later vote than the forged one");
+    let status = rig.get("/api/v1/status");
+    assert_eq!(status["adrift"], 4, "{status}");
+}
+
 #[test]
 fn neighbours_are_those_of_the_list_whatever_it_is_narrowed_to() {
     let rig = Rig::new();

@@ -203,13 +203,24 @@ fn span(name: &str, trace: u64, id: u64, start: u64) -> Span {
     Span { service: "chat".to_owned(), version: "1".to_owned(), json }
 }
 
-/// A carrier about a span.
+/// A carrier about a span, in a trace of its own.
 fn carrier(about: (u64, u64), id: u64, time: u64) -> Span {
-    span("feedback", about.0, id, time)
-        .child_of(about.1)
+    let mut carrier = span("feedback", about.0, id, time)
         .with("tracing_feedback.late", true)
         .with("tracing_feedback.time_unix_nano", time)
-        .linked_to(about)
+        .linked_to(about);
+    carrier.json["traceId"] = Json::from(format!("{:016x}{:08x}{id:08x}", about.0, about.1));
+    carrier.json["endTimeUnixNano"] = Json::from((time + 1).to_string());
+    carrier
+}
+
+/// The same carrier as a child of its target.
+fn in_the_trace_of_its_target(mut carrier: Span) -> Span {
+    let link = carrier.json["links"][0].clone();
+    carrier.json["traceId"] = link["traceId"].clone();
+    carrier.json["parentSpanId"] = link["spanId"].clone();
+    carrier.json["endTimeUnixNano"] = carrier.json["startTimeUnixNano"].clone();
+    carrier
 }
 
 impl Span {

@@ -12,7 +12,7 @@ use super::{ClickHouse, Result};
 use crate::collector::receive::received::{ReceivedEvent, ReceivedLink};
 use crate::collector::receive::value::Value;
 use crate::collector::role::is_in_namespace;
-use crate::collector::{ReceivedSpan, Scope, Target};
+use crate::collector::{ReceivedSpan, Role, Scope, Target};
 use crate::desk::query::time::millis;
 use crate::desk::store::Error;
 use crate::desk::store::batch::{SpanFeedback, nanos};
@@ -20,6 +20,7 @@ use crate::desk::store::history::{self, one, speaker};
 use crate::desk::store::view::{DocumentView, FeedbackEvent};
 
 /// A span, with what a view of it shows as it stands in its row.
+#[derive(Clone)]
 pub(super) struct SpanRow {
     pub(super) span: ReceivedSpan,
     pub(super) start: i64,
@@ -31,6 +32,15 @@ impl SpanRow {
     pub(super) fn session(&self) -> Option<&str> {
         let session = self.span.attribute("session.id").and_then(Value::as_str);
         session.filter(|id| !id.is_empty())
+    }
+
+    /// Whether it is a carrier in another trace that is about this one.
+    pub(super) fn is_elsewhere(&self, trace_id: &str) -> bool {
+        let about = match self.span.role() {
+            Role::Submission(Target::Span(about, _) | Target::Trace(about)) => about,
+            _ => return false,
+        };
+        about != self.span.trace_id && about.to_string() == trace_id
     }
 }
 
@@ -84,25 +94,16 @@ impl ClickHouse {
 
     /// The documents of the targets that match a condition on the relation `said`.
     pub(super) fn documents(&self, condition: &str) -> Result<HashMap<TargetIds, DocumentView>> {
-        let spoken = self.spoken(condition)?.into_iter();
-        Ok(spoken.map(|(about, spoken)| (about, history::document(spoken))).collect())
+        Ok(documents(self.speaking(condition)?))
     }
 
     /// The same, before folding.
     pub(super) fn spoken(&self, condition: &str) -> Result<HashMap<TargetIds, SpanDocuments>> {
-        let mut spoken: HashMap<TargetIds, SpanDocuments> = HashMap::new();
-        for SpanRow { span, .. } in self.speaking(condition)? {
-            if let Some(feedback) = SpanFeedback::of(&span)
-                && let Some(about) = &feedback.target
-            {
-                spoken.entry(key(about)).or_default().push((span, feedback));
-            }
-        }
-        Ok(spoken)
+        Ok(by_target(self.speaking(condition)?))
     }
 
     /// The spans with matching documents.
-    fn speaking(&self, condition: &str) -> Result<Vec<SpanRow>> {
+    pub(super) fn speaking(&self, condition: &str) -> Result<Vec<SpanRow>> {
         let said = &self.relations()?.said;
         let condition = format!(
             "(TraceId, SpanId) IN (SELECT by_trace, by_span FROM {said} WHERE {condition})"
@@ -182,6 +183,24 @@ impl ClickHouse {
         let names = rows.into_iter();
         Ok(names.map(|(trace, span, name)| ((trace, span, String::new()), name)).collect())
     }
+}
+
+/// The documents of all targets that these spans have feedback about.
+pub(super) fn documents(speaking: Vec<SpanRow>) -> HashMap<TargetIds, DocumentView> {
+    let spoken = by_target(speaking).into_iter();
+    spoken.map(|(about, spoken)| (about, history::document(spoken))).collect()
+}
+
+fn by_target(speaking: Vec<SpanRow>) -> HashMap<TargetIds, SpanDocuments> {
+    let mut spoken: HashMap<TargetIds, SpanDocuments> = HashMap::new();
+    for SpanRow { span, .. } in speaking {
+        if let Some(feedback) = SpanFeedback::of(&span)
+            && let Some(about) = &feedback.target
+        {
+            spoken.entry(key(about)).or_default().push((span, feedback));
+        }
+    }
+    spoken
 }
 
 /// The feedback of one span, as `tail` shows it.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::field::Field;
 use super::filter::{FilterContext, within};
+use super::spans::documents;
 use super::sql::{list, text};
 use super::{ClickHouse, Result, asked};
 use crate::desk::query::time::millis;
@@ -224,8 +225,6 @@ impl ClickHouse {
         let trace_id = hex(&trace_id);
         let is_it = format!("TraceId = {}", text(&trace_id));
         let mut spans = self.spans(&is_it, MOST_SPANS + 1)?;
-        let truncated = spans.len() > MOST_SPANS;
-        spans.truncate(MOST_SPANS);
         let own = spans.iter().filter(|span| !span.span.is_carrier());
         let start = own.clone().map(|span| span.start).min();
         let end = own.clone().map(|span| span.end).max();
@@ -237,7 +236,13 @@ impl ClickHouse {
         if let Some(session) = &session_id {
             about = format!("({about} OR session_id = {})", text(session));
         }
-        let mut documents = self.documents(&about)?;
+        let speaking = self.speaking(&about)?;
+        // Carriers in other traces that are about this one.
+        spans.extend(speaking.iter().filter(|row| row.is_elsewhere(&trace_id)).cloned());
+        spans.sort_by_key(|row| (row.start, row.span.span_id.to_bytes()));
+        let truncated = spans.len() > MOST_SPANS;
+        spans.truncate(MOST_SPANS);
+        let mut documents = documents(speaking);
         if spans.is_empty() && documents.is_empty() {
             return Ok(None);
         }
@@ -249,7 +254,10 @@ impl ClickHouse {
                     service: row.resource.get("service.name").cloned(),
                     scope: row.span.scope.name.clone(),
                     resource: tree::object(&row.span.resource),
-                    document: documents.remove(&of_span(row.span.span_id.to_string())),
+                    document: match row.is_elsewhere(&trace_id) {
+                        true => None,
+                        false => documents.remove(&of_span(row.span.span_id.to_string())),
+                    },
                 };
                 tree::view(&row.span, about)
             })

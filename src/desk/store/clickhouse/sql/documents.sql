@@ -1,7 +1,8 @@
 -- The documents of spans and their targets: a row for each span with a document.
 --
 -- A target is a span (trace and span), a trace (without a span), or a session (without either). Feedback
--- without a target has none of the three.
+-- without a target has none of the three. What a carrier is about its only link says, in whichever trace the
+-- carrier is: the rules are those of `ReceivedSpan::role`.
 SELECT
     if(about.1 = '' AND about.3 = '', toUInt128(0), reinterpretAsUInt128(sipHash128(about.1, about.2, about.3))) AS target,
     about.1 AS trace_id,
@@ -31,7 +32,10 @@ FROM (
         attributes['tracing_feedback.scope'] AS scope,
         multiIf(
             scope = 'session', if(mapContains(attributes, 'session.id'), 'session', 'adrift'),
-            scope = 'trace', 'trace',
+            scope = 'trace' AND NOT late, 'trace',
+            -- Without a link: a child of its target that has lost it on the way.
+            scope = 'trace', if(length(Links.TraceId) = 1 OR empty(Links.TraceId) AND ParentSpanId != '',
+                'trace', 'adrift'),
             late, if(length(Links.TraceId) = 1, 'span', 'adrift'),
             'own') AS role,
         multiIf(

@@ -65,16 +65,20 @@ pub(super) fn trace(connection: &Connection, trace_id: [u8; 16]) -> Result<Optio
     }))
 }
 
+/// The spans of a trace, and the carriers in other traces that are about it.
 fn spans(
     connection: &Connection,
     trace: i64,
     about: &HashMap<i64, i64>,
 ) -> Result<(Vec<SpanView>, bool)> {
     let sql = format!(
-        "SELECT t.trace_id AS trace_id, {SPAN_COLUMNS}, s.resource AS resource, c.name AS scope
+        "SELECT t.trace_id AS trace_id, {SPAN_COLUMNS}, s.resource AS resource, c.name AS scope,
+                s.trace = ?1 AS is_own
          FROM spans s JOIN traces t ON t.id = s.trace JOIN names n ON n.id = s.name
          JOIN scopes c ON c.id = s.scope
-         WHERE s.trace = ?1 ORDER BY s.start, s.span LIMIT ?2"
+         WHERE s.trace = ?1 OR s.id IN (
+             SELECT d.span FROM targets g JOIN documents d ON d.target = g.id WHERE g.trace = ?1)
+         ORDER BY s.start, s.span LIMIT ?2"
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([trace, MOST_SPANS + 1])?;
@@ -83,8 +87,8 @@ fn spans(
         let span = stored::span(row)?;
         let resource: i64 = row.get("resource")?;
         let document = match about.get(&row.get("span_id")?) {
-            Some(target) => Some(documents::document(connection, *target)?),
-            None => None,
+            Some(target) if row.get("is_own")? => Some(documents::document(connection, *target)?),
+            _ => None,
         };
         let about = SpanDetails {
             service: resource_text(connection, "service.name", resource)?,
