@@ -14,6 +14,8 @@ before(async () => {
   const truth = (await desk.get("traces", { filter: "has ground truth and feedback.stars < 5" })).rows[0];
   const session = (await desk.get("sessions", { filter: "has feedback.csat" })).rows.find((row) => row.feedback.length);
   const inSession = (await desk.get(`sessions/${session.session_id}`)).list[0];
+  const escalated = (await desk.get("traces", { filter: "has feedback.escalated" })).rows[0];
+  const late = (await desk.get(`traces/${escalated.trace_id}`)).spans.find(({ carrier }) => carrier);
   views = {
     traces: "/traces?filter=feedback.rating+is+false&range=30d",
     trace: `/traces/${truth.trace_id}?carriers=1`,
@@ -32,6 +34,7 @@ before(async () => {
     "nothing found": "/traces?filter=feedback.rating+is+7",
     "traces that have not come": "/traces?field=feedback.rating&range=24h",
     "trace that has not come": `/traces/${id(0xabc1, 32)}`,
+    "trace of a carrier": `/traces/${late.trace_id}`,
     "no such trace": `/traces/${"0".repeat(31)}1`,
   };
 });

@@ -73,6 +73,23 @@ test("a late flip moves list, chart and trace, and the old value counts nowhere"
   for (const page of [list, chart, one]) await close(page);
 });
 
+test("a carrier is shown below its target, and its own trace leads there", async () => {
+  await desk.send(answer(4));
+  const vote = carrier({ about: about(4), span: id(105, 16), time: Date.now(), said: { feedback: { rating: true } } });
+  await desk.send(vote);
+  const of = await open(desk, `/traces/${trace(4)}`);
+  await of.getByLabel("Show 1 carrier").check();
+  await until(() => of.getByRole("treeitem").count(), 2);
+  assert.equal(await of.getByRole("treeitem").nth(1).getAttribute("aria-level"), "2");
+  await of.locator("h1", { hasText: "answer 4" }).waitFor();
+
+  const own = await open(desk, `/traces/${vote.json.traceId}`);
+  await own.getByRole("heading", { name: "Late feedback" }).waitFor();
+  await own.locator("#main .parts, main .parts").first().getByRole("link", { name: trace(4) }).click();
+  await own.locator("h1", { hasText: "answer 4" }).waitFor();
+  for (const page of [of, own]) await close(page);
+});
+
 test("a refresh keeps the scroll, the focus and what is typed", async () => {
   const spans = demo();
   const own = await Desk.start(spans);

@@ -51,8 +51,11 @@ export function span({
   };
 }
 
-/** Feedback that comes after its span has ended. */
-export function carrier({ about, span: own, time, said, cleared, by, scope, session, ...rest }) {
+/** Traces of carriers that were made. */
+let carriers = 0xc0000000;
+
+/** Feedback that comes after its span has ended: a trace of its own, with a link to its target. */
+export function carrier({ about, trace = id(carriers += 1, 32), span: own, time, said, cleared, by, scope, session, ...rest }) {
   const more = {
     "tracing_feedback.late": true,
     "tracing_feedback.time_unix_nano": Number(time) * 1e6,
@@ -60,13 +63,13 @@ export function carrier({ about, span: own, time, said, cleared, by, scope, sess
   if (by) more["user.id"] = by;
   if (scope) more["tracing_feedback.scope"] = scope;
   const built = span({
-    name: "feedback", trace: about.trace, span: own, parent: scope === "session" ? undefined : about.span,
-    start: time, duration: 0, session, said, attributes: more,
+    name: "feedback", trace, span: own, start: time, session, said, attributes: more,
     links: scope === "session" ? [] : [about], ...rest,
   });
   for (const each of built.json.attributes) {
     if (each.key === "tracing_feedback.time_unix_nano") each.value = { intValue: nano(time) };
   }
+  built.json.endTimeUnixNano = String(BigInt(built.json.startTimeUnixNano) + 1n);
   if (cleared) {
     const values = cleared.map((stringValue) => ({ stringValue }));
     built.json.attributes.push({ key: "tracing_feedback.cleared", value: { arrayValue: { values } } });

@@ -59,6 +59,18 @@ function UnmatchedSpan({ span_id, document }) {
     <${Document} document=${document} /></section>`;
 }
 
+/** What the carriers in a trace are about, if the trace has nothing else. */
+function CarrierTarget({ span }) {
+  const [link] = span.links;
+  const session = span.attributes["session.id"];
+  if (span.attributes["tracing_feedback.scope"] === "session" && session !== undefined) {
+    return html`<span>It carries feedback about the session <a class="mono" href=${address("sessions", session)}>${session}</a>.</span>`;
+  }
+  return span.links.length === 1
+    ? html`<span>It carries feedback about the trace <a class="mono" href=${address("traces", link.trace_id, { span: link.span_id })}>${link.trace_id}</a>.</span>`
+    : html`<span>It carries feedback that does not say what it is about.</span>`;
+}
+
 export function Trace({ route: { id, params } }) {
   const { data, error } = useAnswer(endpoint(`traces/${encodeURIComponent(id)}`), id);
   const kept = only(params, LIST);
@@ -78,15 +90,17 @@ export function Trace({ route: { id, params } }) {
   const spans = hasCarriers ? data.spans : data.spans.filter(({ carrier }) => !carrier);
   const shown = spans.length ? spans : data.spans;
   const selected = shown.find(({ span_id }) => span_id === params.get("span")) ?? firstOf(shown);
-  const root = shown[0];
+  const root = shown.find(({ carrier }) => !carrier) ?? shown[0];
   const select = (span) => go(address("traces", id, changed(params, { span })), { replace: true });
   const version = root?.resource["service.version"];
   const isReceived = data.start !== null;
+  const isOfCarriers = !isReceived && !data.document && !data.waiting.length && selected?.trace_id === id;
   return html`
     ${crumbs}
     ${isReceived ? html`<${Heading} title=${root?.name || "unnamed"} note=${html`<span class="parts"><span>${root?.service ?? "unknown service"}${version ? ` ${version}` : ""}</span>
       <${Time} at=${data.start} /><span>${duration(data.duration_ms)}</span><span>${count(data.spans.length - carriers, "span")}</span>
       <span class="mono">${id}</span></span>`} />`
+      : isOfCarriers ? html`<${Heading} title="Late feedback" note=${html`<span class="parts"><${CarrierTarget} span=${selected} /><span class="mono">${id}</span></span>`} />`
       : html`<${Heading} title="Trace not received yet" note=${html`<span class="parts"><span>Only feedback about it was received.</span><span class="mono">${id}</span></span>`} />`}
     ${data.session_document && html`<section class="card about-session">
       <h2>About the session <a class="mono" href=${address("sessions", data.session_id)}>${data.session_id}</a></h2>
