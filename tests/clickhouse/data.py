@@ -2,7 +2,8 @@
 
 `make(seed, traces)` gives two lists of lines: what there is at first, and what comes later and changes it.
 What is made on purpose: trees of spans, sessions, several services and versions; carriers that come late,
-in the trace of their target or in one of their own, and some before it; changes of mind, retractions of a
+in a trace of their own or as children of their target, and some before it; carriers with a forged, a second
+or no link; changes of mind, retractions of a
 leaf, of a branch and of all; arrays that get shorter; a scalar where there was a branch and the other way
 (`feedback.step`, `feedback.step.retry`); feedback about a trace and about a session; feedback whose target
 never comes, and such that does not say what it is about; keys with HoneyHive's prefix; traces whose root
@@ -93,7 +94,7 @@ class Data:
             said[prefix + "big"] = str(10**19 + chance.randrange(5))
         if self.some(0.7):
             self.mixed += 1
-            said[prefix + "mixed"] = "n/a" if self.mixed % 170 == 60 else chance.randrange(20)
+            said[prefix + "mixed"] = "n/a" if self.mixed % 250 == 60 else chance.randrange(20)
         if self.some(0.3):
             said["metrics.score"] = chance.choice([0.0, 0.25, 0.5, 1.0])
         if self.some(0.2):
@@ -143,12 +144,44 @@ class Data:
         start = given if self.some(0.7) else self.moment(given + 1, given + DAY)
         if "tracing_feedback.time_unix_nano" not in attributes:
             start = given
-        is_apart = target is None or self.some(0.3)
+        is_apart = target is None or self.some(0.7)
         trace = self.id(32) if is_apart else target[0]
-        span = self.span("feedback", trace, None if is_apart else target[1], start, 0, attributes)
+        span = self.span("feedback", trace, None if is_apart else target[1], start, int(is_apart), attributes)
         if target:
             span["links"] = [{"traceId": target[0], "spanId": target[1]}]
         return self.line(("web", "5.0"), [span])
+
+    def forged(self, target, other, begin, end):
+        """Carriers with links that no layer makes."""
+        link = {"traceId": target[0], "spanId": target[1]}
+        second = {"traceId": other[0], "spanId": other[1]}
+        empty = {"attributes": [pair("why", "none")]}
+        for scope in [None, "trace"]:
+            for links in [[link, second], [link, link], [], [empty], [{**link, "spanId": ""}]]:
+                for parent in [None, target[1]]:
+                    given = self.moment(begin, end)
+                    attributes = {
+                        "tracing_feedback.late": True,
+                        "tracing_feedback.time_unix_nano": given,
+                        "feedback.forged": True,
+                    }
+                    if scope:
+                        attributes["tracing_feedback.scope"] = scope
+                    trace = target[0] if parent else self.id(32)
+                    span = self.span("feedback", trace, parent, given, 1, attributes, links=links)
+                    yield self.line(("web", "5.0"), [span])
+        # About another trace than the one it is in, and about itself.
+        for of, to in [(target, other), (other, None)]:
+            given = self.moment(begin, end)
+            attributes = {
+                "tracing_feedback.late": True,
+                "tracing_feedback.time_unix_nano": given,
+                "feedback.astray": True,
+            }
+            span = self.span("feedback", *of, given, 1, attributes)
+            to = to or (span["traceId"], span["spanId"])
+            span["links"] = [{"traceId": to[0], "spanId": to[1]}]
+            yield self.line(("web", "5.0"), [span])
 
     def span(self, name, trace, parent, start, duration, attributes, **more):
         made = {
@@ -287,10 +320,14 @@ def make(seed=7, traces=400):
         lines.append(data.feedback(None, BEGIN, ends))  # it doesn't say what it is about
         lines.append(data.feedback(None, BEGIN, ends, scope="session"))  # nor of which session
     # Targets that come after what was said about them.
+    last = None
     for _ in range(5):
         made, targets, begin = data.trace(None)
         later += made
         lines.append(data.feedback(targets[0], begin, ends))
+        if last:
+            lines += data.forged(targets[0], last, begin, ends)
+        last = targets[0]
     lines += chance.sample(lines, len(lines) // 10)  # sent twice
     later += chance.sample(lines, len(lines) // 20)
     chance.shuffle(lines)
@@ -312,7 +349,7 @@ def one_vote_more(lines):
                         "feedback.vote": True,
                     }
                     target = (span["traceId"], span["spanId"])
-                    made = data.span("feedback", *target, given, 0, attributes)
+                    made = data.span("feedback", data.id(32), None, given, 1, attributes)
                     made["links"] = [{"traceId": target[0], "spanId": target[1]}]
                     return data.line(("web", "5.0"), [made])
     raise ValueError("there is no span to vote on")

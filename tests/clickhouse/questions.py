@@ -280,9 +280,13 @@ def one_by_one(ask):
     # Carriers may be all there is of a trace.
     for row in ask("waiting", limit=10)["rows"]:
         rows.append(row)
-    for row in rows:
+    for number, row in enumerate(rows):
         if row.get("trace_id"):
             yield f"traces/{row['trace_id']}", {}
+            # The carriers' own traces.
+            spans = ask(f"traces/{row['trace_id']}")["spans"] if number % 8 == 0 else []
+            for trace in sorted({span["trace_id"] for span in spans} - {row["trace_id"]}):
+                yield f"traces/{trace}", {}
     for row in ask("sessions", limit=60)["rows"]:
         yield f"sessions/{row['session_id']}", {}
 

@@ -18,6 +18,7 @@ import urllib.request
 import compare
 
 TRACE, ROOT, CHILD, CARRIER = "5b" * 16, "a1" * 8, "b2" * 8, "c3" * 8
+OTHER_TRACE = "6c" * 16
 START = 1_700_000_000_000_000_000
 
 
@@ -74,9 +75,9 @@ REQUEST = {
                         span(
                             "feedback",
                             CARRIER,
-                            ROOT,
                             kind=1,
-                            endTimeUnixNano=str(START),
+                            traceId=OTHER_TRACE,
+                            endTimeUnixNano=str(START + 1),
                             links=[{"traceId": TRACE, "spanId": ROOT}],
                             attributes=pairs(
                                 feedback__edits__0__value={"stringValue": "Albany"},
@@ -126,8 +127,7 @@ EXPECTED = [
     },
     {
         "name": "feedback",
-        "parent": "root",
-        "zero_length": True,
+        "carrier": True,
         "attributes": {
             "feedback.edits.0.value": {"stringValue": "Albany"},
             "tracing_feedback.late": {"boolValue": True},
@@ -215,7 +215,9 @@ def breakages():
     yield lambda spans: spans[0]["events"][0].update(name="other"), "events is"
     yield lambda spans: spans[0]["events"][0].update(attributes=[]), "'attempt' is missing"
     yield lambda spans: spans[0]["events"][0].update(timeUnixNano="5"), "its time is outside"
-    yield lambda spans: spans[2].update(endTimeUnixNano=str(START + 1)), "its length is 1 ns"
+    yield lambda spans: spans[2].update(endTimeUnixNano=str(START)), "its length is 0 ns"
+    yield lambda spans: spans[2].update(traceId=TRACE), "its trace has 2 other spans"
+    yield lambda spans: spans[2].update(parentSpanId=ROOT), "parent is"
     yield lambda spans: spans[1].update(droppedAttributesCount=1), "droppedAttributesCount is"
 
 
