@@ -2,6 +2,7 @@
 """Holds what `examples/deploy` has said against what its gateways have written.
 
     arrived.py EXPECTED FEEDBACK... -- REST...
+    arrived.py --backend BACKEND -- GATEWAY...
 
 EXPECTED is what the example printed, FEEDBACK and REST what came out of the two pipelines of
 gateway.yaml, a file each for every process that was the gateway, as OTLP/JSON lines. Waits until as
@@ -12,7 +13,13 @@ many spans are there as were sent, for two minutes at most. Then has to hold:
 - the feedback way alone, folded, gives what was said: nothing depends on what is kept of the rest,
 - every gateway had its share.
 
-That a span comes twice is right, and said. What differs is named, and the exit status is 1.
+That a span comes twice is right, and said.
+
+BACKEND is what a trace backend beside the desk has received, GATEWAY what the last process that was the
+gateway has written, after both have ended. Then the backend has every span of that process but the
+carriers, which the gateway has, and no trace there is longer than its root span.
+
+What differs is named, and the exit status is 1.
 """
 
 import json
@@ -111,9 +118,45 @@ def judge(expected, numbers, feedback_files, rest_files):
     return len(seen), sum(seen.values()) - len(seen), problems
 
 
+def is_carrier(span):
+    return any(pair["key"] == "tracing_feedback.late" for pair in span.get("attributes", []))
+
+
+def judge_backend(backend, gateway):
+    problems = []
+    traces = defaultdict(list)
+    for span in backend:
+        traces[span["traceId"]].append(span)
+        if is_carrier(span):
+            problems.append(f"the backend has the carrier {span['spanId']}")
+    for trace, spans in traces.items():
+        roots = [span for span in spans if not span.get("parentSpanId")]
+        ends = [int(span["endTimeUnixNano"]) for span in spans]
+        if roots and max(ends) > int(roots[0]["endTimeUnixNano"]):
+            problems.append(f"trace {trace} is longer than its root")
+    carriers = {name(span) for span in gateway if is_carrier(span)}
+    missing = {name(span) for span in gateway} - carriers - {name(span) for span in backend}
+    problems += [f"the backend lacks {span}" for span in sorted(missing)]
+    if not carriers:
+        problems.append("the gateway has no carrier")
+    return len(carriers), problems
+
+
+def main_of_backend(backend, *gateway):
+    spans = list(read(backend))
+    carriers, problems = judge_backend(spans, [span for path in gateway for span in read(path)])
+    for problem in problems[:20]:
+        print(problem, file=sys.stderr)
+    if problems:
+        sys.exit(f"{len(problems)} problems")
+    print(f"{len(spans)} spans arrived, and none of {carriers} carriers")
+
+
 def main():
     if "--" not in sys.argv:
         sys.exit(__doc__)
+    if sys.argv[1] == "--backend":
+        return main_of_backend(*(path for path in sys.argv[2:] if path != "--"))
     expectations, *paths = sys.argv[1:]
     with open(expectations, encoding="utf-8") as lines:
         *said, numbers = [json.loads(line) for line in lines]

@@ -24,6 +24,8 @@ STACKS = [
     ["gateway.yaml", "gateway.sampling.yaml"],
     ["gateway.yaml", "gateway.clickhouse.yaml"],
     ["gateway.yaml", "gateway.sampling.yaml", "gateway.clickhouse.yaml"],
+    ["gateway.yaml", "gateway.backend.yaml"],
+    ["gateway.yaml", "gateway.sampling.yaml", "gateway.clickhouse.yaml", "gateway.backend.yaml"],
 ]
 KINDS = ["receivers", "processors", "exporters", "extensions"]
 SHARED = ["timeout", "retry_on_failure", "sending_queue"]
