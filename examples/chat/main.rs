@@ -24,7 +24,7 @@ use opentelemetry::trace::{SpanId, TraceId};
 use serde::{Deserialize, Serialize};
 use tracing::field::Empty;
 use tracing::info_span;
-use tracing_feedback::collector::{Collector, ReceivedSpan, Value};
+use tracing_feedback::collector::{Collector, ReceivedSpan, Role, Target, Value};
 use tracing_feedback::web::{FeedbackHttpLayer, FeedbackRoutes, feedback_routes};
 use tracing_feedback::{SpanExt, Telemetry, Ticket, TicketKeys};
 use tracing_subscriber::filter::LevelFilter;
@@ -138,9 +138,10 @@ async fn arrived(
     // Waits for the collector, so it runs on a blocking thread.
     let arrived = tokio::task::spawn_blocking(move || {
         chat.telemetry.flush()?;
-        let is_about = |span: &ReceivedSpan| {
-            let is_linked = span.links.iter().any(|link| link.span_id == span_id);
-            span.trace_id == trace_id && (span.span_id == span_id || is_linked)
+        let target = Target::Span(trace_id, span_id);
+        let is_about = |span: &ReceivedSpan| match span.role() {
+            Role::Own => (span.trace_id, span.span_id) == (trace_id, span_id),
+            role => role == Role::Submission(target.clone()),
         };
         let spans = chat.collector.spans().into_iter().filter(is_about);
         let spans = spans.map(|span| Span { name: span.name, attributes: json(span.attributes) });
