@@ -44,8 +44,12 @@ def line(version, trace, span, start, attributes, about=None):
         "attributes": [attribute(key, value) for key, value in attributes.items()],
     }
     if about:
+        # A change of mind in a trace of its own, a retraction as a child of its target.
         made["links"] = [{"traceId": f"{trace:032x}", "spanId": f"{about:016x}"}]
-        made["parentSpanId"] = f"{about:016x}"
+        if span == 2:
+            made["traceId"] = f"{trace + (1 << 64):032x}"
+        else:
+            made["parentSpanId"] = f"{about:016x}"
     resource = {"attributes": [attribute("service.version", version)]}
     return json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [made]}]}]})
 
