@@ -354,7 +354,17 @@ impl SpanRecord {
             .sum();
         let links: usize = self.details.links.iter().map(|link| 96 + size(&link.attributes)).sum();
         let common = self.callsite.map_or(0, |callsite| size(&callsite.attributes));
-        384 + self.name().len() + common + size(&self.attributes) + enrichments + events + links
+        let status = match &self.details.status {
+            Status::Error { description } => description.len(),
+            Status::Ok | Status::Unset => 0,
+        };
+        384 + status
+            + self.name().len()
+            + common
+            + size(&self.attributes)
+            + enrichments
+            + events
+            + links
     }
 }
 

@@ -420,6 +420,8 @@ fn run(
         let delivery = match queue.next(sink.due().map_or(due, |of_sink| due.min(of_sink))) {
             Next::Export(batches) => {
                 let (spans, feedback) = Batch::totals(&batches);
+                let truncated = batches.iter().map(|batch| batch.truncated() as u64).sum();
+                count_truncated(counters, truncated);
                 let export = catch_unwind(AssertUnwindSafe(|| sink.export(batches, backpressure)));
                 export.unwrap_or_else(|_| {
                     let mut delivery = Delivery::default();
@@ -456,11 +458,23 @@ fn run(
     }
 }
 
+/// Counts spans that were too large, and warns of the first.
+fn count_truncated(counters: &Counters, spans: u64) {
+    if counters.truncated(spans) {
+        tracing::warn!(
+            target: "tracing_feedback",
+            "a span is too large for a receiver: its largest values were cut. Record less, or set \
+             OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT; `Stats::truncated` counts such spans"
+        );
+    }
+}
+
 /// Counts the outcome of an export, and wakes the callers of `flush` and `shutdown`.
 fn settle(queue: &Queue, counters: &Counters, delivery: Delivery) {
     counters.exported(delivery.exported);
     counters.retried(delivery.retried);
     counters.reconnected(delivery.reconnected);
+    count_truncated(counters, delivery.truncated);
     if let Some((spans, feedback, message)) = delivery.failed {
         counters.dropped(DropReason::ExportFailed, spans, feedback);
         queue.add_lost(DropReason::ExportFailed, spans, message);

@@ -89,6 +89,7 @@ pub(crate) struct Counters {
     dropped: [AtomicU64; DropReason::ALL.len()],
     dropped_feedback: AtomicU64,
     dropped_attributes: AtomicU64,
+    truncated: AtomicU64,
     unsampled: AtomicU64,
     retried: AtomicU64,
     reconnected: AtomicU64,
@@ -123,6 +124,11 @@ impl Counters {
 
     pub(crate) fn dropped_attributes(&self, attributes: u64) {
         self.dropped_attributes.fetch_add(attributes, Ordering::Relaxed);
+    }
+
+    /// Counts spans that lost a part of their values. Returns whether they are the first.
+    pub(crate) fn truncated(&self, spans: u64) -> bool {
+        spans > 0 && self.truncated.fetch_add(spans, Ordering::Relaxed) == 0
     }
 
     pub(crate) fn retried(&self, spans: u64) {
@@ -162,6 +168,7 @@ impl Counters {
             dropped_by_reason: dropped,
             dropped_feedback: load(&self.dropped_feedback),
             dropped_attributes: load(&self.dropped_attributes),
+            truncated: load(&self.truncated),
             unsampled: load(&self.unsampled),
             retried: load(&self.retried),
             reconnected: load(&self.reconnected),
@@ -225,6 +232,10 @@ pub struct Stats {
     pub dropped_feedback: u64,
     /// Attributes that were dropped by a limit.
     pub dropped_attributes: u64,
+    /// Spans that were too large for a receiver, and were exported with a part of their values
+    /// (`docs/limits.md`). A span that is cut once more, since the receiver takes even less, counts
+    /// again.
+    pub truncated: u64,
     /// Unsampled spans that were not exported. Held spans count once they are dropped.
     pub unsampled: u64,
     /// Spans that were sent again after a retryable failure. Retries inside an SDK exporter can't

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use crate::otlp::protobuf as wire;
+use crate::otlp::{protobuf as wire, truncate};
 
 /// `ExportTraceServiceRequest`.
 const RESOURCE_SPANS: u32 = 1;
@@ -27,14 +27,35 @@ pub(crate) struct EncodedSpans {
 }
 
 impl EncodedSpans {
-    /// Splits it between two of its spans, and returns the second half.
+    /// Splits it between two of its spans, and returns the second half. `None` if there is only one.
     pub(crate) fn halve(&mut self) -> Option<Self> {
         let first = self.spans / 2;
+        if first == 0 {
+            return None;
+        }
         let encoded = self.encoded.split_off(end_of_span(&self.encoded, first)?);
         // A span with feedback is alone in its `EncodedSpans`, which is never split.
         let half = Self { encoded, spans: self.spans - first, feedback: 0, ..self.clone() };
         self.spans = first;
         Some(half)
+    }
+
+    /// Cuts the values of the only span, and of the resource, to about half of their bytes, for a receiver
+    /// that takes less. Returns whether that had an effect: it has none on a few spans, and on a small one.
+    pub(crate) fn truncate(&mut self) -> bool {
+        /// Every receiver takes so much, for the span and the resource: a refusal has another reason.
+        const LEAST: usize = 64 << 10;
+        if self.spans != 1 || self.encoded.len() + self.resource.len() <= LEAST {
+            return false;
+        }
+        let span = truncate::encoded_span(&self.encoded, self.encoded.len() / 2);
+        let resource = (self.resource.len() > LEAST / 4)
+            .then(|| truncate::resource_fields(&self.resource, self.resource.len() / 2))
+            .flatten();
+        let is_cut = span.is_some() || resource.is_some();
+        self.encoded = span.map_or_else(|| self.encoded.clone(), Bytes::from);
+        self.resource = resource.map_or_else(|| self.resource.clone(), Bytes::from);
+        is_cut
     }
 }
 

@@ -8,6 +8,9 @@
 //! 3. **A request is OTLP bytes where it is sent.** [`encoded_spans`] puts [resource and
 //!    scope](request) in front of the spans of many batches, without copying or decoding them.
 //!
+//! A span that is too large for a receiver is [cut](truncate) before it waits for its export, and cut further
+//! if the receiver refuses it all the same.
+//!
 //! The rules of the wire format are in [`protobuf`]; field numbers stand in each file next to the
 //! names the `.proto` files give them
 //! ([opentelemetry-proto](https://github.com/open-telemetry/opentelemetry-proto) 1.x). What is
@@ -21,9 +24,10 @@ mod packed;
 pub(crate) mod protobuf;
 pub(crate) mod request;
 mod span;
+pub(crate) mod truncate;
 
 pub(crate) use packed::Packed;
-pub(crate) use span::encoded;
+pub(crate) use span::{encoded, truncate_record};
 
 #[cfg(test)]
 mod tests;

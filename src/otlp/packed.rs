@@ -12,6 +12,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 
 use super::span::{self, Overrides, SpanHead};
+use super::truncate;
 use crate::otlp::attributes::Attributes;
 use crate::otlp::encode_buffer::EncodeBuffer;
 use crate::record::{Common, SpanRecord};
@@ -42,6 +43,8 @@ pub(crate) struct Packed {
     thread: Option<Arc<Attributes>>,
     /// How many bytes the spans take encoded, beside the head and the thread's attributes of each.
     encoded: usize,
+    /// How many of the spans were too large, and lost a part of their values.
+    truncated: usize,
 }
 
 impl Packed {
@@ -75,13 +78,18 @@ impl Packed {
     pub(crate) fn clear(&mut self) {
         self.count = 0;
         self.bytes.truncate(0);
-        (self.thread, self.encoded) = (None, 0);
+        (self.thread, self.encoded, self.truncated) = (None, 0, 0);
     }
 
     /// How many spans there are.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.count
+    }
+
+    /// How many of the spans were too large, and lost a part of their values.
+    pub(crate) fn truncated(&self) -> usize {
+        self.truncated
     }
 
     /// How many bytes the spans take in memory.
@@ -105,7 +113,10 @@ impl Packed {
             true => Overrides::default(),
             false => self.add_details(record),
         };
-        let own = self.bytes.len() - start;
+        let mut own = self.bytes.len() - start;
+        if own > truncate::MOST_SPAN {
+            own = self.truncate(start);
+        }
         self.encoded += own + record.callsite.map_or(0, Common::size);
         let head = match self.heads.get_mut(self.count) {
             Some(head) => head,
@@ -113,6 +124,23 @@ impl Packed {
         };
         *head = SpanHead::new(record, has_thread, overrides, own);
         self.count += 1;
+    }
+
+    /// Cuts the values of the last span, whose own fields begin at `start`. Returns how many bytes they then
+    /// have.
+    #[cold]
+    #[inline(never)]
+    fn truncate(&mut self, start: usize) -> usize {
+        self.bytes.change(|bytes| {
+            let own = bytes.get(start..).unwrap_or_default();
+            if let Some(cut) = truncate::span_fields(own, truncate::MOST_SPAN) {
+                bytes.truncate(start);
+                bytes.extend_from_slice(&cut);
+                bytes.shrink_to_fit();
+            }
+        });
+        self.truncated += 1;
+        self.bytes.len() - start
     }
 
     /// The next head, for which `heads` has to grow.

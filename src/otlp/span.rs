@@ -1,9 +1,11 @@
 //! `opentelemetry.proto.trace.v1.Span`, as it stands in `ScopeSpans`.
 
-use opentelemetry::trace::{SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
 
 use crate::otlp::attributes::{self, Attributes, ValueRef};
-use crate::otlp::protobuf as wire;
+use crate::otlp::{protobuf as wire, truncate};
 use crate::record::{Common, Event, Link, SpanRecord, Timings};
 
 /// `ScopeSpans`.
@@ -99,15 +101,6 @@ impl SpanHead {
     /// Appends the span to those of a `ScopeSpans`. `own` are the fields that the head doesn't
     /// have.
     pub(super) fn append(&self, out: &mut Vec<u8>, thread: Option<&Attributes>, own: &[u8]) {
-        self.append_with(out, thread, |out| out.extend_from_slice(own));
-    }
-
-    fn append_with(
-        &self,
-        out: &mut Vec<u8>,
-        thread: Option<&Attributes>,
-        own: impl FnOnce(&mut Vec<u8>),
-    ) {
         // Most spans take between 128 bytes and 16 KiB: two bytes for their length.
         wire::message(out, SPANS, 2, |out| {
             self.append_fixed(out);
@@ -123,7 +116,7 @@ impl SpanHead {
             if let Some(timings) = self.timings {
                 timings.append(out);
             }
-            own(out);
+            out.extend_from_slice(own);
         });
     }
 
@@ -181,18 +174,75 @@ pub(super) fn is_plain(record: &SpanRecord) -> bool {
     record.callsite.is_some() && record.details.is_blank()
 }
 
-/// A span by itself, as it stands in a `ScopeSpans`.
+/// A span by itself, as it stands in a `ScopeSpans`. If it is too large, its values are
+/// [cut](truncate).
 pub(crate) fn encoded(record: &SpanRecord) -> Vec<u8> {
+    let own = own_fields(record);
+    let cut = truncate::span_fields(&own, truncate::MOST_SPAN);
     let mut out = Vec::with_capacity(record.size());
-    SpanHead::new(record, true, Overrides::of(record), 0).append_with(
+    SpanHead::new(record, true, Overrides::of(record), 0).append(
         &mut out,
         record.thread.as_deref(),
-        |out| {
-            out.extend_from_slice(record.attributes.as_bytes());
-            append_details(out, record);
-        },
+        cut.as_deref().unwrap_or(&own),
     );
     out
+}
+
+/// The fields of a span that are its own, as [`Packed`](super::Packed) stores them.
+fn own_fields(record: &SpanRecord) -> Vec<u8> {
+    let mut own = Vec::with_capacity(record.size());
+    own.extend_from_slice(record.attributes.as_bytes());
+    append_details(&mut own, record);
+    own
+}
+
+/// [Cuts](truncate) the values of a record that is too large. Returns whether it was.
+pub(crate) fn truncate_record(record: &mut SpanRecord) -> bool {
+    let own = own_fields(record);
+    let Some(cut) = truncate::span_fields(&own, truncate::MOST_SPAN) else { return false };
+    let read = truncate::read_span(&cut);
+    // The enrichments are among them.
+    record.attributes = Attributes::from_encoded(&read.attributes);
+    let details = &mut *record.details;
+    details.enrichments.leaves = Vec::new();
+    details.dropped_attributes = read.dropped_attributes;
+    if let Some(name) = read.name {
+        details.name = Some(name.to_owned().into());
+    }
+    details.trace_state = trace_state(read.trace_state.unwrap_or_default());
+    details.events.truncate(read.events.len());
+    details.dropped_events = read.dropped_events;
+    for (event, part) in details.events.iter_mut().zip(read.events) {
+        if event.name.len() != part.text.len() {
+            event.name = part.text.to_owned().into();
+        }
+        event.attributes = Attributes::from_encoded(&part.attributes);
+        event.dropped_attributes = part.dropped_attributes;
+    }
+    details.links.truncate(read.links.len());
+    details.dropped_links = read.dropped_links;
+    for (link, part) in details.links.iter_mut().zip(read.links) {
+        let context = &link.context;
+        link.context = SpanContext::new(
+            context.trace_id(),
+            context.span_id(),
+            context.trace_flags(),
+            context.is_remote(),
+            trace_state(part.text),
+        );
+        link.attributes = Attributes::from_encoded(&part.attributes);
+        link.dropped_attributes = part.dropped_attributes;
+    }
+    if let (Status::Error { description }, Some(message)) =
+        (&mut details.status, read.status_message)
+    {
+        *description = message.to_owned().into();
+    }
+    true
+}
+
+fn trace_state(header: &str) -> TraceState {
+    header.parse().unwrap_or_default()
 }
 
 /// Which fields a span's own bytes set, in place of the call site or the head.

@@ -153,6 +153,13 @@ const COUNTERS: &[Metric<Counts>] = &[
         read: |now| vec![(None, now.stats.dropped_attributes)],
     },
     Metric {
+        name: "tracing_feedback.span.truncated",
+        unit: SPANS,
+        component: Component::Layer,
+        description: "Spans that were too large, and exported with a part of their values",
+        read: |now| vec![(None, now.stats.truncated)],
+    },
+    Metric {
         name: "tracing_feedback.enrichment.refused",
         unit: "{enrichment}",
         component: Component::Layer,

@@ -24,6 +24,7 @@ mod sessions;
 mod show;
 mod thread_exit;
 mod tickets;
+mod too_large;
 mod user_code;
 mod web;
 

@@ -168,6 +168,7 @@ tracing_feedback.outbox.span.replayed {span} counter [otlp_grpc_span_exporter] =
 tracing_feedback.queue.memory.limit By up-down counter [tracing_feedback::FeedbackLayer] = 1048576
 tracing_feedback.queue.memory.usage By up-down counter [tracing_feedback::FeedbackLayer] = 0
 tracing_feedback.span.retried {span} counter [otlp_grpc_span_exporter] = 0
+tracing_feedback.span.truncated {span} counter [tracing_feedback::FeedbackLayer] = 0
 tracing_feedback.span.unsampled {span} counter [tracing_feedback::FeedbackLayer] = 0";
     assert_eq!(metrics.collect().join("\n"), expected);
 }

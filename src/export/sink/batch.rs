@@ -6,11 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use opentelemetry::InstrumentationScope;
 
-use crate::otlp::Packed;
 #[cfg(feature = "_otlp-path")]
 use crate::otlp::encoded_spans::EncodedSpans;
 #[cfg(feature = "_otlp-path")]
 use crate::otlp::request::scope_fields;
+use crate::otlp::truncate::MOST_SPAN;
+use crate::otlp::{Packed, truncate_record};
 use crate::outbox::Finalizers;
 use crate::record::SpanRecord;
 
@@ -42,6 +43,8 @@ pub(crate) enum BatchContents {
         records: Vec<SpanRecord>,
         /// The memory that the records take, about.
         bytes: usize,
+        /// How many of them were too large, and lost a part of their values.
+        truncated: usize,
     },
     Packed {
         scope: Arc<InstrumentationScope>,
@@ -54,7 +57,9 @@ impl Batch {
     pub(crate) fn new(packing: Packing, scope: &Arc<InstrumentationScope>) -> Self {
         let scope = scope.clone();
         let contents = match packing {
-            Packing::Records => BatchContents::Records { scope, records: Vec::new(), bytes: 0 },
+            Packing::Records => {
+                BatchContents::Records { scope, records: Vec::new(), bytes: 0, truncated: 0 }
+            }
             Packing::Packed => BatchContents::Packed { scope, spans: Packed::default() },
         };
         let finalizers = Finalizers::default();
@@ -67,6 +72,14 @@ impl Batch {
         match &self.contents {
             BatchContents::Records { records, .. } => records.len(),
             BatchContents::Packed { spans, .. } => spans.len(),
+        }
+    }
+
+    /// How many of the spans were too large, and lost a part of their values.
+    pub(crate) fn truncated(&self) -> usize {
+        match &self.contents {
+            BatchContents::Records { truncated, .. } => *truncated,
+            BatchContents::Packed { spans, .. } => spans.truncated(),
         }
     }
 
@@ -119,7 +132,9 @@ impl Batch {
             self.add_feedback(record);
         }
         match &mut self.contents {
-            BatchContents::Records { records, bytes, .. } => keep(record, records, bytes),
+            BatchContents::Records { records, bytes, truncated, .. } => {
+                keep(record, records, bytes, truncated);
+            }
             BatchContents::Packed { spans, .. } => spans.add(record),
         }
     }
@@ -133,9 +148,9 @@ impl Batch {
     /// Removes the spans, and keeps their memory.
     pub(crate) fn clear(&mut self) {
         match &mut self.contents {
-            BatchContents::Records { records, bytes, .. } => {
+            BatchContents::Records { records, bytes, truncated, .. } => {
                 records.clear();
-                *bytes = 0;
+                (*bytes, *truncated) = (0, 0);
             }
             BatchContents::Packed { spans, .. } => spans.clear(),
         }
@@ -146,10 +161,11 @@ impl Batch {
     /// Takes the batch away and leaves an empty one of the same kind.
     pub(crate) fn take(&mut self) -> Self {
         let contents = match &mut self.contents {
-            BatchContents::Records { scope, records, bytes } => BatchContents::Records {
+            BatchContents::Records { scope, records, bytes, truncated } => BatchContents::Records {
                 scope: scope.clone(),
                 records: std::mem::take(records),
                 bytes: std::mem::take(bytes),
+                truncated: std::mem::take(truncated),
             },
             BatchContents::Packed { scope, spans } => {
                 // The next batch will likely need as much memory.
@@ -171,7 +187,17 @@ impl Batch {
 
 /// Keeps a record as it is.
 #[inline(never)] // not needed where records are packed
-fn keep(record: &mut SpanRecord, records: &mut Vec<SpanRecord>, bytes: &mut usize) {
-    *bytes += record.size();
+fn keep(
+    record: &mut SpanRecord,
+    records: &mut Vec<SpanRecord>,
+    bytes: &mut usize,
+    truncated: &mut usize,
+) {
+    let mut size = record.size();
+    if size > MOST_SPAN && truncate_record(record) {
+        *truncated += 1;
+        size = record.size();
+    }
+    *bytes += size;
     records.push(std::mem::take(record));
 }

@@ -71,6 +71,9 @@ pub(crate) struct Delivery {
     /// Stored spans that were dropped by the outbox's limits, and how many of them carried
     /// feedback.
     pub(crate) discarded: (u64, u64),
+    /// Spans that the receiver has refused as too large, and that were sent again with a part of their
+    /// values.
+    pub(crate) truncated: u64,
     /// Spans that were sent again.
     pub(crate) retried: u64,
     /// Connections that were given up.

@@ -25,8 +25,12 @@ impl<T: Transport> OtlpSink<T> {
         Self { client, resource: resource_fields(resource).into() }
     }
 
-    /// Sends one request and adds the outcome to `delivery`. `None` if the request is too large.
-    fn send(&mut self, batches: &[EncodedSpans], delivery: &mut Delivery) -> Option<()> {
+    /// Sends one request and adds the outcome to `delivery`.
+    ///
+    /// # Errors
+    ///
+    /// The request is too large, as the collector says.
+    fn send(&mut self, batches: &[EncodedSpans], delivery: &mut Delivery) -> Result<(), String> {
         let (spans, feedback) = totals(batches);
         let (result, attempts) = self.client.deliver(request(batches), Backoff::default());
         delivery.add_attempts(attempts, spans);
@@ -40,10 +44,10 @@ impl<T: Transport> OtlpSink<T> {
                     reply.log_message();
                 }
             }
-            Err(SendFailure::TooLarge { .. }) if spans > 1 => return None,
+            Err(SendFailure::TooLarge { message }) => return Err(message),
             Err(failure) => delivery.fail(spans, feedback, failure.into_parts().0),
         }
-        Some(())
+        Ok(())
     }
 }
 
@@ -64,18 +68,22 @@ impl<T: Transport> Sink for OtlpSink<T> {
         });
         let mut requests = VecDeque::from([batches.collect::<Vec<_>>()]);
         while let Some(mut batches) = requests.pop_front() {
-            if self.send(&batches, &mut delivery).is_some() {
-                continue;
-            }
-            // Too large for the collector: split in two halves, down to single spans.
+            let Err(message) = self.send(&batches, &mut delivery) else { continue };
+            // Too large for the collector: split in two halves, down to single spans, whose values are then
+            // cut.
             let half: Vec<_> = if batches.len() > 1 {
                 batches.split_off(batches.len() / 2)
             } else {
                 batches.iter_mut().filter_map(EncodedSpans::halve).collect()
             };
+            if half.is_empty() && batches.iter_mut().any(EncodedSpans::truncate) {
+                delivery.truncated += 1;
+                requests.push_front(batches);
+                continue;
+            }
             if half.is_empty() {
                 let (spans, feedback) = totals(&batches);
-                delivery.fail(spans, feedback, "a request is too large to be sent".to_owned());
+                delivery.fail(spans, feedback, message);
                 continue;
             }
             requests.push_front(half);

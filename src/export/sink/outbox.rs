@@ -33,6 +33,10 @@ const START_INTERVAL: Duration = Duration::from_millis(10);
 const MOST_PARTS: u32 = 64;
 /// How often a stored request may fail, while live spans are accepted, until it is given up.
 const MOST_STRIKES: u32 = 5;
+/// After how many such failures the entries are sent one by one.
+const STRIKES_OF_SEVERAL: u32 = 2;
+/// A stored span of more bytes may be the reason why a request fails each time.
+const DOUBTFUL_BYTES: usize = 512 * 1024;
 
 pub(crate) struct OutboxSink<T> {
     client: OtlpClient<T>,
@@ -46,6 +50,18 @@ pub(crate) struct OutboxSink<T> {
     /// failures.
     live_accepted: bool,
     strikes: u32,
+    /// Whether stored entries are sent one by one, to find the one that makes requests fail.
+    is_one_by_one: bool,
+}
+
+/// What is to be done with stored items whose request has failed.
+enum Strike {
+    /// They are sent again later.
+    Keep(Vec<Item>),
+    /// They are sent again at once: their values were cut.
+    TryAgain(Vec<Item>),
+    /// The collector takes everything else.
+    GiveUp(Vec<Item>),
 }
 
 /// Encoded spans, and their origin.
@@ -75,6 +91,7 @@ impl<T: Transport> OutboxSink<T> {
             stored: CircuitBreaker::default(),
             live_accepted: false,
             strikes: 0,
+            is_one_by_one: false,
         }
     }
 
@@ -91,6 +108,7 @@ impl<T: Transport> OutboxSink<T> {
         while let Some(items) = requests.pop_front() {
             let batches = || items.iter().map(|item| &item.batch);
             let (spans, _) = totals(batches());
+            let began = Instant::now();
             let (result, attempts) =
                 self.client.try_to_deliver(request(batches()), backoff, backpressure);
             delivery.add_attempts(attempts, spans);
@@ -104,7 +122,7 @@ impl<T: Transport> OutboxSink<T> {
                     self.record_success(&items);
                     self.partially_accepted(items, reply, backpressure, delivery);
                 }
-                Err(SendFailure::TooLarge { message }) => match self.split(items) {
+                Err(SendFailure::TooLarge { message }) => match self.split(items, delivery) {
                     Ok(smaller) => smaller.into_iter().rev().for_each(|it| requests.push_front(it)),
                     Err(items) => self.reject(items, message, delivery),
                 },
@@ -119,16 +137,19 @@ impl<T: Transport> OutboxSink<T> {
                     }
                 }
                 Err(SendFailure::Rejected { message }) => self.reject(items, message, delivery),
-                Err(SendFailure::Permanent { message }) if self.counts_as_rejected(&items) => {
-                    self.strikes = 0;
-                    self.reject(items, message, delivery);
-                }
-                Err(SendFailure::Permanent { message }) if items.iter().all(Item::is_stored) => {
-                    // The fault may lie in this request alone.
-                    self.strikes += u32::from(self.live_accepted);
-                    self.stored.record_failure(None, Instant::now());
-                    self.live_accepted = false;
-                    return self.keep(remaining(items, requests), &message, delivery);
+                // The fault may lie in this request alone.
+                Err(failure)
+                    if self.is_about_stored(&failure, &items)
+                        && !backpressure.gives_up_on(began) =>
+                {
+                    let (message, _) = failure.into_parts();
+                    match self.count_strike(items, delivery) {
+                        Strike::Keep(items) => {
+                            return self.keep(remaining(items, requests), &message, delivery);
+                        }
+                        Strike::TryAgain(items) => requests.push_front(items),
+                        Strike::GiveUp(items) => self.reject(items, message, delivery),
+                    }
                 }
                 Err(failure) => {
                     let (message, wait) = failure.into_parts();
@@ -168,25 +189,66 @@ impl<T: Transport> OutboxSink<T> {
         self.live_accepted = false;
     }
 
-    /// Whether this failure of a stored request makes `MOST_STRIKES` while live spans were
-    /// accepted: the request is then treated as rejected.
-    fn counts_as_rejected(&self, items: &[Item]) -> bool {
-        let counts = self.live_accepted && items.iter().all(Item::is_stored);
-        counts && self.strikes + 1 >= MOST_STRIKES
+    /// Whether a failure may be the fault of a request that has only stored spans: the collector has accepted
+    /// live spans since such a request last failed, or it won't accept this one later either.
+    fn is_about_stored(&self, failure: &SendFailure, items: &[Item]) -> bool {
+        let may_be = match failure {
+            SendFailure::Permanent { .. } => true,
+            // A collector that asks for a delay is busy. Otherwise it may be the request that makes it fail,
+            // or not answer, each time.
+            SendFailure::Retryable { wait, .. } => wait.is_none() && self.live_accepted,
+            SendFailure::TooLarge { .. } | SendFailure::Rejected { .. } => false,
+        };
+        may_be && items.iter().all(Item::is_stored)
     }
 
-    /// Splits a request that is too large for the collector in two, down to single spans.
+    /// Counts a failure of a stored request, if live spans were accepted since the last one. Returns what is
+    /// to be done with its items.
+    fn count_strike(&mut self, mut items: Vec<Item>, delivery: &mut Delivery) -> Strike {
+        self.strikes += u32::from(std::mem::take(&mut self.live_accepted));
+        self.is_one_by_one |= self.strikes >= STRIKES_OF_SEVERAL;
+        if items.len() > 1 || self.strikes < MOST_STRIKES {
+            self.stored.record_failure(None, Instant::now());
+            return Strike::Keep(items);
+        }
+        let mut is_cut = false;
+        for item in items.iter_mut().filter(|_| self.strikes == MOST_STRIKES) {
+            // Some receivers close the connection instead of answering that a request is too large.
+            while item.batch.encoded.len() > DOUBTFUL_BYTES && item.batch.truncate() {
+                is_cut = true;
+            }
+        }
+        if is_cut {
+            self.strikes += 1;
+            self.live_accepted = true;
+            delivery.truncated += 1;
+            return Strike::TryAgain(items);
+        }
+        (self.strikes, self.is_one_by_one) = (0, false);
+        Strike::GiveUp(items)
+    }
+
+    /// Splits a request that is too large for the collector in two, down to single spans, whose values are
+    /// then cut.
     ///
     /// # Errors
     ///
-    /// The request can't be split.
-    fn split(&mut self, mut items: Vec<Item>) -> Result<Vec<Vec<Item>>, Vec<Item>> {
+    /// The request can't be made smaller.
+    fn split(
+        &mut self,
+        mut items: Vec<Item>,
+        delivery: &mut Delivery,
+    ) -> Result<Vec<Vec<Item>>, Vec<Item>> {
         if items.len() > 1 {
             return halves(items).map(Vec::from);
         }
         let Some(Item { batch, origin }) = items.first_mut() else { return Ok(Vec::new()) };
         if batch.spans < 2 {
-            return Err(items);
+            if !batch.truncate() {
+                return Err(items);
+            }
+            delivery.truncated += 1;
+            return Ok(vec![items]);
         }
         let whole = batch.clone();
         let Some(half) = batch.halve() else { return Err(items) };
@@ -409,7 +471,14 @@ impl<T: Transport> Sink for OutboxSink<T> {
 
     fn catch_up(&mut self, backpressure: &Backpressure) -> Delivery {
         let mut delivery = Delivery::default();
-        let items = self.outbox.take(STORED_BYTES).into_iter();
+        self.is_one_by_one &= self.outbox.has_ready();
+        let most = if self.is_one_by_one { 1 } else { STORED_BYTES };
+        let mut taken = self.outbox.take(most);
+        if self.is_one_by_one && taken.len() > 1 {
+            let others: Vec<_> = taken.drain(1..).map(|(place, _)| place).collect();
+            self.outbox.put_back(&others);
+        }
+        let items = taken.into_iter();
         let items = items.map(|(place, batch)| {
             let origin = Origin::Stored(place);
             Item { batch, origin }

@@ -106,15 +106,12 @@ fn failure(status: StatusCode, wait: Option<Duration>, text: &str) -> SendFailur
     };
     let message = format!("{status}: {}{remedy}", excerpt(text));
     match status {
+        StatusCode::PAYLOAD_TOO_LARGE => SendFailure::TooLarge { message },
+        _ if remedy::is_too_large(&message) => SendFailure::TooLarge { message },
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT => SendFailure::Retryable { message, wait },
-        StatusCode::PAYLOAD_TOO_LARGE => SendFailure::TooLarge { message },
-        // The reply of the official Collector to a body beyond its limit.
-        StatusCode::BAD_REQUEST if text.contains("request body too large") => {
-            SendFailure::TooLarge { message }
-        }
         StatusCode::BAD_REQUEST => SendFailure::Rejected { message },
         _ => SendFailure::Permanent { message },
     }

@@ -1,4 +1,5 @@
-//! The remedy for an endpoint that speaks another protocol: libraries report what they could not parse.
+//! What the text of an error says beside its status: the remedy for an endpoint that speaks another protocol
+//! (libraries report what they could not parse), and that a request is too large.
 
 /// The remedy for an error of gRPC, to be appended to its text; empty if there is none to name.
 #[cfg(feature = "grpc")]
@@ -24,6 +25,23 @@ pub(super) fn for_http(error: &str) -> &'static str {
     } else {
         for_tls(error)
     }
+}
+
+/// Whether an error says that the request is too large. Receivers, and proxies before them, use many statuses
+/// for that, among them such as are retried otherwise.
+pub(super) fn is_too_large(error: &str) -> bool {
+    const TEXTS: &[&str] = &[
+        "larger than max",      // grpc-go, grpc-js
+        "length too large",     // tonic
+        "exceeds maximum size", // grpc-java
+        "message exceeds",      // grpc-dotnet
+        "body too large",       // the Collector, by HTTP
+        "entity too large",     // nginx and others
+        "payload too large",    // Envoy
+        "http status code 413", // such an answer to gRPC
+        "maximum message size",
+    ];
+    has_any(&error.to_ascii_lowercase(), TEXTS)
 }
 
 /// The remedy for a port without TLS, or one whose certificate is not trusted.

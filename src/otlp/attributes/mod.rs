@@ -69,6 +69,15 @@ impl Attributes {
         Self { bytes: EncodeBuffer::with_capacity(attributes * 32), count: 0 }
     }
 
+    /// Attributes that are encoded as in a span.
+    pub(crate) fn from_encoded(encoded: &[u8]) -> Self {
+        let mut bytes = EncodeBuffer::with_capacity(encoded.len());
+        bytes.extend_from_slice(encoded);
+        let mut attributes = Self { bytes, count: 0 };
+        attributes.count = u32::try_from(attributes.messages().count()).unwrap_or(u32::MAX);
+        attributes
+    }
+
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.count as usize

@@ -167,3 +167,56 @@ fn while_the_collector_is_away_new_spans_go_to_disk_without_asking_it() {
     assert_eq!(rig.requests(), 2);
     assert_eq!(rig.export(batch(None)).exported, 1); // and the circuit is closed again
 }
+
+#[test]
+fn a_stored_span_on_which_the_collector_always_fails_does_not_block_the_others() {
+    let mut rig = Rig::new();
+    let silent = || {
+        let message = "the collector did not answer in time".to_owned();
+        Err(SendFailure::Retryable { message, wait: None })
+    };
+    // Five spans go to disk.
+    rig.answer(retryable());
+    rig.export(batch(None));
+    for _ in 0..4 {
+        rig.export(batch(None)); // the circuit is open
+    }
+    rig.sink.live = CircuitBreaker::default();
+    assert_eq!(rig.outbox.usage().spans, 5);
+    // Live spans are accepted, and the first stored one makes each request fail.
+    for strike in 1..=MOST_STRIKES {
+        assert_eq!(rig.export(batch(None)).exported, 1);
+        rig.answer(silent());
+        let delivery = rig.catch_up();
+        assert_eq!(delivery.rejected.is_some(), strike == MOST_STRIKES, "{strike}");
+        assert!(!rig.sink.live.has_failed(), "{strike}: live spans go on");
+    }
+    assert_eq!(rig.catch_up().exported, 4);
+    assert_eq!(rig.outbox.usage().spans, 0);
+    assert_eq!(rig.outbox.usage().rejected, 1);
+}
+
+#[test]
+fn a_large_stored_span_on_which_the_collector_always_fails_is_cut_before_it_is_given_up() {
+    let mut rig = Rig::new();
+    let cut_off = || {
+        let message = "connection reset".to_owned();
+        Err(SendFailure::Retryable { message, wait: None })
+    };
+    let scope = Arc::new(InstrumentationScope::builder("sink").build());
+    let mut large = Batch::new(Packing::Packed, &scope);
+    let mut record = SpanRecord::default();
+    record.attributes.push("body", crate::otlp::attributes::ValueRef::Str(&"x".repeat(3 << 20)));
+    large.add(&mut record);
+    rig.answer(retryable());
+    rig.export(large);
+    rig.sink.live = CircuitBreaker::default();
+    for strike in 1..=MOST_STRIKES {
+        assert_eq!(rig.export(batch(None)).exported, 1);
+        rig.answer(cut_off());
+        let delivery = rig.catch_up();
+        assert_eq!(delivery.exported, u64::from(strike == MOST_STRIKES), "{strike}");
+        assert_eq!(delivery.truncated, u64::from(strike == MOST_STRIKES), "{strike}");
+    }
+    assert_eq!(rig.outbox.usage().spans, 0);
+}

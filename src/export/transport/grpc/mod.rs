@@ -101,6 +101,7 @@ fn failure(status: &Status, is_in_message: bool) -> SendFailure {
     }
     let wait = status.get_details_retry_info().and_then(|info| info.retry_delay);
     match status.code() {
+        _ if remedy::is_too_large(&message) => SendFailure::TooLarge { message },
         Code::Cancelled
         | Code::DeadlineExceeded
         | Code::Aborted
