@@ -9,8 +9,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::segment::{ACKNOWLEDGED, SEGMENT, private_directory, private_file, sync_directory};
-use super::segment_log::files;
+use super::files::{
+    Owner, exists, new_private_directory, private_directory, private_file, sync_directory,
+};
+use super::segment::{ACKNOWLEDGED, SEGMENT};
+use super::segment_log::files_in;
 use crate::random;
 
 /// The names in the directory of a process.
@@ -25,27 +28,37 @@ pub(super) const REJECTED: &str = "rejected";
 pub(super) struct Directory {
     root: PathBuf,
     name: String,
+    owner: Owner,
     lock: File,
 }
 
 impl Directory {
     /// Creates a directory for this process in `root`, which is created if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// `root` is not this user's, or others may write to it; or it can't be created or written to.
     pub(super) fn create(root: &Path) -> io::Result<Self> {
         private_directory(root)?;
         loop {
             let name = format!("{:016x}", random::number());
             let path = root.join(&name);
-            private_directory(&path)?;
+            new_private_directory(&path)?;
+            let owner = Owner::of_created(&path)?;
+            if let Err(error) = owner.check_root(root) {
+                let _ = std::fs::remove_dir(&path);
+                return Err(error);
+            }
             let lock = private_file().write(true).create_new(true).open(path.join(LOCK))?;
             // Before the lock, another process may take the directory for abandoned, and remove it.
             match lock.try_lock() {
-                Ok(()) if path.join(LOCK).exists() => {
+                Ok(()) if exists(&path.join(LOCK)) => {
                     sync_directory(root)?;
-                    return Ok(Self { root: root.to_owned(), name, lock });
+                    return Ok(Self { root: root.to_owned(), name, owner, lock });
                 }
                 Ok(()) | Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => {
-                    remove(&path);
+                    remove(&path, owner);
                     return Err(error);
                 }
             }
@@ -65,8 +78,22 @@ impl Directory {
         self.root.join(REJECTED)
     }
 
-    /// Locks and returns the directories of processes that have ended.
-    pub(super) fn abandoned(&self) -> io::Result<Vec<Abandoned>> {
+    /// The user whose files are used.
+    pub(super) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// Locks and returns the directories of processes that have ended. `refused` is called with a directory
+    /// that is not used, and why.
+    ///
+    /// # Errors
+    ///
+    /// The directory of all processes can't be read any more, or others may write to it now.
+    pub(super) fn abandoned(
+        &self,
+        mut refused: impl FnMut(PathBuf, io::Error),
+    ) -> io::Result<Vec<Abandoned>> {
+        self.owner.check_root(&self.root)?;
         let mut abandoned = Vec::new();
         for entry in std::fs::read_dir(&self.root)?.filter_map(Result::ok) {
             let name = entry.file_name();
@@ -79,10 +106,21 @@ impl Directory {
                 continue;
             }
             let path = entry.path();
-            // Another process may adopt and remove it at the same moment.
-            let Ok(lock) = File::options().write(true).open(path.join(LOCK)) else { continue };
+            let lock = self
+                .owner
+                .check_directory(&path)
+                .and_then(|()| self.owner.open_lock(&path.join(LOCK)));
+            let lock = match lock {
+                Ok(lock) => lock,
+                // Another process may adopt and remove it at the same moment.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    refused(path, error);
+                    continue;
+                }
+            };
             match lock.try_lock() {
-                Ok(()) => abandoned.push(Abandoned { path, _lock: lock }),
+                Ok(()) => abandoned.push(Abandoned { path, owner: self.owner, _lock: lock }),
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(error),
             }
@@ -93,9 +131,10 @@ impl Directory {
     /// Deletes rejected spans that are too old, and beyond `most` bytes the oldest.
     pub(super) fn trim_rejected(&self, most: u64, age: Duration) -> io::Result<()> {
         let mut segments = Vec::new();
-        for path in files(&self.rejected(), SEGMENT)? {
+        self.owner.check_directory(&self.rejected())?;
+        for path in files_in(&self.rejected(), SEGMENT)? {
             // Another process may have deleted the file.
-            let Ok(metadata) = path.metadata() else { continue };
+            let Ok(metadata) = path.symlink_metadata() else { continue };
             segments.push((metadata.modified()?, metadata.len(), path));
         }
         segments.sort();
@@ -112,7 +151,7 @@ impl Directory {
 
     /// Removes the directory if it is empty, and leaves it to other processes otherwise.
     pub(super) fn leave(&self) {
-        remove(&self.path());
+        remove(&self.path(), self.owner);
         let _ = self.lock.unlock(); // the end of the process releases it at the latest
     }
 }
@@ -121,28 +160,32 @@ impl Directory {
 #[derive(Debug)]
 pub(super) struct Abandoned {
     pub(super) path: PathBuf,
+    owner: Owner,
     _lock: File,
 }
 
 impl Abandoned {
     /// Removes the directory if it is empty.
     pub(super) fn remove(self) {
-        remove(&self.path);
+        remove(&self.path, self.owner);
     }
 }
 
-fn remove(path: &Path) {
+fn remove(path: &Path, owner: Owner) {
     for log in [FEEDBACK, SPANS] {
         let log = path.join(log);
+        if owner.check_directory(&log).is_err() {
+            continue;
+        }
         // Acknowledgements of segments that are gone.
-        for acknowledged in files(&log, ACKNOWLEDGED).unwrap_or_default() {
-            if !acknowledged.with_extension(SEGMENT).exists() {
+        for acknowledged in files_in(&log, ACKNOWLEDGED).unwrap_or_default() {
+            if !exists(&acknowledged.with_extension(SEGMENT)) {
                 let _ = std::fs::remove_file(acknowledged);
             }
         }
         let _ = std::fs::remove_dir(log);
     }
-    let is_empty = [FEEDBACK, SPANS].iter().all(|log| !path.join(log).exists());
+    let is_empty = [FEEDBACK, SPANS].iter().all(|log| !exists(&path.join(log)));
     if is_empty {
         let _ = std::fs::remove_file(path.join(LOCK));
         let _ = std::fs::remove_dir(path);

@@ -12,6 +12,7 @@
 //!   that it touches.
 //! - Only the process that has locked a directory touches the files in it.
 //! - The threads of the service never wait for a disk.
+//! - Only [files] that this user has made are read, written or deleted.
 //!
 //! # On disk
 //!
@@ -61,6 +62,7 @@
 
 mod directory;
 mod error;
+mod files;
 mod finalizer;
 mod format;
 mod gauges;

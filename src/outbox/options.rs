@@ -36,8 +36,9 @@ pub struct OutboxOptions {
 }
 
 impl OutboxOptions {
-    /// An outbox in the directory `path`, which is created if it is missing. Processes may share
-    /// it.
+    /// An outbox in the directory `path`, which is created if it is missing. Processes of one user may share
+    /// it. On Unix a directory is refused that belongs to another user, or that others may write to: building
+    /// the layer is then an error ([`BuildError::Outbox`](crate::BuildError::Outbox)) that names the remedy.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         Self {

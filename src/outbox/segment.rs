@@ -1,11 +1,12 @@
 //! One segment: a file of entries, and the state of each entry.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::files::{MOST_ACKNOWLEDGED, MOST_SEGMENT, Owner, exists, private_file};
 use super::format::{self, Acknowledged, Header, SegmentEntry, SegmentPart};
 
 /// The extensions of the file of a segment, and of the file of its acknowledgements.
@@ -66,8 +67,12 @@ impl Segment {
 
     /// Reads the segment in `path`. All entries that weren't acknowledged are ready to be sent.
     /// `damaged` is called with the start and end of bytes that can't be read.
-    pub(super) fn read(path: PathBuf, mut damaged: impl FnMut(usize, usize)) -> io::Result<Self> {
-        let bytes = Bytes::from(std::fs::read(&path)?);
+    pub(super) fn read(
+        path: PathBuf,
+        owner: Owner,
+        mut damaged: impl FnMut(usize, usize),
+    ) -> io::Result<Self> {
+        let bytes = Bytes::from(owner.read(&path, MOST_SEGMENT)?);
         let (header, start) = Header::decode(&bytes).map_err(io::Error::other)?;
         let marker = header.marker;
         let mut segment = Self::empty(path, header, bytes.len() as u64);
@@ -79,7 +84,9 @@ impl Segment {
                 SegmentPart::Damage(from, to) => damaged(from, to),
             }
         }
-        let acknowledged = std::fs::read(segment.acknowledged_path()).unwrap_or_default();
+        // Without its acknowledgements, entries are at worst sent again.
+        let acknowledged = owner.read(&segment.acknowledged_path(), MOST_ACKNOWLEDGED);
+        let acknowledged = acknowledged.unwrap_or_default();
         for Acknowledged { first, last } in Acknowledged::all(&acknowledged, marker) {
             let from = segment.slots.partition_point(|slot| u64::from(slot.offset) < first);
             let to = segment.slots.partition_point(|slot| u64::from(slot.offset) <= last);
@@ -226,7 +233,7 @@ impl Segment {
 
     /// Writes to the file of acknowledgements that these slots, in rising order, are gone. If that
     /// fails, the next process may send them again, which folding makes harmless.
-    pub(super) fn acknowledge(&mut self, slots: &[usize]) -> io::Result<()> {
+    pub(super) fn acknowledge(&mut self, slots: &[usize], owner: Owner) -> io::Result<()> {
         let mut cells = Vec::new();
         for run in slots.chunk_by(|one, next| one + 1 == *next) {
             if let [first, ..] = run
@@ -237,8 +244,7 @@ impl Segment {
             }
         }
         if self.acknowledged.is_none() {
-            let options = private_file().append(true).create(true).open(self.acknowledged_path());
-            self.acknowledged = Some(options?);
+            self.acknowledged = Some(owner.append(&self.acknowledged_path(), MOST_ACKNOWLEDGED)?);
         }
         match &mut self.acknowledged {
             Some(file) => file.write_all(&cells),
@@ -260,33 +266,11 @@ impl Segment {
     /// Moves the files to `path`.
     pub(super) fn moved(mut self, path: PathBuf) -> io::Result<Self> {
         let acknowledged = self.acknowledged_path();
-        if acknowledged.exists() {
+        if exists(&acknowledged) {
             std::fs::rename(acknowledged, path.with_extension(ACKNOWLEDGED))?;
         }
         std::fs::rename(&self.path, &path)?;
         self.path = path;
         Ok(self)
     }
-}
-
-/// A file that only its owner may read: it holds personal data.
-pub(super) fn private_file() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-/// Creates a directory that only its owner may enter, and missing ones above it.
-pub(super) fn private_directory(path: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
-}
-
-/// Makes the names in a directory durable, on systems where that is possible.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }

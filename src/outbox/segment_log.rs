@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::files::{self, MOST_SEGMENT, Owner, exists};
 use super::format::{Header, SegmentEntry};
 use super::segment::{self, EntryState, Segment};
 use crate::random;
@@ -20,6 +21,7 @@ const FULL: u64 = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct SegmentLog {
     directory: PathBuf,
+    owner: Owner,
     /// The prefix of the names of its files.
     prefix: String,
     /// The oldest first. The last one is being written while there is a `file`.
@@ -84,10 +86,12 @@ pub(super) struct TakenEntry {
 impl SegmentLog {
     /// A log in `directory`, which is created. Several logs may have files there if their
     /// prefixes differ.
-    pub(super) fn create(directory: PathBuf, prefix: String) -> io::Result<Self> {
-        segment::private_directory(&directory)?;
+    pub(super) fn create(directory: PathBuf, owner: Owner, prefix: String) -> io::Result<Self> {
+        files::private_directory(&directory)?;
+        owner.check_directory(&directory)?;
         Ok(Self {
             directory,
+            owner,
             prefix,
             segments: VecDeque::new(),
             file: None,
@@ -104,19 +108,24 @@ impl SegmentLog {
     /// Moves the segments of an abandoned log to this one. A file that can't be read stays in
     /// place, and there is a notice about it.
     pub(super) fn adopt(&mut self, from: &Path) -> io::Result<()> {
-        let mut paths = files(from, segment::SEGMENT)?;
+        if !exists(from) {
+            return Ok(());
+        }
+        if let Err(error) = self.owner.check_directory(from) {
+            self.report(from.to_owned(), error);
+            return Ok(());
+        }
+        let mut paths = files_in(from, segment::SEGMENT)?;
         paths.sort();
         for path in paths {
             let notices = &mut self.notices;
             let damaged = |from, to| {
                 notices.push(Notice { path: path.clone(), what: FileProblem::Damage(from, to) });
             };
-            let segment = match Segment::read(path.clone(), damaged) {
+            let segment = match Segment::read(path.clone(), self.owner, damaged) {
                 Ok(segment) => segment,
                 Err(error) => {
-                    if self.reported.insert(path.clone()) {
-                        notices.push(Notice { path, what: FileProblem::Unreadable(error) });
-                    }
+                    self.report(path, error);
                     continue;
                 }
             };
@@ -136,6 +145,13 @@ impl SegmentLog {
             },
         );
         Ok(())
+    }
+
+    /// Notes that a file or directory can't be read, once.
+    pub(super) fn report(&mut self, path: PathBuf, error: io::Error) {
+        if self.reported.insert(path.clone()) {
+            self.notices.push(Notice { path, what: FileProblem::Unreadable(error) });
+        }
     }
 
     /// The number of the segment that is being written.
@@ -185,7 +201,7 @@ impl SegmentLog {
             marker: random::number().to_le_bytes(),
         };
         let (segment, file) = Segment::create(self.path_of(number), header)?;
-        if let Err(error) = segment::sync_directory(&self.directory) {
+        if let Err(error) = files::sync_directory(&self.directory) {
             segment.delete();
             return Err(error);
         }
@@ -240,7 +256,7 @@ impl SegmentLog {
             return Some(bytes.clone());
         }
         self.read = None; // at most one segment is in memory
-        match std::fs::read(segment.path()) {
+        match self.owner.read(segment.path(), MOST_SEGMENT) {
             Ok(bytes) => {
                 let bytes = Bytes::from(bytes);
                 self.read = Some((*number, bytes.clone()));
@@ -253,9 +269,7 @@ impl SegmentLog {
             Err(error) => {
                 let path = segment.path().to_owned();
                 self.unreadable.insert(path.clone());
-                if self.reported.insert(path.clone()) {
-                    self.notices.push(Notice { path, what: FileProblem::Unreadable(error) });
-                }
+                self.report(path, error);
                 None
             }
         }
@@ -308,7 +322,7 @@ impl SegmentLog {
             slots.iter().for_each(|slot| segment.set(*slot, state));
             let is_deleted = segment.is_done() && active != Some(*number);
             if state == EntryState::Gone && !is_deleted {
-                let _ = segment.acknowledge(&slots); // at worst the entries are sent again
+                let _ = segment.acknowledge(&slots, self.owner); // at worst the entries are sent again
             }
         }
         self.remove_done();
@@ -374,7 +388,7 @@ impl SegmentLog {
     pub(super) fn forget_missing(&mut self) {
         let active = self.active();
         self.segments
-            .retain(|numbered| Some(numbered.number) == active || numbered.segment.path().exists());
+            .retain(|numbered| Some(numbered.number) == active || exists(numbered.segment.path()));
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -406,7 +420,7 @@ impl SegmentLog {
 }
 
 /// The files in `directory` with this extension.
-pub(super) fn files(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
+pub(super) fn files_in(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -46,15 +46,16 @@ impl OutboxStore {
     pub(super) fn open(options: &OutboxOptions, resource: Bytes) -> io::Result<Self> {
         let directory = Directory::create(&options.path)?;
         let own = directory.path();
+        let owner = directory.owner();
         let prefix = format!("{}-", directory.name());
         Ok(Self {
             max_bytes: options.max_bytes,
             max_age: options.max_age,
             max_feedback_age: options.max_feedback_age,
             resource,
-            feedback: SegmentLog::create(own.join(directory::FEEDBACK), String::new())?,
-            spans: SegmentLog::create(own.join(directory::SPANS), String::new())?,
-            rejected: SegmentLog::create(directory.rejected(), prefix)?,
+            feedback: SegmentLog::create(own.join(directory::FEEDBACK), owner, String::new())?,
+            spans: SegmentLog::create(own.join(directory::SPANS), owner, String::new())?,
+            rejected: SegmentLog::create(directory.rejected(), owner, prefix)?,
             directory,
             lost: (0, 0),
         })
@@ -161,7 +162,9 @@ impl OutboxStore {
         self.spans.tidy();
         let mut result = self.directory.trim_rejected(self.max_bytes / 4, self.max_feedback_age);
         self.rejected.forget_missing();
-        for abandoned in self.directory.abandoned()? {
+        let log = &mut self.feedback;
+        let abandoned = self.directory.abandoned(|path, error| log.report(path, error))?;
+        for abandoned in abandoned {
             let feedback = self.feedback.adopt(&abandoned.path.join(directory::FEEDBACK));
             let spans = self.spans.adopt(&abandoned.path.join(directory::SPANS));
             match feedback.and(spans) {

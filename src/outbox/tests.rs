@@ -3,10 +3,18 @@ use std::path::PathBuf;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::files::{self, Owner};
 use super::format::{Acknowledged, Header, HeaderError, SegmentPart, entries};
 use super::segment::Segment;
 use super::segment_log::{SegmentLog, TakenEntry};
 use super::*;
+
+/// The user of this process.
+fn us() -> Owner {
+    let temp = TempDirectory::new();
+    files::private_directory(&temp.0).unwrap();
+    Owner::of_created(&temp.0).unwrap()
+}
 
 /// A directory that is gone with the test.
 struct TempDirectory(PathBuf);
@@ -158,7 +166,7 @@ fn what_looks_like_an_entry_inside_of_one_is_not_taken_for_one() {
 }
 
 fn log(temp: &TempDirectory) -> SegmentLog {
-    SegmentLog::create(temp.0.join("log"), String::new()).unwrap()
+    SegmentLog::create(temp.0.join("log"), us(), String::new()).unwrap()
 }
 
 const RESOURCE: Bytes = Bytes::from_static(b"resource");
@@ -220,7 +228,7 @@ fn acknowledged_entries_are_not_sent_by_the_process_that_adopts_the_line() {
         let (positions, _) = take(&mut log, usize::MAX);
         log.settle(vec![positions[0], positions[1], positions[4]], EntryState::Gone);
     }
-    let mut successor = SegmentLog::create(temp.0.join("successor"), String::new()).unwrap();
+    let mut successor = SegmentLog::create(temp.0.join("successor"), us(), String::new()).unwrap();
     successor.append(&ready([some(0, "own")]), &RESOURCE, "", 9).unwrap();
     successor.adopt(&path).unwrap();
     assert_eq!(take(&mut successor, usize::MAX).1, ["2", "3", "5", "own"]); // the oldest first
@@ -238,7 +246,7 @@ fn an_own_entry_is_found_by_its_sequence_and_one_of_another_process_is_not() {
         let mut log = log(&temp);
         log.append(&[(some(0, "of another"), EntryState::Held)], &RESOURCE, "", 5).unwrap();
     }
-    let mut successor = SegmentLog::create(temp.0.join("successor"), String::new()).unwrap();
+    let mut successor = SegmentLog::create(temp.0.join("successor"), us(), String::new()).unwrap();
     let held = [(some(0, "own"), EntryState::Held), (some(1, "left"), EntryState::Held)];
     successor.append(&held, &RESOURCE, "", 9).unwrap();
     successor.adopt(&temp.0.join("log")).unwrap();
@@ -262,7 +270,7 @@ fn a_damaged_segment_is_named_with_the_offset() {
     std::fs::write(&path, bytes).unwrap();
     std::fs::write(temp.0.join("log/0000000002.segment"), "no segment").unwrap();
 
-    let mut successor = SegmentLog::create(temp.0.join("successor"), String::new()).unwrap();
+    let mut successor = SegmentLog::create(temp.0.join("successor"), us(), String::new()).unwrap();
     successor.adopt(&temp.0.join("log")).unwrap();
     assert_eq!(take(&mut successor, usize::MAX).1, ["first", "third"]);
     let [Notice { path: damaged, what: FileProblem::Damage(from, to) }, other] =
@@ -321,7 +329,7 @@ fn entries_that_could_not_be_written_are_not_there() {
     let path = temp.0.join("log/0000000001.segment");
     let length = path.metadata().unwrap().len();
     // A file that can't be written any more.
-    let mut segment = Segment::read(path.clone(), |_, _| panic!("damage")).unwrap();
+    let mut segment = Segment::read(path.clone(), us(), |_, _| panic!("damage")).unwrap();
     let unwritable = std::fs::File::open(&path).unwrap();
     let failed = segment.append(&unwritable, &ready([some(1, "second")]), &mut Vec::new());
     assert!(failed.is_err());
@@ -626,7 +634,7 @@ fn a_directory_that_can_not_be_adopted_keeps_no_other_from_it() {
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("lock"), "").unwrap();
         match name.starts_with('5') {
-            true => SegmentLog::create(directory.join(directory::FEEDBACK), String::new())
+            true => SegmentLog::create(directory.join(directory::FEEDBACK), us(), String::new())
                 .and_then(|mut log| {
                     let entry = SegmentEntry { time: clock::now(), ..some(0, name) };
                     log.append(&ready([entry]), &RESOURCE, "", 5)
@@ -636,7 +644,7 @@ fn a_directory_that_can_not_be_adopted_keeps_no_other_from_it() {
         }
     }
     let outbox = outbox(&temp, |options| options);
-    outbox.with_store(OutboxStore::maintain).unwrap_err();
+    outbox.with_store(OutboxStore::maintain).unwrap();
     assert_eq!(texts(&outbox.take(usize::MAX)), ["5555555555555555"]);
     outbox.close();
 }
@@ -647,7 +655,7 @@ fn a_clock_that_goes_backwards_loses_nothing() {
     let path = temp.0.join("log");
     let day = |day: u64| day * 24 * 60 * 60 * 1_000_000_000;
     log(&temp).append(&ready([some(0, "before")]), &RESOURCE, "", day(9)).unwrap();
-    let mut successor = SegmentLog::create(temp.0.join("successor"), String::new()).unwrap();
+    let mut successor = SegmentLog::create(temp.0.join("successor"), us(), String::new()).unwrap();
     successor.append(&ready([some(0, "after")]), &RESOURCE, "", day(7)).unwrap();
     successor.adopt(&path).unwrap();
     successor.append(&ready([some(1, "still")]), &RESOURCE, "", day(6)).unwrap();

@@ -17,6 +17,8 @@ mod metrics;
 mod otel;
 mod outbox;
 mod outbox_crash;
+#[cfg(unix)]
+mod outbox_directory;
 mod payloads;
 mod pipeline;
 mod rooms;
