@@ -23,6 +23,9 @@ fn tickets(criterion: &mut Criterion) {
     let (layer, telemetry) = tracing_feedback::builder()
         .with_exporter(DiscardExporter)
         .with_ticket_keys(keys.clone())
+        .with_ticket_budget(
+            tracing_feedback::TicketBudget::new().with_submissions(u32::MAX).with_bytes(u64::MAX),
+        )
         .build()
         .expect("a layer without a collector always builds");
     let everything = TicketOptions::new()

@@ -23,7 +23,8 @@
  * @property {number} [tries] how often a submission is sent before it is given up; 10
  * @property {number} [pause] milliseconds before the second try, and twice as many before each
  *   further one, up to a minute; 1000. A longer `Retry-After` is waited for instead, and a random
- *   time of up to one more pause is added, so that many pages don't retry at the same moment.
+ *   time of up to one more pause is added, so that many pages don't retry at the same moment. A
+ *   submission that is to wait for more than 15 minutes is given up.
  * @property {RequestInit} [request] more options of `fetch`, such as `{credentials: "include"}`
  *
  * @typedef {object} Submission
@@ -36,7 +37,7 @@
 
 const TIME_LIMIT = 10_000;
 const LONGEST_PAUSE = 60_000;
-const LONGEST_TIMER = 2 ** 31 - 1;
+const LONGEST_WAIT = 900_000;
 
 /**
  * One function for each answer with unconfirmed submissions: sends them as beacons when the page goes
@@ -122,7 +123,8 @@ export function feedback(
           const after = /** @type {any} */ (response.headers.get("retry-after"));
           asked = isNaN(after) ? Date.parse(after) - Date.now() : after * 1000;
           error = new FeedbackError(status, Object(await response.json().catch(() => {})));
-          if (status < 500 && status != 429) failed = tries; // it would be refused again
+          // It would be refused again, or the page would wait for too long.
+          if ((status < 500 && status != 429) || asked > LONGEST_WAIT) failed = tries;
         }
       } catch (cause) {
         error = new FeedbackError(0, {}, cause);
@@ -131,7 +133,7 @@ export function feedback(
       if (error && ++failed < tries) {
         const own = Math.min(pause * 2 ** (failed - 1), LONGEST_PAUSE);
         const time = (asked > own ? asked : own) + own * Math.random();
-        await new Promise((done) => setTimeout(done, Math.min(time, LONGEST_TIMER)));
+        await new Promise((done) => setTimeout(done, time));
       } else {
         queue.delete(submission);
         if (error) submission.reject(error);

@@ -210,6 +210,27 @@ test("a Retry-After that makes no sense leaves the pause as it is", async () => 
   }
 });
 
+test("a ticket over its budget keeps its submission, which is sent when there is room again", async () => {
+  const over = { status: 429, headers: { "retry-after": "1" }, problem: { detail: "over budget" } };
+  answers = [over, 204];
+  await about().comment("kept");
+  assert.deepEqual(documents(), [{ comment: "kept" }, { comment: "kept" }]);
+  assert.equal(arrived[0].id, arrived[1].id);
+  assert(arrived[1].at - arrived[0].at >= 900);
+});
+
+test("a submission that would have to wait for long is given up, and the next one is sent", async () => {
+  const judge = about();
+  for (const after of ["901", "86400", "1e99"]) {
+    arrived = [];
+    answers = [{ status: 429, headers: { "retry-after": after }, problem: { detail: "too many keys" } }];
+    await assert.rejects(judge.send({ odd: 1 }), { status: 429, message: "too many keys" });
+    assert.equal(arrived.length, 1);
+    await judge.thumbs(true);
+    assert.equal(arrived.length, 2);
+  }
+});
+
 test("a refused submission is given up, with the problem document", async () => {
   const problem = { type: "about:blank", status: 410, title: "Gone", detail: "the ticket expired" };
   answers = [{ status: 410, problem }];

@@ -201,7 +201,9 @@ pub use setup::shutdown_signal;
 #[cfg(feature = "_otlp")]
 pub use setup::{Compression, Protocol};
 #[cfg(feature = "tickets")]
-pub use ticket::{Ticket, TicketError, TicketKeyError, TicketKeys, TicketOptions, TicketVerifier};
+pub use ticket::{
+    Ticket, TicketBudget, TicketError, TicketKeyError, TicketKeys, TicketOptions, TicketVerifier,
+};
 
 /// OpenTelemetry's API, of which types are part of this API, in the version it is built with.
 pub use opentelemetry;

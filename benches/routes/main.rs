@@ -49,6 +49,9 @@ fn main() {
     let (layer, telemetry) = tracing_feedback::builder()
         .with_endpoint(receiver.read_line())
         .with_ticket_keys(TicketKeys::new([[7; 32]]).expect("a key"))
+        .with_ticket_budget(
+            tracing_feedback::TicketBudget::new().with_submissions(u32::MAX).with_bytes(u64::MAX),
+        )
         .build()
         .expect("a layer");
     tracing_subscriber::registry()

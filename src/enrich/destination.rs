@@ -4,6 +4,7 @@
 
 use std::panic::Location;
 use std::sync::Arc;
+use std::time::Instant;
 
 use opentelemetry::Value;
 use opentelemetry::trace::SpanContext;
@@ -21,7 +22,7 @@ use crate::outbox::Finalizers;
 use crate::redaction::Redaction;
 use crate::session::Session;
 use crate::span::{Applied, DocumentKind, LayerCore, SpanHandle};
-use crate::ticket::Ticket;
+use crate::ticket::{Charge, Cost, OverBudget, Ticket};
 
 /// Whether there is any layer in the process. Reads one counter, so it is cheap.
 #[inline]
@@ -181,11 +182,24 @@ impl Destination {
             Self::Late(late) => {
                 let Late { core, target, session, scope, id, ticket } = *late;
                 let holder = ticket.as_ref().map(Ticket::holder).unwrap_or_default();
+                let bytes = flattener.patch_bytes();
+                let account = Account { core: &core, ticket: ticket.as_ref(), bytes };
+                let name = id.clone();
+                if let Err(error) = account.charge(name.as_deref(), flattener) {
+                    flattener.patch.clear();
+                    flattener.outcome.extend(error);
+                }
                 let id = id.map(|name| SubmissionName { name, holder });
                 apply_patch(flattener, &core, caller, |patch, time| {
                     let document = std::mem::take(patch);
                     let finalizers = Finalizers::default();
-                    Carrier { target, session, scope, document, time, id, finalizers }.send(&core)
+                    let carrier =
+                        Carrier { target, session, scope, document, time, id, finalizers };
+                    let sent = carrier.send(&core);
+                    if !sent.as_ref().is_ok_and(|applied| applied.is_durable) {
+                        account.refund(name.as_deref());
+                    }
+                    sent
                 });
             }
         }
@@ -196,6 +210,51 @@ impl Destination {
             Self::OpenSpan(state, _) => state.core(),
             Self::Late(late) => &late.core,
         }
+    }
+}
+
+/// Who pays for a late enrichment, and how much.
+struct Account<'a> {
+    core: &'a LayerCore,
+    /// Without a ticket the enrichment is the service's own, and free.
+    ticket: Option<&'a Ticket>,
+    bytes: u64,
+}
+
+impl Account<'_> {
+    /// Charges the ticket for the patch.
+    ///
+    /// # Errors
+    ///
+    /// The patch must not be sent: for this reason, or without one if it was sent before.
+    fn charge(&self, id: Option<&str>, flattener: &Flattener) -> Result<(), Option<EnrichError>> {
+        let Some(ticket) = self.ticket.filter(|_| !flattener.patch.is_empty()) else {
+            return Ok(());
+        };
+        if self.core.late_share().is_full {
+            return Err(Some(EnrichError::ShareFull));
+        }
+        let patch = &flattener.patch;
+        let keys = patch.leaves().map(|(key, _)| key).chain(patch.cleared());
+        let accounts = &self.core.ticket_accounts;
+        match accounts.charge(ticket, self.cost(id), keys, Instant::now()) {
+            Ok(Charge::Known) => Err(None),
+            Ok(_) => Ok(()),
+            Err(OverBudget { what, retry_after }) => {
+                Err(Some(EnrichError::OverBudget { what, retry_after }))
+            }
+        }
+    }
+
+    /// Takes the charge back.
+    fn refund(&self, id: Option<&str>) {
+        if let Some(ticket) = self.ticket {
+            self.core.ticket_accounts.refund(ticket, self.cost(id));
+        }
+    }
+
+    fn cost<'i>(&self, id: Option<&'i str>) -> Cost<'i> {
+        Cost { id, bytes: self.bytes, share: self.core.late_share().bytes }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The errors of an enrichment, and its outcome.
 
+use std::time::Duration;
+
 use crate::printable::Printable;
 use crate::session::SessionIdError;
 
@@ -83,6 +85,35 @@ pub enum EnrichError {
     )]
     NotAllowed {
         /// The namespace and the top-level key.
+        key: String,
+    },
+    /// The ticket, or its subject, has spent its budget (`TicketBudget`). Nothing of the enrichment was kept.
+    #[error(
+        "the ticket has spent its budget of {what}: try again in {} seconds, or raise the budget \
+         (`with_ticket_budget`); for feedback of the service itself give a `SpanContext` as target",
+        seconds(*retry_after)
+    )]
+    OverBudget {
+        /// What was spent, such as `submissions an hour`.
+        what: &'static str,
+        /// After how long the same enrichment will be accepted.
+        retry_after: Duration,
+    },
+    /// Feedback that came with tickets fills its share of the queue, or of the outbox: half of each. The rest is
+    /// for the service's own. Nothing of the enrichment was kept.
+    #[error(
+        "feedback that waits fills the share that tickets may use: try again later, or raise the limit \
+         (`with_max_queue_bytes`, `OutboxOptions::with_max_bytes`)"
+    )]
+    ShareFull,
+    /// A key that came with a ticket is longer than 128 characters, or has one that is not visible. The key is
+    /// refused, the others are kept.
+    #[error(
+        "{key} can't be a key of a ticket: use at most 128 visible characters, and no spaces",
+        key = Printable(.key)
+    )]
+    UnfitKey {
+        /// The beginning of the full key, its invisible characters escaped.
         key: String,
     },
     /// The value given for a namespace is neither an object nor null.
@@ -188,6 +219,11 @@ pub enum EnrichError {
     },
 }
 
+/// Whole seconds, rounded up, at least one.
+pub(crate) fn seconds(duration: Duration) -> u64 {
+    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0)).max(1)
+}
+
 impl EnrichError {
     /// Whether the value that the error names was attached all the same, changed or at risk: a string that
     /// was cut ([`Truncated`](Self::Truncated)), values that nest too deeply and were kept as JSON text
@@ -240,6 +276,9 @@ impl EnrichError {
             Self::TicketOfSession => "ticket_of_session",
             Self::ForeignSession => "foreign_session",
             Self::NotAllowed { .. } => "not_allowed",
+            Self::OverBudget { .. } => "over_budget",
+            Self::ShareFull => "share_full",
+            Self::UnfitKey { .. } => "unfit_key",
             Self::NotAnObject { .. } => "not_an_object",
             Self::NotFinite { .. } => "not_finite",
             Self::Unsupported { .. } => "unsupported",
@@ -296,6 +335,11 @@ impl Enrichment {
     /// The first of the [`errors`](Self::errors).
     pub fn into_result(self) -> Result<(), EnrichError> {
         self.first.map_or(Ok(()), Err)
+    }
+
+    /// Adds an error, if there is one.
+    pub(crate) fn extend(&mut self, error: Option<EnrichError>) {
+        error.into_iter().for_each(|error| self.push(error));
     }
 
     pub(crate) fn push(&mut self, error: EnrichError) {

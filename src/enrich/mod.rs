@@ -61,6 +61,8 @@ pub(crate) mod target;
 mod warn;
 pub(crate) mod writer;
 
+#[cfg(feature = "axum")]
+pub(crate) use error::seconds;
 pub use error::{EnrichError, Enrichment};
 #[cfg(feature = "layer")]
 pub use persist::{persist, persist_async};

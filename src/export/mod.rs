@@ -105,6 +105,22 @@ impl Batching {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NotDurable;
 
+/// The share of the queue and of the outbox that feedback with tickets may use: half of each. The rest is for
+/// spans, and for feedback of the service itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LateShare {
+    /// The smaller of both, in bytes.
+    pub(crate) bytes: u64,
+    /// Whether feedback that waits takes as much already, in one of them.
+    pub(crate) is_full: bool,
+}
+
+impl Default for LateShare {
+    fn default() -> Self {
+        Self { bytes: u64::MAX, is_full: false }
+    }
+}
+
 /// The handle that records are pushed into. One per layer.
 pub(crate) struct Pipeline {
     buffers: Arc<LocalBuffers>,
@@ -253,6 +269,21 @@ impl Pipeline {
         self.counters.dropped_attributes(kept.dropped_attributes);
         for batch in kept.batches {
             let _ = self.queue.push(batch); // what is lost is counted
+        }
+    }
+
+    /// The share that feedback with tickets may use.
+    pub(crate) fn late_share(&self) -> LateShare {
+        let (used, most) = self.queue.feedback_bytes();
+        let of_queue = (used as u64, most as u64 / 2);
+        let of_outbox = self.outbox.as_ref().map(|outbox| {
+            let (used, most) = outbox.feedback_bytes();
+            (used, most / 2)
+        });
+        let shares = || std::iter::once(of_queue).chain(of_outbox);
+        LateShare {
+            bytes: shares().map(|(_, most)| most).min().unwrap_or(u64::MAX),
+            is_full: shares().any(|(used, most)| used >= most.max(1)),
         }
     }
 

@@ -36,8 +36,10 @@ pub(crate) struct Queue {
 struct QueueState {
     waiting: WaitingBatches,
     spans: usize,
-    /// Bytes of the waiting batches in memory; `encoded` are those on the wire.
+    /// Bytes of the waiting batches in memory; `encoded` are those on the wire, `feedback_bytes` those in memory
+    /// of batches with feedback.
     bytes: usize,
+    feedback_bytes: usize,
     encoded: usize,
     /// Spans pushed so far; a batch has the number of its first.
     pushed: u64,
@@ -112,6 +114,11 @@ impl Queue {
         (state.spans, state.bytes)
     }
 
+    /// The bytes of waiting batches with feedback, and how many bytes may wait in all.
+    pub(super) fn feedback_bytes(&self) -> (usize, usize) {
+        (self.lock().feedback_bytes, self.batching.queue_bytes)
+    }
+
     pub(super) fn limits(&self) -> (Option<usize>, usize) {
         (self.batching.queue_spans, self.batching.queue_bytes)
     }
@@ -153,8 +160,7 @@ impl Queue {
         let number = state.pushed;
         state.pushed += batch.spans() as u64;
         state.spans += batch.spans();
-        state.bytes += batch.bytes();
-        state.encoded += batch.encoded();
+        state.add(&batch);
         state.waiting.push(number, batch);
         // Wake the export thread when another export is due, not for every batch.
         let is_due = batches(&state) != before;
@@ -293,7 +299,7 @@ impl Queue {
             // Out of time. The batches that are being exported may still arrive; the waiting ones
             // will not.
             let abandoned = std::mem::take(&mut state.waiting);
-            (state.spans, state.bytes, state.encoded) = (0, 0, 0);
+            (state.spans, state.bytes, state.encoded, state.feedback_bytes) = (0, 0, 0, 0);
             drop(state);
             let abandoned = || {
                 let all = abandoned.plain.iter().chain(&abandoned.feedback);
@@ -353,10 +359,18 @@ impl Queue {
 }
 
 impl QueueState {
+    /// Adds the bytes of a batch that waits.
+    fn add(&mut self, batch: &Batch) {
+        self.bytes += batch.bytes();
+        self.feedback_bytes += if batch.feedback > 0 { batch.bytes() } else { 0 };
+        self.encoded += batch.encoded();
+    }
+
     /// Subtracts a batch that waits no longer.
     fn subtract(&mut self, batch: &Batch) {
         self.spans -= batch.spans();
         self.bytes -= batch.bytes();
+        self.feedback_bytes -= if batch.feedback > 0 { batch.bytes() } else { 0 };
         self.encoded -= batch.encoded();
     }
 

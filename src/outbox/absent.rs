@@ -34,6 +34,10 @@ impl Outbox {
         match self.0 {}
     }
 
+    pub(crate) fn feedback_bytes(&self) -> (u64, u64) {
+        match self.0 {}
+    }
+
     pub(crate) fn usage(&self) -> OutboxUsage {
         match self.0 {}
     }

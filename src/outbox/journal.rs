@@ -117,6 +117,11 @@ impl Journal {
         Ok(sequence)
     }
 
+    /// The bytes of the entries that wait to be written.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        lock_unless_orphaned(&self.state).map_or(0, |state| state.bytes as u64)
+    }
+
     /// Sets the state of an entry: it has arrived, or the outbox has to send it.
     pub(super) fn settle(&self, sequence: u64, entry_state: EntryState) {
         if let Some(mut state) = lock_unless_orphaned(&self.state) {

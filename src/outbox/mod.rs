@@ -301,6 +301,11 @@ impl Outbox {
         self.gauges.has_adopted()
     }
 
+    /// The bytes of feedback on disk and on its way there, and how many bytes may be there in all.
+    pub(crate) fn feedback_bytes(&self) -> (u64, u64) {
+        (self.gauges.feedback_bytes() + self.journal.waiting_bytes(), self.max_bytes)
+    }
+
     pub(crate) fn usage(&self) -> OutboxUsage {
         self.gauges.read(clock::now())
     }

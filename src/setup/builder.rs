@@ -32,7 +32,7 @@ use crate::session::Session;
 use crate::settings::{Convention, Formats, Keep, KeepLimits, LateTraces, Settings};
 use crate::span::{IdSource, LayerCore, Sampling};
 use crate::suppress;
-use crate::ticket::TicketKeys;
+use crate::ticket::{TicketAccounts, TicketKeys};
 
 /// Begins to build a layer.
 ///
@@ -72,6 +72,7 @@ pub fn builder() -> Builder {
         export_timeout: None,
         strict_env: false,
         ticket_keys: None,
+        ticket_accounts: TicketAccounts::default(),
         #[cfg(feature = "_otlp")]
         otlp: OtlpOptions::default(),
         outbox: outbox::OutboxSetting::default(),
@@ -117,6 +118,7 @@ pub struct Builder {
     export_timeout: Option<Duration>,
     strict_env: bool,
     ticket_keys: Option<TicketKeys>,
+    ticket_accounts: TicketAccounts,
     #[cfg(feature = "_otlp")]
     otlp: OtlpOptions,
     outbox: outbox::OutboxSetting,
@@ -548,6 +550,13 @@ impl Builder {
         self.ticket_keys = Some(keys);
         self
     }
+
+    /// How much feedback one ticket, and one subject, may bring. Default: [`TicketBudget`](crate::TicketBudget)
+    /// has them.
+    pub fn with_ticket_budget(mut self, budget: crate::TicketBudget) -> Self {
+        self.ticket_accounts = TicketAccounts::new(budget);
+        self
+    }
 }
 
 /// The outbox, for spans that can't be delivered.
@@ -676,7 +685,7 @@ impl Builder {
             };
         }
         let ticket_keys = self.ticket_keys.take().or(environment.ticket_keys.take());
-        let ticket_keys = ticket_keys.unwrap_or_default();
+        let tickets = (ticket_keys.unwrap_or_default(), std::mem::take(&mut self.ticket_accounts));
         let resource = self.resource(&environment);
         let sampling = self.sampling.take().unwrap_or_else(|| match environment.sampler.take() {
             Some(sampler) => Sampling::from_sampler(sampler),
@@ -698,8 +707,7 @@ impl Builder {
             return Err(BuildError::Environment { variable, value, reason });
         }
         self.settings.environment_issues = issues;
-        let core =
-            Arc::new(LayerCore::new(self.settings, sampling, self.ids, ticket_keys, pipeline));
+        let core = Arc::new(LayerCore::new(self.settings, sampling, self.ids, tickets, pipeline));
         Ok((FeedbackLayer::new(core.clone()), Telemetry::new(core)))
     }
 

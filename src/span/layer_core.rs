@@ -18,14 +18,14 @@ use super::SpanHandle;
 use super::span_table::SpanTable;
 use super::state::SpanState;
 use crate::clock;
-use crate::export::{DropReason, FlushError, NotDurable, Pipeline};
+use crate::export::{DropReason, FlushError, LateShare, NotDurable, Pipeline};
 use crate::fork;
 use crate::outbox::Finalizers;
 use crate::printable::printable;
 use crate::record::SpanRecord;
 use crate::settings::{EnvironmentIssue, Keep, Settings};
 use crate::sync::lock_unless_orphaned;
-use crate::ticket::TicketKeys;
+use crate::ticket::{TicketAccounts, TicketKeys};
 use crate::user_code;
 
 /// The layer's settings, its sampler and id generator, and its pipeline.
@@ -36,6 +36,8 @@ pub(crate) struct LayerCore {
     pub(crate) ids: IdSource,
     /// The keys that sign and verify tickets.
     pub(crate) ticket_keys: TicketKeys,
+    /// How much of their budgets tickets have spent.
+    pub(crate) ticket_accounts: TicketAccounts,
     /// Absent when the environment has switched telemetry off.
     pipeline: Option<Pipeline>,
     /// The process that has the pipeline's thread; no process's id without a pipeline.
@@ -240,7 +242,7 @@ impl LayerCore {
         settings: Settings,
         sampling: Sampling,
         ids: IdSource,
-        ticket_keys: TicketKeys,
+        (ticket_keys, ticket_accounts): (TicketKeys, TicketAccounts),
         pipeline: Option<Pipeline>,
     ) -> Self {
         LAYER_COUNT.fetch_add(1, Ordering::Relaxed);
@@ -249,6 +251,7 @@ impl LayerCore {
             sampling,
             ids,
             ticket_keys,
+            ticket_accounts,
             process: pipeline.as_ref().map_or(u32::MAX, Pipeline::process),
             has_warned_of_fork: AtomicBool::new(false),
             pipeline,
@@ -375,6 +378,11 @@ impl LayerCore {
 
     pub(crate) fn pipeline(&self) -> Option<&Pipeline> {
         self.pipeline.as_ref()
+    }
+
+    /// The share of queue and outbox that feedback with tickets may use.
+    pub(crate) fn late_share(&self) -> LateShare {
+        self.pipeline.as_ref().map(Pipeline::late_share).unwrap_or_default()
     }
 
     /// Hands a record to the pipeline.

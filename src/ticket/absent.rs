@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Ticket {}
@@ -25,5 +26,43 @@ impl FromStr for TicketKeys {
 
     fn from_str(_: &str) -> Result<Self, Infallible> {
         Ok(Self)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost<'a> {
+    pub(crate) id: Option<&'a str>,
+    pub(crate) bytes: u64,
+    pub(crate) share: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Charge {
+    Charged,
+    Known,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OverBudget {
+    pub(crate) what: &'static str,
+    pub(crate) retry_after: Duration,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct TicketAccounts(());
+
+impl TicketAccounts {
+    pub(crate) fn charge<'k>(
+        &self,
+        ticket: &Ticket,
+        _: Cost<'_>,
+        _: impl Iterator<Item = &'k str>,
+        _: Instant,
+    ) -> Result<Charge, OverBudget> {
+        match *ticket {}
+    }
+
+    pub(crate) fn refund(&self, ticket: &Ticket, _: Cost<'_>) {
+        match *ticket {}
     }
 }

@@ -59,5 +59,5 @@ pub(super) fn issue_at(
     }
     let signature = key.signature(&bytes).finalize().into_bytes();
     bytes.extend_from_slice(&signature);
-    Ok(Ticket::new(URL_SAFE_NO_PAD.encode(bytes), claims))
+    Ok(Ticket::new(URL_SAFE_NO_PAD.encode(bytes), claims, subject))
 }

@@ -10,7 +10,9 @@
 //! verifying a text ([`TicketVerifier`]), and in no other way, so that a `Ticket` needs no further
 //! check. [`binary`] describes the bytes of its text, [`keys`] the keys that sign it.
 
+mod accounts;
 mod binary;
+mod budget;
 mod error;
 mod issue;
 mod keys;
@@ -22,7 +24,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use opentelemetry::trace::SpanContext;
+use sha2::{Digest, Sha256};
 
+pub(crate) use accounts::{Charge, Cost, OverBudget, TicketAccounts};
+pub use budget::TicketBudget;
 pub use error::{TicketError, TicketKeyError};
 pub(crate) use issue::issue;
 pub use keys::TicketKeys;
@@ -70,11 +75,15 @@ pub struct Ticket {
 struct Inner {
     text: String,
     claims: Claims,
+    /// The identity of the subject's account, over all of its tickets.
+    subject_account: Option<u128>,
 }
 
 impl Ticket {
-    fn new(text: String, claims: Claims) -> Self {
-        Self { inner: Arc::new(Inner { text, claims }) }
+    /// `subject` is the one that the ticket was issued to, if any.
+    fn new(text: String, claims: Claims, subject: Option<&str>) -> Self {
+        let subject_account = subject.map(|subject| identity(b"subject ", subject.as_bytes()));
+        Self { inner: Arc::new(Inner { text, claims, subject_account }) }
     }
 
     /// The text for the client: at most 512 characters of base64url.
@@ -237,6 +246,13 @@ impl Ticket {
         keys.is_empty() || segments.next().is_some_and(|key| keys.iter().any(|kept| kept == key))
     }
 
+    /// The identities of the accounts that pay for feedback with this ticket: that of the ticket, and that of its
+    /// subject.
+    fn accounts(&self) -> (u128, Option<u128>) {
+        let of_ticket = identity(b"ticket ", &self.inner.claims.nonce);
+        (of_ticket, self.inner.subject_account)
+    }
+
     /// The identity of the submitter, which scopes the ids of submissions: the subject, or this one
     /// ticket if it has no subject.
     pub(crate) fn holder(&self) -> Vec<u8> {
@@ -246,6 +262,12 @@ impl Ticket {
             None => [b"holder ", nonce.as_slice()].concat(),
         }
     }
+}
+
+/// The identity of an account. It is a hash, so that all have one size, and none shows a subject.
+fn identity(kind: &[u8], name: &[u8]) -> u128 {
+    let hash = Sha256::new().chain_update(kind).chain_update(name).finalize();
+    hash.first_chunk().map_or(0, |first| u128::from_be_bytes(*first))
 }
 
 fn time(milliseconds: u64) -> SystemTime {

@@ -165,7 +165,9 @@ impl TicketVerifier {
                 expected.verify_truncated_left(hash).map_err(|_| TicketError::WrongSubject)?;
             }
         }
-        Ok(Ticket::new(text.to_owned(), claims))
+        // Another subject's name counts only where it was checked.
+        let subject = self.subject.as_deref().filter(|_| claims.subject.is_some());
+        Ok(Ticket::new(text.to_owned(), claims, subject))
     }
 }
 

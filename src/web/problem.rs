@@ -6,7 +6,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
-use crate::enrich::EnrichError;
+use crate::enrich::{EnrichError, seconds};
 use crate::ticket::TicketError;
 
 /// Why a request was refused: a status, a reason for programs, and a sentence for people.
@@ -91,6 +91,20 @@ impl From<&EnrichError> for Problem {
                 Self::unavailable(error.reason(), "the queue for feedback is full")
             }
             EnrichError::NotDurable => Self::not_durable(),
+            EnrichError::ShareFull => Self::unavailable(
+                error.reason(),
+                "there is too much feedback now: send it again later",
+            ),
+            EnrichError::OverBudget { what, retry_after } => {
+                let seconds = seconds(*retry_after);
+                let detail = format!(
+                    "this ticket has spent its budget of {what}: send it again in {seconds} s"
+                );
+                Self {
+                    retry_after_seconds: Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
+                    ..Self::new(StatusCode::TOO_MANY_REQUESTS, error.reason(), detail)
+                }
+            }
             EnrichError::NotAllowed { .. } => {
                 Self::new(StatusCode::FORBIDDEN, error.reason(), error.to_string())
             }

@@ -119,6 +119,7 @@ impl Default for FeedbackRoutes {
 /// | 413 | more than 16 KiB |
 /// | 415 | another content type |
 /// | 422 | the feedback exceeds a [limit](mod@crate::enrich): the detail names key and limit |
+/// | 429 | the ticket, or its user, has spent its [budget](crate::TicketBudget); with `Retry-After` |
 /// | 503 | the queue is full, the outbox can't be written within five seconds, or there is no layer or key; with `Retry-After` |
 ///
 /// With a write-ahead outbox (`Builder::with_outbox`) 204 is sent when the feedback is on disk; routes of

@@ -25,6 +25,7 @@ mod rooms;
 mod sessions;
 mod show;
 mod thread_exit;
+mod ticket_budget;
 mod tickets;
 mod too_large;
 mod user_code;

@@ -23,7 +23,7 @@ use crate::outbox::Directory;
 use crate::show::{one, status};
 
 /// A service on a loopback port, until it is dropped.
-struct Service {
+pub(crate) struct Service {
     url: String,
     runtime: tokio::runtime::Runtime,
     client: reqwest::Client,
@@ -31,7 +31,7 @@ struct Service {
 
 impl Service {
     /// Runs in the subscriber of `rig`.
-    fn start(rig: &Rig, router: Router) -> Self {
+    pub(crate) fn start(rig: &Rig, router: Router) -> Self {
         Self::within(rig.dispatch.clone(), router)
     }
 
@@ -56,7 +56,13 @@ impl Service {
         Self { url, runtime, client: reqwest::Client::new() }
     }
 
-    fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
+    pub(crate) fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response {
         let mut request = self.client.request(method, format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -68,15 +74,16 @@ impl Service {
         self.send(Method::GET, path, headers, "")
     }
 
-    fn submit(&self, submission: &Value) -> (StatusCode, Value) {
+    pub(crate) fn submit(&self, submission: &Value) -> (StatusCode, Value) {
         self.post(&submission.to_string(), &[("content-type", "application/json")])
     }
 
     /// Status and body, a problem unless it was taken.
-    fn post(&self, body: &str, headers: &[(&str, &str)]) -> (StatusCode, Value) {
+    pub(crate) fn post(&self, body: &str, headers: &[(&str, &str)]) -> (StatusCode, Value) {
         let response = self.send(Method::POST, "/feedback", headers, body);
         let status = response.status();
-        let is_busy = status == StatusCode::SERVICE_UNAVAILABLE;
+        let is_busy =
+            [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status);
         assert_eq!(response.headers().contains_key(RETRY_AFTER), is_busy, "{response:?}");
         if status == StatusCode::NO_CONTENT {
             return (status, Value::Null);
@@ -460,9 +467,12 @@ fn with_an_outbox_that_is_written_ahead_taken_means_on_disk() {
     let rig = Rig::with(|builder| builder.with_ticket_keys(keys()).with_outbox(directory.ahead()));
     rig.collector.answer_all(Some(Answer::Silence));
     let service = Service::start(&rig, feedback_routes(FeedbackRoutes::new()));
-    let ticket = tracing::dispatcher::with_default(&rig.dispatch, || {
-        tracing::info_span!("answer").ticket().unwrap()
-    });
+    let new_ticket = || {
+        tracing::dispatcher::with_default(&rig.dispatch, || {
+            tracing::info_span!("answer").ticket().unwrap()
+        })
+    };
+    let ticket = new_ticket();
     let on_disk = || {
         let files = directory.files("segment");
         let files = files.iter().map(|path| std::fs::read(path).unwrap());
@@ -480,9 +490,11 @@ fn with_an_outbox_that_is_written_ahead_taken_means_on_disk() {
     std::fs::write(&directory.0, "a file").unwrap();
     let big = "x".repeat(15 * 1024);
     let mut problems = (0..400).map(|at| {
-        // Until the segment is full that was open already, and can still be written.
+        // Until the segment is full that was open already, and can still be written. Of many users: one of
+        // them may not send so much.
         let id = at.to_string();
-        let submission = json!({ "ticket": ticket, "feedback": { "comment": big }, "id": id });
+        let submission =
+            json!({ "ticket": new_ticket(), "feedback": { "comment": big }, "id": id });
         service.submit(&submission)
     });
     let (status, problem) =

@@ -125,6 +125,14 @@ impl Flattener {
         }
     }
 
+    /// About how many bytes the patch takes as a carrier.
+    pub(crate) fn patch_bytes(&self) -> u64 {
+        const SPAN: usize = 384;
+        const ATTRIBUTE: usize = 32;
+        let entries = self.patch.len() + self.patch.cleared().len();
+        (SPAN + entries * ATTRIBUTE + self.bytes) as u64
+    }
+
     /// Resets the flattener. Its memory is kept for the next enrichment.
     pub(crate) fn reset(&mut self) {
         const MOST_PATH: usize = 4096;
@@ -488,10 +496,15 @@ impl Flattener {
         let Some(ticket) = &self.ticket else { return true };
         let key = if self.path.is_empty() { self.base } else { &self.path };
         if ticket.permits(key) {
-            return true;
+            if keys::is_fit(key) {
+                return true;
+            }
+            let refused = EnrichError::UnfitKey { key: keys::printable(key) };
+            self.outcome.push(refused);
+            return false;
         }
         let end = key.match_indices('.').nth(1).map_or(key.len(), |(dot, _)| dot);
-        let refused = EnrichError::NotAllowed { key: shorten_key(&key[..end]) };
+        let refused = EnrichError::NotAllowed { key: keys::printable(&key[..end]) };
         if !self.outcome.errors().any(|error| *error == refused) {
             self.outcome.push(refused);
         }
