@@ -185,10 +185,14 @@ impl Destination {
                 let bytes = flattener.patch_bytes();
                 let account = Account { core: &core, ticket: ticket.as_ref(), bytes };
                 let name = id.clone();
-                if let Err(error) = account.charge(name.as_deref(), flattener) {
-                    flattener.patch.clear();
-                    flattener.outcome.extend(error);
-                }
+                let is_charged = match account.charge(name.as_deref(), flattener) {
+                    Ok(is_charged) => is_charged,
+                    Err(error) => {
+                        flattener.patch.clear();
+                        flattener.outcome.extend(error);
+                        false
+                    }
+                };
                 let id = id.map(|name| SubmissionName { name, holder });
                 apply_patch(flattener, &core, caller, |patch, time| {
                     let document = std::mem::take(patch);
@@ -196,7 +200,7 @@ impl Destination {
                     let carrier =
                         Carrier { target, session, scope, document, time, id, finalizers };
                     let sent = carrier.send(&core);
-                    if !sent.as_ref().is_ok_and(|applied| applied.is_durable) {
+                    if is_charged && !sent.as_ref().is_ok_and(|applied| applied.is_durable) {
                         account.refund(name.as_deref());
                     }
                     sent
@@ -222,14 +226,14 @@ struct Account<'a> {
 }
 
 impl Account<'_> {
-    /// Charges the ticket for the patch.
+    /// Charges the ticket for the patch. Returns whether it was charged now.
     ///
     /// # Errors
     ///
     /// The patch must not be sent: for this reason, or without one if it was sent before.
-    fn charge(&self, id: Option<&str>, flattener: &Flattener) -> Result<(), Option<EnrichError>> {
+    fn charge(&self, id: Option<&str>, flattener: &Flattener) -> Result<bool, Option<EnrichError>> {
         let Some(ticket) = self.ticket.filter(|_| !flattener.patch.is_empty()) else {
-            return Ok(());
+            return Ok(false);
         };
         if self.core.late_share().is_full {
             return Err(Some(EnrichError::ShareFull));
@@ -239,7 +243,7 @@ impl Account<'_> {
         let accounts = &self.core.ticket_accounts;
         match accounts.charge(ticket, self.cost(id), keys, Instant::now()) {
             Ok(Charge::Known) => Err(None),
-            Ok(_) => Ok(()),
+            Ok(charge) => Ok(charge == Charge::Charged),
             Err(OverBudget { what, retry_after }) => {
                 Err(Some(EnrichError::OverBudget { what, retry_after }))
             }

@@ -11,7 +11,7 @@
 //!    `user_properties`.
 //! 3. `feedback` and `metrics`.
 //!
-//! `session.id`, `tracing_feedback.*`, `service.name`, ids and times are never cut. A value that was cut
+//! `session.id`, `tracing_feedback.*`, `service.name` (of at most 64 KiB each), ids and times are never cut. A value that was cut
 //! ends at a character and with [`MARK`], and is counted as a dropped attribute of its span, event or link.
 
 use super::protobuf as wire;
@@ -48,6 +48,15 @@ enum Class {
 const CLASSES: [Class; 3] = [Class::Field, Class::Enrichment, Class::Opinion];
 
 impl Class {
+    /// The class of a `KeyValue`. What is never cut is short: otherwise a service has used a reserved name.
+    fn of_attribute(attribute: &[u8]) -> Self {
+        const MOST_PROTECTED: usize = 64 << 10;
+        match Self::of(key_of(attribute)) {
+            Self::Protected if attribute.len() > MOST_PROTECTED => Self::Opinion,
+            class => class,
+        }
+    }
+
     fn of(key: &[u8]) -> Self {
         let Ok(key) = std::str::from_utf8(key) else { return Self::Field };
         if matches!(key, "session.id" | "service.name") || key.starts_with("tracing_feedback.") {
@@ -288,7 +297,7 @@ impl Rewriter {
                     this.text(&mut out, span::NAME, name, Class::Field);
                 }
                 (span::ATTRIBUTES, Content::Bytes(attribute)) => {
-                    let class = Class::of(key_of(attribute));
+                    let class = Class::of_attribute(attribute);
                     if this.is_kept(class) {
                         let cut = this.attribute(&mut out, span::ATTRIBUTES, attribute, class);
                         attributes = attributes.saturating_add(cut.into());

@@ -50,3 +50,29 @@ pub(super) fn open(
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_of_the_environment_that_others_may_write_to_is_an_issue_and_no_outbox() {
+        let name = format!("tracing-feedback-shared-{:016x}", crate::random::number());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let mut environment = Environment {
+            outbox_directory: Some(path.to_string_lossy().into_owned()),
+            ..Environment::default()
+        };
+        let resource = Resource::builder_empty().build();
+        let scope = InstrumentationScope::builder("outbox").build();
+        let opened = open(None, &mut environment, true, &resource, &scope).unwrap();
+        assert!(opened.is_none());
+        let issue = environment.issues[0].to_string();
+        assert!(issue.contains(OUTBOX_DIR) && issue.contains("chmod go-w"), "{issue}");
+        std::fs::remove_dir(path).unwrap();
+    }
+}

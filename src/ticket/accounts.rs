@@ -25,7 +25,10 @@ const MOST_KEYS: usize = 4096;
 /// How many of the last submissions of a ticket are recognized by their ids.
 const MOST_IDS: usize = 32;
 /// How often a submission that comes again is sent on: the first copies may have been lost.
-const MOST_COPIES: u8 = 4;
+const MOST_COPIES: u8 = 3;
+
+/// Which part of the share of late feedback a ticket may bring an hour; a subject twice as much.
+const OF_SHARE: u64 = 16;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -133,9 +136,10 @@ impl TicketAccounts {
             *copies += 1;
             return Ok(Charge::Copy);
         }
-        let mut charged = vec![(own, Limits::of(self.budget, 1, cost.share / 8))];
+        let mut charged = vec![(own, Limits::of(self.budget, 1, cost.share / OF_SHARE))];
         if let Some(subject) = of_subject {
-            let limits = Limits::of(self.budget, TicketBudget::OF_SUBJECT, cost.share / 4);
+            let limits =
+                Limits::of(self.budget, TicketBudget::OF_SUBJECT, cost.share / OF_SHARE * 2);
             charged.push((table.position(subject, Some(own)), limits));
         }
         for (at, limits) in &charged {
@@ -363,7 +367,7 @@ mod tests {
         let small = Cost { id: None, bytes: 500, share: 16 * 1024 };
         let ticket = ticket(None);
         let charge = || accounts.charge(&ticket, small, KEYS.into_iter(), now);
-        assert_eq!((0..100).take_while(|_| charge().is_ok()).count(), 4, "an eighth of the share");
+        assert_eq!((0..100).take_while(|_| charge().is_ok()).count(), 2, "a part of the share");
     }
 
     #[test]
@@ -400,8 +404,8 @@ mod tests {
         let charge = |id| accounts.charge(&ticket, cost(Some(id), 500), KEYS.into_iter(), now);
         let charges: Vec<_> = (0..1000).map(|_| charge("vote").unwrap()).collect();
         assert_eq!(charges[0], Charge::Charged);
-        assert_eq!(charges[1..4], [Charge::Copy; 3]);
-        assert!(charges[4..].iter().all(|charge| *charge == Charge::Known));
+        assert_eq!(charges[1..3], [Charge::Copy; 2]);
+        assert!(charges[3..].iter().all(|charge| *charge == Charge::Known));
         assert_eq!(accepted(&accounts, &ticket, 500, now), 119);
         // What could not be stored is sent again, and has cost nothing.
         accounts.refund(&ticket, cost(Some("vote"), 500));

@@ -15,9 +15,9 @@
 /// enrichment whose target is a `SpanContext` is the service's own, and is not.
 ///
 /// A submission that comes again under its `id` is charged once. Where the queue or the outbox is small, a ticket
-/// may bring at most an eighth of what late feedback may use there, and a subject a quarter.
+/// may bring at most a sixteenth of what late feedback may use there, and a subject an eighth.
 ///
-/// The accounts are in the memory of the process: of at most 4096 tickets and subjects, at most about 4 MB.
+/// The accounts are in the memory of the process: of at most 4096 tickets and subjects, a few megabytes.
 ///
 /// ```
 /// use tracing_feedback::TicketBudget;
