@@ -111,6 +111,8 @@
 //! The README says what lands where; `docs/environment.md` has the environment variables, and
 //! `docs/migration.md` the way from `tracing-opentelemetry`.
 #![forbid(unsafe_code)]
+// They panic where the output can't be written.
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
 // Unused code is looked for where every feature is on: with fewer, some of what features share has no user.
 #![cfg_attr(
     not(all(

@@ -8,7 +8,7 @@ use std::{fmt, mem};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
 use super::faults::{Answer, Script};
-use super::receive::received::{ReceivedSpan, spans};
+use super::receive::received::{ReceivedSpan, each_span, spans};
 use super::receive::refusal::RequestRefusal;
 use super::receive::{Intake, Protocol, RequestHead};
 use crate::printable::Printable;
@@ -37,7 +37,8 @@ pub struct ReceivedRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// All its spans were kept.
+    /// All its spans were kept, or, with
+    /// [`Collector::accept_valid_spans`](super::Collector::accept_valid_spans), all valid ones.
     Accepted,
     /// It was answered by the script.
     Scripted(Answer),
@@ -83,6 +84,8 @@ pub(super) struct Inbox {
 
 #[derive(Debug, Default)]
 struct InboxState {
+    /// Whether the valid spans of a request are accepted that has invalid ones.
+    accepts_valid_spans: bool,
     spans: Vec<ReceivedSpan>,
     requests: Vec<ReceivedRequest>,
     script: Script,
@@ -96,14 +99,18 @@ impl Intake for Inbox {
         head: RequestHead,
         decoded: Result<ExportTraceServiceRequest, RequestRefusal>,
     ) -> Result<Answer, RequestRefusal> {
-        let decoded = decoded.and_then(spans);
+        let accepts_valid_spans = self.lock().accepts_valid_spans;
+        let (decoded, partial) = match decoded {
+            Ok(request) if accepts_valid_spans => valid_spans(request),
+            decoded => (decoded.and_then(spans), Answer::Accept),
+        };
         let mut state = self.lock();
         let answer = state.script.next();
         let count = decoded.as_ref().map_or(0, Vec::len);
         let (outcome, answer) = match (answer, decoded) {
             (Answer::Accept, Ok(spans)) => {
                 state.spans.extend(spans);
-                (Outcome::Accepted, Ok(Answer::Accept))
+                (Outcome::Accepted, Ok(partial))
             }
             (answer @ Answer::PartialSuccess { rejected, .. }, Ok(spans)) => {
                 let rejected = usize::try_from(rejected).unwrap_or(0);
@@ -126,7 +133,33 @@ impl Intake for Inbox {
     }
 }
 
+/// The valid spans of a request, and an answer that names the first of the others. A request without a
+/// valid span is refused.
+fn valid_spans(
+    request: ExportTraceServiceRequest,
+) -> (Result<Vec<ReceivedSpan>, RequestRefusal>, Answer) {
+    let (mut valid, mut rejected, mut first) = (Vec::new(), 0, None);
+    for span in each_span(request) {
+        match span {
+            Ok(span) => valid.push(span),
+            Err(refusal) => {
+                rejected += 1;
+                first.get_or_insert(refusal);
+            }
+        }
+    }
+    match first {
+        None => (Ok(valid), Answer::Accept),
+        Some(refusal) if valid.is_empty() => (Err(refusal), Answer::Accept),
+        Some(refusal) => (Ok(valid), Answer::PartialSuccess { rejected, message: refusal.reason }),
+    }
+}
+
 impl Inbox {
+    pub(super) fn accept_valid_spans(&self, accepts: bool) {
+        self.lock().accepts_valid_spans = accepts;
+    }
+
     pub(super) fn spans(&self) -> Vec<ReceivedSpan> {
         self.lock().spans.clone()
     }

@@ -25,7 +25,8 @@
 //! | `tree` | traces as text |
 //!
 //! `receive` decodes a request, `inbox` stores its spans and chooses the answer. A request with an
-//! id of the wrong length, or with a trace or span id of zeros only, is refused as a whole.
+//! id of the wrong length, or with a trace or span id of zeros only, is refused as a whole, unless
+//! [`Collector::accept_valid_spans`] says otherwise.
 //!
 //! Spans and requests are kept until [`Collector::clear`]: this is a collector for tests, not for
 //! production.
@@ -234,6 +235,35 @@ impl Collector {
     /// an outage of any length.
     pub fn answer_all(&self, answer: Option<Answer>) {
         self.inbox.script(|script| script.set_standing(answer));
+    }
+
+    /// Whether a request that has spans with invalid ids is accepted without them: a partial success that
+    /// names the first of them. Default: no, such a request is refused as a whole. Receivers do either;
+    /// exporters must not send a request again that was refused as invalid, so they lose the valid spans
+    /// of it ([OTLP](https://opentelemetry.io/docs/specs/otlp/#partial-success)).
+    ///
+    /// ```
+    /// # use std::io::{Read, Write};
+    /// use tracing_feedback::collector::Collector;
+    ///
+    /// let collector = Collector::start()?;
+    /// collector.accept_valid_spans(true);
+    /// # let body = r#"{"resourceSpans": [{"scopeSpans": [{"spans": [
+    /// #     {"traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331", "name": "good"},
+    /// #     {"traceId": "00", "spanId": "b7ad6b7169203331", "name": "bad"}]}]}]}"#;
+    /// # let host = collector.http_endpoint().trim_start_matches("http://");
+    /// # let mut stream = std::net::TcpStream::connect(host)?;
+    /// # write!(stream, "POST /v1/traces HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+    /// #     content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
+    /// # let mut response = String::new();
+    /// # stream.read_to_string(&mut response)?;
+    /// // … a service sends two spans, one of them with a trace id of one byte …
+    /// assert!(response.contains(r#""rejectedSpans":"1""#));
+    /// assert_eq!(collector.tree(), "good\n");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn accept_valid_spans(&self, accepts: bool) {
+        self.inbox.accept_valid_spans(accepts);
     }
 
     /// The feedback about one span: its own attributes of the feedback namespaces, folded with its

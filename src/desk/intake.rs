@@ -1,11 +1,12 @@
 //! From the receiver to the store: a request is answered when its spans are in the file.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
-use super::store::batch::SpanBatch;
+use super::store::batch::{RefusedSpans, SpanBatch};
 use super::store::sqlite::SqliteWriter;
 use crate::collector::Answer;
 use crate::collector::receive::refusal::{RefusalKind, RequestRefusal};
@@ -32,13 +33,20 @@ impl Intake for SpanIntake {
         _: RequestHead,
         decoded: Result<ExportTraceServiceRequest, RequestRefusal>,
     ) -> Result<Answer, RequestRefusal> {
-        let batch = SpanBatch::of(decoded?)?;
+        let mut batch = SpanBatch::of(decoded?)?;
+        let answer = match mem::take(&mut batch.refused) {
+            RefusedSpans { count, first: Some(refusal) } => Answer::PartialSuccess {
+                rejected: i64::try_from(count).unwrap_or(i64::MAX),
+                message: refusal.reason,
+            },
+            _ => Answer::Accept,
+        };
         if batch.spans.is_empty() {
             return Ok(Answer::Accept);
         }
         let unavailable = |reason: String| RequestRefusal::new(RefusalKind::Unavailable, reason);
         match tokio::time::timeout(WRITE_TIMEOUT, self.writer.write(batch)).await {
-            Ok(Ok(_)) => Ok(Answer::Accept),
+            Ok(Ok(_)) => Ok(answer),
             Ok(Err(refused)) => Err(unavailable(refused.to_string())),
             // It may still be written. Sent again it is the same.
             Err(_) => Err(unavailable("more arrives than can be written".to_owned())),

@@ -25,6 +25,7 @@
 //! | `api` | JSON over HTTP, documented in `api/API.md`; safety of the port |
 //! | `page` | the files a browser gets |
 //! | `serve` | ports and connections |
+//! | `log` | lines on stderr |
 //! | `options` | flags and environment |
 //! | `command` | the command line: `chart`, `tail`, `import` |
 //! | `demo` | generated data, for a first look |
@@ -40,20 +41,24 @@ mod api;
 mod command;
 mod demo;
 mod intake;
+mod log;
 mod options;
 mod query;
 mod serve;
 mod store;
 
+use std::future::poll_fn;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, mpsc};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fmt, io, thread};
 
 use axum::middleware;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use command::run;
 pub use options::Options;
@@ -63,6 +68,7 @@ use crate::collector::receive::{grpc, http};
 use crate::suppress;
 use api::Api;
 use api::guard::{Guard, guard};
+use log::log_line;
 use store::Store;
 use store::clickhouse::{Changes, ClickHouse};
 use store::location::Location;
@@ -77,6 +83,8 @@ pub struct Desk {
     addresses: Addresses,
     /// Dropping it stops the thread.
     stop: Option<oneshot::Sender<()>>,
+    /// Closed when the thread has ended.
+    running: watch::Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -153,7 +161,9 @@ impl Desk {
         };
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = mpsc::channel();
+        let (runs, running) = watch::channel(());
         let work = move || {
+            let _runs = runs;
             suppress::mark_this_thread();
             let serving = Serving { page, source, is_local, options };
             serving.run(&ready, stopped);
@@ -163,7 +173,14 @@ impl Desk {
             .spawn(work)
             .map_err(StartError::of)?;
         started.recv().map_err(StartError::of)?.map_err(StartError::of)?;
-        Ok(Self { addresses, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { addresses, stop: Some(stop), running, thread: Some(thread) })
+    }
+
+    /// Completes when the desk has stopped by itself, because a thread that it needs has ended by a
+    /// fault. The reason is on stderr.
+    fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut running = self.running.clone();
+        async move { while running.changed().await.is_ok() {} }
     }
 
     /// Where to send OTLP over gRPC: `http://127.0.0.1:4317`, by default. `None` where the Collector
@@ -271,6 +288,7 @@ impl Serving {
                 kept.changes = Some(watched);
             }
         }
+        let mut threads = changes.clone();
         let of_page = api::router(Api::new(store, changes, options.retention), rules);
         runtime.block_on(async {
             for (listener, router) in intakes {
@@ -278,12 +296,30 @@ impl Serving {
             }
             tokio::spawn(serve::serve(page, of_page));
             let _ = ready.send(Ok(()));
-            let _ = stopped.await; // an error means that the desk was dropped: the same
+            let asked = async { drop(stopped.await) }; // an error means that the desk was dropped: the same
+            let faulty = async {
+                while threads.changed().await.is_ok() {}
+                log_line(
+                    "feedback-desk: the thread of the store has ended by a fault, so the desk stops: \
+                     start it again",
+                );
+            };
+            first_of(asked, faulty).await;
         });
         // Queries end with their connections; requests in the queue are written.
         runtime.shutdown_timeout(Duration::from_secs(1));
         drop(kept);
     }
+}
+
+/// The output of the future that completes first.
+async fn first_of<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    poll_fn(|cx| match one.as_mut().poll(cx) {
+        Poll::Pending => other.as_mut().poll(cx),
+        ready => ready,
+    })
+    .await
 }
 
 /// Background threads, which end after the connections.
@@ -297,4 +333,48 @@ struct Background {
 #[doc(hidden)]
 pub fn __read_query(query: &str) {
     api::read_in_every_way(query);
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+
+    use super::*;
+    use crate::desk::store::batch::SpanBatch;
+
+    /// A batch that is inconsistent in itself, as no request makes it.
+    fn faulty_batch() -> SpanBatch {
+        let span = Span { trace_id: vec![1; 16], span_id: vec![1; 8], ..Span::default() };
+        let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+        let group = ResourceSpans { scope_spans, ..ResourceSpans::default() };
+        let request = ExportTraceServiceRequest { resource_spans: vec![group] };
+        let mut batch = SpanBatch::of(request).unwrap();
+        batch.resources.clear();
+        batch
+    }
+
+    #[test]
+    fn a_desk_whose_writing_thread_has_died_stops() {
+        let directory = std::env::temp_dir().join(format!("desk-fault-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("desk.sqlite");
+        let writer = SqliteWriter::start(&path, Default::default()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(writer.write(faulty_batch())).unwrap_err();
+
+        let listener = || serve::bind(Ipv4Addr::LOCALHOST.into(), 0, "", "").unwrap();
+        let source = Source::Spans { listeners: [listener(), listener()], writer, path };
+        let options = Options::new(directory.join("desk.sqlite"));
+        let serving = Serving { page: listener(), source, is_local: true, options };
+        let (ready, _started) = mpsc::channel();
+        let (_stop, stopped) = oneshot::channel(); // nobody asks it to stop
+        let (end, ended) = mpsc::channel();
+        thread::spawn(move || {
+            serving.run(&ready, stopped);
+            end.send(()).unwrap();
+        });
+        ended.recv_timeout(Duration::from_secs(20)).expect("it should have stopped");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 }

@@ -1,5 +1,6 @@
 //! The options of a desk.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub(super) const PAGE_PORT: u16 = 4320;
 /// | [`with_token`](Self::with_token) | none required |
 /// | [`with_max_age`](Self::with_max_age) | kept forever |
 /// | [`with_max_bytes`](Self::with_max_bytes) | no limit |
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "options do nothing before `Desk::start`"]
 pub struct Options {
     pub(super) store: Location,
@@ -33,6 +34,20 @@ pub struct Options {
     pub(super) ports: [u16; 3],
     pub(super) token: Option<String>,
     pub(super) retention: Retention,
+}
+
+/// The token is not shown.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { store, listen, ports, token, retention } = self;
+        f.debug_struct("Options")
+            .field("store", store)
+            .field("listen", listen)
+            .field("ports", ports)
+            .field("token", &token.as_ref().map(|_| format_args!("…")))
+            .field("retention", retention)
+            .finish()
+    }
 }
 
 impl Options {

@@ -1,9 +1,11 @@
 //! Ports and connections, limited in number and in time.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use hyper::service::Service as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -20,9 +23,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use crate::sync::lock;
+
 /// Concurrent connections of a port; further ones wait.
 const CONNECTIONS: usize = 512;
-/// Time limit for the head of a request, and between requests of a connection. Senders send every five seconds.
+/// Of them those of one address. A proxy in front of the desk is one, too.
+const CONNECTIONS_OF_PEER: usize = 256;
+/// Time limit for the head of a request, from the begin of its connection, and between requests of a
+/// connection over HTTP/1.1. Senders send every five seconds.
 const HEAD: Duration = Duration::from_secs(15);
 /// Time limit of a request with spans, from its head to its answer.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -98,6 +106,7 @@ fn bounded_by(router: Router, limit: Duration) -> Router {
 pub(super) async fn serve(listener: std::net::TcpListener, router: Router) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let peers = Arc::new(Peers::default());
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(64 << 10);
     builder
@@ -111,45 +120,92 @@ pub(super) async fn serve(listener: std::net::TcpListener, router: Router) -> io
         .keep_alive_timeout(Duration::from_secs(20));
     loop {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return Ok(()) };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok((stream, address)) => (stream, peers.join(address.ip())),
             // The connection was closed already, or no file descriptor is free: try again.
             Err(_) => {
                 sleep(Duration::from_millis(20)).await;
                 continue;
             }
         };
+        let Some(peer) = peer else { continue }; // closed: others must get in
         // Answers are small: held back by Nagle's algorithm they would cost 40 ms each.
         let _ = stream.set_nodelay(true);
         let (builder, router) = (builder.clone(), router.clone());
         tokio::spawn(async move {
+            let has_request = Arc::new(AtomicBool::new(false));
+            let io = TokioIo::new(IdleTimeout::new(stream, Arc::clone(&has_request)));
             let service = TowerToHyperService::new(router);
-            let io = TokioIo::new(IdleTimeout::new(stream));
+            let service = hyper::service::service_fn(move |request| {
+                has_request.store(true, Ordering::Relaxed);
+                service.call(request)
+            });
             let _ = builder.serve_connection(io, service).await; // the client notices
-            drop(permit);
+            drop((permit, peer));
         });
     }
 }
 
-/// A connection that fails after [`IDLE`] without traffic.
+/// The connections of each address.
+#[derive(Debug, Default)]
+struct Peers {
+    connections: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Peers {
+    /// Counts a connection until the guard is dropped. `None` if the address has as many as it may.
+    fn join(self: &Arc<Self>, address: IpAddr) -> Option<PeerGuard> {
+        let mut connections = lock(&self.connections);
+        let count = connections.entry(address).or_default();
+        if *count >= CONNECTIONS_OF_PEER {
+            return None;
+        }
+        *count += 1;
+        Some(PeerGuard { peers: Arc::clone(self), address })
+    }
+}
+
+/// A connection in [`Peers`].
+#[derive(Debug)]
+struct PeerGuard {
+    peers: Arc<Peers>,
+    address: IpAddr,
+}
+
+impl Drop for PeerGuard {
+    fn drop(&mut self) {
+        let mut connections = lock(&self.peers.connections);
+        if let Some(count) = connections.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                connections.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// A connection that fails after [`HEAD`] without a request, and after [`IDLE`] without traffic.
 struct IdleTimeout {
     stream: TcpStream,
+    /// Whether a request has arrived. Until then traffic gives no more time: a byte of a preface is
+    /// traffic, too.
+    has_request: Arc<AtomicBool>,
     end: Pin<Box<Sleep>>,
 }
 
 impl IdleTimeout {
-    fn new(stream: TcpStream) -> Self {
-        Self { stream, end: Box::pin(sleep(IDLE)) }
+    fn new(stream: TcpStream, has_request: Arc<AtomicBool>) -> Self {
+        Self { stream, has_request, end: Box::pin(sleep(HEAD)) }
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if poll.is_ready() {
+        if poll.is_ready() && self.has_request.load(Ordering::Relaxed) {
             self.end.as_mut().reset(Instant::now() + IDLE);
             return poll;
         }
         match self.end.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => poll,
         }
     }
 }

@@ -108,10 +108,17 @@ impl ReceivedSpan {
     }
 }
 
-/// All spans of a request in the order they were sent, or why it is not valid OTLP.
+/// All spans of a request in the order they were sent, or why one of them is not valid OTLP.
 pub(crate) fn spans(
     request: ExportTraceServiceRequest,
 ) -> Result<Vec<ReceivedSpan>, RequestRefusal> {
+    each_span(request).into_iter().collect()
+}
+
+/// Each span of a request in the order they were sent, or why it is not valid OTLP.
+pub(crate) fn each_span(
+    request: ExportTraceServiceRequest,
+) -> Vec<Result<ReceivedSpan, RequestRefusal>> {
     let mut received = Vec::new();
     for group in request.resource_spans {
         let resource = Arc::new(attributes(group.resource.unwrap_or_default().attributes).0);
@@ -123,11 +130,11 @@ pub(crate) fn spans(
                 attributes: attributes(scope.attributes).0,
             });
             for span in group.spans {
-                received.push(self::span(span, &resource, &scope)?);
+                received.push(self::span(span, &resource, &scope));
             }
         }
     }
-    Ok(received)
+    received
 }
 
 /// One span under its resource and scope.

@@ -1,24 +1,41 @@
 //! Server-sent events: one after a change of the store, at most one a second.
+//!
+//! A stream holds a connection, so there are few at a time, and each ends after a while. A browser opens the
+//! next one by itself, and a page without one still works.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::time::{sleep, timeout};
 
 use super::Api;
 use super::body::pieces;
 
+/// Asks a proxy (nginx knows it) to pass events on as they come.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const SHORTEST: Duration = Duration::from_secs(1);
 /// The interval of events without a change, by which a closed connection is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// Concurrent streams.
+pub(super) const MOST_STREAMS: usize = 64;
+/// How long a stream lasts.
+const LONGEST: Duration = Duration::from_secs(300);
+
 pub(super) async fn events(State(api): State<Api>) -> Response {
+    let Ok(permit) = Arc::clone(&api.streams).try_acquire_owned() else {
+        let reason = "too many pages are open: this one is not updated by itself\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "30")], reason).into_response();
+    };
     let (sender, body) = pieces();
     let mut changes = api.changes.clone();
-    tokio::spawn(async move {
+    let stream = async move {
+        let _permit = permit;
         // The first event reports the current version to a page that has (re)connected.
         loop {
             let notice = *changes.borrow_and_update();
@@ -42,7 +59,12 @@ pub(super) async fn events(State(api): State<Api>) -> Response {
                 }
             }
         }
-    });
-    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")];
+    };
+    tokio::spawn(timeout(LONGEST, stream));
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (ACCEL_BUFFERING, HeaderValue::from_static("no")),
+    ];
     (headers, body).into_response()
 }

@@ -1,5 +1,5 @@
-//! Access to a port: the token, and protection from pages of other sites that resolve to this machine (DNS
-//! rebinding).
+//! Access to a port: the token, and protection from pages of other sites, whether they name this machine or
+//! resolve to it (DNS rebinding).
 
 use std::sync::Arc;
 
@@ -7,13 +7,19 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, COOKIE, HOST, LOCATION, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use sha2::{Digest, Sha256};
 
 use super::params::Params;
 
-/// The cookie that holds the token.
+/// The cookie of a browser that has given the token.
 const NAME: &str = "feedback_desk_token";
+/// What is hashed with the token for the value of the cookie: who reads the cookie doesn't have the token.
+const COOKIE_KEY: &str = "feedback-desk cookie";
+/// Whether a request comes from a page, and of which site. All browsers send it
+/// ([Fetch Metadata](https://www.w3.org/TR/fetch-metadata/)); other clients don't.
+const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// The access rules of a port.
 #[derive(Clone)]
@@ -23,16 +29,20 @@ pub(crate) struct Guard {
     token: Option<Arc<AccessToken>>,
 }
 
+/// Hashes are compared, so that the time of the comparison reveals nothing about the token.
 struct AccessToken {
-    text: String,
-    /// Hashes are compared, so that the time of the comparison reveals nothing about the token.
     hash: [u8; 32],
+    cookie: String,
+    cookie_hash: [u8; 32],
 }
 
 impl Guard {
     pub(crate) fn new(is_local: bool, token: Option<&str>) -> Self {
         let token = token.map(|token| {
-            Arc::new(AccessToken { text: token.to_owned(), hash: Sha256::digest(token).into() })
+            let cookie =
+                hexadecimal(&Sha256::new().chain_update(COOKIE_KEY).chain_update(token).finalize());
+            let cookie_hash = Sha256::digest(&cookie).into();
+            Arc::new(AccessToken { hash: Sha256::digest(token).into(), cookie, cookie_hash })
         });
         Self { is_local, token }
     }
@@ -57,12 +67,12 @@ impl Guard {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim());
         let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let of_cookie = cookies
+        let mut of_cookie = cookies
             .flat_map(|value| value.split(';'))
             .filter_map(|pair| pair.trim().split_once('='))
             .filter(|(name, _)| *name == NAME)
-            .map(|(_, token)| token);
-        bearer.into_iter().chain(of_cookie).any(|given| token.is(given))
+            .map(|(_, value)| value);
+        bearer.is_some_and(|given| token.is(given)) || of_cookie.any(|given| token.is_cookie(given))
     }
 }
 
@@ -70,6 +80,25 @@ impl AccessToken {
     fn is(&self, given: &str) -> bool {
         <[u8; 32]>::from(Sha256::digest(given)) == self.hash
     }
+
+    fn is_cookie(&self, given: &str) -> bool {
+        <[u8; 32]>::from(Sha256::digest(given)) == self.cookie_hash
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a page of another site has made the request. Following a link to a page of the desk is no such
+/// request: a browser shows the page, and the other site sees nothing of it.
+fn is_of_another_site(request: &Request) -> bool {
+    let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+    let is_followed_link = header(MODE) == Some(b"navigate")
+        && request.method() == Method::GET
+        && !request.uri().path().starts_with("/api");
+    let site = header(SITE);
+    !is_followed_link && site.is_some_and(|site| site != b"same-origin" && site != b"none")
 }
 
 /// A loopback name with any port.
@@ -88,6 +117,10 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
         let reason = "this desk only serves localhost: the Host header names another machine\n";
         return (StatusCode::FORBIDDEN, reason).into_response();
     }
+    if is_of_another_site(&request) {
+        let reason = "this desk serves no pages of other sites: open it by itself\n";
+        return (StatusCode::FORBIDDEN, reason).into_response();
+    }
     if guard.has_token(request.headers()) {
         return next.run(request).await;
     }
@@ -99,24 +132,47 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
 }
 
 impl Guard {
-    /// `/?token=…` becomes a cookie, so that the token does not stay in the address.
+    /// `PATH?token=…` becomes a cookie and `PATH`, so that the token does not stay in the address.
     fn sign_in(&self, request: &Request) -> Option<Response> {
         let mut params = Params::parse(request.uri().query()?).ok()?;
         let given = params.one("token").ok()??;
         let token = self.token.as_ref().filter(|token| token.is(&given))?;
+        // Lax: who follows a link to the desk is signed in. Requests by pages of other sites are refused.
         let cookie =
-            format!("{NAME}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age=2592000", token.text);
+            format!("{NAME}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age=2592000", token.cookie);
         let headers = [
             (SET_COOKIE, HeaderValue::from_str(&cookie).ok()?),
-            (LOCATION, HeaderValue::from_static("/")),
+            (LOCATION, HeaderValue::from_str(&without_token(request.uri())).ok()?),
         ];
         Some((StatusCode::SEE_OTHER, headers).into_response())
     }
 }
 
+/// The address without the token. It begins with one slash, so that it stays on this desk.
+fn without_token(address: &Uri) -> String {
+    let path = format!("/{}", address.path().trim_start_matches(['/', '\\']));
+    let query = address.query().unwrap_or_default();
+    let kept: Vec<_> = query.split('&').filter(|pair| !pair.starts_with("token=")).collect();
+    if kept.is_empty() { path } else { format!("{path}?{}", kept.join("&")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_way_back_stays_on_this_desk() {
+        for (address, back) in [
+            ("/?token=x", "/"),
+            ("/traces/1?token=x&tab=2", "/traces/1?tab=2"),
+            ("/traces?a=1&token=x", "/traces?a=1"),
+            ("//evil.example/?token=x", "/evil.example/"),
+            ("/\\evil.example?token=x", "/evil.example"),
+        ] {
+            let Ok(address) = address.parse() else { continue };
+            assert_eq!(without_token(&address), back);
+        }
+    }
 
     #[test]
     fn names_of_this_machine_are_few() {

@@ -48,6 +48,7 @@ pub(super) struct Api {
     store: Arc<dyn Store>,
     changes: watch::Receiver<StoreVersion>,
     permits: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
     retention: Retention,
 }
 
@@ -57,7 +58,9 @@ impl Api {
         changes: watch::Receiver<StoreVersion>,
         retention: Retention,
     ) -> Self {
-        Self { store, changes, permits: Arc::new(Semaphore::new(MOST_QUERIES)), retention }
+        let permits = Arc::new(Semaphore::new(MOST_QUERIES));
+        let streams = Arc::new(Semaphore::new(events::MOST_STREAMS));
+        Self { store, changes, permits, streams, retention }
     }
 
     async fn permit(&self) -> Option<OwnedSemaphorePermit> {

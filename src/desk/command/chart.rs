@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use super::{CommandError, CommandResult, print};
 use crate::desk::api::params::Params;
 use crate::desk::api::{csv_line, table};
+use crate::desk::log::log_line;
 use crate::desk::store::location::Location;
 use crate::desk::store::view::{Chart, ChartPart};
 use crate::printable::printable;
@@ -68,22 +69,21 @@ impl ChartCommand {
             }
         };
         print(&text)?;
-        said(&chart.part, &chart);
+        log_line(&values(&chart.part, &chart));
         if let Some(compared) = &chart.compare {
-            eprint!("{}: ", compared.with);
-            said(&compared.part, &chart);
+            log_line(&format!("{}: {}", compared.with, values(&compared.part, &chart)));
         }
         Ok(())
     }
 }
 
 /// How many values there are.
-fn said(part: &ChartPart, chart: &Chart) {
+fn values(part: &ChartPart, chart: &Chart) -> String {
     let mut text = format!("{} values of type {}", part.values, chart.kind.name());
     for (kind, count) in &part.left_out {
         let _ = write!(text, ", {count} of type {kind} left out");
     }
-    eprintln!("{text}");
+    text
 }
 
 fn encoded(text: &str) -> String {

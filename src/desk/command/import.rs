@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::{CommandError, CommandResult, print};
 use crate::collector::receive::budget::MemoryBudget;
 use crate::collector::receive::decode::{Format, decode};
+use crate::desk::log::log_line;
 use crate::desk::store::Store;
 use crate::desk::store::batch::SpanBatch;
 use crate::desk::store::sqlite::{Retention, Sqlite, SqliteWriter};
@@ -91,10 +92,20 @@ fn lines(
                 decode(Format::Json, None, line.trim_ascii(), &MemoryBudget::default().lease())
                     .and_then(SpanBatch::of);
             match decoded {
-                Ok(batch) => batches.push(batch),
+                Ok(mut batch) => {
+                    if let Some(refusal) = batch.refused.first.take() {
+                        let (file, count) = (input.display().to_string(), batch.refused.count);
+                        let file = printable(&file);
+                        log_line(&format!(
+                            "{file}:{number}: {count} spans are left out: {refusal}"
+                        ));
+                        tally.refused += 1;
+                    }
+                    batches.push(batch);
+                }
                 Err(refusal) => {
                     let file = input.display().to_string();
-                    eprintln!("{}:{number}: {refusal}", printable(&file));
+                    log_line(&format!("{}:{number}: {refusal}", printable(&file)));
                     tally.refused += 1;
                 }
             }

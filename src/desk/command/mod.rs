@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use lexopt::{Arg, Parser, ValueExt};
 
 use super::demo;
+use super::log::log_line;
 use super::options::{DEMO_STORE, GRPC_PORT, HTTP_PORT, PAGE_PORT, STORE};
 use super::query::time::{self, Bucket, UtcOffset};
 use super::store::Store;
@@ -23,7 +24,7 @@ use super::store::clickhouse::{self, ClickHouse};
 use super::store::location::Location;
 use super::store::sqlite::Sqlite;
 use super::store::view::Status;
-use super::{Desk, Options};
+use super::{Desk, Options, first_of};
 use crate::printable::printable;
 use chart::ChartCommand;
 
@@ -73,11 +74,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match command(Parser::from_iter(arguments)) {
         Ok(()) | Err(CommandError::Closed) => ExitCode::SUCCESS,
         Err(CommandError::Failed(error)) => {
-            eprintln!("feedback-desk: {}", printable(&error));
+            log_line(&format!("feedback-desk: {}", printable(&error)));
             ExitCode::FAILURE
         }
         Err(CommandError::Usage(error)) => {
-            eprintln!("feedback-desk: {error}\nSee feedback-desk --help.");
+            log_line(&format!("feedback-desk: {error}\nSee feedback-desk --help."));
             ExitCode::from(2)
         }
     }
@@ -296,9 +297,9 @@ fn serve(options: Options, demo: Option<u64>) -> CommandResult {
         _ => {}
     }
     print("Press Ctrl-C to stop.\n")?;
-    wait_for_shutdown().map_err(CommandError::failed)?;
+    let is_asked = wait_for_shutdown(&desk).map_err(CommandError::failed)?;
     drop(desk);
-    Ok(())
+    if is_asked { Ok(()) } else { Err(CommandError::Failed("stopped by a fault".to_owned())) }
 }
 
 fn status(file: &Path) -> Result<Status, CommandError> {
@@ -350,29 +351,31 @@ fn fill(desk: &Desk, file: &Path, token: Option<&str>, seed: u64) -> CommandResu
     ))
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-fn wait_for_shutdown() -> std::io::Result<()> {
+/// Waits for Ctrl-C or SIGTERM, or until the desk stops by itself. Returns whether it was asked to stop.
+fn wait_for_shutdown(desk: &Desk) -> std::io::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut terminated = std::pin::pin!(terminate.recv());
-            let mut interrupted = std::pin::pin!(interrupt.recv());
-            std::future::poll_fn(|cx| {
-                if terminated.as_mut().poll(cx).is_ready() {
-                    return std::task::Poll::Ready(());
-                }
-                interrupted.as_mut().poll(cx).map(drop)
-            })
-            .await;
-            Ok(())
-        }
-        #[cfg(not(unix))]
-        tokio::signal::ctrl_c().await
+        let asked = async { asked_to_stop().await.map(|()| true) };
+        let ended = async {
+            desk.ended().await;
+            Ok(false)
+        };
+        first_of(asked, ended).await
     })
+}
+
+#[cfg(unix)]
+async fn asked_to_stop() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    first_of(terminate.recv(), interrupt.recv()).await;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+async fn asked_to_stop() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
 }
 
 fn chart(mut parser: Parser) -> CommandResult {

@@ -28,6 +28,16 @@ pub(crate) struct SpanBatch {
     pub(crate) spans: Vec<NewSpan>,
     /// Estimated memory.
     pub(crate) bytes: usize,
+    /// The spans that are not valid, which are left out.
+    pub(crate) refused: RefusedSpans,
+}
+
+/// Spans of a request that are not valid OTLP.
+#[derive(Debug, Default)]
+pub(crate) struct RefusedSpans {
+    pub(crate) count: u64,
+    /// What is wrong with the first.
+    pub(crate) first: Option<RequestRefusal>,
 }
 
 /// A resource on its way into a store.
@@ -77,7 +87,7 @@ pub(crate) struct SpanFeedback {
 }
 
 impl SpanBatch {
-    /// Classifies a request. One invalid id refuses the whole request.
+    /// Classifies a request. Spans with an invalid id are left out; if all are, the request is refused.
     pub(crate) fn of(request: ExportTraceServiceRequest) -> Result<Self, RequestRefusal> {
         let mut batch = Self::default();
         for group in request.resource_spans {
@@ -92,13 +102,23 @@ impl SpanBatch {
                 let shared = Arc::new(Scope { name: name.clone(), ..Scope::default() });
                 batch.scopes.push((name, version));
                 for span in group.spans {
-                    let span = NewSpan::of(span, resource, scope, (&attributes, &shared))?;
-                    batch.bytes += 256 + 2 * span.body.len();
-                    batch.spans.push(span);
+                    match NewSpan::of(span, resource, scope, (&attributes, &shared)) {
+                        Ok(span) => {
+                            batch.bytes += 256 + 2 * span.body.len();
+                            batch.spans.push(span);
+                        }
+                        Err(refusal) => {
+                            batch.refused.count += 1;
+                            batch.refused.first.get_or_insert(refusal);
+                        }
+                    }
                 }
             }
         }
-        Ok(batch)
+        match batch.refused.first.take_if(|_| batch.spans.is_empty()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(batch),
+        }
     }
 }
 

@@ -42,9 +42,16 @@ fn a_token_is_asked_of_everyone() {
     assert_eq!(right.status, 200);
     let signed_in = get(&address, "/?token=s3cret", &[]);
     assert_eq!(signed_in.status, 303);
-    assert!(signed_in.head.contains("httponly; samesite=strict"), "{}", signed_in.head);
-    let cookie = get(&address, "/", &[("cookie", "a=b; feedback_desk_token=s3cret")]);
-    assert_eq!(cookie.status, 200);
+    assert!(signed_in.head.contains("httponly; samesite=lax"), "{}", signed_in.head);
+    assert!(!signed_in.head.contains("s3cret"), "{}", signed_in.head);
+    let cookie = signed_in.head.split("set-cookie: ").nth(1).unwrap().split(';').next().unwrap();
+    assert_eq!(get(&address, "/", &[("cookie", &format!("a=b; {cookie}"))]).status, 200);
+    let token = get(&address, "/", &[("cookie", "feedback_desk_token=s3cret")]);
+    assert_eq!(token.status, 401, "the cookie is derived from the token");
+    let deep = get(&address, "/traces/1?tab=feedback&token=s3cret", &[]);
+    assert!(deep.head.contains("location: /traces/1?tab=feedback\r\n"), "{}", deep.head);
+    let options = Options::new("desk.sqlite").with_token("s3cret");
+    assert!(!format!("{options:?}").contains("s3cret"), "{options:?}");
 
     let body = request([span("a", 1, 1, NEW_YEAR)]);
     assert_eq!(try_post(&rig.desk.http_endpoint().unwrap(), &body, "").status, 401);
@@ -111,4 +118,116 @@ fn whoever_does_not_finish_its_head_is_cut() {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap(); // ends within the timeout of the test
     assert_eq!(rig.get("/api/v1/status")["spans"], 0);
+}
+
+#[test]
+fn pages_of_other_sites_load_nothing() {
+    let rig = Rig::new();
+    let address = rig.desk.address();
+    let status = |path: &str, headers: &[(&str, &str)]| get(&address, path, headers).status;
+    for path in
+        ["/api/v1/status", "/api/v1/events", "/api/v1/export/traces?format=csv", "/api", "/main.js"]
+    {
+        for site in ["cross-site", "same-site"] {
+            assert_eq!(status(path, &[("sec-fetch-site", site)]), 403, "{path} {site}");
+        }
+    }
+    let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+    assert_eq!(status("/traces", &link), 200, "who follows a link is shown the page");
+    assert_eq!(status("/api/v1/status", &link), 403);
+    for site in ["same-origin", "none"] {
+        assert_eq!(status("/api/v1/status", &[("sec-fetch-site", site)]), 200, "{site}");
+    }
+    let body = request([span("a", 1, 1, NEW_YEAR)]);
+    let http = rig.desk.http_endpoint().unwrap();
+    assert_eq!(try_post(&http, &body, "sec-fetch-site: cross-site\r\n").status, 403);
+}
+
+/// A request from another address of this machine than 127.0.0.1.
+#[cfg(target_os = "linux")]
+fn get_from_elsewhere(endpoint: &str) -> u16 {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let address = host(endpoint).parse().unwrap();
+    let exchange = async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(([127, 0, 0, 2], 0).into())?;
+        let mut stream = socket.connect(address).await?;
+        stream
+            .write_all(
+                b"GET /api/v1/status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+            )
+            .await?;
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await?;
+        Ok::<_, std::io::Error>(reply)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let reply = runtime.block_on(async { tokio::time::timeout(LONG, exchange).await });
+    reply.expect("an answer").unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn connections_without_a_request_lock_no_port() {
+    let rig = Rig::new();
+    let page = rig.desk.address();
+    // The begin of the preface of HTTP/2, and never more.
+    let hold = |endpoint: &str, count: usize| -> Vec<_> {
+        (0..count).map(|_| send_request(endpoint, "P", b"")).collect()
+    };
+    let mut held = hold(&page, 300);
+    held.extend(hold(&rig.desk.http_endpoint().unwrap(), 8));
+    held.extend(hold(&rig.desk.endpoint().unwrap(), 8));
+    assert_eq!(get_from_elsewhere(&page), 200, "another peer gets in at once");
+    // All are closed within the timeout of the streams.
+    for mut stream in held {
+        let end = stream.read(&mut [0]);
+        let is_closed = matches!(&end, Ok(0))
+            || end.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+        assert!(is_closed, "{end:?}");
+    }
+    assert_eq!(rig.get("/api/v1/status")["spans"], 0);
+}
+
+#[test]
+fn event_streams_are_few() {
+    let rig = Rig::new();
+    let address = rig.desk.address();
+    let head = "GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut streams: Vec<_> = (0..64)
+        .map(|_| {
+            let mut stream = send_request(&address, head, b"");
+            let mut first = [0; 15];
+            stream.read_exact(&mut first).unwrap();
+            assert_eq!(&first, b"HTTP/1.1 200 OK");
+            stream
+        })
+        .collect();
+    let one_more = get(&address, "/api/v1/events", &[]);
+    assert_eq!(one_more.status, 503);
+    assert!(one_more.head.contains("retry-after: "), "{}", one_more.head);
+    streams.pop();
+    // The desk notices with the next event.
+    let next = AtomicU32::new(1);
+    until(|| {
+        let id = u64::from(next.fetch_add(1, Ordering::Relaxed));
+        rig.send([span("a", id, 1, NEW_YEAR)]);
+        let mut stream = send_request(&address, head, b"");
+        let mut first = [0; 15];
+        stream.read_exact(&mut first).unwrap();
+        &first == b"HTTP/1.1 200 OK"
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_store_is_readable_by_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let rig = Rig::new();
+    rig.send([span("a", 1, 1, NEW_YEAR)]);
+    for entry in std::fs::read_dir(&rig.directory.0).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", entry.file_name());
+    }
 }

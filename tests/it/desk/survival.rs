@@ -18,9 +18,14 @@ struct Running {
 }
 
 fn start(store: &Path) -> Running {
+    start_with(store, Stdio::inherit())
+}
+
+fn start_with(store: &Path, stderr: Stdio) -> Running {
     let mut child = program(store)
         .args(["--port", "0", "--grpc-port", "0", "--http-port", "0"])
         .stdout(Stdio::piped())
+        .stderr(stderr)
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -152,6 +157,67 @@ fn small_requests_that_decompress_to_large_ones_take_a_bounded_memory() {
     let more = peak_memory(&child) - before;
     assert!(more < 400 << 20, "{} MiB", more >> 20);
     post(&http, &request([span("afterwards", 1, 1, NEW_YEAR)]));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_span_with_a_bad_id_costs_no_other() {
+    let rig = Rig::new();
+    let mut bad = span("bad\nid", 2, 2, NEW_YEAR);
+    bad.json["traceId"] = Json::from("00ff");
+    let mut linked = span("bad link", 3, 3, NEW_YEAR);
+    linked.json["links"] = json!([{ "traceId": "00ff", "spanId": "00" }]);
+    let good = [span("good", 1, 1, NEW_YEAR), span("good, too", 4, 4, NEW_YEAR)];
+    let [first, second] = good;
+    let http = rig.desk.http_endpoint().unwrap();
+    let reply = try_post(&http, &request([first, bad.clone(), linked, second]), "");
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let answer: Json = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(answer["partialSuccess"]["rejectedSpans"], "2");
+    let message = answer["partialSuccess"]["errorMessage"].as_str().unwrap();
+    assert!(message.contains("trace_id has 2 bytes"), "{message}");
+    let mut names = rig.names("");
+    names.sort();
+    assert_eq!(names, ["good", "good, too"]);
+    // Nothing of it can be taken: as before.
+    assert_eq!(try_post(&http, &request([bad]), "").status, 400);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_store_that_was_removed_is_not_written_as_if_it_were_there() {
+    let rig = Rig::new();
+    rig.send([span("a", 1, 1, NEW_YEAR)]);
+    let (store, aside) = (rig.directory.store(), rig.directory.0.join("aside.sqlite"));
+    std::fs::rename(&store, &aside).unwrap();
+    let http = rig.desk.http_endpoint().unwrap();
+    let refused = try_post(&http, &request([span("b", 2, 1, NEW_YEAR)]), "");
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.text().contains("the file is gone"), "{}", refused.text());
+    std::fs::write(&store, b"").unwrap();
+    let refused = try_post(&http, &request([span("b", 2, 1, NEW_YEAR)]), "");
+    assert!(refused.status == 503 && refused.text().contains("replaced"), "{}", refused.text());
+    std::fs::rename(&aside, &store).unwrap();
+    rig.send([span("b", 2, 1, NEW_YEAR)]);
+    assert_eq!(rig.get("/api/v1/status")["spans"], 2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let directory = Directory::new();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let Running { mut child, http, page } = start_with(&directory.store(), Stdio::from(full));
+    post(&http, &request([span("a", 1, 1, NEW_YEAR)]));
+    // A failure that is logged: the store is not where it was.
+    let aside = directory.0.join("aside.sqlite");
+    std::fs::rename(directory.store(), &aside).unwrap();
+    assert_eq!(try_post(&http, &request([span("b", 2, 1, NEW_YEAR)]), "").status, 503);
+    std::fs::rename(&aside, directory.store()).unwrap();
+    post(&http, &request([span("b", 2, 1, NEW_YEAR)]));
+    let status: Json = serde_json::from_slice(&get(&page, "/api/v1/status", &[]).body).unwrap();
+    assert_eq!(status["spans"], 2);
     child.kill().unwrap();
     child.wait().unwrap();
 }

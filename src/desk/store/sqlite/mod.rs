@@ -17,6 +17,7 @@
 
 mod cache;
 mod counters;
+mod file;
 mod read;
 mod refold;
 mod retention;
@@ -64,6 +65,9 @@ pub(crate) enum OpenError {
         /// The version of this code.
         known: i64,
     },
+    /// The file can't be made or looked at.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
     /// An error of SQLite.
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -71,6 +75,7 @@ pub(crate) enum OpenError {
 
 /// Opens a file for writing, and creates it if it is missing.
 pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
+    file::make_private(path)?;
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     schema::check(&connection)?; // before anything is written

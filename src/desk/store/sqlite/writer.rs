@@ -4,17 +4,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::cache::RowCache;
+use super::file::FileIdentity;
 use super::retention::{self, Retention};
 use super::write::{Written, write};
 use super::{OpenError, Result, open};
+use crate::desk::log::log_line;
 use crate::desk::store::StoreVersion;
 use crate::desk::store::batch::SpanBatch;
 use crate::suppress;
@@ -32,6 +34,13 @@ const UNIT: usize = 1 << 10;
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct WriteError(String);
+
+impl WriteError {
+    /// The thread has ended: the desk is being dropped, or a fault has ended it.
+    fn ended() -> Self {
+        Self("the desk is shutting down".to_owned())
+    }
+}
 
 /// The handle of the thread. Dropping it writes the queue, and ends the thread.
 #[derive(Debug)]
@@ -56,15 +65,13 @@ impl SqliteWriter {
         let (queue, jobs) = channel();
         let (change, changes) = watch::channel(StoreVersion::default());
         let path = path.to_owned();
+        let file = FileIdentity::of(&path)?;
         let work = move || {
             suppress::mark_this_thread();
-            WriterThread { connection, path, retention, cache: RowCache::default(), change }
-                .run(&jobs);
+            let cache = RowCache::default();
+            WriterThread { connection, path, file, retention, cache, change }.run(&jobs);
         };
-        let thread = thread::Builder::new()
-            .name("desk-writer".into())
-            .spawn(work)
-            .map_err(|error: io::Error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let thread = thread::Builder::new().name("desk-writer".into()).spawn(work)?;
         let room = Arc::new(Semaphore::new(QUEUE_BYTES / UNIT));
         Ok(Self { queue: Some(queue), room, changes, thread: Some(thread) })
     }
@@ -74,12 +81,12 @@ impl SqliteWriter {
         let weight = (batch.bytes / UNIT + 1).min(QUEUE_BYTES / UNIT);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(weight).await;
-        let room = room.map_err(|_| WriteError("the desk is shutting down".to_owned()))?;
+        let room = room.map_err(|_| WriteError::ended())?;
         let (answer, written) = oneshot::channel();
         let job = WriteJob { batch, answer, _room: room };
-        let gone = || WriteError("the desk is shutting down".to_owned());
-        self.queue.as_ref().and_then(|queue| queue.send(job).ok()).ok_or_else(gone)?;
-        written.await.unwrap_or_else(|_| Err(gone()))
+        let sent = self.queue.as_ref().and_then(|queue| queue.send(job).ok());
+        sent.ok_or_else(WriteError::ended)?;
+        written.await.unwrap_or_else(|_| Err(WriteError::ended()))
     }
 
     /// The last commit, to wait for the next.
@@ -100,6 +107,8 @@ impl Drop for SqliteWriter {
 struct WriterThread {
     connection: Connection,
     path: PathBuf,
+    /// The file that the connection writes, to notice that another one, or none, is at its path.
+    file: FileIdentity,
     retention: Retention,
     cache: RowCache,
     change: watch::Sender<StoreVersion>,
@@ -142,7 +151,10 @@ impl WriterThread {
         }
         let (batches, answers): (Vec<_>, Vec<_>) =
             taken.into_iter().map(|job| (job.batch, (job.answer, job._room))).unzip();
-        let written = self.commit(&batches);
+        let written = match self.check_file() {
+            Ok(()) => self.commit(&batches).map_err(|error| error.to_string()),
+            Err(removed) => Err(removed),
+        };
         drop(batches);
         let outcome = match written {
             Ok(written) => {
@@ -153,12 +165,24 @@ impl WriterThread {
             }
             Err(error) => {
                 self.cache = RowCache::default(); // it may hold rows that were not committed
-                eprintln!("feedback-desk: {}: {error}", self.path.display());
+                log_line(&format!("feedback-desk: {}: {error}", self.path.display()));
                 Err(WriteError(format!("not written: {error}")))
             }
         };
         for (answer, _) in answers {
             let _ = answer.send(outcome.clone()); // an error means that the sender has disconnected
+        }
+    }
+
+    /// Whether the file is still at its path. What is written to one that was removed is gone with the
+    /// process.
+    fn check_file(&self) -> std::result::Result<(), String> {
+        match FileIdentity::of(&self.path) {
+            Ok(found) if found == self.file => Ok(()),
+            Ok(_) => Err("the file was replaced by another one: restart the desk".to_owned()),
+            Err(error) => {
+                Err(format!("the file is gone ({error}): put it back, or restart the desk"))
+            }
         }
     }
 
@@ -179,7 +203,8 @@ impl WriterThread {
             }
             Err(error) => {
                 self.cache = RowCache::default();
-                eprintln!("feedback-desk: retention: {}: {error}", self.path.display());
+                let path = self.path.display();
+                log_line(&format!("feedback-desk: retention: {path}: {error}"));
                 false
             }
         }
