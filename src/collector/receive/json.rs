@@ -484,7 +484,7 @@ fn hexadecimal(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Base64 in either alphabet, padded or not.
-fn base64(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     let (mut bits, mut pending) = (0_u32, 0_u32);
     for byte in text.trim_end_matches('=').bytes() {

@@ -21,7 +21,7 @@ pub(crate) mod budget;
 pub(crate) mod decode;
 pub(crate) mod grpc;
 pub(crate) mod http;
-mod json;
+pub(crate) mod json;
 pub(crate) mod listener;
 mod measure;
 pub(crate) mod received;

@@ -93,9 +93,10 @@ feedback-desk import: read spans from files into the desk's store
 
 usage: feedback-desk import FILE... [flags]
 
-A file contains OTLP JSON, one request per line, as the Collector's file exporter writes it and as
-/v1/traces accepts it. - is standard input. Spans that are stored already do not count twice, so a
-file can be imported again. The desk may be running.
+A file contains OTLP/JSON: a request per line, as the Collector's file exporter writes it, one request
+over many lines, or a list of them; also as protobuf's own JSON and Tempo write it, and compressed with
+gzip or zstd. - is standard input. What can't be read is named, and the exit status is 1 then. Spans
+that are stored already do not count twice, so a file can be imported again. The desk may be running.
 
 flags:
   --store FILE        the SQLite file, created if missing

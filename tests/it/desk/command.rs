@@ -106,6 +106,59 @@ fn what_is_wrong_is_said_with_the_way_out() {
 }
 
 #[test]
+fn files_are_imported_however_they_are_written_or_refused_by_name() {
+    let directory = Directory::new();
+    let file = directory.0.join("traces");
+    let import = |name: &str, bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        let store = directory.0.join(format!("{name}.sqlite"));
+        run(&store, &["import", file.to_str().unwrap()])
+    };
+    let lines = lines();
+    let list = format!("[{}]", lines.trim_end().replace('\n', ","));
+    let pretty: String = lines
+        .lines()
+        .map(|line| {
+            let value: Json = serde_json::from_str(line).unwrap();
+            serde_json::to_string_pretty(&value).unwrap() + "\n"
+        })
+        .collect();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(lines.as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let zstd = zstd::encode_all(lines.as_bytes(), 0).unwrap();
+    let snake = lines.replace("resourceSpans", "resource_spans").replace("traceId", "trace_id");
+    for (name, bytes) in [
+        ("list", list.into_bytes()),
+        ("pretty", pretty.into_bytes()),
+        ("bom", format!("\u{feff}{lines}").into_bytes()),
+        ("gzip", gzip),
+        ("zstd", zstd),
+        ("snake_case", snake.into_bytes()),
+    ] {
+        let (is_done, out, err) = import(name, &bytes);
+        assert!(is_done, "{name}: {err}");
+        assert!(out.starts_with("8 spans read, 8 of them new, "), "{name}: {out}");
+    }
+
+    for (name, bytes, reason) in [
+        ("jaeger", r#"{"data":[{"traceID":"1","spans":[{}],"processes":{}}]}"#, "Jaeger"),
+        ("console", r#"{"name":"a","context":{"trace_id":"0x1"}}"#, "console exporter"),
+        ("empty", "", "the file is empty"),
+        ("utf16", "\u{0}", "no text"),
+    ] {
+        let (is_done, out, err) = import(name, bytes.as_bytes());
+        assert!(!is_done && err.contains(reason), "{name}: {err}");
+        assert!(out.starts_with("0 spans read"), "{name}: {out}");
+    }
+    // A fault a line: some are named, the others counted.
+    let (is_done, out, err) =
+        import("many", &[b"{\"a\":1}\n".repeat(500), lines.into_bytes()].concat());
+    assert!(!is_done && out.starts_with("8 spans read, 8 of them new"), "{out}");
+    assert!(err.lines().count() < 20 && err.contains("490 more"), "{err}");
+}
+
+#[test]
 fn foreign_names_are_escaped_in_what_is_printed() {
     const FORGED: &str = "a\nfeedback-desk: forged\u{1b}[2J\u{202e}\u{2028}";
     const ESCAPED: &str = "a\\nfeedback-desk: forged\\u{1b}[2J\\u{202e}\\u{2028}";

@@ -1,0 +1,172 @@
+//! `feedback-desk import`.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `documents` | the JSON documents of a file |
+//! | `dialect` | what a document is, and its requests |
+
+mod dialect;
+mod documents;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::{CommandError, CommandResult, print};
+use crate::desk::log::log_line;
+use crate::desk::store::Store;
+use crate::desk::store::batch::SpanBatch;
+use crate::desk::store::sqlite::{Retention, Sqlite, SqliteWriter};
+use crate::printable::printable;
+use dialect::requests;
+use documents::{Document, Documents};
+
+/// Requests on their way to the file.
+const AT_ONCE: usize = 64;
+/// Faults of one file that are printed; the others are counted.
+const MOST_FAULTS: u64 = 10;
+
+/// What became of the documents of all files.
+#[derive(Debug, Default)]
+struct Tally {
+    requests: u64,
+    spans: u64,
+    faults: u64,
+}
+
+/// Reads files into a store.
+pub(super) fn import(store: &Path, inputs: &[impl AsRef<Path>]) -> CommandResult {
+    let writer = SqliteWriter::start(store, Retention::default())
+        .map_err(|error| CommandError::Failed(format!("{}: {error}", store.display())))?;
+    let writer = Arc::new(writer);
+    let reader = Sqlite::new(store, Duration::from_secs(60));
+    let count = || reader.status().map(|status| status.spans).map_err(CommandError::failed);
+    let before = count()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::failed)?;
+    let mut tally = Tally::default();
+    for input in inputs {
+        let input = input.as_ref();
+        let failed =
+            |error: std::io::Error| CommandError::Failed(format!("{}: {error}", input.display()));
+        let file: Box<dyn BufRead> = match input == Path::new("-") {
+            true => Box::new(std::io::stdin().lock()),
+            false => Box::new(BufReader::new(File::open(input).map_err(failed)?)),
+        };
+        let documents = Documents::of(file).map_err(failed)?;
+        FileImport { name: input.display().to_string(), faults: 0, tally: &mut tally }
+            .run(documents, &writer, &runtime)?;
+    }
+    let new = count()? - before;
+    print(&format!(
+        "{} spans read, {new} of them new, from {} requests\n",
+        tally.spans, tally.requests
+    ))?;
+    match tally.faults {
+        0 => Ok(()),
+        1 => Err(CommandError::Failed(
+            "1 fault, see above: what it names is not imported".to_owned(),
+        )),
+        faults => Err(CommandError::Failed(format!(
+            "{faults} faults, see above: what they name is not imported"
+        ))),
+    }
+}
+
+/// One file.
+struct FileImport<'a> {
+    name: String,
+    faults: u64,
+    tally: &'a mut Tally,
+}
+
+impl FileImport<'_> {
+    fn run(
+        mut self,
+        mut documents: Documents<'_>,
+        writer: &Arc<SqliteWriter>,
+        runtime: &tokio::runtime::Runtime,
+    ) -> CommandResult {
+        let failed = |name: &str, error| CommandError::Failed(format!("{name}: {error}"));
+        let mut found = 0_u64;
+        loop {
+            // Several at once, so that they share a transaction.
+            let mut batches = Vec::new();
+            let mut is_end = false;
+            while batches.len() < AT_ONCE && !is_end {
+                match documents.next().map_err(|error: std::io::Error| failed(&self.name, error))? {
+                    Some(document) => {
+                        found += 1;
+                        self.read(document, &mut batches);
+                    }
+                    None => is_end = true,
+                }
+            }
+            write(batches, writer, runtime)?;
+            if is_end {
+                break;
+            }
+        }
+        if found == 0 {
+            self.note_fault(1, "the file is empty");
+        }
+        if self.faults > MOST_FAULTS {
+            log_line(&format!("{}: {} more", printable(&self.name), self.faults - MOST_FAULTS));
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, document: Document, batches: &mut Vec<SpanBatch>) {
+        let Document { line, text } = document;
+        let requests = match text.and_then(|text| requests(text.trim_ascii())) {
+            Ok(requests) => requests,
+            Err(reason) => return self.note_fault(line, &reason),
+        };
+        for request in requests {
+            match SpanBatch::of(request) {
+                Ok(mut batch) => {
+                    if let Some(refusal) = batch.refused.first.take() {
+                        let count = batch.refused.count;
+                        self.note_fault(line, &format!("{count} spans are left out: {refusal}"));
+                    }
+                    self.tally.requests += 1;
+                    self.tally.spans += batch.spans.len() as u64;
+                    batches.push(batch);
+                }
+                Err(refusal) => self.note_fault(line, &refusal.reason),
+            }
+        }
+    }
+
+    fn note_fault(&mut self, line: u64, reason: &str) {
+        self.faults += 1;
+        self.tally.faults += 1;
+        if self.faults <= MOST_FAULTS {
+            log_line(&format!("{}:{line}: {reason}", printable(&self.name)));
+        }
+    }
+}
+
+fn write(
+    batches: Vec<SpanBatch>,
+    writer: &Arc<SqliteWriter>,
+    runtime: &tokio::runtime::Runtime,
+) -> CommandResult {
+    runtime.block_on(async {
+        let mut writes = JoinSet::new();
+        for batch in batches {
+            let writer = Arc::clone(writer);
+            writes.spawn(async move { writer.write(batch).await });
+        }
+        while let Some(written) = writes.join_next().await {
+            written.map_err(CommandError::failed)?.map_err(CommandError::failed)?;
+        }
+        Ok::<(), CommandError>(())
+    })
+}
