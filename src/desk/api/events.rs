@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::Api;
-use super::body::pieces;
+use super::body::{PieceSender, pieces};
+use crate::desk::store::StoreVersion;
 
 /// Asks a proxy (nginx knows it) to pass events on as they come.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -33,38 +34,40 @@ pub(super) async fn events(State(api): State<Api>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "30")], reason).into_response();
     };
     let (sender, body) = pieces();
-    let mut changes = api.changes.clone();
-    let stream = async move {
+    let changes = api.changes.clone();
+    tokio::spawn(async move {
         let _permit = permit;
-        // The first event reports the current version to a page that has (re)connected.
-        loop {
-            let notice = *changes.borrow_and_update();
-            let event = format!(
-                "event: changed\ndata: {{\"version\":{},\"used_bytes\":{}}}\n\n",
-                notice.version, notice.used
-            );
-            if sender.send(Bytes::from(event)).await.is_err() {
-                return;
-            }
-            sleep(SHORTEST).await;
-            loop {
-                match timeout(HEARTBEAT, changes.changed()).await {
-                    Ok(Ok(())) => break,
-                    Ok(Err(_)) => return, // the desk is shutting down
-                    Err(_) => {
-                        if sender.send(Bytes::from_static(b": still here\n\n")).await.is_err() {
-                            return;
-                        }
-                    }
-                }
-            }
-        }
-    };
-    tokio::spawn(timeout(LONGEST, stream));
+        let _ = timeout(LONGEST, follow(&sender, changes)).await; // an end like any other
+        sender.finish();
+    });
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (ACCEL_BUFFERING, HeaderValue::from_static("no")),
     ];
     (headers, body).into_response()
+}
+
+/// Sends events until the reader has gone or the desk shuts down.
+async fn follow(sender: &PieceSender, mut changes: watch::Receiver<StoreVersion>) {
+    // The first event reports the current version to a page that has (re)connected.
+    loop {
+        let notice = *changes.borrow_and_update();
+        let event = format!(
+            "event: changed\ndata: {{\"version\":{},\"used_bytes\":{}}}\n\n",
+            notice.version, notice.used
+        );
+        if !sender.send(event).await {
+            return;
+        }
+        sleep(SHORTEST).await;
+        loop {
+            match timeout(HEARTBEAT, changes.changed()).await {
+                Ok(Ok(())) => break,
+                Ok(Err(_)) => return,
+                Err(_) if sender.send(": still here\n\n").await => {}
+                Err(_) => return,
+            }
+        }
+    }
 }

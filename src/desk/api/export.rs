@@ -1,15 +1,18 @@
 //! Views as files: CSV and JSON lines, with the same filters as the view.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, RETRY_AFTER};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 
-use super::body::pieces;
+use super::body::{PieceSender, pieces};
 use super::params::{Params, Result};
 use super::{Api, ApiError};
 use crate::desk::query::{ChartQuery, Page, Selection, TraceQuery};
@@ -18,6 +21,10 @@ use crate::desk::store::{Error, Store};
 
 /// Rows that are looked up at once.
 const ROWS: usize = 500;
+/// Concurrent downloads.
+pub(super) const MOST_EXPORTS: usize = 16;
+/// How long a reader may take for a piece, which is as many rows.
+const LONGEST_PIECE: Duration = Duration::from_secs(60);
 
 /// What is exported.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,18 +150,27 @@ pub(super) async fn export(
         ExportFormat::Jsonl => ("application/x-ndjson", "jsonl"),
     };
     let disposition = format!("attachment; filename=\"feedback-{name}.{extension}\"");
+    let Ok(export) = Arc::clone(&api.exports).try_acquire_owned() else {
+        let reason = "too many downloads at a time: try again".to_owned();
+        let refusal = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, reason);
+        return ([(RETRY_AFTER, "10")], refusal).into_response();
+    };
     let (sender, body) = pieces();
     let (first, begun) = tokio::sync::oneshot::channel();
-    let permit = api.permit().await;
+    let handle = Handle::current();
     tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        let mut out = ExportWriter { sender, first: Some(first), format, buffer: Vec::new() };
-        // After the first piece an error can only be seen in that the file ends.
-        let outcome = write(&*api.store, &view, &mut out);
-        if let Err(error) = outcome
-            && let Some(first) = out.first.take()
-        {
-            let _ = first.send(Err(error));
+        let _export = export;
+        let buffer = Vec::new();
+        let mut out = ExportWriter { sender, first: Some(first), format, buffer, handle, api };
+        match write(&view, &mut out) {
+            Ok(true) => out.sender.finish(),
+            Ok(false) => {} // nobody reads it
+            Err(error) => {
+                // After the first piece the connection is closed without an end of the body.
+                if let Some(first) = out.first.take() {
+                    let _ = first.send(Err(error));
+                }
+            }
         }
     });
     match begun.await {
@@ -173,7 +189,9 @@ pub(super) async fn export(
 
 /// Where rows go.
 struct ExportWriter {
-    sender: mpsc::Sender<Bytes>,
+    api: Api,
+    handle: Handle,
+    sender: PieceSender,
     /// Told when the first query has succeeded.
     first: Option<tokio::sync::oneshot::Sender<std::result::Result<(), Error>>>,
     format: ExportFormat,
@@ -181,13 +199,23 @@ struct ExportWriter {
 }
 
 impl ExportWriter {
-    /// Sends the buffer. Returns whether the client is still connected.
+    /// Runs a query, as one of the few that run at a time: a slow reader holds up no other.
+    fn query<T>(
+        &self,
+        query: impl FnOnce(&dyn Store) -> std::result::Result<T, Error>,
+    ) -> std::result::Result<T, Error> {
+        let _permit = self.handle.block_on(self.api.permit());
+        query(&*self.api.store)
+    }
+
+    /// Sends the buffer. Returns whether the client is still connected, and reads.
     fn flush(&mut self) -> bool {
         if let Some(first) = self.first.take() {
             let _ = first.send(Ok(()));
         }
         let piece = std::mem::take(&mut self.buffer);
-        self.sender.blocking_send(Bytes::from(piece)).is_ok()
+        let sent = async { timeout(LONGEST_PIECE, self.sender.send(piece)).await };
+        self.handle.block_on(sent).unwrap_or(false)
     }
 
     fn row(&mut self, columns: &[&str], row: &Map<String, Json>) {
@@ -212,34 +240,30 @@ impl ExportWriter {
     }
 }
 
-fn write(
-    store: &dyn Store,
-    view: &ExportView,
-    out: &mut ExportWriter,
-) -> std::result::Result<(), Error> {
+/// Writes a view. Returns whether it was read to its end.
+fn write(view: &ExportView, out: &mut ExportWriter) -> std::result::Result<bool, Error> {
     match view {
         ExportView::Traces(query) => {
-            pages(out, TRACES, |page| store.traces(&TraceQuery { page, ..query.clone() }))
+            pages(out, TRACES, |store, page| store.traces(&TraceQuery { page, ..query.clone() }))
         }
         ExportView::Sessions(selection) => {
-            pages(out, SESSIONS, |page| store.sessions(selection, &page))
+            pages(out, SESSIONS, |store, page| store.sessions(selection, &page))
         }
         ExportView::Comments { field, search, selection } => {
-            pages(out, COMMENTS, |page| store.comments(field, search, selection, &page))
+            pages(out, COMMENTS, |store, page| store.comments(field, search, selection, &page))
         }
         ExportView::Dataset(selection) => {
-            pages(out, DATASET, |page| store.dataset(selection, &page))
+            pages(out, DATASET, |store, page| store.dataset(selection, &page))
         }
         ExportView::Chart(query) => {
-            let chart = store.chart(query)?;
+            let chart = out.query(|store| store.chart(query))?;
             let (columns, rows) = table(&chart);
             let columns: Vec<_> = columns.iter().map(String::as_str).collect();
             out.head(&columns);
             for row in rows {
                 out.row(&columns, &row);
             }
-            out.flush();
-            Ok(())
+            Ok(out.flush())
         }
     }
 }
@@ -247,12 +271,12 @@ fn write(
 fn pages<T: Serialize>(
     out: &mut ExportWriter,
     columns: &[&str],
-    look: impl Fn(Page) -> std::result::Result<List<T>, Error>,
-) -> std::result::Result<(), Error> {
+    look: impl Fn(&dyn Store, Page) -> std::result::Result<List<T>, Error>,
+) -> std::result::Result<bool, Error> {
     out.head(columns);
     let mut after = None;
     loop {
-        let list = look(Page { limit: ROWS, after })?;
+        let list = out.query(|store| look(store, Page { limit: ROWS, after }))?;
         for row in &list.rows {
             if let Ok(Json::Object(mut row)) = serde_json::to_value(row) {
                 if let Some(Json::Array(said)) = row.get("feedback") {
@@ -265,7 +289,7 @@ fn pages<T: Serialize>(
         let is_read = out.flush();
         match list.next.and_then(|next| next.parse().ok()) {
             Some(next) if is_read => after = Some(next),
-            _ => return Ok(()),
+            _ => return Ok(is_read),
         }
     }
 }

@@ -49,6 +49,7 @@ pub(super) struct Api {
     changes: watch::Receiver<StoreVersion>,
     permits: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
     retention: Retention,
 }
 
@@ -60,7 +61,8 @@ impl Api {
     ) -> Self {
         let permits = Arc::new(Semaphore::new(MOST_QUERIES));
         let streams = Arc::new(Semaphore::new(events::MOST_STREAMS));
-        Self { store, changes, permits, streams, retention }
+        let exports = Arc::new(Semaphore::new(export::MOST_EXPORTS));
+        Self { store, changes, permits, streams, exports, retention }
     }
 
     async fn permit(&self) -> Option<OwnedSemaphorePermit> {
