@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::desk::query::filter::Filter;
 use crate::desk::query::measure::Measure;
-use crate::desk::query::time::instant;
+use crate::desk::query::time::{Zone, instant};
 use crate::desk::query::{ChartQuery, Compare, Page, Range, Selection, TimeBasis, TraceQuery};
 
 /// The longest accepted query string.
@@ -83,8 +83,18 @@ impl Params {
         }
     }
 
-    /// `filter` (any number of them), `service`, `from`, `to`.
+    /// `tz`: the zone of times without an offset, and of days. Read once, before what it applies to.
+    fn zone(&mut self) -> Result<Zone> {
+        Ok(self.parsed("tz")?.unwrap_or_default())
+    }
+
+    /// `filter` (any number of them), `service`, `from`, `to`, `tz`.
     pub(crate) fn selection(&mut self) -> Result<Selection> {
+        let zone = self.zone()?;
+        self.selection_in(&zone)
+    }
+
+    fn selection_in(&mut self, zone: &Zone) -> Result<Selection> {
         let mut filter = Filter::default();
         for text in self.all("filter") {
             let more = text.parse::<Filter>().map_err(|error| error.to_string())?;
@@ -95,7 +105,8 @@ impl Params {
             filter = filter.and(more).map_err(|error| error.to_string())?;
         }
         let mut time = |name: &str| -> Result<Option<i64>> {
-            let parse = |text: String| instant(&text).map_err(|error| format!("`{name}`: {error}"));
+            let parse =
+                |text: String| instant(&text, zone).map_err(|error| format!("`{name}`: {error}"));
             self.one(name)?.map(parse).transpose()
         };
         Ok(Selection { filter, range: Range { from: time("from")?, to: time("to")? } })
@@ -165,13 +176,14 @@ impl Params {
             None | Some("auto") => None,
             Some(bucket) => Some(bucket.parse().map_err(|error| format!("`bucket`: {error}"))?),
         };
+        let zone = self.zone()?;
         Ok(ChartQuery {
             field: self.required("field")?,
             measures,
-            selection: self.selection()?,
+            selection: self.selection_in(&zone)?,
             basis: self.basis()?,
             bucket,
-            offset: self.parsed("tz")?.unwrap_or_default(),
+            zone,
             group: self.one("group")?,
             top,
             compare,
@@ -222,7 +234,8 @@ mod tests {
             query.selection.filter.to_string(),
             "feedback.rating is false and service.name is chat"
         );
-        assert_eq!(query.offset.to_string(), "+02:00");
+        assert_eq!(query.zone.to_string(), "+02:00");
+        assert_eq!(query.selection.range.from, instant("2025-12-31T22:00:00Z", &query.zone).ok());
         for (query, error) in [
             ("", "`field` is missing"),
             ("field=a&field=b", "`field` is given more than once"),

@@ -66,7 +66,7 @@ flags:
   --from TIME, --to TIME
                       2026-01-31, 2026-01-31T12:00:00Z, or milliseconds since 1970
   --time WHICH        date by start (time of answer) or given (time of feedback) [default start]
-  --tz OFFSET         the offset from UTC by which days start: +02:00 [default +00:00]
+  --tz ZONE           the time zone of days, and of --from and --to: Europe/Berlin, +02:00 [default UTC]
   --compare WITH      previous, or version:VERSION
   --format FORMAT     table, csv, json [default table]
   --store STORE       the SQLite file, or clickhouse=http://…

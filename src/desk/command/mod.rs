@@ -18,7 +18,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use super::demo;
 use super::log::log_line;
 use super::options::{DEMO_STORE, GRPC_PORT, HTTP_PORT, PAGE_PORT, STORE};
-use super::query::time::{self, Bucket, UtcOffset};
+use super::query::time::{self, Bucket, Zone};
 use super::store::Store;
 use super::store::clickhouse::{self, ClickHouse};
 use super::store::location::Location;
@@ -335,7 +335,7 @@ fn fill(desk: &Desk, file: &Path, token: Option<&str>, seed: u64) -> CommandResu
     let new = status(file)?.spans - before;
     let date = |day: u64| {
         let begin = i64::try_from(day * demo::DAY).unwrap_or(i64::MAX);
-        time::label(begin, Bucket::Day, UtcOffset::default())
+        time::label(begin, Bucket::Day, &Zone::default())
     };
     print(&format!(
         "Demo, seed {seed}: {} generated requests, from {} to {}, and of today.\n\

@@ -8,7 +8,7 @@ pub(crate) mod time;
 
 use filter::Filter;
 use measure::Measure;
-use time::{Bucket, UtcOffset};
+use time::{Bucket, Zone};
 
 /// A time range in nanoseconds since the epoch: from `from` (inclusive) to `to` (exclusive).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub(crate) struct ChartQuery {
     pub(crate) basis: TimeBasis,
     /// `None`: the interval that gives about sixty buckets.
     pub(crate) bucket: Option<Bucket>,
-    pub(crate) offset: UtcOffset,
+    pub(crate) zone: Zone,
     pub(crate) group: Option<String>,
     pub(crate) top: usize,
     pub(crate) compare: Option<Compare>,

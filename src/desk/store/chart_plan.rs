@@ -7,7 +7,7 @@ use super::view::{Chart, ChartComparison, ChartPart, Series};
 use crate::desk::query::datum::ValueKind;
 use crate::desk::query::filter::Filter;
 use crate::desk::query::measure::{self, Measure};
-use crate::desk::query::time::{Bucket, UtcOffset, label, millis};
+use crate::desk::query::time::{Bucket, Zone, label, millis};
 use crate::desk::query::{ChartQuery, Compare, Range};
 
 /// More buckets than this are no chart.
@@ -73,7 +73,7 @@ pub(crate) fn chart(
         kind,
         measures: plan.measures.iter().map(Measure::to_string).collect(),
         bucket: plan.bucket().name(),
-        tz: query.offset.to_string(),
+        tz: query.zone.to_string(),
         filter: query.selection.filter.to_string(),
         part,
         compare,
@@ -101,7 +101,7 @@ impl ChartPlan {
         &mut self,
         spread: Option<(i64, i64)>,
         range: Range,
-        offset: UtcOffset,
+        zone: &Zone,
     ) -> Result<Vec<i64>, Error> {
         let first = range.from.or(spread.map(|(first, _)| first));
         let last = range.to.map(|to| to.saturating_sub(1)).or(spread.map(|(_, last)| last));
@@ -109,9 +109,9 @@ impl ChartPlan {
             return Ok(Vec::new());
         };
         let bucket = *self.bucket.get_or_insert(Bucket::for_length(last.saturating_sub(first)));
-        let mut edges = vec![bucket.start(first, offset)];
+        let mut edges = vec![bucket.start(first, zone)];
         loop {
-            let next = bucket.next(edges[edges.len() - 1], offset);
+            let next = bucket.next(edges[edges.len() - 1], zone);
             if edges.len() > MOST_BUCKETS {
                 return Err(Error::Asked(format!(
                     "more than {MOST_BUCKETS} buckets: choose larger ones or less time"
@@ -128,7 +128,7 @@ impl ChartPlan {
     pub(crate) fn part(
         &self,
         range: Range,
-        offset: UtcOffset,
+        zone: &Zone,
         edges: &[i64],
         figures: Figures,
     ) -> ChartPart {
@@ -139,7 +139,7 @@ impl ChartPlan {
             to: range.to.map(millis),
             values,
             left_out,
-            labels: starts.iter().map(|start| label(*start, self.bucket(), offset)).collect(),
+            labels: starts.iter().map(|start| label(*start, self.bucket(), zone)).collect(),
             buckets: edges.iter().copied().map(millis).collect(),
             total,
             groups,

@@ -194,3 +194,34 @@ fn two_periods_and_two_versions_stand_beside_each_other() {
     assert_eq!(chart["compare"]["total"]["overall"]["avg"], 4.5);
     assert!(rig.error(&format!("{query}&compare=previous")).contains("`from` and `to`"));
 }
+
+#[test]
+fn days_are_those_of_the_time_zone_whatever_its_clocks_do() {
+    let rig = Rig::new();
+    // Eight in the evening in Berlin, in UTC: the clocks go forward on 29 March 2026.
+    let at = |day: u64, hour: u64| NEW_YEAR + (day - 1) * DAY + hour * HOUR;
+    let march = 31 + 28;
+    for (id, start) in [
+        (1, at(march + 28, 22)), // 23:00 on the 28th
+        (2, at(march + 28, 23)), // 00:00 on the 29th
+        (3, at(march + 29, 21)), // 23:00 on the 29th, which has 23 hours
+        (4, at(march + 29, 22)), // 00:00 on the 30th
+    ] {
+        rig.send([span("answer", id, 1, start).with("feedback.stars", id)]);
+    }
+    let chart = |query: &str| {
+        let path = format!("/api/v1/chart?field=feedback.stars&measure=count&bucket=day&{query}");
+        rig.get(&path)
+    };
+    let berlin = chart("tz=Europe/Berlin");
+    assert_eq!(berlin["tz"], "Europe/Berlin");
+    assert_eq!(berlin["labels"], json!(["2026-03-28", "2026-03-29", "2026-03-30"]));
+    assert_eq!(berlin["total"]["points"]["count"], json!([1.0, 2.0, 1.0]));
+    // A day of that zone, asked for by its date.
+    let day = chart("tz=Europe/Berlin&from=2026-03-29&to=2026-03-30");
+    assert_eq!(day["values"], 2);
+    let traces = rig.get("/api/v1/traces?tz=Europe/Berlin&from=2026-03-29&to=2026-03-30");
+    assert_eq!(traces["rows"].as_array().unwrap().len(), 2);
+    let error = rig.error("/api/v1/chart?field=feedback.stars&tz=Europe/Nowhere");
+    assert!(error.contains("Europe/Nowhere") && error.contains("Europe/Berlin"), "{error}");
+}

@@ -5,14 +5,14 @@ import { change, isShare, measured, number } from "../pure/format.js";
 import { bucketParams, valueCount, lines as linesOf, measureName, panels, shownMeasures } from "../pure/chart.js";
 import { address, go } from "../state/route.js";
 import { narrowed } from "../state/api.js";
-import { offset } from "../pure/time.js";
+import { browserZone } from "../pure/time.js";
 import { colourName, Plot } from "./plot.js";
 
 const OWN = ["field", "measure", "bucket", "group", "top", "time", "compare"];
 
 /** The parameters of the API for a chart. */
-export function chartQuery(params, now = new Date()) {
-  const more = { tz: params.get("tz") || offset(now.getTimezoneOffset()) };
+export function chartQuery(params) {
+  const more = { tz: params.get("tz") || browserZone() };
   for (const name of OWN) more[name] = params.get(name);
   return narrowed(params, more, params.get("compare") === "previous");
 }

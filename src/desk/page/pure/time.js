@@ -28,21 +28,21 @@ export function stretch(params, now = Date.now(), isClosed = false) {
   return found;
 }
 
-/** An offset from UTC such as `+02:00`, which decides where days start. */
-export function offset(minutesWest) {
-  const minutes = Math.abs(minutesWest);
-  const two = (part) => String(Math.floor(part)).padStart(2, "0");
-  return `${minutesWest > 0 ? "-" : "+"}${two(minutes / 60)}:${two(minutes % 60)}`;
-}
+/** The time zone of the browser by its name, which decides where days start. */
+export const browserZone = () => Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 
-/** The milliseconds of an offset. */
+/** The milliseconds of an offset from UTC such as `+02:00`; `undefined` for the name of a time zone. */
 export function offsetLength(text) {
-  const [, sign, hours, minutes] = /^([+-])(\d\d):(\d\d)$/.exec(text) ?? [null, "+", 0, 0];
-  return (sign === "-" ? -1 : 1) * (Number(hours) * HOUR + Number(minutes) * MINUTE);
+  const [, sign, hours, minutes] = /^([+-])(\d\d):(\d\d)$/.exec(text) ?? [];
+  return sign && (sign === "-" ? -1 : 1) * (Number(hours) * HOUR + Number(minutes) * MINUTE);
 }
 
-const say = (ms, zone, options) =>
-  new Date(ms + offsetLength(zone)).toLocaleString("en-GB", { ...options, timeZone: "UTC" });
+/** A time in words, in a zone that is a name or an offset. Browsers know offsets only as of 2024. */
+function say(ms, zone, options) {
+  const length = offsetLength(zone);
+  const [shift, timeZone] = length === undefined ? [0, zone] : [length, "UTC"];
+  return new Date(ms + shift).toLocaleString("en-GB", { ...options, timeZone });
+}
 
 /** A bucket in words. */
 export function bucketName(start, bucket, zone) {
@@ -67,7 +67,7 @@ export function tickName(start, bucket, zone) {
     case "day":
       return say(start, zone, { day: "numeric", month: "short" });
     default: {
-      const isMidnight = (start + offsetLength(zone)) % DAY === 0;
+      const isMidnight = say(start, zone, { hour: "2-digit", minute: "2-digit" }) === "00:00";
       return isMidnight
         ? say(start, zone, { day: "numeric", month: "short" })
         : say(start, zone, { hour: "2-digit", minute: "2-digit" });

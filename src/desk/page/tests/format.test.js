@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ago, beginning, bytes, change, count, duration, measured, moment, number, percent, value } from "../pure/format.js";
-import { bucketName, fieldTime, offset, offsetLength, stretch, tickName } from "../pure/time.js";
+import { bucketName, fieldTime, offsetLength, stretch, tickName } from "../pure/time.js";
 import { ticks } from "../pure/axis.js";
 
 test("numbers keep what matters of them", () => {
@@ -53,15 +53,16 @@ test("a range is asked for by the minute, and stays open unless it must end", ()
 });
 
 test("buckets are named where their days begin", () => {
-  assert.equal(offset(-330), "+05:30");
-  assert.equal(offset(480), "-08:00");
-  assert.equal(offset(0), "+00:00");
   assert.equal(offsetLength("-08:00"), -8 * 3_600_000);
+  assert.equal(offsetLength("Europe/Berlin"), undefined);
   const start = Date.UTC(2026, 0, 30, 18, 30);
   assert.equal(bucketName(start, "day", "+05:30"), "Sat, 31 Jan 2026");
   assert.equal(tickName(start, "hour", "+05:30"), "31 Jan");
   assert.equal(tickName(start + 3_600_000, "hour", "+05:30"), "01:00");
   assert.equal(bucketName(Date.UTC(2026, 1, 1), "month", "+00:00"), "February 2026");
+  // The day of a zone begins at another hour in summer.
+  assert.equal(bucketName(Date.UTC(2026, 5, 14, 22), "day", "Europe/Berlin"), "Mon, 15 Jun 2026");
+  assert.equal(tickName(Date.UTC(2026, 0, 14, 23), "hour", "Europe/Berlin"), "15 Jan");
   assert.equal(fieldTime("nonsense"), undefined);
 });
 

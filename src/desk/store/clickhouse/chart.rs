@@ -113,7 +113,7 @@ impl ChartBuilder<'_> {
         let mut sizes = sizes.into_iter();
         let none = (None, 1, 0, 0, None, None, 0);
         let (_, _, count, others, first, last, rows) = sizes.next().unwrap_or(none);
-        let edges = self.plan.edges(first.zip(last), range, self.query.offset)?;
+        let edges = self.plan.edges(first.zip(last), range, &self.query.zone)?;
         let (names, other_groups) = match group {
             Some(_) => {
                 let names: Vec<_> = sizes.map(|(name, ..)| name).collect();
@@ -160,7 +160,7 @@ impl ChartBuilder<'_> {
         let left_out = BTreeMap::from([(ValueKind::Text.name(), others)]);
         let left_out = left_out.into_iter().filter(|(_, count)| *count > 0).collect();
         let figures = Figures { values: count, left_out, total, groups, other_groups };
-        Ok(self.plan.part(range, self.query.offset, &edges, figures))
+        Ok(self.plan.part(range, &self.query.zone, &edges, figures))
     }
 
     /// All figures in one query: of each group and of all values, in each bucket and over the whole range.
@@ -171,16 +171,20 @@ impl ChartBuilder<'_> {
         edges: &[i64],
     ) -> Result<Vec<Figure>> {
         let Some(first) = edges.first() else { return Ok(Vec::new()) };
-        let bucket = match self.plan.bucket().length() {
-            Some(length) => format!("intDiv(at - toInt64({first}), {length})"),
-            None => {
-                let month = |time: &str| {
-                    let offset = self.query.offset.nanos();
-                    format!(
-                        "toRelativeMonthNum(fromUnixTimestamp64Nano(toInt64({time} + {offset}), 'UTC'))"
-                    )
+        // Buckets of one length by division. Those of a zone whose clocks change, and months, by their edges.
+        let length = edges[1..].first().map_or(1, |second| second - first);
+        let bucket = match edges.windows(2).all(|pair| pair[1] - pair[0] == length) {
+            true => format!("intDiv(at - toInt64({first}), {length})"),
+            false => {
+                let list = |numbers: &mut dyn Iterator<Item = i64>| {
+                    let texts: Vec<_> = numbers.map(|number| number.to_string()).collect();
+                    format!("CAST([{}], 'Array(Int64)')", texts.join(", "))
                 };
-                format!("toInt64({}) - toInt64({})", month("at"), month(&first.to_string()))
+                let starts = list(&mut edges.iter().copied());
+                let numbers = list(&mut (0..).take(edges.len()));
+                format!(
+                    "transform(roundDown(toInt64(at), {starts}), {starts}, {numbers}, toInt64(-1))"
+                )
             }
         };
         // The others stand behind the last.

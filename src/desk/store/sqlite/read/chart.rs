@@ -57,7 +57,7 @@ impl ChartBuilder<'_> {
         let (mut values, left_out) = self.values(filter, range, groups.as_ref())?;
         let times = || values.iter().map(|value| value.time);
         let spread = times().min().zip(times().max());
-        let edges = self.plan.edges(spread, range, self.query.offset)?;
+        let edges = self.plan.edges(spread, range, &self.query.zone)?;
         let buckets = edges.len().saturating_sub(1);
         let place = |time: i64| edges.partition_point(|start| *start <= time).saturating_sub(1);
 
@@ -87,7 +87,7 @@ impl ChartBuilder<'_> {
             }
         }
         let figures = Figures { values: count, left_out, total, groups: shown, other_groups };
-        Ok(self.plan.part(range, self.query.offset, &edges, figures))
+        Ok(self.plan.part(range, &self.query.zone, &edges, figures))
     }
 
     fn values(
