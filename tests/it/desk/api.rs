@@ -255,6 +255,17 @@ fn a_bucket_has_exactly_its_traces_also_those_that_have_not_come() {
         assert_eq!(ids(&format!("{of}&filter=feedback.rating+is+false")), [4, 3, 2]);
         assert_eq!(ids(&format!("{of}&filter=service.name+is+chat")), [2, 5, 1]);
     }
+    // By the time at which it was given a value may be later than what was said first.
+    rig.send([carrier((7, 1), 13, NEW_YEAR).with("feedback.comment", "First")]);
+    rig.send([carrier((7, 1), 14, NEW_YEAR + 4 * DAY).with("feedback.rating", true)]);
+    for (clock, expected) in [("start", NEW_YEAR), ("given", NEW_YEAR + 4 * DAY)] {
+        let list = rig.get(&format!("/api/v1/traces?field=feedback.rating&time={clock}&limit=500"));
+        let mut rows = list["rows"].as_array().unwrap().iter();
+        let row = rows.find(|row| row["trace_id"] == format!("{:032x}", 7)).unwrap();
+        assert_eq!(row["start"], (expected / 1_000_000) as f64, "{clock}");
+    }
+    rig.send([carrier((7, 1), 15, NEW_YEAR + 5 * DAY)
+        .with("tracing_feedback.cleared", json!(["feedback"]))]);
     // Lists of no field are of what has come.
     assert_eq!(ids(""), [2, 5, 6, 1]);
     assert_eq!(ids("filter=feedback.rating+is+false"), [2]);

@@ -223,7 +223,7 @@ fn with_value(
             // A received target has a resource, and its trace has a received span.
             with.set(trace);
         } else {
-            waiting.entry(trace).and_modify(|first| *first = start.min(*first)).or_insert(start);
+            waiting.entry(trace).and_modify(|first| *first = time.min(*first)).or_insert(time);
         }
     }
     Ok((with, waiting))
