@@ -32,7 +32,7 @@ use crate::active_context;
 use crate::clock::{self, Ticks};
 use crate::record::Link;
 use crate::session::Session;
-use crate::span::{Captured, Live, SpanHandle, SpanState, span_stack};
+use crate::span::{Captured, Live, ParentRule, SpanHandle, SpanState, span_stack};
 use crate::suppress;
 use callsite::Callsite;
 use locate::Claim;
@@ -116,7 +116,15 @@ impl FeedbackLayer {
         if is_suppressed {
             return None;
         }
-        if let Some(session) = self.inherited_session(live.parent_context.as_ref(), parent) {
+        live.parent_rule = ParentRule::ContextOrLocal;
+        if let Some(parent) = parent
+            && !live.parent_context.as_ref().is_some_and(OtelContext::has_active_span)
+        {
+            self.inherit_context(live, parent)?;
+        }
+        let context = live.parent_context.as_ref();
+        let context = context.filter(|_| live.parent_rule != ParentRule::Local);
+        if let Some(session) = self.inherited_session(context, parent) {
             live.session = Some(session);
         }
         live.record.callsite = Some(&callsite.common);
@@ -125,6 +133,19 @@ impl FeedbackLayer {
             false => live.record.thread = None,
         }
         Some(())
+    }
+
+    /// Gives a new span the context of `parent`, unless it is created in another one. `None` if that
+    /// context suppresses the span.
+    #[cold]
+    fn inherit_context(&self, live: &mut Live, parent: &SpanHandle) -> Option<()> {
+        // An active context without a span, inside a span of this thread, was attached on purpose.
+        if live.parent_context.is_none() || span_stack::innermost(self.core()).is_none() {
+            live.parent_context = parent.context_for_children();
+            live.parent_rule = ParentRule::Local;
+        }
+        let context = live.parent_context.as_ref();
+        (!context.is_some_and(OtelContext::is_telemetry_suppressed)).then_some(())
     }
 
     #[inline]
@@ -245,7 +266,7 @@ where
         let switches = &core.settings.switches;
         if !switches.tracked_inactivity
             && !switches.context_activation
-            && span_stack::enter_created(id, core, SpanState::try_start_as_planned)
+            && span_stack::enter_created(id, core)
         {
             return;
         }
@@ -254,7 +275,9 @@ where
         let Some(state) = created.or_else(|| self.find(id, &ctx)) else {
             return self.warn_if_inert();
         };
-        state.start();
+        if switches.context_activation {
+            state.start(); // otherwise it starts when it is first needed, as late as possible
+        }
         if !self.has_claim() {
             // The layer was put in later by `reload`, or a wrapper doesn't forward
             // `on_register_dispatch`.

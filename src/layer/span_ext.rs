@@ -33,12 +33,14 @@ use crate::ticket::{Ticket, TicketError, TicketOptions};
 /// ```
 pub trait SpanExt: sealed::Sealed {
     /// Puts the span under the span that is active in `context`, for example one that
-    /// [`propagation::extract`](crate::propagation::extract) has read from a request.
+    /// [`propagation::extract`](crate::propagation::extract) has read from a request. If none is active
+    /// there, the span begins a trace. Its children get the baggage and the other values of `context`.
     ///
     /// # Errors
     ///
     /// [`SpanError::AlreadyStarted`] once the span was entered, had a child, or was asked for its
-    /// context: its place in the trace is then fixed.
+    /// context: its place in the trace is then fixed. Without
+    /// [context activation](crate::Builder::with_context_activation) entering it doesn't fix its place.
     ///
     /// ```
     /// # use tracing_subscriber::prelude::*;

@@ -330,7 +330,7 @@ impl Builder {
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn with_sampler(mut self, sampler: impl ShouldSample + 'static) -> Self {
+    pub fn with_sampler(mut self, sampler: impl Into<Box<dyn ShouldSample>> + 'static) -> Self {
         self.sampling = Some(Sampling::from_sampler(sampler));
         self
     }

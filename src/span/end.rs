@@ -166,7 +166,15 @@ impl Live {
     /// Clears everything but the session and the contexts: dropping a context may run foreign code.
     #[inline(always)] // where spans close
     pub(super) fn clear(&mut self) {
-        let Self { is_open, record, parent_context: _, context: _, session: _, documents } = self;
+        let Self {
+            is_open,
+            record,
+            parent_context: _,
+            parent_rule: _,
+            context: _,
+            session: _,
+            documents,
+        } = self;
         *is_open = false;
         record.clear();
         documents.clear();

@@ -68,7 +68,8 @@ impl SpanHandle {
         *this.has_session.get_mut() = live.session.is_some();
         // The parent has a child now, so its place is fixed.
         let parent = this.local_parent.as_ref().map(|parent| parent.start());
-        this.place.plan(core, live.parent_context.as_ref(), parent, start.time);
+        let context = (live.parent_context.as_ref(), live.parent_rule);
+        this.place.plan(core, context, parent, start.time);
         Some((state, filled))
     }
 

@@ -69,10 +69,10 @@ pub(crate) enum Sampling {
 }
 
 impl Sampling {
-    pub(crate) fn from_sampler<S: ShouldSample + 'static>(sampler: S) -> Self {
+    pub(crate) fn from_sampler<S: Into<Box<dyn ShouldSample>> + 'static>(sampler: S) -> Self {
         match (&sampler as &dyn Any).downcast_ref::<Sampler>() {
             Some(of_sdk) => Self::OfSdk(of_sdk.clone()),
-            None => Self::Custom(Box::new(sampler)),
+            None => Self::Custom(sampler.into()),
         }
     }
 

@@ -29,3 +29,4 @@ pub(crate) use layer_core::{IdSource, LayerCore, Sampling};
 use layer_core::{RandomIds, UserPart, random_span_id, random_trace_id};
 pub(crate) use send::Applied;
 pub(crate) use state::{Captured, Live, SpanState};
+pub(crate) use trace_place::ParentRule;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use tracing::span::Id;
 
-use super::{LayerCore, SpanHandle, SpanState};
+use super::{LayerCore, SpanHandle};
 use crate::active_context::ActiveGuard;
 
 thread_local! {
@@ -162,19 +162,13 @@ pub(crate) fn take_created(id: &Id, core: &Arc<LayerCore>) -> Option<SpanHandle>
     taken.ok().flatten()
 }
 
-/// Enters the span that was created last on this thread, without a context, if it has this id and
-/// `start` returns `true`. `start` must not call foreign code.
+/// Enters the span that was created last on this thread, without a context, if it has this id.
 #[inline]
-pub(crate) fn enter_created(
-    id: &Id,
-    core: &Arc<LayerCore>,
-    start: impl FnOnce(&SpanState) -> bool,
-) -> bool {
+pub(crate) fn enter_created(id: &Id, core: &Arc<LayerCore>) -> bool {
     let entered = STACK.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
         let entry = spans.entries.get_mut(spans.depth)?;
-        let state = entry.state.as_ref().filter(|state| state.is_open())?;
-        if !entry.is(id, core) || !start(state) {
+        if !entry.is(id, core) || !entry.is_open() {
             return None;
         }
         entry.is_reentrance = false;

@@ -3,14 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use opentelemetry::trace::{TraceContextExt, TraceId, TraceState};
+use opentelemetry::baggage::{BaggageExt, KeyValueMetadata};
+use opentelemetry::trace::{SpanContext, TraceContextExt, TraceId, TraceState};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::SamplingDecision;
 use tracing_subscriber::registry::Extensions;
 
 use super::documents::Documents;
 use super::timings::SpanTimer;
-use super::trace_place::{Started, TracePlace, ids, with_parent};
+use super::trace_place::{ParentRule, Started, TracePlace, ids, with_parent};
 use super::{LayerCore, Sampling, SpanHandle, UserPart};
 use crate::cold_box::ColdBox;
 use crate::feedback::carrier;
@@ -77,8 +78,10 @@ pub(crate) struct Live {
     /// The record that is exported in the end, filled in place. Its ids are set when the span
     /// closes.
     pub(crate) record: SpanRecord,
-    /// The OpenTelemetry context the span was created in, if it was created in one.
+    /// The OpenTelemetry context the span was created in or was given, or that of its parent.
     pub(crate) parent_context: Option<Context>,
+    /// What the parent context says about the parent. Set with it, when the span is created.
+    pub(crate) parent_rule: ParentRule,
     /// The context in which this span is active, if it is stored.
     pub(crate) context: Option<Context>,
     /// Kept after the span has closed, for late feedback.
@@ -141,13 +144,6 @@ impl SpanState {
         }
     }
 
-    /// Starts the span as planned. `false` if its place is still to be decided, or if its trace may
-    /// have to be kept: then [`start`](Self::start) has more to do. Calls no foreign code.
-    #[inline]
-    pub(crate) fn try_start_as_planned(&self) -> bool {
-        self.place.fix().is_some() && !self.core.keeps()
-    }
-
     #[inline]
     fn start_now(&self) -> &Started {
         match self.place.fix() {
@@ -182,20 +178,15 @@ impl SpanState {
     }
 
     fn decide(&self) -> Started {
-        let of_context = self.change(|live| live.parent_context.clone()).flatten();
+        let of_context = self.change(|live| (live.parent_context.clone(), live.parent_rule));
+        let (context, rule) = of_context.unwrap_or_default();
         let local_parent = self.local_parent.as_ref().map(|parent| parent.start());
-        with_parent(of_context.as_ref(), local_parent, |parent| {
+        with_parent((context.as_ref(), rule), local_parent, |parent| {
             let ids = ids(&self.core, parent);
             let sampling = &self.core.sampling;
             let decision = sampling.decide(parent, ids.1).or_else(|| {
-                let base = of_context.clone().unwrap_or_default();
-                let base = match parent {
-                    Some(parent) if !base.span().span_context().is_valid() => {
-                        base.with_remote_span_context(parent.clone())
-                    }
-                    _ => base,
-                };
-                self.sample(sampling.sampler()?, &base, ids.1)
+                let context = with_active(context.clone().unwrap_or_default(), parent);
+                self.sample(sampling.sampler()?, &context, ids.1)
             });
             Started::new(parent, ids, decision.unwrap_or_else(|| Sampling::by_parent(parent)))
         })
@@ -267,7 +258,36 @@ impl SpanState {
                 live.session = Some(session.clone());
             }
             live.parent_context = Some(context);
+            live.parent_rule = ParentRule::Context;
             true
         })
+    }
+
+    /// The context in which the span's children are, without the span itself: what a child gets
+    /// that isn't created in the active context. `None` if the span has closed.
+    pub(crate) fn context_for_children(&self) -> Option<Context> {
+        self.live()?.parent_context.clone()
+    }
+}
+
+/// `context` with `parent` as the active span. Without a parent it has no active span: one that isn't
+/// valid counts as none, as the specification says, but the SDK's parent-based sampler takes it for
+/// an unsampled parent.
+fn with_active(context: Context, parent: Option<&SpanContext>) -> Context {
+    match parent {
+        Some(parent) if context.span().span_context() == parent => context,
+        Some(parent) => context.with_remote_span_context(parent.clone()),
+        None if context.has_active_span() => {
+            // A span can't be removed from a context, so what is known of the context is copied.
+            let baggage = context.baggage().iter().map(|(key, (value, metadata))| {
+                KeyValueMetadata::new(key.clone(), value.clone(), metadata.clone())
+            });
+            let copy = Context::new().with_baggage(baggage.collect::<Vec<_>>());
+            match context.get::<Session>() {
+                Some(session) => copy.with_value(session.clone()),
+                None => copy,
+            }
+        }
+        None => context,
     }
 }

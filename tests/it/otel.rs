@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
+use opentelemetry::baggage::BaggageExt;
 use opentelemetry::trace::{
     Link, Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
     TraceState, Tracer, TracerProvider,
@@ -17,7 +19,9 @@ use opentelemetry_sdk::trace::{
 use tracing::field::Empty;
 use tracing::{info, info_span};
 use tracing_feedback::collector::Collector;
-use tracing_feedback::{EnrichError, SpanError, SpanExt, enrich_session, enrich_span, propagation};
+use tracing_feedback::{
+    Builder, EnrichError, SpanError, SpanExt, enrich_session, enrich_span, propagation,
+};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::prelude::*;
 
@@ -510,19 +514,185 @@ fn every_method_says_where_it_has_no_effect() {
     });
 }
 
+/// The headers of a request with a span and baggage.
+fn headers_with_baggage() -> HashMap<String, String> {
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let headers = [("traceparent", trace), ("baggage", "tenant=acme")];
+    headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Deadline(u32);
+
 #[test]
-fn a_parent_is_fixed_once_the_span_has_started() {
+fn children_have_the_context_of_their_parent_however_they_are_made() {
     for activation in [true, false] {
-        a_parent_is_fixed(Rig::with(|builder| builder.with_context_activation(activation)));
+        let rig = Rig::with(|builder| builder.with_context_activation(activation));
+        let seen = rig.run(|| {
+            let request = info_span!("request");
+            let context = propagation::extract(&headers_with_baggage());
+            request.set_parent(context.with_value(Deadline(7))).unwrap();
+            let explicit = info_span!(parent: &request, "explicit");
+            let deeper = info_span!(parent: explicit.id(), "deeper");
+            let below = deeper.in_scope(|| info_span!("below"));
+            let beside = request.in_scope(|| info_span!("beside"));
+            let there = thread::scope(|threads| {
+                let there = || {
+                    tracing::dispatcher::with_default(&rig.dispatch, || {
+                        below.in_scope(|| info_span!("there"))
+                    })
+                };
+                threads.spawn(there).join().unwrap()
+            });
+            let seen = [&explicit, &deeper, &below, &beside, &there].map(|span| {
+                let context = span.context().unwrap();
+                assert_eq!(context.get::<Deadline>(), Some(&Deadline(7)));
+                let (mut of_span, mut of_caller) = (HashMap::new(), HashMap::new());
+                propagation::inject_span(span, &mut of_span);
+                span.in_scope(|| propagation::inject(&mut of_caller));
+                assert_eq!(of_span, of_caller);
+                of_span
+            });
+            let root = info_span!(parent: None, "root");
+            assert_eq!(root.context().unwrap().get::<Deadline>(), None);
+            seen
+        });
+        for headers in seen {
+            assert_eq!(headers.get("baggage").map(String::as_str), Some("tenant=acme"));
+        }
+        assert_eq!(
+            rig.collector.tree(),
+            "request\n  explicit\n    deeper\n      below\n        there\n  beside\nroot\n"
+        );
     }
 }
 
-fn a_parent_is_fixed(rig: Rig) {
+#[test]
+fn a_session_of_the_parents_context_is_the_one_that_is_sent_on() {
+    for activation in [true, false] {
+        let rig = Rig::with(|builder| {
+            builder.with_context_activation(activation).with_session_propagation(true)
+        });
+        rig.run(|| {
+            let request = info_span!("request");
+            let headers = HashMap::from([("baggage".to_owned(), "session.id=remote".to_owned())]);
+            request.set_parent(propagation::extract(&headers)).unwrap();
+            let turn = info_span!(parent: &request, "turn", session.id = "own");
+            let answer = info_span!(parent: &turn, "answer");
+            let mut headers = HashMap::new();
+            answer.in_scope(|| propagation::inject(&mut headers));
+            assert_eq!(headers["baggage"], "session.id=own");
+            headers.clear();
+            let other = info_span!(parent: &request, "other");
+            other.in_scope(|| propagation::inject(&mut headers));
+            assert_eq!(headers["baggage"], "session.id=remote");
+        });
+        assert_eq!(one(&rig.collector, "answer").attributes["session.id"], "own");
+        assert_eq!(one(&rig.collector, "other").attributes["session.id"], "remote");
+    }
+}
+
+#[test]
+fn a_context_without_a_span_makes_a_root_where_it_is_set() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let _around = info_span!("around").entered();
+        let request = info_span!("request");
+        let headers = HashMap::from([("baggage".to_owned(), "tenant=acme".to_owned())]);
+        request.set_parent(propagation::extract(&headers)).unwrap();
+        let mut sent = HashMap::new();
+        request.in_scope(|| {
+            info_span!("call").in_scope(|| propagation::inject(&mut sent));
+        });
+        assert_eq!(sent["baggage"], "tenant=acme");
+        // Where it is only active, the captured span around is the parent.
+        let _attached = propagation::extract(&headers).attach();
+        sent.clear();
+        info_span!("inside").in_scope(|| propagation::inject(&mut sent));
+        assert_eq!(sent["baggage"], "tenant=acme");
+    });
+    assert_eq!(rig.collector.tree(), "around\n  inside\nrequest\n  call\n");
+}
+
+#[test]
+fn without_activation_a_span_that_was_entered_may_get_a_parent() {
+    let rig = Rig::with(|builder| builder.with_context_activation(false));
+    let other = || Context::new().with_remote_span_context(remote());
+    rig.run(|| {
+        let late = info_span!("late").entered();
+        info!("still without a parent");
+        late.set_parent(other()).unwrap();
+        let span = late.exit();
+        span.in_scope(|| span.set_parent(other()).unwrap());
+        span.in_scope(|| info_span!("child"));
+        assert_eq!(span.set_parent(other()), Err(SpanError::AlreadyStarted));
+        info_span!("never asked").in_scope(|| ());
+    });
+    let late = one(&rig.collector, "late");
+    assert_eq!((late.trace_id, late.parent_span_id), (remote().trace_id(), remote().span_id()));
+    assert!(is_child(&one(&rig.collector, "child"), &late));
+    assert_eq!(one(&rig.collector, "never asked").parent_span_id, SpanId::INVALID);
+}
+
+#[test]
+fn below_a_no_op_span_the_default_sampler_decides_as_the_same_one_does() {
+    type With = fn(Builder) -> Builder;
+    let samplers: [With; 4] = [
+        |builder| builder,
+        |builder| builder.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn))),
+        |builder| {
+            let sampler: Box<dyn ShouldSample> =
+                Box::new(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)));
+            builder.with_sampler(sampler)
+        },
+        |builder| builder.with_sampler(Sampler::parent_based(Sampler::AlwaysOn)),
+    ];
+    for (at, with) in samplers.into_iter().enumerate() {
+        let rig = Rig::with(with);
+        let mut headers = HashMap::new();
+        rig.run(|| {
+            let no_op = Context::new().with_baggage([KeyValue::new("tenant", "acme")]);
+            let no_op = no_op.with_remote_span_context(SpanContext::NONE);
+            let attached = no_op.clone().attach();
+            info_span!("root").in_scope(|| propagation::inject(&mut headers));
+            drop(attached);
+            let _around = info_span!("around").entered();
+            let _attached = no_op.attach();
+            info_span!("inside").in_scope(|| ());
+        });
+        assert_eq!(rig.collector.tree(), "root\naround\n  inside\n", "{at}");
+        assert!(headers["traceparent"].ends_with("-01"));
+        assert_eq!(headers["baggage"], "tenant=acme");
+    }
+    // The sampler of roots is asked, which sees no parent either.
+    let rig = Rig::with(|builder| {
+        let of_roots = Sampler::ParentBased(Box::new(Sampler::AlwaysOff));
+        builder.with_sampler(Sampler::ParentBased(Box::new(of_roots)))
+    });
+    rig.run(|| {
+        let no_op = Context::new().with_remote_span_context(SpanContext::NONE);
+        let _attached = no_op.attach();
+        info_span!("root").in_scope(|| ());
+    });
+    assert_eq!(rig.collector.tree(), "");
+}
+
+#[test]
+fn a_parent_is_fixed_once_the_span_has_started() {
+    for activation in [true, false] {
+        let rig = Rig::with(|builder| builder.with_context_activation(activation));
+        a_parent_is_fixed(rig, activation);
+    }
+}
+
+fn a_parent_is_fixed(rig: Rig, activation: bool) {
     let other = || Context::new().with_remote_span_context(remote());
     rig.run(|| {
         let entered = info_span!("entered");
         entered.in_scope(|| ());
-        assert_eq!(entered.set_parent(other()), Err(SpanError::AlreadyStarted));
+        if activation {
+            assert_eq!(entered.set_parent(other()), Err(SpanError::AlreadyStarted));
+        }
 
         let parent = info_span!("parent");
         let child = info_span!(parent: &parent, "child");
