@@ -355,3 +355,8 @@ pub(crate) fn namespaced(key: &str, convention: Convention) -> Option<&str> {
     let is_path = !path.is_empty() && !path.split('.').any(str::is_empty);
     (is_path && NAMESPACES.contains(&namespace)).then_some(bare)
 }
+
+/// Whether a key without a convention's prefix lies in the namespace `feedback`.
+pub(crate) fn is_feedback(bare: &str) -> bool {
+    bare.starts_with("feedback.")
+}

@@ -83,7 +83,8 @@ pub(crate) fn current() -> Context {
     }
 }
 
-/// A captured span as the OpenTelemetry API sees it. Changes reach the span as long as it is open.
+/// A captured span as the OpenTelemetry API sees it. Changes reach the span as long as it is open and
+/// was not ended through the API.
 ///
 /// The span's state may store the context that holds this value, until the span closes.
 #[derive(Debug)]
@@ -102,7 +103,7 @@ impl Span for LiveSpan {
     }
 
     fn is_recording(&self) -> bool {
-        self.0.is_open()
+        self.0.change_if_recording(|_| ()).is_some()
     }
 
     fn set_attribute(&mut self, attribute: KeyValue) {
@@ -110,14 +111,15 @@ impl Span for LiveSpan {
     }
 
     fn set_status(&mut self, status: Status) {
-        self.0.change(|live| live.record.set_status(status));
+        self.0.change_if_recording(|live| live.record.set_status(status));
     }
 
     fn update_name<T>(&mut self, new_name: T)
     where
         T: Into<Cow<'static, str>>,
     {
-        self.0.change(|live| live.record.details.name = Some(new_name.into()));
+        let new_name = new_name.into();
+        self.0.change_if_recording(|live| live.record.details.name = Some(new_name));
     }
 
     fn add_link(&mut self, span_context: SpanContext, attributes: Vec<KeyValue>) {
@@ -125,13 +127,12 @@ impl Span for LiveSpan {
     }
 
     fn end_with_timestamp(&mut self, timestamp: SystemTime) {
-        self.0.change(|live| {
-            live.documents.ended.get_or_insert(clock::unix_nanos(timestamp)).to_owned()
-        });
+        let timestamp = clock::unix_nanos(timestamp);
+        self.0.change_if_recording(|live| live.documents.ended = Some(timestamp));
     }
 }
 
-/// Sets attributes as if they were fields. `None` if the span has closed.
+/// Sets attributes as if they were fields. `None` if the span has ended.
 pub(super) fn set_attributes(
     state: &SpanHandle,
     attributes: impl IntoIterator<Item = KeyValue>,
@@ -139,14 +140,14 @@ pub(super) fn set_attributes(
     let core = state.core();
     let fields = visit::otel_fields(core, attributes);
     let is_feedback = fields.is_feedback;
-    state.change(|live| fields.write_to(live, core))?;
+    state.change_if_recording(|live| fields.write_to(live, core))?;
     if is_feedback {
         state.register_feedback_fields();
     }
     Some(())
 }
 
-/// Adds an event that happened at `time`, or happens now. `None` if the span has closed.
+/// Adds an event that happened at `time`, or happens now. `None` if the span has ended.
 pub(super) fn add_event(
     state: &SpanHandle,
     name: Cow<'static, str>,
@@ -158,7 +159,7 @@ pub(super) fn add_event(
     let limits = core.settings.span_limits;
     let (attributes, dropped_attributes) =
         visit::otel_attributes(core, attributes, limits.max_attributes_per_event);
-    state.change(|live| {
+    state.change_if_recording(|live| {
         let time = match time {
             Some(time) => clock::unix_nanos(time),
             None => live.record.start.saturating_add(state.timings.age(now)),
@@ -168,7 +169,7 @@ pub(super) fn add_event(
     })
 }
 
-/// Adds a link. `None` if the span has closed.
+/// Adds a link. `None` if the span has ended.
 pub(super) fn add_link(
     state: &SpanHandle,
     context: SpanContext,
@@ -179,5 +180,5 @@ pub(super) fn add_link(
     let (attributes, dropped_attributes) =
         visit::otel_attributes(core, attributes, limits.max_attributes_per_link);
     let link = Link { context, attributes, dropped_attributes };
-    state.change(|live| live.record.add_link(link, limits.max_links_per_span))
+    state.change_if_recording(|live| live.record.add_link(link, limits.max_links_per_span))
 }

@@ -35,6 +35,7 @@ pub(super) fn record(event: &Event<'_>, span: &SpanState, core: &LayerCore) {
         name: None,
         attributes: Attributes::with_capacity(event.fields().count() + 5),
         dropped: 0,
+        is_error: *metadata.level() == Level::ERROR,
         status: None,
         exception: None,
         is_log: normalized.is_some(),
@@ -57,8 +58,8 @@ pub(super) fn record(event: &Event<'_>, span: &SpanState, core: &LayerCore) {
     let exception = visitor.exception.filter(|_| switches.error_records_to_exceptions);
     let on_span = exception.as_ref().map(|error| visit::exceptions(core, error));
     let status = visitor.status.filter(|_| switches.error_events_to_status);
-    let is_error = *metadata.level() == Level::ERROR;
-    span.change(|live| {
+    let is_error = visitor.is_error;
+    span.change_if_recording(|live| {
         if let Some(description) = status {
             live.record.set_status(Status::error(description));
         } else if is_error {
@@ -78,7 +79,9 @@ struct EventVisitor<'a> {
     name: Option<Cow<'static, str>>,
     attributes: Attributes,
     dropped: u32,
-    /// The description for the span's status, if the event reports an error.
+    /// Whether the event has the level of an error.
+    is_error: bool,
+    /// The description for the span's status, if the event says that the span has failed.
     status: Option<String>,
     /// The error, if a field was recorded as a `dyn Error`.
     exception: Option<ErrorText>,
@@ -94,7 +97,7 @@ impl Values for EventVisitor<'_> {
             "message" => self.name_it(visit::text(value)),
             // `#[instrument(err)]` makes events without a message and with a field `error`.
             "error" if self.name.is_none() && matches!(value, ValueRef::Str(_)) => {
-                self.failed(&visit::text(value));
+                self.status = self.exception_event(&visit::text(value));
             }
             // Handled as the event's own metadata.
             name if self.is_log && name.starts_with("log.") => {}
@@ -109,7 +112,9 @@ impl Values for EventVisitor<'_> {
     fn error(&mut self, field: &Field, error: &ErrorText) {
         let switches = &self.core.settings.switches;
         if field.name() == "error" && self.name.is_none() {
-            self.failed(&error.message);
+            let message = self.exception_event(&error.message);
+            // Whether the span has failed is said by the event's level: a retry only warns.
+            self.status = message.filter(|_| self.is_error);
         }
         if switches.error_fields_to_exceptions {
             for (key, value) in visit::exception(error) {
@@ -140,19 +145,19 @@ impl EventVisitor<'_> {
         self.name = Some(kept.map_or(Cow::Borrowed("event"), Cow::Owned));
     }
 
-    /// Records the event's error, by the semantic conventions for exceptions.
-    fn failed(&mut self, message: &str) {
+    /// Records the event's error, by the semantic conventions for exceptions. Returns its message,
+    /// unless redaction removes it.
+    fn exception_event(&mut self, message: &str) -> Option<String> {
         let core = self.core;
         let key = "error";
-        let kept = visit::redacted(core, key, ValueRef::Str(message), visit::text);
-        let Some(message) = kept else { return };
+        let message = visit::redacted(core, key, ValueRef::Str(message), visit::text)?;
         if core.settings.switches.error_events_to_exceptions {
             self.name = Some(Cow::Borrowed("exception"));
             self.put("exception.message", ValueRef::Str(&message));
         } else {
             self.put("error", ValueRef::Str(&message));
         }
-        self.status = Some(message);
+        Some(message)
     }
 
     fn put_location(&mut self, metadata: &Metadata<'_>) {

@@ -3,7 +3,7 @@
 use crate::feedback::carrier::OWN_PREFIX;
 use crate::record::Timings;
 use crate::session::SESSION_ID;
-use crate::settings::{Convention, namespaced};
+use crate::settings::{Convention, is_feedback, namespaced};
 
 /// What a field sets.
 pub(super) enum FieldKind<'k> {
@@ -13,7 +13,10 @@ pub(super) enum FieldKind<'k> {
     StatusDescription,
     Session,
     /// The feedback document, under this key.
-    Document(&'k str),
+    Feedback(&'k str),
+    /// An attribute under a key that enrichments may set, too: this key without the convention's
+    /// prefix.
+    Namespaced(&'k str),
     /// A busy or idle time, which the layer measures itself.
     Timing,
     /// Nothing: the prefix of this crate's own attributes is reserved.
@@ -31,12 +34,16 @@ impl<'k> FieldKind<'k> {
             SESSION_ID => Self::Session,
             Timings::BUSY | Timings::IDLE => Self::Timing,
             key if key.starts_with(OWN_PREFIX) => Self::Reserved,
-            key => namespaced(key, convention).map_or(Self::Attribute, Self::Document),
+            key => match namespaced(key, convention) {
+                Some(bare) if is_feedback(bare) => Self::Feedback(bare),
+                Some(bare) => Self::Namespaced(bare),
+                None => Self::Attribute,
+            },
         }
     }
 }
 
-/// Whether a field named `key` is an attribute and nothing else.
+/// Whether a field named `key` that a span is created with is an attribute and nothing else.
 pub(super) fn is_plain(key: &str, convention: Convention) -> bool {
-    matches!(FieldKind::of(key, convention), FieldKind::Attribute)
+    matches!(FieldKind::of(key, convention), FieldKind::Attribute | FieldKind::Namespaced(_))
 }

@@ -245,7 +245,7 @@ where
         let most = self.core().settings.span_limits.max_links_per_span;
         let context = follows.start().context.clone();
         let link = Link { context, attributes: Default::default(), dropped_attributes: 0 };
-        state.change(|live| live.record.add_link(link, most));
+        state.change_if_recording(|live| live.record.add_link(link, most));
     }
 
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {

@@ -324,8 +324,8 @@ pub enum SpanError {
          child, or is asked for its context"
     )]
     AlreadyStarted,
-    /// The span has closed.
-    #[error("the span has closed: nothing more is recorded for it")]
+    /// The span has closed, or was ended through the OpenTelemetry API.
+    #[error("the span has ended: nothing more is recorded for it")]
     Closed,
     /// A link to a span context that isn't valid.
     #[error("the span context is not valid: its trace id or span id is zero")]
@@ -386,7 +386,8 @@ impl SpanExt for tracing::Span {
     }
 
     fn set_status(&self, status: Status) -> Result<(), SpanError> {
-        state(self)?.change(|live| live.record.set_status(status)).ok_or(SpanError::Closed)
+        let set = state(self)?.change_if_recording(|live| live.record.set_status(status));
+        set.ok_or(SpanError::Closed)
     }
 
     fn add_event(

@@ -35,6 +35,14 @@ impl KeyRef<'_> {
             Self::Borrowed(key) => key,
         }
     }
+
+    /// `bare`, which is the end of this key, as the key of a leaf.
+    fn bare(&self, bare: &str) -> AttributeKey {
+        match self {
+            Self::Static(key) => AttributeKey::Borrowed(&key[key.len() - bare.len()..]),
+            Self::Borrowed(_) => AttributeKey::Owned(bare.to_owned()),
+        }
+    }
 }
 
 /// The values of a span's fields, sorted by what they set.
@@ -49,9 +57,11 @@ pub(super) struct Fields {
     session: Option<Session>,
     /// Leaves of the feedback document.
     leaves: Vec<(AttributeKey, Value)>,
+    /// Attributes in the other namespaces, by their key without the convention's prefix.
+    namespaced: Vec<(AttributeKey, String, Value)>,
     /// Whether an attribute may have the same key as one of the span's call site or thread.
     may_be_common: bool,
-    /// Whether one of the leaves lies in the namespace `feedback`.
+    /// Whether there is a leaf.
     pub(super) is_feedback: bool,
 }
 
@@ -178,12 +188,19 @@ impl Fields {
         let settings = &core.settings;
         match FieldKind::of(key.as_str(), settings.convention) {
             FieldKind::Name => self.name = Some(text(value)),
-            FieldKind::Kind => self.kind = span_kind(&text(value)).or(self.kind.take()),
-            FieldKind::StatusCode => self.status_code = status_code(&text(value)),
+            FieldKind::Kind => match span_kind(&text(value)) {
+                Some(kind) => self.kind = Some(kind),
+                None => self.attribute(core, key, value),
+            },
+            FieldKind::StatusCode => match status_code(&text(value)) {
+                Some(status) => self.status_code = Some(status),
+                None => self.attribute(core, key, value),
+            },
             FieldKind::StatusDescription => self.status_description = Some(text(value)),
             FieldKind::Session => match Session::with_id(text(value)) {
                 Ok(session) => self.session = Some(session),
                 Err(error) => {
+                    self.attribute(core, key, value);
                     core.count_refused("invalid_session_id");
                     // Once: the field is likely recorded for every request.
                     if !core.has_warned_of_session_id.swap(true, Ordering::Relaxed) {
@@ -193,20 +210,26 @@ impl Fields {
                     }
                 }
             },
-            FieldKind::Document(bare) => shortened(value, settings.value_characters, |value| {
+            FieldKind::Feedback(bare) => shortened(value, settings.value_characters, |value| {
                 self.leaf(core, key, bare, value);
+            }),
+            FieldKind::Namespaced(bare) => shortened(value, settings.value_characters, |value| {
+                let (bare, key) = (key.bare(bare), key.as_str().to_owned());
+                self.namespaced.push((bare, key, value.to_value()));
             }),
             FieldKind::Timing if settings.switches.tracked_inactivity => {}
             FieldKind::Reserved => self.dropped += 1,
-            FieldKind::Timing | FieldKind::Attribute => {
-                let most = core.most_attributes();
-                let key = key.as_str();
-                self.may_be_common |= Common::may_have(key);
-                shortened(value, settings.value_characters, |value| {
-                    self.dropped += u32::from(!self.attributes.set_within(key, value, most));
-                });
-            }
+            FieldKind::Timing | FieldKind::Attribute => self.attribute(core, key, value),
         }
+    }
+
+    fn attribute(&mut self, core: &LayerCore, key: KeyRef<'_>, value: ValueRef<'_>) {
+        let most = core.most_attributes();
+        let key = key.as_str();
+        self.may_be_common |= Common::may_have(key);
+        shortened(value, core.settings.value_characters, |value| {
+            self.dropped += u32::from(!self.attributes.set_within(key, value, most));
+        });
     }
 
     fn leaf(&mut self, core: &LayerCore, key: KeyRef<'_>, bare: &str, value: ValueRef<'_>) {
@@ -214,23 +237,39 @@ impl Fields {
             core.count_refused("not_finite");
             return;
         }
-        let key = match key {
-            KeyRef::Static(key) => AttributeKey::Borrowed(&key[key.len() - bare.len()..]),
-            KeyRef::Borrowed(_) => AttributeKey::Owned(bare.to_owned()),
-        };
-        self.is_feedback |= bare.starts_with("feedback.");
-        self.leaves.push((key, value.to_value()));
+        self.is_feedback = true;
+        self.leaves.push((key.bare(bare), value.to_value()));
     }
 
-    /// Writes the visited fields into the state of a span. Calls no foreign code.
+    /// Writes the visited fields into the state of a span. Calls no foreign code. Of a span that was
+    /// ended through the OpenTelemetry API only the feedback changes.
     pub(super) fn write_to(self, live: &mut Live, core: &LayerCore) {
         let most = core.most_attributes();
-        let mut dropped = self.dropped;
+        let mut dropped = 0;
+        if !self.leaves.is_empty() {
+            live.documents.own.is_feedback = true;
+            live.documents.own.time = live.documents.own.time.max(clock::enrichment_time());
+        }
+        for (key, value) in self.leaves {
+            dropped += live.documents.set_leaf(key, value, most);
+        }
+        if live.is_ended() {
+            return live.record.count_dropped(dropped);
+        }
+        dropped += self.dropped;
         if self.may_be_common {
             live.record.own_common();
         }
         let room = most.saturating_sub(live.record.common_len());
         dropped += live.record.attributes.merge_within(&self.attributes, room) as u32;
+        for (bare, key, value) in self.namespaced {
+            // Where an enrichment has set or removed the key, the field changes its document.
+            if !live.documents.is_blank() && live.documents.own.has(&bare) {
+                dropped += live.documents.set_leaf(bare, value, most);
+            } else {
+                live.record.set_attribute(&key, ValueRef::from(&value), most);
+            }
+        }
         if let Some(name) = self.name {
             live.record.details.name = Some(name.into());
         }
@@ -247,15 +286,6 @@ impl Fields {
             live.session = Some(session);
             live.documents.session_is_own = true;
             live.context = None; // the stored context may propagate the previous session
-        }
-        if !self.leaves.is_empty() {
-            live.documents.own.is_feedback |= self.is_feedback;
-            live.documents.own.time = live.documents.own.time.max(clock::enrichment_time());
-            for (key, value) in self.leaves {
-                let mut patch = crate::feedback::document::Document::default();
-                patch.set(key, value);
-                dropped += live.documents.own.document.apply_within(patch, most) as u32;
-            }
         }
         live.record.count_dropped(dropped);
     }
@@ -296,11 +326,8 @@ fn span_kind(kind: &str) -> Option<SpanKind> {
 }
 
 fn status_code(code: &str) -> Option<Status> {
-    if code.eq_ignore_ascii_case("ok") {
-        Some(Status::Ok)
-    } else {
-        code.eq_ignore_ascii_case("error").then(|| Status::error(""))
-    }
+    let codes = [("ok", Status::Ok), ("error", Status::error("")), ("unset", Status::Unset)];
+    codes.into_iter().find(|(name, _)| code.eq_ignore_ascii_case(name)).map(|(_, status)| status)
 }
 
 /// The part in which our implementations of [`Visit`] differ: its methods are reduced to these.

@@ -4,8 +4,10 @@ use opentelemetry::Value;
 
 use crate::cold_box::ColdDefault;
 use crate::feedback::carrier::DocumentScope;
-use crate::feedback::document::Document;
+use crate::feedback::document::{AttributeKey, Document};
+use crate::otlp::attributes::Attributes;
 use crate::outbox::Finalizers;
+use crate::settings::{Convention, is_feedback, namespaced};
 
 /// The documents of a span, and other data that few spans have.
 #[derive(Debug, Default)]
@@ -29,6 +31,17 @@ impl ColdDefault for Documents {
     }
 }
 
+impl Documents {
+    /// Sets a leaf of the span's own document. Returns how many leaves, of at most `most`, were left
+    /// out.
+    pub(crate) fn set_leaf(&mut self, key: AttributeKey, value: Value, most: usize) -> u32 {
+        let mut patch = Document::default();
+        patch.set(key, value);
+        let left_out = self.own.document.apply_within(patch, most);
+        u32::try_from(left_out).unwrap_or(u32::MAX)
+    }
+}
+
 /// A document, and when it was last enriched.
 #[derive(Debug, Default)]
 pub(crate) struct Enriched {
@@ -48,6 +61,41 @@ impl Enriched {
         is_feedback: false,
         finalizers: Finalizers::NONE,
     };
+
+    /// Whether the document sets or removes `key`, or something above or under it.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        let mut leaves = self.document.leaves();
+        let mut cleared = self.document.cleared();
+        leaves.any(|(leaf, _)| is_at_or_under(leaf, key) || is_at_or_under(key, leaf))
+            || cleared.any(|cleared| is_at_or_under(key, cleared))
+    }
+
+    /// Removes the attributes that the document has replaced or removed, by the rules of merging:
+    /// fields in the namespaces of enrichments. Those in the namespace `feedback` are in the document
+    /// itself.
+    pub(super) fn replace_fields(&self, attributes: &mut Attributes, convention: Convention) {
+        let mut leaves = self.document.leaves();
+        let mut cleared = self.document.cleared();
+        let is_feedback =
+            leaves.all(|(key, _)| is_feedback(key)) && cleared.all(|key| is_feedback(key));
+        if !is_feedback {
+            attributes.retain(|key| match namespaced(key, convention) {
+                Some(bare) => !self.has(bare),
+                None => true,
+            });
+        }
+    }
+}
+
+/// Whether `key` is `other`, or lies under it.
+fn is_at_or_under(key: &str, other: &str) -> bool {
+    key.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Whether one of the attributes is in a namespace of enrichments, so that it would be taken for a part
+/// of the document that its span carries.
+pub(super) fn has_namespaced(attributes: &Attributes, convention: Convention) -> bool {
+    attributes.keys().any(|key| namespaced(key, convention).is_some())
 }
 
 /// Selects one of a span's documents.

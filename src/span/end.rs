@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use opentelemetry::trace::TraceState;
 
-use super::documents::{Documents, Enriched};
+use super::documents::{Documents, Enriched, has_namespaced};
 use super::state::{Live, SpanState};
 use super::timings::SpanTimer;
 use super::trace_place::Started;
@@ -257,7 +257,10 @@ impl LayerCore {
         // its own.
         let Documents { own, scoped, .. } = std::mem::take(&mut live.documents).into_inner();
         let (document, scope, scoped_document) = match scoped.map(|scoped| *scoped) {
-            Some((scope, mut scoped)) if own.document.leaves().len() == 0 => {
+            Some((scope, mut scoped))
+                if own.document.leaves().len() == 0
+                    && !has_namespaced(&record.attributes, settings.convention) =>
+            {
                 // The span's own document has no leaves, so it is left out: if all was retracted,
                 // that is what a reader is to see.
                 scoped.finalizers.append(own.finalizers);
@@ -268,6 +271,9 @@ impl LayerCore {
             }
             None => (own, None, None),
         };
+        if scope.is_none() {
+            document.replace_fields(&mut record.attributes, settings.convention);
+        }
         if !document.finalizers.is_empty() {
             record.details.finalizers = document.finalizers;
         }

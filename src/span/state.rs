@@ -15,11 +15,10 @@ use super::trace_place::{ParentRule, Started, TracePlace, ids, with_parent};
 use super::{LayerCore, Sampling, SpanHandle, UserPart};
 use crate::cold_box::ColdBox;
 use crate::feedback::carrier;
-use crate::feedback::document::Document;
 use crate::otlp::attributes::ValueRef;
 use crate::record::{self, SpanRecord};
 use crate::session::{SESSION_ID, Session};
-use crate::settings::namespaced;
+use crate::settings::{is_feedback, namespaced};
 use crate::suppress;
 use crate::sync::lock_unless_orphaned;
 
@@ -90,6 +89,12 @@ pub(crate) struct Live {
 }
 
 impl Live {
+    /// Whether the span was ended through the OpenTelemetry API.
+    #[inline]
+    pub(crate) fn is_ended(&self) -> bool {
+        !self.documents.is_blank() && self.documents.ended.is_some()
+    }
+
     pub(super) fn is_enriched(&self) -> bool {
         !self.documents.is_blank()
             && (self.documents.own.is_feedback || self.documents.scoped.is_some())
@@ -133,6 +138,13 @@ impl SpanState {
             self.has_session.store(true, Ordering::Release);
         }
         Some(changed)
+    }
+
+    /// As [`change`](Self::change), unless the span was ended through the OpenTelemetry API: then
+    /// only its feedback may change.
+    #[inline]
+    pub(crate) fn change_if_recording<T>(&self, change: impl FnOnce(&mut Live) -> T) -> Option<T> {
+        self.change(|live| (!live.is_ended()).then(|| change(live))).flatten()
     }
 
     /// Starts the span if it hasn't started: from here on its place in a trace is fixed.
@@ -228,10 +240,11 @@ impl SpanState {
             let convention = self.core.settings.convention;
             self.change(|live| {
                 for KeyValue { key, value, .. } in &result.attributes {
-                    if let Some(key) = namespaced(key.as_str(), convention) {
-                        let mut patch = Document::default();
-                        patch.set(key.to_owned(), value.clone());
-                        let dropped = live.documents.own.document.apply_within(patch, most) as u32;
+                    let feedback =
+                        namespaced(key.as_str(), convention).filter(|key| is_feedback(key));
+                    if let Some(key) = feedback {
+                        let key = key.to_owned().into();
+                        let dropped = live.documents.set_leaf(key, value.clone(), most);
                         live.record.count_dropped(dropped);
                     } else if ![record::Timings::BUSY, record::Timings::IDLE]
                         .contains(&key.as_str())

@@ -217,6 +217,7 @@ fn special_fields_at_creation() {
         );
         info_span!("ok", otel.kind = ?SpanKind::Client, otel.status_code = "OK");
         info_span!("nonsense", otel.kind = "sideways", otel.status_code = "maybe");
+        info_span!("unset", otel.status_code = "unset");
     });
     let span = one(&rig.collector, "GET /chat");
     assert_eq!((span.kind.clone(), status(&span)), (SpanKind::Server, "error: broken".to_owned()));
@@ -224,7 +225,112 @@ fn special_fields_at_creation() {
     assert_eq!((span.kind.clone(), status(&span)), (SpanKind::Client, "ok".to_owned()));
     let span = one(&rig.collector, "nonsense");
     assert_eq!((span.kind.clone(), status(&span)), (SpanKind::Internal, "unset".to_owned()));
-    assert!(rig.collector.spans().iter().all(|span| span.attributes.is_empty()));
+    // A value that can't be used stays visible.
+    assert_eq!(attributes(&span), "otel.kind=\"sideways\" otel.status_code=\"maybe\"");
+    assert_eq!(attributes(&one(&rig.collector, "unset")), "");
+    let spans = rig.collector.spans();
+    let plain = spans.iter().filter(|span| span.attributes.is_empty()).count();
+    assert_eq!(plain, spans.len() - 1);
+}
+
+#[test]
+fn a_field_that_is_no_session_id_stays_visible() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let refused = info_span!("refused", session.id = "two words").entered();
+        info_span!("below").in_scope(|| ());
+        refused.record("session.id", "now-valid");
+        drop(refused);
+        info_span!("of a session", session.id = "s").in_scope(|| {
+            info_span!("inside", session.id = "two words").in_scope(|| ());
+        });
+        info_span!("number", session.id = 17, a = 1).in_scope(|| ());
+        info_span!("only refused", session.id = "").in_scope(|| ());
+    });
+    let of = |name: &str| attributes(&one(&rig.collector, name));
+    assert_eq!(of("refused"), "session.id=\"now-valid\"");
+    assert_eq!(of("below"), "");
+    assert_eq!(of("inside"), "session.id=\"s\"");
+    assert_eq!(of("number"), "a=1 session.id=\"17\"");
+    assert_eq!(of("only refused"), "session.id=\"\"");
+    assert_eq!(rig.telemetry.stats().refused["invalid_session_id"], 3);
+}
+
+/// Fields of the service that begin like one of our namespaces.
+#[test]
+fn fields_that_are_no_feedback_stay_as_they_were_recorded() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let span = info_span!(
+            "plain",
+            config.db = "main",
+            config.db.pool = 5,
+            metrics.loss = f64::NAN,
+            inputs.a = Empty
+        );
+        span.record("inputs.a", "x");
+        span.set_attribute("inputs.a.b", "y").unwrap();
+        span.set_attribute("outputs.c", 1).unwrap();
+        // Feedback merges as ever.
+        span.set_attribute("feedback.a", 1).unwrap();
+        span.set_attribute("feedback.a.b", 2).unwrap();
+    });
+    let span = one(&rig.collector, "plain");
+    assert_eq!(
+        attributes(&span),
+        "config.db=\"main\" config.db.pool=5 feedback.a.b=2 inputs.a=\"x\" inputs.a.b=\"y\" \
+         metrics.loss=NaN outputs.c=1"
+    );
+}
+
+/// An enrichment is a merge patch for them all the same, and a key is exported once.
+#[test]
+fn an_enrichment_replaces_fields_in_its_namespace() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let span = info_span!(
+            "span",
+            config.db = "main",
+            config.db.pool = 5,
+            config.mode = "fast",
+            metadata.plan = "free",
+            metadata.tenant.id = 1,
+            inputs.kept = true,
+        );
+        span.in_scope(|| {
+            enrich_span!(
+                config = { "db": { "pool": 6 } },
+                metadata = { "tenant": null, "plan": "paid" },
+            );
+        });
+        span.set_attribute("metadata.plan", "later").unwrap();
+        span.set_attribute("metadata.tenant.id", 2).unwrap();
+        let erased = info_span!("erased", metadata.plan = "free", config.a = 1);
+        erased.in_scope(|| enrich_span!(metadata = null));
+        erased.set_attribute("metadata.new", 1).unwrap();
+    });
+    let span = one(&rig.collector, "span");
+    assert_eq!(
+        attributes(&span),
+        "config.db.pool=6 config.mode=\"fast\" inputs.kept=true metadata.plan=\"later\" \
+         metadata.tenant.id=2"
+    );
+    assert_eq!(attributes(&one(&rig.collector, "erased")), "config.a=1 metadata.new=1");
+}
+
+#[test]
+fn a_sessions_document_isnt_mixed_with_the_fields_of_its_span() {
+    let rig = Rig::new();
+    rig.run(|| {
+        info_span!("turn", session.id = "s", metadata.plan = "free").in_scope(|| {
+            assert!(enrich_session!(metadata = { "mood": "good" }).is_ok());
+        });
+    });
+    let turn = one(&rig.collector, "turn");
+    assert_eq!(attributes(&turn), "metadata.plan=\"free\" session.id=\"s\"");
+    let session = rig.collector.session_feedback("s");
+    let keys: Vec<_> = session.keys().cloned().collect();
+    assert_eq!(keys, ["metadata.mood"]);
 }
 
 #[test]
@@ -932,7 +1038,12 @@ fn errors_on_events_tell_their_span() {
         let error = failure();
         let error: &(dyn Error + 'static) = &error;
         info_span!("named").in_scope(|| error!(error, "it failed"));
-        info_span!("unnamed").in_scope(|| warn!(error));
+        info_span!("unnamed").in_scope(|| error!(error));
+        info_span!("retries").in_scope(|| {
+            warn!(error);
+            warn!(error, "trying again");
+            info!(error);
+        });
         info_span!("field").in_scope(|| info!(cause = error));
         info_span!("text").in_scope(|| info!(error = "as text"));
         info_span!("level").in_scope(|| error!("just so"));
@@ -956,6 +1067,11 @@ fn errors_on_events_tell_their_span() {
     let span = one(&rig.collector, "unnamed");
     assert_eq!(status(&span), "error: request failed");
     assert_eq!(span.events[0].name, "exception");
+    // A retry that warns isn't a failure.
+    let span = one(&rig.collector, "retries");
+    assert_eq!(status(&span), "unset");
+    let names: Vec<_> = span.events.iter().map(|event| event.name.as_str()).collect();
+    assert_eq!(names, ["exception", "trying again", "exception"]);
     assert_eq!(status(&one(&rig.collector, "field")), "unset");
     let span = one(&rig.collector, "text");
     assert_eq!(status(&span), "error: as text");
@@ -969,7 +1085,7 @@ fn each_error_convention_can_be_switched_off() {
         let error = failure();
         let error: &(dyn Error + 'static) = &error;
         let _span = info_span!("span", failed = error).entered();
-        warn!(error);
+        error!(error);
     };
     let run = |configure: fn(tracing_feedback::Builder) -> tracing_feedback::Builder| {
         let rig = Rig::with(configure);
@@ -1030,7 +1146,7 @@ fn each_error_convention_can_be_switched_off() {
             &format!("{exception} failed failed.chain"),
             "exception",
             &format!("error error.chain {exception}"),
-            "unset"
+            "error: "
         )
     );
 }
@@ -1042,7 +1158,8 @@ trait WithEventName {
 
 impl WithEventName for (String, String, String, String) {
     fn with_event_name(mut self) -> Self {
-        let line = include_str!("layer.rs").lines().position(|line| line.trim() == "warn!(error);");
+        let line =
+            include_str!("layer.rs").lines().position(|line| line.trim() == "error!(error);");
         self.1 = format!("event {}:{}", file!(), line.unwrap() + 1);
         self
     }

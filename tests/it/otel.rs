@@ -124,6 +124,48 @@ fn an_end_by_the_api_counts() {
 }
 
 #[test]
+fn after_an_end_by_the_api_only_feedback_changes() {
+    for activation in [true, false] {
+        let rig = Rig::with(|builder| builder.with_context_activation(activation));
+        rig.run(|| {
+            let span = info_span!("span", a = 1, feedback.rating = Empty);
+            let _entered = span.enter();
+            let context = span.context().unwrap();
+            let api = context.span();
+            assert!(api.is_recording());
+            api.end();
+            assert!(!api.is_recording());
+            api.set_attribute(KeyValue::new("a", 2));
+            api.set_attribute(KeyValue::new("feedback.of.the.api", 2));
+            api.add_event("too late", vec![]);
+            api.set_status(Status::error("too late"));
+            api.update_name("too late");
+            api.add_link(remote(), vec![]);
+            let end = SystemTime::now() + Duration::from_secs(60);
+            api.end_with_timestamp(end);
+            tracing::error!("too late");
+            span.record("a", 3);
+            span.follows_from(&info_span!("other"));
+            assert_eq!(span.set_attribute("b", 1), Err(SpanError::Closed));
+            assert_eq!(span.set_status(Status::Ok), Err(SpanError::Closed));
+            assert_eq!(span.add_event("too late", vec![]), Err(SpanError::Closed));
+            assert_eq!(span.add_link(remote()), Err(SpanError::Closed));
+            // It is open for what users say, and for children.
+            span.record("feedback.rating", 4);
+            assert!(enrich_span!(feedback = { "comment": "late" }).is_ok());
+            info_span!("child").in_scope(|| ());
+        });
+        let span = one(&rig.collector, "span");
+        assert_eq!(attributes(&span), "a=1 feedback.comment=\"late\" feedback.rating=4");
+        assert_eq!((status(&span), events(&span)), ("unset".to_owned(), String::new()));
+        assert!(span.links.is_empty());
+        let soon = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+        assert!(u128::from(span.end_time_unix_nano) <= soon);
+        assert!(is_child(&one(&rig.collector, "child"), &span));
+    }
+}
+
+#[test]
 fn without_activation_the_context_stays_as_it_is() {
     let rig = Rig::with(|builder| builder.with_context_activation(false));
     rig.run(|| {

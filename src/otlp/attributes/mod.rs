@@ -171,6 +171,23 @@ impl Attributes {
         cut
     }
 
+    /// Keeps the attributes whose keys `keep` accepts.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        let mut kept = Self::default();
+        for (field, ..) in self.messages().filter(|(_, key, _)| keep(key)) {
+            kept.bytes.extend_from_slice(field);
+            kept.count += 1;
+        }
+        if kept.count < self.count {
+            *self = kept;
+        }
+    }
+
+    /// The keys, read back.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.messages().map(|(_, key, _)| key)
+    }
+
     /// Keys and values, read back.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Value)> {
         self.messages().filter_map(|(_, key, value)| Some((key, key_value::read_any_value(value)?)))
