@@ -6,6 +6,7 @@ mod bad_input;
 mod connections;
 mod delivery;
 mod desk;
+mod differential;
 #[cfg(unix)]
 mod fork;
 mod golden;
