@@ -188,7 +188,9 @@ pub use session::{Session, SessionIdError};
 #[cfg(feature = "layer")]
 pub use {
     export::{DropReason, FlushError, SpanLoss, stats::Stats},
-    layer::{FeedbackLayer, FeedbackSpanProcessor, SpanError, SpanExt},
+    layer::{
+        CountingEventFilter, FeedbackLayer, FeedbackSpanProcessor, SpanError, SpanExt, otel_context,
+    },
     outbox::PersistError,
     settings::{Convention, EnvironmentIssue, Keep, KeepLimits, LateTraces},
     setup::{BuildError, Builder, ConfigError, Telemetry, builder, init},

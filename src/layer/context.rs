@@ -6,6 +6,9 @@ use std::time::SystemTime;
 use opentelemetry::trace::{Span, SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 
+use tracing::Dispatch;
+use tracing::span::Id;
+
 use super::locate;
 use super::{is_active, visit};
 use crate::active_context::{self, ActiveGuard};
@@ -40,6 +43,67 @@ pub(super) fn attach(span: &SpanHandle) -> Option<ActiveGuard> {
 pub(super) fn of(span: &SpanHandle) -> Option<Context> {
     span.start();
     span.change(|live| stored(span, live))
+}
+
+/// As [`of`], with the span's session.
+pub(super) fn with_session(span: &SpanHandle) -> Option<Context> {
+    let context = of(span)?;
+    Some(match span.session() {
+        Some(session) => context.with_value(session),
+        None => context,
+    })
+}
+
+/// The OpenTelemetry context in which a span is the active one, for a layer of your own: for example
+/// one that writes trace and span id into logs. Starts the span.
+///
+/// `None` if no layer of this crate is in `dispatch`, or if it hasn't captured the span: it is hidden by
+/// a filter, or has closed. On an export thread it is always `None`.
+///
+/// It may read the span's extensions, so don't call it while you hold `ExtensionsMut` of the span. In a
+/// layer's `on_new_span` the span is known if that layer was added to the subscriber after the one of
+/// this crate.
+///
+/// ```
+/// use opentelemetry::trace::TraceContextExt;
+/// use tracing::{Dispatch, Event, Subscriber, dispatcher::WeakDispatch};
+/// use tracing_subscriber::layer::Context;
+/// use tracing_subscriber::{Layer, prelude::*, registry::LookupSpan};
+/// # use std::sync::{Arc, Mutex, OnceLock};
+///
+/// /// Writes the trace id of every event.
+/// #[derive(Clone, Default)]
+/// struct Correlation {
+///     dispatch: Arc<OnceLock<WeakDispatch>>,
+///     lines: Arc<Mutex<Vec<String>>>,
+/// }
+///
+/// impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Correlation {
+///     fn on_register_dispatch(&self, dispatch: &Dispatch) {
+///         let _ = self.dispatch.set(dispatch.downgrade());
+///     }
+///
+///     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
+///         let dispatch = self.dispatch.get().and_then(WeakDispatch::upgrade);
+///         let (Some(dispatch), Some(span)) = (dispatch, ctx.event_span(event)) else { return };
+///         if let Some(context) = tracing_feedback::otel_context(&span.id(), &dispatch) {
+///             self.lines.lock().unwrap().push(context.span().span_context().trace_id().to_string());
+///         }
+///     }
+/// }
+///
+/// let (layer, _telemetry) = tracing_feedback::builder().build()?;
+/// let correlation = Correlation::default();
+/// let subscriber = tracing_subscriber::registry().with(layer).with(correlation.clone());
+/// tracing::subscriber::with_default(subscriber, || {
+///     let _span = tracing::info_span!("answer").entered();
+///     tracing::info!("a line");
+/// });
+/// assert_eq!(correlation.lines.lock().unwrap()[0].len(), 32);
+/// # Ok::<(), tracing_feedback::BuildError>(())
+/// ```
+pub fn otel_context(id: &Id, dispatch: &Dispatch) -> Option<Context> {
+    with_session(&locate::span_in(dispatch, id)?)
 }
 
 /// The context of a span that has started, stored in the span's state. Calls no foreign code.

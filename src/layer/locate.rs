@@ -110,6 +110,14 @@ pub(crate) fn locate_span(span: &tracing::Span) -> Located {
     found.unwrap_or_else(|| current_core().map_or(Located::Nothing, Located::Disabled))
 }
 
+/// The state of the span with this id in the registry under `dispatch`.
+pub(super) fn span_in(dispatch: &Dispatch, id: &Id) -> Option<SpanHandle> {
+    match suppress::is_this_thread() {
+        true => None,
+        false => state_of(dispatch.downcast_ref::<Registry>()?, id),
+    }
+}
+
 fn state_of(registry: &Registry, id: &Id) -> Option<SpanHandle> {
     span_stack::get(id, address(registry))
         .or_else(|| claimed(address(registry))?.open.get(id))

@@ -8,6 +8,7 @@
 
 mod callsite;
 mod context;
+mod counting_filter;
 mod event;
 mod feedback_layer;
 mod field;
@@ -32,11 +33,13 @@ use crate::active_context;
 use crate::clock::{self, Ticks};
 use crate::record::Link;
 use crate::session::Session;
-use crate::span::{Captured, Live, ParentRule, SpanHandle, SpanState, span_stack};
+use crate::span::{Captured, LayerCore, Live, ParentRule, SpanHandle, SpanState, span_stack};
 use crate::suppress;
 use callsite::Callsite;
 use locate::Claim;
 
+pub use context::otel_context;
+pub use counting_filter::CountingEventFilter;
 pub use feedback_layer::FeedbackLayer;
 pub use processor::FeedbackSpanProcessor;
 pub use span_ext::{SpanError, SpanExt};
@@ -55,17 +58,6 @@ impl FeedbackLayer {
     #[inline]
     fn is_passive(&self) -> bool {
         suppress::is_this_thread() || self.is_inert()
-    }
-
-    /// The nearest captured span, beginning with `span`.
-    fn nearest<'r, S: for<'span> LookupSpan<'span> + 'r>(
-        &self,
-        span: Option<SpanRef<'r, S>>,
-    ) -> Option<SpanHandle> {
-        std::iter::successors(span, SpanRef::parent).find_map(|span| {
-            let in_table = self.core().open.get(&span.id());
-            in_table.or_else(|| Captured::of(&span.extensions()).cloned())
-        })
     }
 
     /// The parent of a span that is being created: the nearest captured span around it.
@@ -88,7 +80,7 @@ impl FeedbackLayer {
         };
         // No captured span is entered on this thread, or the parent is explicit: the captured span
         // is found through the registry, where it may be entered on another thread.
-        around.or_else(|| self.nearest(ctx.span(id)?.parent()))
+        around.or_else(|| nearest(self.core(), ctx.span(id)?.parent()))
     }
 
     /// Fills in what precedes the fields of a new span: its parent context, session, call site and
@@ -229,7 +221,7 @@ where
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
-        let Some(state) = self.find(id, &ctx) else { return };
+        let Some(state) = find(self.core(), id, &ctx) else { return };
         let fields = visit::fields(self.core(), |visitor| values.record(visitor));
         let is_feedback = fields.is_feedback;
         state.change(|live| fields.write_to(live, self.core()));
@@ -239,7 +231,9 @@ where
     }
 
     fn on_follows_from(&self, id: &Id, follows: &Id, ctx: Context<'_, S>) {
-        let (Some(state), Some(follows)) = (self.find(id, &ctx), self.find(follows, &ctx)) else {
+        let (Some(state), Some(follows)) =
+            (find(self.core(), id, &ctx), find(self.core(), follows, &ctx))
+        else {
             return;
         };
         let most = self.core().settings.span_limits.max_links_per_span;
@@ -252,11 +246,7 @@ where
         if self.is_off() || is_suppressed(event) {
             return;
         }
-        let around = match event.is_contextual() {
-            true => span_stack::innermost(self.core()),
-            false => None,
-        };
-        if let Some(span) = around.or_else(|| self.nearest(ctx.event_span(event))) {
+        if let Some(span) = span_of_event(self.core(), event, &ctx) {
             event::record(event, &span, self.core());
         }
     }
@@ -272,7 +262,7 @@ where
         }
         let created = span_stack::take_created(id, core);
         let is_first = created.is_some();
-        let Some(state) = created.or_else(|| self.find(id, &ctx)) else {
+        let Some(state) = created.or_else(|| find(self.core(), id, &ctx)) else {
             return self.warn_if_inert();
         };
         if switches.context_activation {
@@ -306,7 +296,7 @@ where
         let state = match &entered {
             Some((state, _)) => state,
             None => {
-                found = self.find(id, &ctx);
+                found = find(self.core(), id, &ctx);
                 let Some(state) = &found else { return };
                 state
             }
@@ -321,7 +311,7 @@ where
         match self.core().open.take(&id) {
             Some(state) => state.end_inline(),
             None => {
-                if let Some(state) = self.find_in_registry(&id, &ctx) {
+                if let Some(state) = find_in_registry(self.core(), &id, &ctx) {
                     state.close();
                 }
             }
@@ -330,25 +320,6 @@ where
 }
 
 impl FeedbackLayer {
-    /// The state of a span that this layer captured.
-    #[inline(always)] // on every entrance
-    fn find<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<SpanHandle>
-    where
-        S: Subscriber + for<'span> LookupSpan<'span>,
-    {
-        let open = self.core().open.get(id);
-        if open.is_some() { open } else { self.find_in_registry(id, ctx) }
-    }
-
-    #[cold]
-    fn find_in_registry<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<SpanHandle>
-    where
-        S: Subscriber + for<'span> LookupSpan<'span>,
-    {
-        let state = Captured::of(&ctx.span(id)?.extensions())?.clone();
-        Arc::ptr_eq(state.core(), self.core()).then_some(state)
-    }
-
     /// Stores the state of a new span in the registry's extensions, unless another layer captures
     /// the span: of two layers, the one with a claim on the registry does.
     #[cold]
@@ -367,4 +338,51 @@ impl FeedbackLayer {
             self.become_inert();
         }
     }
+}
+
+/// The nearest captured span, beginning with `span`.
+fn nearest<'r, S: for<'span> LookupSpan<'span> + 'r>(
+    core: &LayerCore,
+    span: Option<SpanRef<'r, S>>,
+) -> Option<SpanHandle> {
+    std::iter::successors(span, SpanRef::parent).find_map(|span| {
+        let in_table = core.open.get(&span.id());
+        in_table.or_else(|| Captured::of(&span.extensions()).cloned())
+    })
+}
+
+/// The captured span that an event happened in.
+#[inline]
+fn span_of_event<S>(
+    core: &Arc<LayerCore>,
+    event: &Event<'_>,
+    ctx: &Context<'_, S>,
+) -> Option<SpanHandle>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let around = match event.is_contextual() {
+        true => span_stack::innermost(core),
+        false => None,
+    };
+    around.or_else(|| nearest(core, ctx.event_span(event)))
+}
+
+/// The state of a span that the layer of this core captured.
+#[inline(always)] // on every entrance
+fn find<S>(core: &Arc<LayerCore>, id: &Id, ctx: &Context<'_, S>) -> Option<SpanHandle>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let open = core.open.get(id);
+    if open.is_some() { open } else { find_in_registry(core, id, ctx) }
+}
+
+#[cold]
+fn find_in_registry<S>(core: &Arc<LayerCore>, id: &Id, ctx: &Context<'_, S>) -> Option<SpanHandle>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let state = Captured::of(&ctx.span(id)?.extensions())?.clone();
+    Arc::ptr_eq(state.core(), core).then_some(state)
 }

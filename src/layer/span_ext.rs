@@ -342,12 +342,7 @@ impl SpanExt for tracing::Span {
     }
 
     fn context(&self) -> Result<Context, SpanError> {
-        let state = state(self)?;
-        let context = context::of(&state).ok_or(SpanError::Closed)?;
-        Ok(match state.session() {
-            Some(session) => context.with_value(session),
-            None => context,
-        })
+        context::with_session(&state(self)?).ok_or(SpanError::Closed)
     }
 
     fn span_context(&self) -> Result<SpanContext, SpanError> {

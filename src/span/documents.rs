@@ -20,13 +20,20 @@ pub(crate) struct Documents {
     pub(crate) session_is_own: bool,
     /// The end time set through the OpenTelemetry API.
     pub(crate) ended: Option<u64>,
+    /// How many events happened in the span, where they are counted.
+    pub(crate) event_count: u32,
 }
 
 impl ColdDefault for Documents {
     #[inline]
     fn blank() -> &'static Self {
-        static BLANK: Documents =
-            Documents { own: Enriched::BLANK, scoped: None, session_is_own: false, ended: None };
+        static BLANK: Documents = Documents {
+            own: Enriched::BLANK,
+            scoped: None,
+            session_is_own: false,
+            ended: None,
+            event_count: 0,
+        };
         &BLANK
     }
 }

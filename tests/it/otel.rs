@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -16,14 +16,20 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{
     IdGenerator, Sampler, SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample,
 };
+use tracing::dispatcher::WeakDispatch;
 use tracing::field::Empty;
-use tracing::{info, info_span};
+use tracing::span::Attributes;
+use tracing::{Dispatch, Subscriber, info, info_span};
 use tracing_feedback::collector::Collector;
 use tracing_feedback::{
-    Builder, EnrichError, SpanError, SpanExt, enrich_session, enrich_span, propagation,
+    Builder, EnrichError, SpanError, SpanExt, enrich_session, enrich_span, otel_context,
+    propagation,
 };
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, filter_fn};
+use tracing_subscriber::layer::Context as LayerContext;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::show::{attributes, events, is_child, one, status, with_timeout};
 use crate::{Rig, build};
@@ -807,4 +813,141 @@ fn what_is_injected_is_the_innermost_span_whoever_made_it() {
         });
     });
     assert_eq!(rig.collector.tree(), "ours\n  theirs\n");
+}
+
+// ---- a layer of the service's own ----------------------------------------------------------------
+
+/// Notes what it is told of trace and span at every event, entrance and close.
+#[derive(Clone, Default)]
+struct Correlation {
+    dispatch: Arc<OnceLock<WeakDispatch>>,
+    seen: Arc<Mutex<Vec<(String, Option<SpanContext>)>>>,
+}
+
+impl Correlation {
+    fn note(&self, what: String, id: &tracing::Id) {
+        let dispatch = self.dispatch.get().and_then(WeakDispatch::upgrade).unwrap();
+        let context = otel_context(id, &dispatch);
+        let context = context.map(|context| context.span().span_context().clone());
+        self.seen.lock().unwrap().push((what, context));
+    }
+}
+
+impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Correlation {
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        let _ = self.dispatch.set(dispatch.downgrade());
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &tracing::Id, _: LayerContext<'_, S>) {
+        if attributes.metadata().name() == "asked early" {
+            self.note("created".to_owned(), id);
+        }
+    }
+
+    fn on_event(&self, event: &tracing::Event<'_>, ctx: LayerContext<'_, S>) {
+        if let Some(span) = ctx.event_span(event) {
+            self.note(format!("event in {}", span.name()), &span.id());
+        }
+    }
+}
+
+#[test]
+fn a_layer_of_the_service_gets_the_context_of_any_span() {
+    for (activation, is_wrapped) in [(true, false), (false, false), (true, true)] {
+        let collector = Collector::start().unwrap();
+        let (layer, telemetry) =
+            build(&collector, |builder| builder.with_context_activation(activation));
+        let filter = filter_fn(|metadata| metadata.name() != "hidden");
+        let layer: Box<dyn Layer<Registry> + Send + Sync> = match is_wrapped {
+            true => {
+                let (reload, _) = reload::Layer::new(Some(layer.with_filter(filter)));
+                Box::new(vec![reload.boxed()])
+            }
+            false => layer.with_filter(filter).boxed(),
+        };
+        let correlation = Correlation::default();
+        let subscriber = tracing_subscriber::registry().with(layer).with(correlation.clone());
+        let dispatch = Dispatch::new(subscriber);
+        let (span, early) = tracing::dispatcher::with_default(&dispatch, || {
+            let span = info_span!("span").entered();
+            info!("event");
+            info_span!("hidden").in_scope(|| info!("hidden event"));
+            let many: Vec<_> = (0..2000).map(|_| info_span!("many")).collect();
+            many[1999].in_scope(|| info!("one of many"));
+            let early = info_span!("asked early");
+            assert_eq!(otel_context(&span.id().unwrap(), &Dispatch::none()).map(|_| ()), None);
+            (span.span_context().unwrap(), early.span_context().unwrap())
+        });
+        let seen = correlation.seen.lock().unwrap().clone();
+        let of = |what: &str| seen.iter().find(|(seen, _)| seen == what).unwrap().1.clone();
+        assert_eq!(of("event in span"), Some(span.clone()));
+        assert_eq!(of("event in hidden"), None);
+        assert_eq!(of("event in many").unwrap().trace_id(), span.trace_id());
+        assert_eq!(of("created"), Some(early));
+        telemetry.flush().unwrap();
+        // A closed span has none, and neither has one of a subscriber without the layer.
+        let id =
+            tracing::dispatcher::with_default(&dispatch, || info_span!("closed").id().unwrap());
+        assert!(otel_context(&id, &dispatch).is_none());
+        let other = Dispatch::new(tracing_subscriber::registry());
+        assert!(otel_context(&id, &other).is_none());
+    }
+}
+
+// ---- counted events ------------------------------------------------------------------------------
+
+#[test]
+fn events_are_counted_also_those_that_a_filter_hides() {
+    let collector = Collector::start().unwrap();
+    let (layer, telemetry) = build(&collector, |builder| builder);
+    let layer = layer.with_counting_event_filter(LevelFilter::WARN);
+    let dispatch = Dispatch::new(tracing_subscriber::registry().with(layer));
+    tracing::dispatcher::with_default(&dispatch, || {
+        // The layer is found under the filter.
+        assert_eq!(
+            enrich_span!(feedback = { "rating": 1 }).into_result(),
+            Err(EnrichError::NoActiveSpan)
+        );
+        let span = info_span!("span").entered();
+        info!("hidden");
+        tracing::warn!("shown");
+        tracing::debug!(parent: &span, "hidden");
+        tracing::trace!(parent: None, "of no span");
+        tracing::debug_span!("inner").in_scope(|| info!("of the inner one"));
+        info_span!("none").in_scope(|| ());
+        let ended = info_span!("ended").entered();
+        info!("before");
+        Context::current().span().end();
+        drop(ended);
+        assert!(enrich_span!(feedback = { "rating": 1 }).is_ok());
+    });
+    telemetry.flush().unwrap();
+    let span = one(&collector, "span");
+    assert_eq!(attributes(&span), "feedback.rating=1 otel.tracing_event_count=3");
+    assert_eq!(span.events.len(), 1);
+    assert_eq!(span.events[0].name, "shown");
+    let inner = one(&collector, "inner");
+    assert_eq!((attributes(&inner), inner.events.len()), ("otel.tracing_event_count=1".into(), 0));
+    assert_eq!(attributes(&one(&collector, "none")), "otel.tracing_event_count=0");
+    assert_eq!(attributes(&one(&collector, "ended")), "");
+}
+
+/// The filter of the service looks at the spans around an event.
+#[test]
+fn a_counting_filter_may_be_one_that_looks_at_spans() {
+    let collector = Collector::start().unwrap();
+    let (layer, telemetry) = build(&collector, |builder| builder);
+    let filter = EnvFilter::new("off,[{loud=true}]=info");
+    let layer = layer.with_counting_event_filter(filter);
+    let dispatch = Dispatch::new(tracing_subscriber::registry().with(layer));
+    tracing::dispatcher::with_default(&dispatch, || {
+        info_span!("quiet").in_scope(|| info!("hidden"));
+        info_span!("loud", loud = true).in_scope(|| info!("shown"));
+    });
+    telemetry.flush().unwrap();
+    let (quiet, loud) = (one(&collector, "quiet"), one(&collector, "loud"));
+    assert_eq!((quiet.events.len(), loud.events.len()), (0, 1));
+    for span in [quiet, loud] {
+        assert_eq!(span.attributes["otel.tracing_event_count"], 1);
+    }
 }
