@@ -164,14 +164,14 @@ impl Parent {
 }
 
 /// The leaves of a document, and the prefix that the attribute convention puts before each key.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Enrichments {
     pub(crate) prefix: &'static str,
     pub(crate) leaves: Vec<(AttributeKey, Value)>,
 }
 
 /// An event of a span.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) name: Cow<'static, str>,
     /// Nanoseconds since the Unix epoch.
@@ -181,7 +181,7 @@ pub(crate) struct Event {
 }
 
 /// A link to another span.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) context: SpanContext,
     pub(crate) attributes: Attributes,
@@ -226,6 +226,33 @@ impl SpanRecord {
     #[cold]
     fn reset(&mut self) {
         *self = Self::default();
+    }
+
+    /// A copy, which the outbox doesn't wait for.
+    pub(crate) fn without_finalizers(&self) -> Self {
+        let details = match self.details.is_blank() {
+            true => ColdBox::default(),
+            false => ColdBox::from(Details {
+                trace_state: self.details.trace_state.clone(),
+                name: self.details.name.clone(),
+                enrichments: self.details.enrichments.clone(),
+                dropped_attributes: self.details.dropped_attributes,
+                events: self.details.events.clone(),
+                dropped_events: self.details.dropped_events,
+                links: self.details.links.clone(),
+                dropped_links: self.details.dropped_links,
+                status: self.details.status.clone(),
+                scope: self.details.scope.clone(),
+                finalizers: Finalizers::default(),
+            }),
+        };
+        Self {
+            kind: self.kind.clone(),
+            thread: self.thread.clone(),
+            attributes: self.attributes.clone(),
+            details,
+            ..*self
+        }
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -38,6 +38,7 @@ pub struct FlushError {
     losses: Vec<SpanLoss>,
     pending: u64,
     outbox: Option<PersistError>,
+    span_processors: Vec<String>,
 }
 
 impl FlushError {
@@ -54,7 +55,20 @@ impl FlushError {
             .into_iter()
             .map(|(reason, Loss { spans, message })| SpanLoss { reason, spans, message })
             .collect();
-        Err(Self { losses, pending, outbox })
+        Err(Self { losses, pending, outbox, span_processors: Vec::new() })
+    }
+
+    /// `flushed` with what span processors have failed with.
+    pub(crate) fn with_processors(
+        flushed: Result<(), Self>,
+        failures: Vec<String>,
+    ) -> Result<(), Self> {
+        if failures.is_empty() {
+            return flushed;
+        }
+        let none =
+            Self { losses: Vec::new(), pending: 0, outbox: None, span_processors: Vec::new() };
+        Err(Self { span_processors: failures, ..flushed.err().unwrap_or(none) })
     }
 
     /// The number of spans lost since the last report: the sum over [`losses`](Self::losses).
@@ -71,6 +85,12 @@ impl FlushError {
     /// is lost if the process ends now. `None` without an outbox.
     pub fn outbox(&self) -> Option<&PersistError> {
         self.outbox.as_ref()
+    }
+
+    /// Why [span processors](crate::Builder::with_span_processor) could not be flushed or shut down:
+    /// a message for each that failed.
+    pub fn span_processors(&self) -> &[String] {
+        &self.span_processors
     }
 
     /// The spans lost since the last report: one entry for each reason, in the order of
@@ -94,10 +114,15 @@ impl fmt::Display for FlushError {
             write!(f, "{and}{} spans had not arrived within the time limit", self.pending)?;
             and = "; ";
         }
-        match &self.outbox {
-            Some(error) => write!(f, "{and}{error}"),
-            None => Ok(()),
+        if let Some(error) = &self.outbox {
+            write!(f, "{and}{error}")?;
+            and = "; ";
         }
+        for failure in &self.span_processors {
+            write!(f, "{and}a span processor failed: {failure}")?;
+            and = "; ";
+        }
+        Ok(())
     }
 }
 

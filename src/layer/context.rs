@@ -15,7 +15,7 @@ use crate::active_context::{self, ActiveGuard};
 use crate::clock::{self, Ticks};
 use crate::record::{Event, Link};
 use crate::session::Session;
-use crate::span::{Live, SpanHandle, span_stack};
+use crate::span::{Live, SpanHandle, SpanState, span_stack};
 
 /// Makes `span` the active one on this thread until the guard is dropped. `None` if the span has
 /// closed, or if the thread is ending.
@@ -213,7 +213,7 @@ pub(super) fn set_attributes(
 
 /// Adds an event that happened at `time`, or happens now. `None` if the span has ended.
 pub(super) fn add_event(
-    state: &SpanHandle,
+    state: &SpanState,
     name: Cow<'static, str>,
     time: Option<SystemTime>,
     attributes: Vec<KeyValue>,
@@ -235,7 +235,7 @@ pub(super) fn add_event(
 
 /// Adds a link. `None` if the span has ended.
 pub(super) fn add_link(
-    state: &SpanHandle,
+    state: &SpanState,
     context: SpanContext,
     attributes: Vec<KeyValue>,
 ) -> Option<()> {

@@ -15,6 +15,7 @@ mod field;
 pub(crate) mod locate;
 mod processor;
 mod span_ext;
+mod span_processors;
 #[cfg(feature = "tickets")]
 pub(crate) mod ticket;
 mod visit;
@@ -45,6 +46,7 @@ pub use processor::FeedbackSpanProcessor;
 pub use span_ext::{SpanError, SpanExt};
 
 pub(crate) use context::current as current_context;
+pub(crate) use span_processors::SpanProcessors;
 
 impl FeedbackLayer {
     /// Whether the layer captures nothing on this thread. Suppression by an OpenTelemetry context

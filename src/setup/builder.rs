@@ -7,7 +7,9 @@ use std::time::Duration;
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{ResourceDetector, TelemetryResourceDetector};
-use opentelemetry_sdk::trace::{IdGenerator, ShouldSample, SpanExporter, SpanLimits};
+use opentelemetry_sdk::trace::{
+    IdGenerator, ShouldSample, SpanExporter, SpanLimits, SpanProcessor,
+};
 
 use super::env::{Environment, EnvironmentIssue, Propagator, TracesExporter};
 use super::error::BuildError;
@@ -25,12 +27,12 @@ use crate::export::sink::exporter::ExporterSink;
 use crate::export::sink::{DiscardSink, Sink};
 use crate::export::stats::Counters;
 use crate::export::{Batching, Pipeline, tail_buffer};
-use crate::layer::FeedbackLayer;
+use crate::layer::{FeedbackLayer, SpanProcessors};
 use crate::outbox::Outbox;
 use crate::redaction::Redaction;
 use crate::session::Session;
 use crate::settings::{Convention, Formats, Keep, KeepLimits, LateTraces, Settings};
-use crate::span::{IdSource, LayerCore, Sampling};
+use crate::span::{IdSource, LayerCore, ProcessSpans, Sampling};
 use crate::suppress;
 use crate::ticket::{TicketAccounts, TicketKeys};
 
@@ -77,6 +79,7 @@ pub fn builder() -> Builder {
         otlp: OtlpOptions::default(),
         outbox: outbox::OutboxSetting::default(),
         exporter: None,
+        span_processors: Vec::new(),
     }
 }
 
@@ -123,6 +126,7 @@ pub struct Builder {
     otlp: OtlpOptions,
     outbox: outbox::OutboxSetting,
     exporter: Option<MakeSink>,
+    span_processors: Vec<Box<dyn SpanProcessor>>,
 }
 
 /// The service, its exporter, and the environment.
@@ -302,7 +306,7 @@ impl Builder {
         self
     }
 
-    /// The sampler. Default: `OTEL_TRACES_SAMPLER`, then parent-based with every root sampled. A span that
+    /// The sampler, or a boxed one. Default: `OTEL_TRACES_SAMPLER`, then parent-based with every root sampled. A span that
     /// carries feedback is exported whatever the sampler decides, and with [`with_keep`](Self::with_keep)
     /// its whole trace. Where the sampler panics, the span is sampled as its parent is, and the panic is
     /// counted and warned of once.
@@ -398,6 +402,76 @@ impl Builder {
     /// counted and warned of once.
     pub fn with_id_generator(mut self, generator: impl IdGenerator + 'static) -> Self {
         self.ids = IdSource::Custom(Box::new(generator));
+        self
+    }
+
+    /// A `SpanProcessor` of the OpenTelemetry SDK, for the layer's spans. May be called more than once:
+    /// the processors are called in this order.
+    ///
+    /// - `on_start` is called when a span starts: when it is entered, has a child, or is asked for its
+    ///   context (without [context activation](Self::with_context_activation) not when it is entered),
+    ///   at the latest when it ends. What it changes on the given span is taken over; an attribute that
+    ///   it sets replaces one of the same key. Its context is that of the parent, with the baggage.
+    /// - `on_end` is called when the span has closed, with its feedback. The data is a copy: a change of
+    ///   it doesn't reach this layer's export. To remove values from that, set them in `on_start`, or use
+    ///   [`with_redaction`](Self::with_redaction). Carriers of late feedback are given to `on_end` only.
+    /// - [`Telemetry::flush`] and `shutdown` call `force_flush` and `shutdown_with_timeout`, on a thread of
+    ///   their own, and report what fails.
+    ///
+    /// Processors get the spans that are exported. Of an unsampled one that is known at its end, by its
+    /// feedback: then both methods are called, and the span has no sampled flag. The other spans of a
+    /// trace that is [kept](Self::with_keep) don't pass through them.
+    ///
+    /// Both methods are called on the thread of the span, and nothing is captured meanwhile. A span that a
+    /// processor makes while another one closes keeps the registry of `tracing-subscriber` from closing the
+    /// span around, as it does under any layer. A panic is counted as `span_processor_panicked`, and warned
+    /// of once. A span takes several times as long with a
+    /// processor as without.
+    ///
+    /// ```
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// use opentelemetry::baggage::BaggageExt;
+    /// use opentelemetry::{Context, KeyValue, trace::Span as _};
+    /// use opentelemetry_sdk::error::OTelSdkResult;
+    /// use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
+    ///
+    /// /// Puts the baggage on every span.
+    /// #[derive(Debug)]
+    /// struct BaggageToAttributes;
+    ///
+    /// impl SpanProcessor for BaggageToAttributes {
+    ///     fn on_start(&self, span: &mut Span, parent: &Context) {
+    ///         for (key, (value, _)) in parent.baggage() {
+    ///             span.set_attribute(KeyValue::new(key.clone(), value.clone()));
+    ///         }
+    ///     }
+    ///     fn on_end(&self, _: SpanData) {}
+    ///     fn force_flush(&self) -> OTelSdkResult {
+    ///         Ok(())
+    ///     }
+    ///     fn shutdown_with_timeout(&self, _: std::time::Duration) -> OTelSdkResult {
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let (layer, telemetry) = tracing_feedback::builder()
+    ///     .with_endpoint(collector.endpoint())
+    ///     .with_span_processor(BaggageToAttributes)
+    ///     .build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// let tenant = Context::current_with_baggage([KeyValue::new("tenant", "acme")]);
+    /// let _attached = tenant.attach();
+    /// tracing::info_span!("answer").in_scope(|| ());
+    ///
+    /// telemetry.flush()?;
+    /// assert_eq!(collector.spans()[0].attributes["tenant"], "acme");
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_span_processor(mut self, processor: impl SpanProcessor + 'static) -> Self {
+        self.span_processors.push(Box::new(processor));
         self
     }
 
@@ -697,6 +771,10 @@ impl Builder {
                 .build()
         });
         let scope = Arc::new(scope);
+        let processors = std::mem::take(&mut self.span_processors);
+        let processors = (!processors.is_empty() && environment.sdk_disabled != Some(true))
+            .then(|| SpanProcessors::new(processors, &resource, &scope))
+            .map(|processors| -> Box<dyn ProcessSpans> { Box::new(processors) });
         let pipeline = match environment.sdk_disabled {
             Some(true) => None,
             _ => Some(self.start_pipeline(&mut environment, resource, scope)?),
@@ -707,7 +785,8 @@ impl Builder {
             return Err(BuildError::Environment { variable, value, reason });
         }
         self.settings.environment_issues = issues;
-        let core = Arc::new(LayerCore::new(self.settings, sampling, self.ids, tickets, pipeline));
+        let core = LayerCore::new(self.settings, sampling, self.ids, tickets, pipeline);
+        let core = Arc::new(core.with_processors(processors));
         Ok((FeedbackLayer::new(core.clone()), Telemetry::new(core)))
     }
 

@@ -8,16 +8,18 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use opentelemetry::trace::TraceState;
+use opentelemetry_sdk::trace::SpanData;
 
 use super::documents::{Documents, Enriched, has_namespaced};
 use super::state::{Live, SpanState};
 use super::timings::SpanTimer;
 use super::trace_place::Started;
-use super::{LayerCore, SpanHandle, pool, span_stack};
+use super::{LayerCore, ProcessSpans, SpanHandle, pool, span_stack};
 use crate::clock::Ticks;
 use crate::feedback::carrier::{self, Carrier, DocumentScope};
 use crate::record::SpanRecord;
 use crate::session::Session;
+use crate::suppress;
 use crate::sync::lock_unless_orphaned;
 
 impl SpanHandle {
@@ -54,15 +56,16 @@ impl SpanHandle {
 
 impl SpanState {
     /// Ends a span of which no other handle exists. Returns `false` and leaves the span open if it
-    /// carries feedback, which [`close`](Self::close) handles.
+    /// carries feedback, or if there are span processors: [`close`](Self::close) handles these.
     #[inline(always)] // where spans close
     fn end_exclusive(&mut self) -> bool {
         if !*self.is_closed.get_mut() {
             self.start();
             let live = self.live.get_mut().unwrap_or_else(PoisonError::into_inner);
-            let Some(started) = self.place.fixed().filter(|_| !live.is_enriched()) else {
+            if live.is_enriched() || self.core.processors().is_some() {
                 return false;
-            };
+            }
+            let Some(started) = self.place.fixed() else { return false };
             self.core.finish(live, &self.timings, started);
             live.clear();
             *self.is_closed.get_mut() = true;
@@ -89,6 +92,9 @@ impl SpanState {
     #[inline]
     pub(crate) fn close(&self) {
         let started = self.start();
+        let processors = self.core.processors().filter(|processors| {
+            started.context.is_sampled() || self.process_late(*processors, started)
+        });
         let Some(mut guard) = lock_unless_orphaned(&self.live) else { return };
         let live = &mut *guard;
         if !std::mem::take(&mut live.is_open) {
@@ -101,18 +107,38 @@ impl SpanState {
             // Again, since the trace may have expired meanwhile.
             self.core.keep(started.context.trace_id());
         }
-        let scoped_document = self.core.finish(live, &self.timings, started);
+        let (scoped_document, data) = match processors {
+            None => (self.core.finish(live, &self.timings, started), None),
+            Some(processors) => {
+                self.core.finish_processed(processors, live, &self.timings, started)
+            }
+        };
         // Dropped at the very end, since foreign code may run then. They aren't moved again, which
         // would cost more than dropping them.
         let _parent_context = live.parent_context.take();
         let _context = live.context.take();
         live.clear();
         drop(guard);
-        // After the lock is released: an id generator is foreign code.
+        // After the lock is released: processors and an id generator are foreign code.
+        if let (Some(processors), Some(data)) = (processors, data) {
+            processors.on_end(&self.core, data);
+        }
         if let Some(scoped_document) = scoped_document {
             let (session, scope, scoped) = *scoped_document;
             self.send_carrier(&session, started, Some(scope), scoped);
         }
+    }
+
+    /// Calls the span processors at the start of an unsampled span that ends with feedback, and is
+    /// exported for that. Returns whether it is.
+    #[cold]
+    fn process_late(&self, processors: &dyn ProcessSpans, started: &Started) -> bool {
+        let is_enriched = self.change(|live| live.is_enriched()) == Some(true);
+        if is_enriched {
+            let _suppressed = suppress::scope(); // span processors are foreign code
+            self.process_start(processors, &started.context);
+        }
+        is_enriched
     }
 
     /// Discards the span: another layer of this process captures it.
@@ -214,6 +240,23 @@ impl LayerCore {
             false => self.hold(&mut live.record),
         }
         scoped_document
+    }
+
+    /// As [`finish`](Self::finish) for a span that is exported. Returns its data for the span processors
+    /// as well.
+    #[cold]
+    fn finish_processed(
+        &self,
+        processors: &dyn ProcessSpans,
+        live: &mut Live,
+        timings: &SpanTimer,
+        started: &Started,
+    ) -> (Option<ScopedDocument>, Option<SpanData>) {
+        self.complete(live, timings, started);
+        let scoped_document = self.put_documents(live, started.context.is_sampled());
+        let data = processors.data(&live.record);
+        let _ = self.push(&mut live.record); // what is lost is counted
+        (scoped_document, Some(data))
     }
 
     /// Sets the fields of the record that are known at the end only.

@@ -59,6 +59,8 @@ impl SpanHandle {
         let live = this.live.get_mut().unwrap_or_else(PoisonError::into_inner);
         live.is_open = true;
         live.record.start = start.time;
+        // The parent has a child now, so its place is fixed.
+        let parent = this.local_parent.as_ref().map(|parent| parent.start());
         let Some(filled) = fill(live, this.local_parent.as_ref()) else {
             live.clear();
             *this.is_closed.get_mut() = true;
@@ -66,8 +68,6 @@ impl SpanHandle {
             return None;
         };
         *this.has_session.get_mut() = live.session.is_some();
-        // The parent has a child now, so its place is fixed.
-        let parent = this.local_parent.as_ref().map(|parent| parent.start());
         let context = (live.parent_context.as_ref(), live.parent_rule);
         this.place.plan(core, context, parent, start.time);
         Some((state, filled))

@@ -14,9 +14,9 @@ use opentelemetry_sdk::trace::{
 use tracing::dispatcher;
 use tracing::subscriber::NoSubscriber;
 
-use super::SpanHandle;
 use super::span_table::SpanTable;
 use super::state::SpanState;
+use super::{ProcessSpans, SpanHandle};
 use crate::clock;
 use crate::export::{DropReason, FlushError, LateShare, NotDurable, Pipeline};
 use crate::fork;
@@ -38,6 +38,10 @@ pub(crate) struct LayerCore {
     pub(crate) ticket_keys: TicketKeys,
     /// How much of their budgets tickets have spent.
     pub(crate) ticket_accounts: TicketAccounts,
+    /// The service's span processors, if it has brought some.
+    processors: Option<Box<dyn ProcessSpans>>,
+    /// Whether the place of a new span can be planned: nothing of the service's own takes part in it.
+    plans: bool,
     /// Absent when the environment has switched telemetry off.
     pipeline: Option<Pipeline>,
     /// The process that has the pipeline's thread; no process's id without a pipeline.
@@ -51,7 +55,7 @@ pub(crate) struct LayerCore {
     pub(crate) has_warned_of_session_id: AtomicBool,
     has_warned_of_environment: AtomicBool,
     /// Whether a warning of a panic was logged, by [`UserPart`].
-    has_warned_of_panic: [AtomicBool; 2],
+    has_warned_of_panic: [AtomicBool; 3],
     /// Open spans that carry feedback, by address. Their documents are sent at shutdown.
     enriched: Mutex<BTreeMap<usize, SpanHandle>>,
 }
@@ -165,11 +169,12 @@ impl IdGenerator for LayerCore {
     }
 }
 
-/// What a service may bring of its own, and what is called when a span starts.
+/// What a service may bring of its own, and what is called when a span starts or ends.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum UserPart {
+pub(crate) enum UserPart {
     Sampler,
     IdGenerator,
+    SpanProcessor,
 }
 
 impl UserPart {
@@ -183,6 +188,10 @@ impl UserPart {
             Self::IdGenerator => (
                 "id_generator_panicked",
                 "the id generator panicked: spans for which it does have random ids",
+            ),
+            Self::SpanProcessor => (
+                "span_processor_panicked",
+                "a span processor panicked: spans for which it does are exported without it",
             ),
         }
     }
@@ -249,9 +258,11 @@ impl LayerCore {
         Self {
             settings,
             sampling,
+            plans: matches!(ids, IdSource::Random),
             ids,
             ticket_keys,
             ticket_accounts,
+            processors: None,
             process: pipeline.as_ref().map_or(u32::MAX, Pipeline::process),
             has_warned_of_fork: AtomicBool::new(false),
             pipeline,
@@ -260,9 +271,27 @@ impl LayerCore {
             registry: OnceLock::new(),
             has_warned_of_session_id: AtomicBool::new(false),
             has_warned_of_environment: AtomicBool::new(false),
-            has_warned_of_panic: [const { AtomicBool::new(false) }; 2],
+            has_warned_of_panic: [const { AtomicBool::new(false) }; 3],
             enriched: Mutex::default(),
         }
+    }
+
+    /// The same with span processors.
+    pub(crate) fn with_processors(mut self, processors: Option<Box<dyn ProcessSpans>>) -> Self {
+        self.plans &= processors.is_none();
+        self.processors = processors;
+        self
+    }
+
+    #[inline]
+    pub(super) fn processors(&self) -> Option<&dyn ProcessSpans> {
+        self.processors.as_deref()
+    }
+
+    /// Whether the place of a new span can be planned, unless its sampler has to be called.
+    #[inline]
+    pub(super) fn plans(&self) -> bool {
+        self.plans
     }
 
     /// Whether issues of the environment are still to be logged.
@@ -286,19 +315,19 @@ impl LayerCore {
         }
     }
 
-    /// Whether starting a span may call foreign code: a sampler or an id generator that isn't one
-    /// of the SDK's own.
+    /// Whether starting or ending a span may call foreign code: a sampler or an id generator that
+    /// isn't one of the SDK's own, or a span processor.
     pub(crate) fn calls_foreign_code(&self) -> bool {
         let calls_sampler = match &self.sampling {
             Sampling::ParentBasedAlwaysOn => false,
             Sampling::OfSdk(sampler) => matches!(sampler, Sampler::ParentBased(_)),
             Sampling::Custom(_) => true,
         };
-        calls_sampler || matches!(self.ids, IdSource::Custom(_))
+        calls_sampler || matches!(self.ids, IdSource::Custom(_)) || self.processors.is_some()
     }
 
     /// Calls a part of the service. `None` if it panics, which is counted, and warned of once.
-    pub(super) fn call<T>(&self, part: UserPart, function: impl FnOnce() -> T) -> Option<T> {
+    pub(crate) fn call<T>(&self, part: UserPart, function: impl FnOnce() -> T) -> Option<T> {
         let called = user_code::call(function);
         if called.is_err() {
             let (reason, warning) = part.panic();
@@ -470,18 +499,31 @@ impl LayerCore {
 
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
         self.report_issues();
-        self.is_forked(); // warns of it
-        self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.flush(limit))
+        let flush = || self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.flush(limit));
+        match self.processors() {
+            Some(processors) if !self.is_forked() && !self.is_shut_down() => {
+                let mut flushed = Ok(());
+                let failures = processors.flush(limit, &mut || flushed = flush());
+                FlushError::with_processors(flushed, failures)
+            }
+            _ => {
+                self.is_forked(); // warns of it
+                flush()
+            }
+        }
     }
 
     /// Sends the feedback on open spans as carriers, and shuts the pipeline down.
     pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
         self.report_issues();
+        let shutdown =
+            || self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.shutdown(limit));
         if self.is_forked() {
             // What is open now, the parent has open too, and sends.
             self.shut_down.store(true, Ordering::Release);
-            return self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.shutdown(limit));
+            return shutdown();
         }
+        let was_shut_down = self.is_shut_down();
         let open = {
             let mut enriched = crate::sync::lock(&self.enriched);
             self.shut_down.store(true, Ordering::Release);
@@ -490,7 +532,14 @@ impl LayerCore {
         for span in open.into_values() {
             span.send_documents();
         }
-        self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.shutdown(limit))
+        match self.processors() {
+            Some(processors) if !was_shut_down => {
+                let mut stopped = Ok(());
+                let failures = processors.shutdown(limit, &mut || stopped = shutdown());
+                FlushError::with_processors(stopped, failures)
+            }
+            _ => shutdown(),
+        }
     }
 }
 

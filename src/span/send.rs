@@ -36,7 +36,13 @@ impl Carrier {
             }),
             false => finalizers,
         };
-        core.push(&mut record)?;
+        let processors = core.processors();
+        let data = processors.map(|processors| processors.data(&record));
+        let pushed = core.push(&mut record);
+        if let (Some(processors), Some(data)) = (processors, data) {
+            processors.on_end(core, data);
+        }
+        pushed?;
         if let Some(target) = target {
             core.keep(target);
         }

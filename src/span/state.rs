@@ -12,7 +12,7 @@ use tracing_subscriber::registry::Extensions;
 use super::documents::Documents;
 use super::timings::SpanTimer;
 use super::trace_place::{ParentRule, Started, TracePlace, ids, with_parent};
-use super::{LayerCore, Sampling, SpanHandle, UserPart};
+use super::{LayerCore, ProcessSpans, Sampling, SpanHandle, UserPart};
 use crate::cold_box::ColdBox;
 use crate::feedback::carrier;
 use crate::otlp::attributes::ValueRef;
@@ -169,8 +169,16 @@ impl SpanState {
     #[cold]
     fn start_slow<'s>(&'s self, started: Option<&'s Started>) -> &'s Started {
         let decide = || {
-            let _suppressed = suppress::scope(); // samplers and id generators are foreign code
-            self.decide()
+            // Samplers, id generators and span processors are foreign code.
+            let _suppressed = suppress::scope();
+            let started = self.decide();
+            // An unsampled span is processed when it ends with feedback.
+            if let Some(processors) = self.core.processors()
+                && started.context.is_sampled()
+            {
+                self.process_start(processors, &started.context);
+            }
+            started
         };
         let started = started.unwrap_or_else(|| self.place.decide(decide));
         if self.core.keeps() && self.change(|live| live.is_enriched()) == Some(true) {
@@ -202,6 +210,17 @@ impl SpanState {
             });
             Started::new(parent, ids, decision.unwrap_or_else(|| Sampling::by_parent(parent)))
         })
+    }
+
+    /// Calls the span processors at the start of the span.
+    pub(super) fn process_start(&self, processors: &dyn ProcessSpans, started: &SpanContext) {
+        let of_context = self.change(|live| (live.parent_context.clone(), live.parent_rule));
+        let Some((context, rule)) = of_context else { return };
+        let local_parent = self.local_parent.as_ref().map(|parent| parent.start());
+        with_parent((context.as_ref(), rule), local_parent, |parent| {
+            let context = with_active(context.clone().unwrap_or_default(), parent);
+            processors.on_start(self, started, &context);
+        });
     }
 
     /// Calls a sampler, which may add attributes. `None` if it panics.

@@ -7,7 +7,7 @@ use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry_sdk::trace::IdGenerator;
 
-use super::{IdSource, LayerCore, random_span_id, random_trace_id};
+use super::{LayerCore, random_span_id, random_trace_id};
 use crate::record::Parent;
 
 /// A span's place in a trace. It is fixed when the span starts: when the span is first entered,
@@ -35,7 +35,7 @@ impl TracePlace {
         time: u64,
     ) {
         *self.plan.get_mut() = VOID;
-        if let IdSource::Random = core.ids {
+        if core.plans() {
             with_parent((context, rule), local_parent, |parent| {
                 let span_id = random_span_id(time);
                 let trace_id = parent.map(|parent| parent.trace_id());

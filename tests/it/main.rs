@@ -25,6 +25,7 @@ mod pipeline;
 mod rooms;
 mod sessions;
 mod show;
+mod span_processors;
 mod thread_exit;
 mod ticket_budget;
 mod tickets;

@@ -1,23 +1,24 @@
 //! Runs a program under one of the layers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use opentelemetry::baggage::BaggageExt;
 use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
 use opentelemetry::trace::{
-    Link, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
-    Tracer, TracerProvider,
+    Link, Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId,
+    TraceState, Tracer, TracerProvider,
 };
 use opentelemetry::{Context, ContextGuard, KeyValue};
+use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_sdk::trace::{
     InMemorySpanExporter, Sampler, SamplingDecision, SamplingResult, SdkTracer, SdkTracerProvider,
-    ShouldSample, SpanData,
+    ShouldSample, Span, SpanData, SpanProcessor,
 };
 use tracing::Dispatch;
 use tracing::field::{DebugValue, Empty, debug};
@@ -125,14 +126,19 @@ impl Side for Ours {
             .with_error_records_to_exceptions(records)
             .with_error_events_to_status(status)
             .with_error_events_to_exceptions(exceptions);
+        if program.has_processor {
+            builder = builder.with_span_processor(BaggageToAttributes);
+        }
         if program.sampler != SamplerKind::Default {
             builder = builder.with_sampler(sampler(program.sampler));
         }
         let (layer, telemetry) = builder.build().unwrap();
-        let provider = SdkTracerProvider::builder()
-            .with_span_processor(telemetry.span_processor())
-            .with_sampler(sampler(program.sampler))
-            .build();
+        let provider = SdkTracerProvider::builder().with_sampler(sampler(program.sampler));
+        let provider = match program.has_processor {
+            true => provider.with_span_processor(BaggageToAttributes),
+            false => provider,
+        };
+        let provider = provider.with_span_processor(telemetry.span_processor()).build();
         let dispatch = Dispatch::new(tracing_subscriber::registry().with(layer));
         let (seen, notes) = execute::<Self>(program, &dispatch, &provider.tracer("sdk"));
         telemetry.flush().unwrap();
@@ -177,10 +183,12 @@ impl Side for Theirs {
 
     fn run(program: &Program) -> Outcome {
         let exporter = InMemorySpanExporter::default();
-        let provider = SdkTracerProvider::builder()
-            .with_simple_exporter(exporter.clone())
-            .with_sampler(sampler(program.sampler))
-            .build();
+        let provider = SdkTracerProvider::builder().with_sampler(sampler(program.sampler));
+        let provider = match program.has_processor {
+            true => provider.with_span_processor(BaggageToAttributes),
+            false => provider,
+        };
+        let provider = provider.with_simple_exporter(exporter.clone()).build();
         let [fields, records, status, exceptions] = program.conventions;
         let layer = tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("layer"))
@@ -242,6 +250,44 @@ impl ShouldSample for ByName {
             attributes: vec![KeyValue::new("sampler", saw)],
             trace_state: parent.span().span_context().trace_state().clone(),
         }
+    }
+}
+
+/// Puts what a span's parent knows on the span, when it starts.
+#[derive(Debug)]
+struct BaggageToAttributes;
+
+impl SpanProcessor for BaggageToAttributes {
+    fn on_start(&self, span: &mut Span, parent: &Context) {
+        for (key, (value, _)) in parent.baggage() {
+            span.set_attribute(KeyValue::new(format!("baggage.{key}"), value.clone()));
+        }
+        let parent = parent.span().span_context().clone();
+        let was = span.exported_data().unwrap();
+        let keys: BTreeSet<_> = was.attributes.iter().map(|attribute| &attribute.key).collect();
+        let started = format!(
+            "{} {} {} events, remote {}, same trace {}",
+            was.name,
+            keys.len(),
+            was.events.len(),
+            parent.is_remote(),
+            parent.trace_id() == span.span_context().trace_id()
+        );
+        span.set_attribute(KeyValue::new("number", 17));
+        span.add_event("started", vec![KeyValue::new("as", started)]);
+        if parent.is_valid() {
+            span.add_link(parent, vec![]);
+        }
+    }
+
+    fn on_end(&self, _: SpanData) {}
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
     }
 }
 
