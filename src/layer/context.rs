@@ -118,8 +118,14 @@ fn stored(span: &SpanHandle, live: &mut Live) -> Context {
 #[inline]
 fn build(span: &SpanHandle, live: &Live) -> Context {
     let live_span = LiveSpan(span.clone());
-    let nothing = Context::new();
-    let parent = live.parent_context.as_ref().unwrap_or(&nothing);
+    let around;
+    let parent = match &live.parent_context {
+        Some(context) => context,
+        None => {
+            around = span.context_around().unwrap_or_default();
+            &around
+        }
+    };
     match &live.session {
         Some(session) if span.core().settings.session_propagation => {
             parent.with_span(live_span).with_value(session.clone())

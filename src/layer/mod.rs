@@ -34,7 +34,7 @@ use crate::active_context;
 use crate::clock::{self, Ticks};
 use crate::record::Link;
 use crate::session::Session;
-use crate::span::{Captured, LayerCore, Live, ParentRule, SpanHandle, SpanState, span_stack};
+use crate::span::{Captured, LayerCore, Live, SpanHandle, SpanState, span_stack};
 use crate::suppress;
 use callsite::Callsite;
 use locate::Claim;
@@ -110,15 +110,16 @@ impl FeedbackLayer {
         if is_suppressed {
             return None;
         }
-        live.parent_rule = ParentRule::ContextOrLocal;
-        if let Some(parent) = parent
-            && !live.parent_context.as_ref().is_some_and(OtelContext::has_active_span)
+        live.is_parent_set = false;
+        if let Some(context) = &live.parent_context
+            && parent.is_some()
+            && !context.has_active_span()
+            && span_stack::innermost(self.core()).is_none()
         {
-            self.inherit_context(live, parent)?;
+            // The parent is entered on another thread: its context counts, not that of this thread.
+            live.parent_context = None;
         }
-        let context = live.parent_context.as_ref();
-        let context = context.filter(|_| live.parent_rule != ParentRule::Local);
-        if let Some(session) = self.inherited_session(context, parent) {
+        if let Some(session) = self.inherited_session(live.parent_context.as_ref(), parent) {
             live.session = Some(session);
         }
         live.record.callsite = Some(&callsite.common);
@@ -127,19 +128,6 @@ impl FeedbackLayer {
             false => live.record.thread = None,
         }
         Some(())
-    }
-
-    /// Gives a new span the context of `parent`, unless it is created in another one. `None` if that
-    /// context suppresses the span.
-    #[cold]
-    fn inherit_context(&self, live: &mut Live, parent: &SpanHandle) -> Option<()> {
-        // An active context without a span, inside a span of this thread, was attached on purpose.
-        if live.parent_context.is_none() || span_stack::innermost(self.core()).is_none() {
-            live.parent_context = parent.context_for_children();
-            live.parent_rule = ParentRule::Local;
-        }
-        let context = live.parent_context.as_ref();
-        (!context.is_some_and(OtelContext::is_telemetry_suppressed)).then_some(())
     }
 
     #[inline]

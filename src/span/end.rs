@@ -121,7 +121,7 @@ impl SpanState {
         drop(guard);
         // After the lock is released: processors and an id generator are foreign code.
         if let (Some(processors), Some(data)) = (processors, data) {
-            processors.on_end(&self.core, data);
+            processors.on_end(&self.core, *data);
         }
         if let Some(scoped_document) = scoped_document {
             let (session, scope, scoped) = *scoped_document;
@@ -196,7 +196,7 @@ impl Live {
             is_open,
             record,
             parent_context: _,
-            parent_rule: _,
+            is_parent_set: _,
             context: _,
             session: _,
             documents,
@@ -251,12 +251,12 @@ impl LayerCore {
         live: &mut Live,
         timings: &SpanTimer,
         started: &Started,
-    ) -> (Option<ScopedDocument>, Option<SpanData>) {
+    ) -> (Option<ScopedDocument>, Option<Box<SpanData>>) {
         self.complete(live, timings, started);
         let scoped_document = self.put_documents(live, started.context.is_sampled());
         let data = processors.data(&live.record);
         let _ = self.push(&mut live.record); // what is lost is counted
-        (scoped_document, Some(data))
+        (scoped_document, Some(Box::new(data)))
     }
 
     /// Sets the fields of the record that are known at the end only.

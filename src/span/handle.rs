@@ -68,8 +68,7 @@ impl SpanHandle {
             return None;
         };
         *this.has_session.get_mut() = live.session.is_some();
-        let context = (live.parent_context.as_ref(), live.parent_rule);
-        this.place.plan(core, context, parent, start.time);
+        this.place.plan(core, live.parent_context.as_ref(), parent, start.time);
         Some((state, filled))
     }
 

@@ -32,4 +32,3 @@ use layer_core::{RandomIds, random_span_id, random_trace_id};
 pub(crate) use process::ProcessSpans;
 pub(crate) use send::Applied;
 pub(crate) use state::{Captured, Live, SpanState};
-pub(crate) use trace_place::ParentRule;

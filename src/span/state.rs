@@ -11,7 +11,7 @@ use tracing_subscriber::registry::Extensions;
 
 use super::documents::Documents;
 use super::timings::SpanTimer;
-use super::trace_place::{ParentRule, Started, TracePlace, ids, with_parent};
+use super::trace_place::{Started, TracePlace, ids, with_parent};
 use super::{LayerCore, ProcessSpans, Sampling, SpanHandle, UserPart};
 use crate::cold_box::ColdBox;
 use crate::feedback::carrier;
@@ -77,10 +77,12 @@ pub(crate) struct Live {
     /// The record that is exported in the end, filled in place. Its ids are set when the span
     /// closes.
     pub(crate) record: SpanRecord,
-    /// The OpenTelemetry context the span was created in or was given, or that of its parent.
+    /// The OpenTelemetry context the span was created in, or was given. Without one it is in the
+    /// context of the captured span around it.
     pub(crate) parent_context: Option<Context>,
-    /// What the parent context says about the parent. Set with it, when the span is created.
-    pub(crate) parent_rule: ParentRule,
+    /// Whether the parent context was given: then its active span is the parent, or there is none.
+    /// Reset when a span is created.
+    pub(crate) is_parent_set: bool,
     /// The context in which this span is active, if it is stored.
     pub(crate) context: Option<Context>,
     /// Kept after the span has closed, for late feedback.
@@ -198,14 +200,15 @@ impl SpanState {
     }
 
     fn decide(&self) -> Started {
-        let of_context = self.change(|live| (live.parent_context.clone(), live.parent_rule));
-        let (context, rule) = of_context.unwrap_or_default();
+        let of_context = self.change(|live| (live.parent_context.clone(), live.is_parent_set));
+        let (context, is_set) = of_context.unwrap_or_default();
         let local_parent = self.local_parent.as_ref().map(|parent| parent.start());
-        with_parent((context.as_ref(), rule), local_parent, |parent| {
+        with_parent((context.as_ref(), is_set), local_parent, |parent| {
             let ids = ids(&self.core, parent);
             let sampling = &self.core.sampling;
             let decision = sampling.decide(parent, ids.1).or_else(|| {
-                let context = with_active(context.clone().unwrap_or_default(), parent);
+                let context = context.clone().or_else(|| self.context_around());
+                let context = with_active(context.unwrap_or_default(), parent);
                 self.sample(sampling.sampler()?, &context, ids.1)
             });
             Started::new(parent, ids, decision.unwrap_or_else(|| Sampling::by_parent(parent)))
@@ -214,11 +217,12 @@ impl SpanState {
 
     /// Calls the span processors at the start of the span.
     pub(super) fn process_start(&self, processors: &dyn ProcessSpans, started: &SpanContext) {
-        let of_context = self.change(|live| (live.parent_context.clone(), live.parent_rule));
-        let Some((context, rule)) = of_context else { return };
+        let of_context = self.change(|live| (live.parent_context.clone(), live.is_parent_set));
+        let Some((context, is_set)) = of_context else { return };
         let local_parent = self.local_parent.as_ref().map(|parent| parent.start());
-        with_parent((context.as_ref(), rule), local_parent, |parent| {
-            let context = with_active(context.clone().unwrap_or_default(), parent);
+        with_parent((context.as_ref(), is_set), local_parent, |parent| {
+            let context = context.clone().or_else(|| self.context_around());
+            let context = with_active(context.unwrap_or_default(), parent);
             processors.on_start(self, started, &context);
         });
     }
@@ -290,15 +294,21 @@ impl SpanState {
                 live.session = Some(session.clone());
             }
             live.parent_context = Some(context);
-            live.parent_rule = ParentRule::Context;
+            live.is_parent_set = true;
             true
         })
     }
 
-    /// The context in which the span's children are, without the span itself: what a child gets
-    /// that isn't created in the active context. `None` if the span has closed.
-    pub(crate) fn context_for_children(&self) -> Option<Context> {
-        self.live()?.parent_context.clone()
+    /// The context of the captured spans around this one, for a span that isn't created in another: that
+    /// of the nearest one that has a context. It holds the values for this span, and an active span that
+    /// is to be replaced. Those spans have started, so that it doesn't change.
+    #[cold]
+    pub(crate) fn context_around(&self) -> Option<Context> {
+        let around = self.local_parent.as_ref();
+        std::iter::successors(around, |span| span.local_parent.as_ref()).find_map(|span| {
+            let live = span.live()?;
+            live.parent_context.clone().or_else(|| live.context.clone())
+        })
     }
 }
 

@@ -30,13 +30,13 @@ impl TracePlace {
     pub(super) fn plan(
         &mut self,
         core: &LayerCore,
-        (context, rule): (Option<&Context>, ParentRule),
+        context: Option<&Context>,
         local_parent: Option<&Started>,
         time: u64,
     ) {
         *self.plan.get_mut() = VOID;
         if core.plans() {
-            with_parent((context, rule), local_parent, |parent| {
+            with_parent((context, false), local_parent, |parent| {
                 let span_id = random_span_id(time);
                 let trace_id = parent.map(|parent| parent.trace_id());
                 let ids = (span_id, trace_id.unwrap_or_else(|| random_trace_id(span_id)));
@@ -120,29 +120,18 @@ impl Started {
     }
 }
 
-/// What decides which span is the parent of a new one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum ParentRule {
-    /// The active span of its context, otherwise the captured span around it.
-    #[default]
-    ContextOrLocal,
-    /// The captured span: its context only has the values of that span's context.
-    Local,
-    /// The active span of the context that it was given; without one it is a root.
-    Context,
-}
-
-/// Calls `then` with the parent of a span made in `context` below `local_parent`.
+/// Calls `then` with the parent of a span made in `context` below `local_parent`: the active span of
+/// the context, or else the captured span, unless the context was set as the span's parent.
 #[inline]
 pub(super) fn with_parent<T>(
-    (context, rule): (Option<&Context>, ParentRule),
+    (context, is_set): (Option<&Context>, bool),
     local_parent: Option<&Started>,
     then: impl FnOnce(Option<&SpanContext>) -> T,
 ) -> T {
-    let active = context.filter(|_| rule != ParentRule::Local).map(|context| context.span());
+    let active = context.map(|context| context.span());
     let active = active.as_ref().map(|span| span.span_context());
     let parent = active.filter(|context| context.is_valid());
-    let local = local_parent.filter(|_| rule != ParentRule::Context).map(|local| &local.context);
+    let local = local_parent.filter(|_| !is_set).map(|local| &local.context);
     then(parent.or_else(|| local.filter(|local| local.is_valid())))
 }
 
