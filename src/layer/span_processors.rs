@@ -52,12 +52,13 @@ impl SpanProcessors {
             let _ = user_code::call(|| processor.set_resource(resource));
         }
         // The limits of this layer apply to what is taken over.
-        let mut unlimited = SpanLimits::default();
-        unlimited.max_attributes_per_span = u32::MAX;
-        unlimited.max_events_per_span = u32::MAX;
-        unlimited.max_links_per_span = u32::MAX;
-        unlimited.max_attributes_per_event = u32::MAX;
-        unlimited.max_attributes_per_link = u32::MAX;
+        let unlimited = SpanLimits {
+            max_attributes_per_span: u32::MAX,
+            max_events_per_span: u32::MAX,
+            max_links_per_span: u32::MAX,
+            max_attributes_per_event: u32::MAX,
+            max_attributes_per_link: u32::MAX,
+        };
         let provider = SdkTracerProvider::builder()
             .with_resource(Resource::builder_empty().build())
             .with_span_limits(unlimited)

@@ -83,8 +83,7 @@ impl Enriched {
     pub(super) fn replace_fields(&self, attributes: &mut Attributes, convention: Convention) {
         let mut leaves = self.document.leaves();
         let mut cleared = self.document.cleared();
-        let is_feedback =
-            leaves.all(|(key, _)| is_feedback(key)) && cleared.all(|key| is_feedback(key));
+        let is_feedback = leaves.all(|(key, _)| is_feedback(key)) && cleared.all(is_feedback);
         if !is_feedback {
             attributes.retain(|key| match namespaced(key, convention) {
                 Some(bare) => !self.has(bare),

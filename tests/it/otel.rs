@@ -821,8 +821,11 @@ fn what_is_injected_is_the_innermost_span_whoever_made_it() {
 #[derive(Clone, Default)]
 struct Correlation {
     dispatch: Arc<OnceLock<WeakDispatch>>,
-    seen: Arc<Mutex<Vec<(String, Option<SpanContext>)>>>,
+    seen: Arc<Mutex<Vec<Correlated>>>,
 }
+
+/// What was told, and the context of its span.
+type Correlated = (String, Option<SpanContext>);
 
 impl Correlation {
     fn note(&self, what: String, id: &tracing::Id) {

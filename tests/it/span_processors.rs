@@ -190,8 +190,7 @@ fn a_processor_gets_what_is_known_at_the_start_and_its_changes_are_taken_over() 
 /// What a processor sets is redacted, limited, and no feedback by a user.
 #[test]
 fn what_a_processor_sets_passes_through_redaction_and_limits() {
-    let mut limits = SpanLimits::default();
-    limits.max_attributes_per_span = 3;
+    let limits = SpanLimits { max_attributes_per_span: 3, ..SpanLimits::default() };
     let rig = Rig::with(|builder| {
         builder
             .with_sampler(Sampler::AlwaysOff)

@@ -11,8 +11,7 @@ use super::run::{Notes, Outcome, Seen, remote};
 
 /// What differs in what arrived, and in what was seen.
 pub(super) fn difference(ours: &Outcome, theirs: &Outcome) -> Option<String> {
-    // The notes count what was asked for, which is the same on both sides.
-    let (ours, theirs) = (text(ours, theirs), text(theirs, ours));
+    let (ours, theirs) = (text(ours), text(theirs));
     (ours != theirs).then(|| {
         let mut text = String::new();
         let (ours, theirs): (Vec<_>, Vec<_>) = (ours.lines().collect(), theirs.lines().collect());
@@ -28,13 +27,13 @@ pub(super) fn difference(ours: &Outcome, theirs: &Outcome) -> Option<String> {
 }
 
 /// The spans by their numbers, and what the program saw.
-fn text(outcome: &Outcome, other: &Outcome) -> String {
+fn text(outcome: &Outcome) -> String {
     let names = Names::of(outcome);
     let mut spans = BTreeMap::new();
     for span in &outcome.spans {
         let id = id(&span.attributes);
         let notes = usize::try_from(id).ok().and_then(|id| outcome.notes.get(id));
-        let notes = notes.cloned().unwrap_or_else(|| Notes { statuses: 2, is_named_late: false });
+        let notes = notes.cloned().unwrap_or(Notes { statuses: 2, is_named_late: false });
         let mut line = format!("#{id}");
         if !notes.is_named_late {
             let _ = write!(line, " {:?} {:?}", span.name, span.span_kind);
@@ -72,7 +71,6 @@ fn text(outcome: &Outcome, other: &Outcome) -> String {
             }
         };
     }
-    let _ = other;
     text
 }
 
@@ -147,7 +145,9 @@ fn attributes(attributes: &[KeyValue]) -> String {
     let mut by_key = BTreeMap::new();
     for KeyValue { key, value, .. } in attributes {
         let value = match key.as_str() {
-            "exception.stacktrace" => "…".to_owned(),
+            // Times, and a span that the API has ended has them from this layer only.
+            "busy_ns" | "idle_ns" => continue,
+            "exception.stacktrace" | "thread.id" => "…".to_owned(),
             "exception.message" | "error" => unquoted(&value.as_str()).to_owned(),
             _ => value.as_str().into_owned(),
         };

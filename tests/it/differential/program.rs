@@ -13,6 +13,8 @@ pub(super) struct Program {
     pub(super) activation: bool,
     pub(super) sampler: SamplerKind,
     pub(super) conventions: [bool; 4],
+    /// Whether location, threads, target, level and inactivity are recorded.
+    pub(super) is_full: bool,
     /// Whether a span processor puts baggage on every span.
     pub(super) has_processor: bool,
     pub(super) steps: Vec<Step>,
@@ -172,6 +174,7 @@ impl Program {
             activation: rng.u8(..3) > 0,
             sampler: samplers[rng.usize(..samplers.len())],
             conventions,
+            is_full: rng.u8(..3) == 0,
             has_processor: rng.u8(..3) == 0,
             steps: (0..length).map(|at| step(rng, at)).collect(),
         }
