@@ -10,6 +10,7 @@
 //!
 //! # Invariants
 //!
+//! - The span that was created last hasn't been entered on this thread.
 //! - Of the spans on a stack at least half are open, or it was as deep before, or there are fewer
 //!   than [`LEAST_SWEPT`].
 //! - No foreign code runs while the stack is borrowed. Contexts and states are dropped afterwards,
@@ -222,16 +223,23 @@ fn is_same(one: &Option<SpanHandle>, other: &Option<SpanHandle>) -> bool {
 /// unique within a registry, and a layer has one registry.
 #[inline]
 pub(crate) fn exit(id: &Id, core: &Arc<LayerCore>) -> Option<(SpanHandle, Option<ActiveGuard>)> {
+    let mut created = None;
     let exited = STACK.try_with(|spans| {
         let spans = &mut *spans.borrow_mut();
         let top = spans.depth.checked_sub(1)?;
         if !spans.entries.get(top)?.is(id, core) {
             spans.raise(id, core)?;
         }
+        // The span that was created above isn't the one to be entered next any more. If it were kept, it
+        // would be taken for that again at the same depth, when it may be entered already.
+        if let Some(above) = spans.entries.get_mut(spans.depth) {
+            created = above.state.take();
+        }
         spans.depth = top;
         let entry = spans.entries.get_mut(top)?;
         Some((entry.state.take()?, entry.guard.take()))
     });
+    drop(created); // not while the stack is borrowed
     exited.ok().flatten()
 }
 

@@ -783,6 +783,26 @@ fn a_hidden_span_takes_what_is_around_to_another_thread() {
 
 /// The parent is the captured span that was entered last, as `Context::lookup_current` finds it.
 #[test]
+fn a_span_entered_again_is_around_nothing_that_was_entered_since() {
+    for activation in [true, false] {
+        let rig = Rig::with(|builder| builder.with_context_activation(activation));
+        rig.run(|| {
+            let outer = info_span!("outer");
+            let (once, twice) = (outer.enter(), outer.enter());
+            let inner = info_span!(parent: None, "inner"); // created below two entrances
+            drop((twice, once));
+            let _inner = inner.enter();
+            let innermost = info_span!("innermost");
+            let _innermost = innermost.enter();
+            let _again = inner.enter();
+            info!("event");
+        });
+        let names = |name: &str| one(&rig.collector, name).events.len();
+        assert_eq!((names("inner"), names("innermost")), (0, 1), "{activation}");
+    }
+}
+
+#[test]
 fn what_is_around_is_what_was_entered_last() {
     for activation in [true, false] {
         let rig = hiding(activation, &Log::default());
