@@ -1,4 +1,4 @@
-//! Calls of a service's own functions: the redaction, the sampler, the id generator.
+//! Calls of a service's own functions: the redaction, the sampler, the id generator, span processors.
 //!
 //! A panic ends there, also where the thread unwinds already: it would abort the process.
 

@@ -3,8 +3,8 @@
 //! Each callback of [`FeedbackLayer`] finds the span or returns, and changes one thing. Values are
 //! visited before any lock is taken ([`visit`]), since their `Debug` and `Display` are foreign code
 //! that may itself make spans and events. [`context`] makes a captured span the active one of the
-//! OpenTelemetry API, [`span_ext`] is what users call on a `tracing::Span`, and [`processor`] takes
-//! spans made with the OpenTelemetry API.
+//! OpenTelemetry API, [`span_ext`] is what users call on a `tracing::Span`, [`span_processors`] calls the
+//! service's span processors, and [`processor`] takes spans made with the OpenTelemetry API.
 
 mod callsite;
 mod context;

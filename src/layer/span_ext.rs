@@ -202,8 +202,8 @@ pub trait SpanExt: sealed::Sealed {
         attributes: Vec<KeyValue>,
     ) -> Result<(), SpanError>;
 
-    /// Sets an attribute; the last value of a key counts. A key in one of the namespaces of
-    /// enrichments belongs to the same document.
+    /// Sets an attribute; the last value of a key counts. A key in the namespace `feedback` belongs to
+    /// the document that enrichments change.
     ///
     /// # Errors
     ///
