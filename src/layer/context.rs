@@ -141,9 +141,14 @@ pub(crate) fn current() -> Context {
     let active = active_context::current();
     let Some(span) = locate::current() else { return active };
     let is_activated = span.core().settings.switches.context_activation;
-    let context = match is_activated && active.has_active_span() {
-        true => active,
-        false => of(&span).unwrap_or(active),
+    let context = if is_activated && active.has_active_span() {
+        active
+    } else if is_activated && span_stack::innermost(span.core()).is_some() {
+        // A context without a span was attached inside the span, on purpose.
+        span.start();
+        active.with_span(LiveSpan(span.clone()))
+    } else {
+        of(&span).unwrap_or(active)
     };
     match span.session() {
         Some(session) if is_active(&span, &context) || context.get::<Session>().is_none() => {

@@ -174,9 +174,6 @@ impl ProcessSpans for SpanProcessors {
     }
 
     fn on_end(&self, core: &LayerCore, span: SpanData) {
-        if core.is_shut_down() {
-            return;
-        }
         let _suppressed = suppress::scope(); // otherwise a span made there would never end the chain
         if let Some((last, others)) = self.processors.split_last() {
             for processor in others {

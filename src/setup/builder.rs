@@ -306,10 +306,10 @@ impl Builder {
         self
     }
 
-    /// The sampler, or a boxed one. Default: `OTEL_TRACES_SAMPLER`, then parent-based with every root sampled. A span that
-    /// carries feedback is exported whatever the sampler decides, and with [`with_keep`](Self::with_keep)
-    /// its whole trace. Where the sampler panics, the span is sampled as its parent is, and the panic is
-    /// counted and warned of once.
+    /// The sampler, which may be boxed. Default: `OTEL_TRACES_SAMPLER`, then parent-based with every root
+    /// sampled. A span that carries feedback is exported whatever the sampler decides, and with
+    /// [`with_keep`](Self::with_keep) its whole trace. Where the sampler panics, the span is sampled as its
+    /// parent is, and the panic is counted and warned of once.
     ///
     /// ```
     /// # #[cfg(feature = "collector")] {

@@ -93,7 +93,8 @@ impl SpanState {
     pub(crate) fn close(&self) {
         let started = self.start();
         let processors = self.core.processors().filter(|processors| {
-            started.context.is_sampled() || self.process_late(*processors, started)
+            !self.core.is_shut_down()
+                && (started.context.is_sampled() || self.process_late(*processors, started))
         });
         let Some(mut guard) = lock_unless_orphaned(&self.live) else { return };
         let live = &mut *guard;

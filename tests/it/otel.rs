@@ -656,6 +656,11 @@ fn a_context_without_a_span_makes_a_root_where_it_is_set() {
         // Where it is only active, the captured span around is the parent.
         let _attached = propagation::extract(&headers).attach();
         sent.clear();
+        propagation::inject(&mut sent);
+        let around = tracing::Span::current().span_context().unwrap().span_id().to_string();
+        assert!(sent["traceparent"].contains(&around), "{sent:?}");
+        assert_eq!(sent["baggage"], "tenant=acme");
+        sent.clear();
         info_span!("inside").in_scope(|| propagation::inject(&mut sent));
         assert_eq!(sent["baggage"], "tenant=acme");
     });

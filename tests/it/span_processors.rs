@@ -274,10 +274,12 @@ fn a_processor_gets_what_arrives() {
 fn a_second_exporter_gets_spans_and_late_feedback_and_is_flushed_and_shut_down() {
     let exporter = InMemorySpanExporter::default();
     let batch = BatchSpanProcessor::builder(exporter.clone()).build();
+    let processor = Processor::ending(|_| ());
     let rig = Rig::with(|builder| {
         builder
             .with_service_name("chat")
             .with_span_processor(batch)
+            .with_span_processor(processor.clone())
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
     });
     rig.run(|| {
@@ -312,6 +314,8 @@ fn a_second_exporter_gets_spans_and_late_feedback_and_is_flushed_and_shut_down()
     });
     // The exporter forgets its spans when it is shut down.
     assert!(exporter.is_shutdown_called());
+    assert_eq!(processor.calls()[0], "resource of chat");
+    assert!(processor.calls().ends_with(&["end feedback".to_owned(), "shutdown".to_owned()]));
 }
 
 #[test]
