@@ -112,8 +112,8 @@ impl Desk {
     ///
     /// # Errors
     ///
-    /// A port is in use, the file can't be opened or is not a desk's, or the ports would be open to other
-    /// machines without a token.
+    /// A port is in use, the file can't be opened or is not a desk's, the ports would be open to other
+    /// machines without a token, or the limits of [`Options`] leave room for nothing.
     ///
     /// # Panics
     ///
@@ -135,6 +135,7 @@ impl Desk {
                 "a token may only contain letters, digits, `-`, `.`, `_` and `~`".to_owned(),
             ));
         }
+        options.retention.check().map_err(StartError)?;
         let bind = |port, what, flag| {
             serve::bind(options.listen, port, what, flag).map_err(StartError::of)
         };

@@ -100,13 +100,15 @@ impl Options {
         self
     }
 
-    /// Deletes traces without activity for this time.
+    /// Deletes traces of which nothing was received for this time: no span, and no feedback about them.
+    /// At least a second: [`Desk::start`](super::Desk::start) refuses less.
     pub fn with_max_age(mut self, age: Duration) -> Self {
         self.retention.age = Some(age);
         self
     }
 
-    /// Deletes the oldest traces above this size of the file, those with feedback last.
+    /// Deletes the traces received longest ago above this size of the file, those with feedback last. At
+    /// least 512 KiB: [`Desk::start`](super::Desk::start) refuses less.
     pub fn with_max_bytes(mut self, bytes: u64) -> Self {
         self.retention.bytes = Some(bytes);
         self

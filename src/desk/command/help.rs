@@ -33,10 +33,11 @@ flags of the desk (in brackets: the environment variable, which a flag overrides
                       /?token=TOKEN [FEEDBACK_DESK_TOKEN]. It is sent in clear text: put a TLS proxy
                       in front on untrusted networks. Prefer the variable: other users of this
                       machine can see flags
-  --keep-days DAYS    delete traces without activity for this many days
+  --keep-days DAYS    delete traces of which nothing was received for this many days, 1 or more
                       [FEEDBACK_DESK_KEEP_DAYS, default: kept forever]
-  --keep-bytes SIZE   delete the oldest traces above this size, those with feedback last:
-                      500MB, 10GiB [FEEDBACK_DESK_KEEP_BYTES, default: no limit]
+  --keep-bytes SIZE   delete the traces received longest ago above this size, those with feedback
+                      last: 500MB, 10GiB, at least 512KiB
+                      [FEEDBACK_DESK_KEEP_BYTES, default: no limit]
   --demo              fill the store with thirty days of generated data, for a first look. The store
                       is feedback-desk-demo.sqlite unless --store names another; a store with real
                       data is refused; a second run changes nothing
@@ -97,6 +98,8 @@ A file contains OTLP/JSON: a request per line, as the Collector's file exporter 
 over many lines, or a list of them; also as protobuf's own JSON and Tempo write it, and compressed with
 gzip or zstd. - is standard input. What can't be read is named, and the exit status is 1 then. Spans
 that are stored already do not count twice, so a file can be imported again. The desk may be running.
+Its --keep-days count from the import, its --keep-bytes may delete other traces for what is imported: the
+command prints the limits that the store was last served with, and what they will delete.
 
 flags:
   --store FILE        the SQLite file, created if missing

@@ -212,6 +212,9 @@ impl Flags {
         if let Some(most) = most {
             options = options.with_max_bytes(most);
         }
+        options.retention.check().map_err(|reason| {
+            CommandError::Usage(format!("--keep-days and --keep-bytes: {reason}"))
+        })?;
         Ok(options)
     }
 }

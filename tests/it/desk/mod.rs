@@ -4,6 +4,7 @@ mod api;
 mod command;
 mod demo;
 mod measures;
+mod retention;
 mod safety;
 mod survival;
 

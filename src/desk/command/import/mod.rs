@@ -40,12 +40,14 @@ struct Tally {
 
 /// Reads files into a store.
 pub(super) fn import(store: &Path, inputs: &[impl AsRef<Path>]) -> CommandResult {
-    let writer = SqliteWriter::start(store, Retention::default())
+    let writer = SqliteWriter::start_beside(store)
         .map_err(|error| CommandError::Failed(format!("{}: {error}", store.display())))?;
     let writer = Arc::new(writer);
     let reader = Sqlite::new(store, Duration::from_secs(60));
     let count = || reader.status().map(|status| status.spans).map_err(CommandError::failed);
     let before = count()?;
+    let used = reader.status().map_err(CommandError::failed)?.used_bytes;
+    announce_limits(reader.retention().map_err(CommandError::failed)?, used, inputs);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -76,6 +78,35 @@ pub(super) fn import(store: &Path, inputs: &[impl AsRef<Path>]) -> CommandResult
         faults => Err(CommandError::Failed(format!(
             "{faults} faults, see above: what they name is not imported"
         ))),
+    }
+}
+
+/// Says what the limits that the store was last served with will delete, before anything is written.
+fn announce_limits(retention: Retention, used: u64, inputs: &[impl AsRef<Path>]) {
+    if let Some(age) = retention.age {
+        let days = age.as_secs() / 86_400;
+        log_line(&format!(
+            "the store was last served with --keep-days {days}: what is imported now is deleted {days} \
+             days from now, unless more is received"
+        ));
+    }
+    if let Some(bytes) = retention.bytes {
+        let files =
+            inputs.iter().map(|input| std::fs::metadata(input).map_or(0, |file| file.len()));
+        let files = files.fold(0_u64, u64::saturating_add);
+        let surplus = used.saturating_add(files).saturating_sub(bytes);
+        let outcome = if surplus > 0 {
+            format!(
+                "together about {surplus} bytes too much, so the desk will delete that much of the traces \
+                 received longest ago, those with feedback last"
+            )
+        } else {
+            "what is received longest ago is deleted above it, traces with feedback last".to_owned()
+        };
+        log_line(&format!(
+            "the store was last served with --keep-bytes {bytes}: {used} are used, and the files have \
+             {files}; {outcome}"
+        ));
     }
 }
 

@@ -65,6 +65,9 @@ pub(crate) enum OpenError {
         /// The version of this code.
         known: i64,
     },
+    /// The limits of the store can't be read or written.
+    #[error("{0}")]
+    Limits(String),
     /// The file can't be made or looked at.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -88,6 +91,8 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.pragma_update(None, "cache_size", -(64 << 10))?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // What is deleted is overwritten: it was written by people, and may be deleted for their sake.
+    connection.pragma_update(None, "secure_delete", true)?;
     schema::migrate(&mut connection)?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
@@ -117,6 +122,11 @@ impl Sqlite {
             open(path)?; // an older one is brought up to date
         }
         Ok(store)
+    }
+
+    /// The limits that the store was last served with.
+    pub(crate) fn retention(&self) -> Result<Retention> {
+        self.read(Retention::of_store)
     }
 
     /// Looks at one state of the file: what is written meanwhile is not seen.

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Statement, Transaction, params};
 use super::Result;
 use super::cache::RowCache;
 use super::stored::{self, SPAN_COLUMNS};
+use super::write::remove_unused_session;
 use crate::collector::receive::value::Value;
 use crate::desk::store::batch::{SpanFeedback, nanos};
 use crate::desk::store::history::{DatedValue, dated};
@@ -316,9 +317,18 @@ impl<'t> Refold<'t> {
                                others = others + ?5
              WHERE id = ?1",
         )?;
+        let mut unused = self.transaction.prepare_cached(
+            "DELETE FROM fields WHERE id = ?1 AND bools = 0 AND numbers = 0 AND texts = 0
+                 AND others = 0 RETURNING key",
+        )?;
         for (field, [bools, numbers, texts, others]) in self.fields {
-            if [bools, numbers, texts, others] != [0; 4] {
-                update.execute([field, bools, numbers, texts, others])?;
+            if [bools, numbers, texts, others] == [0; 4] {
+                continue;
+            }
+            update.execute([field, bools, numbers, texts, others])?;
+            if [bools, numbers, texts, others].iter().any(|by| *by < 0) {
+                let gone = unused.query_row([field], |row| row.get(0)).optional()?;
+                gone.and_then(|key: String| self.cache.fields.remove(&key));
             }
         }
         let mut update = self
@@ -371,10 +381,13 @@ impl<'t> Refold<'t> {
 
     /// Removes a target without documents.
     fn remove(&mut self, target: i64) -> Result<()> {
-        let (trace, arrived): (i64, bool) = self
+        let (trace, arrived, session): (i64, bool, i64) = self
             .transaction
-            .prepare_cached("DELETE FROM targets WHERE id = ?1 RETURNING trace, arrived")?
-            .query_row([target], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            .prepare_cached("DELETE FROM targets WHERE id = ?1 RETURNING trace, arrived, session")?
+            .query_row([target], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        if session != 0 {
+            remove_unused_session(self.transaction, session)?;
+        }
         if !arrived {
             self.transaction
                 .prepare_cached("UPDATE traces SET waiting = waiting - 1 WHERE id = ?1")?

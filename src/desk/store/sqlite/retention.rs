@@ -3,6 +3,9 @@
 //! Carriers stay as long as the trace that they are about, and are deleted with it, in whichever trace
 //! they are: otherwise a document would lose its older parts while its target is still there.
 //!
+//! What is deleted is overwritten in the file, and so are names, resources, scopes, fields and sessions
+//! that nothing refers to any more: their text is gone, and their pages count as free.
+//!
 //! One step is one small transaction, so that requests do not wait long.
 
 use std::collections::BTreeSet;
@@ -12,21 +15,72 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::Result;
 use super::cache::RowCache;
-use super::counters::count;
+use super::counters::{count, counter, set};
 use super::refold::{PendingRefold, Refold};
-use super::write::{session_target, update_session};
+use super::write::{SharedUses, remove_unused_session, session_target, update_session};
 use crate::clock;
 use crate::desk::store::batch::nanos;
 
 /// The limits of the stored data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Retention {
-    /// A trace is deleted, with the feedback about it, when no span of it and no such feedback has
-    /// started for this time.
+    /// A trace is deleted, with the feedback about it, when no span of it and no such feedback was
+    /// received for this time.
     pub(crate) age: Option<Duration>,
     /// The limit of the file, without the write-ahead log.
     pub(crate) bytes: Option<u64>,
 }
+
+/// The least limit of the file: an empty one takes a third of it, whatever is deleted.
+pub(crate) const LEAST_BYTES: u64 = 512 << 10;
+const LEAST_AGE: Duration = Duration::from_secs(1);
+
+impl Retention {
+    /// Whether the limits leave room for anything.
+    ///
+    /// # Errors
+    ///
+    /// They would delete every trace as soon as it is received; the text says what to do.
+    pub(crate) fn check(self) -> std::result::Result<(), String> {
+        if let Some(age) = self.age
+            && age < LEAST_AGE
+        {
+            return Err(format!(
+                "keeping traces for {age:?} would delete all of them: choose a longer time, or set no \
+                 limit to keep them forever"
+            ));
+        }
+        if let Some(bytes) = self.bytes
+            && bytes < LEAST_BYTES
+        {
+            return Err(format!(
+                "a limit of {bytes} bytes would delete all traces: choose 512KiB or more, or set no limit"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The limits that a store was last served with.
+    pub(super) fn of_store(connection: &Connection) -> Result<Self> {
+        let stored = |key| -> Result<Option<u64>> {
+            Ok(Some(counter(connection, key)?.unsigned_abs()).filter(|value| *value > 0))
+        };
+        Ok(Self { age: stored(KEEP_SECONDS)?.map(Duration::from_secs), bytes: stored(KEEP_BYTES)? })
+    }
+
+    /// Writes the limits into the store, for commands that write into it while no desk runs.
+    pub(super) fn remember(self, connection: &Connection) -> Result<()> {
+        if Self::of_store(connection)? != self {
+            set(connection, KEEP_SECONDS, nanos(self.age.map_or(0, |age| age.as_secs())))?;
+            set(connection, KEEP_BYTES, nanos(self.bytes.unwrap_or(0)))?;
+        }
+        Ok(())
+    }
+}
+
+/// In the table `meta`; 0 for no limit.
+const KEEP_SECONDS: &str = "keep_seconds";
+const KEEP_BYTES: &str = "keep_bytes";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RetentionStep {
@@ -66,6 +120,7 @@ pub(super) fn step(
         }
         return Ok(RetentionStep::Nothing);
     }
+    cache.refresh(&transaction)?;
     forget(&transaction, cache, &traces)?;
     transaction.commit()?;
     Ok(RetentionStep::Forgot)
@@ -138,6 +193,7 @@ fn forget(transaction: &Transaction<'_>, cache: &mut RowCache, traces: &[i64]) -
     let run = |sql: &str, trace: i64| -> Result<i64> {
         Ok(i64::try_from(transaction.prepare_cached(sql)?.execute([trace])?).unwrap_or(i64::MAX))
     };
+    let mut uses = SharedUses::default();
     let mut dirty = BTreeSet::new();
     let mut sessions = BTreeSet::new();
     // Traces of carriers about the deleted ones.
@@ -174,9 +230,9 @@ fn forget(transaction: &Transaction<'_>, cache: &mut RowCache, traces: &[i64]) -
                  AND resource IN (SELECT resource FROM spans WHERE trace = ?1)",
             trace,
         )?;
-        spans += run("DELETE FROM spans WHERE trace = ?1", trace)?;
+        spans += delete_spans(transaction, "trace", trace, &mut uses)?;
         for (carrier, follower) in carriers {
-            spans += run("DELETE FROM spans WHERE id = ?1", carrier)?;
+            spans += delete_spans(transaction, "id", carrier, &mut uses)?;
             followers.insert(follower);
         }
     }
@@ -206,12 +262,29 @@ fn forget(transaction: &Transaction<'_>, cache: &mut RowCache, traces: &[i64]) -
                 refold.target(target, PendingRefold::of_stored())?;
                 refold.finish()?;
             }
-            None => {
-                run("DELETE FROM sessions WHERE id = ?1 AND start IS NULL", session)?;
-            }
+            None => remove_unused_session(transaction, session)?,
         }
     }
+    uses.write(transaction, cache)?;
     count(transaction, "spans", -spans)?;
     count(transaction, "documents", -documents)?;
     Ok(())
+}
+
+/// Deletes the spans where a column has a value, and counts what they referred to.
+fn delete_spans(
+    transaction: &Transaction<'_>,
+    column: &str,
+    value: i64,
+    uses: &mut SharedUses,
+) -> Result<i64> {
+    let sql = format!("DELETE FROM spans WHERE {column} = ?1 RETURNING name, scope, resource");
+    let mut statement = transaction.prepare_cached(&sql)?;
+    let mut rows = statement.query([value])?;
+    let mut deleted = 0;
+    while let Some(row) = rows.next()? {
+        uses.count([row.get(0)?, row.get(1)?, row.get(2)?], -1);
+        deleted += 1;
+    }
+    Ok(deleted)
 }

@@ -7,7 +7,8 @@
 //! - `fields`, `leaves`: the folded documents. Leaves lie in the order of field and time, so a
 //!   chart reads one run of them. They are derived: a function of spans and documents alone.
 //! - `sessions`: ids, and the range of time of their traces.
-//! - `meta`: counters.
+//! - `meta`: counters, and the limits that the store was last served with.
+//! - `uses` of a name, scope or resource: how many spans refer to it. At 0 the row is deleted.
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -17,7 +18,7 @@ use super::{OpenError, Result};
 const APPLICATION: i64 = 0x6664_736b;
 
 /// One migration for each version; released ones are never edited.
-const MIGRATIONS: &[&str] = &[VERSION_1];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 const VERSION_1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID, STRICT;
@@ -91,6 +92,27 @@ CREATE TABLE leaves (
     PRIMARY KEY (field, time, target)
 ) WITHOUT ROWID, STRICT;
 CREATE UNIQUE INDEX leaves_by_target ON leaves (target, field);
+";
+
+/// Rows that nothing refers to are deleted.
+const VERSION_2: &str = "
+ALTER TABLE names ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE scopes ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE resources ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;
+UPDATE names SET uses = c.uses
+    FROM (SELECT name AS id, count(*) AS uses FROM spans GROUP BY name) AS c WHERE c.id = names.id;
+UPDATE scopes SET uses = c.uses
+    FROM (SELECT scope AS id, count(*) AS uses FROM spans GROUP BY scope) AS c WHERE c.id = scopes.id;
+UPDATE resources SET uses = c.uses
+    FROM (SELECT resource AS id, count(*) AS uses FROM spans GROUP BY resource) AS c
+    WHERE c.id = resources.id;
+DELETE FROM resource_texts WHERE resource IN (SELECT id FROM resources WHERE uses = 0);
+DELETE FROM resources WHERE uses = 0;
+DELETE FROM scopes WHERE uses = 0;
+DELETE FROM names WHERE uses = 0;
+DELETE FROM fields WHERE bools = 0 AND numbers = 0 AND texts = 0 AND others = 0;
+DELETE FROM sessions WHERE start IS NULL
+    AND NOT EXISTS (SELECT 1 FROM targets WHERE trace = 0 AND span = 0 AND session = sessions.id);
 ";
 
 /// The version this code writes.

@@ -15,7 +15,7 @@ use super::write::write;
 use super::{open, schema};
 use crate::collector::receive::received::spans;
 use crate::collector::{Target, Value, feedback};
-use crate::desk::store::batch::SpanBatch;
+use crate::desk::store::batch::{SpanBatch, nanos};
 use crate::desk::store::sqlite::OpenError;
 
 fn any(value: any_value::Value) -> Option<AnyValue> {
@@ -196,7 +196,7 @@ fn put(connection: &mut Connection, cache: &mut RowCache, requests: &[&[Made]]) 
     let batches: Vec<_> =
         requests.iter().map(|made| SpanBatch::of(request(made)).unwrap()).collect();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-    write(&transaction, cache, &batches).unwrap();
+    write(&transaction, cache, &batches, 1).unwrap();
     transaction.commit().unwrap();
 }
 
@@ -217,8 +217,7 @@ fn dump(connection: &Connection) -> String {
          JOIN resources r ON r.id = s.resource"
             .to_owned(),
         "SELECT 'session', s.name, s.start, s.last, hex(r.hash) FROM sessions s
-         LEFT JOIN resources r ON r.id = s.resource
-         WHERE s.start IS NOT NULL OR EXISTS (SELECT 1 FROM targets WHERE session = s.id)"
+         LEFT JOIN resources r ON r.id = s.resource"
             .to_owned(),
         "SELECT 'of', hex(t.trace_id), hex(r.hash) FROM trace_resources o
          JOIN traces t ON t.id = o.trace JOIN resources r ON r.id = o.resource"
@@ -237,8 +236,12 @@ fn dump(connection: &Connection) -> String {
              FROM documents d JOIN spans s ON s.id = d.span JOIN traces t ON t.id = s.trace
              WHERE d.trace = s.trace"
         ),
-        "SELECT 'field', key, bools, numbers, texts, others FROM fields
-         WHERE bools + numbers + texts + others != 0"
+        "SELECT 'field', key, bools, numbers, texts, others FROM fields".to_owned(),
+        "SELECT 'name', name, uses FROM names".to_owned(),
+        "SELECT 'scope', name, version, uses FROM scopes".to_owned(),
+        "SELECT 'resource', hex(hash), uses FROM resources".to_owned(),
+        "SELECT 'text', t.key, t.text, hex(r.hash) FROM resource_texts t
+         LEFT JOIN resources r ON r.id = t.resource"
             .to_owned(),
         "SELECT 'meta', key, value FROM meta WHERE value != 0".to_owned(),
     ];
@@ -487,10 +490,10 @@ fn the_limit_of_size_spares_votes_in_traces_of_their_own() {
         time: None,
         ..votes((0, 0), 0, 0)[0].clone()
     };
-    // The votes are the oldest of all.
-    let mut made = vec![plain(1, 0), plain(2, 50), plain(3, 60)];
-    made.extend(votes((1, 1), 3, 4));
+    // The votes are received first.
+    let mut made = votes((1, 1), 3, 4).to_vec();
     made.extend(votes((1, 1), 40, 5));
+    made.extend([plain(1, 0), plain(2, 50), plain(3, 60)]);
     let (mut connection, mut cache) = (store(), RowCache::default());
     put(&mut connection, &mut cache, &[&made]);
     let step = |connection: &mut Connection, cache: &mut RowCache| {
@@ -510,21 +513,21 @@ fn the_limit_of_size_spares_votes_in_traces_of_their_own() {
 #[test]
 fn the_limit_of_age_keeps_the_first_vote_as_long_as_its_target() {
     let day = 24 * 60 * 60 * 1_000_000_000_u64;
-    let now = crate::clock::unix_nanos(std::time::SystemTime::now());
+    let now = nanos(crate::clock::unix_nanos(std::time::SystemTime::now()));
     let mut made = votes((1, 1), 1, 4).to_vec();
     made.extend(votes((1, 1), 5, 5));
     made[3].trace += 1; // each vote is a trace of its own
     made.iter_mut().for_each(|vote| vote.nested = Some(vote.id % 3));
-    let mut request = request(&made);
-    let spans = request.resource_spans.iter_mut().flat_map(|group| &mut group.scope_spans);
-    for span in spans.flat_map(|group| &mut group.spans) {
-        // As many days ago as ten less its time.
-        span.start_time_unix_nano = now - (10 - span.start_time_unix_nano) * day;
-    }
     let (mut connection, mut cache) = (store(), RowCache::default());
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-    write(&transaction, &mut cache, &[SpanBatch::of(request).unwrap()]).unwrap();
-    transaction.commit().unwrap();
+    for vote in made {
+        // Received as many days ago as ten less its start, which is in 1970.
+        let received = now - (10 - i64::from(vote.start)) * nanos(day);
+        let batch = SpanBatch::of(request(&[vote])).unwrap();
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+        write(&transaction, &mut cache, &[batch], received).unwrap();
+        transaction.commit().unwrap();
+    }
     let before = dump(&connection);
     let mut step = |days: u64| {
         let age = Some(std::time::Duration::from_nanos(days * day));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -15,10 +15,11 @@ use super::cache::RowCache;
 use super::file::FileIdentity;
 use super::retention::{self, Retention};
 use super::write::{Written, write};
-use super::{OpenError, Result, open};
+use super::{BUSY_TIMEOUT, OpenError, Result, open};
+use crate::clock;
 use crate::desk::log::log_line;
 use crate::desk::store::StoreVersion;
-use crate::desk::store::batch::SpanBatch;
+use crate::desk::store::batch::{SpanBatch, nanos};
 use crate::suppress;
 
 /// The size of the queue.
@@ -27,6 +28,12 @@ const QUEUE_BYTES: usize = 96 << 20;
 const ENOUGH_SPANS: usize = 20_000;
 /// The interval of checks for old traces while nothing arrives.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// The least time between two clean-ups after traces were deleted: each syncs the file.
+const CLEAN_UP_INTERVAL: Duration = Duration::from_secs(10);
+/// A clean-up takes at most one part in this many of the writer's time.
+const CLEAN_UP_SHARE: u32 = 50;
+/// The largest store that a clean-up writes anew: it does so in memory, while requests wait.
+const MOST_VACUUMED: u64 = 64 << 20;
 /// Permits stand for KiB.
 const UNIT: usize = 1 << 10;
 
@@ -59,9 +66,23 @@ struct WriteJob {
 }
 
 impl SqliteWriter {
-    /// Opens a file, or makes one, and starts to write it.
+    /// Opens a file, or makes one, and starts to write it, for a desk that keeps to these limits.
     pub(crate) fn start(path: &Path, retention: Retention) -> Result<Self, OpenError> {
         let connection = open(path)?;
+        retention.remember(&connection).map_err(|error| OpenError::Limits(error.to_string()))?;
+        Self::write_to(connection, path, retention)
+    }
+
+    /// The same for a command beside the desk, which deletes nothing.
+    pub(crate) fn start_beside(path: &Path) -> Result<Self, OpenError> {
+        Self::write_to(open(path)?, path, Retention::default())
+    }
+
+    fn write_to(
+        connection: Connection,
+        path: &Path,
+        retention: Retention,
+    ) -> Result<Self, OpenError> {
         let (queue, jobs) = channel();
         let (change, changes) = watch::channel(StoreVersion::default());
         let path = path.to_owned();
@@ -69,7 +90,8 @@ impl SqliteWriter {
         let work = move || {
             suppress::mark_this_thread();
             let cache = RowCache::default();
-            WriterThread { connection, path, file, retention, cache, change }.run(&jobs);
+            let deleted = Deleted::default();
+            WriterThread { connection, path, file, retention, cache, change, deleted }.run(&jobs);
         };
         let thread = thread::Builder::new().name("desk-writer".into()).spawn(work)?;
         let room = Arc::new(Semaphore::new(QUEUE_BYTES / UNIT));
@@ -112,6 +134,16 @@ struct WriterThread {
     retention: Retention,
     cache: RowCache,
     change: watch::Sender<StoreVersion>,
+    deleted: Deleted,
+}
+
+/// Where deleted text may still be. SQLite overwrites what it deletes, but not the copies that remain in
+/// the unused part of a page after rows have moved to another one.
+#[derive(Debug, Default)]
+struct Deleted {
+    is_in_pages: bool,
+    is_in_log: bool,
+    next_clean_up: Option<Instant>,
 }
 
 impl WriterThread {
@@ -120,7 +152,7 @@ impl WriterThread {
         let mut next_look = Instant::now();
         let mut seen = self.seen();
         loop {
-            match jobs.recv_timeout(HEARTBEAT) {
+            match jobs.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
                 Ok(first) => self.take(first, jobs),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -189,15 +221,21 @@ impl WriterThread {
     fn commit(&mut self, batches: &[SpanBatch]) -> Result<Written> {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let written = write(&transaction, &mut self.cache, batches)?;
+        let received = nanos(clock::unix_nanos(SystemTime::now()));
+        let written = write(&transaction, &mut self.cache, batches, received)?;
         transaction.commit()?;
         Ok(written)
     }
 
     fn forget(&mut self) -> bool {
         match retention::step(&mut self.connection, &mut self.cache, self.retention) {
-            Ok(retention::RetentionStep::Nothing) => false,
+            Ok(retention::RetentionStep::Nothing) => {
+                self.clean_up();
+                false
+            }
             Ok(retention::RetentionStep::Forgot) => {
+                self.deleted.is_in_pages = true;
+                self.deleted.is_in_log = true;
                 self.announce(true);
                 true
             }
@@ -207,6 +245,31 @@ impl WriterThread {
                 log_line(&format!("feedback-desk: retention: {path}: {error}"));
                 false
             }
+        }
+    }
+
+    /// Removes deleted text from where it may still be: writes a small store anew, and empties the
+    /// write-ahead log. Other processes are not waited for: the next look tries again.
+    fn clean_up(&mut self) {
+        let begin = Instant::now();
+        let is_due = self.deleted.next_clean_up.is_none_or(|next| begin >= next);
+        if !(self.deleted.is_in_pages || self.deleted.is_in_log) || !is_due {
+            return;
+        }
+        let _ = self.connection.busy_timeout(Duration::ZERO);
+        if self.deleted.is_in_pages {
+            let is_small =
+                retention::used(&self.connection).is_ok_and(|used| used <= MOST_VACUUMED);
+            let is_clean = !is_small || self.connection.execute_batch("VACUUM").is_ok();
+            self.deleted.is_in_pages = !is_clean;
+        }
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let is_busy = self.connection.query_row(sql, [], |row| row.get::<_, bool>(0));
+        self.deleted.is_in_log = is_busy.unwrap_or(true);
+        let _ = self.connection.busy_timeout(BUSY_TIMEOUT);
+        if !(self.deleted.is_in_pages || self.deleted.is_in_log) {
+            let pause = (begin.elapsed() * CLEAN_UP_SHARE).max(CLEAN_UP_INTERVAL);
+            self.deleted.next_clean_up = Some(Instant::now() + pause);
         }
     }
 

@@ -44,9 +44,9 @@ impl<'b> Pass<'_, 'b> {
                 }
                 Some(Target::Span(trace, span)) => {
                     let span = i64::from_be_bytes(span.to_bytes());
-                    key(self.target_trace(trace, &document)?, span, 0)
+                    key(self.target_trace(trace)?, span, 0)
                 }
-                Some(Target::Trace(trace)) => key(self.target_trace(trace, &document)?, 0, 0),
+                Some(Target::Trace(trace)) => key(self.target_trace(trace)?, 0, 0),
                 Some(Target::Session(id)) => key(0, 0, self.session(id)?),
             };
             resolved.push(ResolvedDocument { document, target });
@@ -55,11 +55,11 @@ impl<'b> Pass<'_, 'b> {
     }
 
     /// The trace that feedback is about. Retention counts its age from the latest feedback on.
-    fn target_trace(&mut self, trace_id: &TraceId, document: &PendingDocument<'_>) -> Result<i64> {
+    fn target_trace(&mut self, trace_id: &TraceId) -> Result<i64> {
         let trace_id = trace_id.to_bytes();
         let id = self.trace(&trace_id)?;
         if let Some(trace) = self.traces.get_mut(&trace_id) {
-            trace.touched = trace.touched.max(document.anchor.time);
+            trace.touched = trace.touched.max(self.received);
             trace.is_changed = true;
         }
         Ok(id)

@@ -31,7 +31,8 @@ use super::counters::count;
 use super::refold::{PendingRefold, Refold};
 use crate::desk::store::batch::SpanBatch;
 
-pub(super) use self::sessions::{session_target, update_session};
+pub(super) use self::sessions::{remove_unused_session, session_target, update_session};
+pub(super) use self::shared_rows::SharedUses;
 
 /// `flags` of a span.
 pub(super) const IS_CARRIER: i64 = 1;
@@ -46,14 +47,17 @@ pub(crate) struct Written {
     pub(crate) documents: i64,
 }
 
-/// Writes some requests. The caller commits the transaction or rolls it back.
+/// Writes some requests, received at a time in nanoseconds. The caller commits the transaction or rolls
+/// it back.
 pub(super) fn write(
     transaction: &Transaction<'_>,
     cache: &mut RowCache,
     batches: &[SpanBatch],
+    received: i64,
 ) -> Result<Written> {
+    cache.refresh(transaction)?;
     cache.bound();
-    let mut pass = Pass::new(transaction, cache)?;
+    let mut pass = Pass::new(transaction, cache, received)?;
     for batch in batches {
         pass.spans(batch)?;
     }
@@ -63,12 +67,16 @@ pub(super) fn write(
     pass.flush_sessions()?;
     pass.documents(documents)?;
     pass.match_targets()?;
-    let (refolds, written) = pass.finish();
+    let Finished { refolds, uses, sessions, written } = pass.finish();
     let mut refold = Refold::new(transaction, cache)?;
     for (target, pending) in refolds {
         refold.target(target, pending)?;
     }
     refold.finish()?;
+    for session in sessions {
+        remove_unused_session(transaction, session)?;
+    }
+    uses.write(transaction, cache)?;
     count(transaction, "spans", written.spans)?;
     count(transaction, "documents", written.documents)?;
     Ok(written)
@@ -78,6 +86,8 @@ pub(super) fn write(
 struct Pass<'t, 'b> {
     transaction: &'t Transaction<'t>,
     cache: &'t mut RowCache,
+    /// When the requests were received, in nanoseconds.
+    received: i64,
     insert_span: Statement<'t>,
     find_trace: Statement<'t>,
     traces: HashMap<[u8; 16], TraceState>,
@@ -85,6 +95,7 @@ struct Pass<'t, 'b> {
     sessions: HashMap<String, i64>,
     /// Sessions whose traces have changed.
     moved_sessions: BTreeSet<i64>,
+    uses: SharedUses,
     pending: Vec<PendingDocument<'b>>,
     /// Traces and ids of spans that unmatched feedback may be about.
     arrived: Vec<(i64, i64)>,
@@ -93,13 +104,27 @@ struct Pass<'t, 'b> {
     written: Written,
 }
 
+/// What is left to do after the phases of a [`Pass`].
+struct Finished {
+    refolds: HashMap<i64, PendingRefold>,
+    uses: SharedUses,
+    /// Sessions that may have become unused.
+    sessions: BTreeSet<i64>,
+    written: Written,
+}
+
 impl<'t> Pass<'t, '_> {
-    fn new(transaction: &'t Transaction<'t>, cache: &'t mut RowCache) -> Result<Self> {
+    fn new(
+        transaction: &'t Transaction<'t>,
+        cache: &'t mut RowCache,
+        received: i64,
+    ) -> Result<Self> {
         let last: Option<i64> =
             transaction.query_row("SELECT max(id) FROM traces", [], |row| row.get(0))?;
         Ok(Self {
             transaction,
             cache,
+            received,
             insert_span: transaction.prepare(NewSpanRow::INSERT)?,
             find_trace: transaction.prepare(
                 "SELECT id, start, finish, spans, errors, session, root_span, root_parent,
@@ -110,6 +135,7 @@ impl<'t> Pass<'t, '_> {
             next_trace: last.unwrap_or(0) + 1,
             sessions: HashMap::new(),
             moved_sessions: BTreeSet::new(),
+            uses: SharedUses::default(),
             pending: Vec::new(),
             arrived: Vec::new(),
             refolds: HashMap::new(),
@@ -117,7 +143,9 @@ impl<'t> Pass<'t, '_> {
         })
     }
 
-    fn finish(self) -> (HashMap<i64, PendingRefold>, Written) {
-        (self.refolds, self.written)
+    fn finish(self) -> Finished {
+        let mut sessions = self.moved_sessions;
+        sessions.extend(self.sessions.values());
+        Finished { refolds: self.refolds, uses: self.uses, sessions, written: self.written }
     }
 }

@@ -13,9 +13,9 @@ impl Pass<'_, '_> {
     }
 
     pub(super) fn flush_sessions(&mut self) -> Result<()> {
-        for session in std::mem::take(&mut self.moved_sessions) {
-            if update_session(self.transaction, session)?
-                && let Some(target) = session_target(self.transaction, session)?
+        for session in &self.moved_sessions {
+            if update_session(self.transaction, *session)?
+                && let Some(target) = session_target(self.transaction, *session)?
             {
                 self.refolds.entry(target).or_default().reload();
             }
@@ -60,6 +60,17 @@ pub(in crate::desk::store::sqlite) fn update_session(
         WHERE s.id = ?1
             AND (s.start IS NOT n.start OR s.last IS NOT n.last OR s.resource IS NOT n.resource)";
     Ok(connection.prepare_cached(sql)?.execute([session])? > 0)
+}
+
+/// Deletes the row of a session without traces and without feedback about it.
+pub(in crate::desk::store::sqlite) fn remove_unused_session(
+    connection: &Connection,
+    session: i64,
+) -> Result<()> {
+    let sql = "DELETE FROM sessions WHERE id = ?1 AND start IS NULL AND NOT EXISTS (
+                   SELECT 1 FROM targets WHERE trace = 0 AND span = 0 AND session = ?1)";
+    connection.prepare_cached(sql)?.execute([session])?;
+    Ok(())
 }
 
 /// The target of feedback about a whole session, if there is any.

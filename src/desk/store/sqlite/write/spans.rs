@@ -25,8 +25,8 @@ impl<'b> Pass<'_, 'b> {
     fn span(&mut self, span: &'b NewSpan, resource: i64, scope: i64) -> Result<()> {
         let name = self.name(&span.name)?;
         let session = match &span.session {
-            Some(session) => Some(self.session(session)?),
-            None => None,
+            Some(session) if !span.is_carrier => Some(self.session(session)?),
+            _ => None,
         };
         let trace = self.trace(&span.trace_id)?;
         let flags =
@@ -35,6 +35,7 @@ impl<'b> Pass<'_, 'b> {
         let is_new = row.insert(&mut self.insert_span)?;
         let id = if is_new {
             self.written.spans += 1;
+            self.uses.count([name, scope, resource], 1);
             self.transaction.last_insert_rowid()
         } else {
             match self.replace(&row)? {
@@ -50,11 +51,12 @@ impl<'b> Pass<'_, 'b> {
             name,
             resource,
         };
+        state.touched = state.touched.max(self.received);
         state.add(&SpanTotals { start: span.start, finish: span.end, flags, root });
         if !is_new {
             state.to_recount = true;
         }
-        if let (Some(session), false) = (session, span.is_carrier) {
+        if let Some(session) = session {
             match state.session {
                 None => state.session = Some(session),
                 Some(first) if first == session => {}
@@ -89,6 +91,7 @@ impl<'b> Pass<'_, 'b> {
             .query_row([new.resource], |row| row.get("hash"))?;
         let id = old.id;
         let old_resource = old.resource;
+        let old_shared = [old.name_row, old.scope, old.resource];
         if old.order() <= new.order(hash) {
             return Ok(None);
         }
@@ -107,6 +110,8 @@ impl<'b> Pass<'_, 'b> {
         // The replaced span may be of this very transaction: its document is not written yet.
         self.pending.retain(|document| document.span_row != id);
         new.update(self.transaction, id)?;
+        self.uses.count(old_shared, -1);
+        self.uses.count([new.name, new.scope, new.resource], 1);
         // Feedback about this span has to move to its new start.
         self.arrived.push((new.trace, span_id));
         Ok(Some(id))
@@ -196,6 +201,8 @@ struct StoredSpan {
     duration: i64,
     kind: i32,
     name: String,
+    name_row: i64,
+    scope: i64,
     resource: i64,
     resource_hash: Vec<u8>,
     body: Vec<u8>,
@@ -233,6 +240,8 @@ impl StoredSpan {
             duration: row.get("duration")?,
             kind: row.get("kind")?,
             name: row.get("name")?,
+            name_row: row.get("name_row")?,
+            scope: row.get("scope")?,
             resource: row.get("resource")?,
             resource_hash: row.get("hash")?,
             body: row.get("body")?,

@@ -22,6 +22,7 @@ pub(super) struct TraceState {
     pub(super) errors: i64,
     pub(super) session: Option<i64>,
     pub(super) root: Option<Root>,
+    /// When a span of it, or feedback about it, was last received.
     pub(super) touched: i64,
     /// How many spans of it feedback is about that have not arrived.
     pub(super) unmatched: i64,
@@ -89,7 +90,6 @@ impl TraceState {
     /// Adds a span.
     pub(super) fn add(&mut self, span: &SpanTotals) {
         self.is_changed = true;
-        self.touched = self.touched.max(span.start);
         if span.flags & IS_CARRIER != 0 {
             return;
         }
