@@ -273,9 +273,9 @@ async fn trace(
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Response {
-    read!(query, |_params| ());
+    let asked = read!(query, |params| params.span_id()?);
     match trace_id(&id) {
-        Ok(id) => api.find(move |store| store.trace(id)).await,
+        Ok(id) => api.find(move |store| store.trace(id, asked)).await,
         Err(problem) => problem.into_response(),
     }
 }

@@ -126,6 +126,14 @@ impl Params {
         }
     }
 
+    /// `span`: the id of a span.
+    pub(crate) fn span_id(&mut self) -> Result<Option<u64>> {
+        let Some(id) = self.one("span")? else { return Ok(None) };
+        let is_id = id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u64::from_str_radix(&id, 16).ok().filter(|_| is_id);
+        number.map(Some).ok_or_else(|| "`span`: a span id has 16 hexadecimal digits".to_owned())
+    }
+
     /// `time=start` or `time=given`.
     fn basis(&mut self) -> Result<TimeBasis> {
         match self.one("time")?.as_deref() {

@@ -92,7 +92,9 @@ pub(crate) trait Store: Send + Sync {
     /// The traces before and after one in this list. The page of the query is ignored.
     fn neighbours(&self, trace_id: [u8; 16], query: &TraceQuery) -> Result<Neighbours, Error>;
 
-    fn trace(&self, trace_id: [u8; 16]) -> Result<Option<TraceView>, Error>;
+    /// A trace. Of a very long one the first spans, those with feedback and the span `asked`, with their
+    /// ancestors.
+    fn trace(&self, trace_id: [u8; 16], asked: Option<u64>) -> Result<Option<TraceView>, Error>;
 
     /// Sessions, by last activity.
     fn sessions(&self, selection: &Selection, page: &Page) -> Result<List<SessionRow>, Error>;

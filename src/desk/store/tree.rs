@@ -76,6 +76,55 @@ pub(crate) fn object(attributes: &BTreeMap<String, Value>) -> BTreeMap<String, J
     attributes.iter().map(|(key, value)| (key.clone(), json(value))).collect()
 }
 
+/// The spans that are shown of a trace, besides those that always are.
+pub(crate) const MOST_SPANS: usize = 10_000;
+/// The spans with feedback, with their ancestors, that are shown beyond [`MOST_SPANS`].
+const MOST_WITH_FEEDBACK: usize = 40_000;
+
+/// A span of a trace, of which it is not yet decided whether it is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SpanPlace {
+    pub(crate) span: u64,
+    /// 0 for a root.
+    pub(crate) parent: u64,
+    /// A carrier about this trace that is in another one.
+    pub(crate) is_elsewhere: bool,
+    /// Feedback is about it, or it carries some.
+    pub(crate) has_feedback: bool,
+}
+
+/// Which spans of a trace are shown, in the order of their start: the first [`MOST_SPANS`], and later ones that
+/// are asked for or have feedback, with their ancestors.
+pub(crate) fn shown(places: &[SpanPlace], asked: Option<u64>) -> Vec<bool> {
+    if places.len() <= MOST_SPANS {
+        return vec![true; places.len()];
+    }
+    let own = places.iter().enumerate().filter(|(_, place)| !place.is_elsewhere);
+    let position: HashMap<u64, usize> = own.map(|(at, place)| (place.span, at)).collect();
+    let mut shown = vec![false; places.len()];
+    let mut left = MOST_WITH_FEEDBACK;
+    let asked = asked.and_then(|span| position.get(&span).copied());
+    let with_feedback = (0..places.len()).filter(|at| places[*at].has_feedback);
+    for at in asked.into_iter().chain(with_feedback) {
+        let mut next = Some(at);
+        // A cycle of parents ends where it meets itself.
+        while let Some(at) = next.filter(|at| !shown[*at] && left > 0) {
+            shown[at] = true;
+            left -= 1;
+            let SpanPlace { parent, is_elsewhere, .. } = places[at];
+            next = position.get(&parent).copied().filter(|_| !is_elsewhere);
+        }
+    }
+    let mut rest = MOST_SPANS.saturating_sub(MOST_WITH_FEEDBACK - left);
+    for is_shown in &mut shown {
+        if !*is_shown && rest > 0 {
+            *is_shown = true;
+            rest -= 1;
+        }
+    }
+    shown
+}
+
 /// The ids of a trace and a span.
 type SpanKey = (String, String);
 
@@ -126,4 +175,54 @@ pub(crate) fn in_tree(spans: Vec<SpanView>) -> Vec<SpanView> {
         Some(SpanView { depth, ..span })
     });
     taken.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn place(span: u64, parent: u64, has_feedback: bool) -> SpanPlace {
+        SpanPlace { span, parent, is_elsewhere: false, has_feedback }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 30, failure_persistence: None, ..Default::default() })]
+
+        /// Parents are any spans, so there are missing ones and cycles.
+        #[test]
+        fn feedback_and_what_is_asked_for_are_shown_with_their_ancestors(
+            count in 0..12_000_u64,
+            parents in prop::collection::vec(0..13_000_u64, 50),
+            with_feedback in prop::collection::vec(0..12_000_u64, 5),
+            asked in 0..12_000_u64,
+        ) {
+            let places: Vec<_> = (1..=count)
+                .map(|span| {
+                    let parent = parents[(span % 50) as usize] ^ (span & 7);
+                    place(span, parent, with_feedback.contains(&span))
+                })
+                .collect();
+            let shown = shown(&places, Some(asked));
+            prop_assert_eq!(shown.len(), places.len());
+            let total = shown.iter().filter(|shown| **shown).count();
+            prop_assert!(total >= places.len().min(MOST_SPANS));
+            for start in with_feedback.iter().copied().chain([asked]) {
+                let (mut at, mut seen) = (start, HashSet::new());
+                while (1..=count).contains(&at) && seen.insert(at) {
+                    prop_assert!(shown[at as usize - 1], "{at} above {start}");
+                    at = places[at as usize - 1].parent;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_spans_with_feedback_beyond_the_limit_are_limited() {
+        let places: Vec<_> = (1..=60_000).map(|span| place(span, span - 1, true)).collect();
+        let shown = shown(&places, Some(60_000));
+        assert_eq!(shown.iter().filter(|shown| **shown).count(), MOST_WITH_FEEDBACK);
+        assert!(shown[59_999]);
+    }
 }

@@ -3,6 +3,7 @@
 mod api;
 mod command;
 mod demo;
+mod large;
 mod measures;
 mod retention;
 mod safety;

@@ -198,8 +198,8 @@ impl Store for ClickHouse {
         self.around(trace_id, query)
     }
 
-    fn trace(&self, trace_id: [u8; 16]) -> Result<Option<TraceView>> {
-        self.view_trace(trace_id)
+    fn trace(&self, trace_id: [u8; 16], asked: Option<u64>) -> Result<Option<TraceView>> {
+        self.view_trace(trace_id, asked)
     }
 
     fn sessions(&self, selection: &Selection, page: &Page) -> Result<List<SessionRow>> {

@@ -1,23 +1,21 @@
 //! Traces: the list, and one of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::field::Field;
 use super::filter::{FilterContext, within};
-use super::spans::documents;
+use super::spans::{SpanRow, documents};
 use super::sql::{list, text};
 use super::{ClickHouse, Result, asked};
 use crate::desk::query::time::millis;
 use crate::desk::query::{Cursor, Page, Selection, TraceQuery};
 use crate::desk::store::history::one;
 use crate::desk::store::json::hex;
-use crate::desk::store::tree::{self, SpanDetails};
+use crate::desk::store::tree::{self, MOST_SPANS, SpanDetails, SpanPlace};
 use crate::desk::store::view::{LeafView, List, Neighbours, TraceRow, TraceView, UnmatchedSpan};
 
 /// What is shown of a trace's feedback in a row.
 pub(super) const MOST_SAID: usize = 50;
-/// Spans that are shown of a trace.
-const MOST_SPANS: usize = 10_000;
 
 /// Where a trace stands in a list: `at` a time and, of those with one time, by a number.
 #[derive(serde::Deserialize)]
@@ -221,7 +219,11 @@ impl ClickHouse {
         self.trace_rows(&places)
     }
 
-    pub(super) fn view_trace(&self, trace_id: [u8; 16]) -> Result<Option<TraceView>> {
+    pub(super) fn view_trace(
+        &self,
+        trace_id: [u8; 16],
+        asked: Option<u64>,
+    ) -> Result<Option<TraceView>> {
         let trace_id = hex(&trace_id);
         let is_it = format!("TraceId = {}", text(&trace_id));
         let mut spans = self.spans(&is_it, MOST_SPANS + 1)?;
@@ -239,10 +241,17 @@ impl ClickHouse {
         let speaking = self.speaking(&about)?;
         // Carriers in other traces that are about this one.
         spans.extend(speaking.iter().filter(|row| row.is_elsewhere(&trace_id)).cloned());
-        spans.sort_by_key(|row| (row.start, row.span.span_id.to_bytes()));
-        let truncated = spans.len() > MOST_SPANS;
-        spans.truncate(MOST_SPANS);
+        let is_long = spans.len() > MOST_SPANS;
+        let mut truncated = false;
+        let with_feedback: HashSet<_> = speaking.iter().map(ids).collect();
         let mut documents = documents(speaking);
+        if is_long {
+            truncated = self.shorten(&mut spans, &trace_id, asked, |row| {
+                let about = (trace_id.clone(), row.1.clone(), String::new());
+                with_feedback.contains(row) || documents.contains_key(&about)
+            })?;
+        }
+        spans.sort_by_key(|row| (row.start, row.span.span_id.to_bytes()));
         if spans.is_empty() && documents.is_empty() {
             return Ok(None);
         }
@@ -283,6 +292,71 @@ impl ClickHouse {
             waiting,
         }))
     }
+
+    /// Leaves out the spans of a long trace that are not shown, and reads those that are. Returns whether
+    /// any were left out.
+    fn shorten(
+        &self,
+        spans: &mut Vec<SpanRow>,
+        trace_id: &str,
+        asked: Option<u64>,
+        has_feedback: impl Fn(&(String, String)) -> bool,
+    ) -> Result<bool> {
+        let is_it = format!("TraceId = {}", text(trace_id));
+        let own: Vec<(String, String, i64)> = self.rows(&format!(
+            "SELECT SpanId, ParentSpanId, toUnixTimestamp64Nano(Timestamp) FROM {}
+             WHERE {is_it} ORDER BY Timestamp, SpanId LIMIT 1 BY SpanId",
+            self.relations()?.spans
+        ))?;
+        let number = |id: &str| u64::from_str_radix(id, 16).unwrap_or(0);
+        let mut places: Vec<_> = own
+            .iter()
+            .map(|(span, parent, start)| {
+                let place = SpanPlace {
+                    span: number(span),
+                    parent: number(parent),
+                    is_elsewhere: false,
+                    has_feedback: has_feedback(&(trace_id.to_owned(), span.clone())),
+                };
+                (*start, (trace_id.to_owned(), span.clone()), place)
+            })
+            .collect();
+        for row in spans.iter().filter(|row| row.is_elsewhere(trace_id)) {
+            let (ids, parent) = (ids(row), row.span.parent_span_id.to_bytes());
+            let place = SpanPlace {
+                span: number(&ids.1),
+                parent: u64::from_be_bytes(parent),
+                is_elsewhere: true,
+                has_feedback: true,
+            };
+            places.push((row.start, ids, place));
+        }
+        places.sort_by(|(start, (_, span), _), (other, (_, other_span), _)| {
+            (start, span).cmp(&(other, other_span))
+        });
+        let in_order: Vec<_> = places.iter().map(|(.., place)| *place).collect();
+        let shown = tree::shown(&in_order, asked);
+        let shown: HashSet<_> = places
+            .iter()
+            .zip(shown)
+            .filter(|(_, shown)| *shown)
+            .map(|((_, ids, _), _)| ids)
+            .collect();
+        spans.retain(|row| shown.contains(&ids(row)));
+        let read: HashSet<_> = spans.iter().map(ids).collect();
+        let missing: Vec<_> = shown.iter().filter(|ids| !read.contains(**ids)).collect();
+        for some in missing.chunks(1_000) {
+            let list: Vec<_> = some.iter().map(|(_, span)| text(span)).collect();
+            let condition = format!("{is_it} AND SpanId IN ({})", list.join(", "));
+            spans.extend(self.spans(&condition, MOST_SPANS)?);
+        }
+        Ok(shown.len() < places.len())
+    }
+}
+
+/// The trace and span id of a span.
+fn ids(row: &SpanRow) -> (String, String) {
+    (row.span.trace_id.to_string(), row.span.span_id.to_string())
 }
 
 /// The traces with a value that a chart counts; those without a received span stand where

@@ -67,8 +67,8 @@ impl Store for Sqlite {
         self.read(|connection| traces::neighbours(connection, trace_id, query))
     }
 
-    fn trace(&self, trace_id: [u8; 16]) -> Result<Option<TraceView>> {
-        self.read(|connection| trace::trace(connection, trace_id))
+    fn trace(&self, trace_id: [u8; 16], asked: Option<u64>) -> Result<Option<TraceView>> {
+        self.read(|connection| trace::trace(connection, trace_id, asked))
     }
 
     fn sessions(&self, selection: &Selection, page: &Page) -> Result<List<SessionRow>> {

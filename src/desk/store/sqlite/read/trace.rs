@@ -10,13 +10,14 @@ use super::super::write::session_target;
 use super::{documents, resource_text, traces};
 use crate::desk::query::time::millis;
 use crate::desk::store::json::hex;
-use crate::desk::store::tree::{self, SpanDetails};
+use crate::desk::store::tree::{self, SpanDetails, SpanPlace};
 use crate::desk::store::view::{SpanView, TraceView, UnmatchedSpan};
 
-/// Spans that are shown of a trace.
-const MOST_SPANS: i64 = 10_000;
-
-pub(super) fn trace(connection: &Connection, trace_id: [u8; 16]) -> Result<Option<TraceView>> {
+pub(super) fn trace(
+    connection: &Connection,
+    trace_id: [u8; 16],
+    asked: Option<u64>,
+) -> Result<Option<TraceView>> {
     let found = connection
         .prepare_cached(
             "SELECT t.id, t.start, t.finish, t.session, s.name FROM traces t
@@ -41,7 +42,7 @@ pub(super) fn trace(connection: &Connection, trace_id: [u8; 16]) -> Result<Optio
         }
     }
     waiting.sort_unstable_by(|a: &UnmatchedSpan, b| a.span_id.cmp(&b.span_id));
-    let (spans, truncated) = spans(connection, id, &about)?;
+    let (spans, truncated) = spans(connection, id, &about, asked)?;
     let document = |target: Option<i64>| {
         target.map(|target| documents::document(connection, target)).transpose()
     };
@@ -65,29 +66,48 @@ pub(super) fn trace(connection: &Connection, trace_id: [u8; 16]) -> Result<Optio
     }))
 }
 
-/// The spans of a trace, and the carriers in other traces that are about it.
+/// The spans of a trace that are shown, with the carriers in other traces that are about it, and whether
+/// others are left out.
 fn spans(
     connection: &Connection,
     trace: i64,
     about: &HashMap<i64, i64>,
+    asked: Option<u64>,
 ) -> Result<(Vec<SpanView>, bool)> {
-    let sql = format!(
-        "SELECT t.trace_id AS trace_id, {SPAN_COLUMNS}, s.resource AS resource, c.name AS scope,
-                s.trace = ?1 AS is_own
-         FROM spans s JOIN traces t ON t.id = s.trace JOIN names n ON n.id = s.name
-         JOIN scopes c ON c.id = s.scope
-         WHERE s.trace = ?1 OR s.id IN (
+    let mut statement = connection.prepare_cached(
+        "SELECT s.id, s.span, s.parent, s.trace != ?1 AS is_elsewhere,
+                s.id IN (SELECT span FROM documents WHERE trace = ?1) AS is_speaking
+         FROM spans s WHERE s.trace = ?1 OR s.id IN (
              SELECT d.span FROM targets g JOIN documents d ON d.target = g.id WHERE g.trace = ?1)
-         ORDER BY s.start, s.span LIMIT ?2"
+         ORDER BY s.start, s.span",
+    )?;
+    let mut rows = statement.query([trace])?;
+    let (mut ids, mut places) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        let (span, is_elsewhere): (i64, bool) = (row.get(1)?, row.get(3)?);
+        ids.push(row.get::<_, i64>(0)?);
+        places.push(SpanPlace {
+            span: span as u64,
+            parent: row.get::<_, i64>(2)? as u64,
+            is_elsewhere,
+            has_feedback: is_elsewhere || row.get(4)? || about.contains_key(&span),
+        });
+    }
+    let sql = format!(
+        "SELECT t.trace_id AS trace_id, {SPAN_COLUMNS}, s.resource AS resource, c.name AS scope
+         FROM spans s JOIN traces t ON t.id = s.trace JOIN names n ON n.id = s.name
+         JOIN scopes c ON c.id = s.scope WHERE s.id = ?1"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query([trace, MOST_SPANS + 1])?;
     let mut spans = Vec::new();
-    while let Some(row) = rows.next()? {
+    let shown = tree::shown(&places, asked);
+    for ((id, place), _) in ids.iter().zip(&places).zip(&shown).filter(|(_, shown)| **shown) {
+        let mut rows = statement.query([id])?;
+        let Some(row) = rows.next()? else { continue };
         let span = stored::span(row)?;
         let resource: i64 = row.get("resource")?;
-        let document = match about.get(&row.get("span_id")?) {
-            Some(target) if row.get("is_own")? => Some(documents::document(connection, *target)?),
+        let document = match about.get(&(place.span as i64)) {
+            Some(target) if !place.is_elsewhere => Some(documents::document(connection, *target)?),
             _ => None,
         };
         let about = SpanDetails {
@@ -98,9 +118,7 @@ fn spans(
         };
         spans.push(tree::view(&span, about));
     }
-    let most = usize::try_from(MOST_SPANS).unwrap_or(usize::MAX);
-    let truncated = spans.len() > most;
-    spans.truncate(most);
+    let truncated = spans.len() < places.len();
     Ok((spans, truncated))
 }
 
