@@ -111,7 +111,7 @@ impl Collector {
         let http_endpoint = format!("http://{}", http.address);
         let inbox = Arc::new(Inbox::default());
         let budget = MemoryBudget::default();
-        let grpc_router = grpc::router(Arc::clone(&inbox), budget.clone());
+        let grpc_router = grpc::router(Arc::clone(&inbox), budget.clone(), grpc::MAX_MESSAGE);
         let http_router = http::router(Arc::clone(&inbox), budget);
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = mpsc::channel();

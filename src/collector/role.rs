@@ -79,7 +79,7 @@ impl ReceivedSpan {
     pub fn role(&self) -> Role {
         let text = |key| self.attribute(key).and_then(Value::as_str);
         let target = match text("tracing_feedback.scope") {
-            Some("session") => text("session.id").map(|id| Target::Session(id.to_owned())),
+            Some("session") => self.session_id().map(Target::Session),
             Some("trace") if !self.is_carrier() => Some(Target::Trace(self.trace_id)),
             Some("trace") => match self.links.as_slice() {
                 [link] => Some(Target::Trace(link.trace_id)),
@@ -94,6 +94,12 @@ impl ReceivedSpan {
             _ => return Role::Own,
         };
         target.filter(Target::is_valid).map_or(Role::Adrift, Role::Submission)
+    }
+
+    /// The id of the span's session, from its attribute `session.id`: a text that is not empty, or the
+    /// digits of an int.
+    pub(crate) fn session_id(&self) -> Option<String> {
+        session_id(self.attribute("session.id")?)
     }
 
     /// Whether the span is a carrier: made only to transport feedback that came after its target
@@ -130,6 +136,15 @@ impl ReceivedSpan {
 
     fn owned_feedback(&self) -> Vec<(String, Value)> {
         self.feedback_attributes().map(|(key, value)| (key.to_owned(), value.clone())).collect()
+    }
+}
+
+/// The id of a session in a value of `session.id`.
+pub(crate) fn session_id(value: &Value) -> Option<String> {
+    match value {
+        Value::String(id) => Some(id.clone()).filter(|id| !id.is_empty()),
+        Value::Int(id) => Some(id.to_string()),
+        _ => None,
     }
 }
 

@@ -64,6 +64,7 @@ pub use command::run;
 pub use options::Options;
 
 use crate::collector::receive::budget::MemoryBudget;
+use crate::collector::receive::decode::MAX_BODY;
 use crate::collector::receive::{grpc, http};
 use crate::suppress;
 use api::Api;
@@ -278,7 +279,7 @@ impl Serving {
                         .layer(middleware::from_fn_with_state(rules.clone(), guard))
                 };
                 let budget = MemoryBudget::default();
-                let grpc = grpc::router(Arc::clone(&intake), budget.clone());
+                let grpc = grpc::router(Arc::clone(&intake), budget.clone(), MAX_BODY);
                 intakes.push((grpc_port, guarded(grpc)));
                 intakes.push((http_port, guarded(http::router(intake, budget))));
                 kept.writer = Some(writer);

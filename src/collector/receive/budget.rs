@@ -75,6 +75,15 @@ impl MemoryLease {
         self.bytes.store(taken, Ordering::Relaxed);
         Ok(())
     }
+
+    /// Gives some of what was taken back.
+    pub(crate) fn give_back(&self, bytes: usize) {
+        let left = self.bytes.load(Ordering::Relaxed).saturating_sub(bytes);
+        self.bytes.store(left, Ordering::Relaxed);
+        let units = left.div_ceil(UNIT);
+        let before = self.units.swap(units, Ordering::Relaxed);
+        self.free.add_permits(before.saturating_sub(units));
+    }
 }
 
 impl Drop for MemoryLease {
@@ -107,6 +116,10 @@ mod tests {
             let lease = budget.lease();
             lease.take(size).unwrap();
             lease.take(usize::MAX).unwrap_err();
+            lease.give_back(size / 2);
+            let taken = (size - size / 2).div_ceil(UNIT);
+            assert_eq!(budget.free.available_permits(), IN_FLIGHT / UNIT - taken);
+            lease.take(size / 2).unwrap();
             drop(lease);
             assert_eq!(budget.free.available_permits(), IN_FLIGHT / UNIT);
         }

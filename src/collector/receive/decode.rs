@@ -13,7 +13,7 @@ use super::{Protocol, json, measure};
 
 /// The longest body over HTTP, as sent and after decompression, as the official Collector has it
 /// by default.
-pub(super) const MAX_BODY: usize = 20 << 20;
+pub(crate) const MAX_BODY: usize = 20 << 20;
 /// The largest window of a zstd frame, 32 MiB: a frame may ask for gigabytes, spans don't need
 /// them.
 const MAX_WINDOW_LOG: u32 = 25;

@@ -28,19 +28,20 @@ use super::refusal::{RETRY_DELAY, RefusalKind, RequestRefusal};
 use super::{Answer, Intake, Protocol, RequestHead, body};
 
 /// The longest message after decompression, as the official Collector has it by default.
-const MAX_MESSAGE: usize = 4 << 20;
+pub(crate) const MAX_MESSAGE: usize = 4 << 20;
 /// What stands before a message: whether it is compressed, and its length.
 const FRAME_HEAD: usize = 5;
 const ONE_MESSAGE: &str = "a request must have exactly one message";
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-/// Serves OTLP over gRPC within `budget`.
-pub(crate) fn router(intake: Arc<impl Intake>, budget: MemoryBudget) -> Router {
-    Router::new().fallback(serve).with_state((intake, budget))
+/// Serves OTLP over gRPC within `budget`. `max_message` is the longest message, as sent and after
+/// decompression, in bytes.
+pub(crate) fn router(intake: Arc<impl Intake>, budget: MemoryBudget, max_message: usize) -> Router {
+    Router::new().fallback(serve).with_state((intake, budget, max_message))
 }
 
 async fn serve<I: Intake>(
-    State((intake, budget)): State<(Arc<I>, MemoryBudget)>,
+    State((intake, budget, max_message)): State<(Arc<I>, MemoryBudget, usize)>,
     connection: Option<Extension<ConnectInfo<Connection>>>,
     request: HttpRequest,
 ) -> HttpResponse {
@@ -64,12 +65,13 @@ async fn serve<I: Intake>(
     let lease = budget.lease();
     let (mut parts, body) = request.into_parts();
     // Read within the budget before tonic sees it: tonic allocates as much as a frame announces.
-    let body = match body::read(body, FRAME_HEAD + MAX_MESSAGE, &lease).await {
+    let body = match body::read(body, FRAME_HEAD + max_message, &lease).await {
         Ok(body) => body,
         Err(refusal) => return call.refuse(refusal).await,
     };
     let is_compressed = body.first().is_some_and(|flag| *flag != 0);
-    if let Err(refusal) = lease.take(if is_compressed { MAX_MESSAGE } else { body.len() }) {
+    let reserved = if is_compressed { max_message } else { body.len() };
+    if let Err(refusal) = lease.take(reserved) {
         return call.refuse(refusal).await;
     }
     // Responses have the compression of the request, whether or not the sender declares that it
@@ -82,8 +84,8 @@ async fn serve<I: Intake>(
         .accept_compressed(CompressionEncoding::Zstd)
         .send_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(MAX_MESSAGE);
-    let export = Export { call: Arc::clone(&call), lease: Some(lease) };
+        .max_decoding_message_size(max_message);
+    let export = Export { call: Arc::clone(&call), lease: Some(lease), reserved };
     let response = server.unary(export, HttpRequest::from_parts(parts, Body::from(body))).await;
     if call.head.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
         return response.map(Body::new);
@@ -100,6 +102,8 @@ struct Export<I> {
     call: Arc<Call<I>>,
     /// Taken by the request's only message.
     lease: Option<MemoryLease>,
+    /// What the lease has taken for the message, before its length was known.
+    reserved: usize,
 }
 
 impl<I: Intake> UnaryService<Vec<u8>> for Export<I> {
@@ -108,9 +112,11 @@ impl<I: Intake> UnaryService<Vec<u8>> for Export<I> {
 
     fn call(&mut self, request: Request<Vec<u8>>) -> Self::Future {
         let (call, lease) = (Arc::clone(&self.call), self.lease.take());
+        let reserved = self.reserved;
         Box::pin(async move {
             let Some(lease) = lease else { return Err(Status::internal(ONE_MESSAGE)) };
             let message = request.into_inner();
+            lease.give_back(reserved.saturating_sub(message.len()));
             // The lease ends with the answer.
             let (decoded, _lease) = match decode_apart(Format::Protobuf, None, message, lease).await
             {

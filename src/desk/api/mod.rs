@@ -6,6 +6,7 @@
 //! | `params` | query strings, read strictly |
 //! | `guard` | checks of hosts and tokens |
 //! | `events` | server-sent events after changes |
+//! | `shorten` | the beginnings of texts, for lists |
 //! | `export`, `body` | views as files, streamed |
 //! | `page` | the files of the page |
 
@@ -15,6 +16,7 @@ mod export;
 pub(super) mod guard;
 mod page;
 pub(super) mod params;
+mod shorten;
 
 use std::sync::Arc;
 
@@ -80,6 +82,14 @@ impl Api {
         }
     }
 
+    /// The same for a list, whose texts are cut.
+    async fn list<T: Serialize + Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn Store) -> Result<T, Error> + Send + 'static,
+    ) -> Response {
+        self.ask(move |store| shortened(ask(store)?)).await
+    }
+
     /// The same for one item, which may not exist.
     async fn find<T: Serialize + Send + 'static>(
         &self,
@@ -139,6 +149,13 @@ pub(super) fn router(api: Api, rules: Guard) -> Router {
         .with_state(api)
         .layer(middleware::from_fn_with_state(rules, guard))
         .layer(middleware::from_fn(security_headers))
+}
+
+fn shortened(answer: impl Serialize) -> Result<serde_json::Value, Error> {
+    let answer = serde_json::to_value(answer);
+    let mut answer = answer.map_err(|error| Error::Damaged(error.to_string()))?;
+    shorten::shorten(&mut answer);
+    Ok(answer)
 }
 
 /// An error as the API writes it.
@@ -265,7 +282,7 @@ async fn values(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
 
 async fn traces(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
     let query = read!(query, |params| params.traces()?);
-    api.ask(move |store| store.traces(&query)).await
+    api.list(move |store| store.traces(&query)).await
 }
 
 async fn trace(
@@ -301,7 +318,7 @@ fn trace_id(text: &str) -> Result<[u8; 16], ApiError> {
 
 async fn sessions(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
     let (selection, page) = read!(query, |params| (params.selection()?, params.page()?));
-    api.ask(move |store| store.sessions(&selection, &page)).await
+    api.list(move |store| store.sessions(&selection, &page)).await
 }
 
 async fn session(
@@ -310,7 +327,7 @@ async fn session(
     RawQuery(query): RawQuery,
 ) -> Response {
     read!(query, |_params| ());
-    api.find(move |store| store.session(&id)).await
+    api.find(move |store| store.session(&id)?.map(shortened).transpose()).await
 }
 
 async fn chart(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
@@ -327,17 +344,17 @@ async fn comments(State(api): State<Api>, RawQuery(query): RawQuery) -> Response
             params.page()?,
         )
     });
-    api.ask(move |store| store.comments(&field, &search, &selection, &page)).await
+    api.list(move |store| store.comments(&field, &search, &selection, &page)).await
 }
 
 async fn unmatched(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
     let page = read!(query, |params| params.page()?);
-    api.ask(move |store| store.unmatched(&page)).await
+    api.list(move |store| store.unmatched(&page)).await
 }
 
 async fn dataset(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
     let (selection, page) = read!(query, |params| (params.selection()?, params.page()?));
-    api.ask(move |store| store.dataset(&selection, &page)).await
+    api.list(move |store| store.dataset(&selection, &page)).await
 }
 
 /// Parses a query string as the parameters of each endpoint. For fuzzing.

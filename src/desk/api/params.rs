@@ -109,7 +109,7 @@ impl Params {
                 |text: String| instant(&text, zone).map_err(|error| format!("`{name}`: {error}"));
             self.one(name)?.map(parse).transpose()
         };
-        Ok(Selection { filter, range: Range { from: time("from")?, to: time("to")? } })
+        Ok(Selection { filter, range: Range::of(time("from")?, time("to")?) })
     }
 
     /// `limit`, `cursor`.

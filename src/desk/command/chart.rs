@@ -83,6 +83,9 @@ fn values(part: &ChartPart, chart: &Chart) -> String {
     for (kind, count) in &part.left_out {
         let _ = write!(text, ", {count} of type {kind} left out");
     }
+    if part.out_of_time > 0 {
+        let _ = write!(text, ", {} left out because of their time", part.out_of_time);
+    }
     text
 }
 

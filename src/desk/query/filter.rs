@@ -154,8 +154,54 @@ impl Operator {
     }
 }
 
-/// Whether a text contains another that is in lower case, whatever its own case.
+/// Whether a text contains another that is in lower case, whatever its own case. Of JSON in a text, what its
+/// escapes stand for counts as well as the escapes.
 pub(crate) fn contains(text: &str, lower: &str) -> bool {
+    contains_as_is(text, lower) || (text.contains('\\') && contains_as_is(&unescaped(text), lower))
+}
+
+/// A text with the escapes of JSON replaced by what they stand for; others stay.
+fn unescaped(text: &str) -> String {
+    let mut unescaped = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        unescaped.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let (found, length) = match rest.as_bytes().get(1) {
+            Some(b'n') => ('\n', 2),
+            Some(b't') => ('\t', 2),
+            Some(b'r') => ('\r', 2),
+            Some(b'b') => ('\u{8}', 2),
+            Some(b'f') => ('\u{c}', 2),
+            Some(b'"') => ('"', 2),
+            Some(b'/') => ('/', 2),
+            Some(b'u') => unicode_escape(rest).unwrap_or(('\\', 1)),
+            Some(b'\\') => ('\\', 2),
+            _ => ('\\', 1),
+        };
+        unescaped.push(found);
+        rest = &rest[length..];
+    }
+    unescaped + rest
+}
+
+/// The character of an escape with which a text begins, a pair of surrogates if it is one, and the
+/// length of the escape.
+fn unicode_escape(text: &str) -> Option<(char, usize)> {
+    let unit = |at: usize| -> Option<u32> {
+        let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        u32::from_str_radix(digits, 16).ok().filter(|_| is_hex)
+    };
+    let first = unit(0)?;
+    if let (0xd800..0xdc00, Some(second @ 0xdc00..0xe000)) = (first, unit(6)) {
+        let code = 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
+        return Some((char::from_u32(code)?, 12));
+    }
+    Some((char::from_u32(first)?, 6))
+}
+
+fn contains_as_is(text: &str, lower: &str) -> bool {
     if lower.is_empty() {
         return true;
     }
@@ -403,6 +449,18 @@ fn condition<'t>(
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_text_is_found_as_it_stands_and_by_what_its_escapes_mean() {
+        let json = r#"{"a": "Gr\u00fc\u00DFe \ud83d\ude00", "b": "say \"hi\"\n", "c": "C:\\new"}"#;
+        for search in ["grüße", "\u{1f600}", "say \"hi\"\n", r"c:\new", r"gr\u00fc", "\"c\""] {
+            assert!(super::contains(json, search), "{search}");
+        }
+        for text in [r"\", r"\u", r"\u12", r"\ud83d", r"\ud83d\u0041", r"\ü", "\\u+0af"] {
+            assert!(super::contains(text, text), "{text}");
+            assert!(!super::contains(text, "no"), "{text}");
+        }
+    }
+
     use proptest::prelude::*;
 
     use super::*;

@@ -18,6 +18,12 @@ pub(crate) struct Range {
 }
 
 impl Range {
+    /// A range without the ends that no timestamp of OTLP reaches, before 1970 or at the end of what an
+    /// `i64` can hold: they are open.
+    pub(crate) fn of(from: Option<i64>, to: Option<i64>) -> Self {
+        Self { from: from.filter(|from| *from >= 0), to: to.filter(|to| *to < i64::MAX) }
+    }
+
     pub(crate) fn holds(self, time: i64) -> bool {
         self.from.is_none_or(|from| time >= from) && self.to.is_none_or(|to| time < to)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::collector::receive::received::{self, SpanIds};
 use crate::collector::receive::refusal::RequestRefusal;
 use crate::collector::receive::value::{Value, attributes};
-use crate::collector::role::is_in_namespace;
+use crate::collector::role::{is_in_namespace, session_id};
 use crate::collector::{ReceivedSpan, Role, Scope, Target};
 use crate::feedback::fold::Submission;
 
@@ -224,10 +224,7 @@ fn concerns_feedback(key: &str) -> bool {
 
 fn session_of(attributes: &[KeyValue]) -> Option<String> {
     let last = attributes.iter().rev().find(|pair| pair.key == "session.id")?;
-    match last.value.as_ref()?.value.as_ref()? {
-        any_value::Value::StringValue(id) => Some(id.clone()),
-        _ => None,
-    }
+    session_id(&Value::from_wire(last.value.clone()?))
 }
 
 /// A value as text, for comparisons: strings without quotes.
@@ -238,9 +235,10 @@ pub(crate) fn text(value: &Value) -> String {
     }
 }
 
-/// Nanoseconds as a signed integer, the type of SQLite; the greatest is in the year 2262.
+/// Nanoseconds as a signed integer, the type of SQLite; the greatest is in the year 2262. It is less
+/// than `i64::MAX`, which as the exclusive end of a range stands for no end.
 pub(crate) fn nanos(time: u64) -> i64 {
-    i64::try_from(time).unwrap_or(i64::MAX)
+    i64::try_from(time).unwrap_or(i64::MAX).min(i64::MAX - 1)
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! What all charts have in common, wherever their values are kept.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use super::Error;
+use super::batch::nanos;
 use super::view::{Chart, ChartComparison, ChartPart, Series};
+use crate::clock;
 use crate::desk::query::datum::ValueKind;
 use crate::desk::query::filter::Filter;
 use crate::desk::query::measure::{self, Measure};
-use crate::desk::query::time::{Bucket, Zone, label, millis};
+use crate::desk::query::time::{Bucket, DAY, SECOND, Zone, label, millis};
 use crate::desk::query::{ChartQuery, Compare, Range};
 
 /// More buckets than this are no chart.
@@ -80,11 +83,27 @@ pub(crate) fn chart(
     })
 }
 
+/// The first time that a clock which is set shows: 2000-01-01. A clock that is not begins at 1970.
+const FIRST_PLAUSIBLE: i64 = 946_684_800 * SECOND;
+/// How far ahead a clock may plausibly be.
+const AHEAD: i64 = 366 * DAY;
+
+/// The range in which a chart looks for its first and last value: of an open end, plausible times only. One
+/// wrong clock would stretch a chart over centuries otherwise.
+pub(crate) fn plausible(range: Range) -> Range {
+    let now = nanos(clock::unix_nanos(SystemTime::now()));
+    Range {
+        from: range.from.or(Some(FIRST_PLAUSIBLE)),
+        to: range.to.or(Some(now.saturating_add(AHEAD))),
+    }
+}
+
 /// What a part of a chart shows.
 #[derive(Debug)]
 pub(crate) struct Figures {
     pub(crate) values: u64,
     pub(crate) left_out: BTreeMap<&'static str, u64>,
+    pub(crate) out_of_time: u64,
     pub(crate) total: Series,
     pub(crate) groups: Vec<Series>,
     pub(crate) other_groups: usize,
@@ -132,13 +151,14 @@ impl ChartPlan {
         edges: &[i64],
         figures: Figures,
     ) -> ChartPart {
-        let Figures { values, left_out, total, groups, other_groups } = figures;
+        let Figures { values, left_out, out_of_time, total, groups, other_groups } = figures;
         let starts = edges.split_last().map_or(edges, |(_, starts)| starts);
         ChartPart {
             from: range.from.map(millis),
             to: range.to.map(millis),
             values,
             left_out,
+            out_of_time,
             labels: starts.iter().map(|start| label(*start, self.bucket(), zone)).collect(),
             buckets: edges.iter().copied().map(millis).collect(),
             total,

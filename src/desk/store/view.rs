@@ -328,6 +328,9 @@ pub(crate) struct ChartPart {
     pub(crate) values: u64,
     /// The number of values of other types, which are left out.
     pub(crate) left_out: BTreeMap<&'static str, u64>,
+    /// The number of values that are left out because their time is implausible: before 2000 or more than
+    /// a year from now, beyond an end of the range that is open.
+    pub(crate) out_of_time: u64,
     /// The start of each bucket, and the end of the last.
     pub(crate) buckets: Vec<f64>,
     /// The same as text.

@@ -225,3 +225,47 @@ fn days_are_those_of_the_time_zone_whatever_its_clocks_do() {
     let error = rig.error("/api/v1/chart?field=feedback.stars&tz=Europe/Nowhere");
     assert!(error.contains("Europe/Nowhere") && error.contains("Europe/Berlin"), "{error}");
 }
+
+/// A clock that was never set, and one at the end of time, stretch no chart, and are counted.
+#[test]
+fn times_that_no_clock_shows_do_not_stretch_a_chart() {
+    let rig = Rig::new();
+    let at = |trace: u64, start: u64| {
+        let mut span = span("answer", trace, 1, NEW_YEAR).with("feedback.rating", true);
+        span.json["startTimeUnixNano"] = Json::from(start.to_string());
+        span.json["endTimeUnixNano"] = Json::from(start.to_string());
+        span
+    };
+    rig.send([at(1, NEW_YEAR), at(2, NEW_YEAR + 2 * HOUR)]);
+    rig.send([at(3, 0), at(4, 1), at(5, u64::MAX), at(6, i64::MAX as u64 - 1)]);
+    let chart = "/api/v1/chart?field=feedback.rating";
+    for query in [
+        "",
+        "&from=0001-01-01",
+        "&from=0001-01-01T00:00:00Z&to=9999-12-31",
+        "&from=-62135596800000",
+        "&from=0001-01-01&tz=Europe/Berlin",
+        "&group=service.version",
+    ] {
+        let chart = rig.get(&format!("{chart}{query}"));
+        assert_eq!(chart["values"], 2, "{query}: {chart}");
+        assert_eq!(chart["out_of_time"], 4, "{query}");
+        assert!(chart["labels"].as_array().unwrap().len() <= 181, "{query}: {}", chart["labels"]);
+        assert_eq!(chart["bucket"], "minute", "{query}");
+    }
+    // Asked for, they are there.
+    let early = rig.get(&format!("{chart}&from=0&to=1970-01-02"));
+    assert_eq!((&early["values"], &early["out_of_time"]), (&json!(2), &json!(0)));
+    assert_eq!(rig.get("/api/v1/traces")["total"], 6);
+    let list = rig.get("/api/v1/traces?from=0001-01-01&to=9999-12-31");
+    assert_eq!(list["total"], 6);
+    rig.error(&format!("{chart}&from=0001-01-01&to=2026-01-02&compare=previous"));
+}
+
+#[test]
+fn a_chart_of_nothing_but_implausible_times_shows_them() {
+    let rig = Rig::new();
+    rig.send([span("answer", 1, 1, 5 * SECOND).with("feedback.rating", true)]);
+    let chart = rig.get("/api/v1/chart?field=feedback.rating");
+    assert_eq!((&chart["values"], &chart["out_of_time"]), (&json!(1), &json!(0)));
+}

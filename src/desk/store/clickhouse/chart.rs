@@ -101,6 +101,7 @@ impl ChartBuilder<'_> {
             (filter, range, self.query.basis),
             group,
         )?;
+        let (values, out_of_time) = self.in_plausible_time(values, range)?;
         let top = self.query.top;
         // All of them first, then the largest groups.
         let sizes: Vec<Size> = self.store.rows(&format!(
@@ -159,8 +160,27 @@ impl ChartBuilder<'_> {
         }
         let left_out = BTreeMap::from([(ValueKind::Text.name(), others)]);
         let left_out = left_out.into_iter().filter(|(_, count)| *count > 0).collect();
-        let figures = Figures { values: count, left_out, total, groups, other_groups };
+        let figures = Figures { values: count, left_out, out_of_time, total, groups, other_groups };
         Ok(self.plan.part(range, &self.query.zone, &edges, figures))
+    }
+
+    /// The values whose time is plausible, and how many others there are. Nothing but implausible times is
+    /// a chart of them.
+    fn in_plausible_time(&self, values: String, range: Range) -> Result<(String, u64)> {
+        let Range { from: Some(from), to: Some(to) } = chart_plan::plausible(range) else {
+            return Ok((values, 0));
+        };
+        if range.from.is_some() && range.to.is_some() {
+            return Ok((values, 0));
+        }
+        let is_plausible = format!("at >= toInt64({from}) AND at < toInt64({to})");
+        let (inside, outside): (u64, u64) = self.store.row(&format!(
+            "SELECT countIf(fits AND {is_plausible}), countIf(fits AND NOT ({is_plausible})) FROM ({values})"
+        ))?;
+        if inside == 0 || outside == 0 {
+            return Ok((values, 0));
+        }
+        Ok((format!("SELECT * FROM ({values}) WHERE NOT fits OR ({is_plausible})"), outside))
     }
 
     /// All figures in one query: of each group and of all values, in each bucket and over the whole range.

@@ -82,7 +82,8 @@ impl ClickHouse {
                     toInt64(Duration), StatusCode, StatusMessage, ScopeName, {}, {}, Events.Name,
                     arrayMap(time -> toUnixTimestamp64Nano(time), Events.Timestamp), {}, Links.TraceId,
                     Links.SpanId, {}
-             FROM {} WHERE {condition} ORDER BY Timestamp, SpanId LIMIT 1 BY TraceId, SpanId LIMIT {most}",
+             FROM {} WHERE {condition} ORDER BY Timestamp, SpanId, Duration DESC
+             LIMIT 1 BY TraceId, SpanId LIMIT {most}",
             relations.attributes,
             relations.resource_attributes,
             relations.event_attributes,

@@ -111,6 +111,8 @@ DELETE FROM resources WHERE uses = 0;
 DELETE FROM scopes WHERE uses = 0;
 DELETE FROM names WHERE uses = 0;
 DELETE FROM fields WHERE bools = 0 AND numbers = 0 AND texts = 0 AND others = 0;
+UPDATE traces SET session = NULL WHERE session IN (SELECT id FROM sessions WHERE name = '');
+UPDATE sessions SET start = NULL, last = NULL, resource = NULL WHERE name = '';
 DELETE FROM sessions WHERE start IS NULL
     AND NOT EXISTS (SELECT 1 FROM targets WHERE trace = 0 AND span = 0 AND session = sessions.id);
 ";

@@ -12,6 +12,7 @@ use rusqlite::{Row, ToSql};
 use super::Result;
 use crate::collector::receive::received;
 use crate::collector::receive::value::{Value, attributes};
+use crate::collector::role::session_id;
 use crate::collector::{ReceivedSpan, Scope};
 use crate::desk::query::datum::Datum;
 use crate::desk::store::Error;
@@ -80,5 +81,5 @@ pub(super) fn datum<'r>(row: &'r Row<'_>, kind: usize, value: usize) -> Result<D
 pub(super) fn session(body: &[u8]) -> Result<Option<String>> {
     let span = Span::decode(body).map_err(|error| Error::Damaged(error.to_string()))?;
     let (attributes, _) = attributes(span.attributes);
-    Ok(attributes.get("session.id").and_then(Value::as_str).map(str::to_owned))
+    Ok(attributes.get("session.id").and_then(session_id))
 }

@@ -55,6 +55,13 @@ impl ChartBuilder<'_> {
             None => None,
         };
         let (mut values, left_out) = self.values(filter, range, groups.as_ref())?;
+        // Nothing but implausible times is a chart of them.
+        let (mut out_of_time, plausible) = (0, chart_plan::plausible(range));
+        if values.iter().any(|value| plausible.holds(value.time)) {
+            let before = values.len();
+            values.retain(|value| plausible.holds(value.time));
+            out_of_time = (before - values.len()) as u64;
+        }
         let times = || values.iter().map(|value| value.time);
         let spread = times().min().zip(times().max());
         let edges = self.plan.edges(spread, range, &self.query.zone)?;
@@ -86,7 +93,8 @@ impl ChartBuilder<'_> {
                 shown.push(self.series(group, is_other, run, buckets, place));
             }
         }
-        let figures = Figures { values: count, left_out, total, groups: shown, other_groups };
+        let figures =
+            Figures { values: count, left_out, out_of_time, total, groups: shown, other_groups };
         Ok(self.plan.part(range, &self.query.zone, &edges, figures))
     }
 

@@ -1,5 +1,7 @@
 //! Spans: one row each, and which of two spans with the same ids stays.
 
+use std::cmp::Reverse;
+
 use rusqlite::{OptionalExtension, Row, Statement, Transaction, named_params, params};
 
 use super::documents::PendingDocument;
@@ -181,6 +183,7 @@ impl NewSpanRow<'_> {
 
     fn order(&self, resource_hash: Vec<u8>) -> SpanOrder {
         SpanOrder {
+            longest: Reverse(if self.span.is_carrier { 0 } else { self.duration() }),
             feedback_time: feedback_time(self.span.feedback.as_ref(), self.span.start),
             start: self.span.start,
             duration: self.duration(),
@@ -206,6 +209,7 @@ struct StoredSpan {
     resource: i64,
     resource_hash: Vec<u8>,
     body: Vec<u8>,
+    is_carrier: bool,
     feedback: Option<SpanFeedback>,
 }
 
@@ -215,7 +219,7 @@ impl StoredSpan {
         // The id of the trace is a parameter: the trace may be of this transaction, and have no row.
         let sql = format!(
             "SELECT :trace_id AS trace_id, {SPAN_COLUMNS}, s.id AS id, s.name AS name_row,
-                    s.resource AS resource, s.scope AS scope, r.hash AS hash
+                    s.resource AS resource, s.scope AS scope, s.flags AS flags, r.hash AS hash
              FROM spans s JOIN names n ON n.id = s.name JOIN resources r ON r.id = s.resource
              WHERE s.trace = :trace AND s.span = :span"
         );
@@ -245,12 +249,14 @@ impl StoredSpan {
             resource: row.get("resource")?,
             resource_hash: row.get("hash")?,
             body: row.get("body")?,
+            is_carrier: row.get::<_, i64>("flags")? & IS_CARRIER != 0,
             feedback: None,
         })
     }
 
     fn order(self) -> SpanOrder {
         SpanOrder {
+            longest: Reverse(if self.is_carrier { 0 } else { self.duration }),
             feedback_time: feedback_time(self.feedback.as_ref(), self.start),
             start: self.start,
             duration: self.duration,
@@ -275,10 +281,12 @@ fn is_same(row: &Row<'_>, new: &NewSpanRow<'_>) -> rusqlite::Result<bool> {
 }
 
 /// The order by which one of two spans with the same ids stays: the smaller. It compares contents
-/// alone, never row numbers, so the order of arrival makes no difference. The time comes first,
-/// because of two submissions with one id the earlier counts.
+/// alone, never row numbers, so the order of arrival makes no difference. A span that was received again,
+/// finished, stays for its unfinished state; of two submissions with one id the earlier counts.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct SpanOrder {
+    /// The longer span is the later state of one that was sent before it had ended. Of a carrier it is 0.
+    longest: Reverse<i64>,
     feedback_time: i64,
     start: i64,
     duration: i64,
