@@ -68,12 +68,13 @@ use crate::collector::receive::decode::MAX_BODY;
 use crate::collector::receive::{grpc, http};
 use crate::suppress;
 use api::Api;
-use api::guard::{Guard, guard};
+use api::base_path::BasePath;
+use api::guard::{AllowedHosts, Guard, guard};
 use log::log_line;
 use store::Store;
 use store::clickhouse::{Changes, ClickHouse};
 use store::location::Location;
-use store::sqlite::{Sqlite, SqliteWriter};
+use store::sqlite::{Retention, Sqlite, SqliteWriter};
 
 /// A query of a page that takes longer than this ends with an error.
 const LONGEST_QUERY: Duration = Duration::from_secs(20);
@@ -114,7 +115,8 @@ impl Desk {
     /// # Errors
     ///
     /// A port is in use, the file can't be opened or is not a desk's, the ports would be open to other
-    /// machines without a token, or the limits of [`Options`] leave room for nothing.
+    /// machines without a token, the token, an allowed host or the base path is invalid, or the limits of
+    /// [`Options`] leave room for nothing.
     ///
     /// # Panics
     ///
@@ -137,6 +139,12 @@ impl Desk {
             ));
         }
         options.retention.check().map_err(StartError)?;
+        let rules = Guard::new(
+            is_local,
+            options.token.as_deref(),
+            AllowedHosts::read(&options.hosts).map_err(StartError)?,
+            BasePath::read(&options.base_path).map_err(StartError)?,
+        );
         let bind = |port, what, flag| {
             serve::bind(options.listen, port, what, flag).map_err(StartError::of)
         };
@@ -164,10 +172,11 @@ impl Desk {
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = mpsc::channel();
         let (runs, running) = watch::channel(());
+        let retention = options.retention;
         let work = move || {
             let _runs = runs;
             suppress::mark_this_thread();
-            let serving = Serving { page, source, is_local, options };
+            let serving = Serving { page, source, rules, retention };
             serving.run(&ready, stopped);
         };
         let thread = thread::Builder::new()
@@ -246,13 +255,13 @@ enum Source {
 struct Serving {
     page: std::net::TcpListener,
     source: Source,
-    is_local: bool,
-    options: Options,
+    rules: Guard,
+    retention: Retention,
 }
 
 impl Serving {
     fn run(self, ready: &mpsc::Sender<io::Result<()>>, stopped: oneshot::Receiver<()>) {
-        let Self { page, source, is_local, options } = self;
+        let Self { page, source, rules, retention } = self;
         // Created and dropped on this thread, because a runtime must not be dropped inside another.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -264,7 +273,6 @@ impl Serving {
             Ok(runtime) => runtime,
             Err(error) => return drop(ready.send(Err(error))),
         };
-        let rules = Guard::new(is_local, options.token.as_deref());
         let (mut intakes, mut kept) = (Vec::new(), Background::default());
         let store: Arc<dyn Store>;
         let changes;
@@ -291,7 +299,7 @@ impl Serving {
             }
         }
         let mut threads = changes.clone();
-        let of_page = api::router(Api::new(store, changes, options.retention), rules);
+        let of_page = api::router(Api::new(store, changes, retention), rules);
         runtime.block_on(async {
             for (listener, router) in intakes {
                 tokio::spawn(serve::serve(listener, router));
@@ -367,8 +375,8 @@ mod tests {
 
         let listener = || serve::bind(Ipv4Addr::LOCALHOST.into(), 0, "", "").unwrap();
         let source = Source::Spans { listeners: [listener(), listener()], writer, path };
-        let options = Options::new(directory.join("desk.sqlite"));
-        let serving = Serving { page: listener(), source, is_local: true, options };
+        let rules = Guard::new(true, None, AllowedHosts::default(), BasePath::default());
+        let serving = Serving { page: listener(), source, rules, retention: Retention::default() };
         let (ready, _started) = mpsc::channel();
         let (_stop, stopped) = oneshot::channel(); // nobody asks it to stop
         let (end, ended) = mpsc::channel();

@@ -24,6 +24,8 @@ pub(super) const PAGE_PORT: u16 = 4320;
 /// | [`with_ports`](Self::with_ports) | 4317 (OTLP over gRPC), 4318 (OTLP over HTTP), 4320 (page and API) |
 /// | [`with_listen`](Self::with_listen) | 127.0.0.1 |
 /// | [`with_token`](Self::with_token) | none required |
+/// | [`with_allowed_host`](Self::with_allowed_host) | only names of this machine |
+/// | [`with_base_path`](Self::with_base_path) | none |
 /// | [`with_max_age`](Self::with_max_age) | kept forever |
 /// | [`with_max_bytes`](Self::with_max_bytes) | no limit |
 #[derive(Clone)]
@@ -33,18 +35,22 @@ pub struct Options {
     pub(super) listen: IpAddr,
     pub(super) ports: [u16; 3],
     pub(super) token: Option<String>,
+    pub(super) hosts: Vec<String>,
+    pub(super) base_path: String,
     pub(super) retention: Retention,
 }
 
 /// The token is not shown.
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { store, listen, ports, token, retention } = self;
+        let Self { store, listen, ports, token, hosts, base_path, retention } = self;
         f.debug_struct("Options")
             .field("store", store)
             .field("listen", listen)
             .field("ports", ports)
             .field("token", &token.as_ref().map(|_| format_args!("…")))
+            .field("hosts", hosts)
+            .field("base_path", base_path)
             .field("retention", retention)
             .finish()
     }
@@ -73,6 +79,8 @@ impl Options {
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             ports: [GRPC_PORT, HTTP_PORT, PAGE_PORT],
             token: None,
+            hosts: Vec::new(),
+            base_path: String::new(),
             retention: Retention::default(),
         }
     }
@@ -97,6 +105,28 @@ impl Options {
     /// The token required from senders and readers, as `Authorization: Bearer TOKEN`.
     pub fn with_token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
+        self
+    }
+
+    /// A further name of the desk, as a reverse proxy passes it on in the `Host` header: `desk.example.com`,
+    /// with or without a port, which does not matter. Call it once for each name.
+    ///
+    /// Without it, a desk that listens on a loopback address only answers requests for `localhost`,
+    /// `127.0.0.1` and `[::1]`, so that no other site can get at it by a name that it resolves to this
+    /// machine (DNS rebinding). [`Desk::start`](super::Desk::start) refuses what is not a name.
+    pub fn with_allowed_host(mut self, name: impl Into<String>) -> Self {
+        self.hosts.push(name.into());
+        self
+    }
+
+    /// The path under which a reverse proxy serves the desk: `/feedback`. All addresses of the page, its
+    /// cookie and its redirects begin with it. The desk answers with and without it, so it doesn't matter
+    /// whether the proxy passes the path on. `/` means none.
+    ///
+    /// [`Desk::start`](super::Desk::start) refuses a path that does not begin with `/`, has other than
+    /// letters, digits, `-`, `.`, `_` and `~` in a segment, or begins as paths of the desk itself do.
+    pub fn with_base_path(mut self, path: impl Into<String>) -> Self {
+        self.base_path = path.into();
         self
     }
 

@@ -86,11 +86,11 @@ function request(spans) {
 }
 
 /** Resolves when the desk has them. */
-export async function send(endpoint, spans) {
+export async function send(endpoint, spans, token) {
   for (let at = 0; at < spans.length; at += 400) {
     const answer = await fetch(`${endpoint}/v1/traces`, {
       method: "POST",
-      headers: { "content-type": "application/json" },
+      headers: { "content-type": "application/json", ...(token ? { authorization: `Bearer ${token}` } : {}) },
       body: request(spans.slice(at, at + 400)),
     });
     if (!answer.ok) throw new Error(`${answer.status}: ${await answer.text()}`);

@@ -40,13 +40,13 @@ export async function until(look, expected, time = PATIENCE) {
 const desks = new Set();
 
 export class Desk {
-  static async start(spans = []) {
+  static async start(spans = [], flags = []) {
     const desk = new Desk();
     desks.add(desk);
     desk.directory = mkdtempSync(join(tmpdir(), "feedback-desk-"));
     const ports = ["--port", "0", "--grpc-port", "0", "--http-port", "0"];
     const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("FEEDBACK_DESK_")));
-    desk.child = spawn(DESK, ["--store", join(desk.directory, "desk.sqlite"), ...ports], {
+    desk.child = spawn(DESK, ["--store", join(desk.directory, "desk.sqlite"), ...ports, ...flags], {
       env: environment, stdio: ["ignore", "pipe", "inherit"],
     });
     for await (const line of createInterface({ input: desk.child.stdout })) {
@@ -57,7 +57,8 @@ export class Desk {
     }
     assert.ok(desk.page && desk.http, "the desk did not start");
     desk.child.stdout.resume();
-    if (spans.length) await send(desk.http, spans);
+    const token = flags[flags.indexOf("--token") + 1];
+    if (spans.length) await send(desk.http, spans, flags.includes("--token") ? token : undefined);
     return desk;
   }
 

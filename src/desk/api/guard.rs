@@ -1,6 +1,7 @@
 //! Access to a port: the token, and protection from pages of other sites, whether they name this machine or
 //! resolve to it (DNS rebinding).
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -10,6 +11,7 @@ use http::header::{AUTHORIZATION, COOKIE, HOST, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use sha2::{Digest, Sha256};
 
+use super::base_path::BasePath;
 use super::params::Params;
 
 /// The cookie of a browser that has given the token.
@@ -24,9 +26,46 @@ const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 /// The access rules of a port.
 #[derive(Clone)]
 pub(crate) struct Guard {
-    /// Whether only this machine can connect. Then the `Host` has to be a name of this machine.
-    pub(crate) is_local: bool,
+    /// Whether only this machine can connect. Then the `Host` has to be a name of this machine, or an
+    /// allowed one.
+    is_local: bool,
+    hosts: AllowedHosts,
+    /// Where the page is: of the cookie, and of redirects.
+    pub(super) base: BasePath,
     token: Option<Arc<AccessToken>>,
+}
+
+/// Names by which a reverse proxy asks for the desk, in lower case and without a port.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AllowedHosts(Arc<[String]>);
+
+impl AllowedHosts {
+    pub(crate) fn read(names: &[String]) -> Result<Self, String> {
+        let read = |text: &String| {
+            let name = name_of(text);
+            let is_address = text.starts_with('[') && name.parse::<Ipv6Addr>().is_ok();
+            let is_name = !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+            let is_port = |port: &str| port.parse::<u16>().is_ok();
+            let is_whole = text.rsplit_once(':').is_none_or(|(before, port)| {
+                is_address && before.len() <= name.len() || is_port(port)
+            });
+            if (is_address || is_name) && is_whole {
+                Ok(name.to_ascii_lowercase())
+            } else {
+                Err(format!(
+                    "the allowed host `{text}` is not a name: use for example desk.example.com, as it is \
+                     in the address of the page"
+                ))
+            }
+        };
+        Ok(Self(names.iter().map(read).collect::<Result<_, _>>()?))
+    }
+
+    fn contains(&self, host: &[u8]) -> bool {
+        let Ok(host) = std::str::from_utf8(host) else { return false };
+        self.0.iter().any(|name| name.eq_ignore_ascii_case(name_of(host)))
+    }
 }
 
 /// Hashes are compared, so that the time of the comparison reveals nothing about the token.
@@ -37,14 +76,19 @@ struct AccessToken {
 }
 
 impl Guard {
-    pub(crate) fn new(is_local: bool, token: Option<&str>) -> Self {
+    pub(crate) fn new(
+        is_local: bool,
+        token: Option<&str>,
+        hosts: AllowedHosts,
+        base: BasePath,
+    ) -> Self {
         let token = token.map(|token| {
             let cookie =
                 hexadecimal(&Sha256::new().chain_update(COOKIE_KEY).chain_update(token).finalize());
             let cookie_hash = Sha256::digest(&cookie).into();
             Arc::new(AccessToken { hash: Sha256::digest(token).into(), cookie, cookie_hash })
         });
-        Self { is_local, token }
+        Self { is_local, hosts, base, token }
     }
 
     fn is_host_allowed(&self, request: &Request) -> bool {
@@ -55,7 +99,8 @@ impl Guard {
         let named =
             [request.uri().authority().map(|authority| authority.as_str().as_bytes()), header];
         let mut named = named.into_iter().flatten().peekable();
-        named.peek().is_some() && named.all(is_of_this_machine)
+        named.peek().is_some()
+            && named.all(|host| is_of_this_machine(host) || self.hosts.contains(host))
     }
 
     fn has_token(&self, headers: &HeaderMap) -> bool {
@@ -104,17 +149,23 @@ fn is_of_another_site(request: &Request) -> bool {
 /// A loopback name with any port.
 fn is_of_this_machine(host: &[u8]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else { return false };
-    let name = match host.strip_prefix('[') {
+    let name = name_of(host);
+    name.eq_ignore_ascii_case("localhost") || name == "::1" || name == "127.0.0.1"
+}
+
+/// The name in a `Host` header, without the port.
+fn name_of(host: &str) -> &str {
+    match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost") || name == "::1" || name == "127.0.0.1"
+    }
 }
 
 /// Refuses requests without access.
 pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     if !guard.is_host_allowed(&request) {
-        let reason = "this desk only serves localhost: the Host header names another machine\n";
+        let reason = "this desk only serves localhost: the Host header names another machine. Behind a \
+                      proxy, allow its name with --allow-host\n";
         return (StatusCode::FORBIDDEN, reason).into_response();
     }
     if is_of_another_site(&request) {
@@ -137,12 +188,18 @@ impl Guard {
         let mut params = Params::parse(request.uri().query()?).ok()?;
         let given = params.one("token").ok()??;
         let token = self.token.as_ref().filter(|token| token.is(&given))?;
+        let base = self.base.as_str();
         // Lax: who follows a link to the desk is signed in. Requests by pages of other sites are refused.
-        let cookie =
-            format!("{NAME}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age=2592000", token.cookie);
+        let cookie = format!(
+            "{NAME}={}; Path={base}/; HttpOnly; SameSite=Lax; Max-Age=2592000",
+            token.cookie
+        );
         let headers = [
             (SET_COOKIE, HeaderValue::from_str(&cookie).ok()?),
-            (LOCATION, HeaderValue::from_str(&without_token(request.uri())).ok()?),
+            (
+                LOCATION,
+                HeaderValue::from_str(&format!("{base}{}", without_token(request.uri()))).ok()?,
+            ),
         ];
         Some((StatusCode::SEE_OTHER, headers).into_response())
     }
@@ -171,6 +228,26 @@ mod tests {
         ] {
             let Ok(address) = address.parse() else { continue };
             assert_eq!(without_token(&address), back);
+        }
+    }
+
+    #[test]
+    fn an_allowed_host_is_one_name() {
+        let read = |names: &[&str]| {
+            AllowedHosts::read(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        };
+        let hosts = read(&["Desk.example.com", "other.example:8443", "[2001:db8::1]"]).unwrap();
+        for host in ["desk.example.com", "DESK.example.com:1", "other.example", "[2001:db8::1]:443"]
+        {
+            assert!(hosts.contains(host.as_bytes()), "{host}");
+        }
+        for host in ["example.com", "a.desk.example.com", "desk.example.com.evil.example", ""] {
+            assert!(!hosts.contains(host.as_bytes()), "{host}");
+        }
+        for name in
+            ["", "*", "*.example.com", "https://desk.example.com", "a b", "a/b", "a:x", "[a]"]
+        {
+            assert!(read(&[name]).is_err(), "{name}");
         }
     }
 

@@ -5,11 +5,13 @@
 //! | --- | --- |
 //! | `params` | query strings, read strictly |
 //! | `guard` | checks of hosts and tokens |
+//! | `base_path` | the path under which a proxy serves the desk |
 //! | `events` | server-sent events after changes |
 //! | `shorten` | the beginnings of texts, for lists |
 //! | `export`, `body` | views as files, streamed |
 //! | `page` | the files of the page |
 
+pub(super) mod base_path;
 mod body;
 mod events;
 mod export;
@@ -125,6 +127,8 @@ impl Api {
 
 /// The page and the API.
 pub(super) fn router(api: Api, rules: Guard) -> Router {
+    let base = rules.base.clone();
+    let index = page::index(base.as_str());
     let routes = Router::new()
         .route("/status", get(status))
         .route("/fields", get(fields))
@@ -141,14 +145,15 @@ pub(super) fn router(api: Api, rules: Guard) -> Router {
         .route("/export/{view}", get(export::export))
         .route("/events", get(events::events))
         .fallback(unknown);
-    Router::new()
+    let router = Router::new()
         .nest("/api/v1", routes)
         .route("/api", get(page::documentation))
-        .fallback(page::file)
+        .fallback(move |uri| page::file(uri, index.clone()))
         .method_not_allowed_fallback(not_allowed)
         .with_state(api)
         .layer(middleware::from_fn_with_state(rules, guard))
-        .layer(middleware::from_fn(security_headers))
+        .layer(middleware::from_fn(security_headers));
+    base.serve(router)
 }
 
 fn shortened(answer: impl Serialize) -> Result<serde_json::Value, Error> {

@@ -1,5 +1,6 @@
 //! The page: files that are part of the program.
 
+use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{StatusCode, Uri};
@@ -10,7 +11,7 @@ pub(super) const POLICY: &str = "default-src 'none'; script-src 'self'; style-sr
     form-action 'none'; frame-ancestors 'none'";
 
 const HTML: &str = "text/html; charset=utf-8";
-const INDEX: &[u8] = include_bytes!("../page/index.html");
+const INDEX: &str = include_str!("../page/index.html");
 
 /// The views: each is the same file, which reads its address.
 const VIEWS: &[&str] =
@@ -89,9 +90,27 @@ const FILES: &[(&str, &[u8])] = files![
 /// The documentation of the API.
 pub(super) const API: &str = include_str!("API.md");
 
-pub(super) async fn file(uri: Uri) -> Response {
-    let Some((content_type, content)) = find(uri.path()) else {
-        return (StatusCode::NOT_FOUND, "there is nothing here: see / and /api\n").into_response();
+/// The page under a base path. Its scripts find the path by their own address.
+pub(super) fn index(base: &str) -> Bytes {
+    INDEX
+        .replace("=\"/page/", &format!("=\"{base}/page/"))
+        .replace("=\"/api\"", &format!("=\"{base}/api\""))
+        .into()
+}
+
+/// Whether paths of the desk begin with this segment.
+pub(super) fn is_own(segment: &str) -> bool {
+    VIEWS.contains(&segment) || matches!(segment, "api" | "page")
+}
+
+pub(super) async fn file(uri: Uri, index: Bytes) -> Response {
+    let (content_type, content) = match find(uri.path()) {
+        Some(Found::Index) => (HTML, index),
+        Some(Found::File(content_type, content)) => (content_type, Bytes::from_static(content)),
+        None => {
+            let reason = "there is nothing here: see / and /api\n";
+            return (StatusCode::NOT_FOUND, reason).into_response();
+        }
     };
     let headers = [
         (CONTENT_TYPE, content_type),
@@ -101,15 +120,23 @@ pub(super) async fn file(uri: Uri) -> Response {
     (headers, content).into_response()
 }
 
-fn find(path: &str) -> Option<(&'static str, &'static [u8])> {
+#[derive(Debug, PartialEq)]
+enum Found {
+    /// The page, in any of its views.
+    Index,
+    /// The type and the content of a file.
+    File(&'static str, &'static [u8]),
+}
+
+fn find(path: &str) -> Option<Found> {
     let path = path.strip_prefix('/')?;
     if let Some(name) = path.strip_prefix("page/") {
         let (_, content) = FILES.iter().find(|(known, _)| *known == name)?;
-        return Some((type_of(name), content));
+        return Some(Found::File(type_of(name), content));
     }
     // Whether an item exists is checked by the page, through the API.
     let view = path.split('/').next().unwrap_or_default();
-    (path.is_empty() || VIEWS.contains(&view)).then_some((HTML, INDEX))
+    (path.is_empty() || VIEWS.contains(&view)).then_some(Found::Index)
 }
 
 fn type_of(name: &str) -> &'static str {
@@ -132,7 +159,7 @@ mod tests {
     fn each_view_is_the_page_and_each_file_is_served() {
         for path in ["/", "/traces", "/traces/0af7651916cd43dd8448eb211c80319c", "/sessions/a%2Fb"]
         {
-            assert_eq!(find(path), Some((HTML, INDEX)), "{path}");
+            assert_eq!(find(path), Some(Found::Index), "{path}");
         }
         for path in [
             "",
@@ -145,14 +172,22 @@ mod tests {
         ] {
             assert_eq!(find(path), None, "{path}");
         }
-        let index = std::str::from_utf8(INDEX).unwrap();
-        for link in index.split('"').filter(|text| text.starts_with("/page/")) {
+        for link in INDEX.split('"').filter(|text| text.starts_with("/page/")) {
             assert!(find(link).is_some(), "{link}");
         }
         for (name, content) in FILES.iter().filter(|(name, _)| name.ends_with(".js")) {
             let Ok(text) = std::str::from_utf8(content) else { panic!("{name}") };
             assert!(!text.contains("innerHTML =") || name.starts_with("vendor/"), "{name}");
         }
+    }
+
+    #[test]
+    fn every_link_of_the_page_is_under_the_base_path() {
+        let index = index("/desk");
+        let index = std::str::from_utf8(&index).unwrap();
+        let links: Vec<_> = index.split('"').filter(|text| text.starts_with('/')).collect();
+        assert!(links.len() > 8, "{links:?}");
+        assert!(links.iter().all(|link| link.starts_with("/desk/")), "{links:?}");
     }
 
     #[test]

@@ -33,6 +33,11 @@ flags of the desk (in brackets: the environment variable, which a flag overrides
                       /?token=TOKEN [FEEDBACK_DESK_TOKEN]. It is sent in clear text: put a TLS proxy
                       in front on untrusted networks. Prefer the variable: other users of this
                       machine can see flags
+  --allow-host NAME   a name of the desk in the Host header, as a reverse proxy passes it on; may be
+                      given more than once [FEEDBACK_DESK_ALLOW_HOST, separated by commas; default:
+                      only names of this machine]
+  --base-path /PATH   the path under which a reverse proxy serves the desk, whether the proxy passes
+                      it on or strips it [FEEDBACK_DESK_BASE_PATH, default: none]
   --keep-days DAYS    delete traces of which nothing was received for this many days, 1 or more
                       [FEEDBACK_DESK_KEEP_DAYS, default: kept forever]
   --keep-bytes SIZE   delete the traces received longest ago above this size, those with feedback

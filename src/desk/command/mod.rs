@@ -132,6 +132,8 @@ struct Flags {
     http_port: Option<u16>,
     port: Option<u16>,
     token: Option<String>,
+    hosts: Vec<String>,
+    base_path: Option<String>,
     keep_days: Option<u64>,
     keep_bytes: Option<u64>,
     is_demo: bool,
@@ -149,6 +151,8 @@ impl Flags {
             "grpc-port" => self.grpc_port = Some(parser.value()?.parse()?),
             "http-port" => self.http_port = Some(parser.value()?.parse()?),
             "port" => self.port = Some(parser.value()?.parse()?),
+            "allow-host" => self.hosts.push(parser.value()?.string()?),
+            "base-path" => self.base_path = Some(parser.value()?.string()?),
             "token" => self.token = Some(parser.value()?.string()?),
             "keep-days" => self.keep_days = Some(parser.value()?.parse()?),
             "demo" => self.is_demo = true,
@@ -197,6 +201,25 @@ impl Flags {
         };
         if let Some(token) = token {
             options = options.with_token(token);
+        }
+        let hosts = match self.hosts {
+            hosts if hosts.is_empty() => {
+                let split = |text: &str| {
+                    Some(text.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>())
+                };
+                environment("FEEDBACK_DESK_ALLOW_HOST", split)?.unwrap_or_default()
+            }
+            hosts => hosts,
+        };
+        for host in hosts {
+            options = options.with_allowed_host(host);
+        }
+        let base = match self.base_path {
+            Some(base) => Some(base),
+            None => environment("FEEDBACK_DESK_BASE_PATH", |text| Some(text.to_owned()))?,
+        };
+        if let Some(base) = base {
+            options = options.with_base_path(base);
         }
         let days = match self.keep_days {
             Some(days) => Some(days),

@@ -21,6 +21,62 @@ fn a_foreign_host_is_refused_everywhere() {
 }
 
 #[test]
+fn an_allowed_host_is_answered_on_every_port() {
+    let rig = Rig::with(|options| {
+        options.with_allowed_host("desk.example.com").with_allowed_host("other.example:8443")
+    });
+    for endpoint in [rig.desk.address(), rig.desk.http_endpoint().unwrap()] {
+        for name in ["desk.example.com", "DESK.example.com:80", "other.example", "localhost"] {
+            let reply = get(&endpoint, "/api/v1/status", &[("host", name)]);
+            assert_ne!(reply.status, 403, "{name}");
+        }
+        for name in ["evil.example", "example.com", "desk.example.com.evil.example"] {
+            let reply = get(&endpoint, "/api/v1/status", &[("host", name)]);
+            assert_eq!(reply.status, 403, "{name}");
+            assert!(reply.text().contains("--allow-host"), "{}", reply.text());
+        }
+    }
+    let directory = Directory::new();
+    let options = Options::new(directory.store()).with_any_ports().with_allowed_host("*");
+    let error = Desk::start(options).unwrap_err().to_string();
+    assert!(error.contains("the allowed host `*`"), "{error}");
+}
+
+#[test]
+fn a_base_path_is_in_front_of_every_address() {
+    let rig = Rig::with(|options| options.with_base_path("/tools/desk/").with_token("s3cret"));
+    let address = rig.desk.address();
+    let token = ("authorization", "Bearer s3cret");
+    // A proxy passes the path on, or strips it.
+    for prefix in ["/tools/desk", ""] {
+        for path in ["/", "/traces/1", "/api/v1/status", "/page/main.js", "/api"] {
+            let path = format!("{prefix}{path}");
+            assert_eq!(get(&address, &path, &[token]).status, 200, "{path}");
+            assert_eq!(get(&address, &path, &[]).status, 401, "{path}");
+        }
+        let page = get(&address, &format!("{prefix}/sessions"), &[token]).text();
+        let links: Vec<_> = page.split('"').filter(|text| text.starts_with('/')).collect();
+        assert!(links.iter().all(|link| link.starts_with("/tools/desk/")), "{links:?}");
+        for link in links {
+            assert_eq!(get(&address, link, &[token]).status, 200, "{link}");
+        }
+        let signed_in = get(&address, &format!("{prefix}/traces/1?a=b&token=s3cret"), &[]).head;
+        assert!(signed_in.contains("location: /tools/desk/traces/1?a=b\r\n"), "{signed_in}");
+        assert!(signed_in.contains("; path=/tools/desk/;"), "{signed_in}");
+        let cross = [token, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+        assert_eq!(get(&address, &format!("{prefix}/api/v1/status"), &cross).status, 403);
+    }
+    assert_eq!(get(&address, "/tools/desk", &[token]).status, 200);
+    assert_eq!(get(&address, "/tools/desks/traces", &[token]).status, 404);
+    for path in ["desk", "/a\"b", "/../x", "/traces"] {
+        let directory = Directory::new();
+        let options = Options::new(directory.store()).with_any_ports().with_base_path(path);
+        let error = Desk::start(options).unwrap_err().to_string();
+        assert!(error.contains("the base path `"), "{error}");
+    }
+}
+
+#[test]
 fn other_machines_need_a_token() {
     let directory = Directory::new();
     let options = Options::new(directory.store())

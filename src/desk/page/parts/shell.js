@@ -1,7 +1,7 @@
 // The frame: navigation, connection state, theme, and the view.
 
 import { html, useEffect, useRef } from "../vendor/htm-preact.js";
-import { address, only, SHARED, useRoute } from "../state/route.js";
+import { address, only, SHARED, under, useRoute } from "../state/route.js";
 import { useAnswer } from "../state/query.js";
 import { useConnection } from "../state/live.js";
 import { endpoint } from "../state/api.js";
@@ -39,7 +39,7 @@ function Connection() {
 const DEMO_NOTE = "Some of the data is generated: its resource has demo = true.";
 
 function DemoBadge() {
-  return html`<a class="demo-badge" href="/status" title=${DEMO_NOTE}>Demo<span class="hidden">: some of the data is generated</span></a>`;
+  return html`<a class="demo-badge" href=${address("status")} title=${DEMO_NOTE}>Demo<span class="hidden">: some of the data is generated</span></a>`;
 }
 
 function Navigation({ route }) {
@@ -53,7 +53,7 @@ function Navigation({ route }) {
     list.current.scrollLeft = link.offsetLeft - list.current.offsetLeft - 24;
   }, [route.view, unmatched > 0]);
   return html`<nav class="sidebar" aria-label="Views">
-    <a class="brand" href="/traces"><img src="/page/icon.svg" alt="" width="24" height="24" /><span>feedback-desk</span></a>
+    <a class="brand" href=${address("traces")}><img src=${under("/page/icon.svg")} alt="" width="24" height="24" /><span>feedback-desk</span></a>
     ${data?.demo && html`<${DemoBadge} />`}
     <ul ref=${list}>
       ${Object.entries(VIEWS).map(([view, { title }]) => html`<li key=${view}>
@@ -66,7 +66,7 @@ function Navigation({ route }) {
     <div class="sidebar-end">
       <${Connection} />
       <${Theme} />
-      <a class="quiet" href="/api" target="_blank">API</a>
+      <a class="quiet" href=${under("/api")} target="_blank">API</a>
     </div>
   </nav>`;
 }

@@ -1,9 +1,9 @@
 // Requests to the desk's API, the page's only source of data.
 
-import { SHARED } from "./route.js";
+import { SHARED, under } from "./route.js";
 import { stretch } from "../pure/time.js";
 
-const BASE = "/api/v1";
+const API = under("/api/v1");
 
 export class ApiError extends Error {
   constructor(message, status) {
@@ -19,7 +19,7 @@ export function endpoint(path, params) {
     if (value !== undefined && value !== null && value !== "") query.append(name, value);
   }
   const text = query.toString();
-  return `${BASE}/${path}${text ? `?${text}` : ""}`;
+  return `${API}/${path}${text ? `?${text}` : ""}`;
 }
 
 /** The parameters of the API for a view with these filters and time range. */

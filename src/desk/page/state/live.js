@@ -1,6 +1,7 @@
 // Server-sent events: the desk reports changes. A hidden page disconnects.
 
 import { useEffect, useState } from "../vendor/htm-preact.js";
+import { endpoint } from "./api.js";
 
 const listeners = new Set();
 let source;
@@ -13,7 +14,7 @@ function notify(hasChanged) {
 
 function connect() {
   if (document.hidden || source) return;
-  source = new EventSource("/api/v1/events");
+  source = new EventSource(endpoint("events"));
   source.addEventListener("changed", (event) => {
     const notice = JSON.parse(event.data);
     // The first event only reports the current version.

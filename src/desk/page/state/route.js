@@ -7,11 +7,18 @@ export const VIEWS = ["traces", "sessions", "charts", "comments", "dataset", "wa
 /** The filters of every list and chart, kept from one view to the next. */
 export const SHARED = ["filter", "service", "range", "from", "to"];
 
+/** The path under which a proxy serves the desk, without a slash at its end; usually empty. */
+export const BASE = new URL("../..", import.meta.url).pathname.slice(0, -1);
+
+/** A path of the desk as it is in an address. */
+export const under = (path) => BASE + path;
+
 const listeners = new Set();
 
 /** The view, item and parameters of an address. */
 export function parse(pathname, search) {
-  const [view = "", ...rest] = pathname.split("/").filter(Boolean);
+  const path = pathname === BASE || pathname.startsWith(`${BASE}/`) ? pathname.slice(BASE.length) : pathname;
+  const [view = "", ...rest] = path.split("/").filter(Boolean);
   const decode = (text) => {
     try {
       return decodeURIComponent(text);
@@ -33,7 +40,7 @@ export function address(view, id, params) {
     if (value !== undefined && value !== null && value !== "") kept.append(name, value);
   }
   const query = kept.toString();
-  return `/${view}${id === undefined ? "" : `/${encodeURIComponent(id)}`}${query ? `?${query}` : ""}`;
+  return `${BASE}/${view}${id === undefined ? "" : `/${encodeURIComponent(id)}`}${query ? `?${query}` : ""}`;
 }
 
 /** Parameters with some of them changed; `undefined` takes one away. */
@@ -96,7 +103,7 @@ export function watchLinks() {
     if (!link || event.defaultPrevented || event.button || link.target || link.hasAttribute("download")) return;
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     const url = new URL(link.href);
-    if (url.origin !== location.origin || url.pathname.startsWith("/api") || url.hash) return;
+    if (url.origin !== location.origin || url.pathname.startsWith(under("/api")) || url.hash) return;
     event.preventDefault();
     go(url.href);
   });

@@ -83,7 +83,7 @@ function Save({ params }) {
     setNotice("Saved");
   };
   return html`<div class="save">
-    <span role="status" class="note">${notice && html`${notice}: <a href="/charts">dashboard</a>`}</span>
+    <span role="status" class="note">${notice && html`${notice}: <a href=${address("charts")}>dashboard</a>`}</span>
     <button aria-expanded=${String(isOpen)} onClick=${begin}>${icons.save()}Save</button>
     ${isOpen && html`<form class="menu save-form" onSubmit=${save} onKeyDown=${(event) => event.key === "Escape" && setOpen(false)}>
       <label class="field"><span>Title</span><input value=${name} onInput=${(event) => setName(event.target.value)} ref=${(input) => input && !input.dataset.seen && ((input.dataset.seen = "1"), input.focus())} /></label>

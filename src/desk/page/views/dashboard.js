@@ -24,7 +24,7 @@ function Tile({ chart, onRemove, onMove, place, many }) {
   const params = new URLSearchParams(chart.query);
   const { data, error } = useAnswer(endpoint("chart", chartQuery(params)), chart.query);
   return html`<article class="card tile">
-    <header><h2><a href=${`/charts?${chart.query}`}>${chart.title}</a></h2>
+    <header><h2><a href=${address("charts", undefined, params)}>${chart.title}</a></h2>
       ${onRemove && html`<span class="tile-end">
         ${place > 0 && html`<button class="bare" aria-label=${`Move ${chart.title} forward`} onClick=${() => onMove(-1)}>${icons.left()}</button>`}
         ${place < many - 1 && html`<button class="bare" aria-label=${`Move ${chart.title} back`} onClick=${() => onMove(1)}>${icons.right()}</button>`}
@@ -84,7 +84,7 @@ export function Dashboard({ route }) {
   const note = shared ? "a shared dashboard" : isSaved ? count(saved.length, "saved chart") : "The most used fields. Save charts to build your own dashboard.";
   return html`
     <${Heading} title="Charts" note=${note}>
-      ${shared && html`<button class="primary" onClick=${() => { store([...saved, ...shared]); go("/charts"); }}>Save to this browser</button>`}
+      ${shared && html`<button class="primary" onClick=${() => { store([...saved, ...shared]); go(address("charts")); }}>Save to this browser</button>`}
     <//>
     <div class="bar chart-bar"><${Combobox} label="Chart a field" placeholder="Search fields, e.g. rating" load=${feedbackFields} onPick=${({ value }) => open(value)} /></div>
     ${board && !shared && html`<${ErrorMessage} error=${{ status: 400, message: "This link contains no dashboard." }} />`}

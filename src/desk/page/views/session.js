@@ -19,7 +19,7 @@ export function Session({ route: { id, params } }) {
   if (error) {
     return error.status === 404
       ? html`<${Heading} title=${id} /><${Empty} title="Session not found">
-          <p>It may have been deleted by the retention limit.</p><p><a class="button" href="/sessions">All sessions</a></p><//>`
+          <p>It may have been deleted by the retention limit.</p><p><a class="button" href=${address("sessions")}>All sessions</a></p><//>`
       : html`<${Heading} title=${id} /><${ErrorMessage} error=${error} />`;
   }
   return html`

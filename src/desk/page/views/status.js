@@ -34,7 +34,7 @@ export function Status() {
       <${Figure} name="Traces" value=${number(data.traces)} />
       <${Figure} name="Spans" value=${number(data.spans)} />
       <${Figure} name="Spans with feedback or scores" value=${number(data.documents)} />
-      <${Figure} name="Unmatched feedback" value=${number(unmatched)} note=${unmatched ? html`<a href="/waiting">show unmatched feedback</a>` : "all feedback has a target"} />
+      <${Figure} name="Unmatched feedback" value=${number(unmatched)} note=${unmatched ? html`<a href=${address("waiting")}>show unmatched feedback</a>` : "all feedback has a target"} />
     </dl>
     <section class="card">
       <h2>Storage</h2>
