@@ -233,3 +233,58 @@ test("ground truth stands once, beside the output, word by word", async () => {
   assert.equal(await page.locator(".of-feedback", { hasText: "faithfulness" }).count(), 0);
   await close(page);
 });
+
+test("every view shows the filter that it applies, and applies the one in its address", async () => {
+  const page = await open(desk, `/traces?${query}&range=30d`);
+  await settled(page);
+  const views = page.getByRole("navigation", { name: "Views" });
+  for (const name of ["Sessions", "Charts", "Comments", "Data set", "Traces", "Charts"]) {
+    await views.getByRole("link", { name, exact: true }).click();
+    await settled(page);
+    assert.equal(await page.locator(".conditions .condition").innerText(), FILTER, name);
+    assert.equal(await page.getByRole("combobox", { name: "Time" }).inputValue(), "30d", name);
+  }
+  // The tiles of the dashboard apply it, and say so.
+  const tile = page.locator(".tile", { hasText: "feedback.rating" }).first();
+  await until(() => tile.locator(".narrowed").innerText(), `${FILTER}, last 30 days`);
+  await until(() => tile.locator(".chart-figures .value").innerText(), "0.0 %");
+  await page.getByRole("button", { name: `Remove ${FILTER}` }).click();
+  await settled(page);
+  await until(async () => (await tile.locator(".chart-figures .value").innerText()) !== "0.0 %", true);
+  // A saved chart is narrowed as well, beside its own filter.
+  await page.evaluate(() => localStorage.setItem("feedback-desk.charts",
+    JSON.stringify([{ title: "Mine", query: "field=feedback.stars&measure=count&filter=service.name+is+chat" }])));
+  await page.goto(`${desk.page}/charts?${query}`);
+  const chart = await desk.get("chart", { field: "feedback.stars", filter: `service.name is chat and ${FILTER}` });
+  await until(() => page.locator(".tile .chart-figures .value").innerText(), String(chart.values));
+  assert.equal(await page.locator(".tile .narrowed").innerText(), `service.name is chat, ${FILTER}`);
+  await page.getByRole("link", { name: "Mine" }).click();
+  await until(() => page.locator(".conditions .condition").allInnerTexts(), ["service.name is chat", FILTER]);
+
+  // A view that can't apply one has none in its address, and the next one has it again.
+  await page.goto(`${desk.page}/status?${query}`);
+  await until(() => new URL(page.url()).search, "");
+  await page.goto(`${desk.page}/traces?${query}`);
+  await views.getByRole("link", { name: "Status" }).click();
+  await until(() => new URL(page.url()).search, "");
+  await views.getByRole("link", { name: "Traces" }).click();
+  await until(() => new URL(page.url()).search, `?${query}`);
+  // One trace and one session say of which list they are.
+  await settled(page);
+  await page.locator("table tbody a.row-link").first().click();
+  await until(() => page.locator(".crumbs .narrowed").innerText(), `list of: ${FILTER}`);
+  await page.goto(`${desk.page}/sessions?${query}`);
+  await page.locator("table tbody a.row-link").first().click();
+  await until(() => page.locator(".crumbs .narrowed").innerText(), `list of: ${FILTER}`);
+  await close(page);
+});
+
+test("each row of the data set meets the filter", async () => {
+  const page = await open(desk, "/dataset?filter=has+ground+truth");
+  await settled(page);
+  const shown = await page.locator("table tbody td.truth").allInnerTexts();
+  assert.ok(shown.length > 20 && shown.every((text) => text && !text.startsWith("–")), shown.join(" | "));
+  const exported = await download(page, "Data set JSON lines");
+  assert.ok(exported.length >= shown.length && exported.every((row) => row.ground_truth !== null));
+  await close(page);
+});

@@ -43,6 +43,19 @@ pub(crate) enum Condition {
     Has { subject: Subject, negated: bool },
 }
 
+impl Condition {
+    /// Whether it is about a value of feedback or metrics: what a row of the data set shows of its own target.
+    pub(crate) fn is_of_row(&self) -> bool {
+        match self {
+            Self::Has { subject: Subject::Feedback | Subject::GroundTruth, .. } => true,
+            Self::Has { subject: Subject::Field(field), .. } | Self::Compare { field, .. } => {
+                let field = field.strip_prefix("honeyhive_").unwrap_or(field);
+                matches!(field.split_once('.'), Some(("feedback" | "metrics", _)))
+            }
+        }
+    }
+}
+
 /// The subject of `has`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {

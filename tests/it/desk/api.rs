@@ -334,6 +334,53 @@ fn data_set_and_comments_have_what_charts_count() {
 }
 
 #[test]
+fn each_row_of_the_data_set_meets_the_filter() {
+    let rig = Rig::new();
+    rig.send([
+        // Two rated spans of a trace, of which one has a ground truth; then one of each alone.
+        span("both", 1, 1, NEW_YEAR)
+            .with("feedback.rating", false)
+            .with("feedback.ground_truth", "Albany")
+            .with("session.id", "s"),
+        span("both", 1, 2, NEW_YEAR + 1).with("feedback.rating", true).with("metrics.score", 3),
+        span("truth", 2, 1, NEW_YEAR + 2).with("feedback.ground_truth", "x"),
+        span("rated", 3, 1, NEW_YEAR + 3)
+            .with("feedback.rating", false)
+            .with("session.id", "s")
+            .with("metadata.plan", "team"),
+        carrier((9, 1), 9, NEW_YEAR + 4)
+            .with("tracing_feedback.scope", "session")
+            .with("session.id", "s")
+            .with("feedback.stars", 5),
+    ]);
+    let ground_truth = |row: &Json| !row["ground_truth"].is_null();
+    let rating = |row: &Json| row["feedback"]["rating"].clone();
+    type Holds<'h> = &'h dyn Fn(&Json) -> bool;
+    let filters: [(&str, usize, Holds<'_>); 8] = [
+        ("has ground truth", 2, &ground_truth),
+        ("has no ground truth", 3, &|row| !ground_truth(row)),
+        ("has feedback.ground_truth", 2, &ground_truth),
+        ("feedback.rating is false", 2, &|row| rating(row) == false),
+        ("feedback.rating is not false", 3, &|row| rating(row) != false),
+        ("metrics.score >= 3", 1, &|row| row["metrics"]["score"] == 3),
+        ("feedback.stars is 5", 1, &|row| row["feedback"]["stars"] == 5),
+        ("has feedback", 5, &|_| true),
+    ];
+    for (filter, count, holds) in filters {
+        let query = format!("filter={}", filter.replace(' ', "+").replace(">=", "%3E%3D"));
+        let rows = rig.get(&format!("/api/v1/dataset?{query}"))["rows"].clone();
+        let rows = rows.as_array().unwrap();
+        assert_eq!(rows.len(), count, "{filter}");
+        assert!(rows.iter().all(holds), "{filter}: {rows:?}");
+        let path = format!("/api/v1/export/dataset?format=jsonl&{query}");
+        let export = get(&rig.desk.address(), &path, &[]).text();
+        assert_eq!(export.lines().count(), count, "{filter}");
+    }
+    // What a row does not show is looked for around it.
+    assert_eq!(rig.get("/api/v1/dataset?filter=metadata.plan+is+team")["total"], 2);
+}
+
+#[test]
 fn a_trace_that_was_not_received_has_its_feedback() {
     let rig = Rig::new();
     rig.send(unmatched_feedback());

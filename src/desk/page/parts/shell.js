@@ -1,7 +1,7 @@
 // The frame: navigation, connection state, theme, and the view.
 
 import { html, useEffect, useRef } from "../vendor/htm-preact.js";
-import { address, only, SHARED, under, useRoute } from "../state/route.js";
+import { address, go, only, SHARED, under, useRoute } from "../state/route.js";
 import { useAnswer } from "../state/query.js";
 import { useConnection } from "../state/live.js";
 import { endpoint } from "../state/api.js";
@@ -20,11 +20,11 @@ import { Unmatched } from "../views/unmatched.js";
 import { Status } from "../views/status.js";
 
 const VIEWS = {
-  traces: { title: "Traces", list: Traces, one: Trace },
-  sessions: { title: "Sessions", list: Sessions, one: Session },
-  charts: { title: "Charts", list: Charts },
-  comments: { title: "Comments", list: Comments },
-  dataset: { title: "Data set", list: Dataset },
+  traces: { title: "Traces", list: Traces, one: Trace, isFiltered: true },
+  sessions: { title: "Sessions", list: Sessions, one: Session, isFiltered: true },
+  charts: { title: "Charts", list: Charts, isFiltered: true },
+  comments: { title: "Comments", list: Comments, isFiltered: true },
+  dataset: { title: "Data set", list: Dataset, isFiltered: true },
   waiting: { title: "Unmatched feedback", list: Unmatched },
   status: { title: "Status", list: Status },
 };
@@ -45,7 +45,9 @@ function DemoBadge() {
 function Navigation({ route }) {
   const { data } = useAnswer(endpoint("status"));
   const unmatched = (data?.waiting ?? 0) + (data?.adrift ?? 0);
-  const kept = only(route.params, SHARED);
+  // Views without a filter have none in their address; it is there again in the next view with one.
+  const kept = useRef(new URLSearchParams());
+  if (VIEWS[route.view].isFiltered) kept.current = only(route.params, SHARED);
   const list = useRef();
   useEffect(() => {
     // On a narrow screen the navigation is a row that scrolls: show the current view.
@@ -57,7 +59,7 @@ function Navigation({ route }) {
     ${data?.demo && html`<${DemoBadge} />`}
     <ul ref=${list}>
       ${Object.entries(VIEWS).map(([view, { title }]) => html`<li key=${view}>
-        <a href=${address(view, undefined, kept)} aria-current=${route.view === view ? "page" : undefined}>
+        <a href=${address(view, undefined, VIEWS[view].isFiltered ? kept.current : {})} aria-current=${route.view === view ? "page" : undefined}>
           ${icons[view]()}<span>${title}</span>
           ${view === "waiting" && unmatched > 0 && html`<span class="badge">${number(unmatched)}</span>`}
         </a>
@@ -73,9 +75,15 @@ function Navigation({ route }) {
 
 export function Shell() {
   const route = useRoute();
-  const { title, list, one } = VIEWS[route.view];
+  const { title, list, one, isFiltered } = VIEWS[route.view];
   const View = route.id !== undefined && one ? one : list;
   const main = useRef();
+
+  useEffect(() => {
+    if (!isFiltered && SHARED.some((name) => route.params.has(name))) {
+      go(address(route.view, route.id, new URLSearchParams([...route.params].filter(([name]) => !SHARED.includes(name)))), { replace: true });
+    }
+  }, [route]);
 
   // The focus moves to the new view, so that screen readers read its heading.
   useEffect(() => {

@@ -140,6 +140,16 @@ export function conditionText(condition) {
 /** The text of conditions. */
 export const format = (conditions) => conditions.map(conditionText).join(" and ");
 
+/** Two texts as one, each condition once. An invalid text is kept as it is. */
+export function both(one, other) {
+  if (!one || !other || one === other) return one || other || "";
+  try {
+    return parse(other).reduce(and, one);
+  } catch {
+    return `${one} and ${other}`;
+  }
+}
+
 /** Adds a condition to a text, unless it is there. */
 export function and(text, condition) {
   const conditions = parse(text);

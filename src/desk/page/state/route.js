@@ -4,8 +4,7 @@ import { useEffect, useState } from "../vendor/htm-preact.js";
 
 export const VIEWS = ["traces", "sessions", "charts", "comments", "dataset", "waiting", "status"];
 
-/** The filters of every list and chart, kept from one view to the next. */
-export const SHARED = ["filter", "service", "range", "from", "to"];
+export { SHARED } from "../pure/narrowing.js";
 
 /** The path under which a proxy serves the desk, without a slash at its end; usually empty. */
 export const BASE = new URL("../..", import.meta.url).pathname.slice(0, -1);

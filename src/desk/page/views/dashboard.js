@@ -7,10 +7,13 @@ import { address, changed, go, only, SHARED } from "../state/route.js";
 import { read, store, useSaved } from "../state/saved.js";
 import { fieldOptions } from "../state/fields.js";
 import { count } from "../pure/format.js";
+import { narrowedBy } from "../pure/narrowing.js";
 import { Chart, chartQuery } from "../parts/chart.js";
 import { Combobox } from "../parts/combobox.js";
 import { Empty, Loading, ErrorMessage } from "../parts/errors.js";
+import { FilterBar } from "../parts/filter_bar.js";
 import { Heading } from "../parts/heading.js";
+import { Narrowed } from "../parts/narrowed.js";
 import { icons } from "../parts/icons.js";
 
 /** The number of charts that are proposed while none is saved. */
@@ -20,8 +23,9 @@ const feedbackFields = (search) => fieldOptions(search, { isFeedback: true, limi
 const isProposed = ({ field, type, source }) =>
   source === "said" && (type === "bool" || type === "number") && /^(feedback|metrics)\./.test(field) && !/\.\d+(\.|$)/.test(field);
 
-function Tile({ chart, onRemove, onMove, place, many }) {
-  const params = new URLSearchParams(chart.query);
+function Tile({ chart, shared, onRemove, onMove, place, many }) {
+  const own = new URLSearchParams(chart.query);
+  const params = narrowedBy(own, shared);
   const { data, error } = useAnswer(endpoint("chart", chartQuery(params)), chart.query);
   return html`<article class="card tile">
     <header><h2><a href=${address("charts", undefined, params)}>${chart.title}</a></h2>
@@ -30,6 +34,7 @@ function Tile({ chart, onRemove, onMove, place, many }) {
         ${place < many - 1 && html`<button class="bare" aria-label=${`Move ${chart.title} back`} onClick=${() => onMove(1)}>${icons.right()}</button>`}
         <button class="bare" aria-label=${`Remove ${chart.title}`} onClick=${onRemove}>${icons.close()}</button></span>`}
     </header>
+    <${Narrowed} params=${params} />
     ${error ? html`<${ErrorMessage} error=${error} />` : !data ? html`<${Loading} rows=${4} />` : html`<${Chart} params=${params} data=${data} height=${170} isSmall />
       <p class="note">${data.values ? count(data.values, "value") : "No values in this time range."}</p>`}
   </article>`;
@@ -73,7 +78,7 @@ export function Dashboard({ route }) {
   const open = (field) => go(address("charts", undefined, changed(kept, { field })));
 
   const proposed = (data?.rows ?? []).filter(isProposed).slice(0, PROPOSED)
-    .map(({ field }) => ({ title: field, query: changed(kept, { field }).toString() }));
+    .map(({ field }) => ({ title: field, query: new URLSearchParams({ field }).toString() }));
   const charts = shared ?? (saved.length ? saved : proposed);
   const isSaved = !shared && saved.length > 0;
   const move = (from, by) => {
@@ -84,15 +89,16 @@ export function Dashboard({ route }) {
   const note = shared ? "a shared dashboard" : isSaved ? count(saved.length, "saved chart") : "The most used fields. Save charts to build your own dashboard.";
   return html`
     <${Heading} title="Charts" note=${note}>
-      ${shared && html`<button class="primary" onClick=${() => { store([...saved, ...shared]); go(address("charts")); }}>Save to this browser</button>`}
+      ${shared && html`<button class="primary" onClick=${() => { store([...saved, ...shared]); go(address("charts", undefined, kept)); }}>Save to this browser</button>`}
     <//>
     <div class="bar chart-bar"><${Combobox} label="Chart a field" placeholder="Search fields, e.g. rating" load=${feedbackFields} onPick=${({ value }) => open(value)} /></div>
+    <${FilterBar} route=${route} />
     ${board && !shared && html`<${ErrorMessage} error=${{ status: 400, message: "This link contains no dashboard." }} />`}
     ${error && html`<${ErrorMessage} error=${error} />`}
     ${!data && !error && html`<${Loading} />`}
     ${data && !charts.length && html`<${Empty} title="Nothing to chart yet"><p>Every field of feedback can be charted as soon as there is a value:</p>
       <pre><code>enrich_span!(feedback = { "rating": true });</code></pre><//>`}
-    <div class="tiles">${charts.map((chart, at) => html`<${Tile} key=${`${at} ${chart.query}`} chart=${chart} place=${at} many=${charts.length}
+    <div class="tiles">${charts.map((chart, at) => html`<${Tile} key=${`${at} ${chart.query}`} chart=${chart} shared=${kept} place=${at} many=${charts.length}
       onRemove=${isSaved ? () => store(saved.filter((_, each) => each !== at)) : undefined} onMove=${(by) => move(at, by)} />`)}</div>
     ${data && html`<${Share} charts=${shared ?? saved} />`}
   `;

@@ -9,6 +9,7 @@ import { Document } from "../parts/document.js";
 import { Empty, Loading, ErrorMessage } from "../parts/errors.js";
 import { Export } from "../parts/export.js";
 import { Heading } from "../parts/heading.js";
+import { Narrowed } from "../parts/narrowed.js";
 import { Rows } from "../parts/rows.js";
 import { conditionText } from "../pure/filter.js";
 import { traceColumns } from "./traces.js";
@@ -23,7 +24,7 @@ export function Session({ route: { id, params } }) {
       : html`<${Heading} title=${id} /><${ErrorMessage} error=${error} />`;
   }
   return html`
-    <nav class="crumbs" aria-label="Breadcrumb"><a href=${address("sessions", undefined, only(params, SHARED))}>Sessions</a></nav>
+    <nav class="crumbs" aria-label="Breadcrumb"><a href=${address("sessions", undefined, only(params, SHARED))}>Sessions</a><${Narrowed} params=${params} before="list of: " /></nav>
     <${Heading} title=${html`<span class="mono">${id}</span>`}
       note=${data ? `${data.service ?? "unknown service"} · ${count(data.traces, "trace")} · ${moment(data.start)} to ${moment(data.last)}` : " "}>
       <${Export} query=${{ filter }} views=${[["traces", "Traces"], ["dataset", "Data set"]]} />
@@ -34,7 +35,7 @@ export function Session({ route: { id, params } }) {
         <h2>About the whole conversation</h2>
         ${data.document ? html`<${Document} document=${data.document} />` : html`<p class="hint">No feedback about the whole conversation.</p>`}
       </section>
-      <h2 class="above-table">Traces, oldest first</h2>
+      <h2 class="above-table">All traces of the session, oldest first</h2>
       ${data.list.length < data.traces && html`<p class="hint">The first ${data.list.length} of ${data.traces}.</p>`}
       <${Rows} label="Traces of the session" columns=${traceColumns({ filter })} rows=${data.list} keyOf=${(row) => row.trace_id} />`}
   `;

@@ -6,10 +6,12 @@ import { endpoint } from "../state/api.js";
 import { address, changed, go, only } from "../state/route.js";
 import { LIST, useNeighbours } from "../state/neighbours.js";
 import { count, duration, number } from "../pure/format.js";
+import { both, conditionText } from "../pure/filter.js";
 import { flow } from "../pure/leaves.js";
 import { Document } from "../parts/document.js";
 import { Empty, Loading, ErrorMessage } from "../parts/errors.js";
 import { Heading } from "../parts/heading.js";
+import { Narrowed } from "../parts/narrowed.js";
 import { Span } from "../parts/span.js";
 import { Time } from "../parts/time.js";
 import { Tree } from "../parts/tree.js";
@@ -51,6 +53,12 @@ function Neighbours({ id, params }) {
   </nav>`;
 }
 
+/** The filter of the list, with the field of a chart's bucket. */
+function listed(kept) {
+  if (!kept.has("field")) return kept;
+  return changed(kept, { filter: both(kept.get("filter"), conditionText({ has: "field", field: kept.get("field"), negated: false })) });
+}
+
 /** Feedback about a span that was not received. */
 function UnmatchedSpan({ span_id, document }) {
   return html`<section class="card about-waiting">
@@ -74,7 +82,7 @@ function CarrierTarget({ span }) {
 export function Trace({ route: { id, params } }) {
   const { data, error } = useAnswer(endpoint(`traces/${encodeURIComponent(id)}`), id);
   const kept = only(params, LIST);
-  const crumbs = html`<div class="crumbs-line"><nav class="crumbs" aria-label="Breadcrumb"><a href=${address("traces", undefined, kept)}>Traces</a>
+  const crumbs = html`<div class="crumbs-line"><nav class="crumbs" aria-label="Breadcrumb"><a href=${address("traces", undefined, kept)}>Traces</a><${Narrowed} params=${listed(kept)} before="list of: " />
     ${data?.session_id && html`<a href=${address("sessions", data.session_id)}>Session <span class="mono">${data.session_id}</span></a>`}</nav>
     <${Neighbours} id=${id} params=${params} /></div>`;
 

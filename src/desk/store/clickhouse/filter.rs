@@ -27,6 +27,8 @@ pub(super) struct FilterSql {
 #[derive(Default)]
 struct ConditionSql {
     negated: bool,
+    /// Whether only a value of the target itself counts, not that of its trace or session.
+    is_of_row: bool,
     /// Targets that have a value of their own, and those whose value fits.
     target: Option<(String, String)>,
     /// Resources that fit, by their hashes.
@@ -74,6 +76,14 @@ impl FilterSql {
         Self { conditions, traces: context.relations.traces.clone() }
     }
 
+    /// Makes [`Self::leaf`] ask for feedback and metrics of the target itself: for rows that show them.
+    pub(super) fn of_rows(mut self, filter: &Filter) -> Self {
+        for (condition_sql, condition) in self.conditions.iter_mut().zip(&filter.conditions) {
+            condition_sql.is_of_row = condition.is_of_row();
+        }
+        self
+    }
+
     /// Whether a row of `leaves` is in, which stands in the query as `l`. `has_sessions`: some of them are
     /// about sessions.
     pub(super) fn leaf(&self, has_sessions: bool) -> Conjunction {
@@ -86,7 +96,9 @@ impl FilterSql {
             if let Some(resources) = &condition_sql.resource {
                 fits = format!("if(l.resource != 0, l.resource IN ({resources}), {fits})");
             }
-            if let Some((has, own)) = &condition_sql.target {
+            if let (Some((_, own)), true) = (&condition_sql.target, condition_sql.is_of_row) {
+                fits = format!("l.target IN ({own})");
+            } else if let Some((has, own)) = &condition_sql.target {
                 fits = format!("if(l.target IN ({has}), l.target IN ({own}), {fits})");
             }
             all.and(condition_sql.unless_negated(fits))

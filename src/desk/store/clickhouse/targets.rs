@@ -141,7 +141,9 @@ impl ClickHouse {
     ) -> Result<List<DatasetRow>> {
         let (relations, kinds) = (self.relations()?, self.kinds()?);
         let context = FilterContext { relations: &relations, kinds: &kinds };
-        let filter_sql = self.filter_sql(&context, &selection.filter, selection.range)?;
+        let filter_sql = self
+            .filter_sql(&context, &selection.filter, selection.range)?
+            .of_rows(&selection.filter);
         let mut said = kinds.all().filter(|(field, _)| field.starts_with("feedback."));
         let has_sessions = said.any(|(_, known)| known.has_sessions);
         let found = format!(

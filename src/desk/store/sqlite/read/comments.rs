@@ -74,7 +74,8 @@ pub(super) fn dataset(
     selection: &Selection,
     page: &Page,
 ) -> Result<List<DatasetRow>> {
-    let mut filter_sets = FilterSets::new(connection, &selection.filter, selection.range)?;
+    let mut filter_sets =
+        FilterSets::new(connection, &selection.filter, selection.range)?.of_rows(&selection.filter);
     filter_sets.with_session_targets()?;
     let sql = "SELECT l.target, l.trace, l.resource, l.time
                FROM fields f CROSS JOIN leaves l ON l.field = f.id

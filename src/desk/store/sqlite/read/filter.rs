@@ -30,6 +30,8 @@ pub(super) struct FilterSets<'c> {
 #[derive(Default)]
 struct ConditionSets {
     negated: bool,
+    /// Whether only a value of the target itself counts, not that of its trace or session.
+    is_of_row: bool,
     /// Targets that have a value of their own, and those whose value fits.
     target_has: Bits,
     target_fits: Bits,
@@ -73,6 +75,8 @@ impl<'c> FilterSets<'c> {
         self.conditions.iter().all(|condition_sets| {
             let fits = if condition_sets.target_has.get(target) {
                 condition_sets.target_fits.get(target)
+            } else if condition_sets.is_of_row {
+                false
             } else if let (Some(fits), true) = (&condition_sets.resource_fits, resource != 0) {
                 fits.get(resource)
             } else if trace != 0 {
@@ -96,6 +100,16 @@ impl<'c> FilterSets<'c> {
         self.conditions.iter().all(|condition_sets| {
             condition_sets.session_fits.get(session) != condition_sets.negated
         })
+    }
+
+    /// Makes [`Self::target`] ask for feedback and metrics of the target itself: for rows that show them.
+    pub(super) fn of_rows(mut self, filter: &Filter) -> Self {
+        for (condition_sets, condition) in self.conditions.iter_mut().zip(&filter.conditions) {
+            // Every row has feedback, which is looked up for traces and sessions only.
+            let is_has = matches!(condition, Condition::Has { subject: Subject::Feedback, .. });
+            condition_sets.is_of_row = condition.is_of_row() && !is_has;
+        }
+        self
     }
 
     /// Makes sessions match by their traces, if there is any feedback about sessions.
