@@ -122,7 +122,7 @@ class Asked:
 def of_file(text, format):
     if format == "jsonl":
         return [json.loads(line) for line in text.splitlines()]
-    return [{name: of_cell(cell) for name, cell in row.items()} for row in csv.DictReader(io.StringIO(text))]
+    return [{name: of_cell(cell) for name, cell in row.items()} for row in csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))]
 
 
 def of_cell(cell):

@@ -18,9 +18,12 @@ use super::{Api, ApiError};
 use crate::desk::query::{ChartQuery, Page, Selection, TraceQuery};
 use crate::desk::store::view::{Chart, List, Series};
 use crate::desk::store::{Error, Store};
+use crate::printable::is_printable;
 
 /// Rows that are looked up at once.
 const ROWS: usize = 500;
+/// The first character of a CSV file: it is UTF-8.
+const BYTE_ORDER_MARK: &str = "\u{feff}";
 /// Concurrent downloads.
 pub(super) const MOST_EXPORTS: usize = 16;
 /// How long a reader may take for a piece, which is as many rows.
@@ -235,6 +238,8 @@ impl ExportWriter {
     fn head(&mut self, columns: &[&str]) {
         if self.format == ExportFormat::Csv {
             let line = csv_line(columns.iter().map(|column| (*column).to_owned()));
+            // Without it, spreadsheets read the file in the character set of the machine.
+            self.buffer.extend_from_slice(BYTE_ORDER_MARK.as_bytes());
             self.buffer.extend_from_slice(line.as_bytes());
         }
     }
@@ -353,17 +358,19 @@ fn cell(value: &Json) -> String {
     }
 }
 
-/// A line of RFC 4180. A text that a spreadsheet would take for a formula gets a `'` in front.
+/// A line of RFC 4180, of cells that a spreadsheet takes for text or numbers.
 pub(crate) fn csv_line(cells: impl Iterator<Item = String>) -> String {
     let mut line = String::new();
     for (at, cell) in cells.enumerate() {
         if at > 0 {
             line.push(',');
         }
-        let is_formula =
-            cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<f64>().is_err();
-        let cell = if is_formula { format!("'{cell}") } else { cell };
-        if cell.contains(['"', ',', '\n', '\r']) {
+        let cell = csv_text(&cell);
+        let is_blank = |end: Option<char>| end.is_some_and(char::is_whitespace);
+        if cell.contains(|each: char| matches!(each, '"' | ',' | ';') || each.is_control())
+            || is_blank(cell.chars().next())
+            || is_blank(cell.chars().next_back())
+        {
             line.push('"');
             line.push_str(&cell.replace('"', "\"\""));
             line.push('"');
@@ -375,6 +382,56 @@ pub(crate) fn csv_line(cells: impl Iterator<Item = String>) -> String {
     line
 }
 
+/// A cell in which nothing is a formula. One that a spreadsheet would run gets a `'` in front; so does a part
+/// of it that is a cell of its own for a program that takes line feeds, semicolons or tabs for the ends of
+/// cells, wherever they stand
+/// ([CSV injection](https://owasp.org/www-community/attacks/CSV_Injection)).
+fn csv_text(cell: &str) -> String {
+    let mut text = String::with_capacity(cell.len() + 1);
+    if is_formula(cell) {
+        text.push('\'');
+    }
+    let mut rest = cell;
+    while let Some(end) = rest.find(is_end_of_cell) {
+        let after = end + rest[end..].chars().next().map_or(0, char::len_utf8);
+        text.push_str(&rest[..after]);
+        rest = &rest[after..];
+        let part = &rest[..rest.find(is_end_of_cell).unwrap_or(rest.len())];
+        if is_formula(part) {
+            text.push('\'');
+        }
+    }
+    text.push_str(rest);
+    text
+}
+
+fn is_end_of_cell(each: char) -> bool {
+    matches!(
+        each,
+        '\n' | '\r' | '\t' | ';' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+    )
+}
+
+/// Whether a text begins as a formula does, after characters that are not seen. A number is none.
+fn is_formula(text: &str) -> bool {
+    if text.starts_with(['\t', '\r']) {
+        return true;
+    }
+    let seen = text.trim_start_matches(|each: char| each.is_whitespace() || !is_printable(each));
+    let is_number = || {
+        text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte))
+            && text.parse::<f64>().is_ok()
+    };
+    seen.starts_with(FORMULA) && !is_number()
+}
+
+/// The first characters of formulas, also full-width and small, as East Asian spreadsheets take them, and the
+/// minus sign.
+const FORMULA: [char; 13] = [
+    '=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}', '\u{fe66}', '\u{fe62}',
+    '\u{fe63}', '\u{fe6b}', '\u{2212}',
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -384,5 +441,34 @@ mod tests {
         let line = |cells: &[&str]| csv_line(cells.iter().map(|cell| (*cell).to_owned()));
         assert_eq!(line(&["a", "b,c", "d\"e", ""]), "a,\"b,c\",\"d\"\"e\",\r\n");
         assert_eq!(line(&["=1+1", "-5", "-x", "@x"]), "'=1+1,-5,'-x,'@x\r\n");
+        assert_eq!(line(&["a;b", " a", "a\t"]), "\"a;b\",\" a\",\"a\t\"\r\n");
+        for (cell, text) in [
+            ("-1.5e-3", "-1.5e-3"),
+            ("1-2", "1-2"),
+            ("a = b", "a = b"),
+            ("a-b\nc=d", "a-b\nc=d"),
+            ("-inf", "'-inf"),
+            ("+NaN", "'+NaN"),
+            (" =1", "' =1"),
+            ("\u{a0}\u{3000}@x", "'\u{a0}\u{3000}@x"),
+            ("\u{feff}=1", "'\u{feff}=1"),
+            ("\u{200b}\u{202e}=1", "'\u{200b}\u{202e}=1"),
+            ("\n=1", "'\n'=1"),
+            ("\tx", "'\tx"),
+            ("\rx", "'\rx"),
+            ("\0=1", "'\0=1"),
+            ("a\n=1", "a\n'=1"),
+            ("a\r\n  +1\nb", "a\r\n'  +1\nb"),
+            ("a;=1;b", "a;'=1;b"),
+            ("a\t@x", "a\t'@x"),
+            ("a\u{2028}-x", "a\u{2028}'-x"),
+            ("＝1", "'＝1"),
+            ("＋1", "'＋1"),
+            ("－x", "'－x"),
+            ("＠x", "'＠x"),
+            ("−x", "'−x"),
+        ] {
+            assert_eq!(csv_text(cell), text, "{cell:?}");
+        }
     }
 }

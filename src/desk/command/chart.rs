@@ -12,7 +12,7 @@ use crate::desk::api::{csv_line, table};
 use crate::desk::log::log_line;
 use crate::desk::store::location::Location;
 use crate::desk::store::view::{Chart, ChartPart};
-use crate::printable::printable;
+use crate::printable::{printable, printable_json};
 
 /// On the command line one may wait longer than on a page.
 pub(super) const LONGEST: Duration = Duration::from_secs(300);
@@ -60,7 +60,8 @@ impl ChartCommand {
             None | Some("table") => as_table(&chart),
             Some("csv") => as_csv(&chart),
             Some("json") => {
-                serde_json::to_string_pretty(&chart).map_err(CommandError::failed)? + "\n"
+                let json = serde_json::to_string_pretty(&chart).map_err(CommandError::failed)?;
+                printable_json(&json) + "\n"
             }
             Some(other) => {
                 return Err(CommandError::Usage(format!(
@@ -127,7 +128,7 @@ fn as_table(chart: &Chart) -> String {
             || (column == "group" && !chart.part.groups.is_empty())
     });
     let shown = |row: &serde_json::Map<String, Json>, column: &String| match row.get(column) {
-        Some(Json::String(text)) => text.clone(),
+        Some(Json::String(text)) => printable(text),
         Some(Json::Number(number)) => figure(number.as_f64().unwrap_or(f64::NAN)),
         Some(Json::Null) if column == "group" => "(none)".to_owned(),
         _ => String::new(),
@@ -139,7 +140,7 @@ fn as_table(chart: &Chart) -> String {
     let mut text = String::new();
     for line in &lines {
         let cells = line.iter().enumerate().map(|(at, cell)| {
-            let (cell, width) = (printable(cell), widths[at]);
+            let (cell, width) = (cell, widths[at]);
             if chart.measures.contains(&columns[at]) {
                 format!("{cell:>width$}")
             } else {
@@ -153,7 +154,35 @@ fn as_table(chart: &Chart) -> String {
     text
 }
 
-/// Whole numbers as such, others to three places.
+/// Whole numbers as such, others to three places, and beyond 15 digits by their power of ten.
 fn figure(value: f64) -> String {
-    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.3}") }
+    if value.abs() >= 1e15 {
+        format!("{value:e}")
+    } else if value.fract() == 0.0 {
+        format!("{value:.0}")
+    } else if value.abs() < 0.001 {
+        format!("{value:.2e}")
+    } else {
+        format!("{value:.3}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_short() {
+        for (value, text) in [
+            (0.0, "0"),
+            (100.0, "100"),
+            (0.876_543, "0.877"),
+            (-1e14, "-100000000000000"),
+            (1e300, "1e300"),
+            (-1.5e15, "-1.5e15"),
+            (0.000_012_34, "1.23e-5"),
+        ] {
+            assert_eq!(figure(value), text);
+        }
+    }
 }

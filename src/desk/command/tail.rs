@@ -9,7 +9,7 @@ use super::{CommandError, CommandResult};
 use crate::desk::query::time::rfc3339;
 use crate::desk::store::location::Location;
 use crate::desk::store::view::{FeedbackEvent, LeafView};
-use crate::printable::printable;
+use crate::printable::{printable, printable_json};
 
 /// The interval between two queries.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -25,7 +25,7 @@ pub(super) fn tail(store: &Location, is_json: bool, is_all: bool) -> CommandResu
         let (rows, last) = store.feedback_after(Some(after), ROWS).map_err(CommandError::failed)?;
         for row in &rows {
             let line = if is_json {
-                serde_json::to_string(row).map_err(CommandError::failed)?
+                printable_json(&serde_json::to_string(row).map_err(CommandError::failed)?)
             } else {
                 match line(row) {
                     Some(line) => line,

@@ -731,9 +731,36 @@ fn a_data_set_has_input_output_ground_truth_and_feedback() {
     let csv = get(&rig.desk.address(), "/api/v1/export/dataset", &[]);
     assert!(csv.head.contains("content-type: text/csv"));
     assert_eq!(csv.text().lines().count(), 3);
+    assert!(csv.body.starts_with(b"\xef\xbb\xbftrace_id,"), "spreadsheets need the mark");
     let fields = rig.get("/api/v1/fields?search=GROUND");
     assert_eq!(fields["rows"][0]["field"], "feedback.ground_truth");
     assert_eq!(fields["rows"][0]["type"], "string");
+}
+
+#[test]
+fn no_cell_of_an_export_is_a_formula() {
+    let rig = Rig::new();
+    let comments = ["=1+1", " =1", "\n=1", "\u{3000}＝1", "a\n=1", "a;=1", "\u{200b}@x"];
+    let sent = comments
+        .iter()
+        .zip(1..)
+        .map(|(comment, id)| span("=cmd", id, 1, NEW_YEAR + id).with("feedback.comment", *comment));
+    rig.send(sent);
+    let export = |format: &str| {
+        get(&rig.desk.address(), &format!("/api/v1/export/comments?format={format}"), &[]).text()
+    };
+    let csv = export("csv");
+    for text in
+        ["'=1+1", "' =1", "\"'\n'=1\"", "'\u{3000}＝1", "\"a\n'=1\"", "\"a;'=1\"", "'\u{200b}@x"]
+    {
+        assert!(csv.contains(&format!(",{text},")), "{text:?}: {csv}");
+    }
+    assert!(csv.contains(",'=cmd,") && !csv.contains(",=cmd"), "{csv}");
+    // JSON has the exact texts, and no mark.
+    let texts: Vec<Json> =
+        export("jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let texts: Vec<_> = texts.iter().rev().map(|row| row["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, comments);
 }
 
 #[test]
@@ -768,7 +795,7 @@ fn a_comment_says_who_gave_it() {
     assert_eq!(by_name["rows"][0]["by"], "u-1");
     let csv = get(&rig.desk.address(), "/api/v1/export/comments?search=last", &[]).text();
     let mut lines = csv.lines();
-    assert!(lines.next().unwrap().starts_with("given,by,field,text,"), "{csv}");
+    assert!(lines.next().unwrap().starts_with("\u{feff}given,by,field,text,"), "{csv}");
     assert!(lines.next().unwrap().contains(",u-10,feedback.comment,At last,"), "{csv}");
 }
 

@@ -188,6 +188,17 @@ fn foreign_names_are_escaped_in_what_is_printed() {
     assert!(!line.contains(['\u{1b}', '\u{202e}', '\u{2028}']), "{line}");
     tail.kill().unwrap();
     tail.wait().unwrap();
+
+    let mut tail =
+        program(&store).args(["tail", "--all", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let line = lines.nth(1).unwrap().unwrap();
+    assert!(line.contains("\\u202e") && line.contains("\\u001b"), "{line}");
+    assert!(!line.contains(['\u{1b}', '\u{202e}', '\u{2028}']), "{line}");
+    let json: Json = serde_json::from_str(&line).unwrap();
+    assert!(json["by"].as_str().unwrap().contains('\u{202e}'), "{json}");
+    tail.kill().unwrap();
+    tail.wait().unwrap();
 }
 
 #[test]

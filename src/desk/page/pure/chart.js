@@ -68,18 +68,32 @@ export function aligned(data, points) {
   return data.buckets.slice(0, -1).map((start) => points[places.get(start)] ?? null);
 }
 
-/** The lines of a panel: `{name, measure, points, overall, role}`. */
+/** The same group of the comparison. */
+function comparedGroup(data, series) {
+  return data.compare?.groups?.find((each) => each.is_other === series.is_other && each.group === series.group);
+}
+
+/**
+ * The lines of a panel: `{name, measure, points, overall, values, series, role, place}`. Lines of one `place` have
+ * one colour.
+ */
 export function lines(data, measures) {
   const found = [];
   for (const measure of measures) {
     const series = data.groups.length ? data.groups : [data.total];
+    const compared = data.compare && (data.compare.with === "previous" ? "Previous period" : `Version ${data.compare.with}`);
     for (const each of series) {
+      const place = found.filter(({ role }) => role === "own").length;
       const name = data.groups.length ? groupName(each) : measureName(measure, data.field);
-      found.push({ name, measure, points: each.points[measure], overall: each.overall[measure], values: each.values, series: each, role: each.is_other ? "other" : "own" });
+      found.push({ name, measure, points: each.points[measure], overall: each.overall[measure], values: each.values, series: each, role: each.is_other ? "other" : "own", place });
+      const before = data.groups.length ? comparedGroup(data, each) : undefined;
+      if (before) {
+        found.push({ name: `${name}, ${compared.toLowerCase()}`, measure, points: aligned(data, before.points[measure]), overall: before.overall[measure], values: before.values, series: before, role: "compared", place: each.is_other ? undefined : place });
+      }
     }
     if (data.compare && !data.groups.length) {
       const before = data.compare.total;
-      const name = data.compare.with === "previous" ? "Previous period" : `Version ${data.compare.with}`;
+      const name = compared;
       found.push({ name: measures.length > 1 ? `${measureName(measure, data.field)}, ${name.toLowerCase()}` : name, measure, points: aligned(data, before.points[measure]), overall: before.overall[measure], values: before.values, series: before, role: "compared" });
     }
   }
@@ -135,8 +149,13 @@ export function title(params) {
   return parts.join(" · ");
 }
 
-/** A table of the chart, as text with tabs, for a spreadsheet. */
+/** How a formula begins for a spreadsheet, after characters that are not seen. The desk's CSV has the same rule. */
+const FORMULA = /^[\s\p{Cc}\p{Cf}]*[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212]/u;
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+
+/** A table of the chart, as text with tabs, for a spreadsheet. What it would run as a formula gets a `'` in front. */
 export function tabbed(header, rows) {
-  const cell = (text) => String(text ?? "").replace(/[\t\r\n]+/g, " ");
+  const guarded = (text) => (FORMULA.test(text) && !NUMBER.test(text.trim()) ? `'${text}` : text);
+  const cell = (text) => guarded(String(text ?? "").replace(/[\t\r\n]+/g, " "));
   return [header, ...rows].map((row) => row.map(cell).join("\t")).join("\n");
 }

@@ -49,4 +49,12 @@ test("the number of values names what is left out", () => {
 
 test("a copied table has a cell for each cell", () => {
   assert.equal(tabbed(["a", "b"], [["x\ty", 1], [null, ""]]), "a\tb\nx y\t1\n\t");
+  assert.equal(tabbed(["=a", " +b"], [["\n@x", -1.5], ["＝1", "-x"]]), "'=a\t' +b\n' @x\t-1.5\n'＝1\t'-x");
+});
+
+test("a grouped chart is compared group by group, each pair of one colour", () => {
+  const groups = [series("a", [1, 2, 3]), series("b", [4, 5, 6]), series(null, [7, 8, 9], { is_other: true })];
+  const compare = { with: "1.0", buckets: [0, 10, 20, 30], total: series(null, []), groups: [series("b", [0, 0, 1])] };
+  const found = lines({ ...data, groups, compare }, ["avg"]).map(({ name, role, place }) => [name, role, place]);
+  assert.deepEqual(found, [["a", "own", 0], ["b", "own", 1], ["b, version 1.0", "compared", 1], ["other", "other", 2]]);
 });
