@@ -276,8 +276,13 @@ impl Serving {
         let (mut intakes, mut kept) = (Vec::new(), Background::default());
         let store: Arc<dyn Store>;
         let changes;
+        let mut span_ports = None;
         match source {
             Source::Spans { listeners: [grpc_port, http_port], writer, path } => {
+                let port = |listener: &std::net::TcpListener| {
+                    listener.local_addr().ok().map(|address| address.port())
+                };
+                span_ports = port(&grpc_port).zip(port(&http_port)).map(<[u16; 2]>::from);
                 let writer = Arc::new(writer);
                 store = Arc::new(Sqlite::new(&path, LONGEST_QUERY));
                 changes = writer.changes();
@@ -299,7 +304,7 @@ impl Serving {
             }
         }
         let mut threads = changes.clone();
-        let of_page = api::router(Api::new(store, changes, retention), rules);
+        let of_page = api::router(Api::new(store, changes, retention, span_ports), rules);
         runtime.block_on(async {
             for (listener, router) in intakes {
                 tokio::spawn(serve::serve(listener, router));

@@ -4,7 +4,7 @@
 function any(value) {
   if (typeof value === "boolean") return { boolValue: value };
   if (typeof value === "string") return { stringValue: value };
-  if (Number.isInteger(value)) return { intValue: String(value) };
+  if (Number.isSafeInteger(value)) return { intValue: String(value) };
   return { doubleValue: value };
 }
 

@@ -55,6 +55,8 @@ pub(super) struct Api {
     streams: Arc<Semaphore>,
     exports: Arc<Semaphore>,
     retention: Retention,
+    /// The ports of OTLP over gRPC and over HTTP, if the desk receives spans.
+    span_ports: Option<[u16; 2]>,
 }
 
 impl Api {
@@ -62,11 +64,12 @@ impl Api {
         store: Arc<dyn Store>,
         changes: watch::Receiver<StoreVersion>,
         retention: Retention,
+        span_ports: Option<[u16; 2]>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(MOST_QUERIES));
         let streams = Arc::new(Semaphore::new(events::MOST_STREAMS));
         let exports = Arc::new(Semaphore::new(export::MOST_EXPORTS));
-        Self { store, changes, permits, streams, exports, retention }
+        Self { store, changes, permits, streams, exports, retention, span_ports }
     }
 
     async fn permit(&self) -> Option<OwnedSemaphorePermit> {
@@ -256,11 +259,14 @@ macro_rules! read {
 async fn status(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
     read!(query, |_params| ());
     let retention = api.retention;
+    let span_ports = api.span_ports;
     api.ask(move |store| {
         let status = serde_json::to_value(store.status()?);
         let mut status = status.map_err(|error| Error::Damaged(error.to_string()))?;
         status["keep_days"] = retention.age.map(|age| age.as_secs() / 86_400).into();
         status["keep_bytes"] = retention.bytes.into();
+        status["grpc_port"] = span_ports.map(|[grpc, _]| grpc).into();
+        status["http_port"] = span_ports.map(|[_, http]| http).into();
         Ok(status)
     })
     .await

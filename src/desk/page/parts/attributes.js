@@ -9,7 +9,7 @@ const text = (value) =>
 export function Attributes({ attributes }) {
   return html`<dl class="attributes">
     ${Object.entries(attributes).map(([key, value]) => html`<div key=${key}>
-      <dt>${key}</dt>
+      <dt dir="auto">${key}</dt>
       <dd class=${`is-${typeof value}`}><${Text} text=${text(value)} /></dd>
     </div>`)}
   </dl>`;

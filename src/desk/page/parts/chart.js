@@ -1,12 +1,12 @@
 // A chart: its figures, its plots, and the number of values.
 
 import { html } from "../vendor/htm-preact.js";
-import { change, isShare, measured, number } from "../pure/format.js";
+import { change, exact, isShare, measured, number } from "../pure/format.js";
 import { bucketParams, valueCount, lines as linesOf, measureName, panels, shownMeasures } from "../pure/chart.js";
 import { address, go } from "../state/route.js";
 import { narrowed } from "../state/api.js";
 import { browserZone } from "../pure/time.js";
-import { colourName, Plot } from "./plot.js";
+import { colourName, isDotted, Plot } from "./plot.js";
 
 const OWN = ["field", "measure", "bucket", "group", "top", "time", "compare"];
 
@@ -28,8 +28,8 @@ function Figures({ data, measures }) {
       const now = data.total.overall[measure];
       const delta = data.compare && change(measure, now, data.compare.total.overall[measure]);
       return html`<div key=${measure}><dt>${measureName(measure, data.field)}</dt>
-        <dd><span class="value">${measured(measure, now)}</span>
-          ${delta && html`<span class="delta">${delta} <span class="note">was ${measured(measure, data.compare.total.overall[measure])}</span></span>`}</dd></div>`;
+        <dd><span class="value" title=${exact(measure, now)}>${measured(measure, now)}</span>
+          ${delta && html`<span class="delta">${delta} <span class="note" title=${exact(measure, data.compare.total.overall[measure])}>was ${measured(measure, data.compare.total.overall[measure])}</span></span>`}</dd></div>`;
     })}
   </dl>`;
 }
@@ -38,15 +38,16 @@ function Legend({ lines }) {
   if (lines.length < 2) return null;
   return html`<ul class="legend">
     ${lines.map((line, at) => html`<li key=${`${line.name} ${at}`}>
-      <span class=${`swatch ${line.role}`} style=${{ "--swatch": `var(${colourName(line, at)})` }}></span>
-      <span class="name">${line.name}</span> <b>${measured(line.measure, line.overall)}</b> <span class="note">${number(line.values)}</span></li>`)}
+      <span class=${`swatch ${line.role} ${isDotted(line) ? "dotted" : ""}`} style=${{ "--swatch": `var(${colourName(line)})` }}></span>
+      <span class="name" dir="auto">${line.name}</span> <b title=${exact(line.measure, line.overall)}>${measured(line.measure, line.overall)}</b> <span class="note">${number(line.values)}</span></li>`)}
   </ul>`;
 }
 
 export function Chart({ params, data, height, isSmall = false }) {
   const measures = shownMeasures(data, params);
   const shown = panels(isSmall ? measures.slice(0, 1) : measures, data.groups.length > 0);
-  const pick = (at) => go(bucketAddress(params, data, at));
+  // On a point of a group: the traces of that group.
+  const pick = (at, line) => go(bucketAddress(params, data, at, data.groups.length && line?.role !== "compared" ? line?.series : undefined));
   return html`<div class=${`chart ${isSmall ? "small" : ""}`}>
     <${Figures} data=${data} measures=${isSmall ? measures.slice(0, 1) : measures} />
     ${data.values > 0 && shown.map((panel) => {
@@ -60,6 +61,6 @@ export function Chart({ params, data, height, isSmall = false }) {
       </figure>`;
     })}
     ${!isSmall && html`<p class="note holds">${valueCount(data)}${data.other_groups > 0 ? `; “other” is ${data.other_groups} more groups` : ""}.
-      ${data.values > 0 && ` ${data.bucket[0].toUpperCase() + data.bucket.slice(1)}s without values are left blank. Click a ${data.bucket} to list its traces.`}</p>`}
+      ${data.values > 0 && ` ${data.bucket[0].toUpperCase() + data.bucket.slice(1)}s without values are left blank. Click a ${data.bucket}${data.groups.length ? ", or a point of a group," : ""} to list its traces.`}</p>`}
   </div>`;
 }

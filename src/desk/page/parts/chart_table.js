@@ -1,7 +1,7 @@
 // The data of a chart as a table: for the keyboard, screen readers, and copying.
 
 import { html, useState } from "../vendor/htm-preact.js";
-import { measured, NOTHING } from "../pure/format.js";
+import { exact, measured, NOTHING } from "../pure/format.js";
 import { lines as linesOf, measureName, shownMeasures, tabbed } from "../pure/chart.js";
 import { bucketName } from "../pure/time.js";
 import { bucketAddress } from "./chart.js";
@@ -27,7 +27,7 @@ export function ChartTable({ params, data }) {
     <div class="scroll" tabindex="0" role="region" aria-label="The chart as a table">
       <table class="figures-table">
         <thead><tr><th scope="col">${data.bucket[0].toUpperCase() + data.bucket.slice(1)}</th>
-          ${columns.map((line, at) => html`<th key=${at} scope="col">${titleOf(line)}</th>`)}</tr></thead>
+          ${columns.map((line, at) => html`<th key=${at} scope="col" dir="auto">${titleOf(line)}</th>`)}</tr></thead>
         <tbody>
           ${starts.map((start, at) => {
             const name = bucketName(start, data.bucket, data.tz);
@@ -37,13 +37,13 @@ export function ChartTable({ params, data }) {
               ${columns.map((line, place) => {
                 const value = line.points[at];
                 const text = measured(line.measure, value);
-                return html`<td key=${place} class=${value === null ? "gap" : ""}>${value === null ? html`<span class="none">${NOTHING}<span class="hidden">no values</span></span>`
+                return html`<td key=${place} class=${value === null ? "gap" : ""} title=${exact(line.measure, value)}>${value === null ? html`<span class="none">${NOTHING}<span class="hidden">no values</span></span>`
                   : isGroup(line) ? html`<a href=${bucketAddress(params, data, at, line.series)}>${text}</a>` : text}</td>`;
               })}
             </tr>`;
           })}
         </tbody>
-        <tfoot><tr><th scope="row">All</th>${columns.map((line, at) => html`<td key=${at}>${measured(line.measure, line.overall)}</td>`)}</tr></tfoot>
+        <tfoot><tr><th scope="row">All</th>${columns.map((line, at) => html`<td key=${at} title=${exact(line.measure, line.overall)}>${measured(line.measure, line.overall)}</td>`)}</tr></tfoot>
       </table>
     </div>
   </div>`;

@@ -2,7 +2,7 @@
 
 import { html } from "../vendor/htm-preact.js";
 import { byWeight, isGroundTruth, namespaceOf, shortName } from "../pure/leaves.js";
-import { beginning, number, value as shown } from "../pure/format.js";
+import { beginning, number, unshortened, value as shown } from "../pure/format.js";
 import { icons } from "./icons.js";
 
 const MOST = 4;
@@ -11,8 +11,8 @@ export function Chip({ leaf }) {
   const { field, type, value } = leaf;
   const name = shortName(field);
   const isMetric = namespaceOf(field) === "metrics";
-  const title = `${field}: ${shown(value)}`;
-  if (isMetric) return html`<span class="chip metric" title=${title}><span class="key">${beginning(name, 24)}</span> ${beginning(shown(value), 24)}</span>`;
+  const title = `${field}: ${unshortened(value)}`;
+  if (isMetric) return html`<span class="chip metric" title=${title}><bdi class="key">${beginning(name, 24)}</bdi> <bdi>${beginning(shown(value), 24)}</bdi></span>`;
   if (name === "rating" && type === "bool") {
     return html`<span class=${`chip ${value ? "good" : "bad"}`} title=${title}>
       ${value ? icons.up() : icons.down()}<span class="hidden">${value ? "thumbs up" : "thumbs down"}</span></span>`;
@@ -20,9 +20,9 @@ export function Chip({ leaf }) {
   if (name === "stars" && type === "number") {
     return html`<span class="chip" title=${title}>${icons.star()}${number(value)}<span class="hidden"> stars</span></span>`;
   }
-  if (name === "comment" && type === "string") return html`<span class="chip words" title=${title}>“${beginning(value, 90)}”</span>`;
+  if (name === "comment" && type === "string") return html`<span class="chip words" title=${title}><bdi>“${beginning(value, 90)}”</bdi></span>`;
   if (isGroundTruth(leaf)) return html`<span class="chip" title=${title}>${icons.truth()}ground truth</span>`;
-  return html`<span class="chip" title=${title}><span class="key">${beginning(name, 28)}</span> ${beginning(shown(value), 40)}</span>`;
+  return html`<span class="chip" title=${title}><bdi class="key">${beginning(name, 28)}</bdi> <bdi>${beginning(shown(value), 40)}</bdi></span>`;
 }
 
 /** The most important values, and the number of the others. */

@@ -92,7 +92,7 @@ export function Combobox({ label, value, placeholder, load, onInput, onPick, isF
   const isShown = isOpen && options.length > 0;
   return html`<div class="combobox field">
     <label for=${id.current} class=${isLabelHidden ? "hidden" : ""}>${label}</label>
-    <input id=${id.current} ref=${input} type="text" role="combobox" autocomplete="off" spellcheck=${false}
+    <input dir="auto" id=${id.current} ref=${input} type="text" role="combobox" autocomplete="off" spellcheck=${false}
       aria-autocomplete="list" aria-expanded=${String(isShown)} aria-controls=${isShown ? `${id.current}-list` : undefined}
       aria-activedescendant=${isShown && active >= 0 ? `${id.current}-${active}` : undefined}
       placeholder=${placeholder} value=${text}
@@ -103,7 +103,7 @@ export function Combobox({ label, value, placeholder, load, onInput, onPick, isF
     ${isShown && html`<ul role="listbox" id=${`${id.current}-list`} aria-label=${label}>
       ${options.map((option, at) => html`<li key=${`${option.value} ${option.note}`} id=${`${id.current}-${at}`} role="option"
         aria-selected=${String(at === active)} onMouseDown=${(event) => { event.preventDefault(); pick(option); }}>
-        <span class="option">${option.label ?? option.value}</span>
+        <span class="option" dir="auto">${option.label ?? option.value}</span>
         ${option.note !== undefined && html`<span class="note">${option.note}</span>`}
       </li>`)}
     </ul>`}

@@ -11,7 +11,7 @@ export function Difference({ before, after }) {
   const side = (other) => runs.filter(({ kind }) => kind !== other).map(({ kind, text }, at) =>
     kind === "same" ? html`<span key=${at}>${text}</span>` : kind === "removed" ? html`<del key=${at}>${text}</del>` : html`<ins key=${at}>${text}</ins>`);
   return html`<div class="difference">
-    <div class="output"><h4>Output</h4><p>${side("added")}</p></div>
-    <div class="truth"><h4>Expected</h4><p>${side("removed")}</p></div>
+    <div class="output"><h4>Output</h4><p dir="auto">${side("added")}</p></div>
+    <div class="truth"><h4>Expected</h4><p dir="auto">${side("removed")}</p></div>
   </div>`;
 }

@@ -2,7 +2,7 @@
 
 import { html } from "../vendor/htm-preact.js";
 import { byWeight, isGroundTruth, shortName } from "../pure/leaves.js";
-import { count, value as shown } from "../pure/format.js";
+import { count, unshortened, value as shown } from "../pure/format.js";
 import { Chip } from "./chips.js";
 import { Difference } from "./difference.js";
 import { History } from "./history.js";
@@ -23,13 +23,13 @@ function Value({ leaf }) {
   if (shortName(leaf.field) === "stars" && type === "number" && value >= 0 && value <= 5 && Number.isInteger(value)) {
     return html`<span class="stars" aria-hidden="true">${Array.from({ length: 5 }, (_, at) => html`<span key=${at} class=${at < value ? "lit" : ""}>${icons.star()}</span>`)}</span> ${value}<span class="hidden"> of 5 stars</span>`;
   }
-  return type === "string" ? html`<${Text} text=${value} />` : html`<span class="figure">${shown(value)}</span>`;
+  return type === "string" ? html`<${Text} text=${value} />` : html`<span class="figure" title=${unshortened(value)}>${shown(value)}</span>`;
 }
 
 export function Leaves({ leaves, hasTimes = true }) {
   return html`<dl class="leaves">
     ${byWeight(leaves).map((leaf) => html`<div key=${leaf.field}>
-      <dt title=${leaf.field}>${shortName(leaf.field)}</dt>
+      <dt title=${leaf.field} dir="auto">${shortName(leaf.field)}</dt>
       <dd><div class="leaf-value"><${Value} leaf=${leaf} /></div>${hasTimes && html`<span class="note"><${Time} at=${leaf.given} /></span>`}</dd>
     </div>`)}
   </dl>`;

@@ -73,7 +73,7 @@ function FilterText({ text, onApply, onClose }) {
   };
   return html`<form class="panel filter-text" onSubmit=${apply}>
     <label class="field grow"><span>Filter as text</span>
-      <textarea rows="2" ref=${area} spellcheck=${false} value=${typed} aria-invalid=${String(Boolean(error))} aria-describedby="filter-help"
+      <textarea rows="2" dir="auto" ref=${area} spellcheck=${false} value=${typed} aria-invalid=${String(Boolean(error))} aria-describedby="filter-help"
         onInput=${(event) => setTyped(event.target.value)}
         onKeyDown=${(event) => { if (event.key === "Enter" && !event.shiftKey) apply(event); if (event.key === "Escape") onClose(); }}></textarea>
     </label>
@@ -121,11 +121,11 @@ export function FilterBar({ route, end }) {
       <${Time} params=${params} narrow=${narrow} />
       <div class="conditions" role="group" aria-label="Filter">
         ${conditions?.map((condition, at) => html`<span class="condition" key=${`${at} ${conditionText(condition)}`}>
-          <button class="condition-text" title="Change this condition" aria-expanded=${String(open === at)}
+          <button class="condition-text" dir="auto" title="Change this condition" aria-expanded=${String(open === at)}
             onClick=${() => setOpen(open === at ? undefined : at)}>${conditionText(condition)}</button>
           <button class="condition-end" aria-label=${`Remove ${conditionText(condition)}`} onClick=${() => remove(at)}>${icons.close()}</button>
         </span>`)}
-        ${!conditions && html`<span class="condition wrong"><span class="condition-text">${text}</span></span>`}
+        ${!conditions && html`<span class="condition wrong"><span class="condition-text" dir="auto">${text}</span></span>`}
         <button class="add" ref=${add} disabled=${!conditions} aria-expanded=${String(open === "new")}
           onClick=${() => setOpen(open === "new" ? undefined : "new")}>${icons.plus()}Filter</button>
         <button class="add" aria-expanded=${String(open === "text")} title="Edit the filter as text"
@@ -145,7 +145,7 @@ function OfBucket({ route: { params }, narrow }) {
   const { from, to } = stretch(params);
   const say = (time) => moment(Number(time));
   return html`<p class="of-bucket">
-    <span>Only traces with a value of <code>${params.get("field")}</code>${params.get("time") === "given" ? ", by time of feedback," : ""}
+    <span>Only traces with a value of <code dir="auto">${params.get("field")}</code>${params.get("time") === "given" ? ", by time of feedback," : ""}
     ${from && to ? ` from ${say(from)} to ${say(to)}` : ""}</span>
     <button class="link" onClick=${() => narrow({ field: undefined, time: undefined, from: undefined, to: undefined })}>Show all traces</button>
   </p>`;

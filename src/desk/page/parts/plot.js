@@ -1,17 +1,32 @@
 // Lines or bars on a canvas. The table of the chart has the same data for keyboard and screen readers.
 
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
-import { measured, number } from "../pure/format.js";
+import { exact, number } from "../pure/format.js";
 import { bucketName, tickName } from "../pure/time.js";
 import { ticks } from "../pure/axis.js";
 
 const { uPlot } = globalThis;
 const FONT = "12px system-ui, sans-serif";
 
-/** The colour of a line: by its position among the groups, or by its role. */
-export function colourName(line, at) {
-  if (line.role === "compared") return "--series-compared";
-  return line.role === "other" ? "--series-other" : `--series-${(at % 6) + 1}`;
+const COLOURS = 12;
+/** How near to a point of a group a click is on it, in pixels. */
+const NEAR = 28;
+
+/** The colour of a line: by its place among the groups, or by its role. */
+export function colourName(line) {
+  if (line.role === "compared" && line.place === undefined) return "--series-compared";
+  return line.role === "other" ? "--series-other" : `--series-${(line.place % COLOURS) + 1}`;
+}
+
+/** Lines beyond the colours are dotted. */
+export const isDotted = (line) => line.role === "own" && line.place >= COLOURS;
+
+/** The line whose point is under the pointer, if there is one. */
+function lineAt(plot, lines) {
+  const { idx, top } = plot.cursor;
+  const distance = ({ points }) => (points[idx] === null || points[idx] === undefined ? Infinity : Math.abs(plot.valToPos(points[idx], "y") - top));
+  const [nearest] = lines.map((line) => ({ line, far: distance(line) })).sort((a, b) => a.far - b.far);
+  return nearest && nearest.far <= NEAR ? nearest.line : undefined;
 }
 
 function useRedraw() {
@@ -38,7 +53,7 @@ function range(kind) {
   };
 }
 
-/** `kind` is `share`, `count` or `value`; a click calls `onPick` with the index of the bucket. */
+/** `kind` is `share`, `count` or `value`; a click calls `onPick` with the index of the bucket, and the line under the pointer. */
 export function Plot({ data, lines, kind, height = 280, label, onPick }) {
   const box = useRef();
   const tip = useRef();
@@ -55,14 +70,14 @@ export function Plot({ data, lines, kind, height = 280, label, onPick }) {
     const grid = { stroke: colour("--line"), width: 1 };
     const axis = { stroke: colour("--soft"), font: FONT, ticks: { show: false } };
     const isBars = lines.length === 1 && kind === "count";
-    const series = lines.map((line, at) => ({
+    const series = lines.map((line) => ({
       label: line.name,
-      stroke: colour(colourName(line, at)),
+      stroke: colour(colourName(line)),
       width: line.role === "compared" ? 1.5 : 2,
-      dash: line.role === "compared" ? [5, 4] : undefined,
+      dash: line.role === "compared" ? [5, 4] : isDotted(line) ? [2, 3] : undefined,
       spanGaps: false,
       ...(isBars
-        ? { paths: uPlot.paths.bars({ size: [0.66, 36], radius: 0.15 }), fill: colour(colourName(line, at)), points: { show: false } }
+        ? { paths: uPlot.paths.bars({ size: [0.66, 36], radius: 0.15 }), fill: colour(colourName(line)), points: { show: false } }
         : { points: { show: count <= 120, size: 5, fill: colour("--surface"), width: 1.5 } }),
     }));
     const width = () => Math.max(200, Math.floor(box.current.clientWidth));
@@ -72,7 +87,10 @@ export function Plot({ data, lines, kind, height = 280, label, onPick }) {
         height,
         padding: [12, 8, 0, 0],
         legend: { show: false },
-        cursor: { y: false, drag: { x: false, y: false }, points: { size: 8 } },
+        cursor: { y: false, drag: { x: false, y: false }, points: {
+          // Whole in the colour of the line: in that of the background it would hide the point.
+          size: 10, width: 2, fill: (u, at) => colour(colourName(lines[at - 1])), stroke: () => colour("--surface"),
+        } },
         scales: { x: { time: false, range: () => [-0.5, count - 0.5] }, y: { range: range(kind) } },
         axes: [
           {
@@ -96,7 +114,7 @@ export function Plot({ data, lines, kind, height = 280, label, onPick }) {
     );
     const click = () => {
       const at = plot.cursor.idx;
-      if (at !== null && at !== undefined && lines.some(({ points }) => points[at] !== null)) pick.current?.(at);
+      if (at !== null && at !== undefined && lines.some(({ points }) => points[at] !== null)) pick.current?.(at, lineAt(plot, lines));
     };
     plot.over.addEventListener("click", click);
     const watcher = new ResizeObserver(() => plot.width !== width() && plot.setSize({ width: width(), height }));
@@ -121,11 +139,12 @@ function point(plot, tip, data, lines) {
     tip.hidden = true;
     return;
   }
-  const row = (name, text, isHead) => {
+  const row = (name, text, isHead, isNear) => {
     const line = document.createElement("div");
-    line.className = isHead ? "tip-head" : "tip-line";
+    line.className = isHead ? "tip-head" : isNear ? "tip-line near" : "tip-line";
     const first = document.createElement("span");
     first.textContent = name;
+    first.dir = "auto";
     line.append(first);
     if (text !== undefined) {
       const second = document.createElement("b");
@@ -135,7 +154,8 @@ function point(plot, tip, data, lines) {
     return line;
   };
   const isEmpty = lines.every(({ points }) => points[at] === null);
-  const end = isEmpty ? [row("No values")] : lines.map((line) => row(line.name, measured(line.measure, line.points[at])));
+  const near = lines.length > 1 ? lineAt(plot, lines) : undefined;
+  const end = isEmpty ? [row("No values")] : lines.map((line) => row(line.name, exact(line.measure, line.points[at]), false, line === near));
   tip.replaceChildren(row(bucketName(data.buckets[at], data.bucket, data.tz), undefined, true), ...end);
   tip.hidden = false;
   const left = plot.valToPos(at, "x") + plot.over.offsetLeft;

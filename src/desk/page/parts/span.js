@@ -25,7 +25,7 @@ export function Span({ trace, span }) {
   const flows = FLOWS.filter(([namespace]) => own?.namespaces[namespace]?.length || span.attributes[namespace === "inputs" ? "input.value" : "output.value"] !== undefined);
   return html`<section class="card span-card" aria-labelledby="span-name">
     <header>
-      <h2 id="span-name">${span.name || "unnamed"}</h2>
+      <h2 id="span-name" dir="auto">${span.name || "unnamed"}</h2>
       <p class="note">${span.kind} · ${duration(span.duration_ms)} · ${started} · <span class="mono">${span.span_id}</span></p>
       ${span.status === "error" && html`<p class="failed">${icons.error()}<span><${Text} text=${span.status_message || "Failed without a message"} /></span></p>`}
     </header>
@@ -38,7 +38,7 @@ export function Span({ trace, span }) {
       ${size(span.attributes) ? html`<${Attributes} attributes=${span.attributes} />` : html`<p class="hint">None</p>`}<//>
     ${span.events.length > 0 && html`<${Part} title="Events" many=${span.events.length} isOpen>
       <ol class="events">${span.events.map((event, at) => html`<li key=${at}>
-        <p><strong>${event.name}</strong> <span class="note">${duration(event.time - span.start)} after start</span></p>
+        <p><strong dir="auto">${event.name}</strong> <span class="note">${duration(event.time - span.start)} after start</span></p>
         <${Attributes} attributes=${event.attributes} />
       </li>`)}</ol><//>`}
     ${span.links.length > 0 && html`<${Part} title="Links" many=${count(span.links.length, "link")}>
@@ -47,6 +47,6 @@ export function Span({ trace, span }) {
         <${Attributes} attributes=${link.attributes} />
       </li>`)}</ul><//>`}
     <${Part} title="Resource" many=${size(span.resource)}><${Attributes} attributes=${span.resource} />
-      ${span.scope && html`<p class="hint">Recorded by ${span.scope}</p>`}<//>
+      ${span.scope && html`<p class="hint">Recorded by <bdi>${span.scope}</bdi></p>`}<//>
   </section>`;
 }

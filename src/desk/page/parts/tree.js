@@ -6,6 +6,13 @@ import { count, duration } from "../pure/format.js";
 import { Chips } from "./chips.js";
 import { icons } from "./icons.js";
 
+/**
+ * How far a span of a level is indented, in pixels. Deep levels are narrow, so that their names have room, and
+ * have their number.
+ */
+const indent = (depth) => Math.min(depth, 4) * 14 + Math.min(Math.max(0, depth - 4), 28) * 2.5;
+const NUMBERED = 8;
+
 /** Rows that are drawn at first; a browser is slow with thousands. */
 const MOST = 500;
 
@@ -38,6 +45,15 @@ export function Tree({ trace, spans, selected, onSelect }) {
   useEffect(() => {
     if (active >= most) setMost(active + MOST);
   }, [active]);
+
+  // A span that the address names is in sight, within the tree.
+  useEffect(() => {
+    const row = list.current?.querySelector('[aria-selected="true"]');
+    if (!row) return;
+    const { top, height } = list.current.getBoundingClientRect();
+    const place = row.getBoundingClientRect();
+    if (place.top < top || place.bottom > top + height) list.current.scrollTop += place.top - top - height / 3;
+  }, [selected, most]);
 
   const fold = (id, isFolded) => {
     const next = new Set(folded);
@@ -80,16 +96,17 @@ export function Tree({ trace, spans, selected, onSelect }) {
         aria-expanded=${hasChildren ? String(!isFolded) : undefined} data-span=${span.span_id}
         tabindex=${at === Math.max(0, active) ? "0" : "-1"} onClick=${() => onSelect(span.span_id)}
         onKeyPress=${(event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), onSelect(span.span_id))}>
-        <div class="span-name" style=${{ paddingInlineStart: `${Math.min(span.depth, 12) * 14}px` }}>
+        <div class="span-name" style=${{ paddingInlineStart: `min(${indent(span.depth)}px, 45%)` }}>
           <span class=${`fold ${hasChildren ? "" : "leaf"} ${isFolded ? "folded" : ""}`} aria-hidden="true"
             onClick=${(event) => { if (!hasChildren) return; event.stopPropagation(); fold(span.span_id, !isFolded); }}>${hasChildren && icons.open()}</span>
-          <span class="title">${span.name || "unnamed"}</span>
+          ${span.depth >= NUMBERED && html`<span class="level" title=${`Level ${span.depth + 1}`}>${span.depth + 1}</span>`}
+          <span class="title" dir="auto" title=${span.name}>${span.name || "unnamed"}</span>
           ${span.status === "error" && html`<span class="failed">${icons.error()}<span class="hidden">failed</span></span>`}
           ${span.carrier && html`<span class="tag">carrier</span>`}
         </div>
         <div class="track"><span class="length" style=${{ marginInlineStart: `${left}%`, width: `${width}%` }}></span></div>
         <span class="figure">${duration(span.duration_ms)}</span>
-        ${leaves.length > 0 && html`<div class="span-feedback" style=${{ paddingInlineStart: `${Math.min(span.depth, 12) * 14 + 20}px` }}><${Chips} leaves=${leaves} most=${6} /></div>`}
+        ${leaves.length > 0 && html`<div class="span-feedback" style=${{ paddingInlineStart: `min(${indent(span.depth) + 20}px, 45%)` }}><${Chips} leaves=${leaves} most=${6} /></div>`}
       </div>`;
     })}
     ${rows.length > most && html`<button class="link" onClick=${() => setMost(most + MOST)}>Show more of ${count(rows.length, "span")}</button>`}

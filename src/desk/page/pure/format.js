@@ -9,10 +9,22 @@ const oneDigit = new Intl.NumberFormat(LANGUAGE, { minimumFractionDigits: 1, max
 /** The text of a missing value, which is not zero. */
 export const NOTHING = "–";
 
+/** From here on a number is shown by its power of ten. */
+const COMPACT = 1e15;
+const compact = (value) => value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
+
+/** The figure itself, for a tooltip; `undefined` for a missing one. */
+export function exact(measure, value) {
+  if (value === null || value === undefined) return undefined;
+  return isShare(measure) ? `${value} %` : String(value);
+}
+
+/** A number in short form. */
 export function number(value) {
   if (value === null || value === undefined) return NOTHING;
   if (typeof value !== "number") return String(value);
   const size = Math.abs(value);
+  if (size >= COMPACT || (size > 0 && size < 1e-6)) return compact(value);
   if (Number.isInteger(value) || size >= 10_000) return whole.format(value);
   return (size >= 1 ? twoDigits : precise).format(value);
 }
@@ -46,6 +58,7 @@ export function duration(ms) {
   if (ms < 60_000) return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
   const seconds = Math.round(ms / 1000);
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  if (seconds >= 36e6) return `${number(Math.floor(seconds / 3600))} h`;
   return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
 
@@ -103,3 +116,6 @@ export function value(any) {
   if (typeof any === "boolean") return any ? "true" : "false";
   return JSON.stringify(any);
 }
+
+/** Any value as it is: a number with all its digits. */
+export const unshortened = (any) => (typeof any === "number" ? String(any) : value(any));

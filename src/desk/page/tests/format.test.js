@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ago, beginning, bytes, change, count, duration, measured, moment, number, percent, value } from "../pure/format.js";
+import { ago, beginning, bytes, change, count, duration, exact, measured, moment, number, percent, unshortened, value } from "../pure/format.js";
 import { bucketName, fieldTime, offsetLength, stretch, tickName } from "../pure/time.js";
 import { ticks } from "../pure/axis.js";
 
@@ -71,4 +71,13 @@ test("labels of an axis have room", () => {
   for (const buckets of [1, 30, 366, 5000]) {
     for (const width of [200, 390, 1200]) assert.ok(ticks(buckets, width).length * 72 <= width + 72, `${buckets} in ${width}`);
   }
+});
+
+test("long figures are short, and exact in their tooltips", () => {
+  assert.deepEqual([1e300, -1.5e15, 999_999_999_999_999, 1e-7, -1.234e-9, 5e-324].map(number), ["1e300", "-1.5e15", "999,999,999,999,999", "1e-7", "-1.23e-9", "4.94e-324"]);
+  assert.equal(exact("avg", 0.876543), "0.876543");
+  assert.equal(exact("percent-true", 12.345678), "12.345678 %");
+  assert.equal(exact("avg", null), undefined);
+  assert.deepEqual([0.876543, "9007199254740993", true, null].map(unshortened), ["0.876543", "9007199254740993", "true", "–"]);
+  assert.equal(duration(1e300), "2.78e293 h");
 });

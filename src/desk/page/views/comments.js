@@ -32,13 +32,13 @@ function Search({ route: { view, params } }) {
     timer.current = setTimeout(() => go(address(view, undefined, changed(params, { search: value, cursor: undefined, at: undefined })), { replace: true }), PAUSE);
   };
   return html`<label class="field search"><span>Search</span>
-    <input type="search" value=${text} placeholder="Words in comments" onInput=${(event) => search(event.target.value)} /></label>`;
+    <input type="search" dir="auto" value=${text} placeholder="Words in comments" onInput=${(event) => search(event.target.value)} /></label>`;
 }
 
 function About({ row }) {
   const to = row.trace_id ? address("traces", row.trace_id, { span: row.span_id }) : row.session_id && address("sessions", row.session_id);
   const name = (row.name ?? (row.trace_id ? "a trace that was not received" : `session ${row.session_id}`)) || "unnamed";
-  return html`<footer><span>${row.by !== null && html`<strong>${row.by}</strong> `}on ${to ? html`<a href=${to}>${name}</a>` : name}${row.service && html` in ${row.service}`}</span>
+  return html`<footer><span>${row.by !== null && html`<strong dir="auto">${row.by}</strong> `}on ${to ? html`<a dir="auto" href=${to}>${name}</a>` : html`<bdi>${name}</bdi>`}${row.service && html` in <bdi>${row.service}</bdi>`}</span>
     <${Time} at=${row.given} isRelative /></footer>`;
 }
 

@@ -28,7 +28,7 @@ function Tile({ chart, shared, onRemove, onMove, place, many }) {
   const params = narrowedBy(own, shared);
   const { data, error } = useAnswer(endpoint("chart", chartQuery(params)), chart.query);
   return html`<article class="card tile">
-    <header><h2><a href=${address("charts", undefined, params)}>${chart.title}</a></h2>
+    <header><h2><a dir="auto" href=${address("charts", undefined, params)}>${chart.title}</a></h2>
       ${onRemove && html`<span class="tile-end">
         ${place > 0 && html`<button class="bare" aria-label=${`Move ${chart.title} forward`} onClick=${() => onMove(-1)}>${icons.left()}</button>`}
         ${place < many - 1 && html`<button class="bare" aria-label=${`Move ${chart.title} back`} onClick=${() => onMove(1)}>${icons.right()}</button>`}

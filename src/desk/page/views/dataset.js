@@ -14,11 +14,11 @@ import { EmptyList } from "../parts/empty_list.js";
 import { Paging, ROWS } from "../parts/paging.js";
 import { Rows } from "../parts/rows.js";
 
-const words = (text) => (text === null || text === undefined ? html`<span class="none">–<span class="hidden">none</span></span>` : html`<span title=${String(text).slice(0, 2000)}>${beginning(String(text), 140)}</span>`);
+const words = (text) => (text === null || text === undefined ? html`<span class="none">–<span class="hidden">none</span></span>` : html`<span dir="auto" title=${String(text).slice(0, 2000)}>${beginning(String(text), 140)}</span>`);
 const about = (row) => (row.trace_id ? address("traces", row.trace_id, { span: row.span_id }) : address("sessions", row.session_id));
 
 const COLUMNS = [
-  { name: "input", title: "Input", of: (row) => html`<a class="row-link" href=${about(row)}>${row.input === null ? row.name ?? (row.session_id ? `session ${row.session_id}` : "span not received yet") : beginning(String(row.input), 140)}</a>` },
+  { name: "input", title: "Input", of: (row) => html`<a class="row-link" dir="auto" href=${about(row)}>${row.input === null ? row.name ?? (row.session_id ? `session ${row.session_id}` : "span not received yet") : beginning(String(row.input), 140)}</a>` },
   { name: "output", title: "Output", of: (row) => words(row.output) },
   { name: "truth", title: "Ground truth", of: (row) => words(row.ground_truth) },
   { name: "feedback", title: "Feedback", of: (row) => html`<${Chips} leaves=${leavesOf(row.feedback, "feedback").filter(({ field }) => field !== "feedback.ground_truth")} />` },

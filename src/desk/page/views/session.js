@@ -25,7 +25,7 @@ export function Session({ route: { id, params } }) {
   }
   return html`
     <nav class="crumbs" aria-label="Breadcrumb"><a href=${address("sessions", undefined, only(params, SHARED))}>Sessions</a><${Narrowed} params=${params} before="list of: " /></nav>
-    <${Heading} title=${html`<span class="mono">${id}</span>`}
+    <${Heading} title=${html`<span class="mono" dir="auto">${id}</span>`}
       note=${data ? `${data.service ?? "unknown service"} · ${count(data.traces, "trace")} · ${moment(data.start)} to ${moment(data.last)}` : " "}>
       <${Export} query=${{ filter }} views=${[["traces", "Traces"], ["dataset", "Data set"]]} />
     <//>

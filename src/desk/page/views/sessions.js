@@ -20,8 +20,8 @@ function columns(kept) {
   return [
     {
       name: "name", title: "Session",
-      of: (row) => html`<a class="row-link mono" href=${address("sessions", row.session_id, kept)}>${row.session_id}</a>
-        <span class="under">${row.service ?? "unknown service"}
+      of: (row) => html`<a class="row-link mono" dir="auto" href=${address("sessions", row.session_id, kept)}>${row.session_id}</a>
+        <span class="under"><bdi>${row.service ?? "unknown service"}</bdi>
         ${row.errors > 0 && html`<span class="failed">${icons.error()}${count(row.errors, "error")}</span>`}</span>`,
     },
     { name: "feedback", title: "About the session", of: (row) => html`<${Chips} leaves=${row.feedback} />` },

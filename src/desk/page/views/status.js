@@ -46,7 +46,7 @@ export function Status() {
         ${data.demo && html`<div><dt>Demo</dt><dd><p>Includes generated data (<code>feedback-desk --demo</code>), whose resources have <code>demo = true</code>.</p></dd></div>`}
         <div><dt>First trace</dt><dd><${Time} at=${data.first} /></dd></div>
         <div><dt>Latest trace</dt><dd><${Time} at=${data.last} /></dd></div>
-        <div><dt>Services</dt><dd class="chips">${data.services.length ? data.services.map((name) => html`<a class="chip" key=${name} href=${address("traces", undefined, { service: name })}>${name}</a>`) : html`<span class="none">none</span>`}</dd></div>
+        <div><dt>Services</dt><dd class="chips">${data.services.length ? data.services.map((name) => html`<a class="chip" dir="auto" key=${name} href=${address("traces", undefined, { service: name })}>${name}</a>`) : html`<span class="none">none</span>`}</dd></div>
       </dl>
     </section>`;
 }

@@ -72,7 +72,7 @@ function CarrierTarget({ span }) {
   const [link] = span.links;
   const session = span.attributes["session.id"];
   if (span.attributes["tracing_feedback.scope"] === "session" && session !== undefined) {
-    return html`<span>It carries feedback about the session <a class="mono" href=${address("sessions", session)}>${session}</a>.</span>`;
+    return html`<span>It carries feedback about the session <a class="mono" dir="auto" href=${address("sessions", session)}>${session}</a>.</span>`;
   }
   return span.links.length === 1
     ? html`<span>It carries feedback about the trace <a class="mono" href=${address("traces", link.trace_id, { span: link.span_id })}>${link.trace_id}</a>.</span>`
@@ -82,8 +82,9 @@ function CarrierTarget({ span }) {
 export function Trace({ route: { id, params } }) {
   const { data, error } = useAnswer(endpoint(`traces/${encodeURIComponent(id)}`), id);
   const kept = only(params, LIST);
+  const details = useRef();
   const crumbs = html`<div class="crumbs-line"><nav class="crumbs" aria-label="Breadcrumb"><a href=${address("traces", undefined, kept)}>Traces</a><${Narrowed} params=${listed(kept)} before="list of: " />
-    ${data?.session_id && html`<a href=${address("sessions", data.session_id)}>Session <span class="mono">${data.session_id}</span></a>`}</nav>
+    ${data?.session_id && html`<a href=${address("sessions", data.session_id)}>Session <span class="mono" dir="auto">${data.session_id}</span></a>`}</nav>
     <${Neighbours} id=${id} params=${params} /></div>`;
 
   if (error) {
@@ -99,19 +100,25 @@ export function Trace({ route: { id, params } }) {
   const shown = spans.length ? spans : data.spans;
   const selected = shown.find(({ span_id }) => span_id === params.get("span")) ?? firstOf(shown);
   const root = shown.find(({ carrier }) => !carrier) ?? shown[0];
-  const select = (span) => go(address("traces", id, changed(params, { span })), { replace: true });
+  const select = (span) => {
+    go(address("traces", id, changed(params, { span })), { replace: true });
+    requestAnimationFrame(() => {
+      const place = details.current?.getBoundingClientRect();
+      if (place && (place.top < 0 || place.top > innerHeight - 120)) details.current.scrollIntoView({ block: place.top < 0 ? "start" : "center" });
+    });
+  };
   const version = root?.resource["service.version"];
   const isReceived = data.start !== null;
   const isOfCarriers = !isReceived && !data.document && !data.waiting.length && selected?.trace_id === id;
   return html`
     ${crumbs}
-    ${isReceived ? html`<${Heading} title=${root?.name || "unnamed"} note=${html`<span class="parts"><span>${root?.service ?? "unknown service"}${version ? ` ${version}` : ""}</span>
+    ${isReceived ? html`<${Heading} title=${root?.name || "unnamed"} note=${html`<span class="parts"><span dir="auto">${root?.service ?? "unknown service"}${version ? ` ${version}` : ""}</span>
       <${Time} at=${data.start} /><span>${duration(data.duration_ms)}</span><span>${count(data.spans.length - carriers, "span")}</span>
       <span class="mono">${id}</span></span>`} />`
       : isOfCarriers ? html`<${Heading} title="Late feedback" note=${html`<span class="parts"><${CarrierTarget} span=${selected} /><span class="mono">${id}</span></span>`} />`
       : html`<${Heading} title="Trace not received yet" note=${html`<span class="parts"><span>Only feedback about it was received.</span><span class="mono">${id}</span></span>`} />`}
     ${data.session_document && html`<section class="card about-session">
-      <h2>About the session <a class="mono" href=${address("sessions", data.session_id)}>${data.session_id}</a></h2>
+      <h2>About the session <a class="mono" dir="auto" href=${address("sessions", data.session_id)}>${data.session_id}</a></h2>
       <${Document} document=${data.session_document} /></section>`}
     ${data.document && html`<section class="card about-trace"><h2>About the whole trace</h2>
       <${Document} document=${data.document} output=${flow(data, undefined, "outputs")} /></section>`}
@@ -126,6 +133,6 @@ export function Trace({ route: { id, params } }) {
         </header>
         <${Tree} trace=${data} spans=${shown} selected=${selected.span_id} onSelect=${select} />
       </section>
-      <${Span} key=${selected.span_id} trace=${data} span=${selected} />
+      <div class="details" ref=${details}><${Span} key=${selected.span_id} trace=${data} span=${selected} /></div>
     </div>`}`;
 }

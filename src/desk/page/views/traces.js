@@ -26,7 +26,7 @@ function nameOf(row) {
 
 function Under({ row }) {
   if (!row.spans) return html`<span class="under">feedback only: <span class="mono">${row.trace_id.slice(0, 8)}…</span></span>`;
-  return html`<span class="under">${row.service ?? "unknown service"}${row.version && html` <span class="version">${row.version}</span>`}
+  return html`<span class="under"><bdi>${row.service ?? "unknown service"}</bdi>${row.version && html` <span class="version" dir="auto">${row.version}</span>`}
     ${row.errors > 0 && html`<span class="failed">${icons.error()}${count(row.errors, "error")}</span>`}</span>`;
 }
 
@@ -35,7 +35,7 @@ export function traceColumns(kept) {
   return [
     {
       name: "name", title: "Trace",
-      of: (row) => html`<a class=${`row-link ${row.spans ? "" : "not-received"}`} href=${address("traces", row.trace_id, kept)}>${nameOf(row)}</a><${Under} row=${row} />`,
+      of: (row) => html`<a class=${`row-link ${row.spans ? "" : "not-received"}`} dir="auto" href=${address("traces", row.trace_id, kept)}>${nameOf(row)}</a><${Under} row=${row} />`,
     },
     { name: "feedback", title: "Feedback", of: (row) => html`<${Chips} leaves=${row.feedback} />` },
     { name: "duration", title: "Duration", className: "number", of: (row) => (row.spans ? duration(row.duration_ms) : html`<${Unknown} />`) },
