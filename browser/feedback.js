@@ -19,7 +19,8 @@
 
 /**
  * @typedef {object} Options
- * @property {string | URL} [endpoint] where to send to; by default `feedback`, beside this module
+ * @property {string | URL} [endpoint] where to send to; by default `feedback`, beside this module, and in a
+ *   bundle `/feedback` of the page's own host
  * @property {number} [tries] how often a submission is sent before it is given up; 10
  * @property {number} [pause] milliseconds before the second try, and twice as many before each
  *   further one, up to a minute; 1000. A longer `Retry-After` is waited for instead, and a random
@@ -31,9 +32,22 @@
  * @property {string} id
  * @property {Record<string, unknown>} content its feedback, without keys that were replaced since
  * @property {boolean} [saved] whether the browser has accepted it as a beacon since it was last sent
- * @property {(value?: any) => void} resolve
- * @property {(error: FeedbackError) => void} reject
+ * @property {(value?: any) => void} accept resolves its promise
+ * @property {(error: FeedbackError) => void} refuse rejects it
  */
+
+const { stringify } = JSON;
+
+// In a bundle it is the address of a chunk, or of a file on the machine that made the bundle. A variable, because
+// bundlers take `new URL("…", import.meta.url)` for a file to be copied.
+const here = import.meta.url;
+// The service that serves it under another path puts its name here.
+const beside = here.replace(/(\/feedback)(\.min)?\.js.*/, "$1");
+const isBundled =
+  // @ts-ignore: vite's development server, which looks for exactly this
+  import.meta.hot ||
+  beside == here ||
+  (here[0] == "f" && globalThis.location); // of webpack: `file:`
 
 const TIME_LIMIT = 10_000;
 const LONGEST_PAUSE = 60_000;
@@ -83,7 +97,7 @@ export class FeedbackError extends Error {
  */
 export function feedback(
   ticket,
-  { endpoint = new URL("feedback", import.meta.url), tries = 10, pause = 1000, request = {} } = {},
+  { endpoint = isBundled ? "/feedback" : beside, tries = 10, pause = 1000, request = {} } = {},
 ) {
   /**
    * The unconfirmed submissions, in the order of the calls.
@@ -95,7 +109,7 @@ export function feedback(
   let mostCopied = 0;
 
   /** @param {Submission} submission */
-  const body = ({ id, content }) => JSON.stringify({ ticket, id, feedback: content });
+  const body = ({ id, content }) => stringify({ ticket, id, feedback: content });
 
   // Submissions stay in the queue, since the page may come back. A duplicate counts once.
   const save = () => {
@@ -110,13 +124,16 @@ export function feedback(
       let error;
       let asked = 0;
       submission.saved = false;
+      // `AbortSignal.timeout` is missing in browsers of 2021.
+      const limit = new AbortController();
+      const timer = setTimeout(() => limit.abort(), TIME_LIMIT);
       try {
         const response = await fetch(endpoint, {
           ...request,
           method: "POST",
           headers: { ...request.headers, "content-type": "application/json" },
           body: body(submission),
-          signal: AbortSignal.timeout(TIME_LIMIT),
+          signal: limit.signal,
         });
         if (!response.ok) {
           const { status } = response;
@@ -129,6 +146,7 @@ export function feedback(
       } catch (cause) {
         error = new FeedbackError(0, {}, cause);
       }
+      clearTimeout(timer);
 
       if (error && ++failed < tries) {
         const own = Math.min(pause * 2 ** (failed - 1), LONGEST_PAUSE);
@@ -136,8 +154,8 @@ export function feedback(
         await new Promise((done) => setTimeout(done, time));
       } else {
         queue.delete(submission);
-        if (error) submission.reject(error);
-        else submission.resolve();
+        if (error) submission.refuse(error);
+        else submission.accept();
       }
     }
     if (!queue.size) savers.delete(save);
@@ -155,23 +173,23 @@ export function feedback(
     const submission = /** @type {Submission} */ ({
       // 128 random bits; `crypto.randomUUID` is missing in pages loaded over plain http.
       id: crypto.getRandomValues(new Uint32Array(4)).join("-"),
-      content: JSON.parse(JSON.stringify(feedback)),
+      content: JSON.parse(stringify(feedback)),
     });
     /** @type {Promise<void>} */
     const outcome = new Promise((resolve, reject) => {
-      submission.resolve = resolve;
-      submission.reject = reject;
+      submission.accept = resolve;
+      submission.refuse = reject;
     });
 
     // Removes the new keys from older submissions, so that an old value can't arrive after the new
     // one. Not so for an object: it is merged into the value of its key.
     for (const older of queue) {
       for (const key in submission.content) {
-        if (JSON.stringify(submission.content[key])[0] != "{") delete older.content[key];
+        if (stringify(submission.content[key])[0] != "{") delete older.content[key];
       }
-      if (JSON.stringify(older.content) == "{}") {
+      if (stringify(older.content) == "{}") {
         queue.delete(older);
-        older.resolve(outcome);
+        older.accept(outcome);
       }
     }
 

@@ -161,6 +161,24 @@ test("the endpoint is beside the module by default", async () => {
   assert.deepEqual(urls, [new URL("feedback", pathToFileURL(source)).href]);
 });
 
+test("no newer browser is needed for the time limit of a request", async () => {
+  const { setTimeout } = globalThis;
+  const { timeout } = AbortSignal;
+  delete AbortSignal.timeout;
+  globalThis.setTimeout = (work, time) => setTimeout(work, time === 10_000 ? 50 : time);
+  let answered;
+  answers = [{ status: 204, until: new Promise((done) => (answered = done)) }];
+  try {
+    await about().thumbs(true);
+  } finally {
+    globalThis.setTimeout = setTimeout;
+    AbortSignal.timeout = timeout;
+    answered();
+  }
+  assert.equal(arrived.length, 2, "the first request was not answered in time");
+  assert.equal(arrived[0].id, arrived[1].id);
+});
+
 test("options of fetch are passed on", async () => {
   await about({ request: { headers: { "x-csrf": "1" } } }).thumbs(true);
   assert.equal(arrived[0].headers["x-csrf"], "1");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -29,6 +29,9 @@ const DISK_LIMIT: Duration = Duration::from_secs(5);
 
 /// The module for browsers, minified.
 const MODULE: &str = include_str!("../../browser/feedback.min.js");
+
+/// Where the module compares its address with the name of its route.
+const NAME_IN_MODULE: &str = r"(\/feedback)";
 
 /// The configuration of [`feedback_routes`].
 ///
@@ -173,7 +176,7 @@ pub fn feedback_routes<S: Clone + Send + Sync + 'static>(routes: FeedbackRoutes)
     };
     Router::new()
         .route(&path, post(receive_feedback).with_state(Arc::new(subject)))
-        .route(&module, get(serve_module))
+        .route(&module, get(serve_module).with_state(module_of(&path)))
         .layer(cors)
 }
 
@@ -247,7 +250,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", detail))
 }
 
-async fn read(body: Body) -> Result<axum::body::Bytes, Problem> {
+async fn read(body: Body) -> Result<Bytes, Problem> {
     match Limited::new(body, MOST_BYTES).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
@@ -269,7 +272,23 @@ fn describe(error: &serde_json::Error) -> String {
     format!("{what} (line {}, column {})", error.line(), error.column())
 }
 
-async fn serve_module(headers: HeaderMap) -> Response {
+/// The module under the name of its path: it finds the route beside itself.
+fn module_of(path: &str) -> Bytes {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if name == "feedback" {
+        return Bytes::from_static(MODULE.as_bytes());
+    }
+    let mut pattern = String::new();
+    for character in name.chars() {
+        if !(character.is_alphanumeric() || "-_~%".contains(character)) {
+            pattern.push('\\'); // it means something in a regular expression
+        }
+        pattern.push(character);
+    }
+    MODULE.replacen(NAME_IN_MODULE, &format!(r"(\/{pattern})"), 1).into()
+}
+
+async fn serve_module(State(module): State<Bytes>, headers: HeaderMap) -> Response {
     const TAG: &str = concat!("\"", env!("CARGO_PKG_VERSION"), "\"");
     let is_cached = headers.get(IF_NONE_MATCH).is_some_and(|tag| tag == TAG);
     let headers = [
@@ -279,6 +298,6 @@ async fn serve_module(headers: HeaderMap) -> Response {
     ];
     match is_cached {
         true => (StatusCode::NOT_MODIFIED, headers).into_response(),
-        false => (headers, MODULE).into_response(),
+        false => (headers, module).into_response(),
     }
 }

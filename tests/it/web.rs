@@ -432,6 +432,12 @@ fn browsers_get_the_module_once() {
     let tag = response.headers()[ETAG].to_str().unwrap().to_owned();
     let module = service.runtime.block_on(response.text()).unwrap();
     assert!(module.len() < 2048 && module.contains("sendBeacon"), "{module}");
+    assert_eq!(module.matches(r"(\/feedback)").count(), 1, "{module}");
+    let rate = FeedbackRoutes::new().with_path("/api/v1.0/rate.it");
+    let other = Service::start(&rig, feedback_routes(rate));
+    let response = other.get("/api/v1.0/rate.it.js", &[]);
+    let renamed = other.runtime.block_on(response.text()).unwrap();
+    assert_eq!(renamed, module.replace(r"(\/feedback)", r"(\/rate\.it)"));
     let again = service.get("/api/feedback.js", &[("if-none-match", &tag)]);
     assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
 }
