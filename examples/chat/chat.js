@@ -161,7 +161,11 @@ async function look() {
 setInterval(look, 1000);
 document.addEventListener("visibilitychange", look);
 
-function render({ feedback, spans }) {
+function render({ feedback, spans, sent_to }) {
+  if (sent_to) {
+    find("#count").textContent = `It was sent to ${sent_to}: look there.`;
+    return;
+  }
   const said = Object.keys(feedback).length;
   find("#count").textContent = said
     ? `${plural(said, "key")} of feedback from ${plural(spans.length, "span")}`

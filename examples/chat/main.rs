@@ -7,7 +7,11 @@
 //! The page is at <http://127.0.0.1:3000>, or at the address that is given as argument. Feedback
 //! goes the whole way: from the page's ticket by `POST /feedback` to this service, by OTLP to a
 //! collector (in this process, so that nothing has to be set up), and back to the page, which shows
-//! what arrived there.
+//! what arrived there. With `OTEL_EXPORTER_OTLP_ENDPOINT` it is sent there instead, as to `feedback-desk`:
+//!
+//! ```text
+//! OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 cargo run --example chat --features axum,collector
+//! ```
 
 mod knowledge;
 
@@ -35,16 +39,21 @@ const EXAMPLE_KEY: [u8; 32] = *b"everyone knows this key: no good";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let collector = Collector::start()?;
-    let mut builder =
-        tracing_feedback::builder().with_service_name("chat").with_endpoint(collector.endpoint());
+    let mut builder = tracing_feedback::builder().with_service_name("chat");
+    let receiver = match configured_endpoint() {
+        Some(endpoint) => Receiver::Elsewhere(endpoint), // which the builder reads itself
+        None => Receiver::Here(Collector::start()?),
+    };
+    if let Receiver::Here(collector) = &receiver {
+        builder = builder.with_endpoint(collector.endpoint());
+    }
     if std::env::var_os("FEEDBACK_TICKET_KEYS").is_none() {
         builder = builder.with_ticket_keys(TicketKeys::new([EXAMPLE_KEY])?);
     }
     let (layer, telemetry) = builder.build()?;
     tracing_subscriber::registry().with(layer.with_filter(LevelFilter::INFO)).try_init()?;
 
-    let chat = Arc::new(Chat { telemetry, collector });
+    let chat = Arc::new(Chat { telemetry, receiver });
     let asked = Router::new()
         .route("/ask", post(ask))
         // Continues traces, opens server spans; a ticket that comes with a question brings the
@@ -78,9 +87,24 @@ async fn interrupted() {
     }
 }
 
+/// The endpoint of the environment, that of traces before the general one.
+fn configured_endpoint() -> Option<String> {
+    ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|endpoint| !endpoint.is_empty()))
+}
+
+/// What the spans are sent to.
+enum Receiver {
+    /// A collector in this process, which can be asked what arrived.
+    Here(Collector),
+    /// The endpoint of the environment.
+    Elsewhere(String),
+}
+
 struct Chat {
     telemetry: Telemetry,
-    collector: Collector,
+    receiver: Receiver,
 }
 
 // ---- questions and answers -------------------------------------------------------------------
@@ -116,8 +140,10 @@ struct About {
     span_id: String,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Arrived {
+    /// Where it was sent, unless it was to the collector in this process.
+    sent_to: Option<String>,
     /// The folded feedback on the answer, from all spans.
     feedback: BTreeMap<String, serde_json::Value>,
     spans: Vec<Span>,
@@ -138,15 +164,21 @@ async fn arrived(
     // Waits for the collector, so it runs on a blocking thread.
     let arrived = tokio::task::spawn_blocking(move || {
         chat.telemetry.flush()?;
+        let collector = match &chat.receiver {
+            Receiver::Here(collector) => collector,
+            Receiver::Elsewhere(endpoint) => {
+                return Ok(Arrived { sent_to: Some(endpoint.clone()), ..Arrived::default() });
+            }
+        };
         let target = Target::Span(trace_id, span_id);
         let is_about = |span: &ReceivedSpan| match span.role() {
             Role::Own => (span.trace_id, span.span_id) == (trace_id, span_id),
             role => role == Role::Submission(target.clone()),
         };
-        let spans = chat.collector.spans().into_iter().filter(is_about);
+        let spans = collector.spans().into_iter().filter(is_about);
         let spans = spans.map(|span| Span { name: span.name, attributes: json(span.attributes) });
-        let feedback = json(chat.collector.feedback(trace_id, span_id));
-        Ok::<_, Refused>(Arrived { feedback, spans: spans.collect() })
+        let feedback = json(collector.feedback(trace_id, span_id));
+        Ok::<_, Refused>(Arrived { feedback, spans: spans.collect(), sent_to: None })
     });
     Ok(Json(arrived.await??))
 }
