@@ -270,3 +270,18 @@ fn slow_downloads_hold_up_nobody() {
     assert_eq!(rig.get("/api/v1/status")["spans"], 2_500);
     drop(unread);
 }
+
+/// The way of `docs/desk.md`.
+#[test]
+fn a_backup_of_a_running_desk_is_a_store() {
+    let rig = Rig::new();
+    rig.send([span("answer", 1, 1, NEW_YEAR).with("feedback.rating", true)]);
+    let backup = rig.directory.0.join("backup.sqlite");
+    let store = rusqlite::Connection::open(rig.directory.store()).unwrap();
+    store.execute("VACUUM INTO ?1", [backup.to_str().unwrap()]).unwrap();
+    rig.send([span("later", 2, 1, NEW_YEAR)]);
+    let copy = Desk::start(Options::new(&backup).with_any_ports()).unwrap();
+    let status = get(&copy.address(), "/api/v1/status", &[]);
+    let status: Json = serde_json::from_slice(&status.body).unwrap();
+    assert_eq!(status["spans"], 1);
+}
