@@ -121,6 +121,26 @@ fn what_is_deleted_by_size_is_in_no_file() {
     until(|| marks(&rig.directory) == expected());
 }
 
+/// A desk that is stopped before it has cleaned up leaves that to the next, whatever its limits.
+#[test]
+fn what_a_stopped_desk_has_deleted_the_next_one_cleans_up() {
+    let directory = Directory::new();
+    let options = Options::new(directory.store()).with_any_ports();
+    let desk = Desk::start(options.clone().with_max_bytes(700_000)).unwrap();
+    let filler = "x".repeat(500);
+    for first in (1..=600).step_by(100) {
+        let spans = (first..first + 100).map(|id| {
+            let text = format!("<mark{id}>");
+            with_feedback(distinct(id, &text), &text).with("filler", filler.clone())
+        });
+        post(&desk.http_endpoint().unwrap(), &request(spans));
+    }
+    drop(desk);
+    let rig = Rig { desk: Desk::start(options).unwrap(), directory };
+    let stored = traces(&rig, "");
+    until(|| marks(&rig.directory).len() as u64 == stored);
+}
+
 /// Data of last year that is received today is a day old tomorrow.
 #[test]
 fn the_limit_of_age_counts_from_when_something_was_received() {

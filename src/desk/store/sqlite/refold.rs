@@ -8,7 +8,6 @@ use rusqlite::{Connection, OptionalExtension, Statement, Transaction, params};
 use super::Result;
 use super::cache::RowCache;
 use super::stored::{self, SPAN_COLUMNS};
-use super::write::remove_unused_session;
 use crate::collector::receive::value::Value;
 use crate::desk::store::batch::{SpanFeedback, nanos};
 use crate::desk::store::history::{DatedValue, dated};
@@ -150,6 +149,14 @@ fn documents_about(connection: &Connection, target: i64) -> Result<TargetDocumen
         }
     }
     Ok(documents)
+}
+
+/// Deletes the row of a session without traces and without feedback about it.
+pub(super) fn remove_unused_session(connection: &Connection, session: i64) -> Result<()> {
+    let sql = "DELETE FROM sessions WHERE id = ?1 AND start IS NULL AND NOT EXISTS (
+                   SELECT 1 FROM targets WHERE trace = 0 AND span = 0 AND session = ?1)";
+    connection.prepare_cached(sql)?.execute([session])?;
+    Ok(())
 }
 
 /// Folds targets, and counts the values that this adds and removes.

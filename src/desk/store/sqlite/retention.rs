@@ -16,8 +16,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use super::Result;
 use super::cache::RowCache;
 use super::counters::{count, counter, set};
-use super::refold::{PendingRefold, Refold};
-use super::write::{SharedUses, remove_unused_session, session_target, update_session};
+use super::refold::{PendingRefold, Refold, remove_unused_session};
+use super::write::{SharedUses, session_target, update_session};
 use crate::clock;
 use crate::desk::store::batch::nanos;
 
@@ -81,6 +81,8 @@ impl Retention {
 /// In the table `meta`; 0 for no limit.
 const KEEP_SECONDS: &str = "keep_seconds";
 const KEEP_BYTES: &str = "keep_bytes";
+/// In the table `meta`: not 0 if copies of deleted rows may be in unused parts of pages.
+pub(super) const DELETED: &str = "deleted";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RetentionStep {
@@ -122,6 +124,7 @@ pub(super) fn step(
     }
     cache.refresh(&transaction)?;
     forget(&transaction, cache, &traces)?;
+    set(&transaction, DELETED, 1)?;
     transaction.commit()?;
     Ok(RetentionStep::Forgot)
 }

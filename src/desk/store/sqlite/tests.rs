@@ -243,7 +243,7 @@ fn dump(connection: &Connection) -> String {
         "SELECT 'text', t.key, t.text, hex(r.hash) FROM resource_texts t
          LEFT JOIN resources r ON r.id = t.resource"
             .to_owned(),
-        "SELECT 'meta', key, value FROM meta WHERE value != 0".to_owned(),
+        "SELECT 'meta', key, value FROM meta WHERE value != 0 AND key != 'deleted'".to_owned(),
     ];
     let mut lines = Vec::new();
     for sql in queries {
@@ -536,6 +536,52 @@ fn the_limit_of_age_keeps_the_first_vote_as_long_as_its_target() {
     };
     assert_eq!(step(6), before, "the last vote is five days old");
     assert_eq!(step(4), "");
+}
+
+/// An import writes beside a desk, which deletes rows whose numbers the import has in memory.
+#[test]
+fn a_row_that_another_connection_has_deleted_is_written_again() {
+    let directory = std::env::temp_dir().join(format!("desk-two-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("desk.sqlite");
+    let (mut import, mut desk) = (open(&path).unwrap(), open(&path).unwrap());
+    let (mut cache_of_import, mut cache_of_desk) = (RowCache::default(), RowCache::default());
+    let vote = votes((1, 1), 3, 4)[0].clone();
+    put(&mut import, &mut cache_of_import, &[&[vote.clone()]]);
+    let before = dump(&import);
+    let limit = Retention { age: None, bytes: Some(0) };
+    retention::step(&mut desk, &mut cache_of_desk, limit).unwrap();
+    assert_eq!(dump(&import), "");
+    put(&mut import, &mut cache_of_import, &[&[vote]]);
+    assert_eq!(dump(&import), before);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn a_store_of_version_1_counts_what_its_spans_refer_to() {
+    let directory = std::env::temp_dir().join(format!("desk-v1-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("desk.sqlite");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store.sqlite");
+    std::fs::copy(golden, &path).unwrap();
+    let mut connection = open(&path).unwrap();
+    for (table, column) in [("names", "name"), ("scopes", "scope"), ("resources", "resource")] {
+        let sql = format!(
+            "SELECT count(*), coalesce(sum(uses != (SELECT count(*) FROM spans s WHERE s.{column} = t.id)), 0)
+             FROM {table} t"
+        );
+        let (rows, wrong): (i64, i64) =
+            connection.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert!(rows > 0 && wrong == 0, "{table}: {wrong} of {rows}");
+    }
+    let limit = Retention { age: None, bytes: Some(0) };
+    let mut cache = RowCache::default();
+    let step = |connection: &mut Connection, cache: &mut RowCache| {
+        retention::step(connection, cache, limit).unwrap()
+    };
+    while step(&mut connection, &mut cache) == RetentionStep::Forgot {}
+    assert_eq!(dump(&connection), "");
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]

@@ -12,6 +12,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::cache::RowCache;
+use super::counters::{counter, set};
 use super::file::FileIdentity;
 use super::retention::{self, Retention};
 use super::write::{Written, write};
@@ -149,6 +150,9 @@ struct Deleted {
 impl WriterThread {
     fn run(mut self, jobs: &Receiver<WriteJob>) {
         self.announce(false);
+        // By a desk that was stopped before it could clean up.
+        let is_left = counter(&self.connection, retention::DELETED).is_ok_and(|left| left > 0);
+        (self.deleted.is_in_pages, self.deleted.is_in_log) = (is_left, is_left);
         let mut next_look = Instant::now();
         let mut seen = self.seen();
         loop {
@@ -257,20 +261,34 @@ impl WriterThread {
             return;
         }
         let _ = self.connection.busy_timeout(Duration::ZERO);
-        if self.deleted.is_in_pages {
-            let is_small =
-                retention::used(&self.connection).is_ok_and(|used| used <= MOST_VACUUMED);
-            let is_clean = !is_small || self.connection.execute_batch("VACUUM").is_ok();
-            self.deleted.is_in_pages = !is_clean;
-        }
-        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
-        let is_busy = self.connection.query_row(sql, [], |row| row.get::<_, bool>(0));
-        self.deleted.is_in_log = is_busy.unwrap_or(true);
+        let is_clean = self.clean_pages() && self.empty_log();
         let _ = self.connection.busy_timeout(BUSY_TIMEOUT);
-        if !(self.deleted.is_in_pages || self.deleted.is_in_log) {
+        // Writing the store anew may fail for longer, as on a full disk.
+        if is_clean || self.deleted.is_in_pages {
             let pause = (begin.elapsed() * CLEAN_UP_SHARE).max(CLEAN_UP_INTERVAL);
             self.deleted.next_clean_up = Some(Instant::now() + pause);
         }
+    }
+
+    /// Writes a small store anew, if copies of deleted rows may be in it.
+    fn clean_pages(&mut self) -> bool {
+        if self.deleted.is_in_pages
+            && retention::used(&self.connection).is_ok_and(|used| used <= MOST_VACUUMED)
+        {
+            let vacuumed = self.connection.execute_batch("VACUUM");
+            if vacuumed.is_err() || set(&self.connection, retention::DELETED, 0).is_err() {
+                return false;
+            }
+        }
+        self.deleted.is_in_pages = false;
+        true
+    }
+
+    fn empty_log(&mut self) -> bool {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let is_busy = self.connection.query_row(sql, [], |row| row.get::<_, bool>(0));
+        self.deleted.is_in_log = is_busy.unwrap_or(true);
+        !self.deleted.is_in_log
     }
 
     /// A number that changes when another connection has written.

@@ -28,10 +28,10 @@ use self::traces::TraceState;
 use super::Result;
 use super::cache::RowCache;
 use super::counters::count;
-use super::refold::{PendingRefold, Refold};
+use super::refold::{PendingRefold, Refold, remove_unused_session};
 use crate::desk::store::batch::SpanBatch;
 
-pub(super) use self::sessions::{remove_unused_session, session_target, update_session};
+pub(super) use self::sessions::{session_target, update_session};
 pub(super) use self::shared_rows::SharedUses;
 
 /// `flags` of a span.

@@ -62,17 +62,6 @@ pub(in crate::desk::store::sqlite) fn update_session(
     Ok(connection.prepare_cached(sql)?.execute([session])? > 0)
 }
 
-/// Deletes the row of a session without traces and without feedback about it.
-pub(in crate::desk::store::sqlite) fn remove_unused_session(
-    connection: &Connection,
-    session: i64,
-) -> Result<()> {
-    let sql = "DELETE FROM sessions WHERE id = ?1 AND start IS NULL AND NOT EXISTS (
-                   SELECT 1 FROM targets WHERE trace = 0 AND span = 0 AND session = ?1)";
-    connection.prepare_cached(sql)?.execute([session])?;
-    Ok(())
-}
-
 /// The target of feedback about a whole session, if there is any.
 pub(in crate::desk::store::sqlite) fn session_target(
     connection: &Connection,
