@@ -288,7 +288,7 @@ async fn values(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
             params.limit(50, 500)?,
         )
     });
-    api.ask(move |store| store.values(&field, &search, &selection, limit)).await
+    api.list(move |store| store.values(&field, &search, &selection, limit)).await
 }
 
 async fn traces(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {

@@ -77,6 +77,7 @@ fn lists_have_the_beginning_of_a_text_and_traces_all_of_it() {
         ("/api/v1/comments", "/rows/0/input"),
         ("/api/v1/traces", "/rows/0/feedback/0/value"),
         ("/api/v1/sessions/s", "/list/0/feedback/0/value"),
+        ("/api/v1/values?field=feedback.comment", "/rows/0/value"),
     ] {
         let list = rig.get(path);
         assert!(list.to_string().len() < 20_000, "{path}");
