@@ -195,7 +195,7 @@ fn an_import_says_what_the_limits_of_the_desk_will_delete() {
     let days = Duration::from_secs(30 * 24 * 3_600);
     drop(Desk::start(options.clone().with_max_age(days).with_max_bytes(600_000)).unwrap());
     let said = import();
-    assert!(said.contains("--keep-days 30"), "{said}");
+    assert!(said.contains("a limit of 30 days (--keep-days)"), "{said}");
     assert!(said.contains("--keep-bytes 600000") && said.contains("will delete"), "{said}");
     drop(Desk::start(options).unwrap());
     assert_eq!(import(), "");

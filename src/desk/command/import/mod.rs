@@ -84,10 +84,13 @@ pub(super) fn import(store: &Path, inputs: &[impl AsRef<Path>]) -> CommandResult
 /// Says what the limits that the store was last served with will delete, before anything is written.
 fn announce_limits(retention: Retention, used: u64, inputs: &[impl AsRef<Path>]) {
     if let Some(age) = retention.age {
-        let days = age.as_secs() / 86_400;
+        let (count, unit) = match age.as_secs() {
+            seconds if seconds % 86_400 == 0 => (seconds / 86_400, "days"),
+            seconds => (seconds, "seconds"),
+        };
         log_line(&format!(
-            "the store was last served with --keep-days {days}: what is imported now is deleted {days} \
-             days from now, unless more is received"
+            "the store was last served with a limit of {count} {unit} (--keep-days): what is imported now \
+             is deleted {count} {unit} from now, unless more is received"
         ));
     }
     if let Some(bytes) = retention.bytes {
