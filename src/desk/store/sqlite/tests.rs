@@ -547,7 +547,7 @@ fn a_row_that_another_connection_has_deleted_is_written_again() {
     let (mut import, mut desk) = (open(&path).unwrap(), open(&path).unwrap());
     let (mut cache_of_import, mut cache_of_desk) = (RowCache::default(), RowCache::default());
     let vote = votes((1, 1), 3, 4)[0].clone();
-    put(&mut import, &mut cache_of_import, &[&[vote.clone()]]);
+    put(&mut import, &mut cache_of_import, &[std::slice::from_ref(&vote)]);
     let before = dump(&import);
     let limit = Retention { age: None, bytes: Some(0) };
     retention::step(&mut desk, &mut cache_of_desk, limit).unwrap();
