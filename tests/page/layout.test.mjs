@@ -100,12 +100,13 @@ test("the text of a row can be selected and hovered, and a click still follows i
     const row = page.locator("table.rows tbody tr").first();
     const words = row.locator(".chip.words").first();
     // What is under the pointer is the text itself, with its tooltip.
-    const { x, y, width, height } = await words.boundingBox();
-    const title = await page.evaluate(([left, top]) => document.elementFromPoint(left, top).closest("[title]")?.title, [x + width / 2, y + height / 2]);
+    const { x, y, width } = await words.boundingBox();
+    const line = y + 10; // the first line of the text
+    const title = await page.evaluate(([left, top]) => document.elementFromPoint(left, top).closest("[title]")?.title, [x + width / 2, line]);
     assert.match(title, /^feedback\.comment: /);
-    await page.mouse.move(x + 3, y + height / 2);
+    await page.mouse.move(x + 3, line);
     await page.mouse.down();
-    await page.mouse.move(x + Math.min(width, 90) - 4, y + height / 2, { steps: 6 });
+    await page.mouse.move(x + Math.min(width, 90) - 4, line, { steps: 6 });
     await page.mouse.up();
     assert.ok((await page.evaluate(() => getSelection().toString())).length > 2);
     assert.match(page.url(), /\/traces\?/);

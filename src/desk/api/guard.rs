@@ -191,15 +191,14 @@ impl Guard {
         let base = self.base.as_str();
         // Lax: who follows a link to the desk is signed in. Requests by pages of other sites are refused.
         let cookie = format!(
-            "{NAME}={}; Path={base}/; HttpOnly; SameSite=Lax; Max-Age=2592000",
-            token.cookie
+            "{NAME}={}; Path={}; HttpOnly; SameSite=Lax; Max-Age=2592000",
+            token.cookie,
+            if base.is_empty() { "/" } else { base },
         );
+        let back = format!("{base}{}", without_token(request.uri()));
         let headers = [
             (SET_COOKIE, HeaderValue::from_str(&cookie).ok()?),
-            (
-                LOCATION,
-                HeaderValue::from_str(&format!("{base}{}", without_token(request.uri()))).ok()?,
-            ),
+            (LOCATION, HeaderValue::from_str(&back).ok()?),
         ];
         Some((StatusCode::SEE_OTHER, headers).into_response())
     }

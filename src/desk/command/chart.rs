@@ -6,13 +6,14 @@ use std::time::Duration;
 use lexopt::{Parser, ValueExt};
 use serde_json::Value as Json;
 
+use super::json::printable_json;
 use super::{CommandError, CommandResult, print};
 use crate::desk::api::params::Params;
 use crate::desk::api::{csv_line, table};
 use crate::desk::log::log_line;
 use crate::desk::store::location::Location;
 use crate::desk::store::view::{Chart, ChartPart};
-use crate::printable::{printable, printable_json};
+use crate::printable::printable;
 
 /// On the command line one may wait longer than on a page.
 pub(super) const LONGEST: Duration = Duration::from_secs(300);

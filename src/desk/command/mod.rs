@@ -3,6 +3,7 @@
 mod chart;
 mod help;
 mod import;
+mod json;
 mod tail;
 
 use std::ffi::OsString;

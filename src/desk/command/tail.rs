@@ -5,11 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use super::chart::LONGEST;
+use super::json::printable_json;
 use super::{CommandError, CommandResult};
 use crate::desk::query::time::rfc3339;
 use crate::desk::store::location::Location;
 use crate::desk::store::view::{FeedbackEvent, LeafView};
-use crate::printable::{printable, printable_json};
+use crate::printable::printable;
 
 /// The interval between two queries.
 const INTERVAL: Duration = Duration::from_millis(250);

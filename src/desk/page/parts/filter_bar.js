@@ -20,7 +20,7 @@ function Service({ params, narrow }) {
   return html`<label class="field"><span>Service</span>
     <select value=${chosen} onChange=${(event) => narrow({ service: event.target.value })}>
       <option value="" selected=${!chosen}>All services</option>
-      ${names.map((name) => html`<option key=${name} value=${name} selected=${name === chosen}>${name}</option>`)}
+      ${names.map((name) => html`<option key=${name} dir="auto" value=${name} selected=${name === chosen}>${name}</option>`)}
     </select>
   </label>`;
 }

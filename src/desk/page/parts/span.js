@@ -26,7 +26,7 @@ export function Span({ trace, span }) {
   return html`<section class="card span-card" aria-labelledby="span-name">
     <header>
       <h2 id="span-name" dir="auto">${span.name || "unnamed"}</h2>
-      <p class="note">${span.kind} · ${duration(span.duration_ms)} · ${started} · <span class="mono">${span.span_id}</span></p>
+      <p class="note">${span.kind} · <span title=${`${span.duration_ms} ms`}>${duration(span.duration_ms)}</span> · ${started} · <span class="mono">${span.span_id}</span></p>
       ${span.status === "error" && html`<p class="failed">${icons.error()}<span><${Text} text=${span.status_message || "Failed without a message"} /></span></p>`}
     </header>
     ${own && html`<${Document} document=${own} output=${output} namespaces=${["feedback", "metrics"]} />`}

@@ -105,7 +105,7 @@ export function Tree({ trace, spans, selected, onSelect }) {
           ${span.carrier && html`<span class="tag">carrier</span>`}
         </div>
         <div class="track"><span class="length" style=${{ marginInlineStart: `${left}%`, width: `${width}%` }}></span></div>
-        <span class="figure">${duration(span.duration_ms)}</span>
+        <span class="figure" title=${`${span.duration_ms} ms`}>${duration(span.duration_ms)}</span>
         ${leaves.length > 0 && html`<div class="span-feedback" style=${{ paddingInlineStart: `min(${indent(span.depth) + 20}px, 45%)` }}><${Chips} leaves=${leaves} most=${6} /></div>`}
       </div>`;
     })}

@@ -8,6 +8,7 @@ import { load, store } from "../state/saved.js";
 import { fieldOptions } from "../state/fields.js";
 import { COMPARISONS, comparison, measureName, MEASURES, NAMES, shownMeasures, title } from "../pure/chart.js";
 import { isShare } from "../pure/format.js";
+import { browserZone } from "../pure/time.js";
 import { Chart, chartQuery } from "../parts/chart.js";
 import { Combobox } from "../parts/combobox.js";
 import { Export } from "../parts/export.js";
@@ -63,7 +64,7 @@ function Compare({ params, set }) {
     <select value=${chosen} onChange=${(event) => set({ compare: event.target.value })}>
       <option value="" selected=${!chosen}>None</option>
       <option value="previous" selected=${chosen === "previous"} disabled=${!canBefore}>Previous period${canBefore ? "" : " (choose a time range)"}</option>
-      ${versions.map((each) => html`<option key=${each} value=${each} selected=${chosen === each}>Version ${each.slice(8)}</option>`)}
+      ${versions.map((each) => html`<option key=${each} dir="auto" value=${each} selected=${chosen === each}>Version ${each.slice(8)}</option>`)}
     </select></label>`;
 }
 
@@ -106,7 +107,7 @@ export function ChartView({ route }) {
   const isTable = params.get("table") === "1";
   return html`
     <nav class="crumbs" aria-label="Breadcrumb"><a href=${address("charts", undefined, only(params, SHARED))}>Charts</a></nav>
-    <${Heading} title=${params.get("field")} note=${data ? `per ${data.bucket}, by time of ${params.get("time") === "given" ? "feedback" : "answer"}` : " "}>
+    <${Heading} title=${params.get("field")} note=${data ? `per ${data.bucket}, by time of ${params.get("time") === "given" ? "feedback" : "answer"}${data.tz === browserZone() ? "" : `, in ${data.tz}`}` : " "}>
       <${Save} params=${params} />
     <//>
     <div class="bar chart-bar">

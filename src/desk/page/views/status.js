@@ -13,10 +13,16 @@ function Figure({ name, value, note }) {
   return html`<div class="card big"><dt>${name}</dt><dd><span class="value">${value}</span>${note && html`<span class="note">${note}</span>`}</dd></div>`;
 }
 
+/** A size in short form, with all its digits as its tooltip. */
+function Bytes({ of, isStrong = false }) {
+  const Tag = isStrong ? "strong" : "span";
+  return html`<${Tag} class="figure" title=${count(of, "byte")}>${bytes(of)}</${Tag}>`;
+}
+
 function FileStorage({ data }) {
   const share = data.keep_bytes ? Math.min(1, data.used_bytes / data.keep_bytes) : undefined;
   return html`
-    <p><strong class="figure">${bytes(data.used_bytes)}</strong> used${data.keep_bytes ? html` of ${bytes(data.keep_bytes)}` : ""}, in a file of ${bytes(data.file_bytes)}.</p>
+    <p><${Bytes} of=${data.used_bytes} isStrong /> used${data.keep_bytes ? html` of <${Bytes} of=${data.keep_bytes} />` : ""}, in a file of <${Bytes} of=${data.file_bytes} />.</p>
     ${share !== undefined && html`<progress max="1" value=${share} aria-label="Used">${Math.round(share * 100)} %</progress>`}
     <p class="hint">${data.keep_days ? html`Traces without activity for ${count(data.keep_days, "day")} are deleted.` : html`Kept forever (<code>--keep-days</code> limits it).`}
     ${" "}${data.keep_bytes ? "Above the size limit the oldest traces are deleted, those with feedback last." : html`No size limit (<code>--keep-bytes</code> sets one).`}</p>`;
@@ -38,7 +44,7 @@ export function Status() {
     </dl>
     <section class="card">
       <h2>Storage</h2>
-      ${isFile ? html`<${FileStorage} data=${data} />` : html`<p><strong class="figure">${bytes(data.used_bytes)}</strong> used in ClickHouse by the spans and the desk's own tables. ClickHouse decides how long they are kept (TTL).</p>`}
+      ${isFile ? html`<${FileStorage} data=${data} />` : html`<p><${Bytes} of=${data.used_bytes} isStrong /> used in ClickHouse by the spans and the desk's own tables. ClickHouse decides how long they are kept (TTL).</p>`}
     </section>
     <section class="card">
       <h2>Received</h2>

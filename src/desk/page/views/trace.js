@@ -113,7 +113,7 @@ export function Trace({ route: { id, params } }) {
   return html`
     ${crumbs}
     ${isReceived ? html`<${Heading} title=${root?.name || "unnamed"} note=${html`<span class="parts"><span dir="auto">${root?.service ?? "unknown service"}${version ? ` ${version}` : ""}</span>
-      <${Time} at=${data.start} /><span>${duration(data.duration_ms)}</span><span>${count(data.spans.length - carriers, "span")}</span>
+      <${Time} at=${data.start} /><span title=${`${data.duration_ms} ms`}>${duration(data.duration_ms)}</span><span>${count(data.spans.length - carriers, "span")}</span>
       <span class="mono">${id}</span></span>`} />`
       : isOfCarriers ? html`<${Heading} title="Late feedback" note=${html`<span class="parts"><${CarrierTarget} span=${selected} /><span class="mono">${id}</span></span>`} />`
       : html`<${Heading} title="Trace not received yet" note=${html`<span class="parts"><span>Only feedback about it was received.</span><span class="mono">${id}</span></span>`} />`}

@@ -38,7 +38,7 @@ export function traceColumns(kept) {
       of: (row) => html`<a class=${`row-link ${row.spans ? "" : "not-received"}`} dir="auto" href=${address("traces", row.trace_id, kept)}>${nameOf(row)}</a><${Under} row=${row} />`,
     },
     { name: "feedback", title: "Feedback", of: (row) => html`<${Chips} leaves=${row.feedback} />` },
-    { name: "duration", title: "Duration", className: "number", of: (row) => (row.spans ? duration(row.duration_ms) : html`<${Unknown} />`) },
+    { name: "duration", title: "Duration", className: "number", of: (row) => (row.spans ? html`<span title=${`${row.duration_ms} ms`}>${duration(row.duration_ms)}</span>` : html`<${Unknown} />`) },
     { name: "spans", title: "Spans", className: "number", of: (row) => (row.spans ? number(row.spans) : html`<${Unknown} />`) },
     { name: "when", title: "Started", className: "number", of: (row) => html`<${Time} at=${row.start} />` },
   ];
