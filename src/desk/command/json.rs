@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use crate::printable::is_printable;
 
 /// JSON in which characters that change the text around them are escaped as JSON does it (`\u202e`): the same
-/// value. Outside of strings
-/// JSON has none of them but line feeds, which are in none.
+/// value. Outside of strings JSON has none of them but line feeds, which are in no string.
 pub(super) fn printable_json(json: &str) -> String {
     let mut printed = String::with_capacity(json.len());
     for character in json.chars() {
