@@ -43,14 +43,18 @@ impl AllowedHosts {
     pub(crate) fn read(names: &[String]) -> Result<Self, String> {
         let read = |text: &String| {
             let name = name_of(text);
-            let is_address = text.starts_with('[') && name.parse::<Ipv6Addr>().is_ok();
-            let is_name = !name.is_empty()
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-            let is_port = |port: &str| port.parse::<u16>().is_ok();
-            let is_whole = text.rsplit_once(':').is_none_or(|(before, port)| {
-                is_address && before.len() <= name.len() || is_port(port)
-            });
-            if (is_address || is_name) && is_whole {
+            let is_bracketed = text.starts_with('[');
+            let is_name = if is_bracketed {
+                name.parse::<Ipv6Addr>().is_ok()
+            } else {
+                let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+                !name.is_empty() && name.bytes().all(is_of_name)
+            };
+            let brackets = if is_bracketed { 2 } else { 0 };
+            let rest = text.get(name.len() + brackets..).unwrap_or("no closing bracket");
+            let is_port =
+                |rest: &str| rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+            if is_name && (rest.is_empty() || is_port(rest)) {
                 Ok(name.to_ascii_lowercase())
             } else {
                 Err(format!(
@@ -243,9 +247,19 @@ mod tests {
         for host in ["example.com", "a.desk.example.com", "desk.example.com.evil.example", ""] {
             assert!(!hosts.contains(host.as_bytes()), "{host}");
         }
-        for name in
-            ["", "*", "*.example.com", "https://desk.example.com", "a b", "a/b", "a:x", "[a]"]
-        {
+        for name in [
+            "",
+            "*",
+            "*.example.com",
+            "https://desk.example.com",
+            "a b",
+            "a/b",
+            "a:x",
+            "[a]",
+            "[::1",
+            "[::1]x",
+            "::1",
+        ] {
             assert!(read(&[name]).is_err(), "{name}");
         }
     }
