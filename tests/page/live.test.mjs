@@ -126,3 +126,15 @@ test("a desk that is gone is said, and found again by asking", async () => {
   assert.deepEqual(await rows(page), [trace(1)]);
   await page.context().close();
 });
+
+test("a link to a span of a long trace shows it, and its feedback", async () => {
+  const long = trace(900);
+  const start = Date.now() - 3_600_000;
+  for (let first = 1; first <= 10_400; first += 1_300) {
+    const spans = Array.from({ length: 1_300 }, (_, at) => first + at);
+    await desk.send(...spans.map((number) => span({ name: `step ${number}`, trace: long, span: id(0x900000 + number, 16), start: start + number })));
+  }
+  const page = await open(desk, `/traces/${long}?span=${id(0x900000 + 10_390, 16)}`);
+  await page.getByRole("heading", { name: "step 10390" }).waitFor();
+  await close(page);
+});

@@ -100,14 +100,17 @@ export function lines(data, measures) {
   return found;
 }
 
-/** The number of values in a chart, and of those left out because of their type. */
+/** The number of values in a chart, and of those left out because of their type or their time. */
 export function valueCount(data) {
   const noun = /(^|\.)rating$/.test(data.field ?? "") ? "rating" : "value";
   const values = `${data.values.toLocaleString("en-GB")} ${noun}${data.values === 1 ? "" : "s"}`;
   const names = { bool: "yes / no", number: "number", string: "text", other: "other" };
   const left = Object.entries(data.left_out ?? {}).filter(([, count]) => count > 0);
-  if (!left.length) return values;
-  return `${values}; left out because of their type: ${left.map(([type, count]) => `${count} ${names[type] ?? type}`).join(", ")}`;
+  const types = left.map(([type, count]) => `${count} ${names[type] ?? type}`).join(", ");
+  const found = [values];
+  if (types) found.push(`left out because of their type: ${types}`);
+  if (data.out_of_time) found.push(`left out because no clock shows their time: ${data.out_of_time}`);
+  return found.join("; ");
 }
 
 /** The parameters of the list of traces that shows one bucket. */

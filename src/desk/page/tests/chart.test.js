@@ -45,6 +45,7 @@ test("a bucket is narrowed to itself, inside what is asked for", () => {
 test("the number of values names what is left out", () => {
   assert.equal(valueCount(data), "3 values");
   assert.equal(valueCount({ ...data, values: 1234, left_out: { string: 2, number: 0 } }), "1,234 values; left out because of their type: 2 text");
+  assert.equal(valueCount({ ...data, out_of_time: 2 }), "3 values; left out because no clock shows their time: 2");
 });
 
 test("a copied table has a cell for each cell", () => {

@@ -79,8 +79,17 @@ function CarrierTarget({ span }) {
     : html`<span>It carries feedback that does not say what it is about.</span>`;
 }
 
+/** A trace. Of a long one with the span that the address names, which is asked for where it isn't among the first. */
+function useTrace(id, span) {
+  const path = `traces/${encodeURIComponent(id)}`;
+  const first = useAnswer(endpoint(path), id);
+  const isMissing = span && first.data?.truncated && !first.data.spans.some(({ span_id }) => span_id === span);
+  const more = useAnswer(isMissing ? endpoint(path, { span }) : undefined, id);
+  return isMissing && (more.data || more.error) ? more : first;
+}
+
 export function Trace({ route: { id, params } }) {
-  const { data, error } = useAnswer(endpoint(`traces/${encodeURIComponent(id)}`), id);
+  const { data, error } = useTrace(id, params.get("span"));
   const kept = only(params, LIST);
   const details = useRef();
   const crumbs = html`<div class="crumbs-line"><nav class="crumbs" aria-label="Breadcrumb"><a href=${address("traces", undefined, kept)}>Traces</a><${Narrowed} params=${listed(kept)} before="list of: " />
@@ -123,7 +132,7 @@ export function Trace({ route: { id, params } }) {
     ${data.document && html`<section class="card about-trace"><h2>About the whole trace</h2>
       <${Document} document=${data.document} output=${flow(data, undefined, "outputs")} /></section>`}
     ${data.waiting.map((each) => html`<${UnmatchedSpan} key=${each.span_id} ...${each} />`)}
-    ${data.truncated && html`<p class="hint">Only the first ${number(data.spans.length)} spans are shown.</p>`}
+    ${data.truncated && html`<p class="hint">Only ${number(data.spans.length)} spans are shown: the first ones, and those with feedback.</p>`}
     ${shown.length > 0 && html`<div class="two">
       <section class="card tree-card" aria-labelledby="spans-title">
         <header><h2 id="spans-title">Spans</h2>
