@@ -3,7 +3,12 @@
 
 use std::convert::Infallible;
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+#[path = "charge.rs"]
+mod charge;
+
+pub(crate) use charge::{Charge, Cost, OverBudget};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Ticket {}
@@ -27,25 +32,6 @@ impl FromStr for TicketKeys {
     fn from_str(_: &str) -> Result<Self, Infallible> {
         Ok(Self)
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cost<'a> {
-    pub(crate) id: Option<&'a str>,
-    pub(crate) bytes: u64,
-    pub(crate) share: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Charge {
-    Charged,
-    Known,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct OverBudget {
-    pub(crate) what: &'static str,
-    pub(crate) retry_after: Duration,
 }
 
 #[derive(Debug, Default)]

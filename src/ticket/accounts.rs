@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::Ticket;
 use super::budget::TicketBudget;
+use super::charge::{Charge, Cost, OverBudget};
 use crate::random;
 
 /// The most accounts, of tickets and subjects together.
@@ -33,41 +34,11 @@ const OF_SHARE: u64 = 16;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a submission would cost.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cost<'a> {
-    /// The name of the submission, if it has one.
-    pub(crate) id: Option<&'a str>,
-    pub(crate) bytes: u64,
-    /// How many bytes late feedback may use, in the queue or in the outbox.
-    pub(crate) share: u64,
-}
-
-/// What becomes of a submission that the budget allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Charge {
-    /// It was charged.
-    Charged,
-    /// It was charged before, and is sent on once more.
-    Copy,
-    /// It was charged before, and sent on often enough: a reader counts it once.
-    Known,
-}
-
-/// The budget is spent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OverBudget {
-    /// What was spent, with the limit's unit of time.
-    pub(crate) what: &'static str,
-    /// After how long the same submission is accepted.
-    pub(crate) retry_after: Duration,
-}
-
 /// The accounts of one layer.
 #[derive(Debug, Default)]
 pub(crate) struct TicketAccounts {
     budget: TicketBudget,
-    /// Hashes keys and ids, so that nobody can choose them to collide.
+    /// Hashes keys and ids with random keys, so that a sender can't choose some whose hashes collide.
     hasher: RandomState,
     table: Mutex<AccountTable>,
 }
@@ -84,8 +55,8 @@ struct AccountTable {
 #[derive(Debug)]
 struct Account {
     identity: u128,
-    submissions: Bucket,
-    bytes: Bucket,
+    submissions: LeakyBucket,
+    bytes: LeakyBucket,
     keys: Keys,
     /// The hashes of the ids of its last submissions, and how often each was sent on.
     ids: VecDeque<(u64, u8)>,
@@ -93,7 +64,7 @@ struct Account {
 
 /// An amount that was spent, and flows off at the rate of the budget.
 #[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
+struct LeakyBucket {
     spent: f64,
     at: Option<Instant>,
 }
@@ -136,10 +107,10 @@ impl TicketAccounts {
             *copies += 1;
             return Ok(Charge::Copy);
         }
-        let mut charged = vec![(own, Limits::of(self.budget, 1, cost.share / OF_SHARE))];
+        let mut charged = vec![(own, AccountLimits::of(self.budget, 1, cost.share / OF_SHARE))];
         if let Some(subject) = of_subject {
             let limits =
-                Limits::of(self.budget, TicketBudget::OF_SUBJECT, cost.share / OF_SHARE * 2);
+                AccountLimits::of(self.budget, TicketBudget::OF_SUBJECT, cost.share / OF_SHARE * 2);
             charged.push((table.position(subject, Some(own)), limits));
         }
         for (at, limits) in &charged {
@@ -178,13 +149,13 @@ impl TicketAccounts {
 
 /// The budget of one account.
 #[derive(Clone, Copy)]
-struct Limits {
+struct AccountLimits {
     submissions: f64,
     bytes: f64,
     keys: usize,
 }
 
-impl Limits {
+impl AccountLimits {
     /// `times` the budget of a ticket, with at most so many bytes.
     fn of(budget: TicketBudget, times: u32, most_bytes: u64) -> Self {
         let bytes = budget.bytes.saturating_mul(times.into()).min(most_bytes.max(1));
@@ -233,8 +204,8 @@ impl Account {
     fn new(identity: u128) -> Self {
         Self {
             identity,
-            submissions: Bucket::default(),
-            bytes: Bucket::default(),
+            submissions: LeakyBucket::default(),
+            bytes: LeakyBucket::default(),
             keys: Keys::default(),
             ids: VecDeque::new(),
         }
@@ -242,7 +213,7 @@ impl Account {
 
     fn check(
         &self,
-        limits: Limits,
+        limits: AccountLimits,
         bytes: u64,
         keys: &BTreeSet<u32>,
         now: Instant,
@@ -255,7 +226,7 @@ impl Account {
     /// How much was spent, to compare accounts: a submission counts as one, a key and 1 KiB as well.
     fn spent(&self, now: Instant) -> f64 {
         let keys = if self.keys.is_over(now) { 0 } else { self.keys.hashes.len() };
-        let left = |bucket: &Bucket| {
+        let left = |bucket: &LeakyBucket| {
             // At which rate it flows off depends on limits that aren't known here: an hour is its end.
             let since = bucket.at.map_or(HOUR, |at| now.saturating_duration_since(at));
             bucket.spent * (1.0 - since.as_secs_f64() / HOUR.as_secs_f64()).max(0.0)
@@ -264,7 +235,7 @@ impl Account {
     }
 }
 
-impl Bucket {
+impl LeakyBucket {
     /// What is spent now, of a budget of `most` an hour.
     fn now(&self, most: f64, now: Instant) -> f64 {
         let since = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));

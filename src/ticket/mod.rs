@@ -13,6 +13,7 @@
 mod accounts;
 mod binary;
 mod budget;
+mod charge;
 mod error;
 mod issue;
 mod keys;
@@ -26,8 +27,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use opentelemetry::trace::SpanContext;
 use sha2::{Digest, Sha256};
 
-pub(crate) use accounts::{Charge, Cost, OverBudget, TicketAccounts};
+pub(crate) use accounts::TicketAccounts;
 pub use budget::TicketBudget;
+pub(crate) use charge::{Charge, Cost, OverBudget};
 pub use error::{TicketError, TicketKeyError};
 pub(crate) use issue::issue;
 pub use keys::TicketKeys;
