@@ -9,20 +9,20 @@ const LONGEST: usize = 64 << 20;
 const MAX_WINDOW_LOG: u32 = 27;
 
 /// A document, or what is wrong with it, and the line where it begins.
-pub(super) struct Document {
+pub(super) struct JsonDocument {
     pub(super) line: u64,
     pub(super) text: Result<Vec<u8>, String>,
 }
 
 /// Reads the documents of a file one after the other.
-pub(super) struct Documents<'a> {
+pub(super) struct JsonDocuments<'a> {
     reader: Box<dyn BufRead + 'a>,
     /// Whether each line is a document: if the first one is.
     is_by_line: Option<bool>,
     line: u64,
 }
 
-impl<'a> Documents<'a> {
+impl<'a> JsonDocuments<'a> {
     /// The documents of a file that may be compressed with gzip or zstd, and may begin with a byte order mark.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl<'a> Documents<'a> {
     }
 
     /// The next document, `None` at the end of the file.
-    pub(super) fn next(&mut self) -> io::Result<Option<Document>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<JsonDocument>> {
         let (mut text, mut extent) = (Vec::new(), Extent::default());
         let mut line = 0;
         loop {
@@ -62,25 +62,25 @@ impl<'a> Documents<'a> {
             let read = self.reader.by_ref().take(most).read_until(b'\n', &mut text)?;
             if read == 0 && text.len() < LONGEST {
                 // Parsing says what is missing.
-                return Ok((begin > 0).then_some(Document { line, text: Ok(text) }));
+                return Ok((begin > 0).then_some(JsonDocument { line, text: Ok(text) }));
             }
             self.line += 1;
+            if begin == 0 {
+                line = self.line;
+            }
             if text.len() >= LONGEST {
                 self.skip_line()?;
                 let reason = format!("longer than {LONGEST} bytes");
-                return Ok(Some(Document { line: line.max(self.line), text: Err(reason) }));
+                return Ok(Some(JsonDocument { line, text: Err(reason) }));
             }
             if text.trim_ascii().is_empty() {
                 text.clear();
                 continue;
             }
-            if begin == 0 {
-                line = self.line;
-            }
             extent.feed(&text[begin..]);
             let is_by_line = *self.is_by_line.get_or_insert(extent.is_complete());
             if is_by_line || extent.is_complete() {
-                return Ok(Some(Document { line, text: Ok(text) }));
+                return Ok(Some(JsonDocument { line, text: Ok(text) }));
             }
         }
     }
@@ -130,9 +130,9 @@ mod tests {
     use super::*;
 
     fn documents(file: &[u8]) -> Vec<(u64, String)> {
-        let mut documents = Documents::of(file).unwrap();
+        let mut documents = JsonDocuments::of(file).unwrap();
         let mut found = Vec::new();
-        while let Some(Document { line, text }) = documents.next().unwrap() {
+        while let Some(JsonDocument { line, text }) = documents.next().unwrap() {
             let text = String::from_utf8(text.unwrap()).unwrap();
             found.push((line, text.split_whitespace().collect()));
         }
@@ -157,6 +157,17 @@ mod tests {
         assert_eq!(of("\n[{},\n{}]"), expected(&[(2, "[{},{}]")]));
         assert_eq!(of("{\n\"never\": \"closed\n"), expected(&[(1, "{\"never\":\"closed")]));
         assert_eq!(of("\u{feff}{}"), expected(&[(1, "{}")]));
+    }
+
+    #[test]
+    fn a_document_that_is_too_long_is_named_by_its_first_line() {
+        let mut file = b"\n{\n\"a\":\"".to_vec();
+        file.resize(LONGEST + 100, b'x');
+        file.extend_from_slice(b"\n{}\n");
+        let mut documents = JsonDocuments::of(file.as_slice()).unwrap();
+        let Some(JsonDocument { line, text }) = documents.next().unwrap() else { panic!("none") };
+        assert_eq!((line, text.is_err()), (2, true));
+        assert_eq!(documents.next().unwrap().unwrap().text.unwrap(), b"{}\n");
     }
 
     #[test]

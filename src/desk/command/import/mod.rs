@@ -23,7 +23,7 @@ use crate::desk::store::batch::SpanBatch;
 use crate::desk::store::sqlite::{Retention, Sqlite, SqliteWriter};
 use crate::printable::printable;
 use dialect::requests;
-use documents::{Document, Documents};
+use documents::{JsonDocument, JsonDocuments};
 
 /// Requests on their way to the file.
 const AT_ONCE: usize = 64;
@@ -61,7 +61,7 @@ pub(super) fn import(store: &Path, inputs: &[impl AsRef<Path>]) -> CommandResult
             true => Box::new(std::io::stdin().lock()),
             false => Box::new(BufReader::new(File::open(input).map_err(failed)?)),
         };
-        let documents = Documents::of(file).map_err(failed)?;
+        let documents = JsonDocuments::of(file).map_err(failed)?;
         FileImport { name: input.display().to_string(), faults: 0, tally: &mut tally }
             .run(documents, &writer, &runtime)?;
     }
@@ -123,7 +123,7 @@ struct FileImport<'a> {
 impl FileImport<'_> {
     fn run(
         mut self,
-        mut documents: Documents<'_>,
+        mut documents: JsonDocuments<'_>,
         writer: &Arc<SqliteWriter>,
         runtime: &tokio::runtime::Runtime,
     ) -> CommandResult {
@@ -156,8 +156,8 @@ impl FileImport<'_> {
         Ok(())
     }
 
-    fn read(&mut self, document: Document, batches: &mut Vec<SpanBatch>) {
-        let Document { line, text } = document;
+    fn read(&mut self, document: JsonDocument, batches: &mut Vec<SpanBatch>) {
+        let JsonDocument { line, text } = document;
         let requests = match text.and_then(|text| requests(text.trim_ascii())) {
             Ok(requests) => requests,
             Err(reason) => return self.note_fault(line, &reason),
