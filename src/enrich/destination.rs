@@ -183,9 +183,9 @@ impl Destination {
                 let Late { core, target, session, scope, id, ticket } = *late;
                 let holder = ticket.as_ref().map(Ticket::holder).unwrap_or_default();
                 let bytes = flattener.patch_bytes();
-                let account = Account { core: &core, ticket: ticket.as_ref(), bytes };
+                let late_charge = LateCharge { core: &core, ticket: ticket.as_ref(), bytes };
                 let name = id.clone();
-                let is_charged = match account.charge(name.as_deref(), flattener) {
+                let is_charged = match late_charge.charge(name.as_deref(), flattener) {
                     Ok(is_charged) => is_charged,
                     Err(error) => {
                         flattener.patch.clear();
@@ -201,7 +201,7 @@ impl Destination {
                         Carrier { target, session, scope, document, time, id, finalizers };
                     let sent = carrier.send(&core);
                     if is_charged && !sent.as_ref().is_ok_and(|applied| applied.is_durable) {
-                        account.refund(name.as_deref());
+                        late_charge.refund(name.as_deref());
                     }
                     sent
                 });
@@ -217,15 +217,15 @@ impl Destination {
     }
 }
 
-/// Who pays for a late enrichment, and how much.
-struct Account<'a> {
+/// The charge for a late enrichment: the ticket that pays, and the size.
+struct LateCharge<'a> {
     core: &'a LayerCore,
     /// Without a ticket the enrichment is the service's own, and free.
     ticket: Option<&'a Ticket>,
     bytes: u64,
 }
 
-impl Account<'_> {
+impl LateCharge<'_> {
     /// Charges the ticket for the patch. Returns whether it was charged now.
     ///
     /// # Errors

@@ -84,14 +84,16 @@ pub(crate) async fn deliver(
         let sent = send(transport, request.clone(), &mut limit).await;
         attempts.is_waiting = false;
         let (message, wait) = match sent {
-            Sent::Answered(Err(SendFailure::Retryable { message, wait })) => (message, wait),
-            Sent::Answered(result) => return result,
-            Sent::Unanswered => {
+            AttemptOutcome::Answered(Err(SendFailure::Retryable { message, wait })) => {
+                (message, wait)
+            }
+            AttemptOutcome::Answered(result) => return result,
+            AttemptOutcome::Unanswered => {
                 attempts.reconnect(transport);
                 let message = "the collector did not answer in time".to_owned();
                 return Err(SendFailure::Retryable { message, wait: None });
             }
-            Sent::Stopped => {
+            AttemptOutcome::Stopped => {
                 attempts.reconnect(transport);
                 attempts.retried += 1;
                 continue;
@@ -112,7 +114,7 @@ pub(crate) async fn deliver(
 }
 
 /// What became of one attempt.
-enum Sent {
+enum AttemptOutcome {
     Answered(Result<ExportReply, SendFailure>),
     /// The time is over.
     Unanswered,
@@ -126,7 +128,7 @@ async fn send(
     transport: &mut impl Transport,
     request: RequestPieces,
     limit: &mut TimeLimit,
-) -> Sent {
+) -> AttemptOutcome {
     let mut answer = pin!(transport.send(request));
     let grace = {
         let mut end = pin!(limit.end());
@@ -135,14 +137,14 @@ async fn send(
             Poll::Pending => end.as_mut().poll(context).map(Ok),
         });
         match ended.await {
-            Err(result) => return Sent::Answered(result),
-            Ok(End::Over) => return Sent::Unanswered,
-            Ok(End::Stopped { grace }) => grace,
+            Err(result) => return AttemptOutcome::Answered(result),
+            Ok(TimeLimitEnd::Over) => return AttemptOutcome::Unanswered,
+            Ok(TimeLimitEnd::Stopped { grace }) => grace,
         }
     };
     match tokio::time::timeout(grace, answer).await {
-        Ok(result) => Sent::Answered(result),
-        Err(_) => Sent::Stopped,
+        Ok(result) => AttemptOutcome::Answered(result),
+        Err(_) => AttemptOutcome::Stopped,
     }
 }
 
@@ -164,7 +166,7 @@ struct TimeLimit {
 }
 
 /// The end of a [`TimeLimit`].
-enum End {
+enum TimeLimitEnd {
     Over,
     /// The process was stopped, and the limit has begun anew.
     Stopped {
@@ -197,13 +199,13 @@ impl TimeLimit {
     }
 
     /// Waits for the end of the limit.
-    async fn end(&mut self) -> End {
+    async fn end(&mut self) -> TimeLimitEnd {
         loop {
             if self.was_stopped() {
-                return End::Stopped { grace: self.timeout / 4 };
+                return TimeLimitEnd::Stopped { grace: self.timeout / 4 };
             }
             match self.left() {
-                Duration::ZERO => return End::Over,
+                Duration::ZERO => return TimeLimitEnd::Over,
                 left => sleep(left.min(TICK)).await,
             }
         }

@@ -21,8 +21,8 @@ use super::protobuf as wire;
 pub(crate) use read::read_span;
 use read::{Content, count_of, fields, key_of};
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "outbox"))]
-use read::{Field, read_field};
-use rewriter::{Limits, Rewriter};
+use read::{WireField, read_field};
+use rewriter::{CutLimits, Rewriter};
 
 /// The most bytes of a span's own fields. A gRPC receiver takes requests of 4 MiB by default; the
 /// difference is for the resource, the scope, and the other spans of a batch.
@@ -96,7 +96,7 @@ mod span {
 
 /// The fields of a message with attributes within a span: `Event` and `Link`.
 #[derive(Clone, Copy)]
-struct Inner {
+struct PartFields {
     field: u32,
     /// A string that may be cut, and whether it is a trace state.
     text: (u32, bool),
@@ -104,8 +104,10 @@ struct Inner {
     dropped: u32,
 }
 
-const EVENT: Inner = Inner { field: span::EVENTS, text: (2, false), attributes: 3, dropped: 4 };
-const LINK: Inner = Inner { field: span::LINKS, text: (3, true), attributes: 4, dropped: 5 };
+const EVENT: PartFields =
+    PartFields { field: span::EVENTS, text: (2, false), attributes: 3, dropped: 4 };
+const LINK: PartFields =
+    PartFields { field: span::LINKS, text: (3, true), attributes: 4, dropped: 5 };
 
 /// Cuts the values of a span, given by its encoded fields, to `most` bytes. `None` if it has no more.
 /// The result may be larger only if what is never cut is.
@@ -113,7 +115,7 @@ pub(crate) fn span_fields(fields: &[u8], most: usize) -> Option<Vec<u8>> {
     if fields.len() <= most {
         return None;
     }
-    let mut limits = Limits::NONE;
+    let mut limits = CutLimits::NONE;
     let mut written = Rewriter::rewrite(fields, limits);
     for class in CLASSES {
         // The counts of dropped attributes take bytes too, so one step may not be enough.
@@ -146,7 +148,7 @@ pub(crate) fn span_fields(fields: &[u8], most: usize) -> Option<Vec<u8>> {
 #[cfg(any(feature = "grpc", feature = "http-proto", feature = "outbox"))]
 pub(crate) fn encoded_span(encoded: &[u8], most: usize) -> Option<Vec<u8>> {
     let only = read_field(encoded).filter(|(_, rest)| rest.is_empty());
-    let (Field { number, content: Content::Bytes(fields), .. }, _) = only? else { return None };
+    let (WireField { number, content: Content::Bytes(fields), .. }, _) = only? else { return None };
     let cut = span_fields(fields, most).filter(|cut| cut.len() < fields.len())?;
     let mut out = Vec::with_capacity(cut.len() + 12);
     wire::length_of(&mut out, number, cut.len());
@@ -185,7 +187,7 @@ pub(crate) fn resource_fields(encoded: &[u8], most: usize) -> Option<Vec<u8>> {
     const DROPPED: u32 = 2;
     let mut out = Vec::new();
     for field in fields(encoded) {
-        let Field { number: RESOURCE, content: Content::Bytes(resource), .. } = field else {
+        let WireField { number: RESOURCE, content: Content::Bytes(resource), .. } = field else {
             out.extend_from_slice(field.raw);
             continue;
         };

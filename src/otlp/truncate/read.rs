@@ -1,7 +1,7 @@
 //! Reading encoded messages field by field.
 
 use super::super::protobuf as wire;
-use super::{EVENT, Inner, LINK, span};
+use super::{EVENT, LINK, PartFields, span};
 
 /// The parts of a span that may have been cut, read back for a record.
 #[derive(Default)]
@@ -62,7 +62,7 @@ pub(crate) fn read_span(encoded: &[u8]) -> TruncatedSpan<'_> {
     read
 }
 
-fn read_inner(message: &[u8], kind: Inner) -> TruncatedPart<'_> {
+fn read_inner(message: &[u8], kind: PartFields) -> TruncatedPart<'_> {
     let mut read = TruncatedPart::default();
     for field in fields(message) {
         match (field.number, field.content) {
@@ -85,7 +85,7 @@ fn text(bytes: &[u8]) -> &str {
 
 /// A field of a message.
 #[derive(Clone, Copy)]
-pub(super) struct Field<'a> {
+pub(super) struct WireField<'a> {
     pub(super) number: u32,
     pub(super) content: Content<'a>,
     /// The field with its tag.
@@ -100,7 +100,7 @@ pub(super) enum Content<'a> {
 }
 
 /// The fields of a message. What can't be read ends them.
-pub(super) fn fields(mut bytes: &[u8]) -> impl Iterator<Item = Field<'_>> {
+pub(super) fn fields(mut bytes: &[u8]) -> impl Iterator<Item = WireField<'_>> {
     std::iter::from_fn(move || {
         let (field, rest) = read_field(bytes)?;
         bytes = rest;
@@ -109,7 +109,7 @@ pub(super) fn fields(mut bytes: &[u8]) -> impl Iterator<Item = Field<'_>> {
 }
 
 /// The first field of a message, and the bytes after it.
-pub(super) fn read_field(bytes: &[u8]) -> Option<(Field<'_>, &[u8])> {
+pub(super) fn read_field(bytes: &[u8]) -> Option<(WireField<'_>, &[u8])> {
     let (tag, size) = wire::read_varint(bytes)?;
     let number = u32::try_from(tag >> 3).ok()?;
     let after = bytes.get(size..)?;
@@ -129,13 +129,13 @@ pub(super) fn read_field(bytes: &[u8]) -> Option<(Field<'_>, &[u8])> {
         _ => return None,
     };
     let raw = bytes.get(..bytes.len() - rest.len())?;
-    Some((Field { number, content, raw }, rest))
+    Some((WireField { number, content, raw }, rest))
 }
 
 /// The key of a `KeyValue`.
 pub(super) fn key_of(attribute: &[u8]) -> &[u8] {
     match read_field(attribute) {
-        Some((Field { number: 1, content: Content::Bytes(key), .. }, _)) => key,
+        Some((WireField { number: 1, content: Content::Bytes(key), .. }, _)) => key,
         _ => &[],
     }
 }

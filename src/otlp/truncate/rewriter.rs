@@ -1,12 +1,12 @@
 //! Writing the fields of a span anew, within limits.
 
 use super::super::protobuf as wire;
-use super::read::{Content, Field, count_of, fields, key_of, read_field};
-use super::{Class, EVENT, Inner, LINK, MARK, MOST_LINKS, SHORTEST, span};
+use super::read::{Content, WireField, count_of, fields, key_of, read_field};
+use super::{Class, EVENT, LINK, MARK, MOST_LINKS, PartFields, SHORTEST, span};
 
 /// How far a span is cut.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct CutLimits {
     /// The most bytes of a value, for each class.
     pub(super) lengths: [usize; 3],
     /// How many attributes of each class are kept, and how many events and links.
@@ -15,7 +15,7 @@ pub(super) struct Limits {
     links: usize,
 }
 
-impl Limits {
+impl CutLimits {
     pub(super) const NONE: Self = Self {
         lengths: [usize::MAX; 3],
         attributes: [usize::MAX; 3],
@@ -26,7 +26,7 @@ impl Limits {
 
 /// Writes the fields of a span anew, within limits, and measures them.
 pub(super) struct Rewriter {
-    limits: Limits,
+    limits: CutLimits,
     pub(super) out: Vec<u8>,
     /// The lengths of the values that were written, for each class.
     pub(super) sizes: [Vec<usize>; 3],
@@ -37,7 +37,7 @@ pub(super) struct Rewriter {
 }
 
 impl Rewriter {
-    pub(super) fn rewrite(encoded: &[u8], limits: Limits) -> Self {
+    pub(super) fn rewrite(encoded: &[u8], limits: CutLimits) -> Self {
         let mut this = Self {
             limits,
             out: Vec::with_capacity(encoded.len()),
@@ -196,10 +196,10 @@ impl Rewriter {
         const ARRAY_VALUE: u32 = 5;
         let most = self.length(class);
         match read_field(value) {
-            Some((Field { number: STRING_VALUE, content: Content::Bytes(text), .. }, _)) => {
+            Some((WireField { number: STRING_VALUE, content: Content::Bytes(text), .. }, _)) => {
                 self.text(out, STRING_VALUE, text, class)
             }
-            Some((Field { number: ARRAY_VALUE, content: Content::Bytes(array), .. }, _))
+            Some((WireField { number: ARRAY_VALUE, content: Content::Bytes(array), .. }, _))
                 if array.len() > most =>
             {
                 let mut elements = Vec::new();
@@ -229,10 +229,10 @@ impl Rewriter {
 
     /// Cuts the element of an array at which the limit is reached, if it is a string: the mark then tells
     /// that the array goes on.
-    fn last_element(&self, elements: &mut Vec<u8>, element: Field<'_>, most: usize) {
+    fn last_element(&self, elements: &mut Vec<u8>, element: WireField<'_>, most: usize) {
         const STRING_VALUE: u32 = 1;
         let Content::Bytes(value) = element.content else { return };
-        let Some((Field { number: STRING_VALUE, content: Content::Bytes(text), .. }, _)) =
+        let Some((WireField { number: STRING_VALUE, content: Content::Bytes(text), .. }, _)) =
             read_field(value)
         else {
             return;
@@ -247,7 +247,7 @@ impl Rewriter {
     }
 
     /// Writes an event or link.
-    fn inner(&mut self, out: &mut Vec<u8>, kind: Inner, message: &[u8]) {
+    fn inner(&mut self, out: &mut Vec<u8>, kind: PartFields, message: &[u8]) {
         let mut dropped = 0_u32;
         wire::message(out, kind.field, varint_room(message.len()), |out| {
             for field in fields(message) {
@@ -287,7 +287,7 @@ impl Rewriter {
 
     /// Lowers the limits so that the last events, links and attributes of this class are dropped, as many
     /// as have `excess` bytes.
-    pub(super) fn limit_counts(&self, class: Class, mut excess: usize, limits: &mut Limits) {
+    pub(super) fn limit_counts(&self, class: Class, mut excess: usize, limits: &mut CutLimits) {
         if class == Class::Field {
             limits.events = kept(&self.events, &mut excess);
             if self.links.iter().sum::<usize>() > MOST_LINKS {
