@@ -71,9 +71,10 @@ pub(crate) fn is_suppressed() -> bool {
 #[derive(Debug)]
 pub(crate) struct ActiveGuard(Option<ContextGuard>);
 
-/// Makes the context active that `build` returns; it is told whether telemetry is suppressed. Calls
-/// `no_room` instead if there are too many. `None` if the thread's contexts are destroyed, or if
-/// `build` returns none.
+/// Makes the context active that `build` returns. The argument of `build` is whether the active
+/// context suppresses telemetry. If the thread has [`MOST_ATTACHED`] contexts already, `no_room` is
+/// called instead of `build`. Returns `None` if the thread's contexts are destroyed, or if `build`
+/// returns `None`.
 #[inline(always)] // the context is built where it is attached
 pub(crate) fn attach(
     build: impl FnOnce(bool) -> Option<Context>,

@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-/// Writes a line to stderr. That it can't be written is ignored, since there is nobody left to tell: the
-/// log may lie on a disk that is full, or its reader may be gone. (`eprintln!` would panic.)
+/// Writes a line to stderr. An error of that write is ignored, since stderr is the only log: it may be redirected to
+/// a disk that is full, or to a pipe that was closed. (`eprintln!` would panic.)
 pub(super) fn log_line(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -383,7 +383,7 @@ mod tests {
         let rules = Guard::new(true, None, AllowedHosts::default(), BasePath::default());
         let serving = Serving { page: listener(), source, rules, retention: Retention::default() };
         let (ready, _started) = mpsc::channel();
-        let (_stop, stopped) = oneshot::channel(); // nobody asks it to stop
+        let (_stop, stopped) = oneshot::channel(); // never sent: the desk has to stop by itself
         let (end, ended) = mpsc::channel();
         thread::spawn(move || {
             serving.run(&ready, stopped);

@@ -70,8 +70,8 @@ impl FeedbackLayer {
     }
 }
 
-/// The service's filter is asked about events only. It is told of everything, as filters that look at
-/// the spans around an event need to be.
+/// The service's filter decides about events only. Its `on_…` methods are called for spans as well,
+/// since a filter may decide about an event by the spans around it.
 impl<S, F> Filter<S> for CountingEventFilter<F>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,

@@ -1,10 +1,10 @@
-//! Opening files of an outbox, in a directory that other users may know.
+//! Opening the files of an outbox, whose directory other users of the machine may know and prepare.
 //!
-//! Only what this user has made is read, written or deleted. On Unix a directory must belong to the user of
-//! the process, and nobody else may write to it; a file must be a regular file of that user, of a plausible
-//! size. Links are not followed, and no open waits for the other end of a FIFO. Directories above may be
-//! writable by others, as `/tmp` is. On other systems only the kind and the size of a file are checked: the
-//! permissions of the directory are the administrator's.
+//! Only what the user of the process has made is read, written or deleted. On Unix the directory must belong to
+//! that user, and no other user may have the permission to write to it; a file must be a regular file of that user,
+//! of a plausible size. Links are not followed, and opening a FIFO does not wait for its other end. The directories
+//! above may be writable by other users, as `/tmp` is. On other systems only the type and the size of a file are
+//! checked; the permissions of the directory are left to the administrator.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};

@@ -276,7 +276,8 @@ impl Journal {
         match started {
             Ok(_) => Ok(()),
             Err(_) => {
-                // Tasks that have come meanwhile rely on the thread: polled again, each tries to start one.
+                // Tasks that began to wait meanwhile have seen a deadline set, and so started no thread.
+                // They are woken, and each tries to start one when it is polled.
                 let mut state = self.lock();
                 state.next_expiry = None;
                 let tasks = std::mem::take(&mut state.tasks);

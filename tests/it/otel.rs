@@ -822,14 +822,14 @@ fn what_is_injected_is_the_innermost_span_whoever_made_it() {
 
 // ---- a layer of the service's own ----------------------------------------------------------------
 
-/// Notes what it is told of trace and span at every event, entrance and close.
+/// Records the trace id and span id that `otel_context` returns at every event, entrance and close.
 #[derive(Clone, Default)]
 struct Correlation {
     dispatch: Arc<OnceLock<WeakDispatch>>,
     seen: Arc<Mutex<Vec<Correlated>>>,
 }
 
-/// What was told, and the context of its span.
+/// The callback, and the span context that `otel_context` returned in it.
 type Correlated = (String, Option<SpanContext>);
 
 impl Correlation {

@@ -163,7 +163,7 @@ fn a_subject_pays_for_all_of_its_tickets() {
     assert_eq!(accepted, 20, "four times that of a ticket");
     assert_eq!(submit("u-1"), OVER_BUDGET);
     assert_eq!(submit("u-2"), ACCEPTED);
-    // Who is signed in matters only for tickets of a subject: other tickets pay for themselves.
+    // A ticket without a subject has an account of its own, whichever user is signed in.
     let anonymous = json!({ "ticket": ticket(&rig, None), "feedback": { "rating": 1 } });
     assert_eq!(service.post(&anonymous.to_string(), &[("x-user", "u-1")]).0, ACCEPTED);
 }

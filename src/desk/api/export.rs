@@ -167,7 +167,7 @@ pub(super) async fn export(
         let mut out = ExportWriter { sender, first: Some(first), format, buffer, handle, api };
         match write(&view, &mut out) {
             Ok(true) => out.sender.finish(),
-            Ok(false) => {} // nobody reads it
+            Ok(false) => {} // the client has disconnected, or has stopped reading
             Err(error) => {
                 // After the first piece the connection is closed without an end of the body.
                 if let Some(first) = out.first.take() {

@@ -16,7 +16,7 @@ use super::params::Params;
 
 /// The cookie of a browser that has given the token.
 const NAME: &str = "feedback_desk_token";
-/// What is hashed with the token for the value of the cookie: who reads the cookie doesn't have the token.
+/// Hashed with the token to make the value of the cookie, from which the token can't be computed.
 const COOKIE_KEY: &str = "feedback-desk cookie";
 /// Whether a request comes from a page, and of which site. All browsers send it
 /// ([Fetch Metadata](https://www.w3.org/TR/fetch-metadata/)); other clients don't.
@@ -193,7 +193,8 @@ impl Guard {
         let given = params.one("token").ok()??;
         let token = self.token.as_ref().filter(|token| token.is(&given))?;
         let base = self.base.as_str();
-        // Lax: who follows a link to the desk is signed in. Requests by pages of other sites are refused.
+        // Lax: the cookie is sent when a user follows a link from another site. What pages of other sites load
+        // themselves is refused.
         let cookie = format!(
             "{NAME}={}; Path={}; HttpOnly; SameSite=Lax; Max-Age=2592000",
             token.cookie,

@@ -547,7 +547,7 @@ fn a_trace_has_the_carriers_about_it_from_whichever_trace_and_does_not_grow_by_t
     assert_eq!(rig.get(&format!("/api/v1/traces?filter=trace_id+is+{id}"))["total"], 0);
 }
 
-/// Who can send spans can send links to anything, but each is about its target alone.
+/// Any sender can link a carrier to any span. The carrier changes the feedback of that span alone.
 #[test]
 fn forged_links_change_nothing_but_their_target() {
     let rig = Rig::new();

@@ -258,7 +258,7 @@ fn a_download_that_fails_half_way_does_not_look_complete() {
 }
 
 #[test]
-fn slow_downloads_hold_up_nobody() {
+fn slow_downloads_delay_no_other_request() {
     let rig = desk_with_long_downloads();
     let unread: Vec<_> = (0..6)
         .map(|_| {

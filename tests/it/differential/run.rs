@@ -670,7 +670,7 @@ fn record(span: &tracing::Span, value: Value) {
 }
 
 fn event(shared: &mut Shared, parent: Parent, level: Level, shape: Shape) {
-    // Which span it is about is told by the layers only.
+    // Which span the event is recorded on is up to the layer, so these are counted for the whole program.
     shared.notes.iter_mut().for_each(|notes| {
         let is_error = matches!(shape, Shape::DisplayedError | Shape::TextError);
         notes.statuses += u32::from(level == Level::Error || is_error);

@@ -102,7 +102,7 @@ export function useConnection() {
   useEffect(() => {
     const handler = () => setShown(state);
     listeners.add(handler);
-    handler(); // another window may have told it since
+    handler(); // the state may have changed between the first render and this effect
     return () => listeners.delete(handler);
   }, []);
   return shown;

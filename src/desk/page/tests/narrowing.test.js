@@ -4,7 +4,7 @@ import { narrowedBy, narrowing } from "../pure/narrowing.js";
 
 const params = (object) => new URLSearchParams(object);
 
-test("an address is told in words", () => {
+test("the filters of an address are named in words", () => {
   assert.deepEqual(narrowing(params({})), []);
   assert.deepEqual(
     narrowing(params({ filter: "feedback.rating = false and has ground truth", service: "chat", range: "7d" })),
