@@ -113,10 +113,7 @@ impl Packed {
             true => Overrides::default(),
             false => self.add_details(record),
         };
-        let mut own = self.bytes.len() - start;
-        if own > truncate::MOST_SPAN {
-            own = self.truncate(start);
-        }
+        let own = self.bytes.len() - start;
         self.encoded += own + record.callsite.map_or(0, Common::size);
         let head = match self.heads.get_mut(self.count) {
             Some(head) => head,
@@ -124,13 +121,20 @@ impl Packed {
         };
         *head = SpanHead::new(record, has_thread, overrides, own);
         self.count += 1;
+        // At the end, where nothing has to be kept over the call.
+        if own > truncate::MOST_SPAN {
+            self.truncate_last();
+        }
     }
 
-    /// Cuts the values of the last span, whose own fields begin at `start`. Returns how many bytes they then
-    /// have.
+    /// Cuts the values of the last span.
     #[cold]
     #[inline(never)]
-    fn truncate(&mut self, start: usize) -> usize {
+    fn truncate_last(&mut self) {
+        let Some(last) = self.count.checked_sub(1).and_then(|last| self.heads.get_mut(last)) else {
+            return;
+        };
+        let start = self.bytes.len() - last.own;
         self.bytes.change(|bytes| {
             let own = bytes.get(start..).unwrap_or_default();
             if let Some(cut) = truncate::span_fields(own, truncate::MOST_SPAN) {
@@ -139,8 +143,10 @@ impl Packed {
                 bytes.shrink_to_fit();
             }
         });
+        let own = self.bytes.len() - start;
+        self.encoded = self.encoded + own - last.own;
+        last.own = own;
         self.truncated += 1;
-        self.bytes.len() - start
     }
 
     /// The next head, for which `heads` has to grow.
