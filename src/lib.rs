@@ -189,7 +189,8 @@ pub use session::{Session, SessionIdError};
 pub use {
     export::{DropReason, FlushError, SpanLoss, stats::Stats},
     layer::{
-        CountingEventFilter, FeedbackLayer, FeedbackSpanProcessor, SpanError, SpanExt, otel_context,
+        CountingEventFilter, EnrichingSpanProcessor, FeedbackLayer, FeedbackSpanProcessor,
+        SpanError, SpanExt, otel_context,
     },
     outbox::PersistError,
     settings::{Convention, EnvironmentIssue, Keep, KeepLimits, LateTraces},

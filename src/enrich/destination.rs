@@ -17,7 +17,7 @@ use crate::clock;
 use crate::export::DropReason;
 use crate::feedback::carrier::{Carrier, DocumentScope, SubmissionName};
 use crate::feedback::document::Document;
-use crate::layer::locate::{Located, locate_current, locate_span};
+use crate::layer::locate::{Located, NotRecording, locate_current, locate_span};
 use crate::outbox::Finalizers;
 use crate::redaction::Redaction;
 use crate::session::Session;
@@ -46,6 +46,15 @@ pub(crate) struct Late {
     scope: Option<DocumentScope>,
     id: Option<String>,
     ticket: Option<Ticket>,
+}
+
+impl Late {
+    /// About a span of the OpenTelemetry API that isn't recorded.
+    fn of_not_recording(span: NotRecording, scope: Option<DocumentScope>) -> Destination {
+        let NotRecording { core, context, session } = span;
+        let (target, id, ticket) = (Some(context), None, None);
+        Destination::Late(Box::new(Self { core, target, session, scope, id, ticket }))
+    }
 }
 
 impl Destination {
@@ -82,7 +91,9 @@ impl Destination {
         }
         match located {
             Located::Span(state) => Ok(Self::OpenSpan(state, DocumentKind::Own)),
+            Located::NotRecording(span) => Ok(Late::of_not_recording(*span, None)),
             Located::Disabled(_) => refuse(EnrichError::SpanDisabled),
+            Located::OtherLayer(_) => refuse(EnrichError::OtherLayer),
             _ => refuse(EnrichError::NoActiveSpan),
         }
     }
@@ -119,9 +130,10 @@ impl Destination {
             Located::Span(state) => Some(state),
             _ => None,
         };
-        let of_caller = match caller {
-            Some(state) => state.session(),
-            None => core.settings.session.clone(),
+        let of_caller = match &located {
+            Located::Span(state) => state.session(),
+            Located::NotRecording(span) => span.session.clone(),
+            _ => core.settings.session.clone(),
         };
         let is_late = match (&requested, &of_caller) {
             // An id makes a submission of its own, also for the caller's session.
@@ -131,6 +143,11 @@ impl Destination {
         };
         if !is_late && id.is_some() {
             return refuse(EnrichError::IdWithoutTarget);
+        }
+        if !is_late && let Located::NotRecording(span) = located {
+            let is_session = span.session.is_some();
+            let scope = if is_session { DocumentScope::Session } else { DocumentScope::Trace };
+            return Ok(Late::of_not_recording(*span, Some(scope)));
         }
         Ok(match (caller, requested.or(of_caller)) {
             (Some(caller), Some(session)) if !is_late => Self::OpenSpan(
@@ -273,17 +290,18 @@ fn session_of(target: &Resolved, located: &Located) -> Option<Session> {
         {
             caller.session()
         }
+        (Located::NotRecording(caller), Some(span))
+            if caller.context.trace_id() == span.trace_id() =>
+        {
+            caller.session.clone()
+        }
         _ => None,
     }
 }
 
 /// The core of the layer, unless telemetry is switched off or shut down.
 fn active_core(located: &Located) -> Result<&Arc<LayerCore>, BeginError> {
-    let core = match located {
-        Located::Span(state) => state.core(),
-        Located::Layer(core) | Located::Disabled(core) => core,
-        Located::Nothing => return Err(BeginError::NotInstalled),
-    };
+    let core = located.core().ok_or(BeginError::NotInstalled)?;
     if core.is_disabled() {
         Err(BeginError::refused(core, EnrichError::SdkDisabled))
     } else if core.is_off() {

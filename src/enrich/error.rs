@@ -42,6 +42,12 @@ pub enum EnrichError {
         "the given span is disabled by a filter, so it can't carry anything: give another span"
     )]
     SpanDisabled,
+    /// The span given explicitly is captured by a layer of another crate.
+    #[error(
+        "the given span is captured by another layer: for one of `tracing-opentelemetry`, switch on the \
+         feature `tracing-opentelemetry` of this crate, or leave `span` out and call this inside the span"
+    )]
+    OtherLayer,
     /// Telemetry was shut down before the call.
     #[error("telemetry was shut down: enrich before `Telemetry::shutdown`")]
     ShutDown,
@@ -266,6 +272,7 @@ impl EnrichError {
             Self::SdkDisabled => "sdk_disabled",
             Self::NoActiveSpan => "no_active_span",
             Self::SpanDisabled => "span_disabled",
+            Self::OtherLayer => "other_layer",
             Self::ShutDown => "shut_down",
             Self::Forked => "forked",
             Self::QueueFull => "queue_full",

@@ -140,6 +140,16 @@ pub(crate) fn current() -> Context {
     span_stack::remove_closed();
     let active = active_context::current();
     let Some(span) = locate::current() else { return active };
+    if span.core().otel_spans().is_some() {
+        let context = match is_active(&span, &active) {
+            true => active,
+            false => active.with_remote_span_context(span.start().context.clone()),
+        };
+        return match span.session() {
+            Some(session) => context.with_value(session),
+            None => context,
+        };
+    }
     let is_activated = span.core().settings.switches.context_activation;
     let context = if is_activated && active.has_active_span() {
         active

@@ -3,10 +3,11 @@
 //! Its callbacks are in the [parent module](super); [`locate`](super::locate) finds it by its type.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
+use tracing::dispatcher::WeakDispatch;
 use tracing::{Dispatch, callsite, dispatcher};
 
 use super::locate::Claim;
@@ -41,12 +42,18 @@ pub struct FeedbackLayer {
     has_warned: AtomicBool,
     /// Whether the layer has a [claim](Claim) on its registry.
     has_claim: AtomicBool,
+    /// Whether the warning about a layer of another crate was logged.
+    has_warned_of_other: AtomicBool,
+    /// The subscriber, to find another layer in it.
+    dispatch: OnceLock<WeakDispatch>,
 }
 
 impl FeedbackLayer {
     pub(crate) fn new(core: Arc<LayerCore>) -> Self {
-        let [is_inert, has_warned, has_claim] = [const { AtomicBool::new(false) }; 3];
-        Self { core, is_inert, has_warned, has_claim }
+        let [is_inert, has_warned, has_claim, has_warned_of_other] =
+            [const { AtomicBool::new(false) }; 4];
+        let dispatch = OnceLock::new();
+        Self { core, is_inert, has_warned, has_claim, has_warned_of_other, dispatch }
     }
 
     #[inline]
@@ -79,10 +86,28 @@ impl FeedbackLayer {
         }
     }
 
+    /// The subscriber that the layer is part of.
+    pub(super) fn dispatch(&self) -> Option<Dispatch> {
+        self.dispatch.get()?.upgrade()
+    }
+
+    /// Warns once that another layer activates its spans, too.
+    pub(super) fn warn_of_another_layer(&self) {
+        if !self.has_warned_of_other.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                target: "tracing_feedback",
+                "another layer makes spans of the OpenTelemetry API, too: its ids are those that logs, \
+                 headers and the OpenTelemetry context show. Switch the activation of this layer off with \
+                 `with_context_activation(false)`, or that of the other one"
+            );
+        }
+    }
+
     /// Takes note of a claim on the registry under `dispatch`.
     pub(crate) fn claim(&self, claim: Claim, dispatch: &Dispatch) {
         match claim {
             Claim::First => {
+                let _ = self.dispatch.set(dispatch.downgrade());
                 self.has_claim.store(true, Ordering::Relaxed);
                 self.report_issues(dispatch);
             }

@@ -6,15 +6,22 @@
 //! `on_register_dispatch`. `Option` and `Vec` don't forward that callback, but `downcast_ref` finds
 //! the layer inside them; a layer that `reload` puts in later claims the registry when its first
 //! span is entered.
+//!
+//! Where no layer of this crate captures the caller's span, it is the active one of the OpenTelemetry
+//! API, if its provider has an [`EnrichingSpanProcessor`](super::EnrichingSpanProcessor).
 
 use std::sync::{Arc, RwLock, Weak};
 
+use opentelemetry::Context as OtelContext;
+use opentelemetry::trace::{SpanContext, TraceContextExt};
 use tracing::dispatcher::{self, Dispatch};
 use tracing::span::Id;
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanData};
 
-use super::FeedbackLayer;
+use super::providers::Providers;
+use super::{FeedbackLayer, other_layer};
+use crate::active_context;
 use crate::session::Session;
 use crate::span::{Captured, LayerCore, SpanHandle, span_stack};
 use crate::suppress;
@@ -28,8 +35,31 @@ pub(crate) enum Located {
     Layer(Arc<LayerCore>),
     /// The layer, and a span that is given but isn't captured.
     Disabled(Arc<LayerCore>),
+    /// A span of the OpenTelemetry API that isn't sampled or has ended: it takes nothing more.
+    NotRecording(Box<NotRecording>),
+    /// A span that is given, and that a layer of another crate captures.
+    OtherLayer(Arc<LayerCore>),
     /// No layer.
     Nothing,
+}
+
+/// A span of the OpenTelemetry API that isn't recorded.
+pub(crate) struct NotRecording {
+    pub(crate) core: Arc<LayerCore>,
+    pub(crate) context: SpanContext,
+    pub(crate) session: Option<Session>,
+}
+
+impl Located {
+    /// The layer that was found, or what takes its place.
+    pub(crate) fn core(&self) -> Option<&Arc<LayerCore>> {
+        match self {
+            Self::Span(state) => Some(state.core()),
+            Self::Layer(core) | Self::Disabled(core) | Self::OtherLayer(core) => Some(core),
+            Self::NotRecording(span) => Some(&span.core),
+            Self::Nothing => None,
+        }
+    }
 }
 
 /// The captured span around the caller.
@@ -59,17 +89,17 @@ impl Session {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn current() -> Option<Self> {
-        current().and_then(|span| span.session())
+        match locate_current() {
+            Located::Span(span) => span.session(),
+            Located::NotRecording(span) => span.session,
+            _ => None,
+        }
     }
 }
 
 /// The layer of the current subscriber.
 pub(crate) fn current_core() -> Option<Arc<LayerCore>> {
-    match locate_current() {
-        Located::Span(span) => Some(span.core().clone()),
-        Located::Layer(core) | Located::Disabled(core) => Some(core),
-        Located::Nothing => None,
-    }
+    locate_current().core().cloned()
 }
 
 /// The nearest captured span around the caller. Spans that a filter hides are passed over.
@@ -79,19 +109,30 @@ pub(crate) fn locate_current() -> Located {
         return Located::Nothing;
     }
     dispatcher::get_default(|dispatch| {
-        let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Located::Nothing };
-        if let Some(state) = span_stack::innermost_in(address(registry)) {
+        let registry = dispatch.downcast_ref::<Registry>();
+        if let Some(state) = registry.and_then(|registry| captured(dispatch, registry)) {
             return Located::Span(state);
         }
-        let mut next = dispatch.current_span().into_inner().map(|(id, _)| id);
-        while let Some(id) = next {
-            if let Some(state) = state_of(registry, &id) {
-                return Located::Span(state);
-            }
-            next = registry.span_data(&id).and_then(|span| span.parent().cloned());
-        }
-        core_of(dispatch, registry).map_or(Located::Nothing, Located::Layer)
+        active_otel_span(dispatch).unwrap_or_else(|| {
+            let core = registry.and_then(|registry| core_of(dispatch, registry));
+            core.or_else(Providers::default).map_or(Located::Nothing, Located::Layer)
+        })
     })
+}
+
+/// The nearest span around the caller that a layer of this crate has captured.
+fn captured(dispatch: &Dispatch, registry: &Registry) -> Option<SpanHandle> {
+    if let Some(state) = span_stack::innermost_in(address(registry)) {
+        return Some(state);
+    }
+    let mut next = dispatch.current_span().into_inner().map(|(id, _)| id);
+    while let Some(id) = next {
+        if let Some(state) = state_of(registry, &id) {
+            return Some(state);
+        }
+        next = registry.span_data(&id).and_then(|span| span.parent().cloned());
+    }
+    None
 }
 
 /// The state of the given span.
@@ -100,14 +141,24 @@ pub(crate) fn locate_span(span: &tracing::Span) -> Located {
         return Located::Nothing;
     }
     let found = span.with_subscriber(|(id, dispatch)| {
-        let Some(registry) = dispatch.downcast_ref::<Registry>() else { return Located::Nothing };
-        match state_of(registry, id) {
-            Some(state) => Located::Span(state),
-            None => core_of(dispatch, registry).map_or(Located::Nothing, Located::Disabled),
+        let registry = dispatch.downcast_ref::<Registry>();
+        if let Some(state) = registry.and_then(|registry| state_of(registry, id)) {
+            return Located::Span(state);
         }
+        if let Some(core) = registry.and_then(|registry| core_of(dispatch, registry)) {
+            return Located::Disabled(core);
+        }
+        otel_span(id, dispatch)
     });
     // A span that was disabled when it was created has no subscriber.
     found.unwrap_or_else(|| current_core().map_or(Located::Nothing, Located::Disabled))
+}
+
+/// Whether a layer of this crate captures the span.
+pub(super) fn is_captured(span: &tracing::Span) -> bool {
+    let state =
+        span.with_subscriber(|(id, dispatch)| state_of(dispatch.downcast_ref::<Registry>()?, id));
+    state.flatten().is_some()
 }
 
 /// The state of the span with this id in the registry under `dispatch`.
@@ -132,6 +183,83 @@ fn stored_in(registry: &Registry, id: &Id) -> Option<SpanHandle> {
 fn core_of(dispatch: &Dispatch, registry: &Registry) -> Option<Arc<LayerCore>> {
     claimed(address(registry))
         .or_else(|| dispatch.downcast_ref::<FeedbackLayer>().map(|layer| layer.core().clone()))
+}
+
+/// The active span, or where a layer of `tracing-opentelemetry` doesn't activate its spans, the
+/// current one of that layer. `None` if it isn't one of these providers'.
+fn active_otel_span(dispatch: &Dispatch) -> Option<Located> {
+    if !Providers::exist() {
+        return None;
+    }
+    let active = active_context::map(OtelSpanRef::of).flatten();
+    active.as_ref().and_then(OtelSpanRef::open).or_else(|| {
+        let id = dispatch.current_span().into_inner().map(|(id, _)| id);
+        let of_layer = id.and_then(|id| other_layer::context_of(&id, dispatch));
+        let of_layer = of_layer.as_ref().and_then(OtelSpanRef::of);
+        of_layer.and_then(|span| span.locate()).or_else(|| active?.not_recording())
+    })
+}
+
+/// A `tracing` span that another crate's layer captures.
+fn otel_span(id: &Id, dispatch: &Dispatch) -> Located {
+    let Some(core) = Providers::default() else { return Located::Nothing };
+    match other_layer::context_of(id, dispatch).as_ref().and_then(OtelSpanRef::of) {
+        Some(span) => span.locate().unwrap_or(Located::Disabled(core)),
+        None if other_layer::IS_KNOWN => Located::Disabled(core),
+        None => Located::OtherLayer(core),
+    }
+}
+
+/// The active span of an OpenTelemetry context.
+#[derive(Debug)]
+pub(super) struct OtelSpanRef {
+    context: OtelContext,
+}
+
+impl PartialEq for OtelSpanRef {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, other) = (self.context.span(), other.context.span());
+        let ids = |context: &SpanContext| (context.trace_id(), context.span_id());
+        ids(one.span_context()) == ids(other.span_context())
+    }
+}
+
+impl OtelSpanRef {
+    /// `None` if no valid span of this process is active in it.
+    pub(super) fn of(context: &OtelContext) -> Option<Self> {
+        let span = context.span();
+        let is_ours = span.span_context().is_valid() && !span.span_context().is_remote();
+        is_ours.then(|| Self { context: context.clone() })
+    }
+
+    pub(super) fn context(&self) -> SpanContext {
+        self.context.span().span_context().clone()
+    }
+
+    fn locate(&self) -> Option<Located> {
+        self.open().or_else(|| self.not_recording())
+    }
+
+    /// The span, if it is open.
+    fn open(&self) -> Option<Located> {
+        let span = self.context.span();
+        let context = span.span_context();
+        let state = |core: &Arc<LayerCore>| core.otel_spans()?.state(core, context);
+        Providers::find(state).map(Located::Span)
+    }
+
+    /// The span, if it isn't recorded. Whose it is can't be known then, so it counts as one of the
+    /// [default](Providers::default) provider.
+    fn not_recording(&self) -> Option<Located> {
+        let span = self.context.span();
+        if span.is_recording() {
+            return None; // of a provider without our processor
+        }
+        let core = Providers::default()?;
+        let session = self.context.get::<Session>().or(core.settings.session.as_ref()).cloned();
+        let context = span.span_context().clone();
+        Some(Located::NotRecording(Box::new(NotRecording { core, context, session })))
+    }
 }
 
 /// Registries by address, and the layer that captures their spans.

@@ -9,16 +9,21 @@
 mod callsite;
 mod context;
 mod counting_filter;
+mod enriching_processor;
 mod event;
 mod feedback_layer;
 mod field;
 pub(crate) mod locate;
+mod other_layer;
 mod processor;
+mod processor_calls;
+mod providers;
 mod span_ext;
 mod span_processors;
 #[cfg(feature = "tickets")]
 pub(crate) mod ticket;
 mod visit;
+mod wrapped;
 
 use std::sync::Arc;
 
@@ -37,16 +42,19 @@ use crate::session::Session;
 use crate::span::{Captured, LayerCore, Live, SpanHandle, SpanState, span_stack};
 use crate::suppress;
 use callsite::Callsite;
-use locate::Claim;
+use locate::{Claim, OtelSpanRef};
+use providers::Providers;
 
 pub use context::otel_context;
 pub use counting_filter::CountingEventFilter;
+pub use enriching_processor::EnrichingSpanProcessor;
 pub use feedback_layer::FeedbackLayer;
 pub use processor::FeedbackSpanProcessor;
 pub use span_ext::{SpanError, SpanExt};
 
 pub(crate) use context::current as current_context;
 pub(crate) use span_processors::SpanProcessors;
+pub(crate) use wrapped::Wrapped;
 
 impl FeedbackLayer {
     /// Whether the layer captures nothing on this thread. Suppression by an OpenTelemetry context
@@ -94,6 +102,7 @@ impl FeedbackLayer {
         callsite: &'static Callsite,
         is_contextual: bool,
         parent: Option<&SpanHandle>,
+        parent_id: impl Fn() -> Option<Id>,
     ) -> Option<()> {
         let switches = &self.core().settings.switches;
         // The active OpenTelemetry context is the parent where this layer activates contexts, or
@@ -119,6 +128,14 @@ impl FeedbackLayer {
             // The parent is entered on another thread: its context counts, not that of this thread.
             live.parent_context = None;
         }
+        if (Providers::exist() || other_layer::IS_KNOWN)
+            && let Some(context) = &live.parent_context
+            && parent.is_some_and(|parent| !is_active(parent, context))
+            && self.is_of_another_layer(context, parent_id)
+        {
+            // Each layer's tree stays whole.
+            live.parent_context = None;
+        }
         if let Some(session) = self.inherited_session(live.parent_context.as_ref(), parent) {
             live.session = Some(session);
         }
@@ -128,6 +145,19 @@ impl FeedbackLayer {
             false => live.record.thread = None,
         }
         Some(())
+    }
+
+    /// Whether the active span of `context` is what another layer has made of the `tracing` span with
+    /// this id, or of the provider of such a layer.
+    #[cold]
+    fn is_of_another_layer(&self, context: &OtelContext, id: impl Fn() -> Option<Id>) -> bool {
+        let Some(active) = OtelSpanRef::of(context) else { return false };
+        let of_span = || {
+            let (id, dispatch) = (id()?, self.dispatch()?);
+            OtelSpanRef::of(&other_layer::context_of(&id, &dispatch)?)
+        };
+        Providers::has_open(&active.context())
+            || other_layer::IS_KNOWN && of_span().is_some_and(|of_span| of_span == active)
     }
 
     #[inline]
@@ -189,7 +219,8 @@ where
         let core = self.core();
         let callsite = callsite::of(attributes.metadata(), &core.settings);
         let begun = SpanHandle::begin(core, parent, clock::read(), |live, parent| {
-            self.fill_in(live, callsite, attributes.is_contextual(), parent)?;
+            let parent_id = || Some(ctx.span(id)?.parent()?.id());
+            self.fill_in(live, callsite, attributes.is_contextual(), parent, parent_id)?;
             Some(visit::new_span(core, callsite, live, |visitor| attributes.record(visitor)))
         });
         let Some((state, is_feedback)) = begun else { return };
@@ -271,7 +302,7 @@ where
         if switches.tracked_inactivity {
             state.timings.enter(Ticks::now());
         }
-        let guard = match switches.context_activation {
+        let guard = match switches.context_activation && !self.is_activated_elsewhere(id) {
             true => context::attach(&state),
             false => None,
         };
@@ -310,6 +341,23 @@ where
 }
 
 impl FeedbackLayer {
+    /// Whether another layer has activated the span that is being entered. Then its ids stay the ones
+    /// that the OpenTelemetry context shows.
+    #[inline]
+    fn is_activated_elsewhere(&self, id: &Id) -> bool {
+        if !Providers::exist() && !other_layer::IS_KNOWN {
+            return false;
+        }
+        let active = |context: &OtelContext| context.has_active_span().then(|| context.clone());
+        let context = active_context::map(active).flatten();
+        let is_other =
+            context.is_some_and(|context| self.is_of_another_layer(&context, || Some(id.clone())));
+        if is_other {
+            self.warn_of_another_layer();
+        }
+        is_other
+    }
+
     /// Stores the state of a new span in the registry's extensions, unless another layer captures
     /// the span: of two layers, the one with a claim on the registry does.
     #[cold]

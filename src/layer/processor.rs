@@ -96,7 +96,7 @@ impl SpanProcessor for FeedbackSpanProcessor {
     }
 }
 
-fn record(span: SpanData, core: &LayerCore) -> SpanRecord {
+pub(super) fn record(span: SpanData, core: &LayerCore) -> SpanRecord {
     let context = span.span_context;
     let events = span.events.events.into_iter().map(|event| Event {
         name: event.name,

@@ -6,8 +6,9 @@ use std::time::SystemTime;
 use opentelemetry::trace::{SpanContext, Status};
 use opentelemetry::{Context, Key, KeyValue, Value};
 
-use super::context;
-use super::locate::{Located, locate_span};
+use super::locate::{Located, is_captured, locate_span};
+use super::providers::Providers;
+use super::{context, other_layer};
 use crate::session::Session;
 use crate::span::SpanHandle;
 #[cfg(feature = "tickets")]
@@ -324,6 +325,12 @@ pub enum SpanError {
          child, or is asked for its context"
     )]
     AlreadyStarted,
+    /// The span is captured by a layer of another crate.
+    #[error(
+        "the span is captured by another layer: for one of `tracing-opentelemetry`, switch on the \
+         feature `tracing-opentelemetry` of this crate"
+    )]
+    OtherLayer,
     /// The span has closed, or was ended through the OpenTelemetry API.
     #[error("the span has ended: nothing more is recorded for it")]
     Closed,
@@ -334,15 +341,22 @@ pub enum SpanError {
 
 impl SpanExt for tracing::Span {
     fn set_parent(&self, context: Context) -> Result<(), SpanError> {
-        match state(self)?.set_parent(context) {
-            Some(true) => Ok(()),
-            Some(false) => Err(SpanError::AlreadyStarted),
-            None => Err(SpanError::Closed),
-        }
+        let set = match is_of_other_layer(self) {
+            true => other_layer::set_parent(self, context).ok_or(SpanError::SpanDisabled)?,
+            false => state(self)?.set_parent(context).ok_or(SpanError::Closed)?,
+        };
+        if set { Ok(()) } else { Err(SpanError::AlreadyStarted) }
     }
 
     fn context(&self) -> Result<Context, SpanError> {
-        context::with_session(&state(self)?).ok_or(SpanError::Closed)
+        let state = state(self)?;
+        match state.core().otel_spans() {
+            Some(_) => self
+                .with_subscriber(|(id, dispatch)| other_layer::context_of(id, dispatch))
+                .flatten(),
+            None => context::with_session(&state),
+        }
+        .ok_or(SpanError::Closed)
     }
 
     fn span_context(&self) -> Result<SpanContext, SpanError> {
@@ -355,12 +369,7 @@ impl SpanExt for tracing::Span {
     }
 
     fn set_session(&self, session: &Session) -> Result<(), SpanError> {
-        let set = state(self)?.change(|live| {
-            live.session = Some(session.clone());
-            live.documents.session_is_own = true;
-            live.context = None; // the stored context may propagate the previous session
-        });
-        set.ok_or(SpanError::Closed)
+        state(self)?.set_session(session).then_some(()).ok_or(SpanError::Closed)
     }
 
     fn add_link_with_attributes(
@@ -405,10 +414,17 @@ impl SpanExt for tracing::Span {
     }
 }
 
+/// Whether the span may be one of `tracing-opentelemetry`, which is found without starting it.
+fn is_of_other_layer(span: &tracing::Span) -> bool {
+    other_layer::IS_KNOWN && Providers::exist() && !span.is_disabled() && !is_captured(span)
+}
+
 fn state(span: &tracing::Span) -> Result<SpanHandle, SpanError> {
     match locate_span(span) {
         Located::Span(state) => Ok(state),
         Located::Disabled(_) | Located::Layer(_) => Err(SpanError::SpanDisabled),
+        Located::OtherLayer(_) => Err(SpanError::OtherLayer),
+        Located::NotRecording(_) => Err(SpanError::Closed),
         Located::Nothing if span.is_disabled() => Err(SpanError::SpanDisabled),
         Located::Nothing => Err(SpanError::NotInstalled),
     }

@@ -7,21 +7,19 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use opentelemetry::trace::{
     Link, Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, TraceId, Tracer, TracerProvider,
 };
 use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
     IdGenerator, SamplingDecision, SamplingResult, SdkTracer, SdkTracerProvider, ShouldSample,
     SpanData, SpanLimits, SpanProcessor,
 };
 
+use super::processor_calls::on_each;
 use super::{context, visit};
 use crate::export::sink::exporter;
 use crate::otlp::attributes::ValueRef;
@@ -67,65 +65,6 @@ impl SpanProcessors {
             .build();
         let tracer = provider.tracer_with_scope(scope.as_ref().clone());
         Self { processors: processors.into(), tracer, scope: scope.clone() }
-    }
-
-    /// Calls `call` with every processor, on a thread of its own, and waits for at most `limit`.
-    /// Returns why processors have failed.
-    fn on_each(
-        &self,
-        limit: Duration,
-        call: impl Fn(&dyn SpanProcessor) -> OTelSdkResult + Send + 'static,
-    ) -> PendingCalls {
-        let processors = self.processors.clone();
-        let (done, results) = mpsc::channel();
-        let until = Instant::now().checked_add(limit);
-        let work = move || {
-            suppress::mark_this_thread();
-            for processor in &*processors {
-                let result = user_code::call(|| call(processor.as_ref()));
-                let result = match result {
-                    Ok(result) => result.map_err(|error| error.to_string()),
-                    Err(_) => Err("it panicked".to_owned()),
-                };
-                // The other side may have stopped waiting.
-                let _ = done.send(result);
-            }
-        };
-        // If the thread can't be started, the channel is closed, and the calls count as not done.
-        let _ = thread::Builder::new().name("tracing-feedback-processors".to_owned()).spawn(work);
-        PendingCalls { results, until, count: self.processors.len() }
-    }
-}
-
-/// Calls of processors that are under way.
-struct PendingCalls {
-    results: mpsc::Receiver<Result<(), String>>,
-    until: Option<Instant>,
-    count: usize,
-}
-
-impl PendingCalls {
-    /// Waits, and returns why processors have failed.
-    fn failures(self) -> Vec<String> {
-        let mut failures = Vec::new();
-        for _ in 0..self.count {
-            let result = match self.until {
-                Some(until) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    self.results.recv_timeout(left).map_err(|_| ())
-                }
-                None => self.results.recv().map_err(|_| ()),
-            };
-            match result {
-                Ok(Ok(())) => {}
-                Ok(Err(failure)) => failures.push(failure),
-                Err(()) => {
-                    failures.push("it had not finished within the time limit".to_owned());
-                    break;
-                }
-            }
-        }
-        failures
     }
 }
 
@@ -184,13 +123,15 @@ impl ProcessSpans for SpanProcessors {
     }
 
     fn flush(&self, limit: Duration, meanwhile: &mut dyn FnMut()) -> Vec<String> {
-        let flushed = self.on_each(limit, |processor| processor.force_flush());
+        let flushed = on_each(&self.processors, limit, |processor| processor.force_flush());
         meanwhile();
         flushed.failures()
     }
 
     fn shutdown(&self, limit: Duration, meanwhile: &mut dyn FnMut()) -> Vec<String> {
-        let stopped = self.on_each(limit, move |processor| processor.shutdown_with_timeout(limit));
+        let stopped = on_each(&self.processors, limit, move |processor| {
+            processor.shutdown_with_timeout(limit)
+        });
         meanwhile();
         stopped.failures()
     }

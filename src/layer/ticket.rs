@@ -138,9 +138,16 @@ fn issue_for(located: Located, options: &TicketOptions) -> Result<Ticket, Ticket
             keys_of(&core)?;
             Err(TicketError::NoActiveSpan)
         }
+        Located::NotRecording(span) => {
+            issue(keys_of(&span.core)?, Some(&span.context), span.session, options)
+        }
         Located::Disabled(core) => {
             keys_of(&core)?;
             Err(TicketError::SpanDisabled)
+        }
+        Located::OtherLayer(core) => {
+            keys_of(&core)?;
+            Err(TicketError::OtherLayer)
         }
         Located::Nothing => Err(TicketError::NotInstalled),
     }

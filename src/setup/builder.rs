@@ -24,10 +24,11 @@ use super::telemetry::Telemetry;
 #[cfg(feature = "outbox")]
 use crate::OutboxOptions;
 use crate::export::sink::exporter::ExporterSink;
+use crate::export::sink::processor::ProcessorSink;
 use crate::export::sink::{DiscardSink, Sink};
 use crate::export::stats::Counters;
 use crate::export::{Batching, Pipeline, tail_buffer};
-use crate::layer::{FeedbackLayer, SpanProcessors};
+use crate::layer::{EnrichingSpanProcessor, FeedbackLayer, SpanProcessors, Wrapped};
 use crate::outbox::Outbox;
 use crate::redaction::Redaction;
 use crate::session::Session;
@@ -743,11 +744,86 @@ impl Builder {
         self.assemble(Environment::default())
     }
 
+    /// Builds a span processor around `processor`, for a service that keeps its tracer provider: what is
+    /// attached to the provider's spans is on them when `processor` gets them. Returns it with the handle.
+    ///
+    /// The service's `tracing-opentelemetry` layer, its provider, exporter and middleware stay as they
+    /// are. Without a layer of this crate around the caller, [`enrich_span!`](crate::enrich_span) and
+    /// [`enrich_session!`](crate::enrich_session) are about the active span of the OpenTelemetry API, if
+    /// it is of the provider that has this processor, [`ticket`](crate::ticket()) is for it, and so on.
+    /// `span = &span` finds a `tracing` span with the feature `tracing-opentelemetry`.
+    ///
+    /// Carriers go to `processor`, and so arrive where the spans arrive, with the provider's resource. Where
+    /// this builder is given an exporter, an endpoint or an outbox, they go there instead. The settings of
+    /// capture (sampler, id generator, span processors, location and so on) are the provider's, so those of
+    /// this builder have no effect; redaction is applied to everything the provider's spans carry.
+    ///
+    /// `flush`, `shutdown` and `stats` of the handle include `processor`. Dropping the handle leaves
+    /// `processor` to its provider.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    ///
+    /// ```
+    /// use opentelemetry::trace::{Tracer, TracerProvider};
+    /// use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SimpleSpanProcessor};
+    /// use tracing_feedback::enrich_span;
+    /// use tracing_subscriber::prelude::*;
+    ///
+    /// let exporter = InMemorySpanExporter::default(); // or any other
+    /// let (processor, telemetry) =
+    ///     tracing_feedback::builder().build_around(SimpleSpanProcessor::new(exporter.clone()))?;
+    /// let provider = SdkTracerProvider::builder().with_span_processor(processor).build();
+    /// let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("chat"));
+    ///
+    /// tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+    ///     tracing::info_span!("answer").in_scope(|| {
+    ///         assert!(enrich_span!(feedback = { "rating": true }).is_ok());
+    ///     });
+    /// });
+    /// let spans = exporter.get_finished_spans()?;
+    /// assert!(spans[0].attributes.iter().any(|kv| kv.key.as_str() == "feedback.rating"));
+    /// telemetry.shutdown()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn build_around(
+        mut self,
+        processor: impl SpanProcessor + 'static,
+    ) -> Result<(EnrichingSpanProcessor, Telemetry), BuildError> {
+        let environment = Environment::read();
+        let wrapped = Wrapped::new(Box::new(processor));
+        if !self.has_way_out(&environment) {
+            let hand_over = wrapped.clone();
+            self.exporter = Some(Box::new(move |_, _, _| {
+                Ok(Box::new(ProcessorSink::new(move |span| hand_over.hand_over(span))))
+            }));
+        }
+        self.span_processors.clear();
+        let core = self.assemble_core(environment)?.with_wrapped(wrapped.clone());
+        let core = Arc::new(core);
+        Ok((EnrichingSpanProcessor::new(core.clone(), wrapped), Telemetry::new(core)))
+    }
+
+    /// Whether the builder is given something to export to.
+    fn has_way_out(&self, environment: &Environment) -> bool {
+        #[cfg(feature = "_otlp")]
+        let has_endpoint = self.otlp.endpoint.is_some();
+        #[cfg(not(feature = "_otlp"))]
+        let has_endpoint = false;
+        self.exporter.is_some() || has_endpoint || outbox::is_configured(&self.outbox, environment)
+    }
+
     /// As [`build`](Self::build), for the given environment.
     pub(super) fn assemble(
-        mut self,
-        mut environment: Environment,
+        self,
+        environment: Environment,
     ) -> Result<(FeedbackLayer, Telemetry), BuildError> {
+        let core = Arc::new(self.assemble_core(environment)?);
+        Ok((FeedbackLayer::new(core.clone()), Telemetry::new(core)))
+    }
+
+    fn assemble_core(mut self, mut environment: Environment) -> Result<LayerCore, BuildError> {
         let limits = self.limits(&environment);
         self.settings.span_limits = limits;
         self.settings.value_characters =
@@ -786,8 +862,7 @@ impl Builder {
         }
         self.settings.environment_issues = issues;
         let core = LayerCore::new(self.settings, sampling, self.ids, tickets, pipeline);
-        let core = Arc::new(core.with_processors(processors));
-        Ok((FeedbackLayer::new(core.clone()), Telemetry::new(core)))
+        Ok(core.with_processors(processors))
     }
 
     fn limits(&self, environment: &Environment) -> SpanLimits {

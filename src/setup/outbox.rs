@@ -13,6 +13,11 @@ use crate::outbox::{Outbox, OutboxOptions, OutboxPolicy};
 /// The outbox configured in code.
 pub(super) type OutboxSetting = Option<OutboxOptions>;
 
+/// Whether an outbox is configured.
+pub(super) fn is_configured(setting: &OutboxSetting, environment: &Environment) -> bool {
+    setting.is_some() || environment.outbox_directory.is_some()
+}
+
 /// Opens the configured outbox, if any. `supports_outbox` is whether the sink can send spans from it.
 ///
 /// # Errors

@@ -19,6 +19,10 @@ impl OutboxSetting {
     }
 }
 
+pub(super) fn is_configured(_: &OutboxSetting, _: &Environment) -> bool {
+    false
+}
+
 pub(super) fn open(
     _: OutboxSetting,
     _: &mut Environment,

@@ -373,7 +373,7 @@ fn spawn_wait(
 impl Drop for Telemetry {
     fn drop(&mut self) {
         if !self.core.is_shut_down()
-            && let Err(error) = self.core.shutdown(DROP_LIMIT)
+            && let Err(error) = self.core.close(DROP_LIMIT)
         {
             tracing::warn!(target: "tracing_feedback", "telemetry was shut down: {error}");
         }

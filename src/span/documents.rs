@@ -69,6 +69,14 @@ impl Enriched {
         finalizers: Finalizers::NONE,
     };
 
+    /// A copy, with the finalizers.
+    pub(super) fn copy(&mut self) -> Self {
+        let Self { document, time, is_feedback, finalizers } = self;
+        let (time, is_feedback) = (*time, *is_feedback);
+        let finalizers = std::mem::take(finalizers);
+        Self { document: document.clone(), time, is_feedback, finalizers }
+    }
+
     /// Whether the document sets or removes `key`, or something above or under it.
     pub(crate) fn has(&self, key: &str) -> bool {
         let mut leaves = self.document.leaves();

@@ -4,11 +4,14 @@ use std::ops::Deref;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use opentelemetry::trace::SpanContext;
+
 use super::state::{Live, SpanState};
 use super::timings::SpanTimer;
-use super::trace_place::TracePlace;
+use super::trace_place::{Started, TracePlace};
 use super::{LayerCore, pool};
 use crate::clock;
+use crate::record::Parent;
 use crate::session::Session;
 
 /// A shared reference to a span's state.
@@ -85,8 +88,41 @@ impl SpanHandle {
         }))
     }
 
+    /// The state of an open span of an OpenTelemetry provider: only its documents are kept here.
+    pub(super) fn of_otel(
+        core: &Arc<LayerCore>,
+        context: SpanContext,
+        session: Option<Session>,
+    ) -> Self {
+        let mut state = Self::new(core);
+        if let Some(this) = state.get_mut() {
+            *this.has_session.get_mut() = session.is_some();
+            let live = this.live.get_mut().unwrap_or_else(PoisonError::into_inner);
+            (live.is_open, live.session) = (true, session);
+            this.place.decide(|| Started { context, parent: Parent::NONE });
+        }
+        state
+    }
+
+    /// Sets the session of the span. Spans that start below it from now on inherit it. Returns
+    /// whether the span was still open.
+    pub(crate) fn set_session(&self, session: &Session) -> bool {
+        if let Some(spans) = self.core.otel_spans() {
+            spans.set_session(&self.start().context, session);
+        }
+        let set = self.change(|live| {
+            live.session = Some(session.clone());
+            live.documents.session_is_own = true;
+            live.context = None; // the stored context may propagate the previous session
+        });
+        set.is_some()
+    }
+
     /// The outermost captured span around this one that belongs to `session`, maybe itself.
     pub(crate) fn outermost_of(&self, session: &Session) -> Self {
+        if let Some(spans) = self.core.otel_spans() {
+            return spans.outermost(self, |of_span| of_span == Some(session));
+        }
         let mut outermost = self.clone();
         for span in self.ancestors() {
             if span.session().as_ref() == Some(session) {
@@ -98,6 +134,9 @@ impl SpanHandle {
 
     /// The outermost captured span around this one in the same trace, maybe itself.
     pub(crate) fn local_root(&self) -> Self {
+        if let Some(spans) = self.core.otel_spans() {
+            return spans.outermost(self, |_| true); // a parent is in the same trace
+        }
         let trace_id = self.start().context.trace_id();
         let root =
             self.ancestors().take_while(|span| span.start().context.trace_id() == trace_id).last();

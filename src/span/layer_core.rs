@@ -4,8 +4,8 @@ use std::any::Any;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, TraceId, TraceState};
 use opentelemetry_sdk::trace::{
@@ -16,7 +16,7 @@ use tracing::subscriber::NoSubscriber;
 
 use super::span_table::SpanTable;
 use super::state::SpanState;
-use super::{ProcessSpans, SpanHandle};
+use super::{OtelSpans, ProcessSpans, SpanHandle, WrappedProcessor};
 use crate::clock;
 use crate::export::{DropReason, FlushError, LateShare, NotDurable, Pipeline};
 use crate::fork;
@@ -40,6 +40,8 @@ pub(crate) struct LayerCore {
     pub(crate) ticket_accounts: TicketAccounts,
     /// The service's span processors, if it has brought some.
     processors: Option<Box<dyn ProcessSpans>>,
+    /// The open spans of a provider and the processor that is wrapped, where there is no layer.
+    wrapped: Option<(OtelSpans, Arc<dyn WrappedProcessor>)>,
     /// Whether the place of a new span can be planned: nothing of the service's own takes part in it.
     plans: bool,
     /// Absent when the environment has switched telemetry off.
@@ -263,6 +265,7 @@ impl LayerCore {
             ticket_keys,
             ticket_accounts,
             processors: None,
+            wrapped: None,
             process: pipeline.as_ref().map_or(u32::MAX, Pipeline::process),
             has_warned_of_fork: AtomicBool::new(false),
             pipeline,
@@ -281,6 +284,18 @@ impl LayerCore {
         self.plans &= processors.is_none();
         self.processors = processors;
         self
+    }
+
+    /// The same for a processor that wraps another, in place of a layer.
+    pub(crate) fn with_wrapped(mut self, processor: Arc<dyn WrappedProcessor>) -> Self {
+        self.wrapped = Some((OtelSpans::default(), processor));
+        self
+    }
+
+    /// The open spans of the provider, where a processor takes the place of a layer.
+    #[inline]
+    pub(crate) fn otel_spans(&self) -> Option<&OtelSpans> {
+        self.wrapped.as_ref().map(|(spans, _)| spans)
     }
 
     #[inline]
@@ -500,6 +515,15 @@ impl LayerCore {
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
         self.report_issues();
         let flush = || self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.flush(limit));
+        if let Some((_, processor)) = &self.wrapped
+            && !self.is_forked()
+        {
+            // The pipeline may hand carriers to the processor.
+            let until = clock::after(limit);
+            let flushed = flush();
+            let failures = processor.flush(until.saturating_duration_since(Instant::now()));
+            return FlushError::with_processors(flushed, failures);
+        }
         match self.processors() {
             Some(processors) if !self.is_forked() && !self.is_shut_down() => {
                 let mut flushed = Ok(());
@@ -513,8 +537,20 @@ impl LayerCore {
         }
     }
 
-    /// Sends the feedback on open spans as carriers, and shuts the pipeline down.
+    /// Sends the feedback on open spans as carriers, and shuts the pipeline down, with the wrapped
+    /// processor.
     pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
+        let until = clock::after(limit);
+        let closed = self.close(limit);
+        let Some((_, processor)) = self.wrapped.as_ref().filter(|_| !self.is_forked()) else {
+            return closed;
+        };
+        let failures = processor.shutdown(until.saturating_duration_since(Instant::now()));
+        FlushError::with_processors(closed, failures)
+    }
+
+    /// As [`shutdown`](Self::shutdown), and leaves the wrapped processor to its provider.
+    pub(crate) fn close(&self, limit: Duration) -> Result<(), FlushError> {
         self.report_issues();
         let shutdown =
             || self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.shutdown(limit));
@@ -531,6 +567,9 @@ impl LayerCore {
         };
         for span in open.into_values() {
             span.send_documents();
+        }
+        if let Some(spans) = self.otel_spans() {
+            spans.clear();
         }
         match self.processors() {
             Some(processors) if !was_shut_down => {

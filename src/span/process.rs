@@ -1,4 +1,4 @@
-//! What is called when spans start and end: the service's span processors, which the layer brings.
+//! The service's span processors: those that a layer calls, and the one that a processor wraps.
 
 use std::fmt;
 use std::time::Duration;
@@ -27,4 +27,13 @@ pub(crate) trait ProcessSpans: fmt::Debug + Send + Sync {
 
     /// As [`flush`](Self::flush), then stops.
     fn shutdown(&self, limit: Duration, meanwhile: &mut dyn FnMut()) -> Vec<String>;
+}
+
+/// The span processor of the service that a processor of this crate wraps. A panic of it ends there.
+pub(crate) trait WrappedProcessor: fmt::Debug + Send + Sync {
+    /// Flushes, for at most `limit`. Returns why it has failed.
+    fn flush(&self, limit: Duration) -> Vec<String>;
+
+    /// As [`flush`](Self::flush), then stops.
+    fn shutdown(&self, limit: Duration) -> Vec<String>;
 }

@@ -44,6 +44,12 @@ pub enum TicketError {
     /// Issuing: the span isn't captured. A filter disables it, or it is `Span::none()`.
     #[error("the given span is disabled by a filter, so it can't be rated: give another span")]
     SpanDisabled,
+    /// Issuing: the given span is captured by a layer of another crate.
+    #[error(
+        "the given span is captured by another layer: for one of `tracing-opentelemetry`, switch on the \
+         feature `tracing-opentelemetry` of this crate, or call `ticket` inside the span"
+    )]
+    OtherLayer,
     /// Issuing: a time to live that no ticket can have.
     #[error("a ticket can't live for {given:?}: give a millisecond to ten years")]
     InvalidTimeToLive {
@@ -147,6 +153,7 @@ impl TicketError {
             Self::SdkDisabled => "sdk_disabled",
             Self::NoActiveSpan => "no_active_span",
             Self::SpanDisabled => "span_disabled",
+            Self::OtherLayer => "other_layer",
             Self::InvalidTimeToLive { .. } => "invalid_time_to_live",
             Self::NoNamespace => "no_namespace",
             Self::UnknownNamespace { .. } => "unknown_namespace",

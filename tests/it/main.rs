@@ -2,6 +2,7 @@
 //! real OTLP receiver got.
 
 mod api;
+mod around;
 mod bad_input;
 mod connections;
 mod delivery;

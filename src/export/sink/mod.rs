@@ -1,9 +1,9 @@
 //! Sinks: the last stage of export.
 //!
 //! A sink takes [batches](batch) of spans on the export thread and returns the outcome. There are
-//! three, of one anatomy: `otlp` sends encoded spans through a transport, `outbox` does so too and
+//! four, of one anatomy: `otlp` sends encoded spans through a transport, `outbox` does so too and
 //! stores the spans it can't deliver in the [outbox](crate::outbox), [`exporter`] hands records to
-//! any `SpanExporter` of the OpenTelemetry SDK.
+//! any `SpanExporter` of the OpenTelemetry SDK, [`processor`] to the `SpanProcessor` of a provider.
 
 mod backpressure;
 mod batch;
@@ -16,6 +16,7 @@ pub(crate) mod exporter;
 pub(crate) mod otlp;
 #[cfg(all(feature = "outbox", feature = "_otlp-path"))]
 pub(crate) mod outbox;
+pub(crate) mod processor;
 mod runtime;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,287 @@
+//! The span processor that brings feedback to the spans of an OpenTelemetry provider.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use opentelemetry::trace::{Span as _, SpanId, TraceContextExt};
+use opentelemetry::{Context, KeyValue, Value};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
+
+use super::providers::Providers;
+use super::wrapped::Wrapped;
+use super::{processor, visit};
+use crate::export::FlushError;
+use crate::export::sink::{exporter, processor as processor_sink};
+use crate::feedback::carrier::{KEPT, SAMPLED};
+use crate::feedback::document::Document;
+use crate::otlp::attributes::{Attributes, ValueRef};
+use crate::session::{SESSION_ID, Session};
+use crate::settings::{is_feedback, namespaced};
+use crate::span::{LayerCore, OtelSpan, OtelSpans};
+use crate::suppress;
+
+/// A `SpanProcessor` around another one: what is attached to the spans of its provider, by
+/// [`enrich_span!`](crate::enrich_span) and [`enrich_session!`](crate::enrich_session), is on them when
+/// the other one gets them.
+///
+/// Made by [`Builder::build_around`](crate::Builder::build_around), and given to an `SdkTracerProvider`.
+/// Whoever makes the spans, the layer of `tracing-opentelemetry` or the OpenTelemetry API, they keep
+/// their provider, its exporter and everything else.
+///
+/// ```
+/// # #[cfg(all(feature = "collector", feature = "http-json"))] {
+/// use opentelemetry::trace::{Tracer, TracerProvider};
+/// use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
+/// use tracing_feedback::enrich_span;
+/// # use opentelemetry_otlp::{WithExportConfig, Protocol};
+/// # let collector = tracing_feedback::collector::Collector::start()?;
+/// # let exporter = opentelemetry_otlp::SpanExporter::builder().with_http()
+/// #     .with_protocol(Protocol::HttpJson)
+/// #     .with_endpoint(format!("{}/v1/traces", collector.http_endpoint())).build()?;
+///
+/// let batch = BatchSpanProcessor::builder(exporter).build();
+/// let (processor, telemetry) = tracing_feedback::builder().build_around(batch)?;
+/// let provider = SdkTracerProvider::builder().with_span_processor(processor).build();
+///
+/// provider.tracer("chat").in_span("answer", |_context| {
+///     assert!(enrich_span!(feedback = { "rating": true }).is_ok());
+/// });
+/// telemetry.flush()?;
+/// assert_eq!(collector.spans()[0].attributes["feedback.rating"], true);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a processor takes nothing before it is part of a tracer provider"]
+pub struct EnrichingSpanProcessor {
+    core: Arc<LayerCore>,
+    wrapped: Arc<Wrapped>,
+    session_lookup: SessionLookup,
+}
+
+impl EnrichingSpanProcessor {
+    pub(crate) fn new(core: Arc<LayerCore>, wrapped: Arc<Wrapped>) -> Self {
+        Providers::add(&core);
+        Self { core, wrapped, session_lookup: SessionLookup::default() }
+    }
+
+    /// The open spans; `None` if nothing is attached to them any more.
+    #[inline]
+    fn spans(&self) -> Option<&OtelSpans> {
+        let is_active =
+            !self.core.is_disabled() && !self.core.is_shut_down() && !self.core.is_off();
+        self.core.otel_spans().filter(|_| is_active)
+    }
+
+    /// Whether the attributes of a span that starts say which session it begins.
+    #[inline]
+    fn session_of(&self, span: &Span) -> Option<Session> {
+        if !self.session_lookup.is_on() {
+            return None;
+        }
+        let data = span.exported_data()?;
+        let found = data.attributes.iter().rfind(|found| found.key.as_str() == SESSION_ID);
+        self.session_lookup.note(found.is_some());
+        let session = Session::with_id(visit::text(ValueRef::from(&found?.value)));
+        session.inspect_err(|_| self.core.count_refused("invalid_session_id")).ok()
+    }
+
+    /// Puts the documents and the session of a span into its data. Returns whether it carries feedback.
+    fn merge(&self, span: &mut SpanData, noted: OtelSpan) -> bool {
+        let Some(state) = noted.state else {
+            let has_own = span.attributes.iter().any(|other| other.key.as_str() == SESSION_ID);
+            if let Some(session) = noted.session.filter(|_| !has_own) {
+                span.attributes.push(KeyValue::new(SESSION_ID, session.id().to_owned()));
+            }
+            return false;
+        };
+        let convention = self.core.settings.convention;
+        let (mut feedback, mut fields) = (Document::<Value>::default(), Attributes::default());
+        let (mut others, mut session) = (Vec::with_capacity(span.attributes.len()), None);
+        for attribute in std::mem::take(&mut span.attributes) {
+            match namespaced(attribute.key.as_str(), convention) {
+                Some(bare) if is_feedback(bare) => feedback.set(bare.to_owned(), attribute.value),
+                Some(_) => fields.set(attribute.key.as_str(), ValueRef::from(&attribute.value)),
+                None => {
+                    if attribute.key.as_str() == SESSION_ID {
+                        let id = visit::text(ValueRef::from(&attribute.value));
+                        session = Session::with_id(id).ok().or(session);
+                    }
+                    others.push(attribute);
+                }
+            }
+        }
+        let Some(record) = state.end_of_otel(feedback, fields, session) else {
+            span.attributes = others;
+            return false;
+        };
+        let is_feedback = record.feedback;
+        let merged = exporter::span_data(record, &span.instrumentation_scope);
+        let has_session = merged.attributes.iter().any(|own| own.key.as_str() == SESSION_ID);
+        others.retain(|other| !has_session || other.key.as_str() != SESSION_ID);
+        let room = self.core.most_attributes().saturating_sub(merged.attributes.len());
+        let dropped = others.len().saturating_sub(room);
+        others.truncate(room);
+        span.attributes = merged.attributes;
+        span.attributes.append(&mut others);
+        let dropped = u32::try_from(dropped).unwrap_or(u32::MAX);
+        span.dropped_attributes_count = span
+            .dropped_attributes_count
+            .saturating_add(merged.dropped_attributes_count)
+            .saturating_add(dropped);
+        is_feedback
+    }
+
+    /// Applies the redaction to everything that the service has recorded on a span.
+    #[cold]
+    fn redact(&self, span: &mut SpanData) {
+        let redact = |attributes: &mut Vec<KeyValue>| {
+            attributes.retain_mut(|KeyValue { key, value, .. }| {
+                let given = ValueRef::from(&*value);
+                let redacted =
+                    visit::redacted(&self.core, key.as_str(), given, |value| value.to_value());
+                redacted.map(|redacted| *value = redacted).is_some()
+            });
+        };
+        redact(&mut span.attributes);
+        span.events.events.iter_mut().for_each(|event| redact(&mut event.attributes));
+        span.links.links.iter_mut().for_each(|link| redact(&mut link.attributes));
+    }
+
+    /// A recorded span whose trace isn't sampled. Processors export none of them, or all. So one with
+    /// feedback gets the flag of a sampled one, and where traces with feedback are kept, any other is held
+    /// until feedback arrives. Returns the span for the wrapped processor.
+    #[cold]
+    fn end_unsampled(&self, mut span: SpanData, has_document: bool) -> Option<SpanData> {
+        let (keeps, convention) = (self.core.keeps(), self.core.settings.convention);
+        let mut keys = span.attributes.iter().map(|attribute| attribute.key.as_str());
+        if has_document || keys.any(|key| namespaced(key, convention).is_some_and(is_feedback)) {
+            self.core.keep(span.span_context.trace_id());
+            if !has_document {
+                span.attributes.push(KeyValue::new(SAMPLED, false));
+            }
+            span.span_context = processor_sink::sampled(&span.span_context);
+        } else if keeps {
+            let mut record = processor::record(span, &self.core);
+            record.attributes.set(SAMPLED, ValueRef::Bool(false));
+            record.attributes.set(KEPT, ValueRef::Bool(true));
+            self.core.hold(&mut record);
+            return None;
+        }
+        Some(span)
+    }
+}
+
+impl SpanProcessor for EnrichingSpanProcessor {
+    fn on_start(&self, span: &mut Span, parent: &Context) {
+        if let Some(wrapped) = self.wrapped.processor() {
+            let _suppressed = suppress::scope(); // it is foreign code
+            wrapped.on_start(span, parent);
+        }
+        let Some(spans) = self.spans() else { return };
+        Providers::note(&self.core);
+        let active = parent.span();
+        let around = active.span_context();
+        let parent_id = match around.is_valid() && !around.is_remote() {
+            true => around.span_id(),
+            false => SpanId::INVALID,
+        };
+        let in_context = parent.get::<Session>().or(self.core.settings.session.as_ref()).cloned();
+        spans.start(span.span_context(), parent_id, in_context, self.session_of(span));
+    }
+
+    fn on_end(&self, mut span: SpanData) {
+        let mut has_document = false;
+        if let Some(noted) = self.core.otel_spans().and_then(|spans| spans.end(&span.span_context))
+            && (noted.session.is_some() || noted.state.is_some())
+        {
+            has_document = self.merge(&mut span, noted);
+        }
+        self.session_lookup.resume_for(&span);
+        if self.core.settings.redaction.is_some() {
+            self.redact(&mut span);
+        }
+        if !span.span_context.is_sampled() && self.spans().is_some() {
+            match self.end_unsampled(span, has_document) {
+                Some(unsampled) => span = unsampled,
+                None => return,
+            }
+        }
+        if let Some(wrapped) = self.wrapped.processor() {
+            let _suppressed = suppress::scope();
+            wrapped.on_end(span);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        let limit = Duration::from_secs(5);
+        result(self.core.flush(limit))
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        result(self.core.shutdown(timeout))
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.wrapped.set_resource(resource);
+    }
+}
+
+fn result(flushed: Result<(), FlushError>) -> OTelSdkResult {
+    flushed.map_err(|error| OTelSdkError::InternalFailure(error.to_string()))
+}
+
+impl Drop for EnrichingSpanProcessor {
+    /// The provider is gone, and doesn't say when its spans end.
+    fn drop(&mut self) {
+        if let Some(spans) = self.core.otel_spans() {
+            spans.clear();
+        }
+    }
+}
+
+/// Whether a span is looked through for `session.id` when it starts. The SDK gives access to a span's
+/// attributes only by copying all of the span, which takes longer than everything else here. So where
+/// the first spans have none, no more are looked through, until a span has ended with one.
+#[derive(Debug, Default)]
+struct SessionLookup(AtomicU32);
+
+impl SessionLookup {
+    /// After so many spans without a session no more are looked through.
+    const FIRST: u32 = 4096;
+
+    /// The service uses the attribute: every span is looked through.
+    const USED: u32 = u32::MAX;
+
+    #[inline]
+    fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != Self::FIRST
+    }
+
+    /// Takes note of a span that was looked through.
+    fn note(&self, has_session: bool) {
+        let seen = self.0.load(Ordering::Relaxed);
+        if has_session {
+            self.0.store(Self::USED, Ordering::Relaxed);
+        } else if seen < Self::FIRST {
+            // Another thread may have found one meanwhile.
+            let (old, new) = (seen, seen + 1);
+            let _ = self.0.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks through one in eight of the spans that end.
+    #[inline]
+    fn resume_for(&self, span: &SpanData) {
+        let is_chosen = || span.span_context.span_id().to_bytes()[7] & 7 == 0;
+        if !self.is_on()
+            && is_chosen()
+            && span.attributes.iter().any(|attribute| attribute.key.as_str() == SESSION_ID)
+        {
+            self.0.store(Self::USED, Ordering::Relaxed);
+        }
+    }
+}

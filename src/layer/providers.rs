@@ -1,0 +1,74 @@
+//! The OpenTelemetry providers whose spans can be enriched.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock, Weak};
+
+use opentelemetry::trace::SpanContext;
+
+use crate::span::LayerCore;
+use crate::sync::{read_unless_orphaned, write_unless_orphaned};
+
+/// The providers whose spans can be enriched: those with an
+/// [`EnrichingSpanProcessor`](super::EnrichingSpanProcessor), the newest last.
+static PROVIDERS: RwLock<Vec<Weak<LayerCore>>> = RwLock::new(Vec::new());
+
+/// How many providers there have been.
+static PROVIDER_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// The address of the core of the provider that was [noted](Providers::note) last.
+    static LAST_PROVIDER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// All of them.
+pub(super) struct Providers;
+
+impl Providers {
+    pub(super) fn add(core: &Arc<LayerCore>) {
+        if let Some(mut providers) = write_unless_orphaned(&PROVIDERS) {
+            providers.retain(|core| core.strong_count() > 0);
+            providers.push(Arc::downgrade(core));
+            PROVIDER_COUNT.fetch_add(1, Ordering::Relaxed);
+            Self::note(core);
+        }
+    }
+
+    /// Whether there was ever one.
+    #[inline]
+    pub(super) fn exist() -> bool {
+        PROVIDER_COUNT.load(Ordering::Relaxed) > 0
+    }
+
+    /// Notes that a provider is set up, or starts a span, on this thread.
+    #[inline]
+    pub(super) fn note(core: &Arc<LayerCore>) {
+        let _ = LAST_PROVIDER.try_with(|last| last.set(Arc::as_ptr(core).addr()));
+    }
+
+    /// The provider that is meant where no span says which: the last one that was set up, or has started a
+    /// span, on this thread, or else the newest that wasn't shut down, or else the newest.
+    pub(super) fn default() -> Option<Arc<LayerCore>> {
+        if !Self::exist() {
+            return None;
+        }
+        let last = LAST_PROVIDER.try_with(Cell::get).unwrap_or(0);
+        let providers = read_unless_orphaned(&PROVIDERS)?;
+        let rank = |core: &Arc<LayerCore>| (Arc::as_ptr(core).addr() == last, !core.is_shut_down());
+        // Of equal ones the last is taken, which is the newest.
+        providers.iter().filter_map(Weak::upgrade).max_by_key(rank)
+    }
+
+    /// Whether a span is open, and of one of these providers.
+    pub(super) fn has_open(context: &SpanContext) -> bool {
+        let is_open = |core: &Arc<LayerCore>| {
+            core.otel_spans().is_some_and(|spans| spans.has(context)).then_some(())
+        };
+        Self::find(is_open).is_some()
+    }
+
+    pub(super) fn find<T>(of: impl Fn(&Arc<LayerCore>) -> Option<T>) -> Option<T> {
+        let providers = read_unless_orphaned(&PROVIDERS)?;
+        providers.iter().filter_map(Weak::upgrade).find_map(|core| of(&core))
+    }
+}
