@@ -23,6 +23,7 @@ pub(crate) fn is_this_thread() -> bool {
 }
 
 /// Suppresses capture on this thread until the guard is dropped.
+#[inline]
 pub(crate) fn scope() -> SuppressGuard {
     SuppressGuard { was_suppressed: SUPPRESSED.try_with(|mark| mark.replace(true)).unwrap_or(true) }
 }
@@ -33,6 +34,7 @@ pub(crate) struct SuppressGuard {
 }
 
 impl Drop for SuppressGuard {
+    #[inline]
     fn drop(&mut self) {
         let _ = SUPPRESSED.try_with(|mark| mark.set(self.was_suppressed));
     }

@@ -76,12 +76,38 @@ impl EnrichingSpanProcessor {
         self.core.otel_spans().filter(|_| is_active)
     }
 
-    /// Whether the attributes of a span that starts say which session it begins.
     #[inline]
-    fn session_of(&self, span: &Span) -> Option<Session> {
-        if !self.session_lookup.is_on() {
-            return None;
+    fn hand_over(&self, span: SpanData) {
+        if let Some(wrapped) = self.wrapped.processor() {
+            // The span that ends is locked: looking for the active one would wait for it.
+            let _suppressed = suppress::scope();
+            wrapped.on_end(span);
         }
+    }
+
+    /// Ends a span whose data may have to be changed.
+    #[cold]
+    fn end_changed(&self, mut span: SpanData, noted: Option<OtelSpan>) {
+        if self.core.settings.redaction.is_some() {
+            self.redact(&mut span); // enrichments are redacted already
+        }
+        let mut has_document = false;
+        if let Some(noted) = noted
+            && (noted.session.is_some() || noted.state.is_some())
+        {
+            has_document = self.merge(&mut span, noted);
+        }
+        let changed = match span.span_context.is_sampled() || self.spans().is_none() {
+            true => Some(span),
+            false => self.end_unsampled(span, has_document),
+        };
+        changed.into_iter().for_each(|span| self.hand_over(span));
+    }
+
+    /// The session that a span begins by its attributes.
+    #[cold]
+    #[inline(never)]
+    fn session_of(&self, span: &Span) -> Option<Session> {
         let data = span.exported_data()?;
         let found = data.attributes.iter().rfind(|found| found.key.as_str() == SESSION_ID);
         self.session_lookup.note(found.is_some());
@@ -100,33 +126,26 @@ impl EnrichingSpanProcessor {
         };
         let convention = self.core.settings.convention;
         let (mut feedback, mut fields) = (Document::<Value>::default(), Attributes::default());
-        let (mut others, mut session) = (Vec::with_capacity(span.attributes.len()), None);
-        for attribute in std::mem::take(&mut span.attributes) {
-            match namespaced(attribute.key.as_str(), convention) {
-                Some(bare) if is_feedback(bare) => feedback.set(bare.to_owned(), attribute.value),
-                Some(_) => fields.set(attribute.key.as_str(), ValueRef::from(&attribute.value)),
-                None => {
-                    if attribute.key.as_str() == SESSION_ID {
-                        let id = visit::text(ValueRef::from(&attribute.value));
-                        session = Session::with_id(id).ok().or(session);
-                    }
-                    others.push(attribute);
-                }
+        let is_namespaced = |own: &mut KeyValue| namespaced(own.key.as_str(), convention).is_some();
+        for KeyValue { key, value, .. } in span.attributes.extract_if(.., is_namespaced) {
+            match namespaced(key.as_str(), convention) {
+                Some(bare) if is_feedback(bare) => feedback.set(bare.to_owned(), value),
+                _ => fields.set(key.as_str(), ValueRef::from(&value)),
             }
         }
-        let Some(record) = state.end_of_otel(feedback, fields, session) else {
-            span.attributes = others;
-            return false;
-        };
+        let session = span.attributes.iter().rfind(|own| own.key.as_str() == SESSION_ID);
+        let session = session.map(|own| Session::with_id(visit::text(ValueRef::from(&own.value))));
+        let session = session.and_then(Result::ok);
+        let Some(record) = state.end_of_otel(feedback, fields, session) else { return false };
         let is_feedback = record.feedback;
         let merged = exporter::span_data(record, &span.instrumentation_scope);
-        let has_session = merged.attributes.iter().any(|own| own.key.as_str() == SESSION_ID);
-        others.retain(|other| !has_session || other.key.as_str() != SESSION_ID);
+        if merged.attributes.iter().any(|own| own.key.as_str() == SESSION_ID) {
+            span.attributes.retain(|other| other.key.as_str() != SESSION_ID);
+        }
         let room = self.core.most_attributes().saturating_sub(merged.attributes.len());
-        let dropped = others.len().saturating_sub(room);
-        others.truncate(room);
-        span.attributes = merged.attributes;
-        span.attributes.append(&mut others);
+        let dropped = span.attributes.len().saturating_sub(room);
+        span.attributes.truncate(room);
+        span.attributes.extend(merged.attributes);
         let dropped = u32::try_from(dropped).unwrap_or(u32::MAX);
         span.dropped_attributes_count = span
             .dropped_attributes_count
@@ -176,44 +195,38 @@ impl EnrichingSpanProcessor {
 }
 
 impl SpanProcessor for EnrichingSpanProcessor {
+    #[inline]
     fn on_start(&self, span: &mut Span, parent: &Context) {
         if let Some(wrapped) = self.wrapped.processor() {
-            let _suppressed = suppress::scope(); // it is foreign code
             wrapped.on_start(span, parent);
         }
         let Some(spans) = self.spans() else { return };
         Providers::note(&self.core);
         let active = parent.span();
         let around = active.span_context();
-        let parent_id = match around.is_valid() && !around.is_remote() {
-            true => around.span_id(),
-            false => SpanId::INVALID,
+        let parent_id = match around.is_remote() {
+            true => SpanId::INVALID,
+            false => around.span_id(), // invalid as well if there is none
         };
-        let in_context = parent.get::<Session>().or(self.core.settings.session.as_ref()).cloned();
-        spans.start(span.span_context(), parent_id, in_context, self.session_of(span));
+        let in_context = parent.get::<Session>().or(self.core.settings.session.as_ref());
+        let own = match self.session_lookup.is_on() {
+            true => self.session_of(span),
+            false => None,
+        };
+        spans.start(span.span_context(), parent_id, in_context, own);
     }
 
-    fn on_end(&self, mut span: SpanData) {
-        let mut has_document = false;
-        if let Some(noted) = self.core.otel_spans().and_then(|spans| spans.end(&span.span_context))
-            && (noted.session.is_some() || noted.state.is_some())
-        {
-            has_document = self.merge(&mut span, noted);
-        }
+    #[inline]
+    fn on_end(&self, span: SpanData) {
+        let noted = self.core.otel_spans().and_then(|spans| spans.end(&span.span_context));
         self.session_lookup.resume_for(&span);
-        if self.core.settings.redaction.is_some() {
-            self.redact(&mut span);
+        if noted.is_some()
+            || self.core.settings.redaction.is_some()
+            || !span.span_context.is_sampled()
+        {
+            return self.end_changed(span, noted);
         }
-        if !span.span_context.is_sampled() && self.spans().is_some() {
-            match self.end_unsampled(span, has_document) {
-                Some(unsampled) => span = unsampled,
-                None => return,
-            }
-        }
-        if let Some(wrapped) = self.wrapped.processor() {
-            let _suppressed = suppress::scope();
-            wrapped.on_end(span);
-        }
+        self.hand_over(span);
     }
 
     fn force_flush(&self) -> OTelSdkResult {

@@ -41,6 +41,69 @@ impl SpanHandle {
         }
     }
 
+    /// Ends a span of an OpenTelemetry provider. Of its attributes `feedback` are the leaves in that
+    /// namespace, `fields` those in the others, and `session` is the one it has. Returns a record with
+    /// the attributes that take their place; everything else of the span is with the provider.
+    ///
+    /// Documents that can't travel on the span are sent as carriers, and so are those that the outbox
+    /// holds: the provider doesn't say when the span has arrived.
+    pub(crate) fn end_of_otel(
+        mut self,
+        feedback: Document<Value>,
+        fields: Attributes,
+        session: Option<Session>,
+    ) -> Option<SpanRecord> {
+        let started = self.start();
+        let mut apart = Vec::new();
+        let record = {
+            let live = &mut *lock_unless_orphaned(&self.live)?;
+            if !std::mem::take(&mut live.is_open) {
+                return None;
+            }
+            self.is_closed.store(true, Ordering::Release);
+            if live.is_enriched() {
+                self.core.remove_enriched(&self);
+                live.record.feedback = true;
+                self.core.keep(started.context.trace_id());
+            }
+            if session.is_some() && session != live.session {
+                let before = std::mem::replace(&mut live.session, session);
+                let of_session = live.take_scoped_if(DocumentScope::Session);
+                apart.extend(of_session.map(|scoped| (before, Some(scoped.0), scoped.1)));
+            }
+            if self.core.writes_ahead() && live.is_enriched() {
+                let session = live.session.clone();
+                let Documents { own, scoped, .. } = &mut *live.documents;
+                if own.is_feedback {
+                    apart.push((session.clone(), None, own.copy()));
+                }
+                if let Some((scope, scoped)) = scoped.as_deref_mut() {
+                    apart.push((session, Some(*scope), scoped.copy()));
+                }
+            }
+            if !feedback.is_empty() {
+                live.record.feedback = true;
+                let own = &mut live.documents.own.document;
+                let enriched = std::mem::replace(own, feedback);
+                own.apply(enriched);
+            }
+            live.record.attributes = fields;
+            let scoped = self.core.put_documents(live, started.context.is_sampled());
+            apart.extend(scoped.map(|scoped| (scoped.0, Some(scoped.1), scoped.2)));
+            std::mem::take(&mut live.record)
+        };
+        // After the lock is released: an id generator is foreign code.
+        for (session, scope, document) in apart {
+            self.send_carrier(&session, started, scope, document);
+        }
+        if let Some(state) = self.get_mut() {
+            state.live.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+            state.release_references();
+            pool::put(self);
+        }
+        Some(record)
+    }
+
     #[cold]
     fn end_shared(mut self) {
         span_stack::remove_created(&self); // it may still be there, if it was never entered
@@ -143,64 +206,6 @@ impl SpanState {
             self.process_start(processors, &started.context);
         }
         is_enriched
-    }
-
-    /// Ends a span of an OpenTelemetry provider. Of its attributes `feedback` are the leaves in that
-    /// namespace, `fields` those in the others, and `session` is the one it has. Returns a record with
-    /// the attributes that take their place; everything else of the span is with the provider.
-    ///
-    /// Documents that can't travel on the span are sent as carriers, and so are those that the outbox
-    /// holds: the provider doesn't say when the span has arrived.
-    pub(crate) fn end_of_otel(
-        &self,
-        feedback: Document<Value>,
-        fields: Attributes,
-        session: Option<Session>,
-    ) -> Option<SpanRecord> {
-        let started = self.start();
-        let mut apart = Vec::new();
-        let record = {
-            let live = &mut *lock_unless_orphaned(&self.live)?;
-            if !std::mem::take(&mut live.is_open) {
-                return None;
-            }
-            self.is_closed.store(true, Ordering::Release);
-            if live.is_enriched() {
-                self.core.remove_enriched(self);
-                live.record.feedback = true;
-                self.core.keep(started.context.trace_id());
-            }
-            if session.is_some() && session != live.session {
-                let before = std::mem::replace(&mut live.session, session);
-                let of_session = live.take_scoped_if(DocumentScope::Session);
-                apart.extend(of_session.map(|scoped| (before, Some(scoped.0), scoped.1)));
-            }
-            if self.core.writes_ahead() && live.is_enriched() {
-                let session = live.session.clone();
-                let Documents { own, scoped, .. } = &mut *live.documents;
-                if own.is_feedback {
-                    apart.push((session.clone(), None, own.copy()));
-                }
-                if let Some((scope, scoped)) = scoped.as_deref_mut() {
-                    apart.push((session, Some(*scope), scoped.copy()));
-                }
-            }
-            if !feedback.is_empty() {
-                live.record.feedback = true;
-                let own = &mut live.documents.own.document;
-                let enriched = std::mem::replace(own, feedback);
-                own.apply(enriched);
-            }
-            live.record.attributes = fields;
-            let scoped = self.core.put_documents(live, started.context.is_sampled());
-            apart.extend(scoped.map(|scoped| (scoped.0, Some(scoped.1), scoped.2)));
-            std::mem::take(&mut live.record)
-        };
-        // After the lock is released: an id generator is foreign code.
-        for (session, scope, document) in apart {
-            self.send_carrier(&session, started, scope, document);
-        }
-        Some(record)
     }
 
     /// Discards the span: another layer of this process captures it.

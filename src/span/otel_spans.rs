@@ -1,18 +1,22 @@
 //! The open spans of an OpenTelemetry provider, which a span processor of this crate has noted.
 //!
 //! The SDK calls a processor when a span starts and when it ends, and gives no access to the span in
-//! between. So each open span is noted here, with its parent and its session. A span that is enriched
-//! gets a [state](super::SpanState), which holds its documents until it ends.
+//! between. So each open span is noted here, with its parent. Most spans end without being enriched, and
+//! have a slot of atomic integers only, which takes no lock. The others are in a map: those that belong to a
+//! session, those whose slot is taken, and those that were enriched or asked for. These have a
+//! [state](super::SpanState), which holds their documents until they end.
 //!
 //! # Invariants
 //!
-//! - Every span here has started and not ended, as far as the provider has said.
-//! - No foreign code runs while a shard is locked.
+//! - Every span here has started and not ended, as far as the provider has said. It is in its slot or in
+//!   the map, or for a moment in both: while it is moved, the map is locked. Whoever empties the slot,
+//!   by moving the span or since it has ended, has it.
+//! - No foreign code runs while a shard of the map is locked.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::iter;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceId};
@@ -21,21 +25,105 @@ use super::{LayerCore, SpanHandle};
 use crate::session::Session;
 use crate::sync::lock_unless_orphaned;
 
-/// The number of shards, a power of two.
+/// The number of slots, a power of two: with more of them the processor's caches hold less of the rest.
+const SLOTS: usize = 512;
+
+/// The number of shards of the map, a power of two.
 const SHARDS: usize = 64;
 
 /// How many ancestors of a span are looked at. A custom id generator may give a span the id of one of
 /// its ancestors, and then there is no end.
 const MOST_ANCESTORS: usize = 65_536;
 
-type SpanKey = (TraceId, SpanId);
-
-/// The spans, sharded by their ids.
+/// The open spans.
 #[derive(Debug)]
 pub(crate) struct OtelSpans {
+    slots: Box<[Slot]>,
     shards: Box<[Shard]>,
-    /// How many of them belong to a session.
+    /// How many spans belong to a session.
     in_sessions: AtomicUsize,
+}
+
+/// A span of a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct SpanKey {
+    trace_id: TraceId,
+    span_id: SpanId,
+}
+
+impl SpanKey {
+    fn of(context: &SpanContext) -> Self {
+        Self { trace_id: context.trace_id(), span_id: context.span_id() }
+    }
+
+    /// Bits that differ between spans, also where a custom generator counts.
+    fn bits(self) -> u64 {
+        u64::from_be_bytes(self.span_id.to_bytes()).wrapping_mul(MULTIPLIER) >> 32
+    }
+}
+
+/// The slot of a span that nobody has asked for.
+#[derive(Debug, Default)]
+struct Slot {
+    /// The span's id, [`Slot::EMPTY`] or [`Slot::BUSY`].
+    span_id: AtomicU64,
+    trace_id: [AtomicU64; 2],
+    parent: AtomicU64,
+}
+
+impl Slot {
+    const EMPTY: u64 = 0;
+    /// It is being written.
+    const BUSY: u64 = u64::MAX;
+
+    /// Puts a span in. `false` if the slot is taken.
+    #[inline]
+    fn put(&self, key: SpanKey, parent: SpanId) -> bool {
+        let id = number(key.span_id);
+        let (empty, busy, relaxed) = (Self::EMPTY, Self::BUSY, Ordering::Relaxed);
+        if id == busy
+            || self.span_id.compare_exchange(empty, busy, Ordering::Acquire, relaxed).is_err()
+        {
+            return false;
+        }
+        for (half, value) in self.trace_id.iter().zip(halves(key.trace_id)) {
+            half.store(value, Ordering::Relaxed);
+        }
+        self.parent.store(number(parent), Ordering::Relaxed);
+        self.span_id.store(id, Ordering::Release);
+        true
+    }
+
+    #[inline]
+    fn has(&self, key: SpanKey) -> bool {
+        let is_half = |(half, value): (&AtomicU64, u64)| half.load(Ordering::Relaxed) == value;
+        self.span_id.load(Ordering::Acquire) == number(key.span_id)
+            && self.trace_id.iter().zip(halves(key.trace_id)).all(is_half)
+    }
+
+    /// The parent of the span, if the slot is its.
+    fn parent_of(&self, key: SpanKey) -> Option<SpanId> {
+        let parent = self.has(key).then(|| self.parent.load(Ordering::Acquire))?;
+        // Otherwise another span has taken the slot meanwhile.
+        self.has(key).then(|| SpanId::from(parent))
+    }
+
+    /// Empties the slot, if it is the span's. Returns whether it was.
+    #[inline]
+    fn take(&self, key: SpanKey) -> bool {
+        let (id, empty) = (number(key.span_id), Self::EMPTY);
+        let (acquire, relaxed) = (Ordering::AcqRel, Ordering::Relaxed);
+        self.has(key) && self.span_id.compare_exchange(id, empty, acquire, relaxed).is_ok()
+    }
+}
+
+fn number(id: SpanId) -> u64 {
+    u64::from_be_bytes(id.to_bytes())
+}
+
+fn halves(id: TraceId) -> [u64; 2] {
+    let id = u128::from_be_bytes(id.to_bytes());
+    [id as u64, (id >> 64) as u64]
 }
 
 /// A cache line to itself, so that threads don't wait for each other.
@@ -43,10 +131,9 @@ pub(crate) struct OtelSpans {
 #[repr(align(64))]
 struct Shard(Mutex<HashMap<SpanKey, OtelSpan, BuildHasherDefault<IdHasher>>>);
 
-/// An open span.
+/// An open span of the map.
 #[derive(Debug)]
 pub(crate) struct OtelSpan {
-    context: SpanContext,
     /// The parent in this process; [`SpanId::INVALID`] without one.
     parent: SpanId,
     pub(crate) session: Option<Session>,
@@ -58,16 +145,22 @@ pub(crate) struct OtelSpan {
 
 impl Default for OtelSpans {
     fn default() -> Self {
-        let shards = iter::repeat_with(Shard::default).take(SHARDS).collect();
-        Self { shards, in_sessions: AtomicUsize::new(0) }
+        Self {
+            slots: iter::repeat_with(Slot::default).take(SLOTS).collect(),
+            shards: iter::repeat_with(Shard::default).take(SHARDS).collect(),
+            in_sessions: AtomicUsize::new(0),
+        }
     }
 }
 
 impl OtelSpans {
-    fn shard(&self, span_id: SpanId) -> &Shard {
-        // The lowest bits choose the place in the shard's table.
-        let bits = u64::from_be_bytes(span_id.to_bytes()).wrapping_mul(MULTIPLIER) >> 32;
-        &self.shards[bits as usize % SHARDS]
+    #[inline]
+    fn slot(&self, key: SpanKey) -> &Slot {
+        &self.slots[key.bits() as usize % SLOTS]
+    }
+
+    fn shard(&self, key: SpanKey) -> &Shard {
+        &self.shards[key.bits() as usize % SHARDS]
     }
 
     /// Notes a span that has started below `parent`. `in_context` is the session of the context it has
@@ -77,37 +170,63 @@ impl OtelSpans {
         &self,
         context: &SpanContext,
         parent: SpanId,
-        in_context: Option<Session>,
+        in_context: Option<&Session>,
         own: Option<Session>,
     ) {
-        let of_parent = match own.is_none() && parent != SpanId::INVALID && self.any_session() {
-            true => self.with((context.trace_id(), parent), |parent| {
-                // A session that was attached after the parent had started replaces the parent's.
-                let is_new = in_context.is_some() && in_context != parent.in_context;
-                (!is_new).then(|| parent.session.clone()).flatten()
-            }),
-            false => None,
-        };
-        let session = own.or_else(|| of_parent.flatten()).or_else(|| in_context.clone());
-        if session.is_some() {
-            self.in_sessions.fetch_add(1, Ordering::Relaxed);
+        let key = SpanKey::of(context);
+        let may_have_session = in_context.is_some() || own.is_some() || self.any_session();
+        if may_have_session || !self.slot(key).put(key, parent) {
+            self.insert(key, parent, in_context, own);
         }
-        let key = (context.trace_id(), context.span_id());
-        let span = OtelSpan { context: context.clone(), parent, session, in_context, state: None };
-        let shard = lock_unless_orphaned(&self.shard(key.1).0);
-        let replaced = shard.and_then(|mut spans| spans.insert(key, span));
-        drop(replaced); // without the lock
     }
 
+    #[inline]
     fn any_session(&self) -> bool {
         self.in_sessions.load(Ordering::Relaxed) > 0
     }
 
-    /// Removes a span that has ended.
+    #[cold]
+    fn insert(
+        &self,
+        key: SpanKey,
+        parent: SpanId,
+        in_context: Option<&Session>,
+        own: Option<Session>,
+    ) {
+        let of_parent = match own.is_none() && parent != SpanId::INVALID && self.any_session() {
+            true => self.with(SpanKey { span_id: parent, ..key }, |parent| {
+                // A session that was attached after the parent had started replaces the parent's.
+                let is_new = in_context.is_some() && in_context != parent.in_context.as_ref();
+                (!is_new).then(|| parent.session.clone()).flatten()
+            }),
+            false => None,
+        };
+        let session = own.or_else(|| of_parent.flatten()).or_else(|| in_context.cloned());
+        if session.is_none() && self.slot(key).put(key, parent) {
+            return;
+        }
+        if session.is_some() {
+            self.in_sessions.fetch_add(1, Ordering::Relaxed);
+        }
+        let span = OtelSpan { parent, session, in_context: in_context.cloned(), state: None };
+        let shard = lock_unless_orphaned(&self.shard(key).0);
+        let replaced = shard.and_then(|mut spans| spans.insert(key, span));
+        drop(replaced); // without the lock
+    }
+
+    /// Removes a span that has ended. Returns it if it was in the map.
     #[inline]
     pub(crate) fn end(&self, context: &SpanContext) -> Option<OtelSpan> {
-        let key = (context.trace_id(), context.span_id());
-        let ended = lock_unless_orphaned(&self.shard(key.1).0)?.remove(&key)?;
+        let key = SpanKey::of(context);
+        match self.slot(key).take(key) {
+            true => None,
+            false => self.remove(key),
+        }
+    }
+
+    #[cold]
+    fn remove(&self, key: SpanKey) -> Option<OtelSpan> {
+        let ended = lock_unless_orphaned(&self.shard(key).0)?.remove(&key)?;
         self.forget(&ended);
         Some(ended)
     }
@@ -118,24 +237,33 @@ impl OtelSpans {
         }
     }
 
-    /// Calls `then` with a span, which is locked.
-    fn with<T>(&self, key: SpanKey, then: impl FnOnce(&mut OtelSpan) -> T) -> Option<T> {
-        lock_unless_orphaned(&self.shard(key.1).0)?.get_mut(&key).map(then)
-    }
-
     /// Whether a span is open.
     pub(crate) fn has(&self, context: &SpanContext) -> bool {
-        self.with((context.trace_id(), context.span_id()), |_| ()).is_some()
+        let key = SpanKey::of(context);
+        self.slot(key).has(key) || self.with(key, |_| ()).is_some()
+    }
+
+    /// Calls `then` with a span of the map, which is locked.
+    fn with<T>(&self, key: SpanKey, then: impl FnOnce(&mut OtelSpan) -> T) -> Option<T> {
+        lock_unless_orphaned(&self.shard(key).0)?.get_mut(&key).map(then)
+    }
+
+    /// Calls `then` with a span, which is locked, and was moved into the map if it was in its slot.
+    fn with_moved<T>(&self, key: SpanKey, then: impl FnOnce(&mut OtelSpan) -> T) -> Option<T> {
+        let mut spans = lock_unless_orphaned(&self.shard(key).0)?;
+        if let Some(parent) = self.slot(key).parent_of(key)
+            && self.slot(key).take(key)
+        {
+            // A span that ends meanwhile finds its slot empty, and waits for the map.
+            let span = OtelSpan { parent, session: None, in_context: None, state: None };
+            spans.insert(key, span);
+        }
+        spans.get_mut(&key).map(then)
     }
 
     /// The state of an open span.
     pub(crate) fn state(&self, core: &Arc<LayerCore>, context: &SpanContext) -> Option<SpanHandle> {
-        self.state_of(core, (context.trace_id(), context.span_id()))
-    }
-
-    fn state_of(&self, core: &Arc<LayerCore>, key: SpanKey) -> Option<SpanHandle> {
-        self.with(key, |span| {
-            let OtelSpan { context, session, state, .. } = span;
+        self.with_moved(SpanKey::of(context), |OtelSpan { session, state, .. }| {
             let made = || SpanHandle::of_otel(core, context.clone(), session.clone());
             state.get_or_insert_with(made).clone()
         })
@@ -143,38 +271,52 @@ impl OtelSpans {
 
     /// Sets the session of an open span. Spans that start below it from now on inherit it.
     pub(super) fn set_session(&self, context: &SpanContext, session: &Session) {
-        let key = (context.trace_id(), context.span_id());
-        let had_none = self.with(key, |span| span.session.replace(session.clone()).is_none());
-        if had_none == Some(true) {
+        let replaced = |span: &mut OtelSpan| span.session.replace(session.clone());
+        if let Some(None) = self.with_moved(SpanKey::of(context), replaced) {
             self.in_sessions.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// The outermost open span around `span` that `is_wanted` accepts, or else `span` itself. A span
-    /// whose parent has ended before it has nothing around it.
+    /// The outermost open span around `span` that `is_wanted` accepts by its session, or else `span`
+    /// itself. A span whose parent has ended before it has nothing around it.
     pub(super) fn outermost(
         &self,
         span: &SpanHandle,
         is_wanted: impl Fn(Option<&Session>) -> bool,
     ) -> SpanHandle {
         let context = &span.start().context;
-        let trace_id = context.trace_id();
-        let parent_of = |span_id: SpanId| {
-            let parent = self.with((trace_id, span_id), |span| span.parent)?;
-            (parent != SpanId::INVALID).then_some(parent)
+        let key_of = |span_id| SpanKey { trace_id: context.trace_id(), span_id };
+        // The parent of an open span, and whether that one is wanted.
+        let look = |span_id: SpanId| {
+            let key = key_of(span_id);
+            let in_slot = self.slot(key).parent_of(key).map(|parent| (parent, is_wanted(None)));
+            in_slot
+                .or_else(|| self.with(key, |span| (span.parent, is_wanted(span.session.as_ref()))))
         };
-        let around = iter::successors(parent_of(context.span_id()), |id| parent_of(*id));
-        let is_wanted =
-            |id: &SpanId| self.with((trace_id, *id), |span| is_wanted(span.session.as_ref()));
-        let wanted = around.take(MOST_ANCESTORS).filter(|id| is_wanted(id) == Some(true));
-        let outermost = wanted.last();
+        let mut outermost = None;
+        let mut next = look(context.span_id()).map(|(parent, _)| parent);
+        for _ in 0..MOST_ANCESTORS {
+            let Some(around) = next.filter(|id| *id != SpanId::INVALID) else { break };
+            let Some((parent, is_wanted)) = look(around) else { break };
+            if is_wanted {
+                outermost = Some(around);
+            }
+            next = Some(parent);
+        }
+        let of_trace = |span_id| {
+            let (flags, state) = (context.trace_flags(), context.trace_state().clone());
+            SpanContext::new(context.trace_id(), span_id, flags, false, state)
+        };
         outermost
-            .and_then(|id| self.state_of(span.core(), (trace_id, id)))
+            .and_then(|span_id| self.state(span.core(), &of_trace(span_id)))
             .unwrap_or_else(|| span.clone())
     }
 
     /// Forgets all spans: the provider was shut down, and doesn't say when they end.
     pub(crate) fn clear(&self) {
+        for slot in &self.slots {
+            slot.span_id.store(Slot::EMPTY, Ordering::Relaxed);
+        }
         for shard in &self.shards {
             let Some(mut spans) = lock_unless_orphaned(&shard.0) else { continue };
             let left = std::mem::take(&mut *spans);

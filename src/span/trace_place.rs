@@ -49,6 +49,12 @@ impl TracePlace {
         self.decided.take();
     }
 
+    /// Sets the place of a span that has started elsewhere.
+    pub(super) fn set(&mut self, started: Started) {
+        *self.plan.get_mut() = VOID;
+        self.decided = OnceLock::from(started);
+    }
+
     /// The place, if it is fixed.
     #[inline]
     pub(super) fn fixed(&self) -> Option<&Started> {
