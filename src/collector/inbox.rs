@@ -5,9 +5,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, mem};
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-
 use super::faults::{Answer, Script};
+use super::receive::decode::DecodedRequest;
 use super::receive::received::{ReceivedSpan, each_span, spans};
 use super::receive::refusal::RequestRefusal;
 use super::receive::{Intake, Protocol, RequestHead};
@@ -97,12 +96,12 @@ impl Intake for Inbox {
     async fn receive(
         &self,
         head: RequestHead,
-        decoded: Result<ExportTraceServiceRequest, RequestRefusal>,
+        decoded: Result<DecodedRequest, RequestRefusal>,
     ) -> Result<Answer, RequestRefusal> {
         let accepts_valid_spans = self.lock().accepts_valid_spans;
         let (decoded, partial) = match decoded {
             Ok(request) if accepts_valid_spans => valid_spans(request),
-            decoded => (decoded.and_then(spans), Answer::Accept),
+            decoded => (decoded.and_then(all_spans), Answer::Accept),
         };
         let mut state = self.lock();
         let answer = state.script.next();
@@ -135,23 +134,29 @@ impl Intake for Inbox {
 
 /// The valid spans of a request, and an answer that names the first of the others. A request without a
 /// valid span is refused.
-fn valid_spans(
-    request: ExportTraceServiceRequest,
-) -> (Result<Vec<ReceivedSpan>, RequestRefusal>, Answer) {
-    let (mut valid, mut rejected, mut first) = (Vec::new(), 0, None);
-    for span in each_span(request) {
+fn valid_spans(request: DecodedRequest) -> (Result<Vec<ReceivedSpan>, RequestRefusal>, Answer) {
+    let (mut valid, mut refused) = (Vec::new(), request.refused);
+    for span in each_span(request.message) {
         match span {
             Ok(span) => valid.push(span),
-            Err(refusal) => {
-                rejected += 1;
-                first.get_or_insert(refusal);
-            }
+            Err(refusal) => refused.add(refusal),
         }
     }
-    match first {
+    match refused.first {
         None => (Ok(valid), Answer::Accept),
         Some(refusal) if valid.is_empty() => (Err(refusal), Answer::Accept),
-        Some(refusal) => (Ok(valid), Answer::PartialSuccess { rejected, message: refusal.reason }),
+        Some(refusal) => {
+            let rejected = i64::try_from(refused.count).unwrap_or(i64::MAX);
+            (Ok(valid), Answer::PartialSuccess { rejected, message: refusal.reason })
+        }
+    }
+}
+
+/// All spans of a request, or why one of them is not valid.
+fn all_spans(request: DecodedRequest) -> Result<Vec<ReceivedSpan>, RequestRefusal> {
+    match request.refused.first {
+        Some(refusal) => Err(refusal),
+        None => spans(request.message),
     }
 }
 

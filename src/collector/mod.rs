@@ -237,7 +237,7 @@ impl Collector {
         self.inbox.script(|script| script.set_standing(answer));
     }
 
-    /// Whether a request that has spans with invalid ids is accepted without them: a partial success that
+    /// Whether a request that has spans with invalid ids, or that can't be read, is accepted without them: a partial success that
     /// names the first of them. Default: no, such a request is refused as a whole. Receivers do either;
     /// exporters must not send a request again that was refused as invalid, so they lose the valid spans
     /// of it ([OTLP](https://opentelemetry.io/docs/specs/otlp/#partial-success)).

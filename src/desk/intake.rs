@@ -4,12 +4,11 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-
-use super::store::batch::{RefusedSpans, SpanBatch};
+use super::store::batch::SpanBatch;
 use super::store::sqlite::SqliteWriter;
 use crate::collector::Answer;
-use crate::collector::receive::refusal::{RefusalKind, RequestRefusal};
+use crate::collector::receive::decode::DecodedRequest;
+use crate::collector::receive::refusal::{RefusalKind, RefusedSpans, RequestRefusal};
 use crate::collector::receive::{Intake, RequestHead};
 
 /// Time limit for a write. Most senders give up after ten seconds; they get an answer before that.
@@ -31,7 +30,7 @@ impl Intake for SpanIntake {
     async fn receive(
         &self,
         _: RequestHead,
-        decoded: Result<ExportTraceServiceRequest, RequestRefusal>,
+        decoded: Result<DecodedRequest, RequestRefusal>,
     ) -> Result<Answer, RequestRefusal> {
         let mut batch = SpanBatch::of(decoded?)?;
         let answer = match mem::take(&mut batch.refused) {

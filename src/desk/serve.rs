@@ -257,13 +257,13 @@ impl AsyncWrite for IdleTimeout {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::mpsc;
 
     use super::*;
     use crate::collector::Answer;
     use crate::collector::receive::budget::MemoryBudget;
+    use crate::collector::receive::decode::DecodedRequest;
     use crate::collector::receive::refusal::RequestRefusal;
     use crate::collector::receive::{Intake, RequestHead, http};
 
@@ -278,7 +278,7 @@ mod tests {
         async fn receive(
             &self,
             _: RequestHead,
-            decoded: Result<ExportTraceServiceRequest, RequestRefusal>,
+            decoded: Result<DecodedRequest, RequestRefusal>,
         ) -> Result<Answer, RequestRefusal> {
             let _ = self.0.send(decoded.is_ok());
             decoded.map(|_| Answer::Accept)

@@ -76,6 +76,11 @@ impl MemoryLease {
         Ok(())
     }
 
+    /// The bytes that were taken and not given back.
+    pub(crate) fn taken(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Gives some of what was taken back.
     pub(crate) fn give_back(&self, bytes: usize) {
         let left = self.bytes.load(Ordering::Relaxed).saturating_sub(bytes);

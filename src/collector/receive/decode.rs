@@ -8,8 +8,8 @@ use prost::Message;
 
 use super::body::too_long;
 use super::budget::MemoryLease;
-use super::refusal::{RefusalKind, RequestRefusal};
-use super::{Protocol, json, measure};
+use super::refusal::{RefusalKind, RefusedSpans, RequestRefusal};
+use super::{Protocol, json, measure, salvage};
 
 /// The longest body over HTTP, as sent and after decompression, as the official Collector has it
 /// by default.
@@ -37,6 +37,20 @@ impl Format {
     }
 }
 
+/// The message of a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct DecodedRequest {
+    pub(crate) message: ExportTraceServiceRequest,
+    /// The spans that can't be read, and are not in the message.
+    pub(crate) refused: RefusedSpans,
+}
+
+impl From<ExportTraceServiceRequest> for DecodedRequest {
+    fn from(message: ExportTraceServiceRequest) -> Self {
+        Self { message, refused: RefusedSpans::default() }
+    }
+}
+
 /// As [`decode`], on a thread that may be busy for a while. Returns the lease, too: the message is
 /// in memory until the request is answered.
 pub(super) async fn decode_apart(
@@ -44,7 +58,7 @@ pub(super) async fn decode_apart(
     compression: Option<String>,
     body: Vec<u8>,
     lease: MemoryLease,
-) -> Result<(ExportTraceServiceRequest, MemoryLease), RequestRefusal> {
+) -> Result<(DecodedRequest, MemoryLease), RequestRefusal> {
     let is_short = compression.is_none() && body.len() <= DECODED_AT_ONCE;
     let work = move || {
         let message = decode(format, compression.as_deref(), &body, &lease)?;
@@ -59,13 +73,14 @@ pub(super) async fn decode_apart(
     })
 }
 
-/// Decodes the message in a body. Foreign bytes: the body may contain anything.
+/// Decodes the message in a body. Foreign bytes: the body may contain anything. Spans that can't be
+/// read are left out, unless all are: then the request is refused.
 pub(crate) fn decode(
     format: Format,
     compression: Option<&str>,
     body: &[u8],
     lease: &MemoryLease,
-) -> Result<ExportTraceServiceRequest, RequestRefusal> {
+) -> Result<DecodedRequest, RequestRefusal> {
     let decompressed;
     let body = match compression {
         None => body,
@@ -77,8 +92,10 @@ pub(crate) fn decode(
     match format {
         Format::Protobuf => {
             measure::take_decoded(body, lease)?;
-            ExportTraceServiceRequest::decode(body)
-                .map_err(|error| RequestRefusal::malformed(error.to_string()))
+            match ExportTraceServiceRequest::decode(body) {
+                Ok(message) => Ok(message.into()),
+                Err(error) => salvage::readable_spans(body, &error),
+            }
         }
         Format::Json => json::request(body, lease),
     }

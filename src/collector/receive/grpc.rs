@@ -12,7 +12,7 @@ use axum::{Extension, Router};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+    ExportTracePartialSuccess, ExportTraceServiceResponse,
 };
 use prost::Message;
 use prost::bytes::Buf;
@@ -22,7 +22,7 @@ use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::budget::{MemoryBudget, MemoryLease};
-use super::decode::{Format, decode_apart};
+use super::decode::{DecodedRequest, Format, decode_apart};
 use super::listener::Connection;
 use super::refusal::{RETRY_DELAY, RefusalKind, RequestRefusal};
 use super::{Answer, Intake, Protocol, RequestHead, body};
@@ -186,7 +186,7 @@ impl<I: Intake> Call<I> {
 
     async fn answer(
         &self,
-        decoded: Result<ExportTraceServiceRequest, RequestRefusal>,
+        decoded: Result<DecodedRequest, RequestRefusal>,
     ) -> Result<ExportTraceServiceResponse, Status> {
         let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(head) = head else {

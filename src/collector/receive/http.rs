@@ -11,13 +11,13 @@ use axum::{Extension, Router};
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+    ExportTracePartialSuccess, ExportTraceServiceResponse,
 };
 use prost::Message;
 use tonic::Code;
 
 use super::budget::{MemoryBudget, MemoryLease};
-use super::decode::{Format, MAX_BODY, decode_apart};
+use super::decode::{DecodedRequest, Format, MAX_BODY, decode_apart};
 use super::listener::Connection;
 use super::refusal::{RETRY_DELAY, RefusalKind, RequestRefusal};
 use super::{Answer, Intake, Protocol, RequestHead, body};
@@ -108,7 +108,7 @@ async fn message(
     compression: Option<String>,
     body: Body,
     lease: MemoryLease,
-) -> Result<(ExportTraceServiceRequest, MemoryLease), RequestRefusal> {
+) -> Result<(DecodedRequest, MemoryLease), RequestRefusal> {
     let body = body::read(body, MAX_BODY, &lease).await?;
     let Some(format) = format else {
         let reason = "the content type is neither application/x-protobuf nor application/json";

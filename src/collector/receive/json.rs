@@ -23,21 +23,51 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::budget::MemoryLease;
+use super::decode::DecodedRequest;
 use super::measure::item_size;
-use super::refusal::RequestRefusal;
+use super::refusal::{RefusalKind, RefusedSpans, RequestRefusal};
 
 /// Decodes a request. A refusal says where in the text it is wrong:
-/// `resourceSpans[0].scopeSpans[0].spans[2].traceId: …`.
-pub(super) fn request(
-    body: &[u8],
-    lease: &MemoryLease,
-) -> Result<ExportTraceServiceRequest, RequestRefusal> {
-    let decoding = Decoding { lease, refusal: RefCell::default() };
+/// `resourceSpans[0].scopeSpans[0].spans[2].traceId: …`. Spans that can't be read are left out, unless
+/// all are.
+pub(super) fn request(body: &[u8], lease: &MemoryLease) -> Result<DecodedRequest, RequestRefusal> {
+    let before = lease.taken();
+    let refusal = match message::<ExportTraceServiceRequest>(body, &Decoding::new(lease, None)) {
+        Ok(message) => return Ok(message.into()),
+        Err(refusal) if refusal.kind != RefusalKind::Malformed => return Err(refusal),
+        Err(refusal) => refusal,
+    };
+    lease.give_back(lease.taken() - before);
+    // Once more, and each span for itself.
+    if std::str::from_utf8(body).is_err() {
+        lease.take(3 * body.len())?; // a character stands for each wrong byte
+    }
+    let decoding = Decoding::new(lease, Some(RefCell::default()));
+    match message(String::from_utf8_lossy(body).as_bytes(), &decoding) {
+        Ok(message) if has_spans(&message) => {
+            let mut refused = decoding.refused.map(RefCell::into_inner).unwrap_or_default();
+            if refused.count > 0 {
+                refused.first = Some(refusal); // it says where
+            }
+            Ok(DecodedRequest { message, refused })
+        }
+        Err(refusal) if refusal.kind != RefusalKind::Malformed => Err(refusal),
+        _ => Err(refusal),
+    }
+}
+
+fn has_spans(request: &ExportTraceServiceRequest) -> bool {
+    let mut groups = request.resource_spans.iter().flat_map(|group| &group.scope_spans);
+    groups.any(|group| !group.spans.is_empty())
+}
+
+fn message<M: Message>(body: &[u8], decoding: &Decoding<'_>) -> Result<M, RequestRefusal> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let mut track = serde_path_to_error::Track::new();
-    let request = MessageSeed::new(&decoding)
+    let request = MessageSeed::new(decoding)
         .deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track));
     match request.and_then(|request| json.end().map(|()| request)) {
         Ok(request) => Ok(request),
@@ -54,9 +84,15 @@ struct Decoding<'a> {
     lease: &'a MemoryLease,
     /// Why decoding was stopped, if the message is too large.
     refusal: RefCell<Option<RequestRefusal>>,
+    /// The spans that can't be read, if they are left out.
+    refused: Option<RefCell<RefusedSpans>>,
 }
 
-impl Decoding<'_> {
+impl<'a> Decoding<'a> {
+    fn new(lease: &'a MemoryLease, refused: Option<RefCell<RefusedSpans>>) -> Self {
+        Self { lease, refusal: RefCell::default(), refused }
+    }
+
     fn take<E: Error>(&self, bytes: usize) -> Result<(), E> {
         self.lease.take(bytes).map_err(|refusal| {
             let error = E::custom(&refusal);
@@ -109,7 +145,7 @@ messages! {
     }
     ScopeSpans {
         "scope" => scope: message,
-        "spans" => spans: list,
+        "spans" => spans: spans,
         "schemaUrl" => schema_url: text,
     }
     InstrumentationScope {
@@ -228,6 +264,13 @@ impl<'a, 'de, A: MapAccess<'de>> FieldValue<'a, A> {
         Ok(self.optional(ListSeed::new)?.unwrap_or_default())
     }
 
+    fn spans(self) -> Result<Vec<Span>, A::Error> {
+        if self.decoding.refused.is_none() {
+            return self.list();
+        }
+        Ok(self.optional(ReadableSpansSeed)?.unwrap_or_default())
+    }
+
     fn skip(self) -> Result<(), A::Error> {
         self.map.next_value::<IgnoredAny>().map(drop)
     }
@@ -301,6 +344,45 @@ impl<'de, M: Message> Visitor<'de> for ListSeed<'_, M> {
             list.push(item);
         }
         Ok(list)
+    }
+}
+
+/// A list of spans, each read for itself, so that one that can't be read costs no other.
+struct ReadableSpansSeed<'a>(&'a Decoding<'a>);
+
+impl<'de> DeserializeSeed<'de> for ReadableSpansSeed<'_> {
+    type Value = Vec<Span>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Vec<Span>, D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ReadableSpansSeed<'_> {
+    type Value = Vec<Span>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<Span>, A::Error> {
+        let mut spans = Vec::new();
+        while let Some(text) = items.next_element::<&RawValue>()? {
+            match message(text.get().as_bytes(), self.0) {
+                Ok(span) => spans.push(span),
+                Err(refusal) if refusal.kind != RefusalKind::Malformed => {
+                    let error = A::Error::custom(&refusal);
+                    self.0.refusal.replace(Some(refusal));
+                    return Err(error);
+                }
+                Err(refusal) => {
+                    if let Some(refused) = &self.0.refused {
+                        refused.borrow_mut().add(refusal);
+                    }
+                }
+            }
+        }
+        Ok(spans)
     }
 }
 

@@ -61,6 +61,12 @@ impl MessageKind {
         }
     }
 
+    /// What a string in a list takes besides its bytes; 0 of other fields.
+    fn string_size(self, number: u32) -> usize {
+        // The keys of an entity's id and of its description.
+        if matches!((self, number), (Self::EntityRef, 3 | 4)) { item_size::<String>() } else { 0 }
+    }
+
     /// The message in the field with this number, by `opentelemetry/proto/**/*.proto`.
     fn field(self, number: u32) -> Option<Self> {
         Some(match (self, number) {
@@ -117,7 +123,7 @@ fn take(
         match kind.field(number) {
             Some(inner) if depth > 0 => take(inner, field, depth - 1, lease)?,
             Some(_) => break,
-            None => size += field.len(),
+            None => size += field.len() + kind.string_size(number),
         }
         bytes = rest;
     }

@@ -7,6 +7,7 @@
 //! | `listener` | a loopback listener; a connection that can be cut |
 //! | `grpc`, `http` | one protocol each: from a request to a message, from an [`Answer`] to a response |
 //! | `body`, `decode`, `json` | from a body to a message |
+//! | `salvage` | the spans that can be read, where one can't |
 //! | `budget`, `measure` | the memory of requests in flight; how much a message takes |
 //! | `refusal` | why a request is refused, whatever the protocol |
 //! | `received`, `value` | spans and attribute values as they arrived |
@@ -26,14 +27,14 @@ pub(crate) mod listener;
 mod measure;
 pub(crate) mod received;
 pub(crate) mod refusal;
+mod salvage;
 pub(crate) mod value;
 
 use std::collections::BTreeMap;
 
-use ::http::HeaderMap;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-
 use super::faults::Answer;
+use ::http::HeaderMap;
+use decode::DecodedRequest;
 use refusal::RequestRefusal;
 
 /// Stores the spans that the receiver has read.
@@ -44,7 +45,7 @@ pub(crate) trait Intake: Send + Sync + 'static {
     fn receive(
         &self,
         head: RequestHead,
-        decoded: Result<ExportTraceServiceRequest, RequestRefusal>,
+        decoded: Result<DecodedRequest, RequestRefusal>,
     ) -> impl Future<Output = Result<Answer, RequestRefusal>> + Send;
 
     /// Records a request that is not an export of traces at all.

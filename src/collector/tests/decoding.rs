@@ -14,7 +14,11 @@ fn decode(
     compression: Option<&str>,
     body: &[u8],
 ) -> Result<Vec<ReceivedSpan>, RequestRefusal> {
-    decode::decode(format, compression, body, &MemoryBudget::default().lease()).and_then(spans)
+    let request = decode::decode(format, compression, body, &MemoryBudget::default().lease())?;
+    match request.refused.first {
+        Some(refusal) => Err(refusal),
+        None => spans(request.message),
+    }
 }
 
 const FORMATS: [Format; 2] = [Format::Protobuf, Format::Json];
@@ -196,6 +200,9 @@ fn empty_items(count: usize) -> Vec<(&'static str, Vec<u8>)> {
         ("values", attribute(&message(5, &many(1)))),
         ("pairs", attribute(&message(6, &many(1)))),
         ("resource attributes", message(1, &message(1, &many(1)))),
+        ("entities", message(1, &message(1, &many(3)))),
+        ("keys of an entity", message(1, &message(1, &message(3, &many(3))))),
+        ("keys of a description", message(1, &message(1, &message(3, &many(4))))),
     ]
 }
 
@@ -212,6 +219,9 @@ fn what_a_message_takes_when_decoded_is_bounded_before_it_is_decoded() {
         (r#"{"resourceSpans":["#, "{},", "{}]}"),
         (r#"{"resourceSpans":[{"scopeSpans":[{"spans":["#, "{},", "{}]}]}]}"),
         (r#"{"resourceSpans":[{"resource":{"attributes":["#, "{},", "{}]}}]}"),
+        // One that can't be read, and what is read once more without it.
+        (r#"{"resourceSpans":[{"scopeSpans":[{"spans":[5,"#, "{},", "{}]}]}]}"),
+        (r#"{"resourceSpans":[{"scopeSpans":[{"spans":[5,{"links":["#, "{},", "{}]}]}]}]}"),
     ] {
         let body = format!("{open}{}{close}", item.repeat(2_000_000));
         let refusal = decode(Format::Json, None, body.as_bytes()).unwrap_err();

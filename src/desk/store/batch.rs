@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
@@ -12,8 +11,9 @@ use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
+use crate::collector::receive::decode::DecodedRequest;
 use crate::collector::receive::received::{self, SpanIds};
-use crate::collector::receive::refusal::RequestRefusal;
+use crate::collector::receive::refusal::{RefusedSpans, RequestRefusal};
 use crate::collector::receive::value::{Value, attributes};
 use crate::collector::role::{is_in_namespace, session_id};
 use crate::collector::{ReceivedSpan, Role, Scope, Target};
@@ -30,14 +30,6 @@ pub(crate) struct SpanBatch {
     pub(crate) bytes: usize,
     /// The spans that are not valid, which are left out.
     pub(crate) refused: RefusedSpans,
-}
-
-/// Spans of a request that are not valid OTLP.
-#[derive(Debug, Default)]
-pub(crate) struct RefusedSpans {
-    pub(crate) count: u64,
-    /// What is wrong with the first.
-    pub(crate) first: Option<RequestRefusal>,
 }
 
 /// A resource on its way into a store.
@@ -87,10 +79,11 @@ pub(crate) struct SpanFeedback {
 }
 
 impl SpanBatch {
-    /// Classifies a request. Spans with an invalid id are left out; if all are, the request is refused.
-    pub(crate) fn of(request: ExportTraceServiceRequest) -> Result<Self, RequestRefusal> {
-        let mut batch = Self::default();
-        for group in request.resource_spans {
+    /// Classifies a request. Spans that are not valid are left out; if all are, the request is refused.
+    pub(crate) fn of(request: impl Into<DecodedRequest>) -> Result<Self, RequestRefusal> {
+        let DecodedRequest { message, refused } = request.into();
+        let mut batch = Self { refused, ..Self::default() };
+        for group in message.resource_spans {
             let resource = batch.resources.len();
             let (new, attributes) = NewResource::of(group.resource.unwrap_or_default());
             batch.bytes += new.body.len() * 3;
@@ -107,10 +100,7 @@ impl SpanBatch {
                             batch.bytes += 256 + 2 * span.body.len();
                             batch.spans.push(span);
                         }
-                        Err(refusal) => {
-                            batch.refused.count += 1;
-                            batch.refused.first.get_or_insert(refusal);
-                        }
+                        Err(refusal) => batch.refused.add(refusal),
                     }
                 }
             }

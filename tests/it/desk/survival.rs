@@ -184,6 +184,90 @@ fn a_span_with_a_bad_id_costs_no_other() {
     assert_eq!(try_post(&http, &request([bad]), "").status, 400);
 }
 
+/// The answer to a request with one good span and others that can't be read.
+fn post_with_unreadable(rig: &Rig, content_type: &str, body: &[u8]) -> Reply {
+    let http = rig.desk.http_endpoint().unwrap();
+    let head = format!(
+        "POST /v1/traces HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: {content_type}\r\n\
+         content-length: {}\r\n\r\n",
+        host(&http),
+        body.len()
+    );
+    read_reply(send_request(&http, &head, body))
+}
+
+#[test]
+fn a_span_that_cannot_be_read_costs_no_other() {
+    let rig = Rig::new();
+    let faults = [
+        ("traceId", json!("0af7651916cd43dd-8448eb211c80319c")),
+        ("traceId", json!(5)),
+        ("spanId", json!("zz")),
+        ("parentSpanId", json!("abc")),
+        ("startTimeUnixNano", json!("-1")),
+        ("endTimeUnixNano", json!(1.5)),
+        ("kind", json!({})),
+        ("name", json!(["name"])),
+        ("attributes", json!({ "key": "value" })),
+        ("attributes", json!([{ "key": "key", "value": { "intValue": "99999999999999999999" } }])),
+        ("events", json!([{ "timeUnixNano": "yesterday" }])),
+        ("links", json!([{ "traceId": "zz" }])),
+        ("status", json!("ok")),
+    ];
+    for (at, (field, value)) in faults.into_iter().enumerate() {
+        let mut bad = span("bad", 1_000, 1, NEW_YEAR);
+        bad.json[field] = value;
+        let id = at as u64 + 1;
+        let mut request = request([span("good", id, 1, NEW_YEAR)]);
+        let spans = &mut request["resourceSpans"][0]["scopeSpans"][0]["spans"];
+        spans.as_array_mut().unwrap().extend([bad.json.clone(), Json::Null]);
+        let reply = post_with_unreadable(&rig, "application/json", request.to_string().as_bytes());
+        assert_eq!(reply.status, 200, "{field}: {}", reply.text());
+        let answer: Json = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(answer["partialSuccess"]["rejectedSpans"], "2", "{field}: {answer}");
+        let message = answer["partialSuccess"]["errorMessage"].as_str().unwrap();
+        assert!(message.contains("spans[1]") && message.contains(field), "{field}: {message}");
+        rig.get(&format!("/api/v1/traces/{id:032x}"));
+        assert_eq!(rig.get("/api/v1/status")["spans"], id);
+        // Nothing of it can be taken: it is refused.
+        let http = rig.desk.http_endpoint().unwrap();
+        assert_eq!(try_post(&http, &super::request([bad]), "").status, 400, "{field}");
+    }
+}
+
+#[test]
+fn a_text_that_is_no_utf_8_costs_no_other_span() {
+    use opentelemetry_proto::tonic::collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+    };
+    use prost::Message;
+
+    let rig = Rig::new();
+    let mut request = request([span("good", 1, 1, NEW_YEAR)]);
+    let spans = &mut request["resourceSpans"][0]["scopeSpans"][0]["spans"];
+    spans.as_array_mut().unwrap().push(span("cut?", 2, 1, NEW_YEAR).json);
+    let cut = |mut body: Vec<u8>| {
+        let at = body.windows(4).position(|text| text == b"cut?").unwrap();
+        body[at + 3] = 0xc3; // the first byte of two
+        body
+    };
+    let message: ExportTraceServiceRequest = serde_json::from_value(request.clone()).unwrap();
+    let body = cut(message.encode_to_vec());
+    let reply = post_with_unreadable(&rig, "application/x-protobuf", &body);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let answer = ExportTraceServiceResponse::decode(reply.body.as_slice()).unwrap();
+    let partial = answer.partial_success.unwrap();
+    assert_eq!(partial.rejected_spans, 1);
+    assert!(partial.error_message.contains("Span.name"), "{}", partial.error_message);
+    assert_eq!(rig.names(""), ["good"]);
+    // In JSON a character stands for the wrong byte.
+    let reply = post_with_unreadable(&rig, "application/json", &cut(request.to_string().into()));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let mut names = rig.names("");
+    names.sort();
+    assert_eq!(names, ["cut\u{fffd}", "good"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_store_that_was_removed_is_not_written_as_if_it_were_there() {

@@ -8,41 +8,51 @@
 //! | OTLP before 0.19 | `instrumentationLibrarySpans` |
 //! | a list | requests in an array |
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use serde_json::{Map, Value as Json};
 
 use crate::collector::receive::budget::MemoryBudget;
-use crate::collector::receive::decode::{Format, decode};
+use crate::collector::receive::decode::{DecodedRequest, Format, decode};
 use crate::collector::receive::json::base64;
 use crate::printable::Printable;
 
 /// The requests of a document, or why it has none.
-pub(super) fn requests(text: &[u8]) -> Result<Vec<ExportTraceServiceRequest>, String> {
-    let refused = match read(text) {
-        Ok(request) if has_spans(&request) => return Ok(vec![request]),
+pub(super) fn requests(text: &[u8]) -> Result<Vec<DecodedRequest>, String> {
+    let (readable, refused) = match read(text) {
+        Ok(request) if has_spans(&request) && request.refused.count == 0 => {
+            return Ok(vec![request]);
+        }
+        // Some of its spans may be in a dialect.
+        Ok(request) if has_spans(&request) => (Some(request), None),
         // An empty request, a dialect, or something else.
-        Ok(_) => None,
-        Err(refused) => Some(refused),
+        Ok(_) => (None, None),
+        Err(refused) => (None, Some(refused)),
     };
     let document: Json = serde_json::from_slice(text).map_err(|error| not_json(text, &error))?;
     match document {
         Json::Array(items) => items.into_iter().map(of_object).collect(),
         document if is_canonical(&document) => {
             // What is wrong with it is not its dialect, unless it can be read as one.
-            of_object(document)
-                .map_err(|error| refused.unwrap_or(error))
-                .map(|request| vec![request])
+            match (of_object(document), readable) {
+                (Ok(request), Some(readable))
+                    if readable.refused.count <= request.refused.count =>
+                {
+                    Ok(vec![readable])
+                }
+                (Ok(request), _) => Ok(vec![request]),
+                (Err(_), Some(readable)) => Ok(vec![readable]),
+                (Err(error), None) => Err(refused.unwrap_or(error)),
+            }
         }
         document => of_object(document).map(|request| vec![request]),
     }
 }
 
-fn has_spans(request: &ExportTraceServiceRequest) -> bool {
-    let mut groups = request.resource_spans.iter().flat_map(|group| &group.scope_spans);
+fn has_spans(request: &DecodedRequest) -> bool {
+    let mut groups = request.message.resource_spans.iter().flat_map(|group| &group.scope_spans);
     groups.any(|group| !group.spans.is_empty())
 }
 
-fn read(text: &[u8]) -> Result<ExportTraceServiceRequest, String> {
+fn read(text: &[u8]) -> Result<DecodedRequest, String> {
     decode(Format::Json, None, text, &MemoryBudget::default().lease())
         .map_err(|refusal| refusal.reason)
 }
@@ -62,12 +72,12 @@ fn is_canonical(document: &Json) -> bool {
     document.get("resourceSpans").is_some()
 }
 
-fn of_object(document: Json) -> Result<ExportTraceServiceRequest, String> {
+fn of_object(document: Json) -> Result<DecodedRequest, String> {
     let Json::Object(mut object) = document else {
         return Err("this is no request: `{\"resourceSpans\": …}` is expected".to_owned());
     };
     if object.is_empty() {
-        return Ok(ExportTraceServiceRequest::default());
+        return Ok(DecodedRequest::default());
     }
     if let Some(Json::Object(trace)) = object.get_mut("trace") {
         object = std::mem::take(trace);
@@ -181,7 +191,7 @@ mod tests {
         "parentSpanId":"00f067aa0ba902b7","name":"answer","kind":2,"status":{"code":2},
         "startTimeUnixNano":"1","attributes":[{"key":"a_b","value":{"intValue":"1"}}]}]}]}]}"#;
 
-    fn expected() -> ExportTraceServiceRequest {
+    fn expected() -> DecodedRequest {
         read(SPAN.as_bytes()).unwrap()
     }
 
@@ -218,7 +228,30 @@ mod tests {
             let found = requests(text.as_bytes()).unwrap_or_else(|error| panic!("{what}: {error}"));
             assert_eq!(found, vec![expected(); count], "{what}");
         }
-        assert_eq!(requests(b"{}").unwrap(), [ExportTraceServiceRequest::default()]);
+        assert_eq!(requests(b"{}").unwrap(), [DecodedRequest::default()]);
+    }
+
+    #[test]
+    fn one_span_may_be_in_a_dialect() {
+        let named = SPAN.replace(r#""kind":2"#, r#""kind":"SPAN_KIND_SERVER""#);
+        let begin = named
+            .find(
+                r#"{
+        "traceId""#,
+            )
+            .unwrap();
+        let span = &named[begin..named.len() - "]}]}]}".len()];
+        for (other, refused) in
+            [(span.replace(r#""SPAN_KIND_SERVER""#, "2"), 0), ("5".to_owned(), 1)]
+        {
+            let text = named.replace(span, &format!("{span},{other}"));
+            let found = requests(text.as_bytes()).unwrap();
+            assert_eq!(found[0].refused.count, refused);
+            assert_eq!(
+                found[0].message.resource_spans[0].scope_spans[0].spans[0],
+                expected().message.resource_spans[0].scope_spans[0].spans[0]
+            );
+        }
     }
 
     #[test]
