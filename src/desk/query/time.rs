@@ -145,6 +145,20 @@ impl Zone {
         self.0.to_datetime(timestamp(time))
     }
 
+    /// The begin of the period before one, which is as long. Periods of a day and more are as long by the
+    /// clock: before two days, one of them of 23 hours, are two days.
+    pub(crate) fn previous(&self, from: i64, to: i64) -> i64 {
+        let length = to.saturating_sub(from);
+        if length < DAY - 2 * HOUR {
+            return from.saturating_sub(length);
+        }
+        let (begin, end) = (self.local(from), self.local(to));
+        match begin.checked_sub(end.duration_since(begin)) {
+            Ok(local) => self.instant(local),
+            Err(_) => i64::MIN,
+        }
+    }
+
     /// The last multiple of `length`, in local time, that is not after `time`; or the change of the clocks
     /// since then. (Where they change by half an hour, an hour ends with the change.)
     fn floor(&self, time: i64, length: i64) -> i64 {
@@ -360,6 +374,31 @@ mod tests {
         assert_eq!(instant("2026-06-15", &berlin), utc("2026-06-14T22:00:00Z"));
         assert_eq!(instant("2026-01-15T08:00", &berlin), utc("2026-01-15T07:00:00Z"));
         assert_eq!(instant("2026-01-15T08:00Z", &berlin), utc("2026-01-15T08:00:00Z"));
+    }
+
+    #[test]
+    fn the_period_before_is_as_long_by_the_clock() {
+        let berlin: Zone = "Europe/Berlin".parse().unwrap();
+        for (from, to, before) in [
+            ("2026-03-29", "2026-03-31", "2026-03-27"),
+            ("2026-03-30", "2026-03-31", "2026-03-29"),
+            ("2026-03-29", "2026-03-30", "2026-03-28"),
+            ("2026-10-25", "2026-10-27", "2026-10-23"),
+            ("2026-10-26T00:00", "2026-10-26T06:00", "2026-10-25T18:00"),
+            ("2026-10-25T12:00", "2026-10-25T18:00", "2026-10-25T06:00"),
+            ("2026-10-25T00:00Z", "2026-10-25T01:00Z", "2026-10-24T23:00Z"),
+        ] {
+            let time = |text| instant(text, &berlin).unwrap();
+            assert_eq!(
+                rfc3339(berlin.previous(time(from), time(to))),
+                rfc3339(time(before)),
+                "{from}"
+            );
+        }
+        let utc = Zone::default();
+        assert_eq!(utc.previous(10 * DAY, 12 * DAY + 5), 8 * DAY - 5);
+        assert!(utc.previous(i64::MIN, i64::MAX) <= 0);
+        assert!(utc.previous(0, i64::MAX) < 0);
     }
 
     #[test]

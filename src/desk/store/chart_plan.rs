@@ -57,8 +57,7 @@ pub(crate) fn chart(
                 let what = "comparing with the previous period requires `from` and `to`";
                 return Err(Error::Asked(what.to_owned()));
             };
-            let length = to.saturating_sub(from);
-            let range = Range { from: Some(from.saturating_sub(length)), to: Some(from) };
+            let range = Range { from: Some(query.zone.previous(from, to)), to: Some(from) };
             let part = draw(&mut plan, &query.selection.filter, range)?;
             Some(ChartComparison { with: "previous".to_owned(), part })
         }

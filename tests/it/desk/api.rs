@@ -925,3 +925,20 @@ fn a_store_of_version_0_1_is_read() {
     rig.send([span("later", 7, 7, NEW_YEAR)]);
     assert!(rig.names("").contains(&"later".to_owned()));
 }
+
+#[test]
+fn a_period_is_compared_with_as_many_days_across_a_change_of_the_clocks() {
+    let rig = Rig::new();
+    rig.send([span("a", 1, 1, NEW_YEAR).with("feedback.rating", true)]);
+    for (from, to, before) in [
+        ("2026-03-29", "2026-03-31", ["2026-03-27", "2026-03-28"]),
+        ("2026-10-25", "2026-10-27", ["2026-10-23", "2026-10-24"]),
+    ] {
+        let chart = rig.get(&format!(
+            "/api/v1/chart?field=feedback.rating&bucket=day&tz=Europe/Berlin&from={from}&to={to}\
+             &compare=previous"
+        ));
+        assert_eq!(chart["labels"].as_array().unwrap().len(), 2);
+        assert_eq!(chart["compare"]["labels"], json!(before));
+    }
+}
