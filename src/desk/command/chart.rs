@@ -73,7 +73,7 @@ impl ChartCommand {
         print(&text)?;
         log_line(&values(&chart.part, &chart));
         if let Some(compared) = &chart.compare {
-            log_line(&format!("{}: {}", compared.with, values(&compared.part, &chart)));
+            log_line(&format!("{}: {}", printable(&compared.with), values(&compared.part, &chart)));
         }
         Ok(())
     }
@@ -108,7 +108,8 @@ fn as_csv(chart: &Chart) -> String {
     let mut text = csv_line(columns.iter().cloned());
     for row in rows {
         text += &csv_line(columns.iter().map(|column| match row.get(column) {
-            Some(Json::String(text)) => text.clone(),
+            // It may be shown in a terminal; the CSV of the API is exact.
+            Some(Json::String(text)) => printable(text),
             Some(Json::Null) | None => String::new(),
             Some(value) => value.to_string(),
         }));

@@ -79,7 +79,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(CommandError::Usage(error)) => {
-            log_line(&format!("feedback-desk: {error}\nSee feedback-desk --help."));
+            log_line(&format!("feedback-desk: {}\nSee feedback-desk --help.", printable(&error)));
             ExitCode::from(2)
         }
     }
@@ -317,13 +317,16 @@ fn serve(options: Options, demo: Option<u64>) -> CommandResult {
     if let (Some(grpc), Some(http)) = (desk.endpoint(), desk.http_endpoint()) {
         text += &format!("  OTLP over gRPC  {grpc}\n  OTLP over HTTP  {http}\n");
     }
-    print(&format!("{text}  store           {store}\n"))?;
+    // A desk whose output can't be written, on a disk that is full, serves all the same.
+    let _ = print(&format!("{text}  store           {}\n", printable(&store.to_string())));
     match (demo, &file) {
         (Some(seed), Some(file)) => fill(&desk, file, token.as_deref(), seed)?,
-        (None, Some(file)) if status(file)?.demo => print("This store contains demo data.\n")?,
+        (None, Some(file)) if status(file)?.demo => {
+            let _ = print("This store contains demo data.\n");
+        }
         _ => {}
     }
-    print("Press Ctrl-C to stop.\n")?;
+    let _ = print("Press Ctrl-C to stop.\n");
     let is_asked = wait_for_shutdown(&desk).map_err(CommandError::failed)?;
     drop(desk);
     if is_asked { Ok(()) } else { Err(CommandError::Failed("stopped by a fault".to_owned())) }
@@ -364,7 +367,7 @@ fn fill(desk: &Desk, file: &Path, token: Option<&str>, seed: u64) -> CommandResu
         let begin = i64::try_from(day * demo::DAY).unwrap_or(i64::MAX);
         time::label(begin, Bucket::Day, &Zone::default())
     };
-    print(&format!(
+    let _ = print(&format!(
         "Demo, seed {seed}: {} generated requests, from {} to {}, and of today.\n\
          {} spans sent by OTLP in {:.1} s, {new} of them new, all with demo = true.\n\
          Spans that your services send now go into the same store.\n\
@@ -375,7 +378,8 @@ fn fill(desk: &Desk, file: &Path, token: Option<&str>, seed: u64) -> CommandResu
         sent.spans,
         begin.elapsed().as_secs_f64(),
         desk.address(),
-    ))
+    ));
+    Ok(())
 }
 
 /// Waits for Ctrl-C or SIGTERM, or until the desk stops by itself. Returns whether it was asked to stop.

@@ -159,6 +159,73 @@ fn files_are_imported_however_they_are_written_or_refused_by_name() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_costs_no_other() {
+    let directory = Directory::new();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = directory.0.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    gzip.write_all(lines().as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let utf_16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+    let directory_itself = directory.0.to_str().unwrap().to_owned();
+    let whole = file("whole", lines().as_bytes());
+    for (input, reason, spans) in [
+        (file("cut.gz", &gzip[..gzip.len() - 30]), "what follows can't be read", 6),
+        (file("twice.gz", &zstd::encode_all(gzip.as_slice(), 0).unwrap()), "compressed twice", 0),
+        (file("traces.bz2", b"BZh91AY&SY"), "bzip2", 0),
+        (file("traces.xz", b"\xfd7zXZ\0\0"), "xz", 0),
+        (file("traces.zip", b"PK\x03\x04"), "zip", 0),
+        (file("utf-16", &utf_16(&lines())), "UTF-16", 0),
+        (file("binary", &[&[8, 0], [3; 2000].as_slice()].concat()), "no text", 0),
+        (file("no-spans", b"{\"resourceSpans\":[{\"scope_span\":[]}]}"), "no spans", 0),
+        (directory_itself, "irectory", 0),
+        ("no-such-file".to_owned(), "no-such-file", 0),
+    ] {
+        let store = directory.0.join("import.sqlite");
+        let (is_done, out, err) = run(&store, &["import", &input, &whole]);
+        assert!(!is_done && err.contains(reason), "{input}: {err}");
+        assert_eq!(err.lines().count(), 2, "{input}: {err}");
+        let read = format!("{} spans read, 8 of them new, ", spans + 8);
+        assert!(out.starts_with(&read), "{input}: {out}");
+        std::fs::remove_file(store).unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_import_with_faults_fails_though_nobody_reads_its_output() {
+    let directory = Directory::new();
+    let file = directory.0.join("broken.json");
+    std::fs::write(&file, lines() + "not json\n").unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut import = program(&directory.store());
+    let import = import.arg("import").arg(&file).stdout(writer).stderr(Stdio::null());
+    assert_eq!(import.status().unwrap().code(), Some(1));
+}
+
+#[test]
+fn arguments_are_escaped_in_errors() {
+    let directory = Directory::new();
+    let escape = "\u{1b}[2J\u{202e}";
+    for arguments in [
+        &[escape][..],
+        &["chart", "a", "--tz", escape],
+        &["chart", "a", "--from", escape],
+        &["chart", "a", "--filter", escape],
+        &["--port", escape],
+        &["import", escape],
+    ] {
+        let (is_done, _, err) = run(&directory.store(), arguments);
+        assert!(!is_done && err.contains("\\u{1b}"), "{arguments:?}: {err:?}");
+        assert!(!err.contains(['\u{1b}', '\u{202e}']), "{arguments:?}: {err:?}");
+    }
+}
+
+#[test]
 fn foreign_names_are_escaped_in_what_is_printed() {
     const FORGED: &str = "a\nfeedback-desk: forged\u{1b}[2J\u{202e}\u{2028}";
     const ESCAPED: &str = "a\\nfeedback-desk: forged\\u{1b}[2J\\u{202e}\\u{2028}";
@@ -199,6 +266,23 @@ fn foreign_names_are_escaped_in_what_is_printed() {
     assert!(json["by"].as_str().unwrap().contains('\u{202e}'), "{json}");
     tail.kill().unwrap();
     tail.wait().unwrap();
+}
+
+#[test]
+fn foreign_names_are_escaped_in_charts_of_every_format() {
+    let rig = Rig::new();
+    let foreign = "1\u{1b}[2J\u{202e}\u{9b}31m";
+    rig.send([span("a", 1, 1, NEW_YEAR).of("chat", foreign).with("feedback.rating", true)]);
+    for format in ["table", "csv", "json"] {
+        let chart = ["chart", "feedback.rating", "--group", "service.version"];
+        let compare = format!("version:{foreign}");
+        let rest = ["--format", format, "--compare", &compare];
+        let (is_done, out, err) = run(&rig.directory.store(), &[&chart[..], &rest].concat());
+        assert!(is_done && out.contains("[2J"), "{format}: {out:?} {err}");
+        for text in [out, err] {
+            assert!(!text.contains(['\u{1b}', '\u{202e}', '\u{9b}']), "{format}: {text:?}");
+        }
+    }
 }
 
 #[test]

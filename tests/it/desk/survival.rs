@@ -306,6 +306,72 @@ fn a_log_that_cannot_be_written_ends_nothing() {
     child.wait().unwrap();
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_desk_whose_output_cannot_be_written_serves() {
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    let full = || Stdio::from(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    for (stdout, stderr) in [(full(), full()), (closed(), closed())] {
+        let directory = Directory::new();
+        // Nobody can read which ports it has chosen.
+        let free: [_; 3] =
+            std::array::from_fn(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let [grpc, http, page] = free.map(|port| port.local_addr().unwrap().port().to_string());
+        let mut child = program(&directory.store())
+            .args(["--grpc-port", &grpc, "--http-port", &http, "--port", &page])
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        until(|| TcpStream::connect(format!("127.0.0.1:{http}")).is_ok());
+        post(&format!("http://127.0.0.1:{http}"), &request([span("a", 1, 1, NEW_YEAR)]));
+        let status = get(&format!("http://127.0.0.1:{page}"), "/api/v1/status", &[]);
+        let status: Json = serde_json::from_slice(&status.body).unwrap();
+        assert_eq!(status["spans"], 1);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_store_without_its_log_is_not_written_as_if_it_were_whole() {
+    type Damage = fn(&Path);
+    let log = |store: &Path| store.with_file_name("desk.sqlite-wal");
+    let damages: [(&str, Damage); 3] = [
+        ("write-ahead log", |store| {
+            std::fs::remove_file(store.with_file_name("desk.sqlite-wal")).unwrap();
+        }),
+        ("was moved", |store| {
+            let moved = store.with_file_name("moved.sqlite");
+            std::fs::rename(store, &moved).unwrap();
+            std::os::unix::fs::symlink(moved, store).unwrap();
+        }),
+        ("was emptied", |store| std::fs::write(store, b"").unwrap()),
+    ];
+    for (reason, damage) in damages {
+        let directory = Directory::new();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let Running { mut child, http, .. } = start_with(&directory.store(), Stdio::from(writer));
+        post(&http, &request([span("a", 1, 1, NEW_YEAR)]));
+        assert!(log(&directory.store()).exists());
+        damage(&directory.store());
+        // It says so, though nothing arrives.
+        let mut line = String::new();
+        BufReader::new(reader).read_line(&mut line).unwrap();
+        assert!(line.contains(reason), "{line}");
+        let refused = try_post(&http, &request([span("b", 2, 1, NEW_YEAR)]), "");
+        assert_eq!(refused.status, 503, "{}", refused.text());
+        assert!(refused.text().contains(reason), "{}", refused.text());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
 /// A request for a download whose answer is not read yet.
 fn begin_download(address: &str) -> TcpStream {
     let head = "GET /api/v1/export/dataset?format=jsonl HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";

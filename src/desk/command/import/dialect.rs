@@ -82,6 +82,11 @@ fn of_object(document: Json) -> Result<DecodedRequest, String> {
     if let Some(Json::Object(trace)) = object.get_mut("trace") {
         object = std::mem::take(trace);
     }
+    // One of the groups of a request.
+    if ["scopeSpans", "scope_spans"].iter().any(|key| object.contains_key(*key)) {
+        object =
+            Map::from_iter([("resourceSpans".to_owned(), Json::Array(vec![Json::Object(object)]))]);
+    }
     if !["resourceSpans", "resource_spans", "batches"].iter().any(|key| object.contains_key(*key)) {
         return Err(name_of(&object));
     }

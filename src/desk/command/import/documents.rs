@@ -27,7 +27,7 @@ impl<'a> JsonDocuments<'a> {
     ///
     /// # Errors
     ///
-    /// The file can't be read, or is in UTF-16.
+    /// The file can't be read, or is no text in UTF-8.
     pub(super) fn of(mut file: impl BufRead + 'a) -> io::Result<Self> {
         let begin = file.fill_buf()?;
         let mut reader: Box<dyn BufRead> = match begin {
@@ -41,13 +41,12 @@ impl<'a> JsonDocuments<'a> {
             }
             _ => Box::new(file),
         };
-        match reader.fill_buf()? {
-            [0xef, 0xbb, 0xbf, ..] => reader.consume(3),
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
-                let reason = "the text is in UTF-16: convert it to UTF-8";
-                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-            }
-            _ => {}
+        let begin = reader.fill_buf()?;
+        if let Some(reason) = unreadable(begin) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        if begin.starts_with(&[0xef, 0xbb, 0xbf]) {
+            reader.consume(3);
         }
         Ok(Self { reader, is_by_line: None, line: 0 })
     }
@@ -95,6 +94,29 @@ impl<'a> JsonDocuments<'a> {
                 return Ok(());
             }
         }
+    }
+}
+
+/// What a file is that has no text in UTF-8, and what to do, by how it begins.
+fn unreadable(begin: &[u8]) -> Option<&'static str> {
+    let has_zero = begin.iter().take(64).any(|byte| *byte == 0);
+    match begin {
+        [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            Some("the file is compressed twice: decompress it")
+        }
+        [b'B', b'Z', b'h', ..] => Some("the file is compressed with bzip2: decompress it"),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            Some("the file is compressed with xz: decompress it")
+        }
+        [b'P', b'K', 3, 4, ..] => Some("the file is a zip archive: unpack it"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("the text is in UTF-16: convert it to UTF-8"),
+        [b'{' | b'[', 0, ..] | [0, b'{' | b'[', ..] => {
+            Some("the text is in UTF-16: convert it to UTF-8")
+        }
+        _ if has_zero => Some(
+            "this is no text: the Collector's file exporter writes what is read here with `format: json`",
+        ),
+        _ => None,
     }
 }
 

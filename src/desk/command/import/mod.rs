@@ -55,23 +55,16 @@ pub(super) fn import(store: &Path, inputs: &[impl AsRef<Path>]) -> CommandResult
     let mut tally = Tally::default();
     for input in inputs {
         let input = input.as_ref();
-        let failed =
-            |error: std::io::Error| CommandError::Failed(format!("{}: {error}", input.display()));
-        let file: Box<dyn BufRead> = match input == Path::new("-") {
-            true => Box::new(std::io::stdin().lock()),
-            false => Box::new(BufReader::new(File::open(input).map_err(failed)?)),
-        };
-        let documents = JsonDocuments::of(file).map_err(failed)?;
-        FileImport { name: input.display().to_string(), faults: 0, tally: &mut tally }
-            .run(documents, &writer, &runtime)?;
+        let name = input.display().to_string();
+        FileImport { name, faults: 0, tally: &mut tally }.run(input, &writer, &runtime)?;
     }
     let new = count()? - before;
-    print(&format!(
+    let printed = print(&format!(
         "{} spans read, {new} of them new, from {} requests\n",
         tally.spans, tally.requests
-    ))?;
+    ));
     match tally.faults {
-        0 => Ok(()),
+        0 => printed,
         1 => Err(CommandError::Failed(
             "1 fault, see above: what it names is not imported".to_owned(),
         )),
@@ -123,32 +116,44 @@ struct FileImport<'a> {
 impl FileImport<'_> {
     fn run(
         mut self,
-        mut documents: JsonDocuments<'_>,
+        input: &Path,
         writer: &Arc<SqliteWriter>,
         runtime: &tokio::runtime::Runtime,
     ) -> CommandResult {
-        let failed = |name: &str, error| CommandError::Failed(format!("{name}: {error}"));
-        let mut found = 0_u64;
-        loop {
+        let spans_before = self.tally.spans;
+        let (mut found, mut last_line) = (0_u64, 1);
+        let mut documents = match open(input) {
+            Ok(documents) => Some(documents),
+            Err(error) => {
+                self.note_unreadable(&error);
+                None
+            }
+        };
+        while let Some(reading) = &mut documents {
             // Several at once, so that they share a transaction.
             let mut batches = Vec::new();
             let mut is_end = false;
             while batches.len() < AT_ONCE && !is_end {
-                match documents.next().map_err(|error: std::io::Error| failed(&self.name, error))? {
-                    Some(document) => {
-                        found += 1;
+                match reading.next() {
+                    Ok(Some(document)) => {
+                        (found, last_line) = (found + 1, document.line);
                         self.read(document, &mut batches);
                     }
-                    None => is_end = true,
+                    Ok(None) => is_end = true,
+                    Err(error) => {
+                        self.note_fault(last_line, &format!("what follows can't be read: {error}"));
+                        is_end = true;
+                    }
                 }
             }
             write(batches, writer, runtime)?;
             if is_end {
-                break;
+                documents = None;
             }
         }
-        if found == 0 {
-            self.note_fault(1, "the file is empty");
+        if self.faults == 0 && self.tally.spans == spans_before {
+            let reason = if found == 0 { "the file is empty" } else { "no spans are in it" };
+            self.note_fault(1, reason);
         }
         if self.faults > MOST_FAULTS {
             log_line(&format!("{}: {} more", printable(&self.name), self.faults - MOST_FAULTS));
@@ -179,12 +184,28 @@ impl FileImport<'_> {
     }
 
     fn note_fault(&mut self, line: u64, reason: &str) {
+        self.count_fault(&format!("{}:{line}: {}", printable(&self.name), printable(reason)));
+    }
+
+    fn note_unreadable(&mut self, error: &std::io::Error) {
+        self.count_fault(&format!("{}: {error}", printable(&self.name)));
+    }
+
+    fn count_fault(&mut self, line: &str) {
         self.faults += 1;
         self.tally.faults += 1;
         if self.faults <= MOST_FAULTS {
-            log_line(&format!("{}:{line}: {reason}", printable(&self.name)));
+            log_line(line);
         }
     }
+}
+
+fn open(input: &Path) -> std::io::Result<JsonDocuments<'static>> {
+    let file: Box<dyn BufRead> = match input == Path::new("-") {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(BufReader::new(File::open(input)?)),
+    };
+    JsonDocuments::of(file)
 }
 
 fn write(

@@ -17,14 +17,55 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Which file is at a path: on Unix by device and inode, elsewhere only whether there is one.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct FileIdentity(Option<(u64, u64)>);
+/// Which files a store is: the one at its path, and the write-ahead log beside it, which holds what was
+/// written last.
+#[derive(Debug)]
+pub(super) struct StoreFiles {
+    store: FileIdentity,
+    log: Option<FileIdentity>,
+}
 
-impl FileIdentity {
+/// On Unix by device and inode, elsewhere only that there is a file.
+type FileIdentity = Option<(u64, u64)>;
+
+impl StoreFiles {
+    /// The files of an open store.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
-        metadata(path).map(|found| Self(identity(&found)))
+        Ok(Self { store: identity(&metadata(path)?), log: log_of(path).ok() })
     }
+
+    /// Whether they are still at their path. What is written to a file that was removed is gone with the
+    /// process.
+    ///
+    /// # Errors
+    ///
+    /// They are not; the text says what to do.
+    pub(super) fn check(&self, path: &Path) -> Result<(), String> {
+        let found = metadata(path).map_err(|error| {
+            format!("the file is gone ({error}): put it back, or restart the desk")
+        })?;
+        if identity(&found) != self.store {
+            return Err("the file was replaced by another one: restart the desk".to_owned());
+        }
+        if found.len() == 0 {
+            return Err(
+                "the file was emptied: put a backup in its place, and restart the desk".to_owned()
+            );
+        }
+        if self.log.is_some() && log_of(path).ok() != self.log {
+            return Err("the write-ahead log (-wal) was removed or replaced, or the file was moved: restart \
+                        the desk"
+                .to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The write-ahead log is beside the file itself, not beside a link to it.
+fn log_of(path: &Path) -> io::Result<FileIdentity> {
+    let mut log = path.canonicalize()?.into_os_string();
+    log.push("-wal");
+    metadata(log).map(|found| identity(&found))
 }
 
 #[cfg(unix)]

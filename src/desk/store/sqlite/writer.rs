@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::cache::RowCache;
 use super::counters::{counter, set};
-use super::file::FileIdentity;
+use super::file::StoreFiles;
 use super::retention::{self, Retention};
 use super::write::{Written, write};
 use super::{BUSY_TIMEOUT, OpenError, Result, open};
@@ -87,12 +87,23 @@ impl SqliteWriter {
         let (queue, jobs) = channel();
         let (change, changes) = watch::channel(StoreVersion::default());
         let path = path.to_owned();
-        let file = FileIdentity::of(&path)?;
+        let files = StoreFiles::of(&path)?;
         let work = move || {
             suppress::mark_this_thread();
             let cache = RowCache::default();
             let deleted = Deleted::default();
-            WriterThread { connection, path, file, retention, cache, change, deleted }.run(&jobs);
+            let is_refusing = false;
+            WriterThread {
+                connection,
+                path,
+                files,
+                is_refusing,
+                retention,
+                cache,
+                change,
+                deleted,
+            }
+            .run(&jobs);
         };
         let thread = thread::Builder::new().name("desk-writer".into()).spawn(work)?;
         let room = Arc::new(Semaphore::new(QUEUE_BYTES / UNIT));
@@ -130,8 +141,10 @@ impl Drop for SqliteWriter {
 struct WriterThread {
     connection: Connection,
     path: PathBuf,
-    /// The file that the connection writes, to notice that another one, or none, is at its path.
-    file: FileIdentity,
+    /// The files that the connection writes, to notice that others, or none, are at their path.
+    files: StoreFiles,
+    /// They are not there, and the log says so.
+    is_refusing: bool,
     retention: Retention,
     cache: RowCache,
     change: watch::Sender<StoreVersion>,
@@ -169,7 +182,7 @@ impl WriterThread {
                     self.announce(true);
                 }
                 // A step at a time, and what arrives goes first.
-                let more = self.forget();
+                let more = self.look_at_files() && self.forget();
                 next_look = Instant::now() + if more { HEARTBEAT / 20 } else { HEARTBEAT };
             }
         }
@@ -187,7 +200,7 @@ impl WriterThread {
         }
         let (batches, answers): (Vec<_>, Vec<_>) =
             taken.into_iter().map(|job| (job.batch, (job.answer, job._room))).unzip();
-        let written = match self.check_file() {
+        let written = match self.files.check(&self.path) {
             Ok(()) => self.commit(&batches).map_err(|error| error.to_string()),
             Err(removed) => Err(removed),
         };
@@ -210,16 +223,14 @@ impl WriterThread {
         }
     }
 
-    /// Whether the file is still at its path. What is written to one that was removed is gone with the
-    /// process.
-    fn check_file(&self) -> std::result::Result<(), String> {
-        match FileIdentity::of(&self.path) {
-            Ok(found) if found == self.file => Ok(()),
-            Ok(_) => Err("the file was replaced by another one: restart the desk".to_owned()),
-            Err(error) => {
-                Err(format!("the file is gone ({error}): put it back, or restart the desk"))
-            }
+    /// Whether the store can be written. The log says once that it can't, though nothing arrives.
+    fn look_at_files(&mut self) -> bool {
+        let found = self.files.check(&self.path);
+        if let (false, Err(reason)) = (self.is_refusing, &found) {
+            log_line(&format!("feedback-desk: {}: {reason}", self.path.display()));
         }
+        self.is_refusing = found.is_err();
+        found.is_ok()
     }
 
     fn commit(&mut self, batches: &[SpanBatch]) -> Result<Written> {
