@@ -417,12 +417,21 @@ fn is_formula(text: &str) -> bool {
     if text.starts_with(['\t', '\r']) {
         return true;
     }
-    let seen = text.trim_start_matches(|each: char| each.is_whitespace() || !is_printable(each));
+    let is_unseen = |each: char| each.is_whitespace() || !is_printable(each) || is_ignorable(each);
+    let seen = text.trim_start_matches(is_unseen);
     let is_number = || {
         text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte))
             && text.parse::<f64>().is_ok()
     };
     seen.starts_with(FORMULA) && !is_number()
+}
+
+/// Characters without a shape of their own, which may be left out where a text is shown (`Default_Ignorable_Code_Point`).
+/// They may stand in any text: emoji are made with them.
+fn is_ignorable(each: char) -> bool {
+    matches!(each,
+        '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// The first characters of formulas, also full-width and small, as East Asian spreadsheets take them, and the
@@ -453,6 +462,7 @@ mod tests {
             ("\u{a0}\u{3000}@x", "'\u{a0}\u{3000}@x"),
             ("\u{feff}=1", "'\u{feff}=1"),
             ("\u{200b}\u{202e}=1", "'\u{200b}\u{202e}=1"),
+            ("\u{ad}\u{34f}\u{fe0f}\u{3164}\u{200d}=1", "'\u{ad}\u{34f}\u{fe0f}\u{3164}\u{200d}=1"),
             ("\n=1", "'\n'=1"),
             ("\tx", "'\tx"),
             ("\rx", "'\rx"),

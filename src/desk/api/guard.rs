@@ -42,33 +42,19 @@ pub(crate) struct AllowedHosts(Arc<[String]>);
 impl AllowedHosts {
     pub(crate) fn read(names: &[String]) -> Result<Self, String> {
         let read = |text: &String| {
-            let name = name_of(text);
-            let is_bracketed = text.starts_with('[');
-            let is_name = if is_bracketed {
-                name.parse::<Ipv6Addr>().is_ok()
-            } else {
-                let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-                !name.is_empty() && name.bytes().all(is_of_name)
-            };
-            let brackets = if is_bracketed { 2 } else { 0 };
-            let rest = text.get(name.len() + brackets..).unwrap_or("no closing bracket");
-            let is_port =
-                |rest: &str| rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
-            if is_name && (rest.is_empty() || is_port(rest)) {
-                Ok(name.to_ascii_lowercase())
-            } else {
-                Err(format!(
+            name_of(text).ok_or_else(|| {
+                format!(
                     "the allowed host `{text}` is not a name: use for example desk.example.com, as it is \
                      in the address of the page"
-                ))
-            }
+                )
+            })
         };
         Ok(Self(names.iter().map(read).collect::<Result<_, _>>()?))
     }
 
     fn contains(&self, host: &[u8]) -> bool {
         let Ok(host) = std::str::from_utf8(host) else { return false };
-        self.0.iter().any(|name| name.eq_ignore_ascii_case(name_of(host)))
+        name_of(host).is_some_and(|name| self.0.contains(&name))
     }
 }
 
@@ -99,10 +85,9 @@ impl Guard {
         if !self.is_local {
             return true; // the token protects it
         }
-        let header = request.headers().get(HOST).map(HeaderValue::as_bytes);
-        let named =
-            [request.uri().authority().map(|authority| authority.as_str().as_bytes()), header];
-        let mut named = named.into_iter().flatten().peekable();
+        let headers = request.headers().get_all(HOST).into_iter().map(HeaderValue::as_bytes);
+        let address = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+        let mut named = headers.chain(address).peekable();
         named.peek().is_some()
             && named.all(|host| is_of_this_machine(host) || self.hosts.contains(host))
     }
@@ -153,16 +138,27 @@ fn is_of_another_site(request: &Request) -> bool {
 /// A loopback name with any port.
 fn is_of_this_machine(host: &[u8]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else { return false };
-    let name = name_of(host);
-    name.eq_ignore_ascii_case("localhost") || name == "::1" || name == "127.0.0.1"
+    name_of(host).is_some_and(|name| ["localhost", "::1", "127.0.0.1"].contains(&name.as_str()))
 }
 
-/// The name in a `Host` header, without the port.
-fn name_of(host: &str) -> &str {
-    match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    }
+/// The name in a `Host` header, without the port and the dot that may end a whole name, in one spelling: in
+/// lower case, an IPv6 address as short as possible. `None` if it is no name.
+fn name_of(host: &str) -> Option<String> {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            (address.parse::<Ipv6Addr>().ok()?.to_string(), port)
+        }
+        None => {
+            let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+            let name = name.strip_suffix('.').unwrap_or(name);
+            let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+            let is_name = !name.is_empty() && name.bytes().all(is_of_name);
+            (is_name.then(|| name.to_ascii_lowercase())?, port)
+        }
+    };
+    let is_port = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(name)
 }
 
 /// Refuses requests without access.
@@ -241,8 +237,14 @@ mod tests {
             AllowedHosts::read(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
         };
         let hosts = read(&["Desk.example.com", "other.example:8443", "[2001:db8::1]"]).unwrap();
-        for host in ["desk.example.com", "DESK.example.com:1", "other.example", "[2001:db8::1]:443"]
-        {
+        for host in [
+            "desk.example.com",
+            "DESK.example.com:1",
+            "desk.example.com.",
+            "other.example",
+            "[2001:db8::1]:443",
+            "[2001:0DB8:0::1]",
+        ] {
             assert!(hosts.contains(host.as_bytes()), "{host}");
         }
         for host in ["example.com", "a.desk.example.com", "desk.example.com.evil.example", ""] {
@@ -260,6 +262,8 @@ mod tests {
             "[::1",
             "[::1]x",
             "::1",
+            ".",
+            "a:1:2",
         ] {
             assert!(read(&[name]).is_err(), "{name}");
         }
@@ -267,7 +271,16 @@ mod tests {
 
     #[test]
     fn names_of_this_machine_are_few() {
-        for host in ["localhost", "LOCALHOST:4320", "127.0.0.1:1", "[::1]:4320", "[::1]"] {
+        for host in [
+            "localhost",
+            "LOCALHOST:4320",
+            "localhost.",
+            "localhost.:4320",
+            "127.0.0.1:1",
+            "[::1]:4320",
+            "[::1]",
+            "[0:0:0:0:0:0:0:1]",
+        ] {
             assert!(is_of_this_machine(host.as_bytes()), "{host}");
         }
         for host in [
@@ -278,6 +291,12 @@ mod tests {
             "127.0.0.2",
             "0.0.0.0",
             "[::2]",
+            "[::1",
+            "[::1]evil.example",
+            "localhost:80:evil.example",
+            "localhost:evil.example",
+            "localhost@evil.example",
+            "localhost..",
             "localhost\u{a0}",
         ] {
             assert!(!is_of_this_machine(host.as_bytes()), "{host}");

@@ -26,7 +26,13 @@ fn an_allowed_host_is_answered_on_every_port() {
         options.with_allowed_host("desk.example.com").with_allowed_host("other.example:8443")
     });
     for endpoint in [rig.desk.address(), rig.desk.http_endpoint().unwrap()] {
-        for name in ["desk.example.com", "DESK.example.com:80", "other.example", "localhost"] {
+        for name in [
+            "desk.example.com",
+            "DESK.example.com:80",
+            "desk.example.com.",
+            "other.example",
+            "localhost",
+        ] {
             let reply = get(&endpoint, "/api/v1/status", &[("host", name)]);
             assert_ne!(reply.status, 403, "{name}");
         }
