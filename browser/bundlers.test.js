@@ -11,6 +11,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 
 const require = createRequire(join(process.env.TOOLS, "package.json"));
 const webpack = require("webpack");
+const esbuild = require("esbuild");
 const vite = await import(pathToFileURL(join(dirname(require.resolve("vite/package.json")), "dist/node/index.js")));
 
 const directory = mkdtempSync(join(tmpdir(), "feedback-bundle-"));
@@ -59,6 +60,19 @@ for (const module of ["feedback.js", "feedback.min.js"]) {
     assert.deepEqual([errors, warnings], [[], []]);
     assert.equal(assets.length, 1, "a file was copied beside the bundle");
     assert.deepEqual(await run(join(root, "dist", assets[0].name)), ["https://shop.example/feedback"]);
+  });
+
+  test(`esbuild builds ${module}, as a module and as a classic script`, async () => {
+    const root = app(`esbuild-${module}`, module);
+    for (const format of ["esm", "iife"]) {
+      const outfile = join(root, `${format}.mjs`);
+      const { errors, warnings } = await esbuild.build({
+        entryPoints: [join(root, "src/main.js")], bundle: true, format, outfile, logLevel: "silent",
+      });
+      assert.deepEqual(errors, []);
+      assert.ok(warnings.every(({ id }) => format === "iife" && id === "empty-import-meta"), JSON.stringify(warnings));
+      assert.deepEqual(await run(outfile), ["https://shop.example/feedback"], format);
+    }
   });
 
   test(`vite builds ${module}, and serves it in development`, async () => {

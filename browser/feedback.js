@@ -38,9 +38,9 @@
 
 const { stringify } = JSON;
 
-// In a bundle it is the address of a chunk, or of a file on the machine that made the bundle. A variable, because
-// bundlers take `new URL("…", import.meta.url)` for a file to be copied.
-const here = import.meta.url;
+// In a bundle it is the address of a chunk, or of a file on the machine that made the bundle, or missing in a classic
+// script. A variable, because bundlers take `new URL("…", import.meta.url)` for a file to be copied.
+const here = import.meta.url || "";
 // The service that serves it under another path puts its name here.
 const beside = here.replace(/(\/feedback)(\.min)?\.js.*/, "$1");
 const isBundled =
