@@ -74,11 +74,14 @@ impl Datum<'_> {
         }
     }
 
-    /// As text to group by.
+    /// As text to group by. A long number has an exponent, as JavaScript writes it.
     pub(crate) fn text(self) -> String {
         match self {
             Self::Bool(value) => value.to_string(),
             Self::Int(value) => value.to_string(),
+            Self::Double(value) if value != 0.0 && !(1e-6..1e21).contains(&value.abs()) => {
+                format!("{value:e}")
+            }
             Self::Double(value) => value.to_string(),
             Self::Text(text) | Self::Other(text) => text.to_owned(),
         }

@@ -942,3 +942,29 @@ fn a_period_is_compared_with_as_many_days_across_a_change_of_the_clocks() {
         assert_eq!(chart["compare"]["labels"], json!(before));
     }
 }
+
+#[test]
+fn numbers_of_many_digits_are_short_texts_that_can_be_filtered_by() {
+    let rig = Rig::new();
+    for (at, value) in [1e300, -5e-324, 1e21, 0.876_543, 1e15].into_iter().enumerate() {
+        let id = at as u64 + 1;
+        rig.send(
+            [span(&id.to_string(), id, 1, NEW_YEAR + id * HOUR).with("feedback.score", value)],
+        );
+    }
+    let values = rig.get("/api/v1/values?field=feedback.score");
+    let mut texts: Vec<_> = values["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["value"].as_str().unwrap())
+        .collect();
+    texts.sort();
+    assert_eq!(texts, ["-5e-324", "0.876543", "1000000000000000", "1e21", "1e300"]);
+    for text in texts {
+        assert_eq!(rig.names(&format!("filter=feedback.score+is+{text}")).len(), 1, "{text}");
+    }
+    let chart = rig.get("/api/v1/chart?field=feedback.score&group=feedback.score&measure=count");
+    let groups = chart["groups"].as_array().unwrap();
+    assert!(groups.iter().all(|group| group["group"].as_str().unwrap().len() < 20), "{groups:?}");
+}
