@@ -10,7 +10,7 @@
 //! Recursion is bounded by `serde_json`, which refuses more than 128 levels.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
@@ -30,12 +30,15 @@ use super::decode::DecodedRequest;
 use super::measure::item_size;
 use super::refusal::{RefusalKind, RefusedSpans, RequestRefusal};
 
+/// A request with more spans that can't be read is refused: each takes as long as an error takes to be made.
+const MOST_UNREADABLE: u64 = 10_000;
+
 /// Decodes a request. A refusal says where in the text it is wrong:
 /// `resourceSpans[0].scopeSpans[0].spans[2].traceId: …`. Spans that can't be read are left out, unless
 /// all are.
 pub(super) fn request(body: &[u8], lease: &MemoryLease) -> Result<DecodedRequest, RequestRefusal> {
     let before = lease.taken();
-    let refusal = match message::<ExportTraceServiceRequest>(body, &Decoding::new(lease, None)) {
+    let refusal = match message(body, &Decoding::new(lease, None)) {
         Ok(message) => return Ok(message.into()),
         Err(refusal) if refusal.kind != RefusalKind::Malformed => return Err(refusal),
         Err(refusal) => refusal,
@@ -45,13 +48,13 @@ pub(super) fn request(body: &[u8], lease: &MemoryLease) -> Result<DecodedRequest
     if std::str::from_utf8(body).is_err() {
         lease.take(3 * body.len())?; // a character stands for each wrong byte
     }
-    let decoding = Decoding::new(lease, Some(RefCell::default()));
+    let decoding = Decoding::new(lease, Some(Cell::default()));
     match message(String::from_utf8_lossy(body).as_bytes(), &decoding) {
         Ok(message) if has_spans(&message) => {
-            let mut refused = decoding.refused.map(RefCell::into_inner).unwrap_or_default();
-            if refused.count > 0 {
-                refused.first = Some(refusal); // it says where
-            }
+            let count = decoding.refused.map_or(0, Cell::into_inner);
+            // Where the first fault is, the refusal says.
+            let first = (count > 0).then_some(refusal);
+            let refused = RefusedSpans { count, first };
             Ok(DecodedRequest { message, refused })
         }
         Err(refusal) if refusal.kind != RefusalKind::Malformed => Err(refusal),
@@ -64,7 +67,10 @@ fn has_spans(request: &ExportTraceServiceRequest) -> bool {
     groups.any(|group| !group.spans.is_empty())
 }
 
-fn message<M: Message>(body: &[u8], decoding: &Decoding<'_>) -> Result<M, RequestRefusal> {
+fn message(
+    body: &[u8],
+    decoding: &Decoding<'_>,
+) -> Result<ExportTraceServiceRequest, RequestRefusal> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let mut track = serde_path_to_error::Track::new();
     let request = MessageSeed::new(decoding)
@@ -84,12 +90,12 @@ struct Decoding<'a> {
     lease: &'a MemoryLease,
     /// Why decoding was stopped, if the message is too large.
     refusal: RefCell<Option<RequestRefusal>>,
-    /// The spans that can't be read, if they are left out.
-    refused: Option<RefCell<RefusedSpans>>,
+    /// How many spans can't be read, if they are left out.
+    refused: Option<Cell<u64>>,
 }
 
 impl<'a> Decoding<'a> {
-    fn new(lease: &'a MemoryLease, refused: Option<RefCell<RefusedSpans>>) -> Self {
+    fn new(lease: &'a MemoryLease, refused: Option<Cell<u64>>) -> Self {
         Self { lease, refusal: RefCell::default(), refused }
     }
 
@@ -368,16 +374,19 @@ impl<'de> Visitor<'de> for ReadableSpansSeed<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<Span>, A::Error> {
         let mut spans = Vec::new();
         while let Some(text) = items.next_element::<&RawValue>()? {
-            match message(text.get().as_bytes(), self.0) {
+            let mut json = serde_json::Deserializer::from_str(text.get());
+            match MessageSeed::new(self.0).deserialize(&mut json) {
                 Ok(span) => spans.push(span),
-                Err(refusal) if refusal.kind != RefusalKind::Malformed => {
-                    let error = A::Error::custom(&refusal);
-                    self.0.refusal.replace(Some(refusal));
-                    return Err(error);
+                Err(error) if self.0.refusal.borrow().is_some() => {
+                    return Err(A::Error::custom(error));
                 }
-                Err(refusal) => {
+                Err(error) => {
+                    let count = self.0.refused.as_ref().map_or(0, |count| count.get() + 1);
+                    if count > MOST_UNREADABLE {
+                        return Err(A::Error::custom(error));
+                    }
                     if let Some(refused) = &self.0.refused {
-                        refused.borrow_mut().add(refusal);
+                        refused.set(count);
                     }
                 }
             }

@@ -230,6 +230,21 @@ fn what_a_message_takes_when_decoded_is_bounded_before_it_is_decoded() {
 }
 
 #[test]
+fn a_request_with_little_that_can_be_read_is_refused_soon() {
+    let span = r#"{"traceId":"00000000000000000000000000000001","spanId":"0000000000000001"}"#;
+    let with = |faults: usize| {
+        let body = format!(
+            r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{span}{}]}}]}}]}}"#,
+            ",5".repeat(faults)
+        );
+        decode::decode(Format::Json, None, body.as_bytes(), &MemoryBudget::default().lease())
+    };
+    assert_eq!(with(10_000).unwrap().refused.count, 10_000);
+    let refusal = with(10_001).unwrap_err();
+    assert!(refusal.reason.contains("spans[1]"), "{refusal}");
+}
+
+#[test]
 fn a_large_request_of_ordinary_spans_is_taken() {
     let span = |id: u64| {
         (0..10).fold(named("GET /users/{id}", 1, id), |span, at| {
