@@ -41,7 +41,7 @@ impl Format {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct DecodedRequest {
     pub(crate) message: ExportTraceServiceRequest,
-    /// The spans that can't be read, and are not in the message.
+    /// What can't be read, and is not in the message.
     pub(crate) refused: RefusedSpans,
 }
 

@@ -34,8 +34,8 @@ use super::refusal::{RefusalKind, RefusedSpans, RequestRefusal};
 const MOST_UNREADABLE: u64 = 10_000;
 
 /// Decodes a request. A refusal says where in the text it is wrong:
-/// `resourceSpans[0].scopeSpans[0].spans[2].traceId: …`. Spans that can't be read are left out, unless
-/// all are.
+/// `resourceSpans[0].scopeSpans[0].spans[2].traceId: …`. Spans, resources and scopes that can't be
+/// read are left out, unless all spans are.
 pub(super) fn request(body: &[u8], lease: &MemoryLease) -> Result<DecodedRequest, RequestRefusal> {
     let before = lease.taken();
     let refusal = match message(body, &Decoding::new(lease, None)) {
@@ -52,9 +52,8 @@ pub(super) fn request(body: &[u8], lease: &MemoryLease) -> Result<DecodedRequest
     match message(String::from_utf8_lossy(body).as_bytes(), &decoding) {
         Ok(message) if has_spans(&message) => {
             let count = decoding.refused.map_or(0, Cell::into_inner);
-            // Where the first fault is, the refusal says.
-            let first = (count > 0).then_some(refusal);
-            let refused = RefusedSpans { count, first };
+            // It says where the first fault is.
+            let refused = RefusedSpans { count, first: Some(refusal) };
             Ok(DecodedRequest { message, refused })
         }
         Err(refusal) if refusal.kind != RefusalKind::Malformed => Err(refusal),
@@ -141,7 +140,7 @@ messages! {
         "resourceSpans" => resource_spans: list,
     }
     ResourceSpans {
-        "resource" => resource: message,
+        "resource" => resource: message_if_readable,
         "scopeSpans" => scope_spans: list,
         "schemaUrl" => schema_url: text,
     }
@@ -150,7 +149,7 @@ messages! {
         "droppedAttributesCount" => dropped_attributes_count: number,
     }
     ScopeSpans {
-        "scope" => scope: message,
+        "scope" => scope: message_if_readable,
         "spans" => spans: spans,
         "schemaUrl" => schema_url: text,
     }
@@ -268,6 +267,19 @@ impl<'a, 'de, A: MapAccess<'de>> FieldValue<'a, A> {
 
     fn list<M: Message>(self) -> Result<Vec<M>, A::Error> {
         Ok(self.optional(ListSeed::new)?.unwrap_or_default())
+    }
+
+    /// As `message`. Where spans that can't be read are left out, so is this one.
+    fn message_if_readable<M: Message>(self) -> Result<Option<M>, A::Error> {
+        if self.decoding.refused.is_none() {
+            return self.message();
+        }
+        let text = self.map.next_value::<&RawValue>()?;
+        let mut json = serde_json::Deserializer::from_str(text.get());
+        match NullableSeed(MessageSeed::new(self.decoding)).deserialize(&mut json) {
+            Err(error) if self.decoding.refusal.borrow().is_some() => Err(A::Error::custom(error)),
+            found => Ok(found.ok().flatten()),
+        }
     }
 
     fn spans(self) -> Result<Vec<Span>, A::Error> {

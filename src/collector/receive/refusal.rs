@@ -18,7 +18,8 @@ pub(crate) struct RequestRefusal {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RefusedSpans {
     pub(crate) count: u64,
-    /// What is wrong with the first.
+    /// What is wrong with the first. With a count of 0 it is about the resource or the scope of spans, or about
+    /// text that is not as it was sent: the spans are taken.
     pub(crate) first: Option<RequestRefusal>,
 }
 

@@ -1,8 +1,10 @@
-//! What can be read of a protobuf message in which a span can't be: `prost` decodes all or nothing, and a
-//! string that was cut within a character is no UTF-8. A sender does not send a refused request again, so
-//! one such span would cost all others.
+//! What can be read of a protobuf message in which a span, or the resource or scope of spans, can't be: `prost`
+//! decodes all or nothing, and a string that was cut within a character is no UTF-8. A sender does not send a
+//! refused request again, so one such span would cost all others.
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prost::{DecodeError, Message};
@@ -10,25 +12,27 @@ use prost::{DecodeError, Message};
 use super::decode::DecodedRequest;
 use super::refusal::{RefusedSpans, RequestRefusal};
 
-/// The spans of an export request that can be read, where `error` is what is wrong with the first that
-/// can't be. If none can be read, or the message is broken around the spans, the request is refused.
+/// The spans of an export request that can be read, where `error` is the first fault. They may be without their
+/// resource or scope. If none can be read, or the message is broken around the spans, the request is refused.
 pub(super) fn readable_spans(
     bytes: &[u8],
     error: &DecodeError,
 ) -> Result<DecodedRequest, RequestRefusal> {
     let refusal = RequestRefusal::malformed(error.to_string());
-    let mut salvage = Salvage { refusal: &refusal, refused: RefusedSpans::default(), spans: 0 };
+    let mut salvage = Salvage::default();
     match salvage.request(bytes) {
         Some(message) if salvage.spans > 0 => {
-            Ok(DecodedRequest { message, refused: salvage.refused })
+            let refused = RefusedSpans { count: salvage.refused, first: Some(refusal) };
+            Ok(DecodedRequest { message, refused })
         }
         _ => Err(refusal),
     }
 }
 
-struct Salvage<'a> {
-    refusal: &'a RequestRefusal,
-    refused: RefusedSpans,
+#[derive(Default)]
+struct Salvage {
+    /// The spans that can't be read.
+    refused: u64,
     /// The spans that were read.
     spans: usize,
 }
@@ -40,7 +44,7 @@ const SCOPE_SPANS: u32 = 2;
 const SCOPE: u32 = 1;
 const SPANS: u32 = 2;
 
-impl Salvage<'_> {
+impl Salvage {
     fn request(&mut self, mut bytes: &[u8]) -> Option<ExportTraceServiceRequest> {
         let mut request = ExportTraceServiceRequest::default();
         while !bytes.is_empty() {
@@ -57,7 +61,7 @@ impl Salvage<'_> {
         while !bytes.is_empty() {
             let (number, field) = next_field(&mut bytes)?;
             match number {
-                RESOURCE => group.resource.get_or_insert_default().merge(field).ok()?,
+                RESOURCE => group.resource = Resource::decode(field).ok(),
                 SCOPE_SPANS => group.scope_spans.push(self.scope_spans(field)?),
                 _ => {}
             }
@@ -70,13 +74,13 @@ impl Salvage<'_> {
         while !bytes.is_empty() {
             let (number, field) = next_field(&mut bytes)?;
             match number {
-                SCOPE => group.scope.get_or_insert_default().merge(field).ok()?,
+                SCOPE => group.scope = InstrumentationScope::decode(field).ok(),
                 SPANS => match Span::decode(field) {
                     Ok(span) => {
                         self.spans += 1;
                         group.spans.push(span);
                     }
-                    Err(_) => self.refused.add(self.refusal.clone()),
+                    Err(_) => self.refused += 1,
                 },
                 _ => {}
             }

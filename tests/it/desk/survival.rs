@@ -260,12 +260,38 @@ fn a_text_that_is_no_utf_8_costs_no_other_span() {
     assert_eq!(partial.rejected_spans, 1);
     assert!(partial.error_message.contains("Span.name"), "{}", partial.error_message);
     assert_eq!(rig.names(""), ["good"]);
-    // In JSON a character stands for the wrong byte.
+    // In JSON a character stands for the wrong byte, and the sender gets a warning.
     let reply = post_with_unreadable(&rig, "application/json", &cut(request.to_string().into()));
     assert_eq!(reply.status, 200, "{}", reply.text());
+    let answer: Json = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(answer["partialSuccess"]["rejectedSpans"], "0");
+    let message = answer["partialSuccess"]["errorMessage"].as_str().unwrap();
+    assert!(message.contains("spans[1].name"), "{message}");
     let mut names = rig.names("");
     names.sort();
     assert_eq!(names, ["cut\u{fffd}", "good"]);
+    // In a resource it costs the resource.
+    let mut other = super::request([span("a", 3, 1, NEW_YEAR), span("b", 4, 1, NEW_YEAR)]);
+    other["resourceSpans"][0]["resource"]["attributes"][0]["value"]["stringValue"] = json!("cut?");
+    let message: ExportTraceServiceRequest = serde_json::from_value(other.clone()).unwrap();
+    let reply = post_with_unreadable(&rig, "application/x-protobuf", &cut(message.encode_to_vec()));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let answer = ExportTraceServiceResponse::decode(reply.body.as_slice()).unwrap();
+    let partial = answer.partial_success.unwrap();
+    assert_eq!(partial.rejected_spans, 0);
+    assert!(partial.error_message.contains("Resource.attributes"), "{}", partial.error_message);
+    other["resourceSpans"][0]["resource"]["attributes"] = json!(5);
+    for (field, id) in [("traceId", 5), ("traceId", 6)] {
+        other["resourceSpans"][id - 5]["scopeSpans"][0]["spans"][0][field] =
+            json!(format!("{id:032x}"));
+    }
+    let reply = post_with_unreadable(&rig, "application/json", other.to_string().as_bytes());
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    for (id, service) in [(3, Json::Null), (4, json!("chat")), (5, Json::Null), (6, json!("chat"))]
+    {
+        let trace = rig.get(&format!("/api/v1/traces/{id:032x}"));
+        assert_eq!(trace["spans"][0]["service"], service, "{id}");
+    }
 }
 
 #[cfg(unix)]

@@ -171,8 +171,11 @@ impl FileImport<'_> {
             match SpanBatch::of(request) {
                 Ok(mut batch) => {
                     if let Some(refusal) = batch.refused.first.take() {
-                        let count = batch.refused.count;
-                        self.note_fault(line, &format!("{count} spans are left out: {refusal}"));
+                        let what = match batch.refused.count {
+                            0 => "a resource, a scope or a text is left out".to_owned(),
+                            count => format!("{count} spans are left out"),
+                        };
+                        self.note_fault(line, &format!("{what}: {refusal}"));
                     }
                     self.tally.requests += 1;
                     self.tally.spans += batch.spans.len() as u64;
