@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, mem};
 
 use super::faults::{Answer, Script};
-use super::receive::decode::DecodedRequest;
+use super::receive::decoded::DecodedRequest;
 use super::receive::received::{ReceivedSpan, each_span, spans};
 use super::receive::refusal::RequestRefusal;
 use super::receive::{Intake, Protocol, RequestHead};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::store::batch::SpanBatch;
 use super::store::sqlite::SqliteWriter;
 use crate::collector::Answer;
-use crate::collector::receive::decode::DecodedRequest;
-use crate::collector::receive::refusal::{RefusalKind, RefusedSpans, RequestRefusal};
+use crate::collector::receive::decoded::{DecodedRequest, RefusedSpans};
+use crate::collector::receive::refusal::{RefusalKind, RequestRefusal};
 use crate::collector::receive::{Intake, RequestHead};
 
 /// Time limit for a write. Most senders give up after ten seconds; they get an answer before that.

@@ -263,7 +263,7 @@ mod tests {
     use super::*;
     use crate::collector::Answer;
     use crate::collector::receive::budget::MemoryBudget;
-    use crate::collector::receive::decode::DecodedRequest;
+    use crate::collector::receive::decoded::DecodedRequest;
     use crate::collector::receive::refusal::RequestRefusal;
     use crate::collector::receive::{Intake, RequestHead, http};
 

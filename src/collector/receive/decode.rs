@@ -8,7 +8,8 @@ use prost::Message;
 
 use super::body::too_long;
 use super::budget::MemoryLease;
-use super::refusal::{RefusalKind, RefusedSpans, RequestRefusal};
+use super::decoded::DecodedRequest;
+use super::refusal::{RefusalKind, RequestRefusal};
 use super::{Protocol, json, measure, salvage};
 
 /// The longest body over HTTP, as sent and after decompression, as the official Collector has it
@@ -34,20 +35,6 @@ impl Format {
             Self::Protobuf => Protocol::HttpProtobuf,
             Self::Json => Protocol::HttpJson,
         }
-    }
-}
-
-/// The message of a request.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct DecodedRequest {
-    pub(crate) message: ExportTraceServiceRequest,
-    /// What can't be read, and is not in the message.
-    pub(crate) refused: RefusedSpans,
-}
-
-impl From<ExportTraceServiceRequest> for DecodedRequest {
-    fn from(message: ExportTraceServiceRequest) -> Self {
-        Self { message, refused: RefusedSpans::default() }
     }
 }
 

@@ -22,7 +22,8 @@ use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::budget::{MemoryBudget, MemoryLease};
-use super::decode::{DecodedRequest, Format, decode_apart};
+use super::decode::{Format, decode_apart};
+use super::decoded::DecodedRequest;
 use super::listener::Connection;
 use super::refusal::{RETRY_DELAY, RefusalKind, RequestRefusal};
 use super::{Answer, Intake, Protocol, RequestHead, body};

@@ -17,7 +17,8 @@ use prost::Message;
 use tonic::Code;
 
 use super::budget::{MemoryBudget, MemoryLease};
-use super::decode::{DecodedRequest, Format, MAX_BODY, decode_apart};
+use super::decode::{Format, MAX_BODY, decode_apart};
+use super::decoded::DecodedRequest;
 use super::listener::Connection;
 use super::refusal::{RETRY_DELAY, RefusalKind, RequestRefusal};
 use super::{Answer, Intake, Protocol, RequestHead, body};

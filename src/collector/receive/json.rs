@@ -26,9 +26,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 use super::budget::MemoryLease;
-use super::decode::DecodedRequest;
+use super::decoded::{DecodedRequest, RefusedSpans};
 use super::measure::item_size;
-use super::refusal::{RefusalKind, RefusedSpans, RequestRefusal};
+use super::refusal::{RefusalKind, RequestRefusal};
 
 /// A request with more spans that can't be read is refused: each takes as long as an error takes to be made.
 const MOST_UNREADABLE: u64 = 10_000;

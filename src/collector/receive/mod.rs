@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `listener` | a loopback listener; a connection that can be cut |
 //! | `grpc`, `http` | one protocol each: from a request to a message, from an [`Answer`] to a response |
-//! | `body`, `decode`, `json` | from a body to a message |
+//! | `body`, `decode`, `json`, `decoded` | from a body to a message |
 //! | `salvage` | the spans that can be read, where one can't |
 //! | `budget`, `measure` | the memory of requests in flight; how much a message takes |
 //! | `refusal` | why a request is refused, whatever the protocol |
@@ -20,6 +20,7 @@
 mod body;
 pub(crate) mod budget;
 pub(crate) mod decode;
+pub(crate) mod decoded;
 pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod json;
@@ -34,7 +35,7 @@ use std::collections::BTreeMap;
 
 use super::faults::Answer;
 use ::http::HeaderMap;
-use decode::DecodedRequest;
+use decoded::DecodedRequest;
 use refusal::RequestRefusal;
 
 /// Stores the spans that the receiver has read.

@@ -14,22 +14,6 @@ pub(crate) struct RequestRefusal {
     pub(crate) reason: String,
 }
 
-/// Spans of a request that are not valid OTLP, and are left out.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct RefusedSpans {
-    pub(crate) count: u64,
-    /// What is wrong with the first. With a count of 0 it is about the resource or the scope of spans, or about
-    /// text that is not as it was sent: the spans are taken.
-    pub(crate) first: Option<RequestRefusal>,
-}
-
-impl RefusedSpans {
-    pub(crate) fn add(&mut self, refusal: RequestRefusal) {
-        self.count += 1;
-        self.first.get_or_insert(refusal);
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum RefusalKind {
     /// The bytes are not a valid message: 400, INVALID_ARGUMENT.

@@ -9,8 +9,8 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prost::{DecodeError, Message};
 
-use super::decode::DecodedRequest;
-use super::refusal::{RefusedSpans, RequestRefusal};
+use super::decoded::{DecodedRequest, RefusedSpans};
+use super::refusal::RequestRefusal;
 
 /// The spans of an export request that can be read, where `error` is the first fault. They may be without their
 /// resource or scope. If none can be read, or the message is broken around the spans, the request is refused.

@@ -375,7 +375,9 @@ impl Decoder for Raw {
     type Item = ();
     type Error = tonic::Status;
 
-    fn decode(&mut self, _: &mut DecodeBuf<'_>) -> Result<Option<()>, tonic::Status> {
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<()>, tonic::Status> {
+        let length = prost::bytes::Buf::remaining(buffer);
+        prost::bytes::Buf::advance(buffer, length);
         Ok(Some(()))
     }
 }
@@ -403,6 +405,29 @@ fn grpc_refuses_what_is_not_otlp() {
         collector.requests().into_iter().map(|request| request.outcome).collect();
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Refused { .. })));
     assert_eq!(outcomes.len(), 2);
+}
+
+#[test]
+fn spans_that_can_be_read_are_taken_if_asked_over_every_protocol() {
+    let export = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    let mut wire = request([named("good", 1, 1), named("cut?", 1, 2)]).encode_to_vec();
+    let at = wire.windows(4).position(|text| text == b"cut?").unwrap();
+    wire[at + 3] = 0xc3; // the first byte of two
+    let json = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[
+        {"name":"good","traceId":"00000000000000000000000000000001","spanId":"0000000000000001"},
+        {"name":"bad","traceId":"z","spanId":"0000000000000002"}]}]}]}"#;
+    let collector = Collector::start().unwrap();
+    let refused = block_on(call(&collector, export, &wire)).unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert_eq!(post(&collector, PROTOBUF, &wire).unwrap().status, 400);
+    assert_eq!(post(&collector, JSON, json.as_bytes()).unwrap().status, 400);
+    assert_eq!(collector.spans(), []);
+
+    collector.accept_valid_spans(true);
+    block_on(call(&collector, export, &wire)).unwrap();
+    assert_eq!(post(&collector, PROTOBUF, &wire).unwrap().status, 200);
+    assert_eq!(post(&collector, JSON, json.as_bytes()).unwrap().status, 200);
+    assert_eq!(names(&collector.spans()), ["good"; 3]);
 }
 
 #[test]

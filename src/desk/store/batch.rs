@@ -11,9 +11,9 @@ use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::collector::receive::decode::DecodedRequest;
+use crate::collector::receive::decoded::{DecodedRequest, RefusedSpans};
 use crate::collector::receive::received::{self, SpanIds};
-use crate::collector::receive::refusal::{RefusedSpans, RequestRefusal};
+use crate::collector::receive::refusal::RequestRefusal;
 use crate::collector::receive::value::{Value, attributes};
 use crate::collector::role::{is_in_namespace, session_id};
 use crate::collector::{ReceivedSpan, Role, Scope, Target};

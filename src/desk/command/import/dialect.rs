@@ -11,7 +11,8 @@
 use serde_json::{Map, Value as Json};
 
 use crate::collector::receive::budget::MemoryBudget;
-use crate::collector::receive::decode::{DecodedRequest, Format, decode};
+use crate::collector::receive::decode::{Format, decode};
+use crate::collector::receive::decoded::DecodedRequest;
 use crate::collector::receive::json::base64;
 use crate::printable::Printable;
 
