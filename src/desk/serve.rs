@@ -36,8 +36,6 @@ const HEAD: Duration = Duration::from_secs(15);
 const REQUEST: Duration = Duration::from_secs(30);
 /// Time limit of a connection without traffic in either direction.
 const IDLE: Duration = Duration::from_secs(120);
-/// Concurrent requests with spans: each may take as much memory as the limit of its length.
-const REQUESTS: usize = 12;
 
 /// A port is taken, or its address does not belong to this machine.
 #[derive(Debug, thiserror::Error)]
@@ -80,25 +78,18 @@ pub(super) fn bind(
     bind().map_err(|error| BindError { address, what, flag, error })
 }
 
-/// Limits requests with spans: their number at a time, and their duration.
+/// Limits the duration of requests with spans. Their number is limited by the memory that they take: a place
+/// for each would be held by whoever sends its body slowly.
 pub(super) fn bounded(router: Router) -> Router {
     bounded_by(router, REQUEST)
 }
 
 fn bounded_by(router: Router, limit: Duration) -> Router {
-    let permits = Arc::new(Semaphore::new(REQUESTS));
-    router.layer(middleware::from_fn(move |request: Request, next: Next| {
-        let permits = Arc::clone(&permits);
-        async move {
-            let work = async {
-                let _permit = permits.acquire().await;
-                next.run(request).await
-            };
-            let cut = |_| -> Response {
-                (StatusCode::REQUEST_TIMEOUT, "this takes too long\n").into_response()
-            };
-            timeout(limit, work).await.unwrap_or_else(cut)
-        }
+    router.layer(middleware::from_fn(move |request: Request, next: Next| async move {
+        let cut = |_| -> Response {
+            (StatusCode::REQUEST_TIMEOUT, "this takes too long\n").into_response()
+        };
+        timeout(limit, next.run(request)).await.unwrap_or_else(cut)
     }))
 }
 
@@ -190,17 +181,24 @@ struct IdleTimeout {
     /// Whether a request has arrived. Until then traffic gives no more time: a byte of a preface is
     /// traffic, too.
     has_request: Arc<AtomicBool>,
+    /// Whether `end` is still that of the first head.
+    is_first: bool,
     end: Pin<Box<Sleep>>,
 }
 
 impl IdleTimeout {
     fn new(stream: TcpStream, has_request: Arc<AtomicBool>) -> Self {
-        Self { stream, has_request, end: Box::pin(sleep(HEAD)) }
+        Self { stream, has_request, is_first: true, end: Box::pin(sleep(HEAD)) }
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if poll.is_ready() && self.has_request.load(Ordering::Relaxed) {
+        let has_request = self.has_request.load(Ordering::Relaxed);
+        // The bytes of the first head came before it was a request.
+        if has_request && (poll.is_ready() || self.is_first) {
+            self.is_first = false;
             self.end.as_mut().reset(Instant::now() + IDLE);
+        }
+        if has_request && poll.is_ready() {
             return poll;
         }
         match self.end.as_mut().poll(cx) {
@@ -317,7 +315,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_does_not_finish_its_body_is_cut_and_leaves_room_for_others() {
+    async fn an_answer_may_take_longer_than_the_head_of_a_request() {
+        let listener = bind(Ipv4Addr::LOCALHOST.into(), 0, "a test", "port").unwrap();
+        let address = listener.local_addr().unwrap();
+        let slowly = || async {
+            sleep(HEAD + Duration::from_millis(500)).await;
+            "at last"
+        };
+        let router = Router::new().route("/", axum::routing::get(slowly));
+        let serving = tokio::spawn(serve(listener, router));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.ends_with("at last"), "{answer}");
+        serving.abort();
+    }
+
+    #[tokio::test]
+    async fn whoever_does_not_finish_its_body_is_cut() {
         let (sender, mut told) = mpsc::unbounded_channel();
         let listener = bind(Ipv4Addr::LOCALHOST.into(), 0, "a test", "port").unwrap();
         let address = listener.local_addr().unwrap();
@@ -328,7 +345,7 @@ mod tests {
         let serving = tokio::spawn(serve(listener, router));
 
         let begun = Instant::now();
-        let slow: Vec<_> = (0..REQUESTS).map(|_| tokio::spawn(trickle(address))).collect();
+        let slow: Vec<_> = (0..20).map(|_| tokio::spawn(trickle(address))).collect();
         for slow in slow {
             let answer = timeout(LONG, slow).await.unwrap().unwrap();
             assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");

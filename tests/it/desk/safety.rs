@@ -254,6 +254,19 @@ fn connections_without_a_request_lock_no_port() {
 }
 
 #[test]
+fn slow_bodies_hold_up_no_other_sender() {
+    let rig = Rig::new();
+    let http = rig.desk.http_endpoint().unwrap();
+    let head = "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+                content-length: 1000\r\n\r\n{";
+    let slow: Vec<_> = (0..100).map(|_| send_request(&http, head, b"")).collect();
+    // A read would time out before one of them is cut.
+    rig.send([span("a", 1, 1, NEW_YEAR)]);
+    assert_eq!(rig.get("/api/v1/status")["spans"], 1);
+    drop(slow);
+}
+
+#[test]
 fn event_streams_are_few() {
     let rig = Rig::new();
     let address = rig.desk.address();
