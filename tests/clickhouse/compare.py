@@ -3,6 +3,7 @@
     python3 compare.py selftest DESK          two desks on SQLite: equal, and not when one has a vote more
     python3 compare.py random DESK            SQLite and ClickHouse, on random data
     python3 compare.py demo DESK              … on the demo's data
+    python3 compare.py edges DESK             … on what is rare: see edges.py
         --json       attributes in columns of type JSON
         --tables     with the desk's own tables in ClickHouse
         --traces N   how much random data
@@ -33,6 +34,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import data
+import edges
 import exporter
 import questions
 from process import Desk, Engine, run
@@ -236,12 +238,12 @@ class Comparison:
                 self.differing.append((view, parameters, *differs))
         return tuple(took for _, took in answers)
 
-    def run(self, name, filters=questions.FILTERS, shown=int(os.environ.get("SHOWN", "12"))):
-        """Asks everything; whether all of it is the same."""
+    def run(self, name, filters=questions.FILTERS, shown=int(os.environ.get("SHOWN", "12")), asked=None):
+        """Asks everything, or what is to be `asked`; whether all of it is the same."""
         self.asked, self.differing = 0, []
         began = time.monotonic()
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            chosen = list(questions.all_of(self.right, filters))[:: self.every]
+            chosen = list(asked(self.right) if asked else questions.all_of(self.right, filters))[:: self.every]
             took = list(pool.map(self.ask, chosen))
         slowest = [max(times) for times in zip(*took)]
         print(
@@ -364,8 +366,11 @@ def without_arrays(line):
 
 
 def against_clickhouse(options, directory):
-    filters = questions.FILTERS
-    if options.what == "demo":
+    filters, asked = questions.FILTERS, None
+    if options.what == "edges":
+        lines, later = edges.make(options.seed)
+        asked = edges.questions
+    elif options.what == "demo":
         import demo
 
         lines, later = demo.lines(options.desk, directory), []
@@ -393,14 +398,14 @@ def against_clickhouse(options, directory):
         with Desk(options.desk, store) as right, Desk(options.desk, f"clickhouse={engine.url}") as found:
             wait_until_equal(right, found)
             comparison = Comparison(right, found, lenient, starts, options.every)
-            same = comparison.run(kind, filters)
+            same = comparison.run(kind, filters, asked=asked)
             same &= command_line(options.desk, right, found)
             if later:
                 import_lines(options.desk, store, later, directory)
                 exporter.write(client, later, options.json, batch=50)
                 refresh(client)
                 wait_until_equal(right, found)
-                same &= comparison.run(f"{kind}, and more has come", filters)
+                same &= comparison.run(f"{kind}, and more has come", filters, asked=asked)
     return same
 
 
@@ -420,7 +425,7 @@ def command_line(desk, *desks):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["selftest", "random", "demo"])
+    parser.add_argument("what", choices=["selftest", "random", "demo", "edges"])
     parser.add_argument("desk")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--tables", action="store_true")

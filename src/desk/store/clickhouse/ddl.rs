@@ -43,8 +43,8 @@ pub(crate) fn ddl(address: &Address, is_json: bool) -> String {
     finish SimpleAggregateFunction(max, Int64),
     spans AggregateFunction(uniqExact, UInt64),
     errors AggregateFunction(uniqExactIf, UInt64, UInt8),
-    root AggregateFunction(argMin, Tuple(String, UInt64, String), Tuple(UInt8, Int64, String)),
-    session_id AggregateFunction(argMinIf, String, Tuple(Int64, String), UInt8),
+    root AggregateFunction(argMin, Tuple(String, UInt64, String), Tuple(UInt8, Int64, String, Int64)),
+    session_id AggregateFunction(argMinIf, String, Tuple(Int64, String, Int64), UInt8),
     resources SimpleAggregateFunction(groupUniqArrayArray, Array(UInt64))
 ) ENGINE = AggregatingMergeTree ORDER BY trace_id"
     ));
@@ -58,6 +58,7 @@ pub(crate) fn ddl(address: &Address, is_json: bool) -> String {
     by_trace String CODEC(ZSTD(1)),
     by_span String CODEC(ZSTD(1)),
     start Int64 CODEC(Delta, ZSTD(1)),
+    duration Int64 CODEC(ZSTD(1)),
     resource UInt64,
     time Int64 CODEC(Delta, ZSTD(1)),
     cleared Array(String),
@@ -78,8 +79,8 @@ pub(crate) fn ddl(address: &Address, is_json: bool) -> String {
     for (table, query) in [(RESOURCES, &resources), (TRACE_PARTS, &parts), (SAID, &said)] {
         let columns = match table {
             SAID => {
-                " (target, trace_id, span_id, session_id, is_own, by_trace, by_span, start, resource, time, \
-                 cleared, keys, values)"
+                " (target, trace_id, span_id, session_id, is_own, by_trace, by_span, start, duration, \
+                 resource, time, cleared, keys, values)"
             }
             _ => "",
         };

@@ -380,10 +380,35 @@ fn fits(look: ColumnType, column: &str, operator: Operator, operand: &Operand) -
     }
 }
 
-/// Whether a column of text contains a text that is in lower case.
+/// Whether a column of text contains a text that is in lower case, as the [`contains`] of the query does: of
+/// JSON in a text, what its escapes stand for counts as well as the escapes.
+///
+/// [`contains`]: crate::desk::query::filter::contains
 pub(super) fn contains(column: &str, lower: &str) -> String {
     if lower.is_empty() {
         return "1".to_owned();
     }
-    format!("positionUTF8(lowerUTF8({column}), {}) > 0", text(lower))
+    let is_in = |content: &str| format!("positionUTF8(lowerUTF8({content}), {}) > 0", text(lower));
+    // ClickHouse evaluates what follows `AND` only for texts with a backslash, which are few.
+    let has_escapes = format!("position({column}, '\\\\') > 0");
+    format!("({} OR {has_escapes} AND {})", is_in(column), is_in(&unescaped(column)))
+}
+
+/// The pieces of a text with escapes of JSON: a pair of surrogates, another character by its number, an escape
+/// by a letter, a backslash that begins none of these, and the text in between.
+const PIECES: [&str; 5] = [
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}",
+    r"\\u(?:[0-9a-cA-CefEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2})",
+    r#"\\["\\/bfnrt]"#,
+    r"\\",
+    r"[^\\]+",
+];
+
+/// A column of text with the escapes of JSON replaced by what they stand for; others stay.
+fn unescaped(column: &str) -> String {
+    let pieces = text(&PIECES.join("|"));
+    format!(
+        "arrayStringConcat(arrayMap(piece -> if(startsWith(piece, '\\\\') AND length(piece) > 1, \
+         JSONExtractString(concat('\"', piece, '\"')), piece), extractAll({column}, {pieces})))"
+    )
 }

@@ -42,6 +42,10 @@ const COLUMNS: [&str; 17] = [
     "Links.SpanId",
 ];
 
+/// The duration of a span. The exporter takes an end of 0, of a span that has not ended, from its start, and writes
+/// the difference without a sign. Of the rows of one span the longest counts: it is its last state.
+pub(super) const DURATION: &str = "greatest(toInt64(Duration), 0)";
+
 /// Where each relation is to be had.
 #[derive(Clone, Debug)]
 pub(super) struct Relations {
@@ -196,6 +200,7 @@ impl Relations {
             ("resource_attributes", &self.resource_attributes),
             ("resource", &format!("cityHash64({})", self.resource_attributes)),
             ("late", &format!("{attributes}['tracing_feedback.late']")),
+            ("duration", DURATION),
             ("session", &format!("{attributes}['session.id']")),
             ("in_namespace", &in_namespace),
             ("concerns_feedback", &concerns_feedback),

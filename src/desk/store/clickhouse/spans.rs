@@ -7,6 +7,7 @@ use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
 use serde::Deserialize;
 
 use super::kinds::{Kinds, guessed};
+use super::relations::DURATION;
 use super::sql::text;
 use super::{ClickHouse, Result};
 use crate::collector::receive::received::{ReceivedEvent, ReceivedLink};
@@ -74,15 +75,15 @@ pub(super) type TargetIds = (String, String, String);
 pub(super) type SpanDocuments = Vec<(ReceivedSpan, SpanFeedback)>;
 
 impl ClickHouse {
-    /// Spans that match, by their start; repeated deliveries count once.
+    /// Spans that match, by their start; repeated deliveries count once, by the longest row.
     pub(super) fn spans(&self, condition: &str, most: usize) -> Result<Vec<SpanRow>> {
         let (relations, kinds) = (self.relations()?, self.kinds()?);
         let rows: Vec<SpanColumns> = self.rows(&format!(
             "SELECT TraceId, SpanId, ParentSpanId, SpanName, SpanKind, toUnixTimestamp64Nano(Timestamp),
-                    toInt64(Duration), StatusCode, StatusMessage, ScopeName, {}, {}, Events.Name,
+                    {DURATION}, StatusCode, StatusMessage, ScopeName, {}, {}, Events.Name,
                     arrayMap(time -> toUnixTimestamp64Nano(time), Events.Timestamp), {}, Links.TraceId,
                     Links.SpanId, {}
-             FROM {} WHERE {condition} ORDER BY Timestamp, SpanId, Duration DESC
+             FROM {} WHERE {condition} ORDER BY Timestamp, SpanId, {DURATION} DESC
              LIMIT 1 BY TraceId, SpanId LIMIT {most}",
             relations.attributes,
             relations.resource_attributes,
@@ -176,7 +177,7 @@ impl ClickHouse {
             return Ok(HashMap::new());
         }
         let rows: Vec<(String, String, String)> = self.rows(&format!(
-            "SELECT TraceId, SpanId, any(SpanName) FROM {} WHERE (TraceId, SpanId) IN ({})
+            "SELECT TraceId, SpanId, argMax(SpanName, {DURATION}) FROM {} WHERE (TraceId, SpanId) IN ({})
              GROUP BY TraceId, SpanId",
             self.relations()?.spans,
             ids.join(", ")

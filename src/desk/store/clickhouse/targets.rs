@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use super::field::Field;
 use super::filter::{FilterContext, contains, within};
 use super::kinds::{Kinds, guessed, is_of};
+use super::relations::DURATION;
 use super::spans::{SpanDocuments, TargetIds};
 use super::sql::{list, text};
 use super::traces::{after, next};
@@ -299,9 +300,9 @@ impl ClickHouse {
         }
         let relations = self.relations()?;
         let rows: Vec<(String, String, Option<String>, Option<String>)> = self.rows(&format!(
-            "SELECT TraceId, SpanId, any(if(mapContains(a, '{INPUT}'), a['{INPUT}'], NULL)),
-                        any(if(mapContains(a, '{OUTPUT}'), a['{OUTPUT}'], NULL))
-                 FROM (SELECT TraceId, SpanId, {} AS a FROM {} WHERE (TraceId, SpanId) IN ({}))
+            "SELECT TraceId, SpanId, argMax(if(mapContains(a, '{INPUT}'), a['{INPUT}'], NULL), duration),
+                        argMax(if(mapContains(a, '{OUTPUT}'), a['{OUTPUT}'], NULL), duration)
+                 FROM (SELECT TraceId, SpanId, {DURATION} AS duration, {} AS a FROM {} WHERE (TraceId, SpanId) IN ({}))
                  GROUP BY TraceId, SpanId",
             relations.attributes,
             relations.spans,

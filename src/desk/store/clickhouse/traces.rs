@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::field::Field;
 use super::filter::{FilterContext, within};
+use super::relations::DURATION;
 use super::spans::{SpanRow, documents};
 use super::sql::{list, text};
 use super::{ClickHouse, Result, asked};
@@ -227,13 +228,10 @@ impl ClickHouse {
         let trace_id = hex(&trace_id);
         let is_it = format!("TraceId = {}", text(&trace_id));
         let mut spans = self.spans(&is_it, MOST_SPANS + 1)?;
-        let own = spans.iter().filter(|span| !span.span.is_carrier());
-        let start = own.clone().map(|span| span.start).min();
-        let end = own.clone().map(|span| span.end).max();
-        let session_id = own
-            .filter_map(|span| Some((span.start, span.span.span_id.to_bytes(), span.session()?)))
-            .min()
-            .map(|(_, _, session)| session.to_owned());
+        let TraceExtent { start, end, session_id } = match spans.len() > MOST_SPANS {
+            true => self.extent(&is_it)?,
+            false => TraceExtent::of(&spans),
+        };
         let mut about = format!("trace_id = {}", text(&trace_id));
         if let Some(session) = &session_id {
             about = format!("({about} OR session_id = {})", text(session));
@@ -291,6 +289,26 @@ impl ClickHouse {
             truncated,
             waiting,
         }))
+    }
+
+    /// The extent of a trace of which not all spans are read.
+    fn extent(&self, is_it: &str) -> Result<TraceExtent> {
+        let relations = self.relations()?;
+        let (spans, start, end, session_id): (u64, i64, i64, String) = self.row(&format!(
+            "SELECT count(), min(begin), max(begin + duration),
+                    argMinIf(session, (begin, SpanId, -duration), session != '')
+             FROM (SELECT SpanId, toUnixTimestamp64Nano(Timestamp) AS begin, {DURATION} AS duration, {} AS session
+                   FROM {} WHERE {is_it} AND {})",
+            relations.fill("{session}"),
+            relations.spans,
+            relations.fill("{late} != 'true'")
+        ))?;
+        let has_own = spans > 0;
+        Ok(TraceExtent {
+            start: has_own.then_some(start),
+            end: has_own.then_some(end),
+            session_id: Some(session_id).filter(|id| !id.is_empty()),
+        })
     }
 
     /// Leaves out the spans of a long trace that are not shown, and reads those that are. Returns whether
@@ -351,6 +369,30 @@ impl ClickHouse {
             spans.extend(self.spans(&condition, MOST_SPANS)?);
         }
         Ok(shown.len() < places.len())
+    }
+}
+
+/// When a trace began and ended, and its session: that of its first span with one. Carriers do not count.
+struct TraceExtent {
+    start: Option<i64>,
+    end: Option<i64>,
+    session_id: Option<String>,
+}
+
+impl TraceExtent {
+    /// That of a trace with these spans.
+    fn of(spans: &[SpanRow]) -> Self {
+        let own = spans.iter().filter(|span| !span.span.is_carrier());
+        Self {
+            start: own.clone().map(|span| span.start).min(),
+            end: own.clone().map(|span| span.end).max(),
+            session_id: own
+                .filter_map(|span| {
+                    Some((span.start, span.span.span_id.to_bytes(), span.session()?))
+                })
+                .min()
+                .map(|(_, _, session)| session.to_owned()),
+        }
     }
 }
 

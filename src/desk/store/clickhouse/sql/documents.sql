@@ -12,21 +12,23 @@ SELECT
     TraceId AS by_trace,
     SpanId AS by_span,
     start,
+    duration,
     {resource} AS resource,
     -- The time of the feedback: from its attribute, else the end of its span, or the start of the carrier.
     multiIf(
         mapContains(attributes, 'tracing_feedback.time_unix_nano'),
         toInt64(ifNull(toUInt64OrNull(attributes['tracing_feedback.time_unix_nano']), toUInt64(start))),
-        role = 'own', start + toInt64(Duration),
+        role = 'own', start + duration,
         start) AS time,
     if(role = 'own', [], arrayMap(key -> replaceRegexpOne(key, '^honeyhive_', ''), cleared_keys)) AS cleared,
     arrayMap(key -> replaceRegexpOne(key, '^honeyhive_', ''), all_keys) AS keys,
     arrayMap(key -> attributes[key], all_keys) AS values
 FROM (
     SELECT
-        TraceId, SpanId, Duration, ResourceAttributes,
+        TraceId, SpanId, ResourceAttributes,
         {attributes} AS attributes,
         toUnixTimestamp64Nano(Timestamp) AS start,
+        {duration} AS duration,
         arraySort(arrayFilter(key -> {in_namespace}, mapKeys(attributes))) AS all_keys,
         attributes['tracing_feedback.late'] = 'true' AS late,
         attributes['tracing_feedback.scope'] AS scope,

@@ -7,11 +7,12 @@
 --
 -- This takes one pass: each leaf and each override is a row with a path of keys, grouped by path.
 WITH
-    -- One span is one submission, however often it arrives: the earliest counts.
+    -- One span is one submission, however often it arrives: of a target's own document the one of the longest row,
+    -- which is the last state of its span, and of others the earliest.
     submissions AS (
         SELECT
             target, is_own, by_span, trace_id, span_id, session_id,
-            argMin((time, cleared, keys, values, start, resource), (time, start)) AS first
+            argMin((time, cleared, keys, values, start, resource), (if(is_own, -duration, 0), time, start)) AS first
         FROM {said}
         WHERE target != 0
         GROUP BY target, is_own, by_span, trace_id, span_id, session_id

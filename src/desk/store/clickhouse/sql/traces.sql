@@ -10,15 +10,17 @@ FROM (
         max(end) AS finish,
         uniqExact(SpanId) AS spans,
         uniqExactIf(SpanId, StatusCode = 'Error') AS errors,
-        -- The span that a list shows for the trace: the earliest without a parent, or else the earliest.
-        argMin((toString(SpanName), resource, SpanId), (ParentSpanId != '', begin, SpanId)) AS root,
-        argMinIf(session, (begin, SpanId), session != '') AS session_id,
+        -- The span that a list shows for the trace: the earliest without a parent, or else the earliest. Of a span
+        -- that was received before and after its end, the longer row counts.
+        argMin((toString(SpanName), resource, SpanId), (ParentSpanId != '', begin, SpanId, -duration)) AS root,
+        argMinIf(session, (begin, SpanId, -duration), session != '') AS session_id,
         groupUniqArray(resource) AS resources
     FROM (
         SELECT
             TraceId, SpanId, ParentSpanId, SpanName, StatusCode,
             toUnixTimestamp64Nano(Timestamp) AS begin,
-            begin + toInt64(Duration) AS end,
+            {duration} AS duration,
+            begin + duration AS end,
             {resource} AS resource,
             {session} AS session
         FROM {spans}

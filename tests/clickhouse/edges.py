@@ -1,0 +1,92 @@
+"""What random data has rarely or never, as `data.make` gives it: spans that were sent before they had ended, a trace
+of more spans than a view reads, and texts with the escapes of JSON.
+
+`make()` gives two lists of lines, `questions(ask)` what is asked of them.
+"""
+
+from data import BEGIN, SECOND, SERVICES, Data
+
+# Each may be found by what its escapes stand for, and by the escapes.
+ESCAPED = [
+    '{"text": "Gr\\u00fc\\u00DFe aus K\\u00f6ln"}',
+    'a face \\ud83d\\ude00, half of one \\ud83d, the other \\ude00, none \\ud83d\\u0041',
+    'line\\nbreak, tab\\t, \\"quoted\\", a\\/b, back\\\\u00e9slash',
+    "no escape: \\q \\u12 \\uzzzz, at the end \\",
+    "plain grüße, and ÄÖÜ",
+]
+SEARCHES = [
+    "grüße", "GRÜSSE", "köln", "\\u00fc", "😀", "\\ud83d", "\\ude00", "line\nbreak", "\t,", '"quoted"', "a/b", "a\\/b",
+    "\\u00e9", "é", "backslash", "\\q", "end \\", "äöü", "\\ud83dA", "A",
+]  # fmt: skip
+LONG = 10_020  # spans; a view reads 10,000
+
+
+def make(seed=7):
+    data = Data(seed)
+    lines, later = [], []
+
+    def add(to, *spans, service=SERVICES[0]):
+        to.append(data.line(service, list(spans)))
+
+    for number, text in enumerate(ESCAPED):
+        begin = BEGIN + number * SECOND
+        said = {"feedback.comment": text, "inputs.question": text, "note": text, "feedback.rating": True}
+        add(lines, data.span("escaped", data.id(32), None, begin, 1000, said))
+
+    for order in ["pending first", "finished first", "still pending", "finished later"]:
+        trace, begin = data.id(32), data.moment(BEGIN, BEGIN + 1000 * SECOND)
+        session = f"of {order}"
+        said = {"session.id": session, "feedback.rating": False, "feedback.stars": 1, "input.value": "early"}
+        pending = data.span(f"{order}, pending", trace, None, begin, 0, said) | {"endTimeUnixNano": "0"}
+        said |= {"feedback.rating": True, "feedback.comment": order, "input.value": "late", "output.value": "out"}
+        finished = data.span(f"{order}, finished", trace, None, begin, 3 * SECOND, said, status={"code": 2})
+        finished["spanId"] = pending["spanId"]
+        child = data.span("child", trace, pending["spanId"], begin + 1000, SECOND, {})
+        states = {
+            "pending first": [pending, finished],
+            "finished first": [finished, pending],
+            "still pending": [pending],
+            "finished later": [pending],
+        }[order]
+        for span in states:
+            add(lines, span)
+        add(lines, child)
+        if order == "finished later":
+            add(later, finished)
+
+    # Its session and its end are those of its last spans.
+    trace, begin = data.id(32), BEGIN + 3600 * SECOND
+    root = data.span("long", trace, None, begin, 1000, {})
+    spans = [root]
+    for number in range(1, LONG):
+        said = {}
+        if number > LONG - 10:
+            said = {"session.id": "of the long one", "feedback.stars": number % 5}
+        start = begin + number * 1_000_000
+        spans.append(data.span(f"step {number}", trace, root["spanId"], start, number * 1_000_000, said))
+    for first in range(0, LONG, 1_000):
+        add(lines, *spans[first : first + 1_000])
+    return lines, later
+
+
+def questions(ask):
+    """Every view of all of it, and each search."""
+    for view in ["traces", "sessions", "comments", "dataset"]:
+        yield view, {"limit": 500}
+        yield view, {"filter": "feedback.rating is true"}
+        yield view, {"filter": "feedback.rating is false"}
+    for filter in ["duration > 2000", "duration < 2000", "status is error", 'name contains "finished"', "has session.id"]:
+        yield "traces", {"filter": filter}
+    for field in ["feedback.rating", "feedback.stars"]:
+        for time in ["start", "given"]:
+            yield "chart", {"field": field, "bucket": "hour", "group": "name", "time": time}
+    for search in SEARCHES:
+        yield "comments", {"search": search}
+        yield "values", {"field": "feedback.comment", "search": search}
+        quoted = search.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+        for field in ["feedback.comment", "inputs.question", "note"]:
+            yield "traces", {"filter": f'{field} contains "{quoted}"'}
+    for row in ask("traces", limit=500)["rows"]:
+        yield f"traces/{row['trace_id']}", {}
+    for row in ask("sessions", limit=500)["rows"]:
+        yield f"sessions/{row['session_id']}", {}
