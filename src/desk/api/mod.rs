@@ -8,6 +8,7 @@
 //! | `base_path` | the path under which a proxy serves the desk |
 //! | `events` | server-sent events after changes |
 //! | `shorten` | the beginnings of texts, for lists |
+//! | `unchanged` | answers that their reader has already |
 //! | `export`, `body` | views as files, streamed |
 //! | `page` | the files of the page |
 
@@ -19,6 +20,7 @@ pub(super) mod guard;
 mod page;
 pub(super) mod params;
 mod shorten;
+mod unchanged;
 
 use std::sync::Arc;
 
@@ -27,7 +29,7 @@ use axum::extract::{Path, RawQuery, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -39,6 +41,7 @@ use super::store::{Error, Store, StoreVersion};
 use export::{ExportFormat, ExportView};
 use guard::{Guard, guard};
 use params::Params;
+use unchanged::unchanged;
 
 /// The default field of comments.
 const COMMENT: &str = "feedback.comment";
@@ -147,7 +150,8 @@ pub(super) fn router(api: Api, rules: Guard) -> Router {
         .route("/dataset", get(dataset))
         .route("/export/{view}", get(export::export))
         .route("/events", get(events::events))
-        .fallback(unknown);
+        .fallback(unknown)
+        .layer(middleware::from_fn(unchanged));
     let router = Router::new()
         .nest("/api/v1", routes)
         .route("/api", get(page::documentation))
@@ -201,7 +205,12 @@ impl IntoResponse for ApiError {
 fn json(value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(bytes) => {
-            let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+            let tag = unchanged::tag(&bytes);
+            let headers = [
+                (CONTENT_TYPE, "application/json"),
+                (CACHE_CONTROL, "no-store"),
+                (ETAG, tag.as_str()),
+            ];
             (headers, bytes).into_response()
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(), // of maps with text keys: never

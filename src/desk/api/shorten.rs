@@ -16,9 +16,13 @@ pub(super) fn shorten(list: &mut Json) {
         for row in rows.iter_mut().filter_map(Json::as_object_mut) {
             let mut left = LONGEST_ROW;
             let mut is_cut = false;
-            // The members of a row stay: its reader expects them.
-            for (_, value) in row.iter_mut().filter(|(key, value)| !is_whole(key, value)) {
-                is_cut |= cut(value, &mut left);
+            // The members of a row stay: its reader expects them. Its own texts come first, so that a comment isn't
+            // lost to a long output.
+            for is_own in [true, false] {
+                let members = row.iter_mut().filter(|(key, value)| !is_whole(key, value));
+                for (_, value) in members.filter(|(_, value)| value.is_string() == is_own) {
+                    is_cut |= cut(value, &mut left);
+                }
             }
             if is_cut {
                 row.insert("cut".to_owned(), Json::Bool(true));
@@ -96,6 +100,15 @@ mod tests {
         let expected = "ü".repeat(LONGEST_TEXT) + "…";
         assert_eq!(list["rows"][0], json!({ "text": expected, "session_id": id, "cut": true }));
         assert_eq!(list["rows"][1], whole);
+    }
+
+    #[test]
+    fn the_texts_of_a_row_come_before_what_is_nested_in_it() {
+        let output: Vec<_> = (0..30).map(|_| "x".repeat(LONGEST_TEXT)).collect();
+        let mut list = json!({ "rows": [{ "output": output, "text": "a comment" }] });
+        shorten(&mut list);
+        let row = &list["rows"][0];
+        assert_eq!((&row["text"], &row["cut"]), (&json!("a comment"), &json!(true)));
     }
 
     #[test]

@@ -867,6 +867,35 @@ fn a_span_attribute_filters_and_groups_without_an_index() {
 }
 
 #[test]
+fn an_answer_that_is_known_comes_without_a_body() {
+    let rig = Rig::new();
+    rig.send([span("answer", 1, 1, NEW_YEAR).with("feedback.comment", "x".repeat(500))]);
+    let ask = |path: &str, tag: &str| get(&rig.desk.address(), path, &[("if-none-match", tag)]);
+    let tag_of = |reply: &Reply| {
+        let mut lines = reply.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(name, _)| name.eq_ignore_ascii_case("etag")).unwrap().1.to_owned()
+    };
+    for path in ["/api/v1/dataset", "/api/v1/comments", "/api/v1/sessions", "/api/v1/fields"] {
+        let first = ask(path, "\"other\"");
+        assert_eq!(first.status, 200, "{path}");
+        assert!(!first.body.is_empty());
+        let tag = tag_of(&first);
+        // Spans without feedback concern none of these.
+        rig.send((2..10).map(|id| span("unrelated", 100 + id, id, NEW_YEAR)));
+        let again = ask(path, &tag);
+        assert_eq!((again.status, again.body.len()), (304, 0), "{path}: {}", again.head);
+        assert_eq!(tag_of(&again), tag);
+    }
+    let tag = tag_of(&ask("/api/v1/comments", ""));
+    rig.send([span("answer", 2, 2, NEW_YEAR).with("feedback.comment", "another")]);
+    let changed = ask("/api/v1/comments", &tag);
+    assert_eq!(changed.status, 200);
+    assert_ne!(tag_of(&changed), tag);
+    // An error is no answer that could be the same.
+    assert_eq!(ask("/api/v1/comments?limit=0", "*").status, 400);
+}
+
+#[test]
 fn a_page_is_notified_of_changes() {
     let rig = Rig::new();
     let head =

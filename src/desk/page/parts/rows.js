@@ -2,6 +2,7 @@
 // the roles of a table with another layout.
 
 import { html } from "../vendor/htm-preact.js";
+import { CutNote } from "./text.js";
 
 /** A click on a row follows its link, unless it is on something else or ends the selection of a text. */
 function follow(event) {
@@ -12,7 +13,7 @@ function follow(event) {
   event.currentTarget.querySelector(".row-link")?.dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true, ctrlKey, metaKey, shiftKey }));
 }
 
-/** `columns` are `{name, title, of(row), className}`. */
+/** `columns` are `{name, title, of(row), className}`. The first one says where texts of a row are cut. */
 export function Rows({ label, columns, rows, keyOf, isStale }) {
   return html`<table class="rows" role="table" aria-label=${label} aria-busy=${String(Boolean(isStale))}>
     <thead role="rowgroup"><tr role="row">
@@ -20,7 +21,7 @@ export function Rows({ label, columns, rows, keyOf, isStale }) {
     </tr></thead>
     <tbody role="rowgroup">
       ${rows.map((row) => html`<tr role="row" key=${keyOf(row)} data-key=${keyOf(row)} onClick=${follow}>
-        ${columns.map(({ name, of, className = "" }) => html`<td key=${name} role="cell" class=${`${name} ${className}`}>${of(row)}</td>`)}
+        ${columns.map(({ name, of, className = "" }, at) => html`<td key=${name} role="cell" class=${`${name} ${className}`}>${of(row)}${at === 0 && row.cut && html`<${CutNote} />`}</td>`)}
       </tr>`)}
     </tbody>
   </table>`;

@@ -31,13 +31,25 @@ export function narrowed(params, more = {}, isClosed = false) {
   return { ...asked, ...stretch(params, Date.now(), isClosed), ...more };
 }
 
-export async function ask(url, signal) {
+/** The `data` of an answer, as `answer` gives it. */
+export const ask = async (url, signal) => (await answer(url, signal)).data;
+
+/**
+ * An answer: its `data`, the `tag` of its contents, and its `bytes`. `known` is an earlier one: if it is still the
+ * answer, the desk sends nothing but that, and it is returned itself.
+ */
+export async function answer(url, signal, known) {
   let response;
   try {
-    response = await fetch(url, { signal, headers: { accept: "application/json" } });
+    const tag = known?.tag ? { "if-none-match": known.tag } : {};
+    response = await fetch(url, { signal, headers: { accept: "application/json", ...tag } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError("The desk does not answer. Is it running?", 0);
+  }
+  if (response.status === 304 && known) {
+    await response.text(); // the end of the response, which has no body
+    return known;
   }
   const body = await response.json().catch((error) => {
     // An answer that was cut off is an error, not an empty answer.
@@ -45,5 +57,6 @@ export async function ask(url, signal) {
     return {};
   });
   if (!response.ok) throw new ApiError(body.error ?? `HTTP ${response.status}`, response.status);
-  return body;
+  const { headers } = response;
+  return { data: body, tag: headers.get("etag"), bytes: Number(headers.get("content-length")) || 0 };
 }

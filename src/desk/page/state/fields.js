@@ -27,7 +27,8 @@ export async function typeOf(field) {
 export async function valueOptions(field, search, params) {
   const where = narrowed(only(params, ["service", "range", "from", "to"]), { field, search, limit: 30 });
   const { rows } = await ask(endpoint("values", where));
-  return rows.map(({ value, type, count }) => ({
+  // A value that is cut equals no value.
+  return rows.filter(({ cut }) => !cut).map(({ value, type, count }) => ({
     value, quoted: type === "string", note: type ? `${TYPES[type] ?? type} · ${count}` : String(count),
   }));
 }

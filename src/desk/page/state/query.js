@@ -1,12 +1,19 @@
 // Answers of the API, requested again when the stored data changes.
 
 import { useCallback, useEffect, useRef, useState } from "../vendor/htm-preact.js";
-import { ask } from "./api.js";
+import { answer as ask } from "./api.js";
 import { useChanges } from "./live.js";
 
 /** A cache of the last answers, so that going back shows them at once. */
 const MOST = 60;
 const answers = new Map();
+
+/**
+ * After an answer of many bytes, changes of the data lead to the next request only when as much time has passed as
+ * the answer takes at this rate, in bytes per ms. A small one follows at once.
+ */
+const RATE = 200;
+const LONGEST_PAUSE = 30_000; // ms
 
 function keep(url, answer) {
   answers.delete(url);
@@ -22,6 +29,7 @@ export function useAnswer(url, family = url?.split("?")[0]) {
   const [, redraw] = useState(0);
   const shown = useRef({});
   const asked = useRef();
+  const waiting = useRef();
 
   if (shown.current.url !== url) {
     const known = answers.get(url);
@@ -30,8 +38,8 @@ export function useAnswer(url, family = url?.split("?")[0]) {
     shown.current = {
       url,
       family,
-      data: known ?? (canStay ? before.data : undefined),
-      isStale: !known && Boolean(canStay && before.data),
+      answer: known ?? (canStay ? before.answer : undefined),
+      isStale: !known && Boolean(canStay && before.answer),
     };
   }
 
@@ -50,27 +58,41 @@ export function useAnswer(url, family = url?.split("?")[0]) {
       asked.current = undefined;
       shown.current = { ...shown.current, isStale: false, error: undefined, ...change };
       redraw((count) => count + 1);
-      if (mine.again) refresh();
+      if (mine.again) refreshInTime();
     };
-    ask(url, controller.signal).then(
-      (data) => {
-        keep(url, data);
-        done({ data });
+    const { answer: known } = shown.current;
+    ask(url, controller.signal, known).then(
+      (answer) => {
+        keep(url, answer);
+        const pause = answer === known ? 0 : Math.min(answer.bytes / RATE, LONGEST_PAUSE);
+        done({ answer, next: performance.now() + pause });
       },
       // A refused request must not show the data of an earlier answer.
-      (error) => error.name !== "AbortError" && done(error.status ? { error, data: undefined } : { error }),
+      (error) => error.name !== "AbortError" && done(error.status ? { error, answer: undefined } : { error }),
     );
   }, [url]);
+
+  const refreshInTime = useCallback(() => {
+    const wait = (shown.current.next ?? 0) - performance.now();
+    if (wait <= 0) refresh();
+    else waiting.current ??= setTimeout(() => {
+      waiting.current = undefined;
+      refresh();
+    }, wait);
+  }, [refresh]);
 
   useEffect(() => {
     refresh();
     return () => {
       asked.current?.controller.abort();
       asked.current = undefined;
+      clearTimeout(waiting.current);
+      waiting.current = undefined;
     };
   }, [refresh]);
-  useChanges(refresh);
+  useChanges(refreshInTime);
 
-  const { data, error, isStale } = shown.current;
+  const { answer, error, isStale } = shown.current;
+  const data = answer?.data;
   return { data, error, isStale, isLoading: Boolean(url) && !data && !error };
 }

@@ -14,7 +14,7 @@ import { Loading, ErrorMessage } from "../parts/errors.js";
 import { FilterBar } from "../parts/filter_bar.js";
 import { EmptyList } from "../parts/empty_list.js";
 import { Paging, ROWS } from "../parts/paging.js";
-import { Text } from "../parts/text.js";
+import { CutNote, Text } from "../parts/text.js";
 import { Time } from "../parts/time.js";
 
 const COMMENT = "feedback.comment";
@@ -35,8 +35,11 @@ function Search({ route: { view, params } }) {
     <input type="search" dir="auto" value=${text} placeholder="Words in comments" onInput=${(event) => search(event.target.value)} /></label>`;
 }
 
+/** The address of what a comment is about, if it is known. */
+const targetOf = (row) => (row.trace_id ? address("traces", row.trace_id, { span: row.span_id }) : row.session_id && address("sessions", row.session_id));
+
 function About({ row }) {
-  const to = row.trace_id ? address("traces", row.trace_id, { span: row.span_id }) : row.session_id && address("sessions", row.session_id);
+  const to = targetOf(row);
   const name = (row.name ?? (row.trace_id ? "a trace that was not received" : `session ${row.session_id}`)) || "unnamed";
   return html`<footer><span>${row.by !== null && html`<strong dir="auto">${row.by}</strong> `}on ${to ? html`<a dir="auto" href=${to}>${name}</a>` : html`<bdi>${name}</bdi>`}${row.service && html` in <bdi>${row.service}</bdi>`}</span>
     <${Time} at=${row.given} isRelative /></footer>`;
@@ -62,13 +65,14 @@ export function Comments({ route }) {
       ${data.rows.map((row) => {
         const rest = leavesOf(row.feedback, "feedback").filter((leaf) => leaf.field !== row.field && leaf.field !== "feedback.ground_truth");
         return html`<li class="card comment" key=${`${row.trace_id} ${row.span_id} ${row.session_id} ${row.given}`}>
-          <blockquote><${Text} text=${row.text} /></blockquote>
+          <blockquote><${Text} text=${row.text} isCut=${row.cut} /></blockquote>
           ${rest.length > 0 && html`<${Chips} leaves=${rest} />`}
           ${(row.input !== null || row.output !== null) && html`<dl class="exchange">
-            ${row.input !== null && html`<div><dt>Input</dt><dd><${Text} text=${row.input} /></dd></div>`}
-            ${row.output !== null && html`<div><dt>Output</dt><dd><${Text} text=${row.output} /></dd></div>`}
-            ${row.ground_truth !== null && html`<div><dt>Expected</dt><dd><${Text} text=${row.ground_truth} /></dd></div>`}
+            ${row.input !== null && html`<div><dt>Input</dt><dd><${Text} text=${row.input} isCut=${row.cut} /></dd></div>`}
+            ${row.output !== null && html`<div><dt>Output</dt><dd><${Text} text=${row.output} isCut=${row.cut} /></dd></div>`}
+            ${row.ground_truth !== null && html`<div><dt>Expected</dt><dd><${Text} text=${row.ground_truth} isCut=${row.cut} /></dd></div>`}
           </dl>`}
+          ${row.cut && html`<${CutNote} to=${targetOf(row)} />`}
           <${About} row=${row} />
         </li>`;
       })}
