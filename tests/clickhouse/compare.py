@@ -187,7 +187,7 @@ def in_order(view, found, starts):
         if isinstance(row, dict) and isinstance(row.get("feedback"), list):
             begin = row.get("start")
             row["feedback"] = arranged(row["feedback"], lambda said: starts.get(said.get("span_id"), begin))
-    if rows and name in SORTED_BY:
+    if isinstance(rows, list) and name in SORTED_BY:  # else it is an error
         rows[:] = arranged(rows, lambda row: row.get(SORTED_BY[name]))
     return found
 

@@ -18,6 +18,13 @@ SEARCHES = [
     "grüße", "GRÜSSE", "köln", "\\u00fc", "😀", "\\ud83d", "\\ude00", "line\nbreak", "\t,", '"quoted"', "a/b", "a\\/b",
     "\\u00e9", "é", "backslash", "\\q", "end \\", "äöü", "\\ud83dA", "A",
 ]  # fmt: skip
+# Random texts are made of these, and searched for the others.
+PIECES = [
+    "\\", "\\\\", "\\u", "\\ud83d", "\\ude00", "\\uD83D", "\\uDE00", "\\u00e9", "\\u00C9", "\\u0000", "\\u2028", "\\n",
+    "\\t", '\\"', "u", "d83d", "de00", "00e9", '"', "n", "t", "/", "é", "A", "0",
+]  # fmt: skip
+SOUGHT = [*"é😀\n\t/\\un0d", '"', "\0", "\u2028", "\\u", "\\d8", "é0", "A\n", "\\\\"]
+RANDOM = 300
 LONG = 10_020  # spans; a view reads 10,000
 
 
@@ -32,6 +39,11 @@ def make(seed=7):
         begin = BEGIN + number * SECOND
         said = {"feedback.comment": text, "inputs.question": text, "note": text, "feedback.rating": True}
         add(lines, data.span("escaped", data.id(32), None, begin, 1000, said))
+
+    for number in range(RANDOM):
+        text = "".join(data.chance.choices(PIECES, k=data.chance.randrange(1, 9)))
+        said = {"feedback.random": f"{number}: {text}"}
+        add(lines, data.span("random", data.id(32), None, BEGIN + (100 + number) * SECOND, 1000, said))
 
     for order in ["pending first", "finished first", "still pending", "finished later"]:
         trace, begin = data.id(32), data.moment(BEGIN, BEGIN + 1000 * SECOND)
@@ -86,7 +98,9 @@ def questions(ask):
         quoted = search.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
         for field in ["feedback.comment", "inputs.question", "note"]:
             yield "traces", {"filter": f'{field} contains "{quoted}"'}
-    for row in ask("traces", limit=500)["rows"]:
+    for search in SOUGHT:
+        yield "comments", {"field": "feedback.random", "search": search, "limit": 500}
+    for row in ask("traces", filter="has no feedback.random", limit=500)["rows"]:
         yield f"traces/{row['trace_id']}", {}
     for row in ask("sessions", limit=500)["rows"]:
         yield f"sessions/{row['session_id']}", {}
