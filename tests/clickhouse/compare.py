@@ -40,7 +40,8 @@ import questions
 from process import Desk, Engine, run
 
 CLEARED = "tracing_feedback.cleared"
-AT_ONCE = 4  # as many as a desk answers at a time
+# As many as a desk answers at a time. On few processors they would take longer than a query may.
+AT_ONCE = min(4, os.cpu_count() or 1)
 
 # What differs between the stores, by the name of the member, and why.
 DIFFERENCES = {
