@@ -194,7 +194,7 @@ pub use {
     },
     outbox::PersistError,
     settings::{Convention, EnvironmentIssue, Keep, KeepLimits, LateTraces},
-    setup::{BuildError, Builder, ConfigError, Telemetry, builder, init},
+    setup::{BuildError, Builder, ConfigError, Telemetry, builder, compatibility, init},
 };
 
 #[cfg(feature = "tickets")]

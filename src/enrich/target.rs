@@ -31,7 +31,9 @@ use crate::ticket::Ticket;
     message = "`{Self}` names no span or session that feedback could be about",
     label = "not a target",
     note = "a target is a `SpanContext` or a `Ticket`: give the text of a ticket to \
-            `TicketVerifier::verify` first"
+            `TicketVerifier::verify` first",
+    note = "the `SpanContext` is that of `opentelemetry` 0.33: no release of tracing-feedback works with 0.32 or \
+            earlier, and `cargo tree -d` shows whether there are two versions"
 )]
 pub trait Target: sealed::Sealed {}
 

@@ -7,10 +7,9 @@ use std::time::Duration;
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{ResourceDetector, TelemetryResourceDetector};
-use opentelemetry_sdk::trace::{
-    IdGenerator, ShouldSample, SpanExporter, SpanLimits, SpanProcessor,
-};
+use opentelemetry_sdk::trace::{SpanExporter, SpanLimits, SpanProcessor};
 
+use super::compatibility::{AnyIdGenerator, AnySampler, AnySpanExporter, AnySpanProcessor};
 use super::env::{Environment, EnvironmentIssue, Propagator, TracesExporter};
 use super::error::BuildError;
 #[cfg(all(feature = "_otlp", feature = "tls"))]
@@ -163,11 +162,11 @@ impl Builder {
         self
     }
 
-    /// Exports through any `SpanExporter` of the OpenTelemetry SDK instead of OTLP.
+    /// Exports through any [`SpanExporter`] of the OpenTelemetry SDK instead of OTLP.
     ///
     /// The exporter is called on the export thread, within a Tokio runtime, and may block. It can't report
     /// the spans that a partial success rejected, so they count as exported.
-    pub fn with_exporter<E: SpanExporter + 'static>(mut self, exporter: E) -> Self {
+    pub fn with_exporter<E: AnySpanExporter>(mut self, exporter: E) -> Self {
         self.exporter =
             Some(Box::new(move |resource, timeout, _| exporter_sink(resource, timeout, exporter)));
         self
@@ -335,7 +334,7 @@ impl Builder {
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn with_sampler(mut self, sampler: impl Into<Box<dyn ShouldSample>> + 'static) -> Self {
+    pub fn with_sampler(mut self, sampler: impl AnySampler) -> Self {
         self.sampling = Some(Sampling::from_sampler(sampler));
         self
     }
@@ -401,7 +400,7 @@ impl Builder {
 
     /// The id generator. Default: random ids. Where it panics, the id is random, and the panic is
     /// counted and warned of once.
-    pub fn with_id_generator(mut self, generator: impl IdGenerator + 'static) -> Self {
+    pub fn with_id_generator(mut self, generator: impl AnyIdGenerator) -> Self {
         self.ids = IdSource::Custom(Box::new(generator));
         self
     }
@@ -471,7 +470,7 @@ impl Builder {
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn with_span_processor(mut self, processor: impl SpanProcessor + 'static) -> Self {
+    pub fn with_span_processor(mut self, processor: impl AnySpanProcessor) -> Self {
         self.span_processors.push(Box::new(processor));
         self
     }

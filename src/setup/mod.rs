@@ -4,6 +4,7 @@
 //! environment ([`env`](self::env)), and settings in code win over it.
 
 mod builder;
+pub mod compatibility;
 mod env;
 mod error;
 mod global;
