@@ -30,8 +30,11 @@
 //! [`with_trusted_session_cookie`](FeedbackHttpLayer::with_trusted_session_cookie)), and baggage
 //! only with `with_session_propagation(true)` on the builder.
 
+mod client_address;
 #[cfg(feature = "axum")]
 mod extract;
+mod filter;
+mod grpc;
 #[cfg(feature = "axum")]
 mod problem;
 #[cfg(feature = "axum")]
@@ -45,6 +48,8 @@ use http::HeaderName;
 
 use crate::ticket::TicketOptions;
 
+pub use client_address::ClientAddress;
+use filter::PathFilter;
 #[cfg(feature = "axum")]
 pub use problem::Problem;
 #[cfg(feature = "axum")]
@@ -66,12 +71,21 @@ pub const TICKET_HEADER: HeaderName = HeaderName::from_static("feedback-ticket")
 /// | server span | opened |
 /// | session | joined by a verified ticket in the header `feedback-ticket`; otherwise none |
 /// | ticket in the response | none |
+/// | trace in the response | none |
+/// | requests | all |
 ///
 /// The server span has the attributes of the
 /// [semantic conventions for HTTP](https://opentelemetry.io/docs/specs/semconv/http/http-spans/),
-/// except for the query, which may hold secrets. Its name is the method, followed by the route that
+/// except for the query, which may hold secrets ([`with_query`](Self::with_query)), and the client's address
+/// ([`with_client_address`](Self::with_client_address)). Its name is the method, followed by the route that
 /// `axum` has matched. The span ends when the response begins: code that streams the response body
 /// opens child spans of its own.
+///
+/// The span of a gRPC request (a `content-type` of `application/grpc`), for example around a server of `tonic`,
+/// is named by its method, as `chat.v1.Chat/Answer`, and has the attributes of the [semantic conventions for
+/// gRPC](https://opentelemetry.io/docs/specs/semconv/rpc/grpc/) instead. A status that comes with the trailers,
+/// after the response has begun, is not among them: that is the status of success, and of a stream that fails
+/// on its way.
 ///
 /// ```
 /// use tracing_feedback::web::FeedbackHttpLayer;
@@ -96,6 +110,10 @@ struct HttpLayerSettings {
     session_cookie: Option<String>,
     subject: SubjectExtractor,
     tickets: Option<TicketOptions>,
+    filter: PathFilter,
+    client_address: ClientAddress,
+    has_query: bool,
+    trace_header: Option<HeaderName>,
 }
 
 impl Default for HttpLayerSettings {
@@ -108,6 +126,10 @@ impl Default for HttpLayerSettings {
             session_cookie: None,
             subject: SubjectExtractor::default(),
             tickets: None,
+            filter: PathFilter::default(),
+            client_address: ClientAddress::Omitted,
+            has_query: false,
+            trace_header: None,
         }
     }
 }
@@ -230,6 +252,70 @@ impl FeedbackHttpLayer {
     /// ```
     pub fn with_tickets(mut self, options: TicketOptions) -> Self {
         self.settings.tickets = Some(options);
+        self
+    }
+
+    /// The paths that the layer handles, for example without health checks. Default: all. A request of
+    /// another path passes as if the layer weren't there: without a span, a session or a ticket.
+    ///
+    /// ```
+    /// use tracing_feedback::web::FeedbackHttpLayer;
+    ///
+    /// let layer = FeedbackHttpLayer::new()
+    ///     .with_filter(|path| path != "/health" && !path.starts_with("/grpc.health."));
+    /// # fn is_layer<L: tower_layer::Layer<()>>(_: L) {}
+    /// # is_layer(layer);
+    /// ```
+    pub fn with_filter(mut self, takes: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.settings.filter = PathFilter::new(takes);
+        self
+    }
+
+    /// Whether the server span has the client's address, and which. Default:
+    /// [`Omitted`](ClientAddress::Omitted).
+    pub fn with_client_address(mut self, client_address: ClientAddress) -> Self {
+        self.settings.client_address = client_address;
+        self
+    }
+
+    /// Whether the server span has the query as `url.query`. Default: no, since a query may hold secrets. If so,
+    /// the values that the [semantic
+    /// conventions](https://opentelemetry.io/docs/specs/semconv/registry/attributes/url/) name as credentials
+    /// (`sig`, `X-Amz-Signature`, …) are replaced by `REDACTED`; for others there is
+    /// [`with_redaction`](crate::Builder::with_redaction).
+    pub fn with_query(mut self, has_query: bool) -> Self {
+        self.settings.has_query = has_query;
+        self
+    }
+
+    /// Writes the span into this header of every response, in the form of `traceparent`: for users who report
+    /// a problem, and for tools in a browser. Default: none. The draft of [Trace Context, level
+    /// 2](https://w3c.github.io/trace-context/#traceresponse-header) names the header `traceresponse`.
+    ///
+    /// ```
+    /// # #[cfg(feature = "axum")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let (layer, telemetry) = tracing_feedback::builder().build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// # let send = async {
+    /// use axum::{Router, body::Body, http::{HeaderName, Request}, routing::get};
+    /// use tower_service::Service;
+    /// use tracing_feedback::{traceparent, web::FeedbackHttpLayer};
+    ///
+    /// let header = HeaderName::from_static("traceresponse");
+    /// let layer = FeedbackHttpLayer::new().with_trace_header(header.clone());
+    /// let mut service: Router = Router::new().route("/", get(async || "Albany")).layer(layer);
+    /// let response = service.call(Request::get("/").body(Body::empty())?).await?;
+    /// assert!(traceparent::parse(response.headers()[header].to_str()?).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # };
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(send)?;
+    /// # telemetry.shutdown_within(std::time::Duration::ZERO).ok(); // no collector is running
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_trace_header(mut self, name: HeaderName) -> Self {
+        self.settings.trace_header = Some(name);
         self
     }
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use opentelemetry::trace::TraceContextExt;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 use tracing::Span;
 use tracing::instrument::{Instrument, Instrumented};
 
-use super::{HttpLayerSettings, TICKET_HEADER, session, span};
+use super::{HttpLayerSettings, TICKET_HEADER, grpc, session, span};
 use crate::layer::SpanExt;
 use crate::layer::ticket::verify_here;
 use crate::propagation;
@@ -40,7 +40,7 @@ impl<S> FeedbackHttpService<S> {
         let is_public = self.settings.is_public;
         let from_baggage = caller.get::<Session>().filter(|_| !is_public).cloned();
         let span = match self.settings.opens_span {
-            true => span::open(request, is_public),
+            true => Conventions::of(request).open(request, &self.settings),
             false => Span::current(),
         };
         if self.settings.opens_span && is_public {
@@ -86,10 +86,17 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let settings = &self.settings;
+        if !settings.filter.takes(request.uri().path()) {
+            let future = self.inner.call(request).instrument(Span::none());
+            return ResponseFuture { future, handled: None };
+        }
+        let conventions = settings.opens_span.then(|| Conventions::of(&request));
+        let (tickets, trace_header) = (settings.tickets.clone(), settings.trace_header.clone());
         let span = self.span(&mut request);
         let future = span.in_scope(|| self.inner.call(request)).instrument(span.clone());
-        let opens_span = self.settings.opens_span;
-        ResponseFuture { future, span, opens_span, tickets: self.settings.tickets.clone() }
+        let handled = Some(Handled { span, conventions, tickets, trace_header });
+        ResponseFuture { future, handled }
     }
 }
 
@@ -100,9 +107,39 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         future: Instrumented<F>,
-        span: Span,
-        opens_span: bool,
-        tickets: Option<TicketOptions>,
+        handled: Option<Handled>,
+    }
+}
+
+/// A request that the layer handles. The span ends when this is dropped: with the response, not with its
+/// future.
+#[derive(Debug)]
+struct Handled {
+    span: Span,
+    /// Those of the span that the layer has opened, if it has.
+    conventions: Option<Conventions>,
+    tickets: Option<TicketOptions>,
+    trace_header: Option<HeaderName>,
+}
+
+/// The semantic conventions that a span follows.
+#[derive(Clone, Copy, Debug)]
+enum Conventions {
+    Http,
+    Grpc,
+}
+
+impl Conventions {
+    fn of<B>(request: &Request<B>) -> Self {
+        if grpc::is_grpc(request) { Self::Grpc } else { Self::Http }
+    }
+
+    /// The span of `request`.
+    fn open<B>(self, request: &Request<B>, settings: &HttpLayerSettings) -> Span {
+        match self {
+            Self::Http => span::open(request, settings),
+            Self::Grpc => grpc::open(request, settings),
+        }
     }
 }
 
@@ -115,24 +152,43 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut result = ready!(this.future.poll(cx));
+        let Some(handled) = this.handled.take() else { return Poll::Ready(result) };
         match &mut result {
-            Ok(response) => {
-                if *this.opens_span {
-                    span::record_status(this.span, response.status());
-                }
-                if let Some(ticket) =
-                    this.tickets.take().and_then(|options| issue(this.span, &options))
-                {
-                    response.headers_mut().insert(TICKET_HEADER, ticket);
-                }
+            Ok(response) => handled.finish(response),
+            Err(_) if handled.conventions.is_some() => {
+                span::record_error(&handled.span, std::any::type_name::<E>());
             }
-            Err(_) if *this.opens_span => span::record_error(this.span, std::any::type_name::<E>()),
             Err(_) => {}
         }
-        // The span ends with the response, not with its future.
-        *this.span = Span::none();
         Poll::Ready(result)
     }
+}
+
+impl Handled {
+    /// Records the status of the response, and adds the headers that are configured.
+    fn finish<R>(self, response: &mut Response<R>) {
+        let span = &self.span;
+        match self.conventions {
+            Some(Conventions::Http) => span::record_status(span, response.status()),
+            Some(Conventions::Grpc) => grpc::record_status(span, response),
+            None => {}
+        }
+        if let Some(ticket) = self.tickets.and_then(|options| issue(span, &options)) {
+            response.headers_mut().insert(TICKET_HEADER, ticket);
+        }
+        if let Some(name) = self.trace_header
+            && let Some(traceparent) = traceparent(span)
+        {
+            response.headers_mut().insert(name, traceparent);
+        }
+    }
+}
+
+/// The span in the form of [`traceparent`](https://www.w3.org/TR/trace-context/#traceparent-header).
+fn traceparent(span: &Span) -> Option<HeaderValue> {
+    let context = span.span_context().ok()?;
+    let (trace, id, flags) = (context.trace_id(), context.span_id(), context.trace_flags());
+    HeaderValue::from_str(&format!("00-{trace}-{id}-{flags:02x}")).ok()
 }
 
 /// The ticket header of a response. The reason why none can be issued is logged once.

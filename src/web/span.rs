@@ -6,8 +6,15 @@ use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Version};
 use tracing::Span;
 use tracing::field::Empty;
 
-/// The span of `request`, a child of the current span unless it `is_root`.
-pub(super) fn open<B>(request: &Request<B>, is_root: bool) -> Span {
+use super::HttpLayerSettings;
+use super::client_address::Client;
+
+/// The values of these parameters of a query are credentials.
+const SENSITIVE_PARAMETERS: [&str; 5] =
+    ["X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "sig", "X-Goog-Signature"];
+
+/// The span of `request`, a child of the current span unless the endpoint is public.
+pub(super) fn open<B>(request: &Request<B>, settings: &HttpLayerSettings) -> Span {
     let (method, original) = method(request.method());
     let route = route(request);
     let name = match route {
@@ -15,6 +22,8 @@ pub(super) fn open<B>(request: &Request<B>, is_root: bool) -> Span {
         None => method.to_owned(),
     };
     let (address, port) = server(request);
+    let client = Client::of(request, settings.client_address);
+    let query = request.uri().query().filter(|_| settings.has_query).map(without_credentials);
     macro_rules! request_span {
         ($($parent:tt)*) => {
             tracing::info_span!(
@@ -26,9 +35,13 @@ pub(super) fn open<B>(request: &Request<B>, is_root: bool) -> Span {
                 "http.request.method_original" = original,
                 "http.route" = route,
                 "url.path" = request.uri().path(),
+                "url.query" = query,
                 "url.scheme" = request.uri().scheme_str().unwrap_or("http"),
                 "server.address" = address,
                 "server.port" = port,
+                "client.address" = client.address,
+                "network.peer.address" = client.peer.map(|peer| peer.ip().to_string()),
+                "network.peer.port" = client.peer.map(|peer| peer.port()),
                 "user_agent.original" = text(request.headers(), &USER_AGENT),
                 "network.protocol.version" = version(request.version()),
                 "http.response.status_code" = Empty,
@@ -37,7 +50,7 @@ pub(super) fn open<B>(request: &Request<B>, is_root: bool) -> Span {
             )
         };
     }
-    if is_root { request_span!(parent: None,) } else { request_span!() }
+    if settings.is_public { request_span!(parent: None,) } else { request_span!() }
 }
 
 /// Records the status of a response. A status of 4xx is no error of the server.
@@ -75,7 +88,7 @@ fn route<B>(_: &Request<B>) -> Option<&str> {
 }
 
 /// The host name and port by which the client has addressed the server.
-fn server<B>(request: &Request<B>) -> (Option<String>, Option<u16>) {
+pub(super) fn server<B>(request: &Request<B>) -> (Option<String>, Option<u16>) {
     let host = text(request.headers(), &HOST);
     let authority = match request.uri().authority() {
         Some(authority) => Some(authority.clone()),
@@ -83,6 +96,15 @@ fn server<B>(request: &Request<B>) -> (Option<String>, Option<u16>) {
     };
     let Some(authority) = authority else { return (None, None) };
     (Some(authority.host().to_owned()), authority.port_u16())
+}
+
+/// The query, without the values that the semantic conventions name as credentials.
+fn without_credentials(query: &str) -> String {
+    let parameters = query.split('&').map(|parameter| match parameter.split_once('=') {
+        Some((key, _)) if SENSITIVE_PARAMETERS.contains(&key) => format!("{key}=REDACTED"),
+        _ => parameter.to_owned(),
+    });
+    parameters.collect::<Vec<_>>().join("&")
 }
 
 fn version(version: Version) -> Option<&'static str> {
@@ -96,6 +118,6 @@ fn version(version: Version) -> Option<&'static str> {
     }
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+pub(super) fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }

@@ -9,14 +9,25 @@ use axum::middleware::{Next, from_fn};
 use axum::routing::get;
 use axum::{Json, Router};
 use opentelemetry::trace::{SpanId, SpanKind, TraceId};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use reqwest::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, ETAG, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 use tracing_feedback::collector::{Answer, ReceivedSpan};
-use tracing_feedback::web::{FeedbackHttpLayer, FeedbackRoutes, TICKET_HEADER, feedback_routes};
-use tracing_feedback::{Session, SpanExt, Ticket, TicketError, TicketKeys, TicketOptions};
+use tracing_feedback::web::{
+    ClientAddress, FeedbackHttpLayer, FeedbackRoutes, TICKET_HEADER, feedback_routes,
+};
+use tracing_feedback::{
+    Session, SpanExt, Ticket, TicketError, TicketKeys, TicketOptions, enrich_span,
+};
 
 use crate::Rig;
 use crate::outbox::Directory;
@@ -198,6 +209,136 @@ fn errors_of_the_server_are_its_spans_and_those_of_clients_are_not() {
     assert_eq!(status(&refused), "unset");
     let other = one(&rig.collector, "_OTHER /answer/{id}");
     assert_eq!(other.attributes["http.request.method_original"], "BREW");
+}
+
+#[test]
+fn a_path_that_is_filtered_out_passes_as_if_the_layer_were_not_there() {
+    let rig = rig();
+    let layer = FeedbackHttpLayer::new()
+        .with_filter(|path| path != "/fails")
+        .with_new_sessions(true)
+        .with_tickets(TicketOptions::new())
+        .with_trace_header("traceresponse".parse().unwrap());
+    let service = Service::start(&rig, answering(layer));
+    let filtered = service.get("/fails?a=b", &[]);
+    assert_eq!(filtered.status(), StatusCode::BAD_GATEWAY);
+    assert!(!filtered.headers().contains_key(TICKET_HEADER.as_str()));
+    assert!(!filtered.headers().contains_key("traceresponse"));
+    let answer = service.get("/answer/1", &[]);
+    let [span] = served(&rig).try_into().unwrap();
+    assert_eq!(span.name, "GET /answer/{id}");
+    let named = format!("00-{}-{}-01", span.trace_id, span.span_id);
+    assert_eq!(answer.headers()["traceresponse"], named);
+}
+
+#[test]
+fn the_clients_address_is_that_of_the_connection_or_of_trusted_proxies() {
+    let proxied = [("forwarded", "for=\"[2001:db8::7]:4711\";proto=https, for=192.0.2.1")];
+    let named = [("x-forwarded-for", "unknown, 192.0.2.1")];
+    type Case<'a> = (ClientAddress, &'a [(&'a str, &'a str)], Option<&'a str>);
+    let cases: [Case<'_>; 6] = [
+        (ClientAddress::Omitted, &proxied, None),
+        (ClientAddress::Peer, &proxied, Some("127.0.0.1")),
+        (ClientAddress::Forwarded, &proxied, Some("2001:db8::7")),
+        (
+            ClientAddress::Forwarded,
+            &[("x-forwarded-for", "192.0.2.9, 192.0.2.1")],
+            Some("192.0.2.9"),
+        ),
+        (ClientAddress::Forwarded, &named, None),
+        (ClientAddress::Forwarded, &[], Some("127.0.0.1")),
+    ];
+    for (which, headers, expected) in cases {
+        let rig = rig();
+        let router = answering(FeedbackHttpLayer::new().with_client_address(which));
+        // What `into_make_service_with_connect_info` does, which `Service` doesn't use.
+        let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 4711));
+        let router = router.layer(axum::Extension(axum::extract::ConnectInfo(peer)));
+        Service::start(&rig, router).get("/answer/1", headers);
+        let [span] = served(&rig).try_into().unwrap();
+        let text =
+            |key| span.attribute(key).map(|value| value.to_string().trim_matches('"').to_owned());
+        assert_eq!(text("client.address").as_deref(), expected, "{which:?} {headers:?}");
+        let peer = (which != ClientAddress::Omitted).then(|| "127.0.0.1".to_owned());
+        assert_eq!(text("network.peer.address"), peer);
+        assert_eq!(text("network.peer.port"), peer.map(|_| "4711".to_owned()));
+    }
+}
+
+#[test]
+fn the_query_is_sent_by_choice_and_without_credentials() {
+    let rig = rig();
+    let layer = FeedbackHttpLayer::new().with_query(true);
+    let service = Service::start(&rig, answering(layer));
+    service.get("/answer/1?q=Albany&sig=secret&X-Amz-Signature=secret&flag", &[]);
+    let [span] = served(&rig).try_into().unwrap();
+    let query = &span.attributes["url.query"];
+    assert_eq!(*query, "q=Albany&sig=REDACTED&X-Amz-Signature=REDACTED&flag");
+}
+
+/// A service of gRPC that fails as the request's metadata says.
+struct Chat;
+
+#[tonic::async_trait]
+impl TraceService for Chat {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
+        enrich_span!(feedback = { "asked": true });
+        match request.metadata().get("fails").map(|code| code.to_str().unwrap()) {
+            Some("internal") => Err(tonic::Status::internal("no model")),
+            Some(_) => Err(tonic::Status::not_found("no such answer")),
+            None => Ok(tonic::Response::new(ExportTraceServiceResponse::default())),
+        }
+    }
+}
+
+#[test]
+fn a_request_of_grpc_has_a_span_of_its_method_and_the_status_of_its_error() {
+    let rig = rig();
+    let routes = tonic::service::Routes::new(TraceServiceServer::new(Chat));
+    let router = routes.into_axum_router().layer(FeedbackHttpLayer::new());
+    let service = Service::start(&rig, router);
+    service.runtime.block_on(async {
+        let mut client = TraceServiceClient::connect(service.url.clone()).await.unwrap();
+        for fails in [None, Some("internal"), Some("not_found")] {
+            let mut request = tonic::Request::new(ExportTraceServiceRequest::default());
+            let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+            request.metadata_mut().insert("traceparent", traceparent.parse().unwrap());
+            if let Some(code) = fails {
+                request.metadata_mut().insert("fails", code.parse().unwrap());
+            }
+            assert_eq!(client.export(request).await.is_err(), fails.is_some());
+        }
+    });
+    service.get("/no.such.Service/Method", &[("content-type", "application/grpc")]);
+
+    let spans = served(&rig);
+    let method = "opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    let of_method: Vec<_> = spans.iter().filter(|span| span.name == method).collect();
+    let seen: Vec<_> = of_method
+        .iter()
+        .map(|span| {
+            assert_eq!(span.attributes["rpc.system.name"], "grpc");
+            assert_eq!(span.attributes["rpc.method"], method);
+            assert_eq!(span.attributes["server.address"], "127.0.0.1");
+            assert_eq!(span.attributes["feedback.asked"], true);
+            assert_eq!(span.parent_span_id, SpanId::from(0xb7ad_6b71_6920_3331));
+            assert!(span.attribute("http.request.method").is_none());
+            let code = span.attribute("rpc.response.status_code").map(ToString::to_string);
+            (code, span.attribute("error.type").is_some(), status(span))
+        })
+        .collect();
+    let code = |text: &str| Some(format!("\"{text}\""));
+    let expected = [
+        (None, false, "unset".to_owned()),
+        (code("INTERNAL"), true, "error: ".to_owned()),
+        (code("NOT_FOUND"), false, "unset".to_owned()),
+    ];
+    assert_eq!(seen, expected);
+    let unknown = spans.iter().find(|span| span.name == "no.such.Service/Method").unwrap();
+    assert_eq!(unknown.attributes["rpc.response.status_code"], "UNIMPLEMENTED");
 }
 
 #[test]
