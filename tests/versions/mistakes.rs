@@ -28,7 +28,12 @@ fn a_target(answer: SpanContext) {
     let _ = enrich::current_span().target(answer).apply(); // refused: names no span or session
 }
 
-fn named_types(builder: fn() -> Builder, resource: Resource, context: Context, answer: SpanContext) {
+fn named_types(
+    builder: fn() -> Builder,
+    resource: Resource,
+    context: Context,
+    answer: SpanContext,
+) {
     let _ = builder().with_resource(resource); // two versions
     let _ = builder().with_span_limits(SpanLimits::default()); // two versions
     let span = tracing::Span::current();
