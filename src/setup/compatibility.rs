@@ -22,8 +22,8 @@
 //!
 //! Code that passes no types between the two compiles. A span of another version's provider or of a
 //! `tracing-opentelemetry` that isn't 0.34 is not seen by this crate: enrichment of it is refused as
-//! [`NotInstalled`](crate::EnrichError::NotInstalled), and a propagator of that version writes no headers for
-//! spans of this crate's layer.
+//! [`NotInstalled`](crate::EnrichError::NotInstalled) or [`NoActiveSpan`](crate::EnrichError::NoActiveSpan), and a
+//! propagator of that version writes no headers for spans of this crate's layer.
 
 use opentelemetry_sdk::trace::{IdGenerator, ShouldSample, SpanExporter, SpanProcessor};
 

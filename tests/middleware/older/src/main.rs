@@ -1,13 +1,17 @@
 //! `reqwest-tracing` and `tracing-actix-web` with their newest feature for OpenTelemetry, on a layer for 0.33: the
-//! spans arrive, and the trace is neither continued nor passed on.
+//! spans arrive, and the trace is neither continued nor passed on. Spans made by OpenTelemetry 0.32 can't be
+//! enriched.
 
 use actix_web::{App, HttpRequest, HttpServer, web};
+use opentelemetry_0_32::trace::{Tracer, TracerProvider};
 use opentelemetry_sdk_0_32::propagation::TraceContextPropagator;
+use opentelemetry_sdk_0_32::trace::SdkTracerProvider;
 use reqwest_middleware::ClientBuilder;
 use reqwest_tracing::TracingMiddleware;
 use tracing_actix_web::TracingLogger;
 use tracing_feedback::collector::Collector;
 use tracing_feedback::opentelemetry::trace::{SpanId, SpanKind};
+use tracing_feedback::{EnrichError, enrich_span};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 
@@ -20,10 +24,16 @@ async fn echo(request: HttpRequest) -> String {
 #[actix_web::main]
 async fn main() {
     opentelemetry_0_32::global::set_text_map_propagator(TraceContextPropagator::new());
+    let tracer = SdkTracerProvider::builder().build().tracer("0.32");
+    let enrich =
+        || tracer.in_span("0.32", |_| enrich_span!(feedback = { "rating": true }).into_result());
+    assert_eq!(enrich(), Err(EnrichError::NotInstalled));
     let collector = Collector::start().unwrap();
     let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
     let (layer, telemetry) = builder.build().unwrap();
     tracing_subscriber::registry().with(layer.with_filter(LevelFilter::INFO)).init();
+
+    assert_eq!(enrich(), Err(EnrichError::NoActiveSpan));
 
     let app = || App::new().wrap(TracingLogger::default()).route("/echo", web::get().to(echo));
     let server = HttpServer::new(app).workers(1).bind("127.0.0.1:0").unwrap();
