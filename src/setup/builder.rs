@@ -788,7 +788,7 @@ impl Builder {
     /// ```
     pub fn build_around(
         mut self,
-        processor: impl SpanProcessor + 'static,
+        processor: impl AnySpanProcessor,
     ) -> Result<(EnrichingSpanProcessor, Telemetry), BuildError> {
         let environment = Environment::read();
         let wrapped = Wrapped::new(Box::new(processor));

@@ -19,8 +19,11 @@ fn parts_of_the_sdk(builder: fn() -> Builder, exporter: SpanExporter, ids: Rando
     let _ = builder().with_id_generator(ids); // refused: is no `IdGenerator` of
 }
 
-fn a_processor(builder: Builder, processor: SimpleSpanProcessor<SpanExporter>) {
-    let _ = builder.with_span_processor(processor); // refused: is no `SpanProcessor` of
+type Processor = SimpleSpanProcessor<SpanExporter>;
+
+fn a_processor(builder: fn() -> Builder, one: Processor, other: Processor) {
+    let _ = builder().with_span_processor(one); // refused: is no `SpanProcessor` of
+    let _ = builder().build_around(other); // refused: is no `SpanProcessor` of
 }
 
 fn a_target(answer: SpanContext) {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
 use tracing_feedback::collector::{Collector, ReceivedSpan};
-use tracing_feedback::{Telemetry, enrich_span};
+use tracing_feedback::{Telemetry, TicketKeys, TicketVerifier, enrich_span};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
@@ -27,7 +27,7 @@ pub enum Way {
     Kept,
     /// This crate's layer, and what docs/migration.md says to use instead.
     Replaced,
-    /// `tracing-opentelemetry` and its exporter, and the middleware as it is.
+    /// `tracing-opentelemetry` with `build_around`, and the middleware as it is.
     Beside,
 }
 
@@ -45,8 +45,7 @@ impl Way {
 /// A subscriber for the whole program, and the collector it sends to.
 pub struct Rig {
     collector: Collector,
-    telemetry: Option<Telemetry>,
-    provider: Option<SdkTracerProvider>,
+    telemetry: Telemetry,
 }
 
 impl Rig {
@@ -57,25 +56,22 @@ impl Rig {
         let filter = Targets::new()
             .with_default(LevelFilter::INFO)
             .with_target("otel::tracing", LevelFilter::TRACE);
+        let keys = TicketKeys::new([[7; 32]]).unwrap();
+        let builder = tracing_feedback::builder().with_ticket_keys(keys);
         if way == Way::Beside {
-            // The exporter needs a runtime that nothing blocks, and that of actix has one thread.
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-            let _entered = Box::leak(Box::new(runtime.unwrap())).enter();
-            let exporter = opentelemetry_otlp::SpanExporter::builder()
-                .with_tonic()
-                .with_endpoint(collector.endpoint())
-                .build()
-                .unwrap();
-            let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).build();
+            let (processor, telemetry) = builder.build_around(processor(&collector)).unwrap();
+            let provider = SdkTracerProvider::builder().with_span_processor(processor).build();
             let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("service"));
             tracing_subscriber::registry().with(layer.with_filter(filter)).init();
-            return Self { collector, telemetry: None, provider: Some(provider) };
+            return Self { collector, telemetry };
         }
-        let builder = tracing_feedback::builder().with_endpoint(collector.endpoint());
-        let (layer, telemetry) = builder.build().unwrap();
+        let (layer, telemetry) = builder.with_endpoint(collector.endpoint()).build().unwrap();
         tracing_subscriber::registry().with(layer.with_filter(filter)).init();
-        Self { collector, telemetry: Some(telemetry), provider: None }
+        Self { collector, telemetry }
+    }
+
+    pub fn ticket_verifier(&self) -> TicketVerifier {
+        self.telemetry.ticket_verifier()
     }
 
     /// The spans by name, once `count` have arrived.
@@ -85,13 +81,9 @@ impl Rig {
 
     /// The spans, once `count` have arrived.
     pub fn all(&self, count: usize) -> Vec<ReceivedSpan> {
-        let flush = || {
-            self.telemetry.iter().for_each(|telemetry| telemetry.flush().unwrap());
-            self.provider.iter().for_each(|provider| provider.force_flush().unwrap());
-        };
         // A span may end a moment after its response has arrived.
         for _ in 0..200 {
-            flush();
+            self.telemetry.flush().unwrap();
             if self.collector.spans().len() >= count {
                 break;
             }
@@ -108,15 +100,45 @@ impl Rig {
         spans
     }
 
+    /// Asserts that the feedback of the handler is on the span, and the vote is about it.
+    pub fn assert_feedback(&self, answer: &ReceivedSpan) {
+        assert_eq!(text(answer, "feedback.rating").as_deref(), Some("true"));
+        let feedback = self.collector.feedback(answer.trace_id, answer.span_id);
+        assert_eq!(feedback["feedback.rating"], true);
+        assert_eq!(feedback["feedback.comment"], "right");
+    }
+
     pub fn clear(&self) {
         self.collector.clear();
     }
 }
 
-/// What the handlers call: a span of the service's own, with feedback.
+/// The processor of a service that exports by `opentelemetry-otlp`.
+fn processor(collector: &Collector) -> BatchSpanProcessor {
+    // The exporter needs a runtime that nothing blocks, and that of actix has one thread.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let _entered = Box::leak(Box::new(runtime.unwrap())).enter();
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(collector.endpoint())
+        .build()
+        .unwrap();
+    BatchSpanProcessor::builder(exporter).build()
+}
+
+/// What the handlers call: a span of the service's own, with feedback. Returns a ticket for it.
 #[tracing::instrument]
-pub fn answer(id: &str) -> bool {
-    enrich_span!(feedback = { "rating": true }).is_ok()
+pub fn answer(id: &str) -> String {
+    enrich_span!(feedback = { "rating": true }).into_result().unwrap();
+    tracing_feedback::ticket().unwrap().to_string()
+}
+
+/// What a handler does with a ticket that comes back.
+pub fn vote(verifier: &TicketVerifier, ticket: &str) {
+    let ticket = verifier.verify(ticket).unwrap();
+    let outcome = enrich_span!(target = &ticket, id = "1", feedback = { "comment": "right" });
+    outcome.into_result().unwrap();
 }
 
 /// An attribute as text.

@@ -8,15 +8,15 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
-use services::{Rig, Way, answer, caller, continues, ids, is_child, named, text};
+use services::{Rig, Way, answer, caller, continues, ids, is_child, named, text, vote};
 use tonic::service::InterceptorLayer;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status};
 use tonic_tracing_opentelemetry::middleware::{client, filters, server};
 use tower::ServiceBuilder;
-use tracing_feedback::propagation;
 use tracing_feedback::web::FeedbackHttpLayer;
+use tracing_feedback::{TicketVerifier, propagation};
 
 type Reply = Result<Response<ExportTraceServiceResponse>, Status>;
 
@@ -38,9 +38,10 @@ impl TraceService for Echo {
     }
 }
 
-/// Answers with whether feedback was accepted, and with the header that the downstream service has received.
+/// Answers with a ticket, and with the header that the downstream service has received. Takes votes.
 struct Ask {
     downstream: String,
+    verifier: TicketVerifier,
     way: Way,
 }
 
@@ -50,7 +51,11 @@ impl TraceService for Ask {
         if request.metadata().contains_key("fails") {
             return Err(Status::internal("no model"));
         }
-        let is_accepted = answer("42");
+        if let Some(ticket) = request.metadata().get("ticket") {
+            vote(&self.verifier, ticket.to_str().unwrap());
+            return reply(String::new());
+        }
+        let ticket = answer("42");
         let way = self.way;
         let channel =
             Channel::from_shared(self.downstream.clone()).unwrap().connect().await.unwrap();
@@ -66,7 +71,7 @@ impl TraceService for Ask {
         let got =
             TraceServiceClient::new(channel).export(ExportTraceServiceRequest::default()).await?;
         let got = got.into_inner().partial_success.unwrap().error_message;
-        reply(format!("{is_accepted} {got}"))
+        reply(format!("{ticket} {got}"))
     }
 }
 
@@ -84,7 +89,7 @@ async fn main() {
     let echo = Server::builder().add_service(TraceServiceServer::new(Echo));
     tokio::spawn(echo.serve_with_incoming(incoming));
     let (incoming, url) = listen().await;
-    let ask = TraceServiceServer::new(Ask { downstream, way });
+    let ask = TraceServiceServer::new(Ask { downstream, verifier: rig.ticket_verifier(), way });
     if way == Way::Replaced {
         let layer = FeedbackHttpLayer::new().with_filter(filters::reject_healthcheck);
         let server = Server::builder().layer(layer).add_service(ask);
@@ -99,7 +104,7 @@ async fn main() {
     let mut request = Request::new(ExportTraceServiceRequest::default());
     request.metadata_mut().insert("traceparent", caller().parse().unwrap());
     let reply = client.export(request).await.unwrap().into_inner().partial_success.unwrap();
-    let (is_accepted, got) = reply.error_message.split_once(' ').unwrap();
+    let (ticket, got) = reply.error_message.split_once(' ').unwrap();
 
     let spans = rig.all(3);
     let of_kind = |kind| spans.iter().find(|span| span.kind == kind).unwrap();
@@ -120,11 +125,16 @@ async fn main() {
     }
     assert!(is_child(child, server) && is_child(call, server));
     assert_eq!(continues(server), way != Way::Kept);
-    assert_eq!(is_accepted == "true", way != Way::Beside);
-    assert_eq!(child.attribute("feedback.rating").is_some(), way != Way::Beside);
     // The downstream service receives the span of the call. With the middleware alone on this crate's layer it
     // receives the server span instead.
     assert_eq!(named(got), if way == Way::Kept { ids(server) } else { ids(call) });
+
+    // A vote, by the ticket.
+    let mut request = Request::new(ExportTraceServiceRequest::default());
+    request.metadata_mut().insert("ticket", ticket.parse().unwrap());
+    client.export(request).await.unwrap();
+    rig.all(5);
+    rig.assert_feedback(child);
 
     // An error of the server.
     rig.clear();

@@ -12,7 +12,7 @@ use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
 use reqwest_tracing::TracingMiddleware;
 use services::{Rig, Way, answer, caller, continues, ids, is_child, named, text};
 use tracing_feedback::propagation;
-use tracing_feedback::web::{ClientAddress, FeedbackHttpLayer};
+use tracing_feedback::web::{ClientAddress, FeedbackHttpLayer, FeedbackRoutes, feedback_routes};
 use tracing_opentelemetry_instrumentation_sdk::{find_current_context, http::inject_context};
 
 /// Writes the span of `TracingMiddleware` into the headers. It is added after that middleware, which has no feature
@@ -50,11 +50,11 @@ struct Downstream {
     url: String,
 }
 
-/// Answers with whether feedback was accepted, and with the header that the downstream service has received.
+/// Answers with a ticket, and with the header that the downstream service has received.
 async fn ask(State(downstream): State<Downstream>, Path(id): Path<String>) -> String {
-    let is_accepted = answer(&id);
+    let ticket = answer(&id);
     let got = downstream.client.get(&downstream.url).send().await.unwrap().text().await.unwrap();
-    format!("{is_accepted} {got}")
+    format!("{ticket} {got}")
 }
 
 async fn echo(headers: HeaderMap) -> String {
@@ -91,7 +91,7 @@ async fn main() {
             router.layer(OtelInResponseLayer).layer(layer)
         }
     };
-    let url = serve(router).await;
+    let url = serve(router.merge(feedback_routes(FeedbackRoutes::new()))).await;
 
     let browser = reqwest::Client::new();
     let send = |path: &str| {
@@ -101,11 +101,14 @@ async fn main() {
     let response = send("/ask/42?q=Albany").await.unwrap();
     let header = response.headers()["traceparent"].to_str().unwrap().to_owned();
     let body = response.text().await.unwrap();
-    let (is_accepted, got) = body.split_once(' ').unwrap();
+    let (ticket, got) = body.split_once(' ').unwrap();
     assert_eq!(send("/fails").await.unwrap().status(), 500);
     assert_eq!(send("/health").await.unwrap().status(), 200);
+    let vote = format!(r#"{{"ticket": "{ticket}", "feedback": {{"comment": "right"}}}}"#);
+    let vote = browser.post(format!("{url}/feedback")).body(vote).send();
+    assert_eq!(vote.await.unwrap().status(), 204);
 
-    let spans = rig.spans(4);
+    let spans = rig.spans(5);
     let (server, child) = (&spans["GET /ask/{id}"], &spans["answer"]);
     let (client, failed) = (&spans["GET"], &spans["GET /fails"]);
     // The server span.
@@ -136,9 +139,7 @@ async fn main() {
     // With the caller's trace.
     assert_eq!(continues(server), way != Way::Kept);
     assert_eq!(continues(failed), way != Way::Kept);
-    // Feedback of the handler.
-    assert_eq!(is_accepted == "true", way != Way::Beside);
-    assert_eq!(child.attribute("feedback.rating").is_some(), way != Way::Beside);
+    rig.assert_feedback(child);
     // The headers for the caller and for the downstream service.
     assert_eq!(named(&header), ids(server));
     match way {
