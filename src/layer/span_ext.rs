@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use opentelemetry::trace::{SpanContext, Status};
+use opentelemetry::trace::{SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, Key, KeyValue, Value};
 
 use super::locate::{Located, is_captured, locate_span};
@@ -349,14 +349,10 @@ impl SpanExt for tracing::Span {
     }
 
     fn context(&self) -> Result<Context, SpanError> {
-        let state = state(self)?;
-        match state.core().otel_spans() {
-            Some(_) => self
-                .with_subscriber(|(id, dispatch)| other_layer::context_of(id, dispatch))
-                .flatten(),
-            None => context::with_session(&state),
+        match of_other_layer(self) {
+            Some(context) => Ok(context),
+            None => context::with_session(&state(self)?).ok_or(SpanError::Closed),
         }
-        .ok_or(SpanError::Closed)
     }
 
     fn span_context(&self) -> Result<SpanContext, SpanError> {
@@ -377,6 +373,10 @@ impl SpanExt for tracing::Span {
         target: SpanContext,
         attributes: Vec<KeyValue>,
     ) -> Result<(), SpanError> {
+        if let Some(context) = of_other_layer(self) {
+            context.span().add_link(target, attributes);
+            return Ok(());
+        }
         let state = state(self)?;
         if !target.is_valid() {
             return Err(SpanError::InvalidTarget);
@@ -386,10 +386,18 @@ impl SpanExt for tracing::Span {
 
     fn set_attribute(&self, key: impl Into<Key>, value: impl Into<Value>) -> Result<(), SpanError> {
         let attribute = KeyValue::new(key, value);
+        if let Some(context) = of_other_layer(self) {
+            context.span().set_attribute(attribute);
+            return Ok(());
+        }
         context::set_attributes(&state(self)?, [attribute]).ok_or(SpanError::Closed)
     }
 
     fn set_status(&self, status: Status) -> Result<(), SpanError> {
+        if let Some(context) = of_other_layer(self) {
+            context.span().set_status(status);
+            return Ok(());
+        }
         let set = state(self)?.change_if_recording(|live| live.record.set_status(status));
         set.ok_or(SpanError::Closed)
     }
@@ -399,6 +407,10 @@ impl SpanExt for tracing::Span {
         name: impl Into<Cow<'static, str>>,
         attributes: Vec<KeyValue>,
     ) -> Result<(), SpanError> {
+        if let Some(context) = of_other_layer(self) {
+            context.span().add_event(name, attributes);
+            return Ok(());
+        }
         let state = state(self)?;
         context::add_event(&state, name.into(), None, attributes).ok_or(SpanError::Closed)
     }
@@ -409,6 +421,10 @@ impl SpanExt for tracing::Span {
         timestamp: SystemTime,
         attributes: Vec<KeyValue>,
     ) -> Result<(), SpanError> {
+        if let Some(context) = of_other_layer(self) {
+            context.span().add_event_with_timestamp(name, timestamp, attributes);
+            return Ok(());
+        }
         let (state, time) = (state(self)?, Some(timestamp));
         context::add_event(&state, name.into(), time, attributes).ok_or(SpanError::Closed)
     }
@@ -417,6 +433,16 @@ impl SpanExt for tracing::Span {
 /// Whether the span may be one of `tracing-opentelemetry`, which is found without starting it.
 fn is_of_other_layer(span: &tracing::Span) -> bool {
     other_layer::IS_KNOWN && Providers::exist() && !span.is_disabled() && !is_captured(span)
+}
+
+/// The context in which the OpenTelemetry span is active of a span that `tracing-opentelemetry` captures.
+/// Starts the span.
+fn of_other_layer(span: &tracing::Span) -> Option<Context> {
+    if !is_of_other_layer(span) {
+        return None;
+    }
+    let context = span.with_subscriber(|(id, dispatch)| other_layer::context_of(id, dispatch));
+    context.flatten().filter(|context| context.has_active_span())
 }
 
 fn state(span: &tracing::Span) -> Result<SpanHandle, SpanError> {

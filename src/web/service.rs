@@ -7,18 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderName, HeaderValue, Request, Response};
-use opentelemetry::trace::TraceContextExt;
+use opentelemetry::Context as OtelContext;
+use opentelemetry::trace::{SpanContext, TraceContextExt};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 use tracing::Span;
 use tracing::instrument::{Instrument, Instrumented};
 
 use super::{HttpLayerSettings, TICKET_HEADER, grpc, session, span};
-use crate::layer::SpanExt;
 use crate::layer::ticket::verify_here;
+use crate::layer::{SpanError, SpanExt};
 use crate::propagation;
 use crate::session::Session;
-use crate::ticket::{Ticket, TicketOptions};
+use crate::ticket::{Ticket, TicketError, TicketOptions};
 
 /// The middleware that [`FeedbackHttpLayer`](super::FeedbackHttpLayer) wraps around a service.
 #[derive(Clone, Debug)]
@@ -35,26 +36,37 @@ impl<S> FeedbackHttpService<S> {
 
     /// The span of a request, with its parent and session set. Adds session and ticket to the
     /// extensions of the request.
+    ///
+    /// Parent and session are in the OpenTelemetry context, too, in which the span is made: a layer of
+    /// another crate takes them from there.
     fn span<B>(&self, request: &mut Request<B>) -> Span {
+        let (is_public, opens_span) = (self.settings.is_public, self.settings.opens_span);
         let caller = propagation::extract(request.headers());
-        let is_public = self.settings.is_public;
         let from_baggage = caller.get::<Session>().filter(|_| !is_public).cloned();
-        let span = match self.settings.opens_span {
-            true => Conventions::of(request).open(request, &self.settings),
-            false => Span::current(),
-        };
-        if self.settings.opens_span && is_public {
-            let claimed = caller.span().span_context().clone();
-            if claimed.is_valid() {
-                let _ = span.add_link(claimed); // fails for a span that no layer captures
-            }
-        } else if self.settings.opens_span {
-            let _ = span.set_parent(caller); // fails for a span that no layer captures
-        }
         let ticket = self.ticket(request);
         let joined = session::joined(&self.settings, request.headers(), ticket.as_ref());
         let joined = joined.or(from_baggage);
         let session = joined.or_else(|| self.settings.starts_sessions.then(Session::new));
+        let claimed = caller.span().span_context().clone();
+        let parent = if is_public { OtelContext::new() } else { caller };
+        let span = match opens_span {
+            true => {
+                let parent = match &session {
+                    Some(session) => parent.with_value(session.clone()),
+                    None => parent.clone(),
+                };
+                let _parent = parent.attach();
+                Conventions::of(request).open(request, &self.settings)
+            }
+            false => Span::current(),
+        };
+        if opens_span && is_public {
+            if claimed.is_valid() {
+                link(&span, claimed);
+            }
+        } else if opens_span {
+            let _ = span.set_parent(parent); // fails for a span that no layer of ours captures
+        }
         if let Some(session) = session {
             let _ = span.set_session(&session);
             request.extensions_mut().insert(session);
@@ -184,9 +196,24 @@ impl Handled {
     }
 }
 
+/// Links the span to the one that a caller of a public endpoint claims.
+fn link(span: &Span, claimed: SpanContext) {
+    if let Err(SpanError::OtherLayer) = span.add_link(claimed.clone()) {
+        span.in_scope(|| OtelContext::current().span().add_link(claimed, Vec::new()));
+    }
+}
+
+/// The active span of the OpenTelemetry API: inside a span of another crate's layer, that one.
+fn active() -> SpanContext {
+    OtelContext::current().span().span_context().clone()
+}
+
 /// The span in the form of [`traceparent`](https://www.w3.org/TR/trace-context/#traceparent-header).
 fn traceparent(span: &Span) -> Option<HeaderValue> {
-    let context = span.span_context().ok()?;
+    let context = match span.span_context() {
+        Err(SpanError::OtherLayer) => span.in_scope(active),
+        context => context.ok()?,
+    };
     let (trace, id, flags) = (context.trace_id(), context.span_id(), context.trace_flags());
     HeaderValue::from_str(&format!("00-{trace}-{id}-{flags:02x}")).ok()
 }
@@ -194,7 +221,11 @@ fn traceparent(span: &Span) -> Option<HeaderValue> {
 /// The ticket header of a response. The reason why none can be issued is logged once.
 fn issue(span: &Span, options: &TicketOptions) -> Option<HeaderValue> {
     static HAS_WARNED: AtomicBool = AtomicBool::new(false);
-    match span.ticket_with(options) {
+    let issued = match span.ticket_with(options) {
+        Err(TicketError::OtherLayer) => span.in_scope(|| crate::ticket_with(options)),
+        issued => issued,
+    };
+    match issued {
         Ok(ticket) => HeaderValue::from_str(ticket.as_str()).ok(),
         Err(error) => {
             if !HAS_WARNED.swap(true, Ordering::Relaxed) {

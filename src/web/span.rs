@@ -38,10 +38,10 @@ pub(super) fn open<B>(request: &Request<B>, settings: &HttpLayerSettings) -> Spa
                 "url.query" = query,
                 "url.scheme" = request.uri().scheme_str().unwrap_or("http"),
                 "server.address" = address,
-                "server.port" = port,
+                "server.port" = port.map(i64::from),
                 "client.address" = client.address,
                 "network.peer.address" = client.peer.map(|peer| peer.ip().to_string()),
-                "network.peer.port" = client.peer.map(|peer| peer.port()),
+                "network.peer.port" = client.peer.map(|peer| i64::from(peer.port())),
                 "user_agent.original" = text(request.headers(), &USER_AGENT),
                 "network.protocol.version" = version(request.version()),
                 "http.response.status_code" = Empty,
@@ -54,8 +54,10 @@ pub(super) fn open<B>(request: &Request<B>, settings: &HttpLayerSettings) -> Spa
 }
 
 /// Records the status of a response. A status of 4xx is no error of the server.
+///
+/// Numbers are recorded as `i64`: `tracing-opentelemetry` makes strings of unsigned ones.
 pub(super) fn record_status(span: &Span, status: StatusCode) {
-    span.record("http.response.status_code", status.as_u16());
+    span.record("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
         record_error(span, status.as_str());
     }

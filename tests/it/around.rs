@@ -3,6 +3,8 @@
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
+use axum::Router;
+use axum::routing::get;
 use opentelemetry::trace::{
     Span as _, SpanContext, TraceContextExt, Tracer as _, TracerProvider as _,
 };
@@ -14,12 +16,18 @@ use opentelemetry_sdk::trace::{
     BatchSpanProcessor, Sampler, SamplingDecision, SamplingResult, SdkTracer, SdkTracerProvider,
     ShouldSample, SimpleSpanProcessor, Span, SpanData, SpanProcessor,
 };
+use reqwest::header::HeaderName;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
 use tracing_feedback::collector::{Collector, ReceivedSpan, Value};
+use tracing_feedback::web::{FeedbackHttpLayer, FeedbackRoutes, TICKET_HEADER, feedback_routes};
 use tracing_feedback::{
     Builder, EnrichError, EnrichingSpanProcessor, Keep, Session, SpanExt, Telemetry, TicketKeys,
     TicketOptions, enrich, enrich_session, enrich_span,
 };
 use tracing_subscriber::prelude::*;
+
+use crate::web;
 
 /// A collector, and a provider that exports there by `opentelemetry-otlp`, with a batch processor that
 /// ours is around.
@@ -634,4 +642,48 @@ fn with_both_layers_in_one_stack_a_span_is_enriched_by_ours_and_each_tree_is_who
             with_both(ours_first, around, |builder| builder.with_context_activation(false));
         }
     }
+}
+
+// ---- the edge of a service -------------------------------------------------------------------------
+
+/// The layer of HTTP needs none of ours below it.
+#[test]
+fn a_service_with_the_other_layer_takes_feedback_over_http() {
+    let own = Service::new();
+    let layer = tracing_opentelemetry::layer().with_tracer(own.tracer.clone());
+    let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(layer));
+    let answer = async || {
+        assert!(enrich_span!(feedback = { "model": "small" }).is_ok());
+        tracing::info_span!("model").in_scope(|| {
+            assert!(enrich_session!(feedback = { "steps": 2 }).is_ok());
+        });
+        "an answer"
+    };
+    let http = FeedbackHttpLayer::new()
+        .with_tickets(TicketOptions::new())
+        .with_trusted_session_header(HeaderName::from_static("x-conversation"));
+    let router = Router::new()
+        .route("/answer", get(answer))
+        .merge(feedback_routes(FeedbackRoutes::new()))
+        .layer(http);
+    let service = web::Service::within(dispatch, router);
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let headers = [("traceparent", traceparent), ("x-conversation", "conversation-42")];
+    let response = service.send(Method::GET, "/answer", &headers, "");
+    let ticket = response.headers()[TICKET_HEADER.as_str()].to_str().unwrap().to_owned();
+    let submission = json!({ "ticket": ticket, "id": "vote-1", "feedback": { "rating": 5 } });
+    assert_eq!(service.submit(&submission), (StatusCode::NO_CONTENT, json!(null)));
+
+    let span = own.span("GET /answer");
+    assert_eq!(span.trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(span.parent_span_id.to_string(), "b7ad6b7169203331");
+    assert_eq!(span.attributes["session.id"], "conversation-42");
+    assert_eq!(span.attributes["http.response.status_code"], 200);
+    assert_eq!(own.span("model").attributes["session.id"], "conversation-42");
+    let folded = own.collector.feedback(span.trace_id, span.span_id);
+    assert_eq!(
+        (&folded["feedback.model"], &folded["feedback.rating"]),
+        (&"small".into(), &5.into())
+    );
+    assert_eq!(own.collector.session_feedback("conversation-42")["feedback.steps"], 2);
 }

@@ -46,7 +46,7 @@ impl Service {
         Self::within(rig.dispatch.clone(), router)
     }
 
-    fn within(dispatch: Dispatch, router: Router) -> Self {
+    pub(crate) fn within(dispatch: Dispatch, router: Router) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
