@@ -41,6 +41,7 @@ fn part() {
         Ok("readme") => readme(),
         Ok("init twice") => init_twice(),
         Ok("tickets") => tickets(),
+        Ok("nothing installed") => nothing_installed(),
         #[cfg(unix)]
         Ok("signals") => signals(),
         Ok(other) => panic!("no such part: {other}"),
@@ -645,4 +646,30 @@ fn signals() {
     send("TERM");
     block_on(stop);
     println!("the end");
+}
+
+/// In a process of its own: other tests have providers, which late feedback would go to.
+fn nothing_installed() {
+    let refused = |outcome: tracing_feedback::Enrichment| {
+        assert_eq!(outcome.into_result(), Err(EnrichError::NotInstalled));
+    };
+    let target = opentelemetry::trace::SpanContext::new(
+        opentelemetry::trace::TraceId::from(7),
+        opentelemetry::trace::SpanId::from(7),
+        opentelemetry::trace::TraceFlags::SAMPLED,
+        true,
+        Default::default(),
+    );
+    let check = || {
+        refused(enrich_span!(target = &target, feedback = { "rating": 1 }));
+        refused(enrich_session!(session_id = "s", feedback = { "rating": 1 }));
+        assert_eq!(Session::new().ticket(), Err(tracing_feedback::TicketError::NotInstalled));
+    };
+    check();
+    tracing::subscriber::with_default(tracing_subscriber::registry(), check);
+}
+
+#[test]
+fn late_feedback_where_nothing_is_installed_is_refused() {
+    play("nothing installed", &[]);
 }

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::export::DropReason;
 use crate::feedback::carrier::{Carrier, DocumentScope, SubmissionName};
 use crate::feedback::document::Document;
-use crate::layer::locate::{Located, NotRecording, locate_current, locate_span};
+use crate::layer::locate::{Located, NotRecording, locate_current, locate_late, locate_span};
 use crate::outbox::Finalizers;
 use crate::redaction::Redaction;
 use crate::session::Session;
@@ -69,7 +69,8 @@ impl Destination {
         };
         let located = match (span, &target) {
             (Some(span), None) => locate_span(span),
-            _ => locate_current(),
+            (_, Some(_)) => locate_late(),
+            (None, None) => locate_current(),
         };
         let core = active_core(&located)?;
         let refuse = |error| Err(BeginError::refused(core, error));
@@ -100,7 +101,10 @@ impl Destination {
 
     /// Finds the destination of an enrichment of a session.
     pub(super) fn of_session(options: Option<Box<LateOptions>>) -> Result<Self, BeginError> {
-        let located = locate_current();
+        let is_late = options
+            .as_ref()
+            .is_some_and(|options| options.target.is_some() || options.session_id.is_some());
+        let located = if is_late { locate_late() } else { locate_current() };
         let core = active_core(&located)?;
         let refuse = |error| Err(BeginError::refused(core, error));
         let (session_id, target, id) = match options {

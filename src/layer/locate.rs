@@ -99,7 +99,7 @@ impl Session {
 
 /// The layer of the current subscriber.
 pub(crate) fn current_core() -> Option<Arc<LayerCore>> {
-    locate_current().core().cloned()
+    locate_late().core().cloned()
 }
 
 /// The nearest captured span around the caller. Spans that a filter hides are passed over.
@@ -115,9 +115,20 @@ pub(crate) fn locate_current() -> Located {
         }
         active_otel_span(dispatch).unwrap_or_else(|| {
             let core = registry.and_then(|registry| core_of(dispatch, registry));
-            core.or_else(Providers::default).map_or(Located::Nothing, Located::Layer)
+            core.or_else(Providers::of_thread).map_or(Located::Nothing, Located::Layer)
         })
     })
+}
+
+/// As [`locate_current`], for what may be about something else than the caller's span: where neither a
+/// layer nor a span is around, it goes to the default provider.
+pub(crate) fn locate_late() -> Located {
+    match locate_current() {
+        Located::Nothing if !suppress::is_this_thread() => {
+            Providers::default().map_or(Located::Nothing, Located::Layer)
+        }
+        located => located,
+    }
 }
 
 /// The nearest span around the caller that a layer of this crate has captured.
@@ -205,7 +216,7 @@ fn otel_span(id: &Id, dispatch: &Dispatch) -> Located {
     let Some(core) = Providers::default() else { return Located::Nothing };
     match other_layer::context_of(id, dispatch).as_ref().and_then(OtelSpanRef::of) {
         Some(span) => span.locate().unwrap_or(Located::Disabled(core)),
-        None if other_layer::IS_KNOWN => Located::Disabled(core),
+        None if other_layer::IS_KNOWN => Located::Nothing,
         None => Located::OtherLayer(core),
     }
 }
@@ -254,6 +265,9 @@ impl OtelSpanRef {
         let span = self.context.span();
         if span.is_recording() {
             return None; // of a provider without our processor
+        }
+        if span_stack::has(span.span_context()) {
+            return None; // of a layer of ours that was taken out
         }
         let core = Providers::default()?;
         let session = self.context.get::<Session>().or(core.settings.session.as_ref()).cloned();

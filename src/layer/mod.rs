@@ -302,7 +302,7 @@ where
         if switches.tracked_inactivity {
             state.timings.enter(Ticks::now());
         }
-        let guard = match switches.context_activation && !self.is_activated_elsewhere(id) {
+        let guard = match switches.context_activation && !self.is_activated_elsewhere(id, &state) {
             true => context::attach(&state),
             false => None,
         };
@@ -344,12 +344,18 @@ impl FeedbackLayer {
     /// Whether another layer has activated the span that is being entered. Then its ids stay the ones
     /// that the OpenTelemetry context shows.
     #[inline]
-    fn is_activated_elsewhere(&self, id: &Id) -> bool {
+    fn is_activated_elsewhere(&self, id: &Id, state: &SpanState) -> bool {
         if !Providers::exist() && !other_layer::IS_KNOWN {
             return false;
         }
-        let active = |context: &OtelContext| context.has_active_span().then(|| context.clone());
-        let context = active_context::map(active).flatten();
+        // Mostly the span around is active.
+        let foreign = |context: &OtelContext| {
+            let around = state.local_parent();
+            let is_foreign =
+                context.has_active_span() && !around.is_some_and(|span| is_active(span, context));
+            is_foreign.then(|| context.clone())
+        };
+        let context = active_context::map(foreign).flatten();
         let is_other =
             context.is_some_and(|context| self.is_of_another_layer(&context, || Some(id.clone())));
         if is_other {

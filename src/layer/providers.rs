@@ -46,17 +46,23 @@ impl Providers {
         let _ = LAST_PROVIDER.try_with(|last| last.set(Arc::as_ptr(core).addr()));
     }
 
-    /// The provider that is meant where no span says which: the last one that was set up, or has started a
-    /// span, on this thread, or else the newest that wasn't shut down, or else the newest.
+    /// The provider that was noted last on this thread.
+    pub(super) fn of_thread() -> Option<Arc<LayerCore>> {
+        let last = LAST_PROVIDER.try_with(Cell::get).ok().filter(|last| *last != 0)?;
+        Self::find(|core| (Arc::as_ptr(core).addr() == last).then(|| core.clone()))
+    }
+
+    /// The provider that is meant where no span says which: that [of this thread](Self::of_thread), or else
+    /// the newest that wasn't shut down, or else the newest.
     pub(super) fn default() -> Option<Arc<LayerCore>> {
         if !Self::exist() {
             return None;
         }
-        let last = LAST_PROVIDER.try_with(Cell::get).unwrap_or(0);
-        let providers = read_unless_orphaned(&PROVIDERS)?;
-        let rank = |core: &Arc<LayerCore>| (Arc::as_ptr(core).addr() == last, !core.is_shut_down());
-        // Of equal ones the last is taken, which is the newest.
-        providers.iter().filter_map(Weak::upgrade).max_by_key(rank)
+        Self::of_thread().or_else(|| {
+            let providers = read_unless_orphaned(&PROVIDERS)?;
+            let cores = providers.iter().filter_map(Weak::upgrade);
+            cores.max_by_key(|core| !core.is_shut_down()) // of equal ones the last
+        })
     }
 
     /// Whether a span is open, and of one of these providers.

@@ -341,9 +341,12 @@ pub enum SpanError {
 
 impl SpanExt for tracing::Span {
     fn set_parent(&self, context: Context) -> Result<(), SpanError> {
-        let set = match is_of_other_layer(self) {
-            true => other_layer::set_parent(self, context).ok_or(SpanError::SpanDisabled)?,
-            false => state(self)?.set_parent(context).ok_or(SpanError::Closed)?,
+        let of_other = is_of_other_layer(self)
+            .then(|| other_layer::set_parent(self, context.clone()))
+            .flatten();
+        let set = match of_other {
+            Some(set) => set,
+            None => state(self)?.set_parent(context).ok_or(SpanError::Closed)?,
         };
         if set { Ok(()) } else { Err(SpanError::AlreadyStarted) }
     }

@@ -19,6 +19,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use opentelemetry::trace::SpanContext;
 use tracing::span::Id;
 
 use super::{LayerCore, SpanHandle};
@@ -284,6 +285,20 @@ pub(crate) fn get(id: &Id, registry: usize) -> Option<SpanHandle> {
         let entry = Some(entry).filter(|entry| entry.id.as_ref() == Some(id))?;
         entry.around(|other| other.registry() == Some(registry))
     })
+}
+
+/// Whether a span that this thread has entered, and maybe has closed, has this context.
+pub(crate) fn has(context: &SpanContext) -> bool {
+    let is_context = |entry: &StackEntry| {
+        let state = entry.state.as_ref();
+        state.is_some_and(|state| state.start().context == *context)
+    };
+    let has = STACK.try_with(|spans| {
+        let spans = spans.borrow();
+        let entered = spans.entries.get(..spans.depth)?;
+        Some(entered.iter().any(is_context))
+    });
+    has.ok().flatten().unwrap_or(false)
 }
 
 #[inline]

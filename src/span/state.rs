@@ -114,6 +114,12 @@ impl SpanState {
         &self.core
     }
 
+    /// The captured span around this one in the registry.
+    #[inline]
+    pub(crate) fn local_parent(&self) -> Option<&SpanHandle> {
+        self.local_parent.as_ref()
+    }
+
     #[inline]
     pub(crate) fn session(&self) -> Option<Session> {
         match self.has_session.load(Ordering::Acquire) {
