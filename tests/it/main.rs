@@ -17,6 +17,7 @@ mod macros;
 mod merging;
 mod metrics;
 mod otel;
+mod other_layer;
 mod outbox;
 mod outbox_crash;
 #[cfg(unix)]
