@@ -8,7 +8,7 @@ use axum::extract::Path;
 use axum::middleware::{Next, from_fn};
 use axum::routing::get;
 use axum::{Json, Router};
-use opentelemetry::trace::{SpanId, SpanKind, TraceId};
+use opentelemetry::trace::{SpanContext, SpanId, SpanKind, TraceId, TracerProvider};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
@@ -16,6 +16,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SimpleSpanProcessor};
 use reqwest::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, ETAG, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -28,6 +29,7 @@ use tracing_feedback::web::{
 use tracing_feedback::{
     Session, SpanExt, Ticket, TicketError, TicketKeys, TicketOptions, enrich_span,
 };
+use tracing_subscriber::prelude::*;
 
 use crate::Rig;
 use crate::outbox::Directory;
@@ -354,6 +356,47 @@ fn the_span_around_the_service_can_do_as_well() {
     rig.telemetry.flush().unwrap();
     assert_eq!(rig.collector.spans().len(), 1);
     assert!(one(&rig.collector, "of the service").attributes.contains_key("session.id"));
+}
+
+#[test]
+fn spans_of_another_layer_continue_traces_and_have_sessions_and_tickets() {
+    let exporter = InMemorySpanExporter::default();
+    let builder = tracing_feedback::builder().with_ticket_keys(keys());
+    let processor = SimpleSpanProcessor::new(exporter.clone());
+    let (processor, telemetry) = builder.build_around(processor).unwrap();
+    let provider = SdkTracerProvider::builder().with_span_processor(processor).build();
+    let other = tracing_opentelemetry::layer().with_tracer(provider.tracer("chat"));
+    let dispatch = Dispatch::new(tracing_subscriber::registry().with(other));
+    let caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for is_public in [false, true] {
+        let layer = FeedbackHttpLayer::new()
+            .with_public_endpoint(is_public)
+            .with_new_sessions(true)
+            .with_trace_header("traceresponse".parse().unwrap())
+            .with_tickets(TicketOptions::new());
+        let service = Service::within(dispatch.clone(), answering(layer));
+        let response = service.get("/answer/1", &[("traceparent", caller)]);
+        drop(service); // and with it the span, if it has not ended yet
+
+        let [span] = exporter.get_finished_spans().unwrap().try_into().unwrap();
+        exporter.reset();
+        assert_eq!((span.name.as_ref(), &span.span_kind), ("GET /answer/{id}", &SpanKind::Server));
+        let names_caller = |context: &SpanContext, id: SpanId| {
+            caller == format!("00-{}-{id}-01", context.trace_id())
+        };
+        assert_eq!(names_caller(&span.span_context, span.parent_span_id), !is_public);
+        let links: Vec<_> = span.links.iter().map(|link| &link.span_context).collect();
+        let links_caller = links.iter().any(|link| names_caller(link, link.span_id()));
+        assert_eq!(links_caller, is_public);
+        let ids = (span.span_context.trace_id(), span.span_context.span_id());
+        let named = response.headers()["traceresponse"].to_str().unwrap();
+        assert_eq!(named, format!("00-{}-{}-01", ids.0, ids.1));
+        let ticket = telemetry.ticket_verifier().verify(&ticket_of(&response)).unwrap();
+        let target = ticket.span_context().unwrap();
+        assert_eq!((target.trace_id(), target.span_id()), ids);
+        let session = span.attributes.iter().find(|own| own.key.as_str() == "session.id").unwrap();
+        assert_eq!(ticket.session().unwrap().id(), session.value.as_str());
+    }
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub enum Way {
     Replaced,
     /// `tracing-opentelemetry` with `build_around`, and the middleware as it is.
     Beside,
+    /// The same, with what docs/migration.md says to use on this crate's layer.
+    BesideReplaced,
 }
 
 impl Way {
@@ -37,8 +39,19 @@ impl Way {
             Some("kept") => Self::Kept,
             Some("replaced") => Self::Replaced,
             Some("beside") => Self::Beside,
-            _ => panic!("expected `kept`, `replaced` or `beside`"),
+            Some("beside-replaced") => Self::BesideReplaced,
+            _ => panic!("expected `kept`, `replaced`, `beside` or `beside-replaced`"),
         }
+    }
+
+    /// Whether the service has `tracing-opentelemetry`.
+    pub fn is_beside(self) -> bool {
+        matches!(self, Self::Beside | Self::BesideReplaced)
+    }
+
+    /// Whether `FeedbackHttpLayer` is in place of the server middleware.
+    pub fn is_replaced(self) -> bool {
+        matches!(self, Self::Replaced | Self::BesideReplaced)
     }
 }
 
@@ -58,7 +71,7 @@ impl Rig {
             .with_target("otel::tracing", LevelFilter::TRACE);
         let keys = TicketKeys::new([[7; 32]]).unwrap();
         let builder = tracing_feedback::builder().with_ticket_keys(keys);
-        if way == Way::Beside {
+        if way.is_beside() {
             let (processor, telemetry) = builder.build_around(processor(&collector)).unwrap();
             let provider = SdkTracerProvider::builder().with_span_processor(processor).build();
             let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("service"));

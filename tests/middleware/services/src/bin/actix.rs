@@ -85,7 +85,7 @@ async fn main() {
     let url = match way {
         Way::Kept => serve::<DefaultRootSpanBuilder>(&rig),
         Way::Replaced => serve::<Continues>(&rig),
-        Way::Beside => serve::<ContinuesBeside>(&rig),
+        Way::Beside | Way::BesideReplaced => serve::<ContinuesBeside>(&rig),
     };
     let client = reqwest::Client::new();
     let send =

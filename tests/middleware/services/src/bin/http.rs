@@ -11,8 +11,10 @@ use opentelemetry::trace::{SpanKind, Status};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
 use reqwest_tracing::TracingMiddleware;
 use services::{Rig, Way, answer, caller, continues, ids, is_child, named, text};
-use tracing_feedback::propagation;
-use tracing_feedback::web::{ClientAddress, FeedbackHttpLayer, FeedbackRoutes, feedback_routes};
+use tracing_feedback::web::{
+    ClientAddress, FeedbackHttpLayer, FeedbackRoutes, TICKET_HEADER, feedback_routes,
+};
+use tracing_feedback::{TicketOptions, propagation};
 use tracing_opentelemetry_instrumentation_sdk::{find_current_context, http::inject_context};
 
 /// Writes the span of `TracingMiddleware` into the headers. It is added after that middleware, which has no feature
@@ -30,7 +32,9 @@ impl Middleware for Inject {
         match self.0 {
             Way::Kept => {}
             Way::Replaced => propagation::inject(request.headers_mut()),
-            Way::Beside => inject_context(&find_current_context(), request.headers_mut()),
+            Way::Beside | Way::BesideReplaced => {
+                inject_context(&find_current_context(), request.headers_mut())
+            }
         }
         next.run(request, extensions).await
     }
@@ -77,16 +81,18 @@ async fn main() {
         .route("/health", get(async || "up"))
         .with_state(Downstream { client, url });
     let is_traced: fn(&str) -> bool = |path| path != "/health";
-    let router = match way {
-        Way::Replaced => {
+    let router = match way.is_replaced() {
+        true => {
             let layer = FeedbackHttpLayer::new()
                 .with_filter(is_traced)
                 .with_query(true)
                 .with_client_address(ClientAddress::Forwarded)
-                .with_trace_header(HeaderName::from_static("traceparent"));
+                .with_trace_header(HeaderName::from_static("traceparent"))
+                .with_new_sessions(true)
+                .with_tickets(TicketOptions::new());
             router.layer(layer)
         }
-        _ => {
+        false => {
             let layer = OtelAxumLayer::default().filter(is_traced).try_extract_client_ip(true);
             router.layer(OtelInResponseLayer).layer(layer)
         }
@@ -100,6 +106,7 @@ async fn main() {
     };
     let response = send("/ask/42?q=Albany").await.unwrap();
     let header = response.headers()["traceparent"].to_str().unwrap().to_owned();
+    let server_ticket = response.headers().get(TICKET_HEADER).cloned();
     let body = response.text().await.unwrap();
     let (ticket, got) = body.split_once(' ').unwrap();
     assert_eq!(send("/fails").await.unwrap().status(), 500);
@@ -123,7 +130,8 @@ async fn main() {
         ("user_agent.original", "browser/1"),
         ("network.protocol.version", "1.1"),
     ];
-    if way == Way::Replaced {
+    if way.is_replaced() {
+        assert!(server_ticket.is_some() && server.attribute("session.id").is_some());
         // `axum-tracing-opentelemetry` 0.42.1 has no `client.address`: its span doesn't declare the field.
         expected.push(("client.address", "192.0.2.1"));
         expected.push(("network.peer.address", "127.0.0.1"));
