@@ -15,6 +15,8 @@ use tracing::Span;
 use tracing::instrument::{Instrument, Instrumented};
 
 use super::{HttpLayerSettings, TICKET_HEADER, grpc, session, span};
+use crate::active_context;
+use crate::layer::locate;
 use crate::layer::ticket::verify_here;
 use crate::layer::{SpanError, SpanExt};
 use crate::propagation;
@@ -51,11 +53,14 @@ impl<S> FeedbackHttpService<S> {
         let parent = if is_public { OtelContext::new() } else { caller };
         let span = match opens_span {
             true => {
-                let parent = match &session {
-                    Some(session) => parent.with_value(session.clone()),
-                    None => parent.clone(),
+                let context = |is_suppressed: bool| {
+                    let parent = (!is_suppressed).then(|| parent.clone())?;
+                    Some(match &session {
+                        Some(session) => parent.with_value(session.clone()),
+                        None => parent,
+                    })
                 };
-                let _parent = parent.attach();
+                let _parent = active_context::attach(context, || ());
                 Conventions::of(request).open(request, &self.settings)
             }
             false => Span::current(),
@@ -68,7 +73,7 @@ impl<S> FeedbackHttpService<S> {
             let _ = span.set_parent(parent); // fails for a span that no layer of ours captures
         }
         if let Some(session) = session {
-            let _ = span.set_session(&session);
+            set_session(&span, &session);
             request.extensions_mut().insert(session);
         }
         if let Some(ticket) = ticket {
@@ -199,13 +204,20 @@ impl Handled {
 /// Links the span to the one that a caller of a public endpoint claims.
 fn link(span: &Span, claimed: SpanContext) {
     if let Err(SpanError::OtherLayer) = span.add_link(claimed.clone()) {
-        span.in_scope(|| OtelContext::current().span().add_link(claimed, Vec::new()));
+        span.in_scope(|| active_context::current().span().add_link(claimed, Vec::new()));
+    }
+}
+
+/// Sets the session of the span.
+fn set_session(span: &Span, session: &Session) {
+    if let Err(SpanError::OtherLayer) = span.set_session(session) {
+        span.in_scope(|| locate::current().map(|state| state.set_session(session)));
     }
 }
 
 /// The active span of the OpenTelemetry API: inside a span of another crate's layer, that one.
 fn active() -> SpanContext {
-    OtelContext::current().span().span_context().clone()
+    active_context::current().span().span_context().clone()
 }
 
 /// The span in the form of [`traceparent`](https://www.w3.org/TR/trace-context/#traceparent-header).
@@ -214,6 +226,9 @@ fn traceparent(span: &Span) -> Option<HeaderValue> {
         Err(SpanError::OtherLayer) => span.in_scope(active),
         context => context.ok()?,
     };
+    if !context.is_valid() {
+        return None;
+    }
     let (trace, id, flags) = (context.trace_id(), context.span_id(), context.trace_flags());
     HeaderValue::from_str(&format!("00-{trace}-{id}-{flags:02x}")).ok()
 }
