@@ -215,3 +215,19 @@ fn dropped_values(telemetry: &Telemetry, layer: fn() -> FeedbackLayer) {
         tracing_feedback::desk::Options::new("desk.sqlite").with_any_ports();
     }
 }
+
+/// The compiler's message for each mistake a user can make, in a package of few dependencies: the compiler
+/// would otherwise check all those of the tests once more.
+#[test]
+fn mistakes_are_named_by_the_compiler() {
+    let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("library");
+    let tests = std::process::Command::new(env!("CARGO"))
+        .args(["test", "--quiet", "--locked", "--manifest-path", "tests/library/Cargo.toml"])
+        .env("CARGO_TARGET_DIR", target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let (out, err) =
+        (String::from_utf8_lossy(&tests.stdout), String::from_utf8_lossy(&tests.stderr));
+    assert!(tests.status.success(), "{out}{err}");
+}

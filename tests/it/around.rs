@@ -78,7 +78,7 @@ fn one(spans: Vec<ReceivedSpan>, is_wanted: impl Fn(&ReceivedSpan) -> bool) -> R
 }
 
 /// The exporter that services use, with a runtime for its connection.
-fn exporter(collector: &Collector) -> opentelemetry_otlp::SpanExporter {
+pub(crate) fn exporter(collector: &Collector) -> opentelemetry_otlp::SpanExporter {
     static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
     });
@@ -94,7 +94,7 @@ fn batch(collector: &Collector) -> BatchSpanProcessor {
     BatchSpanProcessor::builder(exporter(collector)).build()
 }
 
-fn provider(
+pub(crate) fn provider(
     processor: impl SpanProcessor + 'static,
 ) -> opentelemetry_sdk::trace::TracerProviderBuilder {
     let resource = Resource::builder_empty().with_service_name("chat").build();

@@ -24,6 +24,7 @@ use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Registry, reload};
 
+use crate::rig::is_alone;
 use crate::show::{self, Log, attributes, events, is_child, one, status, with_timeout};
 use crate::{Rig, build};
 
@@ -488,14 +489,14 @@ fn hiding(activation: bool, log: &Log) -> Rig {
     let subscriber = tracing_subscriber::registry()
         .with(log_to(log.clone()))
         .with(layer.with_filter(filter_fn(|metadata| metadata.name() != "hidden")));
-    Rig { telemetry, collector, dispatch: Dispatch::new(subscriber) }
+    Rig::from_parts(collector, Dispatch::new(subscriber), telemetry)
 }
 
 #[test]
 fn spans_of_a_hidden_parent_attach_to_the_captured_one_above() {
     for activation in [true, false] {
         let log = Log::default();
-        let Rig { collector, telemetry, dispatch } = hiding(activation, &log);
+        let Rig { collector, telemetry, dispatch, .. } = hiding(activation, &log);
         dispatcher::with_default(&dispatch, || {
             let top = info_span!("top").entered();
             let hidden = info_span!("hidden").entered();
@@ -1450,6 +1451,9 @@ fn wrapped_in_whatever_way() {
 
 #[test]
 fn a_layer_taken_out_while_spans_are_open() {
+    if !is_alone(concat!(module_path!(), "::a_layer_taken_out_while_spans_are_open")) {
+        return;
+    }
     let collector = tracing_feedback::collector::Collector::start().unwrap();
     let (layer, telemetry) = build(&collector, |builder| builder);
     let (reload, handle) = reload::Layer::new(Some(layer));
@@ -1647,6 +1651,12 @@ fn a_second_layer_put_in_later_below_the_first() {
 
 #[test]
 fn layers_that_share_nothing_but_a_thread_can_be_dropped_in_any_order() {
+    if !is_alone(concat!(
+        module_path!(),
+        "::layers_that_share_nothing_but_a_thread_can_be_dropped_in_any_order"
+    )) {
+        return;
+    }
     let collector = Arc::new(tracing_feedback::collector::Collector::start().unwrap());
     for _ in 0..20 {
         let (layer, telemetry) = build(&collector, |builder| builder);

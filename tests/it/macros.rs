@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+use opentelemetry_sdk::trace::Sampler;
 use serde::Serialize;
 use serde_json::json;
 use tracing::Instrument;
@@ -17,7 +18,8 @@ use tracing_feedback::{
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
 
-use crate::{Rig, build};
+use super::{Rig, build};
+use crate::rig::is_alone;
 
 type Attributes = BTreeMap<String, Value>;
 
@@ -579,6 +581,9 @@ fn never() -> i32 {
 
 #[test]
 fn without_a_layer() {
+    if !is_alone(concat!(module_path!(), "::without_a_layer")) {
+        return;
+    }
     let check = || {
         assert_eq!(only(enrich_span!(feedback = { "a": never() })), EnrichError::NotInstalled);
         let span = tracing::info_span!("answer");
@@ -641,7 +646,7 @@ fn a_span_that_a_filter_hides_is_passed_over_or_refused() {
 
 #[test]
 fn after_shutdown() {
-    let Rig { collector, telemetry, dispatch } = Rig::new();
+    let Rig { collector, telemetry, dispatch, .. } = Rig::new();
     tracing::dispatcher::with_default(&dispatch, || {
         let span = tracing::info_span!("answer").entered();
         // The telemetry ends while the values are evaluated.
@@ -701,6 +706,9 @@ fn options_that_make_no_sense_are_refused() {
 
 #[test]
 fn each_place_in_the_code_warns_once() {
+    if !is_alone(concat!(module_path!(), "::each_place_in_the_code_warns_once")) {
+        return;
+    }
     #[derive(Clone, Default)]
     struct Warnings(Arc<Mutex<Vec<u32>>>);
     impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Warnings {
@@ -878,31 +886,42 @@ fn many_threads_enrich_one_span() {
     }
 }
 
-/// Feedback is kept whatever the sampler decided.
+/// Feedback is kept whatever the sampler decided: on the spans, or as carriers where these aren't recorded.
 #[test]
-fn unsampled_spans_with_feedback_are_exported() {
-    let rig =
-        Rig::with(|builder| builder.with_sampler(opentelemetry_sdk::trace::Sampler::AlwaysOff));
-    rig.run(|| {
+fn feedback_on_unsampled_spans_is_exported() {
+    let rig = Rig::with_sampler(Sampler::AlwaysOff);
+    let [root, rated] = rig.run(|| {
         let root = tracing::info_span!("root", session.id = "s");
         let _root = root.enter();
         let _ = enrich_session!(feedback = { "of": "session" });
         tracing::info_span!("silent").in_scope(|| ());
-        let _rated = tracing::info_span!("rated").entered();
+        let rated = tracing::info_span!("rated").entered();
         let _ = enrich_span!(feedback = { "a": 1 });
         let _ = enrich_span!(target = root.span_context().unwrap(), feedback = { "late": 1 });
+        [root.span_context().unwrap(), rated.span_context().unwrap()]
     });
     let spans = rig.collector.spans();
     let mut names: Vec<_> = spans.iter().map(|span| &*span.name).collect();
     names.sort_unstable();
-    assert_eq!(names, ["feedback", "rated", "root"]);
+    if rig.records_unsampled() {
+        assert_eq!(names, ["feedback", "rated", "root"]);
+        assert_eq!(rig.telemetry.stats().unsampled, 1);
+        assert_eq!(rig.collector.session_feedback("s")["feedback.of"], "session");
+    } else {
+        assert_eq!(names, ["feedback", "feedback", "feedback"]);
+        // No one sees the session of a span that isn't recorded.
+        assert_eq!(rig.collector.trace_feedback(rated.trace_id())["feedback.of"], "session");
+    }
     for span in &spans {
         let is_late = span.is_carrier();
         assert_eq!(span.flags & 1, u32::from(is_late), "{}", span.name);
         let sampled = span.attribute("tracing_feedback.sampled");
         assert_eq!(sampled, (!is_late).then_some(&Value::Bool(false)), "{}", span.name);
     }
-    assert_eq!(rig.telemetry.stats().unsampled, 1);
+    for (span, expected) in [(root, ("feedback.late", 1)), (rated, ("feedback.a", 1))] {
+        let got = rig.collector.feedback(span.trace_id(), span.span_id());
+        assert_eq!(got, attributes([(expected.0, expected.1.into())]));
+    }
 }
 
 // ---- carriers --------------------------------------------------------------------------------------------
@@ -1096,17 +1115,17 @@ fn a_submission_sent_twice_counts_once_and_a_change_of_mind_has_a_new_name() {
 #[test]
 fn late_feedback_folds_over_carriers_of_both_kinds() {
     let rig = Rig::new();
-    let (layer, telemetry) =
-        build(&rig.collector, |builder| builder.with_late_traces(LateTraces::Target));
-    let older = tracing_subscriber::registry().with(layer);
+    let (older, telemetry) =
+        rig.other_service(|builder| builder.with_late_traces(LateTraces::Target));
     let target = remote(1);
-    tracing::subscriber::with_default(older, || {
+    tracing::dispatcher::with_default(&older, || {
         let _ =
             enrich_span!(target = &target, id = "1", feedback = { "a": 1, "b": 1, "c": [1, 2] });
         let _ = enrich_session!(target = &target, feedback = { "t": 1 });
     });
     telemetry.flush().unwrap();
     rig.run(|| {
+        let _caller = tracing::info_span!("caller").entered();
         let _ = enrich_span!(target = &target, id = "2", feedback = { "a": 2, "c": [3] });
         let _ = enrich_span!(target = &target, id = "1", feedback = { "a": 3 }); // repeated
         let _ = enrich_session!(target = &target, feedback = { "t": 2 });
@@ -1188,22 +1207,4 @@ fn a_span_that_closes_while_its_values_are_evaluated_gets_them_late() {
     assert_eq!(late(&rig).links[0].span_id, context.span_id());
     let got = rig.collector.feedback(context.trace_id(), context.span_id());
     assert_eq!(got, attributes([("feedback.a", 1.into())]));
-}
-
-// ---- mistakes --------------------------------------------------------------------------------------------
-
-/// The compiler's message for each mistake a user can make, in a package of few dependencies: the compiler
-/// would otherwise check all those of the tests once more.
-#[test]
-fn mistakes_are_named_by_the_compiler() {
-    let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("library");
-    let tests = std::process::Command::new(env!("CARGO"))
-        .args(["test", "--quiet", "--locked", "--manifest-path", "tests/library/Cargo.toml"])
-        .env("CARGO_TARGET_DIR", target)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap();
-    let (out, err) =
-        (String::from_utf8_lossy(&tests.stdout), String::from_utf8_lossy(&tests.stderr));
-    assert!(tests.status.success(), "{out}{err}");
 }

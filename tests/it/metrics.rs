@@ -320,7 +320,7 @@ fn two_layers_are_told_apart_and_one_registered_twice_counts_once() {
 
 #[test]
 fn the_last_counts_are_there_until_the_handle_is_gone() {
-    let Rig { collector, telemetry, dispatch } = Rig::new();
+    let Rig { collector, telemetry, dispatch, .. } = Rig::new();
     let metrics = Metrics::of(&telemetry);
     dispatcher::with_default(&dispatch, || spans(3));
     telemetry.shutdown().unwrap();

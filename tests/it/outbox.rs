@@ -331,7 +331,7 @@ fn a_handle_that_is_dropped_puts_aside_what_is_left() {
         open.in_scope(|| enrich_span!(feedback = { "rating": 1 }));
         std::mem::forget(open); // it is never closed
     });
-    let Rig { telemetry, dispatch, collector } = rig;
+    let Rig { telemetry, dispatch, collector, .. } = rig;
     drop(telemetry);
     drop((dispatch, collector));
 

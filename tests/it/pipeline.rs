@@ -45,7 +45,7 @@ fn everything() {
     let rig = Rig::new();
     rig.run(|| spans(3));
     assert_eq!(rig.collector.spans().len(), 3);
-    let Rig { collector, telemetry, dispatch } = rig;
+    let Rig { collector, telemetry, dispatch, .. } = rig;
     dispatcher::with_default(&dispatch, || spans(2));
     telemetry.shutdown().unwrap();
     assert_eq!(collector.spans().len(), 5);
@@ -143,7 +143,7 @@ fn flush_names_how_many_were_lost_and_why() {
 
 #[test]
 fn flush_tells_of_a_collector_that_is_gone() {
-    let Rig { collector, telemetry, dispatch } =
+    let Rig { collector, telemetry, dispatch, .. } =
         Rig::with(|builder| builder.with_timeout(Duration::from_secs(1)));
     drop(collector);
     dispatcher::with_default(&dispatch, || {
@@ -384,7 +384,7 @@ fn nothing_waits_for_a_silent_collector() {
 
 #[test]
 fn what_ended_right_before_shutdown_arrives() {
-    let Rig { collector, telemetry, dispatch } = Rig::new();
+    let Rig { collector, telemetry, dispatch, .. } = Rig::new();
     dispatcher::with_default(&dispatch, || spans(1_000));
     telemetry.shutdown().unwrap();
     let numbers: BTreeSet<_> =
@@ -394,7 +394,7 @@ fn what_ended_right_before_shutdown_arrives() {
 
 #[test]
 fn shutdown_under_load_loses_nothing_that_ended_before() {
-    let Rig { collector, telemetry, dispatch } = Rig::new();
+    let Rig { collector, telemetry, dispatch, .. } = Rig::new();
     let ended: Vec<AtomicUsize> = (0..8).map(|_| AtomicUsize::new(0)).collect();
     let is_over = AtomicBool::new(false);
     let before = thread::scope(|threads| {
@@ -434,7 +434,7 @@ fn shutdown_under_load_loses_nothing_that_ended_before() {
 
 #[test]
 fn shutdown_gives_up_at_its_limit_and_says_so() {
-    let Rig { collector, telemetry, dispatch } =
+    let Rig { collector, telemetry, dispatch, .. } =
         Rig::with(|builder| builder.with_timeout(LONG).with_max_export_batch_size(2));
     collector.answer_all(Some(Answer::Silence));
     dispatcher::with_default(&dispatch, || spans(5));
@@ -451,7 +451,7 @@ fn a_dropped_handle_shuts_down_within_its_limit() {
     let telemetry = silent.telemetry;
     with_timeout(move || drop(telemetry));
 
-    let Rig { collector, telemetry, dispatch } = Rig::new();
+    let Rig { collector, telemetry, dispatch, .. } = Rig::new();
     dispatcher::with_default(&dispatch, || spans(3));
     drop(telemetry);
     assert_eq!(collector.spans().len(), 3);
@@ -459,7 +459,7 @@ fn a_dropped_handle_shuts_down_within_its_limit() {
 
 #[test]
 fn after_shutdown_spans_are_dropped_and_shutting_down_again_is_fine() {
-    let Rig { collector, telemetry, dispatch } = Rig::new();
+    let Rig { collector, telemetry, dispatch, .. } = Rig::new();
     let processor = telemetry.span_processor();
     dispatcher::with_default(&dispatch, || {
         let open = info_span!("open").entered();
@@ -478,7 +478,7 @@ fn after_shutdown_spans_are_dropped_and_shutting_down_again_is_fine() {
 
 #[test]
 fn the_layer_may_go_before_its_handle_and_after_it() {
-    let Rig { collector, telemetry, dispatch } = Rig::new();
+    let Rig { collector, telemetry, dispatch, .. } = Rig::new();
     dispatcher::with_default(&dispatch, || spans(1));
     drop(dispatch);
     telemetry.flush().unwrap();

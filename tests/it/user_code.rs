@@ -65,7 +65,7 @@ fn rig(log: &Log, with: impl FnOnce(Builder) -> Builder) -> Rig {
     let (layer, telemetry) = build(&collector, with);
     let writer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(log.clone());
     let subscriber = tracing_subscriber::registry().with(layer).with(writer);
-    Rig { telemetry, dispatch: tracing::Dispatch::new(subscriber), collector }
+    Rig::from_parts(collector, tracing::Dispatch::new(subscriber), telemetry)
 }
 
 #[test]
