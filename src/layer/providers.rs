@@ -73,8 +73,10 @@ impl Providers {
         Self::find(is_open).is_some()
     }
 
+    /// What the newest provider has for which `of` returns something. A provider may have several
+    /// processors of this crate, one in another or side by side; the newest one is the outermost.
     pub(super) fn find<T>(of: impl Fn(&Arc<LayerCore>) -> Option<T>) -> Option<T> {
         let providers = read_unless_orphaned(&PROVIDERS)?;
-        providers.iter().filter_map(Weak::upgrade).find_map(|core| of(&core))
+        providers.iter().rev().filter_map(Weak::upgrade).find_map(|core| of(&core))
     }
 }

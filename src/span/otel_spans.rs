@@ -165,6 +165,9 @@ impl OtelSpans {
 
     /// Notes a span that has started below `parent`. `in_context` is the session of the context it has
     /// started in, and `own` the one that it has begun.
+    ///
+    /// A custom id generator may repeat the ids of an open span. The one that ends last then has the
+    /// documents of both.
     #[inline]
     pub(crate) fn start(
         &self,
@@ -209,9 +212,16 @@ impl OtelSpans {
             self.in_sessions.fetch_add(1, Ordering::Relaxed);
         }
         let span = OtelSpan { parent, session, in_context: in_context.cloned(), state: None };
-        let shard = lock_unless_orphaned(&self.shard(key).0);
-        let replaced = shard.and_then(|mut spans| spans.insert(key, span));
-        drop(replaced); // without the lock
+        let replaced = lock_unless_orphaned(&self.shard(key).0).and_then(|mut spans| {
+            let mut replaced = spans.insert(key, span)?;
+            if let Some(span) = spans.get_mut(&key) {
+                span.state = replaced.state.take();
+            }
+            Some(replaced)
+        });
+        if let Some(replaced) = replaced {
+            self.forget(&replaced);
+        }
     }
 
     /// Removes a span that has ended. Returns it if it was in the map.
@@ -251,7 +261,8 @@ impl OtelSpans {
     /// Calls `then` with a span, which is locked, and was moved into the map if it was in its slot.
     fn with_moved<T>(&self, key: SpanKey, then: impl FnOnce(&mut OtelSpan) -> T) -> Option<T> {
         let mut spans = lock_unless_orphaned(&self.shard(key).0)?;
-        if let Some(parent) = self.slot(key).parent_of(key)
+        if !spans.contains_key(&key)
+            && let Some(parent) = self.slot(key).parent_of(key)
             && self.slot(key).take(key)
         {
             // A span that ends meanwhile finds its slot empty, and waits for the map.
