@@ -1,5 +1,10 @@
 //! Feedback on the spans of an OpenTelemetry provider, with a span processor around the one it has.
 
+mod bare;
+mod lifetime;
+mod process;
+mod processors;
+
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
