@@ -255,7 +255,11 @@ impl OtelSpanRef {
     fn open(&self) -> Option<Located> {
         let span = self.context.span();
         let context = span.span_context();
-        let state = |core: &Arc<LayerCore>| core.otel_spans()?.state(core, context);
+        let state = |core: &Arc<LayerCore>| {
+            let state = core.otel_spans()?.state(core, context)?;
+            Providers::note(core);
+            Some(state)
+        };
         Providers::find(state).map(Located::Span)
     }
 

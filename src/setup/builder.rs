@@ -757,6 +757,11 @@ impl Builder {
     /// capture (sampler, id generator, span processors, location and so on) are the provider's, so those of
     /// this builder have no effect; redaction is applied to everything the provider's spans carry.
     ///
+    /// Give a provider one such processor, around all that are to have the feedback: of several, only the one
+    /// that was built last gets it. A process may have several providers. A span that isn't recorded, or has
+    /// ended, doesn't say which one it is of: feedback on it is sent by the last one that the calling thread
+    /// had an open span of, or else by the newest.
+    ///
     /// `flush`, `shutdown` and `stats` of the handle include `processor`. Dropping the handle leaves
     /// `processor` to its provider.
     ///

@@ -188,6 +188,24 @@ fn each_provider_gets_what_is_about_its_spans() {
     assert_eq!(other.span("other").attributes["feedback.rating"], 2);
 }
 
+/// An ended span doesn't say which provider it is of: it is the last one that its thread had to do with.
+#[test]
+fn a_thread_sends_late_feedback_to_the_provider_whose_span_it_enriched() {
+    let older = Service::new();
+    let _newer = Service::new();
+    let context = Context::current_with_span(older.tracer.start("answer"));
+    let late = context.clone();
+    let thread = std::thread::spawn(move || {
+        let _active = late.attach();
+        assert!(enrich_span!(feedback = { "rating": 1 }).is_ok());
+        Context::current().span().end();
+        assert!(enrich_span!(feedback = { "late": 2 }).is_ok());
+    });
+    thread.join().unwrap();
+    assert_eq!(older.span("answer").attributes["feedback.rating"], 1);
+    assert_eq!(older.carrier().attributes["feedback.late"], 2);
+}
+
 #[test]
 fn feedback_on_a_span_that_has_ended_or_is_not_sampled_is_sent_as_a_carrier() {
     let service = Service::new();
@@ -446,6 +464,64 @@ fn redaction_sees_enrichments_and_everything_that_spans_carry() {
     let span = service.span("answer");
     assert_eq!(span.attributes.keys().collect::<Vec<_>>(), ["feedback.rating"]);
     assert_eq!(span.events[0].attributes.keys().collect::<Vec<_>>(), ["b"]);
+}
+
+/// The values of an enrichment once, when it is made, and what the provider recorded once, when the span
+/// ends. The attributes of this crate are nobody's to redact.
+#[test]
+fn redaction_sees_each_value_once() {
+    let redact = |builder: Builder| {
+        builder.with_redaction(|key, value| match key {
+            "session.id" => Some(format!("{value}*").into()),
+            _ if key.starts_with("feedback.") => Some(format!("{value}!").into()),
+            _ => None,
+        })
+    };
+    let service = Service::with(redact, Sampler::AlwaysOn);
+    let session = [KeyValue::new("session.id", "s")];
+    let root = service.tracer.span_builder("turn").with_attributes(session);
+    let context = Context::current_with_span(root.start(&service.tracer));
+    {
+        let _active = context.attach();
+        in_span(&service.tracer, "answer", || {
+            let active = Context::current();
+            active.span().set_attribute(KeyValue::new("feedback.field", "a"));
+            active.span().set_attribute(KeyValue::new("secret", "b"));
+            assert_eq!(Session::current().unwrap().id(), "s*");
+            assert!(enrich_span!(feedback = { "comment": "c" }).is_ok());
+            assert!(enrich_session!(feedback = { "summary": "d", "gone": null }).is_ok());
+        });
+    }
+    let answer = service.span("answer");
+    assert_eq!(answer.attributes["feedback.field"], "a!");
+    assert_eq!(answer.attributes["feedback.comment"], "c!");
+    assert_eq!(answer.attributes["session.id"], "s*");
+    assert_eq!(answer.attributes.len(), 3, "{:?}", answer.attributes);
+    let turn = service.span("turn");
+    assert_eq!(turn.attributes["feedback.summary"], "d!");
+    assert_eq!(turn.attributes["tracing_feedback.scope"], "session");
+    assert_eq!(turn.attributes["tracing_feedback.cleared"], ["feedback.gone"]);
+    assert_eq!(service.collector.session_feedback("s*")["feedback.summary"], "d!");
+}
+
+/// A span is not looked through for a session after thousands without one, until one is noticed that had.
+#[test]
+fn a_session_after_many_spans_without_is_noticed_when_its_span_is_enriched() {
+    let service = Service::new();
+    for _ in 0..5000 {
+        service.tracer.start("no session").end();
+    }
+    for turn in 0..20 {
+        let id = format!("conversation-{turn}");
+        let root = service.tracer.span_builder("turn");
+        let root = root.with_attributes([KeyValue::new("session.id", id.clone())]);
+        let context = Context::current_with_span(root.start(&service.tracer));
+        let _active = context.attach();
+        let expected = (turn > 0).then_some(id);
+        let session = Session::current().map(|session| session.id().to_owned());
+        assert_eq!(session, expected, "turn {turn}");
+        assert!(enrich_session!(feedback = { "resolved": true }).is_ok());
+    }
 }
 
 #[test]

@@ -68,6 +68,12 @@ fn a_span_is_enriched_by_any_thread_and_ended_on_another() {
 /// Each enrichment is on the span or, if that has ended meanwhile, on a carrier: never lost.
 #[test]
 fn enrichments_that_race_with_the_end_of_their_span_arrive() {
+    if !is_alone(concat!(
+        module_path!(),
+        "::enrichments_that_race_with_the_end_of_their_span_arrive"
+    )) {
+        return;
+    }
     let service = Service::new();
     let mut spans = Vec::new();
     for _ in 0..50 {
