@@ -111,7 +111,9 @@ impl EnrichingSpanProcessor {
         let data = span.exported_data()?;
         let found = data.attributes.iter().rfind(|found| found.key.as_str() == SESSION_ID);
         self.session_lookup.note(found.is_some());
-        let session = Session::with_id(visit::text(ValueRef::from(&found?.value)));
+        let given = ValueRef::from(&found?.value);
+        let session =
+            Session::with_id(visit::redacted(&self.core, SESSION_ID, given, visit::text)?);
         session.inspect_err(|_| self.core.count_refused("invalid_session_id")).ok()
     }
 
@@ -134,6 +136,9 @@ impl EnrichingSpanProcessor {
             }
         }
         let session = span.attributes.iter().rfind(|own| own.key.as_str() == SESSION_ID);
+        if session.is_some() {
+            self.session_lookup.note(true);
+        }
         let session = session.map(|own| Session::with_id(visit::text(ValueRef::from(&own.value))));
         let session = session.and_then(Result::ok);
         let Some(record) = state.end_of_otel(feedback, fields, session) else { return false };

@@ -11,7 +11,10 @@ use crate::sync::{read_unless_orphaned, write_unless_orphaned};
 
 /// The providers whose spans can be enriched: those with an
 /// [`EnrichingSpanProcessor`](super::EnrichingSpanProcessor), the newest last.
-static PROVIDERS: RwLock<Vec<Weak<LayerCore>>> = RwLock::new(Vec::new());
+///
+/// Who reads takes the list out of the lock: the last reference to a core may be dropped meanwhile, with an
+/// exporter and other foreign code.
+static PROVIDERS: RwLock<Option<Arc<[Weak<LayerCore>]>>> = RwLock::new(None);
 
 /// How many providers there have been.
 static PROVIDER_COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -27,11 +30,16 @@ pub(super) struct Providers;
 impl Providers {
     pub(super) fn add(core: &Arc<LayerCore>) {
         if let Some(mut providers) = write_unless_orphaned(&PROVIDERS) {
-            providers.retain(|core| core.strong_count() > 0);
-            providers.push(Arc::downgrade(core));
+            let before = providers.iter().flat_map(|providers| providers.iter());
+            let left = before.filter(|core| core.strong_count() > 0).cloned();
+            *providers = Some(left.chain([Arc::downgrade(core)]).collect());
             PROVIDER_COUNT.fetch_add(1, Ordering::Relaxed);
             Self::note(core);
         }
+    }
+
+    fn all() -> Option<Arc<[Weak<LayerCore>]>> {
+        read_unless_orphaned(&PROVIDERS)?.clone()
     }
 
     /// Whether there was ever one.
@@ -40,7 +48,7 @@ impl Providers {
         PROVIDER_COUNT.load(Ordering::Relaxed) > 0
     }
 
-    /// Notes that a provider is set up, or starts a span, on this thread.
+    /// Notes that a provider is set up, starts a span, or has an open span around the caller, on this thread.
     #[inline]
     pub(super) fn note(core: &Arc<LayerCore>) {
         let _ = LAST_PROVIDER.try_with(|last| last.set(Arc::as_ptr(core).addr()));
@@ -59,7 +67,7 @@ impl Providers {
             return None;
         }
         Self::of_thread().or_else(|| {
-            let providers = read_unless_orphaned(&PROVIDERS)?;
+            let providers = Self::all()?;
             let cores = providers.iter().filter_map(Weak::upgrade);
             cores.max_by_key(|core| !core.is_shut_down()) // of equal ones the last
         })
@@ -76,7 +84,7 @@ impl Providers {
     /// What the newest provider has for which `of` returns something. A provider may have several
     /// processors of this crate, one in another or side by side; the newest one is the outermost.
     pub(super) fn find<T>(of: impl Fn(&Arc<LayerCore>) -> Option<T>) -> Option<T> {
-        let providers = read_unless_orphaned(&PROVIDERS)?;
+        let providers = Self::all()?;
         providers.iter().rev().filter_map(Weak::upgrade).find_map(|core| of(&core))
     }
 }

@@ -31,6 +31,9 @@ const SLOTS: usize = 512;
 /// The number of shards of the map, a power of two.
 const SHARDS: usize = 64;
 
+/// For how many spans a shard without any keeps its memory.
+const SPARE_CAPACITY: usize = 64;
+
 /// How many ancestors of a span are looked at. A custom id generator may give a span the id of one of
 /// its ancestors, and then there is no end.
 const MOST_ANCESTORS: usize = 65_536;
@@ -58,7 +61,8 @@ impl SpanKey {
 
     /// Bits that differ between spans, also where a custom generator counts.
     fn bits(self) -> u64 {
-        u64::from_be_bytes(self.span_id.to_bytes()).wrapping_mul(MULTIPLIER) >> 32
+        let bits = number(self.span_id).wrapping_mul(MULTIPLIER);
+        (bits ^ (bits >> 32)) >> 16
     }
 }
 
@@ -236,7 +240,14 @@ impl OtelSpans {
 
     #[cold]
     fn remove(&self, key: SpanKey) -> Option<OtelSpan> {
-        let ended = lock_unless_orphaned(&self.shard(key).0)?.remove(&key)?;
+        let ended = {
+            let mut spans = lock_unless_orphaned(&self.shard(key).0)?;
+            let ended = spans.remove(&key)?;
+            if spans.is_empty() && spans.capacity() > SPARE_CAPACITY {
+                spans.shrink_to(SPARE_CAPACITY);
+            }
+            ended
+        };
         self.forget(&ended);
         Some(ended)
     }
@@ -347,24 +358,124 @@ struct IdHasher(u64);
 impl Hasher for IdHasher {
     #[inline]
     fn write_u64(&mut self, id: u64) {
-        self.0 ^= id;
+        // Trace and span id may be counted by one counter, and be the same.
+        self.0 = self.0.rotate_left(32).wrapping_mul(MULTIPLIER) ^ id;
     }
 
     #[inline]
     fn write_u128(&mut self, id: u128) {
-        self.0 ^= id as u64 ^ (id >> 64) as u64;
+        self.write_u64(id as u64 ^ (id >> 64) as u64);
     }
 
     fn write(&mut self, bytes: &[u8]) {
         for chunk in bytes.chunks(8) {
             let mut id = [0; 8];
             id[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(self.0.rotate_left(8) ^ u64::from_le_bytes(id));
+            self.write_u64(u64::from_le_bytes(id));
         }
     }
 
     #[inline]
     fn finish(&self) -> u64 {
-        self.0.wrapping_mul(MULTIPLIER)
+        let hash = self.0.wrapping_mul(MULTIPLIER);
+        hash ^ (hash >> 32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::hash::BuildHasher;
+
+    use opentelemetry::trace::{TraceFlags, TraceState};
+
+    use super::*;
+
+    #[test]
+    fn every_open_span_is_known_and_the_memory_of_many_is_released() {
+        let spans = OtelSpans::default();
+        let (flags, state) = (TraceFlags::SAMPLED, TraceState::NONE);
+        let context = |id: u64| {
+            let trace_id = TraceId::from(u128::from(id));
+            SpanContext::new(trace_id, SpanId::from(id), flags, false, state.clone())
+        };
+        let all = || (1..100_001).chain([u64::MAX]).map(context);
+        all().for_each(|span| spans.start(&span, SpanId::INVALID, None, None));
+        assert!(all().all(|span| spans.has(&span)));
+        for span in all() {
+            spans.end(&span);
+            assert!(!spans.has(&span));
+        }
+        let capacity = |shard: &Shard| shard.0.lock().unwrap().capacity();
+        let left: usize = spans.shards.iter().map(capacity).sum();
+        assert!(left < 10_000, "{left}");
+    }
+
+    /// Threads start and end spans while others move them into the map: each span is ended once, by its
+    /// slot or by the map, and nothing is left.
+    #[test]
+    fn a_span_that_ends_while_it_is_moved_is_in_the_map_or_gone() {
+        let spans = OtelSpans::default();
+        let context = |id: u64| {
+            let trace_id = TraceId::from(7);
+            let state = TraceState::NONE;
+            SpanContext::new(trace_id, SpanId::from(id), TraceFlags::SAMPLED, false, state)
+        };
+        let ended_in_map = AtomicUsize::new(0);
+        let moved = AtomicUsize::new(0);
+        const SPANS: u64 = 20_000;
+        let latest = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while latest.load(Ordering::Acquire) < SPANS {
+                    let key = SpanKey::of(&context(latest.load(Ordering::Acquire)));
+                    let session = Session::with_id("s").unwrap();
+                    let is_new = |span: &mut OtelSpan| span.in_context.replace(session).is_none();
+                    if spans.with_moved(key, is_new) == Some(true) {
+                        moved.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+            for id in 1..=SPANS {
+                let span = context(id);
+                spans.start(&span, SpanId::INVALID, None, None);
+                latest.store(id, Ordering::Release);
+                if spans.end(&span).is_some_and(|ended| ended.in_context.is_some()) {
+                    ended_in_map.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        assert_eq!(ended_in_map.into_inner(), moved.into_inner());
+        assert!(spans.slots.iter().all(|slot| slot.span_id.load(Ordering::Relaxed) == 0));
+        assert!(spans.shards.iter().all(|shard| shard.0.lock().unwrap().is_empty()));
+    }
+
+    /// Random ids, ids that were counted, apart or by one counter, and those below one trace.
+    #[test]
+    fn the_tables_spread_ids_of_any_generator() {
+        let key = |(trace, span): (u128, u64)| SpanKey {
+            trace_id: TraceId::from(trace),
+            span_id: SpanId::from(span),
+        };
+        let hash = |key: &SpanKey| BuildHasherDefault::<IdHasher>::default().hash_one(key);
+        let mut random = fastrand::Rng::with_seed(7);
+        let generators: [&mut dyn FnMut(u64) -> (u128, u64); 5] = [
+            &mut |_| (random.u128(..), random.u64(..)),
+            &mut |n| (n.into(), n),
+            &mut |n| ((2 * n).into(), 2 * n + 1),
+            &mut |n| (7, n),
+            &mut |n| (u128::from(n) << 64 | u128::from(n), n << 32),
+        ];
+        for (at, generator) in generators.into_iter().enumerate() {
+            let keys: Vec<_> = (1..=4096).map(|n| key(generator(n))).collect();
+            let hashes: Vec<_> = keys.iter().map(hash).collect();
+            // A map looks at the lowest bits, and at the seven highest.
+            let places: HashSet<_> = hashes.iter().map(|hash| hash & 0xfff).collect();
+            assert!(places.len() > 2000, "{at}: {} places", places.len());
+            let tags: HashSet<_> = hashes.iter().map(|hash| hash >> 57).collect();
+            assert!(tags.len() > 100, "{at}: {} tags", tags.len());
+            let slots: HashSet<_> = keys.iter().map(|key| key.bits() as usize % SLOTS).collect();
+            assert!(slots.len() > SLOTS / 2, "{at}: {} slots", slots.len());
+        }
     }
 }
