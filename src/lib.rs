@@ -242,4 +242,6 @@ mod documents {
     struct Delivery;
     #[doc = include_str!("../docs/limits.md")]
     struct Limits;
+    #[doc = include_str!("../docs/migration.md")]
+    struct Migration;
 }
