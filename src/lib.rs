@@ -38,6 +38,9 @@
 //!   known only at run time, and says what becomes of every type of value.
 //! - [`builder()`] makes a [`FeedbackLayer`], which goes into a subscriber and captures its spans,
 //!   and a [`Telemetry`], which stays with you: it flushes, shuts down and counts.
+//! - [`Builder::build_around`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Builder.html#method.build_around)
+//!   makes a span processor instead, for a service that keeps `tracing-opentelemetry` or the OpenTelemetry API: feedback
+//!   on its provider's spans.
 //! - A [`Session`] is the id that the traces of one conversation share.
 //! - A [`Ticket`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Ticket.html) goes to
 //!   a browser with an answer, and lets it attach feedback to that answer and nothing else.
@@ -98,6 +101,7 @@
 //! | `tls` | `https://` endpoints, by rustls with ring |
 //! | `console` | `OTEL_TRACES_EXPORTER=console` |
 //! | `env-filter` | the full grammar of `EnvFilter` in `FEEDBACK_TRACE_FILTER` and `RUST_LOG` |
+//! | `tracing-opentelemetry` | `span = &span` and [`SpanExt`] for spans of `tracing-opentelemetry` 0.34 |
 //! | `http` | `http::HeaderMap` in [`propagation`]; part of every protocol |
 //! | `tickets` | [`Ticket`](https://docs.rs/tracing-feedback/latest/tracing_feedback/struct.Ticket.html): signed, for feedback that comes back from a browser or another service |
 //! | `tower` | [`web`](https://docs.rs/tracing-feedback/latest/tracing_feedback/web/): a tower layer for the edge of a service; brings `tickets` |
