@@ -48,7 +48,7 @@ impl SpanHandle {
     /// Documents that can't travel on the span are sent as carriers, and so are those that the outbox
     /// holds: the provider doesn't say when the span has arrived.
     pub(crate) fn end_of_otel(
-        mut self,
+        self,
         feedback: Document<Value>,
         fields: Attributes,
         session: Option<Session>,
@@ -95,11 +95,6 @@ impl SpanHandle {
         // After the lock is released: an id generator is foreign code.
         for (session, scope, document) in apart {
             self.send_carrier(&session, started, scope, document);
-        }
-        if let Some(state) = self.get_mut() {
-            state.live.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-            state.release_references();
-            pool::put(self);
         }
         Some(record)
     }

@@ -94,12 +94,9 @@ impl SpanHandle {
         context: SpanContext,
         session: Option<Session>,
     ) -> Self {
-        let mut state = pool::take().unwrap_or_else(|| Self::new(core));
+        // Not from the pool, which would keep the provider's processor.
+        let mut state = Self::new(core);
         if let Some(this) = state.get_mut() {
-            if !Arc::ptr_eq(&this.core, core) {
-                this.core = core.clone();
-            }
-            *this.is_closed.get_mut() = false;
             *this.has_session.get_mut() = session.is_some();
             let live = this.live.get_mut().unwrap_or_else(PoisonError::into_inner);
             (live.is_open, live.session) = (true, session);
