@@ -32,15 +32,16 @@ use crate::suppress;
 /// their provider, its exporter and everything else.
 ///
 /// ```
-/// # #[cfg(all(feature = "collector", feature = "http-json"))] {
+/// # #[cfg(feature = "collector")] {
 /// use opentelemetry::trace::{Tracer, TracerProvider};
 /// use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
 /// use tracing_feedback::enrich_span;
-/// # use opentelemetry_otlp::{WithExportConfig, Protocol};
+/// # use opentelemetry_otlp::WithExportConfig;
 /// # let collector = tracing_feedback::collector::Collector::start()?;
-/// # let exporter = opentelemetry_otlp::SpanExporter::builder().with_http()
-/// #     .with_protocol(Protocol::HttpJson)
-/// #     .with_endpoint(format!("{}/v1/traces", collector.http_endpoint())).build()?;
+/// # let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+/// # let _entered = runtime.enter();
+/// # let exporter = opentelemetry_otlp::SpanExporter::builder()
+/// #     .with_tonic().with_endpoint(collector.endpoint()).build()?;
 ///
 /// let batch = BatchSpanProcessor::builder(exporter).build();
 /// let (processor, telemetry) = tracing_feedback::builder().build_around(batch)?;
