@@ -5,6 +5,10 @@
 //! that may itself make spans and events. [`context`] makes a captured span the active one of the
 //! OpenTelemetry API, [`span_ext`] is what users call on a `tracing::Span`, [`span_processors`] calls the
 //! service's span processors, and [`processor`] takes spans made with the OpenTelemetry API.
+//!
+//! A service that keeps another layer has an [`enriching_processor`] around the span processor of its own
+//! ([`wrapped`]) instead; [`providers`] are those that have one, and [`other_layer`] is the one of
+//! `tracing-opentelemetry`. [`locate`] finds the span that an enrichment means, in either case.
 
 mod callsite;
 mod context;
