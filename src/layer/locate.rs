@@ -216,7 +216,10 @@ fn otel_span(id: &Id, dispatch: &Dispatch) -> Located {
     let Some(core) = Providers::default() else { return Located::Nothing };
     match other_layer::context_of(id, dispatch).as_ref().and_then(OtelSpanRef::of) {
         Some(span) => span.locate().unwrap_or(Located::Disabled(core)),
-        None if other_layer::IS_KNOWN => Located::Nothing,
+        // That layer hides it, or isn't there.
+        None if other_layer::IS_KNOWN => {
+            Providers::of_thread().map_or(Located::Nothing, Located::Disabled)
+        }
         None => Located::OtherLayer(core),
     }
 }

@@ -359,7 +359,10 @@ impl SpanExt for tracing::Span {
     }
 
     fn span_context(&self) -> Result<SpanContext, SpanError> {
-        Ok(state(self)?.start().context.clone())
+        match of_other_layer(self) {
+            Some(context) => Ok(context.span().span_context().clone()),
+            None => Ok(state(self)?.start().context.clone()),
+        }
     }
 
     #[cfg(feature = "tickets")]
@@ -376,12 +379,16 @@ impl SpanExt for tracing::Span {
         target: SpanContext,
         attributes: Vec<KeyValue>,
     ) -> Result<(), SpanError> {
-        if let Some(context) = of_other_layer(self) {
+        let is_valid = target.is_valid();
+        if let Some(context) = recording_of_other_layer(self)? {
+            if !is_valid {
+                return Err(SpanError::InvalidTarget);
+            }
             context.span().add_link(target, attributes);
             return Ok(());
         }
         let state = state(self)?;
-        if !target.is_valid() {
+        if !is_valid {
             return Err(SpanError::InvalidTarget);
         }
         context::add_link(&state, target, attributes).ok_or(SpanError::Closed)
@@ -389,7 +396,7 @@ impl SpanExt for tracing::Span {
 
     fn set_attribute(&self, key: impl Into<Key>, value: impl Into<Value>) -> Result<(), SpanError> {
         let attribute = KeyValue::new(key, value);
-        if let Some(context) = of_other_layer(self) {
+        if let Some(context) = recording_of_other_layer(self)? {
             context.span().set_attribute(attribute);
             return Ok(());
         }
@@ -397,7 +404,7 @@ impl SpanExt for tracing::Span {
     }
 
     fn set_status(&self, status: Status) -> Result<(), SpanError> {
-        if let Some(context) = of_other_layer(self) {
+        if let Some(context) = recording_of_other_layer(self)? {
             context.span().set_status(status);
             return Ok(());
         }
@@ -410,7 +417,7 @@ impl SpanExt for tracing::Span {
         name: impl Into<Cow<'static, str>>,
         attributes: Vec<KeyValue>,
     ) -> Result<(), SpanError> {
-        if let Some(context) = of_other_layer(self) {
+        if let Some(context) = recording_of_other_layer(self)? {
             context.span().add_event(name, attributes);
             return Ok(());
         }
@@ -424,7 +431,7 @@ impl SpanExt for tracing::Span {
         timestamp: SystemTime,
         attributes: Vec<KeyValue>,
     ) -> Result<(), SpanError> {
-        if let Some(context) = of_other_layer(self) {
+        if let Some(context) = recording_of_other_layer(self)? {
             context.span().add_event_with_timestamp(name, timestamp, attributes);
             return Ok(());
         }
@@ -446,6 +453,14 @@ fn of_other_layer(span: &tracing::Span) -> Option<Context> {
     }
     let context = span.with_subscriber(|(id, dispatch)| other_layer::context_of(id, dispatch));
     context.flatten().filter(|context| context.has_active_span())
+}
+
+/// The same, for a change of the span: an error if it isn't recorded.
+fn recording_of_other_layer(span: &tracing::Span) -> Result<Option<Context>, SpanError> {
+    match of_other_layer(span) {
+        Some(context) if !context.span().is_recording() => Err(SpanError::Closed),
+        context => Ok(context),
+    }
 }
 
 fn state(span: &tracing::Span) -> Result<SpanHandle, SpanError> {
