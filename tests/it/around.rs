@@ -618,12 +618,15 @@ fn a_simple_processor_gets_the_document_as_well() {
     let simple = SimpleSpanProcessor::new(exporter(&collector));
     let (processor, telemetry) = tracing_feedback::builder().build_around(simple).unwrap();
     let provider = provider(processor).build();
-    in_span(&provider.tracer("chat"), "answer", || {
+    let answer = in_span(&provider.tracer("chat"), "answer", || {
         assert!(enrich_span!(feedback = { "rating": 1 }).is_ok());
     });
+    assert!(enrich_span!(target = answer, feedback = { "late": 2 }).is_ok());
     telemetry.flush().unwrap();
-    let span = one(collector.spans(), |_| true);
+    let span = one(collector.spans(), |span| !span.is_carrier());
     assert_eq!(span.attributes["feedback.rating"], Value::Int(1));
+    let carrier = one(collector.spans(), ReceivedSpan::is_carrier);
+    assert_eq!(carrier.attributes["feedback.late"], Value::Int(2));
 }
 
 // ---- the layer of tracing-opentelemetry ------------------------------------------------------------

@@ -1,6 +1,7 @@
 //! Spans made by the OpenTelemetry API alone: enriching them and folding what arrived give what the
 //! [rules](crate::rules) say.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use opentelemetry::Context;
@@ -9,6 +10,7 @@ use opentelemetry::trace::{SpanContext, TraceContextExt, Tracer as _};
 use opentelemetry_sdk::trace::{Sampler, SpanLimits};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use tracing_feedback::collector::Value;
 use tracing_feedback::enrich;
 
 use super::Service;
@@ -83,7 +85,6 @@ proptest! {
         let mut spans = Vec::new();
         for history in &histories {
             let attributes = naive(&history[..1]).into_iter().map(|(key, value)| {
-                use tracing_feedback::collector::Value;
                 match value {
                     Value::Bool(value) => KeyValue::new(key, value),
                     Value::Int(value) => KeyValue::new(key, value),
@@ -161,4 +162,84 @@ proptest! {
             prop_assert_eq!(got, naive(own), "the span's own");
         }
     }
+
+    /// Spans below each other that start and end in any order, some of which begin a session: each
+    /// enrichment, of a key of its own, arrives where it belongs, once.
+    #[test]
+    fn nothing_is_lost_in_any_tree(
+        steps in vec((0..8_u8, any::<prop::sample::Index>(), 0..3_u8), 1..120),
+    ) {
+        struct Open {
+            context: Context,
+            session: Option<String>,
+        }
+        static SERVICE: OnceLock<Service> = OnceLock::new();
+        let service = service(&SERVICE);
+        let tracer = &service.tracer;
+        let (mut open, mut all) = (Vec::<Open>::new(), Vec::new());
+        let mut expected = BTreeMap::<Target, BTreeMap<String, Value>>::new();
+        for (key, (step, which, session)) in steps.into_iter().enumerate() {
+            let at = (!open.is_empty()).then(|| which.index(open.len()));
+            let document = serde_json::json!({ format!("k{key}"): key });
+            let mut expect = |target| {
+                let of_target = expected.entry(target).or_default();
+                of_target.insert(format!("feedback.k{key}"), (key as i64).into());
+            };
+            match (step, at) {
+                (0..3, _) | (_, None) => {
+                    let mut builder = tracer.span_builder("span");
+                    let parent = at.filter(|_| step > 0).map(|at| &open[at]);
+                    let begun = (session > 0).then(|| format!("session-{session}"));
+                    if let Some(id) = &begun {
+                        builder = builder.with_attributes([KeyValue::new("session.id", id.clone())]);
+                    }
+                    let outer = parent.map_or_else(Context::new, |parent| parent.context.clone());
+                    let session = begun.or_else(|| parent?.session.clone());
+                    let context = outer.with_span(builder.start_with_context(tracer, &outer));
+                    all.push(context.span().span_context().clone());
+                    open.push(Open { context, session });
+                }
+                (3 | 4, Some(at)) => {
+                    let _active = open[at].context.clone().attach();
+                    prop_assert!(enrich::current_span().feedback(&document).apply().is_ok());
+                    let span = Context::current().span().span_context().clone();
+                    expect(Target::Span(span.trace_id().to_string(), span.span_id().to_string()));
+                }
+                (5 | 6, Some(at)) => {
+                    let Open { context, session } = &open[at];
+                    let _active = context.clone().attach();
+                    prop_assert!(enrich::session().feedback(&document).apply().is_ok());
+                    let trace = context.span().span_context().trace_id().to_string();
+                    expect(session.clone().map_or(Target::Trace(trace), Target::Session));
+                }
+                (_, Some(at)) => open.swap_remove(at).context.span().end(),
+            }
+        }
+        while !open.is_empty() {
+            open.swap_remove(open.len() / 2).context.span().end();
+        }
+        let arrived = service.arrived();
+        prop_assert!(arrived.iter().all(|span| span.duplicate_keys.is_empty()));
+        let collector = &service.collector;
+        let mut got = BTreeMap::new();
+        for span in all {
+            let (trace, id) = (span.trace_id().to_string(), span.span_id().to_string());
+            let feedback = collector.feedback(span.trace_id(), span.span_id());
+            got.insert(Target::Span(trace.clone(), id), feedback);
+            got.insert(Target::Trace(trace), collector.trace_feedback(span.trace_id()));
+        }
+        for session in ["session-1", "session-2"] {
+            got.insert(Target::Session(session.to_owned()), collector.session_feedback(session));
+        }
+        got.retain(|_, feedback| !feedback.is_empty());
+        prop_assert_eq!(got, expected);
+    }
+}
+
+/// What feedback is about.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Target {
+    Span(String, String),
+    Session(String),
+    Trace(String),
 }
