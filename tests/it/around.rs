@@ -32,6 +32,7 @@ use tracing_feedback::{
 };
 use tracing_subscriber::prelude::*;
 
+use crate::show::Log;
 use crate::web;
 
 /// A collector, and a provider that exports there by `opentelemetry-otlp`, with a batch processor that
@@ -716,6 +717,25 @@ fn with_both(ours_first: bool, around: bool, configure: fn(Builder) -> Builder) 
     }
     assert_eq!(one(of_ours.clone(), |span| span.name == "answer").attributes["feedback.rating"], 1);
     assert_eq!(one(of_ours, |span| span.name == "outer").attributes["feedback.resolved"], true);
+}
+
+#[test]
+fn beside_another_layer_one_warning_names_what_to_switch_off() {
+    let service = Service::new();
+    let own = Collector::start().unwrap();
+    let (ours, _telemetry) =
+        tracing_feedback::builder().with_endpoint(own.endpoint()).build().unwrap();
+    let theirs = tracing_opentelemetry::layer().with_tracer(service.tracer.clone());
+    let log = Log::default();
+    let fmt = tracing_subscriber::fmt::layer().with_writer(log.clone()).with_ansi(false);
+    let _default = tracing_subscriber::registry().with(theirs).with(ours).with(fmt).set_default();
+    for _ in 0..3 {
+        tracing::info_span!("outer").in_scope(|| {
+            tracing::info_span!("inner").in_scope(|| ());
+        });
+    }
+    assert_eq!(log.count("WARN"), 1, "{}", log.text());
+    assert_eq!(log.count("with_context_activation(false)"), 1, "{}", log.text());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the trials share: a subscriber, a collector, and what a service does on each request.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider;
@@ -8,7 +9,7 @@ use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
 use tracing_feedback::collector::{Collector, ReceivedSpan};
-use tracing_feedback::{Telemetry, TicketKeys, TicketVerifier, enrich_span};
+use tracing_feedback::{EnrichError, Telemetry, TicketKeys, TicketVerifier, enrich_span};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
@@ -72,6 +73,7 @@ impl Rig {
         let keys = TicketKeys::new([[7; 32]]).unwrap();
         let builder = tracing_feedback::builder().with_ticket_keys(keys);
         if way.is_beside() {
+            IS_UNKNOWN.store(!cfg!(feature = "tracing-opentelemetry"), Ordering::Relaxed);
             let (processor, telemetry) = builder.build_around(processor(&collector)).unwrap();
             let provider = SdkTracerProvider::builder().with_span_processor(processor).build();
             let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("service"));
@@ -140,10 +142,21 @@ fn processor(collector: &Collector) -> BatchSpanProcessor {
     BatchSpanProcessor::builder(exporter).build()
 }
 
+/// Whether the service has `tracing-opentelemetry`, whose type this crate doesn't know.
+static IS_UNKNOWN: AtomicBool = AtomicBool::new(false);
+
 /// What the handlers call: a span of the service's own, with feedback. Returns a ticket for it.
 #[tracing::instrument]
 pub fn answer(id: &str) -> String {
     enrich_span!(feedback = { "rating": true }).into_result().unwrap();
+    let by_name = enrich_span!(span = &tracing::Span::current(), feedback = { "by": "name" });
+    match by_name.into_result() {
+        Err(error) if IS_UNKNOWN.load(Ordering::Relaxed) => {
+            assert_eq!(error, EnrichError::OtherLayer);
+            assert!(error.to_string().contains("feature `tracing-opentelemetry`"), "{error}");
+        }
+        outcome => assert_eq!((outcome, IS_UNKNOWN.load(Ordering::Relaxed)), (Ok(()), false)),
+    }
     tracing_feedback::ticket().unwrap().to_string()
 }
 
