@@ -37,6 +37,7 @@
 //!
 //! The desk sends no data anywhere; the demo sends to the desk's own port.
 
+mod answer;
 mod api;
 mod command;
 mod demo;

@@ -212,6 +212,42 @@ class Data:
         }
         return json.dumps({"resourceSpans": [group]}, ensure_ascii=False)
 
+    def answer(self):
+        """What a model was asked and answered, by one of the conventions."""
+        chance = self.chance
+        question, text = chance.choice(["Why?", "42", '{"a": 1}', "[no JSON", "ü"]), chance.choice(["Because.", "true", "7.50"])
+        messages = [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": question},
+            {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "look", "arguments": '{"at":[1,2]}'}}]},
+            {"role": "tool", "tool_call_id": "c", "content": "seen"},
+        ]
+        parts = [{"role": "user", "parts": [{"type": "text", "content": question}]}]
+        tokens = chance.randrange(500)
+        return chance.choice([
+            {
+                "gen_ai.input.messages": json.dumps(parts), "gen_ai.output.messages": json.dumps(messages[2:3]),
+                "gen_ai.request.model": "small", "gen_ai.usage.input_tokens": tokens, "gen_ai.usage.output_tokens": 3,
+                "gen_ai.system_instructions": json.dumps([{"type": "text", "content": "Be brief."}]),
+            },
+            {
+                "gen_ai.prompt.0.role": "user", "gen_ai.prompt.0.content": question, "gen_ai.completion.0.content": text,
+                "gen_ai.prompt.10.content": "ten", "gen_ai.prompt.9.content": "nine", "gen_ai.response.model": "large",
+                "gen_ai.usage.prompt_tokens": tokens, "llm.usage.total_tokens": tokens + 9,
+            },
+            {
+                "llm.input_messages.0.message.role": "user", "llm.input_messages.0.message.content": question,
+                "llm.output_messages.0.message.contents.0.message_content.type": "text",
+                "llm.output_messages.0.message.contents.0.message_content.text": text, "llm.model_name": "large",
+                "llm.token_count.prompt": tokens, "llm.token_count.completion": 1, "input.value": "not this",
+            },
+            {"ai.prompt.messages": json.dumps(messages), "ai.response.text": text, "ai.usage.inputTokens": tokens},
+            {"langfuse.observation.input": json.dumps(messages), "langfuse.observation.output": text},
+            {"input.value": question, "output.value": text},
+            {"gen_ai.tool.name": "look", "gen_ai.tool.call.arguments": '{"at": 1}', "gen_ai.tool.call.result": text},
+            {"gen_ai.agent.name": "guide", "gen_ai.request.model": "small"},
+        ])  # fmt: skip
+
     def trace(self, session):
         """A tree of spans, and a line for each service in it; gives the lines and the targets."""
         chance = self.chance
@@ -239,6 +275,8 @@ class Data:
                 }
             if self.some(0.4):
                 attributes |= self.said()
+            if self.some(0.4):
+                attributes |= self.answer()
             more = {}
             if self.some(0.2):
                 more["status"] = {"code": 2, "message": "it failed"}
@@ -288,6 +326,8 @@ def otlp(value):
         return {"doubleValue": value}
     if isinstance(value, list):
         return {"arrayValue": {"values": [otlp(item) for item in value]}}
+    if isinstance(value, dict):
+        return {"kvlistValue": {"values": [pair(key, item) for key, item in value.items()]}}
     return {"stringValue": value}
 
 

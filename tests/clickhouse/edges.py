@@ -4,6 +4,9 @@ of more spans than a view reads, and texts with the escapes of JSON.
 `make()` gives two lists of lines, `questions(ask)` what is asked of them.
 """
 
+import json
+from pathlib import Path
+
 from data import BEGIN, SECOND, SERVICES, Data
 
 # Each may be found by what its escapes stand for, and by the escapes.
@@ -25,6 +28,7 @@ PIECES = [
 ]  # fmt: skip
 SOUGHT = [*"é😀\n\t/\\un0d", '"', "\0", "\u2028", "\\u", "\\d8", "é0", "A\n", "\\\\"]
 RANDOM = 300
+ANSWERS = Path(__file__).parents[1] / "it" / "desk" / "answers"
 LONG = 10_020  # spans; a view reads 10,000
 
 
@@ -44,6 +48,10 @@ def make(seed=7):
         text = "".join(data.chance.choices(PIECES, k=data.chance.randrange(1, 9)))
         said = {"feedback.random": f"{number}: {text}"}
         add(lines, data.span("random", data.id(32), None, BEGIN + (100 + number) * SECOND, 1000, said))
+
+    # Answers by every convention, structured attributes among them.
+    for path in sorted(ANSWERS.glob("*.json")):
+        lines.append(json.dumps(json.loads(path.read_text()), ensure_ascii=False))
 
     for order in ["pending first", "finished first", "still pending", "finished later"]:
         trace, begin = data.id(32), data.moment(BEGIN, BEGIN + 1000 * SECOND)

@@ -10,6 +10,7 @@ use super::json::json;
 use super::view::{DocumentView, EventView, LinkView, SpanView};
 use crate::collector::ReceivedSpan;
 use crate::collector::receive::value::Value;
+use crate::desk::answer::Answer;
 use crate::desk::query::time::millis;
 
 /// What a view of a span has from elsewhere.
@@ -69,6 +70,7 @@ pub(crate) fn view(span: &ReceivedSpan, about: SpanDetails) -> SpanView {
             })
             .collect(),
         document: about.document,
+        answer: if span.is_carrier() { None } else { Answer::of(&span.attributes) },
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use crate::desk::answer::Answer;
 use crate::desk::query::datum::{KINDS, ValueKind};
 use crate::desk::query::property::PROPERTIES;
 
@@ -160,6 +161,9 @@ pub(crate) struct SpanView {
     pub(crate) events: Vec<EventView>,
     pub(crate) links: Vec<LinkView>,
     pub(crate) document: Option<DocumentView>,
+    /// What a model was asked and answered, by the attributes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) answer: Option<Answer>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -259,8 +263,17 @@ pub(crate) struct DatasetRow {
     pub(crate) name: Option<String>,
     pub(crate) service: Option<String>,
     pub(crate) start: f64,
+    /// The system prompt.
+    pub(crate) system: Json,
     pub(crate) input: Json,
     pub(crate) output: Json,
+    pub(crate) model: Option<String>,
+    pub(crate) agent: Option<String>,
+    pub(crate) input_tokens: Option<i64>,
+    pub(crate) output_tokens: Option<i64>,
+    pub(crate) total_tokens: Option<i64>,
+    /// The names of the tools that the model could call.
+    pub(crate) tools: Option<Vec<String>>,
     pub(crate) ground_truth: Option<String>,
     /// Leaves by their key without the namespace.
     pub(crate) feedback: BTreeMap<String, Json>,

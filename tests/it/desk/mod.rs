@@ -1,5 +1,6 @@
 //! The desk: what is received, kept, folded, measured and answered, over real sockets.
 
+mod answers;
 mod api;
 mod command;
 mod demo;

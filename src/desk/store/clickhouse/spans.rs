@@ -307,7 +307,7 @@ fn span(row: SpanColumns, kinds: &Kinds) -> Result<SpanRow> {
     Ok(SpanRow { span, start: row.start, end, resource: row.resource })
 }
 
-fn values(texts: BTreeMap<String, String>, kinds: &Kinds) -> BTreeMap<String, Value> {
+pub(super) fn values(texts: BTreeMap<String, String>, kinds: &Kinds) -> BTreeMap<String, Value> {
     let values = texts.into_iter().map(|(key, text)| {
         let value = value(&key, text, kinds);
         (key, value)

@@ -1,24 +1,22 @@
 //! Targets: comments, the data set, and what waits for its target.
 
-use std::collections::{BTreeMap, HashMap};
-
-use serde_json::Value as Json;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::field::Field;
 use super::filter::{FilterContext, contains, within};
-use super::kinds::{Kinds, guessed, is_of};
+use super::kinds::{Kinds, is_of};
 use super::relations::DURATION;
-use super::spans::{SpanDocuments, TargetIds};
+use super::spans::{SpanDocuments, TargetIds, values};
 use super::sql::{list, text};
 use super::traces::{after, next};
 use super::{ClickHouse, Result, asked};
+use crate::desk::answer::{Answer, MOST_SPANS, PREFIXES, SpanAnswer, in_trace};
 use crate::desk::query::datum::ValueKind;
 use crate::desk::query::time::millis;
 use crate::desk::query::{Cursor, Page, Selection};
 use crate::desk::store::batch::{SpanFeedback, nanos};
-use crate::desk::store::dataset::{INPUT, OUTPUT, Texts, plain, put};
+use crate::desk::store::dataset::{self, Texts, put, put_answer};
 use crate::desk::store::history::{self, one};
-use crate::desk::store::json::json;
 use crate::desk::store::view::{CommentRow, DatasetRow, LeafView, List, UnmatchedRow};
 
 /// The number of a target by which pages go.
@@ -45,17 +43,26 @@ struct TargetRow {
     resource: u64,
 }
 
+/// A span in which an answer is looked for.
+#[derive(serde::Deserialize)]
+struct AnswerColumns {
+    trace_id: String,
+    span_id: String,
+    parent_id: String,
+    begin: i64,
+    attributes: BTreeMap<String, String>,
+}
+
 /// What is known of a trace.
 #[derive(serde::Deserialize)]
 struct TraceSummary {
     trace_id: String,
     root_name: String,
-    root_span: String,
     session_id: String,
 }
 
-/// Input and output, by trace and span.
-type SpanTexts = HashMap<(String, String), [Option<Json>; 2]>;
+/// The spans of traces in which answers are looked for, by trace.
+type TraceAnswers = HashMap<String, Vec<SpanAnswer>>;
 
 impl ClickHouse {
     pub(super) fn list_comments(
@@ -201,10 +208,8 @@ impl ClickHouse {
             said.entry(target).or_default().push((field, value));
         }
         let traces = self.traces_by_id(&places)?;
-        let elsewhere = TraceTexts {
-            texts: self.texts_of(&places, &kinds)?,
-            attributes: self.attributes_of(&places, &traces)?,
-        };
+        let elsewhere = self.texts_of(&places, &kinds)?;
+        let answers = self.answers_of(&places, &kinds)?;
         let pairs: Vec<_> = places
             .iter()
             .filter(|place| !place.span_id.is_empty())
@@ -230,11 +235,7 @@ impl ClickHouse {
                     .and_then(|resource| resource.get("service.name"))
                     .cloned(),
                 start: millis(place.time),
-                input: Json::Null,
-                output: Json::Null,
-                ground_truth: None,
-                feedback: BTreeMap::new(),
-                metrics: BTreeMap::new(),
+                ..dataset::empty()
             };
             let said = said.remove(&place.target).unwrap_or_default();
             let mut texts = Texts::default();
@@ -242,7 +243,16 @@ impl ClickHouse {
                 let value = one(&field, &kinds.value(&field, text.clone()), 0).value;
                 put(&mut row, &mut texts, &field, || text, value);
             }
-            elsewhere.complete(&place, texts, trace, &mut row);
+            for (at, own) in texts.iter_mut().enumerate() {
+                if own.is_empty()
+                    && let Some(of_trace) = elsewhere.get(&place.trace_id)
+                {
+                    own.clone_from(&of_trace[at]);
+                }
+            }
+            let span = u64::from_str_radix(&place.span_id, 16).ok();
+            let answer = answers.get(&place.trace_id).map(|spans| in_trace(spans, span));
+            put_answer(&mut row, texts, answer);
             (place.target, row)
         });
         Ok(rows.collect())
@@ -251,7 +261,7 @@ impl ClickHouse {
     fn traces_by_id(&self, places: &[TargetRow]) -> Result<HashMap<String, TraceSummary>> {
         let ids = places.iter().map(|place| &place.trace_id).filter(|id| !id.is_empty());
         let rows: Vec<TraceSummary> = self.rows(&format!(
-            "SELECT trace_id, root_name, root_span, session_id FROM {} WHERE trace_id IN ({})",
+            "SELECT trace_id, root_name, session_id FROM {} WHERE trace_id IN ({})",
             self.relations()?.traces,
             list(ids)
         ))?;
@@ -282,37 +292,58 @@ impl ClickHouse {
         Ok(found)
     }
 
-    /// The same by OpenInference's attributes, of the target or the root of its trace.
-    fn attributes_of(
-        &self,
-        places: &[TargetRow],
-        traces: &HashMap<String, TraceSummary>,
-    ) -> Result<SpanTexts> {
-        let pairs: Vec<_> = places
-            .iter()
-            .filter_map(|place| {
-                let span = span_of(place, traces.get(&place.trace_id))?;
-                Some(format!("({}, {})", text(&place.trace_id), text(span)))
-            })
-            .collect();
-        if pairs.is_empty() {
+    /// The spans of the traces of these targets: the first ones, and the targets.
+    fn answers_of(&self, places: &[TargetRow], kinds: &Kinds) -> Result<TraceAnswers> {
+        let ids: HashSet<_> =
+            places.iter().map(|place| &place.trace_id).filter(|id| !id.is_empty()).collect();
+        if ids.is_empty() {
             return Ok(HashMap::new());
         }
         let relations = self.relations()?;
-        let rows: Vec<(String, String, Option<String>, Option<String>)> = self.rows(&format!(
-            "SELECT TraceId, SpanId, argMax(if(mapContains(a, '{INPUT}'), a['{INPUT}'], NULL), duration),
-                        argMax(if(mapContains(a, '{OUTPUT}'), a['{OUTPUT}'], NULL), duration)
-                 FROM (SELECT TraceId, SpanId, {DURATION} AS duration, {} AS a FROM {} WHERE (TraceId, SpanId) IN ({}))
-                 GROUP BY TraceId, SpanId",
-            relations.attributes,
-            relations.spans,
-            pairs.join(", ")
-        ))?;
-        let value = |text: Option<String>| text.map(|text| json(&guessed(text)));
-        let rows = rows.into_iter();
-        Ok(rows
-            .map(|(trace, span, input, output)| ((trace, span), [value(input), value(output)]))
-            .collect())
+        let prefixes: Vec<_> = PREFIXES.iter().map(|prefix| prefix.trim_end_matches('.')).collect();
+        let select = |condition: &str, limit: &str| {
+            // Of a span that was received before and after its end, the longer row counts.
+            format!(
+                "SELECT * FROM (
+                     SELECT TraceId, SpanId, ParentSpanId, toUnixTimestamp64Nano(Timestamp) AS begin,
+                            mapFilter((key, value) -> match(key, '^({})[.]'), {}) AS read
+                     FROM {} WHERE {condition} AND {}
+                     ORDER BY Timestamp, SpanId, {DURATION} DESC LIMIT 1 BY TraceId, SpanId)
+                 ORDER BY begin, SpanId {limit}",
+                prefixes.join("|"),
+                relations.attributes,
+                relations.spans,
+                relations.fill("{late} != 'true'"),
+            )
+        };
+        let of_traces = select(
+            &format!("TraceId IN ({})", list(ids.iter().copied())),
+            &format!("LIMIT {MOST_SPANS} BY TraceId"),
+        );
+        let mut rows: Vec<AnswerColumns> = self.rows(&of_traces)?;
+        let known: HashSet<_> =
+            rows.iter().map(|row| (row.trace_id.clone(), row.span_id.clone())).collect();
+        let missing: Vec<_> = places
+            .iter()
+            .filter(|place| !place.span_id.is_empty())
+            .filter(|place| !known.contains(&(place.trace_id.clone(), place.span_id.clone())))
+            .map(|place| format!("({}, {})", text(&place.trace_id), text(&place.span_id)))
+            .collect();
+        if !missing.is_empty() {
+            let is_in = format!("(TraceId, SpanId) IN ({})", missing.join(", "));
+            rows.extend(self.rows::<AnswerColumns>(&select(&is_in, ""))?);
+        }
+        rows.sort_by(|a, b| (a.begin, &a.span_id).cmp(&(b.begin, &b.span_id)));
+        let id = |text: &str| u64::from_str_radix(text, 16).unwrap_or(0);
+        let mut found = TraceAnswers::new();
+        for row in rows {
+            found.entry(row.trace_id).or_default().push(SpanAnswer {
+                span: id(&row.span_id),
+                parent: id(&row.parent_id),
+                answer: Answer::of(&values(row.attributes, kinds)),
+            });
+        }
+        Ok(found)
     }
 
     pub(super) fn list_unmatched(&self, page: &Page) -> Result<List<UnmatchedRow>> {
@@ -371,48 +402,6 @@ impl ClickHouse {
         });
         Ok(said.collect())
     }
-}
-
-/// What may be found of a target elsewhere in its trace.
-struct TraceTexts {
-    texts: HashMap<String, Texts>,
-    attributes: SpanTexts,
-}
-
-impl TraceTexts {
-    fn complete(
-        &self,
-        place: &TargetRow,
-        texts: Texts,
-        trace: Option<&TraceSummary>,
-        row: &mut DatasetRow,
-    ) {
-        let of_trace = self.texts.get(&place.trace_id);
-        let of_span = span_of(place, trace)
-            .and_then(|span| self.attributes.get(&(place.trace_id.clone(), span.to_owned())));
-        let slots = [&mut row.input, &mut row.output];
-        for (at, (slot, own)) in slots.into_iter().zip(texts).enumerate() {
-            let own = match (own.is_empty(), of_trace) {
-                (true, Some(of_trace)) => of_trace[at].clone(),
-                _ => own,
-            };
-            *slot = plain(own);
-            if slot.is_null()
-                && let Some(value) = of_span.and_then(|of_span| of_span[at].clone())
-            {
-                *slot = value;
-            }
-        }
-    }
-}
-
-/// The span whose attributes tell about a target: itself, or the root of its trace.
-fn span_of<'p>(place: &'p TargetRow, trace: Option<&'p TraceSummary>) -> Option<&'p str> {
-    let span = match place.span_id.as_str() {
-        "" => trace?.root_span.as_str(),
-        span => span,
-    };
-    (!place.trace_id.is_empty()).then_some(span)
 }
 
 fn given(id: &str) -> Option<String> {

@@ -11,7 +11,7 @@ use rusqlite::{Row, ToSql};
 
 use super::Result;
 use crate::collector::receive::received;
-use crate::collector::receive::value::{Value, attributes};
+use crate::collector::receive::value::{self, Value};
 use crate::collector::role::session_id;
 use crate::collector::{ReceivedSpan, Scope};
 use crate::desk::query::datum::Datum;
@@ -42,7 +42,7 @@ pub(super) fn span(row: &Row<'_>) -> Result<ReceivedSpan> {
 /// The attributes of a resource.
 pub(super) fn resource(body: &[u8]) -> Result<BTreeMap<String, Value>> {
     let resource = Resource::decode(body).map_err(|error| Error::Damaged(error.to_string()))?;
-    Ok(attributes(resource.attributes).0)
+    Ok(value::attributes(resource.attributes).0)
 }
 
 impl ToSql for Leaf {
@@ -77,9 +77,13 @@ pub(super) fn datum<'r>(row: &'r Row<'_>, kind: usize, value: usize) -> Result<D
     })
 }
 
+/// The attributes in the body of a span.
+pub(super) fn attributes(body: &[u8]) -> Result<BTreeMap<String, Value>> {
+    let span = Span::decode(body).map_err(|error| Error::Damaged(error.to_string()))?;
+    Ok(value::attributes(span.attributes).0)
+}
+
 /// The `session.id` in the body of a span.
 pub(super) fn session(body: &[u8]) -> Result<Option<String>> {
-    let span = Span::decode(body).map_err(|error| Error::Damaged(error.to_string()))?;
-    let (attributes, _) = attributes(span.attributes);
-    Ok(attributes.get("session.id").and_then(session_id))
+    Ok(attributes(body)?.get("session.id").and_then(session_id))
 }

@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension};
-use serde_json::{Map, Value as Json};
+use serde_json::Map;
 
 use super::super::Result;
-use super::super::stored::{self, SPAN_COLUMNS};
+use super::super::stored;
 use super::field::Field;
 use super::filter::FilterSets;
 use super::paging;
 use super::{asked, documents, resource_text, span_id};
+use crate::desk::answer::{Answer, MOST_SPANS, SpanAnswer, in_trace};
 use crate::desk::query::datum::Datum;
 use crate::desk::query::filter::contains;
 use crate::desk::query::time::millis;
 use crate::desk::query::{Cursor, Page, Selection};
-use crate::desk::store::dataset::{INPUT, OUTPUT, Texts, plain, put};
-use crate::desk::store::json::{datum_json, hex, json};
+use crate::desk::store::dataset::{self, Texts, put, put_answer};
+use crate::desk::store::json::{datum_json, hex};
 use crate::desk::store::view::{CommentRow, DatasetRow, LeafView, List, UnmatchedRow};
 
 pub(super) fn comments(
@@ -111,14 +112,7 @@ pub(super) fn about(connection: &Connection, target: i64) -> Result<DatasetRow> 
         trace_id: trace_id.as_deref().map(hex),
         span_id: (span != 0).then(|| span_id(span)),
         session_id,
-        name: None,
-        service: None,
-        start: 0.0,
-        input: Json::Null,
-        output: Json::Null,
-        ground_truth: None,
-        feedback: BTreeMap::new(),
-        metrics: BTreeMap::new(),
+        ..dataset::empty()
     };
     let mut texts = Texts::default();
     let resource = leaves(connection, target, &mut row, &mut texts)?;
@@ -144,11 +138,8 @@ pub(super) fn about(connection: &Connection, target: i64) -> Result<DatasetRow> 
         }
     }
     row.service = resource_text(connection, "service.name", resource)?;
-    let [input, output] = texts;
-    (row.input, row.output) = (plain(input), plain(output));
-    if (row.input.is_null() || row.output.is_null()) && trace != 0 {
-        of_attributes(connection, trace, span, &mut row)?;
-    }
+    let answer = (trace != 0).then(|| answer(connection, trace, span)).transpose()?;
+    put_answer(&mut row, texts, answer);
     Ok(row)
 }
 
@@ -202,30 +193,28 @@ fn of_trace(connection: &Connection, trace: i64, texts: &mut Texts) -> Result<()
     Ok(())
 }
 
-/// The same by OpenInference's attributes.
-fn of_attributes(
-    connection: &Connection,
-    trace: i64,
-    span: i64,
-    row: &mut DatasetRow,
-) -> Result<()> {
-    let sql = format!(
-        "SELECT t.trace_id AS trace_id, {SPAN_COLUMNS} FROM traces t JOIN spans s
-             ON s.trace = t.id AND s.span = iif(?2 != 0, ?2, t.root_span)
-         JOIN names n ON n.id = s.name WHERE t.id = ?1"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query([trace, span])?;
-    let Some(found) = rows.next()? else { return Ok(()) };
-    let span = stored::span(found)?;
-    for (place, key) in [(&mut row.input, INPUT), (&mut row.output, OUTPUT)] {
-        if place.is_null()
-            && let Some(value) = span.attribute(key)
-        {
-            *place = json(value);
-        }
+/// What the answer was, by the attributes of the target and of other spans of its trace.
+fn answer(connection: &Connection, trace: i64, span: i64) -> Result<Answer> {
+    let mut statement = connection.prepare_cached(
+        "SELECT span, parent, body, start FROM spans
+         WHERE trace = ?1 AND flags & 1 = 0
+             AND (span = ?2 OR id IN (SELECT id FROM spans WHERE trace = ?1 AND flags & 1 = 0
+                                      ORDER BY start, span LIMIT ?3))",
+    )?;
+    let mut rows = statement.query((trace, span, MOST_SPANS))?;
+    let mut spans = Vec::new();
+    while let Some(row) = rows.next()? {
+        let body = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
+        let found = SpanAnswer {
+            span: row.get::<_, i64>(0)? as u64,
+            parent: row.get::<_, i64>(1)? as u64,
+            answer: Answer::of(&stored::attributes(body)?),
+        };
+        spans.push((row.get::<_, i64>(3)?, found));
     }
-    Ok(())
+    spans.sort_unstable_by_key(|(start, found)| (*start, found.span));
+    let spans: Vec<_> = spans.into_iter().map(|(_, found)| found).collect();
+    Ok(in_trace(&spans, (span != 0).then_some(span as u64)))
 }
 
 pub(super) fn unmatched(connection: &Connection, page: &Page) -> Result<List<UnmatchedRow>> {

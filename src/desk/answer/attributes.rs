@@ -1,0 +1,377 @@
+//! The attributes of the conventions, and which of them count.
+//!
+//! Sources: the registry of the [GenAI semantic conventions](https://opentelemetry.io/docs/specs/semconv/gen-ai/),
+//! [OpenInference](https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md), OpenLLMetry's
+//! instrumentations (`chat_wrappers.py`), the [AI SDK](https://ai-sdk.dev/docs/ai-sdk-core/telemetry), and
+//! Langfuse (`LangfuseOtelSpanAttributes`).
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json};
+
+use super::Answer;
+use super::bounds::{Budget, DEEPEST, MOST_VALUES, parsed};
+use super::message::{Conversation, Message, Part, conversation, json, parts, tool_call, tools};
+use crate::collector::receive::value::Value;
+
+type Attributes = BTreeMap<String, Value>;
+
+/// What the names of all attributes begin with that are read here.
+pub(crate) const PREFIXES: [&str; 10] = [
+    "agent.",
+    "ai.",
+    "embedding.",
+    "gen_ai.",
+    "input.",
+    "langfuse.",
+    "llm.",
+    "output.",
+    "tool.",
+    "traceloop.",
+];
+
+/// Where messages are.
+#[derive(Clone, Copy)]
+enum Source {
+    /// In one attribute, as JSON text, structured, or as a text. Its messages have this role where they name none.
+    One(&'static str, Option<&'static str>),
+    /// In attributes with positions in their names, which begin so.
+    Indexed(&'static str, &'static str),
+    /// The call of a tool, in a span of the tool.
+    Tool,
+    /// The response of the AI SDK, whose parts have attributes of their own.
+    AiSdk,
+}
+
+use Source::{AiSdk, Indexed, One, Tool};
+
+/// The most structured first.
+const INPUTS: [Source; 12] = [
+    One("gen_ai.input.messages", Some("user")),
+    Indexed("gen_ai.prompt.", "user"),
+    Indexed("llm.input_messages.", "user"),
+    One("ai.prompt.messages", Some("user")),
+    Tool,
+    One("langfuse.observation.input", None),
+    One("ai.prompt", Some("user")),
+    Indexed("llm.prompts.", "user"),
+    One("input.value", None),
+    One("traceloop.entity.input", None),
+    One("gen_ai.prompt", Some("user")),
+    One("langfuse.trace.input", None),
+];
+const OUTPUTS: [Source; 11] = [
+    One("gen_ai.output.messages", Some("assistant")),
+    Indexed("gen_ai.completion.", "assistant"),
+    Indexed("llm.output_messages.", "assistant"),
+    AiSdk,
+    Tool,
+    One("langfuse.observation.output", None),
+    Indexed("llm.choices.", "assistant"),
+    One("output.value", None),
+    One("traceloop.entity.output", None),
+    One("gen_ai.completion", Some("assistant")),
+    One("langfuse.trace.output", None),
+];
+const MODELS: [&str; 9] = [
+    "gen_ai.response.model",
+    "llm.response.model_name",
+    "ai.response.model",
+    "langfuse.observation.model.name",
+    "gen_ai.request.model",
+    "llm.request.model_name",
+    "llm.model_name",
+    "ai.model.id",
+    "embedding.model_name",
+];
+const INPUT_TOKENS: [&str; 5] = [
+    "gen_ai.usage.input_tokens",
+    "gen_ai.usage.prompt_tokens",
+    "llm.token_count.prompt",
+    "ai.usage.inputTokens",
+    "ai.usage.promptTokens",
+];
+const OUTPUT_TOKENS: [&str; 5] = [
+    "gen_ai.usage.output_tokens",
+    "gen_ai.usage.completion_tokens",
+    "llm.token_count.completion",
+    "ai.usage.outputTokens",
+    "ai.usage.completionTokens",
+];
+const TOTAL_TOKENS: [&str; 4] = [
+    "gen_ai.usage.total_tokens",
+    "llm.usage.total_tokens",
+    "llm.token_count.total",
+    "ai.usage.totalTokens",
+];
+/// Tokens as JSON, with `input`, `output` and `total`.
+const USAGE: &str = "langfuse.observation.usage_details";
+
+impl Answer {
+    /// Reads the attributes of a span. `None` if it is about no answer.
+    pub(crate) fn of(attributes: &Attributes) -> Option<Self> {
+        if !PREFIXES.iter().any(|prefix| under(attributes, prefix).next().is_some()) {
+            return None;
+        }
+        let mut budget = Budget::new();
+        // The output first: the limits leave out the beginning of a long conversation.
+        let output = first(&OUTPUTS, attributes, &mut budget, |source, budget| {
+            messages(source, false, attributes, budget)
+        });
+        let system = attributes
+            .get("gen_ai.system_instructions")
+            .map(|value| parts(&structured(value), &mut budget));
+        let input = first(&INPUTS, attributes, &mut budget, |source, budget| {
+            messages(source, true, attributes, budget)
+        });
+        let usage = attributes.get(USAGE).map(structured).unwrap_or_default();
+        let tokens = |keys: &[&str], member: &str| {
+            let found = keys.iter().find_map(|key| count(attributes.get(*key)?));
+            found.or_else(|| usage.get(member)?.as_i64().filter(|tokens| *tokens >= 0))
+        };
+        let (input_tokens, output_tokens) =
+            (tokens(&INPUT_TOKENS, "input"), tokens(&OUTPUT_TOKENS, "output"));
+        let total = tokens(&TOTAL_TOKENS, "total");
+        let answer = Self {
+            system: match system {
+                Some(system) if !system.is_empty() => system,
+                _ => input.system,
+            },
+            input: input.messages,
+            output: output.messages,
+            model: name(attributes, &MODELS, &mut budget),
+            agent: agent(attributes, &mut budget),
+            tools: defined_tools(attributes, &mut budget),
+            input_tokens,
+            output_tokens,
+            total_tokens: total.or_else(|| input_tokens?.checked_add(output_tokens?)),
+            cut: budget.is_cut,
+        };
+        (!answer.is_empty()).then_some(answer)
+    }
+}
+
+/// What the first source has that has anything.
+fn first(
+    sources: &[Source],
+    attributes: &Attributes,
+    budget: &mut Budget,
+    read: impl Fn(Source, &mut Budget) -> Option<Conversation>,
+) -> Conversation {
+    let found = sources.iter().find_map(|source| {
+        // A source without the attribute costs nothing.
+        let is_there = match source {
+            One(key, _) => attributes.contains_key(*key),
+            Indexed(prefix, _) => under(attributes, prefix).next().is_some(),
+            Tool | AiSdk => true,
+        };
+        let found = is_there.then(|| read(*source, budget)).flatten()?;
+        (!found.messages.is_empty() || !found.system.is_empty()).then_some(found)
+    });
+    found.unwrap_or_default()
+}
+
+fn messages(
+    source: Source,
+    is_input: bool,
+    attributes: &Attributes,
+    budget: &mut Budget,
+) -> Option<Conversation> {
+    Some(match source {
+        One(key, role) => conversation(&structured(attributes.get(key)?), role, budget),
+        Indexed(prefix, role) => {
+            conversation(&nested(attributes, prefix, budget)?, Some(role), budget)
+        }
+        Tool => {
+            let (role, part) = called_tool(attributes, is_input, budget)?;
+            one_message(role, vec![part])
+        }
+        AiSdk => one_message(Some("assistant"), ai_sdk(attributes, budget)),
+    })
+}
+
+fn one_message(role: Option<&str>, parts: Vec<Part>) -> Conversation {
+    let message = Message { role: role.map(str::to_owned), parts, finish_reason: None };
+    let messages = if message.parts.is_empty() { Vec::new() } else { vec![message] };
+    Conversation { messages, ..Conversation::default() }
+}
+
+/// The call that a span of a tool is about, or its result.
+fn called_tool(
+    attributes: &Attributes,
+    is_input: bool,
+    budget: &mut Budget,
+) -> Option<(Option<&'static str>, Part)> {
+    let names = ["gen_ai.tool.name", "ai.toolCall.name", "tool.name"];
+    let name = Some(name(attributes, &names, budget)?);
+    let id = self::name(attributes, &["gen_ai.tool.call.id", "ai.toolCall.id", "tool.id"], budget);
+    let keys: &[&str] = match is_input {
+        true => &["gen_ai.tool.call.arguments", "ai.toolCall.args", "input.value"],
+        false => &["gen_ai.tool.call.result", "ai.toolCall.result", "output.value"],
+    };
+    let value = keys.iter().find_map(|key| attributes.get(*key)).map(structured);
+    Some(match is_input {
+        true => {
+            let arguments = json(&value.unwrap_or_default(), budget);
+            (Some("assistant"), Part::ToolCall { id, name, arguments })
+        }
+        false => (Some("tool"), Part::ToolResult { id, name, result: json(&value?, budget) }),
+    })
+}
+
+/// The parts of a response of the AI SDK; `ai.result.*` is what its first versions wrote.
+fn ai_sdk(attributes: &Attributes, budget: &mut Budget) -> Vec<Part> {
+    let mut found = Vec::new();
+    let get = |name: &str| {
+        let keys = [format!("ai.response.{name}"), format!("ai.result.{name}")];
+        keys.iter().find_map(|key| attributes.get(key)).map(structured)
+    };
+    if let Some(Json::String(text)) = get("reasoning") {
+        found.push(Part::Reasoning { text: budget.text(&text) });
+    }
+    if let Some(value) = attributes.get("ai.response.text").or(attributes.get("ai.result.text"))
+        && let Some(text) = scalar(value).filter(|text| !text.is_empty())
+    {
+        found.push(Part::Text { text: budget.text(&text) });
+    }
+    if let Some(value) = get("object") {
+        found.push(Part::Other { kind: None, value: budget.value(&value) });
+    }
+    if let Some(Json::Array(calls)) = get("toolCalls") {
+        let calls = calls.iter().take(super::bounds::MOST_PARTS);
+        found.extend(calls.filter_map(|call| tool_call(call, budget)));
+    }
+    found
+}
+
+fn defined_tools(attributes: &Attributes, budget: &mut Budget) -> Vec<super::Tool> {
+    let found = ["gen_ai.tool.definitions", "ai.prompt.tools"].into_iter().find_map(|key| {
+        let found = tools(&structured(attributes.get(key)?), budget);
+        (!found.is_empty()).then_some(found)
+    });
+    let indexed = || {
+        ["llm.tools.", "llm.request.functions."].into_iter().find_map(|prefix| {
+            let found = tools(&nested(attributes, prefix, budget)?, budget);
+            (!found.is_empty()).then_some(found)
+        })
+    };
+    found.or_else(indexed).unwrap_or_default()
+}
+
+fn agent(attributes: &Attributes, budget: &mut Budget) -> Option<String> {
+    let is_entity = attributes.get("traceloop.span.kind").is_some_and(|kind| *kind == *"agent");
+    let keys = ["gen_ai.agent.name", "agent.name", "traceloop.entity.name"];
+    name(attributes, if is_entity { &keys } else { &keys[..2] }, budget)
+}
+
+/// The first of these attributes that is a name.
+fn name(attributes: &Attributes, keys: &[&str], budget: &mut Budget) -> Option<String> {
+    let found = keys.iter().find_map(|key| scalar(attributes.get(*key)?));
+    found.filter(|name| !name.is_empty()).map(|name| budget.name(&name))
+}
+
+/// A number of tokens. Some emitters write it as a double, or as text.
+fn count(value: &Value) -> Option<i64> {
+    let found = match value {
+        Value::Int(count) => *count,
+        Value::Double(count) if count.fract() == 0.0 && count.abs() < 1e15 => *count as i64,
+        Value::String(text) => text.parse().ok()?,
+        _ => return None,
+    };
+    (found >= 0).then_some(found)
+}
+
+/// The text of a value that is no list and no map. ClickHouse keeps all values as text, so a number is the same as
+/// its digits.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Int(_) | Value::Double(_) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+/// A value as JSON: structured, or parsed from text.
+fn structured(value: &Value) -> Json {
+    match value {
+        Value::String(text) => parsed(text).unwrap_or_else(|| Json::String(text.clone())),
+        Value::Array(values) => values.iter().map(inner).collect(),
+        Value::Map(map) => {
+            Json::Object(map.iter().map(|(key, value)| (key.clone(), inner(value))).collect())
+        }
+        Value::Empty => Json::Null,
+        other => Json::String(other.to_string()),
+    }
+}
+
+/// The same within a value, where a number is a number.
+fn inner(value: &Value) -> Json {
+    match value {
+        Value::Bool(value) => Json::from(*value),
+        Value::Int(value) => Json::from(*value),
+        Value::Double(value) => Json::from(*value), // `null` if it is not finite
+        Value::String(text) => Json::String(text.clone()),
+        value => structured(value),
+    }
+}
+
+/// The attributes whose names begin so.
+fn under<'a>(
+    attributes: &'a Attributes,
+    prefix: &'a str,
+) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    let from =
+        attributes.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
+    from.map_while(move |(key, value)| Some((key.strip_prefix(prefix)?, value)))
+}
+
+/// What attributes with positions in their names stand for: `0.message.role` is the role of the message in the first
+/// element of a list. `None` if there are no attributes with a position.
+fn nested(attributes: &Attributes, prefix: &str, budget: &mut Budget) -> Option<Json> {
+    let mut root = Map::new();
+    for (at, (rest, value)) in under(attributes, prefix).enumerate() {
+        let segments: Vec<_> = rest.splitn(DEEPEST + 1, '.').collect();
+        if at >= MOST_VALUES || segments.len() > DEEPEST {
+            budget.is_cut = true;
+            continue;
+        }
+        if segments[0].parse::<u32>().is_ok() {
+            let value = scalar(value).map_or_else(|| structured(value), Json::String);
+            insert(&mut root, &segments, value);
+        }
+    }
+    let list = listed(Json::Object(root));
+    list.is_array().then_some(list)
+}
+
+fn insert(map: &mut Map<String, Json>, path: &[&str], value: Json) {
+    match path {
+        [] => {}
+        [last] => drop(map.entry(*last).or_insert(value)),
+        [first, rest @ ..] => {
+            let below = map.entry(*first).or_insert(Json::Null);
+            // A text above others gives way to them.
+            if !below.is_object() {
+                *below = Json::Object(Map::new());
+            }
+            if let Json::Object(below) = below {
+                insert(below, rest, value);
+            }
+        }
+    }
+}
+
+/// Turns objects whose members are positions into lists. What is missing in between closes up.
+fn listed(value: Json) -> Json {
+    let Json::Object(map) = value else { return value };
+    let positions: Option<BTreeMap<u32, String>> =
+        map.keys().map(|key| Some((key.parse().ok()?, key.clone()))).collect();
+    match positions.filter(|positions| !positions.is_empty() && positions.len() == map.len()) {
+        Some(positions) => {
+            let mut map = map;
+            let list = positions.values().filter_map(|key| map.remove(key)).map(listed);
+            Json::Array(list.collect())
+        }
+        None => Json::Object(map.into_iter().map(|(key, value)| (key, listed(value))).collect()),
+    }
+}
