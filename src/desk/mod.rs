@@ -21,6 +21,7 @@
 //! | --- | --- |
 //! | `intake` | from the receiver to the store, acknowledged after the commit |
 //! | `store` | storage and queries: `store::sqlite` on one machine, `store::clickhouse` on many |
+//! | `answer` | what a model was asked and answered, from the attributes of a span |
 //! | `query` | filters, time, measures |
 //! | `api` | JSON over HTTP, documented in `api/API.md`; safety of the port |
 //! | `page` | the files a browser gets |

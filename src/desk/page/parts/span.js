@@ -3,8 +3,10 @@
 import { html } from "../vendor/htm-preact.js";
 import { address } from "../state/route.js";
 import { count, duration } from "../pure/format.js";
+import { answering } from "../pure/conversation.js";
 import { flow, groundTruth } from "../pure/leaves.js";
 import { Attributes } from "./attributes.js";
+import { Conversation } from "./conversation.js";
 import { Document } from "./document.js";
 import { Text } from "./text.js";
 import { icons } from "./icons.js";
@@ -22,7 +24,11 @@ export function Span({ trace, span }) {
   const after = span.start - (trace.start ?? span.start);
   const started = after > 0.0005 ? `${duration(after)} after start` : "at start";
   const hasTruth = groundTruth(own) !== undefined;
-  const flows = FLOWS.filter(([namespace]) => own?.namespaces[namespace]?.length || span.attributes[namespace === "inputs" ? "input.value" : "output.value"] !== undefined);
+  // Feedback about a request is about what the model below it has answered.
+  const from = span.answer ? span : own?.namespaces.feedback?.length ? answering(trace, span) : undefined;
+  const answer = from?.answer;
+  const isSaid = (namespace) => (own?.namespaces[namespace]?.length ?? 0) > 0;
+  const flows = FLOWS.filter(([namespace]) => isSaid(namespace));
   return html`<section class="card span-card" aria-labelledby="span-name">
     <header>
       <h2 id="span-name" dir="auto">${span.name || "unnamed"}</h2>
@@ -32,9 +38,11 @@ export function Span({ trace, span }) {
     ${own && html`<${Document} document=${own} output=${output} namespaces=${["feedback", "metrics"]} />`}
     ${flows.map(([namespace, title]) => !(hasTruth && namespace === "outputs") && html`<section class="flow" key=${namespace}>
       <h3>${title}</h3><p><${Text} text=${flow(trace, span, namespace)} /></p></section>`)}
+    ${from && from !== span && html`<p class="note">Answered in <a href=${address("traces", from.trace_id, { span: from.span_id })} dir="auto">${from.name || "unnamed"}</a></p>`}
+    ${answer && html`<${Conversation} answer=${answer} hasInput=${!isSaid("inputs")} hasOutput=${!isSaid("outputs") && !hasTruth} />`}
     ${own && ["metadata", "user_properties", "config"].some((name) => own.namespaces[name]?.length) && html`<${Part} title="Context" isOpen>
       <${Document} document=${{ namespaces: own.namespaces, history: [] }} namespaces=${["metadata", "user_properties", "config"]} /><//>`}
-    <${Part} title="Attributes" many=${size(span.attributes)} isOpen=${!own && size(span.attributes) > 0}>
+    <${Part} title="Attributes" many=${size(span.attributes)} isOpen=${!own && !span.answer && size(span.attributes) > 0}>
       ${size(span.attributes) ? html`<${Attributes} attributes=${span.attributes} />` : html`<p class="hint">None</p>`}<//>
     ${span.events.length > 0 && html`<${Part} title="Events" many=${span.events.length} isOpen>
       <ol class="events">${span.events.map((event, at) => html`<li key=${at}>

@@ -1,5 +1,7 @@
 // Leaves of a document: names, order, and texts.
 
+import { answering, inputOf, outputOf } from "./conversation.js";
+
 /** A field without its namespace. */
 export function shortName(field) {
   return field.slice(field.indexOf(".") + 1);
@@ -39,26 +41,19 @@ function textOf(leaves) {
 }
 
 const own = (span, namespace) => textOf(span?.document?.namespaces[namespace]);
-const SEMANTIC = { inputs: "input.value", outputs: "output.value" };
+const FROM_ANSWER = { inputs: inputOf, outputs: outputOf };
 
 /**
- * The input or output of a span, else of the first span of the trace that has one: the rule of the API for
- * data sets.
+ * The input or output of a span, else of the first span of the trace that has one in its document, else that of its
+ * answer: the rule of the API for data sets.
  */
 export function flow(trace, span, namespace) {
-  const attribute = (each) => each?.attributes[SEMANTIC[namespace]];
-  const spans = trace.spans.filter((each) => !each.carrier);
-  const first = (read) => {
-    for (const each of spans) {
-      const found = read(each);
+  const first = () => {
+    for (const each of trace.spans.filter(({ carrier }) => !carrier)) {
+      const found = own(each, namespace);
       if (found !== undefined) return found;
     }
     return undefined;
   };
-  const found =
-    own(span, namespace) ??
-    first((each) => own(each, namespace)) ??
-    attribute(span) ??
-    first(attribute);
-  return found === undefined ? undefined : String(found);
+  return own(span, namespace) ?? first() ?? FROM_ANSWER[namespace](answering(trace, span)?.answer);
 }

@@ -5,6 +5,7 @@ import { useAnswer } from "../state/query.js";
 import { endpoint, narrowed } from "../state/api.js";
 import { address, changed, go } from "../state/route.js";
 import { fieldOptions } from "../state/fields.js";
+import { brief } from "../pure/conversation.js";
 import { count } from "../pure/format.js";
 import { Chips, leavesOf } from "../parts/chips.js";
 import { Combobox } from "../parts/combobox.js";
@@ -68,8 +69,8 @@ export function Comments({ route }) {
           <blockquote><${Text} text=${row.text} isCut=${row.cut} /></blockquote>
           ${rest.length > 0 && html`<${Chips} leaves=${rest} />`}
           ${(row.input !== null || row.output !== null) && html`<dl class="exchange">
-            ${row.input !== null && html`<div><dt>Input</dt><dd><${Text} text=${row.input} isCut=${row.cut} /></dd></div>`}
-            ${row.output !== null && html`<div><dt>Output</dt><dd><${Text} text=${row.output} isCut=${row.cut} /></dd></div>`}
+            ${row.input !== null && html`<div><dt>Input</dt><dd><${Text} text=${brief(row.input)} isCut=${row.cut} /></dd></div>`}
+            ${row.output !== null && html`<div><dt>Output</dt><dd><${Text} text=${brief(row.output)} isCut=${row.cut} /></dd></div>`}
             ${row.ground_truth !== null && html`<div><dt>Expected</dt><dd><${Text} text=${row.ground_truth} isCut=${row.cut} /></dd></div>`}
           </dl>`}
           ${row.cut && html`<${CutNote} to=${targetOf(row)} />`}
