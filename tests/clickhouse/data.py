@@ -260,6 +260,11 @@ class Data:
             attributes = {}
             if session:
                 attributes["session.id"] = session
+            if self.some(0.1):
+                attributes |= chance.choice([
+                    {"gen_ai.conversation.id": "s-1", "langfuse.session.id": "s-2"}, {"langfuse.session.id": "7"},
+                    {"session.id": "", "gen_ai.conversation.id": "c-1"}, {"gen_ai.conversation.id": 12},
+                ])  # fmt: skip
             if self.some(0.7):
                 attributes |= {
                     "http.route": chance.choice(ROUTES),

@@ -15,8 +15,9 @@ use crate::collector::receive::decoded::{DecodedRequest, RefusedSpans};
 use crate::collector::receive::received::{self, SpanIds};
 use crate::collector::receive::refusal::RequestRefusal;
 use crate::collector::receive::value::{Value, attributes};
-use crate::collector::role::{is_in_namespace, session_id};
+use crate::collector::role::is_in_namespace;
 use crate::collector::{ReceivedSpan, Role, Scope, Target};
+use crate::desk::store::session::session_of;
 use crate::feedback::fold::Submission;
 
 /// The spans of one request.
@@ -132,7 +133,7 @@ impl NewSpan {
         shared: (&Arc<BTreeMap<String, Value>>, &Arc<Scope>),
     ) -> Result<Self, RequestRefusal> {
         let has_feedback = span.attributes.iter().any(|pair| concerns_feedback(&pair.key));
-        let session = session_of(&span.attributes);
+        let session = session_of(|key| attribute(&span.attributes, key));
         let (mut feedback, mut is_carrier) = (None, false);
         // A link with a broken id is refused like the span's own; few spans have any.
         if has_feedback || !span.links.is_empty() {
@@ -212,9 +213,10 @@ fn concerns_feedback(key: &str) -> bool {
     key.starts_with("tracing_feedback.") || is_in_namespace(key)
 }
 
-fn session_of(attributes: &[KeyValue]) -> Option<String> {
-    let last = attributes.iter().rev().find(|pair| pair.key == "session.id")?;
-    session_id(&Value::from_wire(last.value.clone()?))
+/// The last value of an attribute that came.
+fn attribute(attributes: &[KeyValue], key: &str) -> Option<Value> {
+    let last = attributes.iter().rev().find(|pair| pair.key == key)?;
+    Some(Value::from_wire(last.value.clone()?))
 }
 
 /// A value as text, for comparisons: strings without quotes.

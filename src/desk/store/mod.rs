@@ -21,6 +21,7 @@ mod history;
 pub(crate) mod json;
 mod leaf;
 pub(crate) mod location;
+mod session;
 pub(crate) mod sqlite;
 mod tree;
 pub(crate) mod view;

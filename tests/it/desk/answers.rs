@@ -231,3 +231,41 @@ fn a_model_is_a_filter_and_a_group() {
         groups.iter().map(|group| (&group["group"], &group["overall"]["sum"])).collect();
     assert_eq!(sums, [(&json!("large"), &json!(12.0)), (&json!("small"), &json!(9.0))]);
 }
+
+#[test]
+fn a_conversation_is_a_session_where_no_session_is_named() {
+    let rig = with_all();
+    let session =
+        |trace: u64| rig.get(&format!("/api/v1/traces/{trace:032x}"))["session_id"].clone();
+    assert_eq!(session(0x11), "conv-11");
+    assert_eq!(session(0x16), "lf-16");
+    assert_eq!(session(0x12), Json::Null);
+    assert_eq!(rig.get("/api/v1/sessions")["total"], 2);
+    assert_eq!(rig.get("/api/v1/sessions/conv-11")["traces"], 1);
+    assert_eq!(rig.names("filter=session.id+is+lf-16"), ["POST /ask"]);
+    assert_eq!(row(&rig, 0x11)["session_id"], "conv-11");
+
+    let with = |trace: u64, keys: &[(&str, &str)]| {
+        let bare = span("ask", trace, 1, NEW_YEAR);
+        keys.iter().fold(bare, |span, (key, value)| span.with(key, *value))
+    };
+    let all = [("langfuse.session.id", "l"), ("gen_ai.conversation.id", "g"), ("session.id", "s")];
+    rig.send([
+        with(1, &all),
+        with(2, &all[..2]),
+        with(3, &[("session.id", ""), ("gen_ai.conversation.id", "g")]),
+    ]);
+    assert_eq!([1, 2, 3].map(session), ["s", "g", "g"]);
+    // Feedback about the session as a whole, and a trace of which two spans name different ones.
+    rig.send([carrier((9, 9), 9, NEW_YEAR + HOUR)
+        .with("tracing_feedback.scope", "session")
+        .with("session.id", "g")
+        .with("feedback.stars", 4)]);
+    let found = rig.get("/api/v1/sessions/g");
+    assert_eq!((&found["traces"], &found["feedback"][0]["value"]), (&json!(2), &json!(4)));
+    let mut earlier = with(2, &[("gen_ai.conversation.id", "earlier")]);
+    earlier.json["spanId"] = Json::from(format!("{:016x}", 5));
+    earlier.json["startTimeUnixNano"] = Json::from((NEW_YEAR - SECOND).to_string());
+    rig.send([earlier]);
+    assert_eq!(session(2), "earlier");
+}

@@ -19,6 +19,7 @@ use super::client::ClickHouseClient;
 use super::sql::{fill, name, text};
 use super::tables;
 use crate::desk::store::Error;
+use crate::desk::store::session::SESSION_KEYS;
 use crate::feedback::document::NAMESPACES;
 
 /// The columns of the exporter's table that are read.
@@ -191,6 +192,10 @@ impl Relations {
         let in_namespace = format!("match(key, '^(honeyhive_)?({namespaces})[.]')");
         let concerns_feedback =
             format!("match(key, '^(tracing_feedback|(honeyhive_)?({namespaces}))[.]')");
+        // The first that is not empty, by the rules of `session_of`.
+        let ids =
+            SESSION_KEYS.map(|key| format!("{attributes}['{key}'] != '', {attributes}['{key}']"));
+        let session = format!("multiIf({}, '')", ids.join(", "));
         let values = [
             ("spans", self.spans.as_str()),
             ("said", &self.said),
@@ -201,7 +206,7 @@ impl Relations {
             ("resource", &format!("cityHash64({})", self.resource_attributes)),
             ("late", &format!("{attributes}['tracing_feedback.late']")),
             ("duration", DURATION),
-            ("session", &format!("{attributes}['session.id']")),
+            ("session", &session),
             ("in_namespace", &in_namespace),
             ("concerns_feedback", &concerns_feedback),
             // Full keys of all that stands above a key.

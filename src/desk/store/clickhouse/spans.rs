@@ -18,6 +18,7 @@ use crate::desk::query::time::millis;
 use crate::desk::store::Error;
 use crate::desk::store::batch::{SpanFeedback, nanos};
 use crate::desk::store::history::{self, one, speaker};
+use crate::desk::store::session::{SESSION_KEYS, session_of};
 use crate::desk::store::view::{DocumentView, FeedbackEvent};
 
 /// A span, with what a view of it shows as it stands in its row.
@@ -30,9 +31,8 @@ pub(super) struct SpanRow {
 }
 
 impl SpanRow {
-    pub(super) fn session(&self) -> Option<&str> {
-        let session = self.span.attribute("session.id").and_then(Value::as_str);
-        session.filter(|id| !id.is_empty())
+    pub(super) fn session(&self) -> Option<String> {
+        session_of(|key| self.span.attribute(key).cloned())
     }
 
     /// Whether it is a carrier in another trace that is about this one.
@@ -333,7 +333,7 @@ fn text_pair((key, text): (&String, &String)) -> (String, Value) {
 
 /// The value of an attribute out of its text.
 fn value(key: &str, text: String, kinds: &Kinds) -> Value {
-    if key == "session.id" {
+    if SESSION_KEYS.contains(&key) {
         return Value::String(text);
     }
     if key == "tracing_feedback.time_unix_nano" {

@@ -391,7 +391,7 @@ impl TraceExtent {
                     Some((span.start, span.span.span_id.to_bytes(), span.session()?))
                 })
                 .min()
-                .map(|(_, _, session)| session.to_owned()),
+                .map(|(_, _, session)| session),
         }
     }
 }

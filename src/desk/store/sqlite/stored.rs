@@ -12,11 +12,11 @@ use rusqlite::{Row, ToSql};
 use super::Result;
 use crate::collector::receive::received;
 use crate::collector::receive::value::{self, Value};
-use crate::collector::role::session_id;
 use crate::collector::{ReceivedSpan, Scope};
 use crate::desk::query::datum::Datum;
 use crate::desk::store::Error;
 use crate::desk::store::leaf::Leaf;
+use crate::desk::store::session::session_of;
 
 /// The columns that [`span`] reads besides `trace_id`, of `spans` as `s` and `names` as `n`.
 pub(super) const SPAN_COLUMNS: &str = "s.span AS span_id, s.parent AS parent_id, s.start AS start,
@@ -83,7 +83,8 @@ pub(super) fn attributes(body: &[u8]) -> Result<BTreeMap<String, Value>> {
     Ok(value::attributes(span.attributes).0)
 }
 
-/// The `session.id` in the body of a span.
+/// The session in the body of a span.
 pub(super) fn session(body: &[u8]) -> Result<Option<String>> {
-    Ok(attributes(body)?.get("session.id").and_then(session_id))
+    let attributes = attributes(body)?;
+    Ok(session_of(|key| attributes.get(key).cloned()))
 }
