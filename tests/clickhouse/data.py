@@ -47,6 +47,8 @@ TRUTHS = ["Albany", "42", "The capital of New York is Albany", "true", "007", "3
 class Data:
     def __init__(self, seed):
         self.chance = random.Random(seed)
+        # Attributes of answers have a source of their own, and change nothing else.
+        self.answers = random.Random(seed)
         self.used = set()
         self.moments = set()
         self.mixed = 0
@@ -214,7 +216,7 @@ class Data:
 
     def answer(self):
         """What a model was asked and answered, by one of the conventions."""
-        chance = self.chance
+        chance = self.answers
         question, text = chance.choice(["Why?", "42", '{"a": 1}', "[no JSON", "ü"]), chance.choice(["Because.", "true", "7.50"])
         messages = [
             {"role": "system", "content": "Be brief."},
@@ -260,8 +262,8 @@ class Data:
             attributes = {}
             if session:
                 attributes["session.id"] = session
-            if self.some(0.1):
-                attributes |= chance.choice([
+            if self.answers.random() < 0.1:
+                attributes |= self.answers.choice([
                     {"gen_ai.conversation.id": "s-1", "langfuse.session.id": "s-2"}, {"langfuse.session.id": "7"},
                     {"session.id": "", "gen_ai.conversation.id": "c-1"}, {"gen_ai.conversation.id": 12},
                 ])  # fmt: skip
@@ -280,7 +282,7 @@ class Data:
                 }
             if self.some(0.4):
                 attributes |= self.said()
-            if self.some(0.4):
+            if self.answers.random() < 0.4:
                 attributes |= self.answer()
             more = {}
             if self.some(0.2):
