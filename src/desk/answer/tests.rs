@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::bounds::{
-    LONGEST_ANSWER, LONGEST_TEXT, MOST_MESSAGES, MOST_PARTS, MOST_TOOLS, MOST_VALUES,
+    DEEPEST, LONGEST_ANSWER, LONGEST_TEXT, MOST_MESSAGES, MOST_PARTS, MOST_TOOLS, MOST_VALUES,
 };
 use super::*;
 use crate::collector::receive::value::Value;
@@ -48,7 +48,8 @@ fn is_within_the_limits(answer: &Answer) {
     // Beside the foreign texts: names of members, and the ends of texts that were cut.
     assert!(characters <= 2 * LONGEST_ANSWER, "{characters}");
     assert!(values <= 8 * MOST_VALUES, "{values}");
-    assert!(depth <= 40, "{depth}");
+    // The value itself, in a part of a message of the input of the answer.
+    assert!(depth <= DEEPEST + 8, "{depth}");
 }
 
 #[test]
@@ -161,6 +162,10 @@ fn a_deep_value_is_cut_or_left_as_text() {
         is_within_the_limits(&one("input.value", text.clone()).unwrap());
         is_within_the_limits(&one("gen_ai.input.messages", text).unwrap());
     }
+    let text = r#"{"a":"#.repeat(60) + "1" + &"}".repeat(60);
+    let found = one("input.value", text).unwrap();
+    assert!(found.cut);
+    is_within_the_limits(&found);
     let key = format!("gen_ai.prompt.0{}", ".a".repeat(5_000));
     assert_eq!(one(&key, "x"), None);
 }
