@@ -61,7 +61,7 @@ fn set_up(endpoint: &str) -> Result<Telemetry, Box<dyn Error>> {
 }
 
 /// A key of a service is secret, and the same in all its processes: `FEEDBACK_TICKET_KEYS`.
-const EXAMPLE_KEY: [u8; 32] = *b"for this example, and for no one";
+const EXAMPLE_KEY: [u8; 32] = *b"an example's key, not for others";
 
 // ---- the service -----------------------------------------------------------------------------
 

@@ -78,8 +78,8 @@ pub(super) fn bind(
     bind().map_err(|error| BindError { address, what, flag, error })
 }
 
-/// Limits the duration of requests with spans. Their number is limited by the memory that they take: a place
-/// for each would be held by whoever sends its body slowly.
+/// Limits the duration of requests with spans. Their number is limited by the memory that they take: with a
+/// limit of their number, some senders of slow bodies would keep all others out.
 pub(super) fn bounded(router: Router) -> Router {
     bounded_by(router, REQUEST)
 }
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_does_not_finish_its_body_is_cut() {
+    async fn a_body_that_is_not_finished_is_cut() {
         let (sender, mut told) = mpsc::unbounded_channel();
         let listener = bind(Ipv4Addr::LOCALHOST.into(), 0, "a test", "port").unwrap();
         let address = listener.local_addr().unwrap();

@@ -28,8 +28,8 @@ use crate::suppress;
 /// the other one gets them.
 ///
 /// Made by [`Builder::build_around`](crate::Builder::build_around), and given to an `SdkTracerProvider`.
-/// Whoever makes the spans, the layer of `tracing-opentelemetry` or the OpenTelemetry API, they keep
-/// their provider, its exporter and everything else.
+/// The provider, its exporter and its spans stay as they are. The spans may be made by the layer of
+/// `tracing-opentelemetry` or through the OpenTelemetry API.
 ///
 /// ```
 /// # #[cfg(feature = "collector")] {

@@ -97,7 +97,7 @@ impl Session {
     }
 }
 
-/// The layer of the current subscriber.
+/// The layer of the current subscriber, or else the [default](Providers::default) provider.
 pub(crate) fn current_core() -> Option<Arc<LayerCore>> {
     locate_late().core().cloned()
 }

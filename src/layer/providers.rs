@@ -12,8 +12,8 @@ use crate::sync::{read_unless_orphaned, write_unless_orphaned};
 /// The providers whose spans can be enriched: those with an
 /// [`EnrichingSpanProcessor`](super::EnrichingSpanProcessor), the newest last.
 ///
-/// Who reads takes the list out of the lock: the last reference to a core may be dropped meanwhile, with an
-/// exporter and other foreign code.
+/// A reader clones the list and releases the lock: while it looks at the cores, the last reference to one may
+/// be dropped, which runs foreign code such as an exporter's destructor.
 static PROVIDERS: RwLock<Option<Arc<[Weak<LayerCore>]>>> = RwLock::new(None);
 
 /// How many providers there have been.
@@ -24,7 +24,7 @@ thread_local! {
     static LAST_PROVIDER: Cell<usize> = const { Cell::new(0) };
 }
 
-/// All of them.
+/// The functions that read and change the list.
 pub(super) struct Providers;
 
 impl Providers {

@@ -69,8 +69,8 @@ impl Enriched {
         finalizers: Finalizers::NONE,
     };
 
-    /// A copy, with the finalizers.
-    pub(super) fn copy(&mut self) -> Self {
+    /// A copy that takes the finalizers over: they then wait for the copy to arrive.
+    pub(super) fn copy_with_finalizers(&mut self) -> Self {
         let Self { document, time, is_feedback, finalizers } = self;
         let (time, is_feedback) = (*time, *is_feedback);
         let finalizers = std::mem::take(finalizers);

@@ -75,10 +75,10 @@ impl SpanHandle {
                 let session = live.session.clone();
                 let Documents { own, scoped, .. } = &mut *live.documents;
                 if own.is_feedback {
-                    apart.push((session.clone(), None, own.copy()));
+                    apart.push((session.clone(), None, own.copy_with_finalizers()));
                 }
                 if let Some((scope, scoped)) = scoped.as_deref_mut() {
-                    apart.push((session, Some(*scope), scoped.copy()));
+                    apart.push((session, Some(*scope), scoped.copy_with_finalizers()));
                 }
             }
             if !feedback.is_empty() {

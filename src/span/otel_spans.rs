@@ -9,8 +9,9 @@
 //! # Invariants
 //!
 //! - Every span here has started and not ended, as far as the provider has said. It is in its slot or in
-//!   the map, or for a moment in both: while it is moved, the map is locked. Whoever empties the slot,
-//!   by moving the span or since it has ended, has it.
+//!   the map. While it is moved from the slot into the map it is in neither, and the map is locked.
+//! - A slot is emptied once for each span: when the span ends, or when it is moved. A span that ends
+//!   and isn't in its slot is looked for in the map.
 //! - No foreign code runs while a shard of the map is locked.
 
 use std::collections::HashMap;
@@ -25,7 +26,7 @@ use super::{LayerCore, SpanHandle};
 use crate::session::Session;
 use crate::sync::lock_unless_orphaned;
 
-/// The number of slots, a power of two: with more of them the processor's caches hold less of the rest.
+/// The number of slots, a power of two: with more of them the CPU's caches hold less of the service's data.
 const SLOTS: usize = 512;
 
 /// The number of shards of the map, a power of two.
@@ -66,7 +67,7 @@ impl SpanKey {
     }
 }
 
-/// The slot of a span that nobody has asked for.
+/// The slot of a span that was neither enriched nor asked for its state.
 #[derive(Debug, Default)]
 struct Slot {
     /// The span's id, [`Slot::EMPTY`] or [`Slot::BUSY`].

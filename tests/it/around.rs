@@ -467,8 +467,8 @@ fn redaction_sees_enrichments_and_everything_that_spans_carry() {
     assert_eq!(span.events[0].attributes.keys().collect::<Vec<_>>(), ["b"]);
 }
 
-/// The values of an enrichment once, when it is made, and what the provider recorded once, when the span
-/// ends. The attributes of this crate are nobody's to redact.
+/// The redaction sees the values of an enrichment when it is made, and the provider's attributes when the
+/// span ends. It doesn't see the attributes `tracing_feedback.*`.
 #[test]
 fn redaction_sees_each_value_once() {
     let redact = |builder: Builder| {

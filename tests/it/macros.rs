@@ -909,7 +909,7 @@ fn feedback_on_unsampled_spans_is_exported() {
         assert_eq!(rig.collector.session_feedback("s")["feedback.of"], "session");
     } else {
         assert_eq!(names, ["feedback", "feedback", "feedback"]);
-        // No one sees the session of a span that isn't recorded.
+        // The SDK drops the attributes of a span that isn't recorded, and `session.id` with them.
         assert_eq!(rig.collector.trace_feedback(rated.trace_id())["feedback.of"], "session");
     }
     for span in &spans {

@@ -374,7 +374,7 @@ proptest! {
         }
         let expected = naive(&history);
         prop_assert_eq!(&leaves(&merged), &expected);
-        // The first on the span itself, which says nothing of what it cleared.
+        // The first submission is the span's own attributes, which have no list of cleared keys.
         let own = submissions.remove(0).attributes;
         prop_assert_eq!(&fold(own, submissions), &expected);
         // And all of it as one submission.

@@ -288,7 +288,7 @@ fn a_processor_around_another_of_this_crate_enriches_once() {
     drop((of_inner, of_outer));
 }
 
-/// Whoever has two gets the feedback with one of them: the other one's spans are as they were.
+/// Of two enriching processors in one provider, one exports the feedback, and the other one the spans without it.
 #[test]
 fn with_two_processors_in_one_provider_one_of_them_enriches() {
     let (one, other) = (Collector::start().unwrap(), Collector::start().unwrap());

@@ -343,7 +343,7 @@ fn a_desk_whose_output_cannot_be_written_serves() {
     let full = || Stdio::from(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
     for (stdout, stderr) in [(full(), full()), (closed(), closed())] {
         let directory = Directory::new();
-        // Nobody can read which ports it has chosen.
+        // The desk can't print the ports it chooses, so they are chosen here.
         let free: [_; 3] =
             std::array::from_fn(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         let [grpc, http, page] = free.map(|port| port.local_addr().unwrap().port().to_string());
