@@ -412,6 +412,19 @@ mod tests {
         assert!(left < 10_000, "{left}");
     }
 
+    #[test]
+    fn a_slot_is_emptied_once_and_only_for_the_span_in_it() {
+        let key =
+            |span_id: u64| SpanKey { trace_id: TraceId::from(7), span_id: SpanId::from(span_id) };
+        let (slot, parent) = (Slot::default(), SpanId::from(9));
+        assert!(slot.put(key(1), parent) && !slot.put(key(2), parent));
+        assert_eq!((slot.parent_of(key(1)), slot.parent_of(key(2))), (Some(parent), None));
+        assert!(!slot.take(key(2)) && slot.take(key(1)) && !slot.take(key(1)));
+        assert!(slot.put(key(2), SpanId::INVALID) && !slot.take(key(1)) && slot.has(key(2)));
+        let other_trace = SpanKey { trace_id: TraceId::from(8), ..key(2) };
+        assert!(!slot.has(other_trace) && !slot.take(other_trace));
+    }
+
     /// Threads start and end spans while others move them into the map: each span is ended once, by its
     /// slot or by the map, and nothing is left.
     #[test]
