@@ -188,13 +188,49 @@ fn the_wrong_port_is_told_with_the_right_one() {
     ] {
         let endpoint = format!("{scheme}://{port}");
         let rig = Rig::with(|builder| {
-            let short = Duration::from_secs(1);
+            let short = Duration::from_secs(2);
             builder.with_protocol(protocol).with_endpoint(&endpoint).with_timeout(short)
         });
         dispatcher::with_default(&rig.dispatch, || spans(1));
         let error = rig.telemetry.flush().unwrap_err().to_string();
         assert!(error.contains(expected), "{protocol} {scheme}: {error}");
     }
+}
+
+/// Answers the first request with `answer`, and no other.
+fn saying_once(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut clients = Vec::new();
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            if clients.is_empty() {
+                let _ = client.read(&mut [0; 4096]);
+                let _ = client.write_all(answer);
+                let _ = client.shutdown(Shutdown::Write);
+            }
+            clients.push(client);
+        }
+    });
+    address.to_string()
+}
+
+#[test]
+fn a_last_attempt_without_an_answer_hides_no_reason() {
+    let port = saying_once(
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 11\r\nConnection: close\r\n\r\nmaintenance",
+    );
+    let rig = Rig::with(|builder| {
+        builder
+            .with_protocol(Protocol::HttpProtobuf)
+            .with_endpoint(format!("http://{port}"))
+            .with_timeout(Duration::from_secs(1))
+    });
+    dispatcher::with_default(&rig.dispatch, || spans(1));
+    let error = rig.telemetry.flush().unwrap_err().to_string();
+    assert!(error.contains("did not answer in time"), "{error}");
+    assert!(error.contains("maintenance"), "{error}");
 }
 
 // ---- slow names --------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ pub(crate) async fn deliver(
 ) -> Result<ExportReply, SendFailure> {
     let mut limit = TimeLimit::new(timeout);
     let mut attempt = 0;
+    let mut failed = None;
     loop {
         attempts.is_waiting = true;
         let sent = send(transport, request.clone(), &mut limit).await;
@@ -90,7 +91,7 @@ pub(crate) async fn deliver(
             AttemptOutcome::Answered(result) => return result,
             AttemptOutcome::Unanswered => {
                 attempts.reconnect(transport);
-                let message = "the collector did not answer in time".to_owned();
+                let message = unanswered(failed.as_deref());
                 return Err(SendFailure::Retryable { message, wait: None });
             }
             AttemptOutcome::Stopped => {
@@ -110,6 +111,17 @@ pub(crate) async fn deliver(
         }
         limit.pause(pause).await;
         attempts.retried += 1;
+        failed = Some(message);
+    }
+}
+
+/// What is said of an attempt without an answer, and of the attempt before it that `failed`: its failure is
+/// often the reason, and names the remedy.
+fn unanswered(failed: Option<&str>) -> String {
+    let message = "the collector did not answer in time";
+    match failed {
+        Some(failed) => format!("{message}; the attempt before failed: {failed}"),
+        None => message.to_owned(),
     }
 }
 
