@@ -1,7 +1,7 @@
 //! The test collector: a real OTLP receiver on a loopback port, in-process.
 //!
-//! It receives spans over gRPC and HTTP, as protobuf and JSON, uncompressed or compressed with gzip
-//! or zstd. It validates and stores them, and returns them as a list, with their feedback folded,
+//! It receives spans and log records over gRPC and HTTP, as protobuf and JSON, uncompressed or compressed with
+//! gzip or zstd. It validates and stores them, and returns them as a list, with their feedback folded,
 //! or as an indented tree. It also fails on request ([`Collector::answer_next`]), so that a test
 //! can show how a sender handles an outage.
 //!
@@ -18,17 +18,17 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `receive` | the receiver: OTLP over gRPC and HTTP, from a connection to spans |
+//! | `receive` | the receiver: OTLP over gRPC and HTTP, from a connection to spans and log records |
 //! | `faults` | scripted answers |
-//! | `inbox` | the received requests and spans, and waiting for more |
+//! | `inbox` | the received requests, spans and events, and waiting for more |
 //! | `role` | which target the feedback of a span is about; folding |
 //! | `tree` | traces as text |
 //!
-//! `receive` decodes a request, `inbox` stores its spans and chooses the answer. A request with an
+//! `receive` decodes a request, `inbox` stores its content and chooses the answer. A request with an
 //! id of the wrong length, or with a trace or span id of zeros only, is refused as a whole, unless
 //! [`Collector::accept_valid_spans`] says otherwise.
 //!
-//! Spans and requests are kept until [`Collector::clear`]: this is a collector for tests, not for
+//! Spans, events and requests are kept until [`Collector::clear`]: this is a collector for tests, not for
 //! production.
 
 mod faults;
@@ -50,6 +50,7 @@ use tokio::sync::oneshot;
 pub use faults::Answer;
 pub use inbox::{Outcome, ReceivedRequest, WaitError};
 pub use receive::Protocol;
+pub use receive::log_record::ReceivedLogRecord;
 pub use receive::received::{ReceivedEvent, ReceivedLink, ReceivedSpan, Scope};
 pub use receive::value::Value;
 pub use role::{Role, Target, feedback};
@@ -151,8 +152,8 @@ impl Collector {
         &self.endpoint
     }
 
-    /// The base URL for OTLP over HTTP, `http://127.0.0.1:PORT`. Spans go to `/v1/traces` under it,
-    /// as `application/x-protobuf` or `application/json`.
+    /// The base URL for OTLP over HTTP, `http://127.0.0.1:PORT`. Spans go to `/v1/traces` under it, log records
+    /// to `/v1/logs`, as `application/x-protobuf` or `application/json`.
     pub fn http_endpoint(&self) -> &str {
         &self.http_endpoint
     }
@@ -183,6 +184,52 @@ impl Collector {
         self.inbox.wait_for_spans(n, timeout)
     }
 
+    /// All stored events, in the order in which they arrived: the log records that are
+    /// [`gen_ai.evaluation.result`](https://github.com/open-telemetry/semantic-conventions-genai/blob/main/docs/gen-ai/gen-ai-events.md#event-gen_aievaluationresult),
+    /// by their `eventName` or, from older emitters, by the attribute `event.name`. Other log records are taken
+    /// and ignored. An event of this name on a span is among the [events of the span](ReceivedSpan::events).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tracing_feedback::collector::Collector;
+    /// # use std::io::{Read, Write};
+    /// # fn post(collector: &Collector, json: &str) -> std::io::Result<()> {
+    /// #     let host = collector.http_endpoint().trim_start_matches("http://");
+    /// #     let mut stream = std::net::TcpStream::connect(host)?;
+    /// #     let length = json.len();
+    /// #     write!(stream, "POST /v1/logs HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+    /// #         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{json}")?;
+    /// #     stream.read_to_end(&mut Vec::new()).map(drop)
+    /// # }
+    ///
+    /// let collector = Collector::start()?;
+    /// // `post` stands for a service; real ones send to `collector.endpoint()`.
+    /// post(&collector, r#"{"resourceLogs": [{"scopeLogs": [{"logRecords": [{
+    ///     "eventName": "gen_ai.evaluation.result",
+    ///     "traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331",
+    ///     "attributes": [{"key": "gen_ai.evaluation.name", "value": {"stringValue": "rating"}},
+    ///                    {"key": "gen_ai.evaluation.score.value", "value": {"doubleValue": 4.5}}]
+    /// }, {"body": {"stringValue": "a log line"}}]}]}]}"#)?;
+    ///
+    /// let events = collector.wait_for_events(1, Duration::from_secs(5))?;
+    /// assert_eq!(events, collector.events());
+    /// assert_eq!(events[0].span_id.to_string(), "b7ad6b7169203331");
+    /// assert_eq!(events[0].attributes["gen_ai.evaluation.score.value"], 4.5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn events(&self) -> Vec<ReceivedLogRecord> {
+        self.inbox.events()
+    }
+
+    /// As [`wait_for_spans`](Self::wait_for_spans), for [events](Self::events).
+    pub fn wait_for_events(
+        &self,
+        n: usize,
+        timeout: Duration,
+    ) -> Result<Vec<ReceivedLogRecord>, WaitError> {
+        self.inbox.wait_for_events(n, timeout)
+    }
+
     /// All requests in the order in which they were read to their end, including refused and failed
     /// ones.
     pub fn requests(&self) -> Vec<ReceivedRequest> {
@@ -198,7 +245,7 @@ impl Collector {
         self.inbox.wait_for_requests(n, timeout)
     }
 
-    /// Removes all spans and requests. Scripted answers stay.
+    /// Removes all spans, events and requests. Scripted answers stay.
     pub fn clear(&self) {
         self.inbox.clear();
     }
@@ -237,7 +284,7 @@ impl Collector {
         self.inbox.script(|script| script.set_standing(answer));
     }
 
-    /// Whether a request that has spans with invalid ids, or that can't be read, is accepted without them: a partial success that
+    /// Whether a request that has spans with invalid ids, or spans or log records that can't be read, is accepted without them: a partial success that
     /// names the first of them. Default: no, such a request is refused as a whole. Receivers do either;
     /// exporters must not send a request again that was refused as invalid, so they lose the valid spans
     /// of it ([OTLP](https://opentelemetry.io/docs/specs/otlp/#partial-success)).
@@ -347,11 +394,11 @@ impl Collector {
     ///         feedback.rating = false
     /// ```
     pub fn tree(&self) -> String {
-        self.inbox.read(tree::tree)
+        self.inbox.read(|spans, _| tree::tree(spans))
     }
 
     fn fold(&self, target: &Target) -> BTreeMap<String, Value> {
-        self.inbox.read(|spans| feedback(spans, target))
+        self.inbox.read(|spans, _| feedback(spans, target))
     }
 }
 

@@ -3,6 +3,7 @@
 mod decoding;
 mod faults;
 mod folding;
+mod logs;
 mod protocols;
 
 use std::io::{self, Read, Write};

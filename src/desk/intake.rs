@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::store::batch::SpanBatch;
 use super::store::sqlite::SqliteWriter;
 use crate::collector::Answer;
-use crate::collector::receive::decoded::{DecodedRequest, RefusedSpans};
+use crate::collector::receive::decoded::{DecodedSignal, RefusedItems};
 use crate::collector::receive::refusal::{RefusalKind, RequestRefusal};
 use crate::collector::receive::{Intake, RequestHead};
 
@@ -30,11 +30,14 @@ impl Intake for SpanIntake {
     async fn receive(
         &self,
         _: RequestHead,
-        decoded: Result<DecodedRequest, RequestRefusal>,
+        decoded: Result<DecodedSignal, RequestRefusal>,
     ) -> Result<Answer, RequestRefusal> {
-        let mut batch = SpanBatch::of(decoded?)?;
+        let mut batch = match decoded? {
+            DecodedSignal::Traces(request) => SpanBatch::of(request)?,
+            DecodedSignal::Logs(_) => return Ok(Answer::Accept),
+        };
         let answer = match mem::take(&mut batch.refused) {
-            RefusedSpans { count, first: Some(refusal) } => Answer::PartialSuccess {
+            RefusedItems { count, first: Some(refusal) } => Answer::PartialSuccess {
                 rejected: i64::try_from(count).unwrap_or(i64::MAX),
                 message: refusal.reason,
             },

@@ -261,7 +261,7 @@ mod tests {
     use super::*;
     use crate::collector::Answer;
     use crate::collector::receive::budget::MemoryBudget;
-    use crate::collector::receive::decoded::DecodedRequest;
+    use crate::collector::receive::decoded::DecodedSignal;
     use crate::collector::receive::refusal::RequestRefusal;
     use crate::collector::receive::{Intake, RequestHead, http};
 
@@ -276,7 +276,7 @@ mod tests {
         async fn receive(
             &self,
             _: RequestHead,
-            decoded: Result<DecodedRequest, RequestRefusal>,
+            decoded: Result<DecodedSignal, RequestRefusal>,
         ) -> Result<Answer, RequestRefusal> {
             let _ = self.0.send(decoded.is_ok());
             decoded.map(|_| Answer::Accept)

@@ -58,7 +58,7 @@ impl MemoryLease {
         if taken > ONE_REQUEST {
             let reason = format!(
                 "the request takes more than {ONE_REQUEST} bytes of memory when it is decoded: \
-                 send fewer spans at a time"
+                 send fewer spans or log records at a time"
             );
             return Err(RequestRefusal::new(RefusalKind::TooLarge, reason));
         }

@@ -3,20 +3,18 @@
 
 use std::io::{self, Read};
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use prost::Message;
-
 use super::body::too_long;
 use super::budget::MemoryLease;
-use super::decoded::DecodedRequest;
+use super::decoded::{DecodedRequest, DecodedSignal};
 use super::refusal::{RefusalKind, RequestRefusal};
+use super::signal::{ExportRequest, Signal};
 use super::{Protocol, json, measure, salvage};
 
 /// The longest body over HTTP, as sent and after decompression, as the official Collector has it
 /// by default.
 pub(crate) const MAX_BODY: usize = 20 << 20;
-/// The largest window of a zstd frame, 32 MiB: a frame may ask for gigabytes, spans don't need
-/// them.
+/// The largest window of a zstd frame, 32 MiB: a frame may ask for gigabytes, spans and records
+/// don't need them.
 const MAX_WINDOW_LOG: u32 = 25;
 /// A body that is not longer, and not compressed, is decoded at once: it takes less than a
 /// millisecond. Others would hold up the connections of the same thread.
@@ -41,15 +39,20 @@ impl Format {
 /// As [`decode`], on a thread that may be busy for a while. Returns the lease, too: the message is
 /// in memory until the request is answered.
 pub(super) async fn decode_apart(
+    signal: Signal,
     format: Format,
     compression: Option<String>,
     body: Vec<u8>,
     lease: MemoryLease,
-) -> Result<(DecodedRequest, MemoryLease), RequestRefusal> {
+) -> Result<(DecodedSignal, MemoryLease), RequestRefusal> {
     let is_short = compression.is_none() && body.len() <= DECODED_AT_ONCE;
     let work = move || {
-        let message = decode(format, compression.as_deref(), &body, &lease)?;
-        Ok((message, lease))
+        let compression = compression.as_deref();
+        let decoded = match signal {
+            Signal::Traces => decode(format, compression, &body, &lease).map(DecodedSignal::Traces),
+            Signal::Logs => decode(format, compression, &body, &lease).map(DecodedSignal::Logs),
+        };
+        Ok((decoded?, lease))
     };
     if is_short {
         return work();
@@ -60,14 +63,14 @@ pub(super) async fn decode_apart(
     })
 }
 
-/// Decodes the message in a body. Foreign bytes: the body may contain anything. Spans that can't be
-/// read are left out, unless all are: then the request is refused.
-pub(crate) fn decode(
+/// Decodes the message in a body. Foreign bytes: the body may contain anything. Spans and log records
+/// that can't be read are left out, unless all are: then the request is refused.
+pub(crate) fn decode<M: ExportRequest + json::Message>(
     format: Format,
     compression: Option<&str>,
     body: &[u8],
     lease: &MemoryLease,
-) -> Result<DecodedRequest, RequestRefusal> {
+) -> Result<DecodedRequest<M>, RequestRefusal> {
     let decompressed;
     let body = match compression {
         None => body,
@@ -78,10 +81,10 @@ pub(crate) fn decode(
     };
     match format {
         Format::Protobuf => {
-            measure::take_decoded(body, lease)?;
-            match ExportTraceServiceRequest::decode(body) {
+            measure::take_decoded(M::KIND, body, lease)?;
+            match M::decode(body) {
                 Ok(message) => Ok(message.into()),
-                Err(error) => salvage::readable_spans(body, &error),
+                Err(error) => salvage::readable_items(body, &error),
             }
         }
         Format::Json => json::request(body, lease),

@@ -23,9 +23,10 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::budget::{MemoryBudget, MemoryLease};
 use super::decode::{Format, decode_apart};
-use super::decoded::DecodedRequest;
+use super::decoded::DecodedSignal;
 use super::listener::Connection;
 use super::refusal::{RETRY_DELAY, RefusalKind, RequestRefusal};
+use super::signal::Signal;
 use super::{Answer, Intake, Protocol, RequestHead, body};
 
 /// The longest message after decompression, as the official Collector has it by default.
@@ -33,7 +34,6 @@ pub(crate) const MAX_MESSAGE: usize = 4 << 20;
 /// What stands before a message: whether it is compressed, and its length.
 const FRAME_HEAD: usize = 5;
 const ONE_MESSAGE: &str = "a request must have exactly one message";
-const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// Serves OTLP over gRPC within `budget`. `max_message` is the longest message, as sent and after
 /// decompression, in bytes.
@@ -54,12 +54,12 @@ async fn serve<I: Intake>(
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, refusal.reason).into_response();
     }
     let head = RequestHead::new(Protocol::Grpc, path, request.headers());
-    if path != EXPORT {
+    let Some(signal) = Signal::of_grpc_method(path) else {
         let refusal =
             RequestRefusal::new(RefusalKind::NotFound, format!("there is no method {path}"));
         intake.record_refused(head, &refusal);
         return status(refusal).into_http();
-    }
+    };
 
     let connection = connection.map(|Extension(ConnectInfo(connection))| connection);
     let call = Arc::new(Call { intake, connection, head: Mutex::new(Some(head)) });
@@ -86,7 +86,7 @@ async fn serve<I: Intake>(
         .send_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(max_message);
-    let export = Export { call: Arc::clone(&call), lease: Some(lease), reserved };
+    let export = Export { call: Arc::clone(&call), signal, lease: Some(lease), reserved };
     let response = server.unary(export, HttpRequest::from_parts(parts, Body::from(body))).await;
     if call.head.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
         return response.map(Body::new);
@@ -98,9 +98,10 @@ async fn serve<I: Intake>(
     call.refuse(refusal).await
 }
 
-/// The method `Export`, for one request.
+/// The method `Export` of a signal's service, for one request.
 struct Export<I> {
     call: Arc<Call<I>>,
+    signal: Signal,
     /// Taken by the request's only message.
     lease: Option<MemoryLease>,
     /// What the lease has taken for the message, before its length was known.
@@ -108,19 +109,20 @@ struct Export<I> {
 }
 
 impl<I: Intake> UnaryService<Vec<u8>> for Export<I> {
+    // In bytes the responses of both signals are the same.
     type Response = ExportTraceServiceResponse;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Self::Response>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<Vec<u8>>) -> Self::Future {
         let (call, lease) = (Arc::clone(&self.call), self.lease.take());
-        let reserved = self.reserved;
+        let (signal, reserved) = (self.signal, self.reserved);
         Box::pin(async move {
             let Some(lease) = lease else { return Err(Status::internal(ONE_MESSAGE)) };
             let message = request.into_inner();
             lease.give_back(reserved.saturating_sub(message.len()));
             // The lease ends with the answer.
-            let (decoded, _lease) = match decode_apart(Format::Protobuf, None, message, lease).await
-            {
+            let decoded = decode_apart(signal, Format::Protobuf, None, message, lease).await;
+            let (decoded, _lease) = match decoded {
                 Ok((message, lease)) => (Ok(message), Some(lease)),
                 Err(refusal) => (Err(refusal), None),
             };
@@ -187,7 +189,7 @@ impl<I: Intake> Call<I> {
 
     async fn answer(
         &self,
-        decoded: Result<DecodedRequest, RequestRefusal>,
+        decoded: Result<DecodedSignal, RequestRefusal>,
     ) -> Result<ExportTraceServiceResponse, Status> {
         let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(head) = head else {

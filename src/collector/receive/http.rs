@@ -1,4 +1,4 @@
-//! OTLP over HTTP: protobuf and JSON bodies, posted to `/v1/traces`.
+//! OTLP over HTTP: protobuf and JSON bodies, posted to `/v1/traces` and `/v1/logs`.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -18,12 +18,11 @@ use tonic::Code;
 
 use super::budget::{MemoryBudget, MemoryLease};
 use super::decode::{Format, MAX_BODY, decode_apart};
-use super::decoded::DecodedRequest;
+use super::decoded::DecodedSignal;
 use super::listener::Connection;
 use super::refusal::{RETRY_DELAY, RefusalKind, RequestRefusal};
+use super::signal::Signal;
 use super::{Answer, Intake, Protocol, RequestHead, body};
-
-const TRACES: &str = "/v1/traces";
 
 /// Serves OTLP over HTTP within `budget`.
 pub(crate) fn router(intake: Arc<impl Intake>, budget: MemoryBudget) -> Router {
@@ -40,18 +39,20 @@ async fn serve<I: Intake>(
     let protocol = format.map_or(Protocol::Other, Format::protocol);
     let head = RequestHead::new(protocol, parts.uri.path(), &parts.headers);
 
-    if parts.uri.path() != TRACES {
-        let refusal = RequestRefusal::new(RefusalKind::NotFound, format!("send spans to {TRACES}"));
+    let Some(signal) = Signal::of_http_path(parts.uri.path()) else {
+        let reason = "send spans to /v1/traces, and log records to /v1/logs";
+        let refusal = RequestRefusal::new(RefusalKind::NotFound, reason);
         intake.record_refused(head, &refusal);
         return refuse(format, refusal);
-    }
+    };
     if parts.method != Method::POST {
-        let refusal = RequestRefusal::new(RefusalKind::WrongMethod, "send spans with POST");
+        let refusal =
+            RequestRefusal::new(RefusalKind::WrongMethod, "send spans and log records with POST");
         intake.record_refused(head, &refusal);
         return refuse(format, refusal);
     }
 
-    let decoded = message(format, head.compression.clone(), body, budget.lease()).await;
+    let decoded = message(signal, format, head.compression.clone(), body, budget.lease()).await;
     // The lease ends with the answer.
     let (decoded, _lease) = match decoded {
         Ok((message, lease)) => (Ok(message), Some(lease)),
@@ -59,13 +60,13 @@ async fn serve<I: Intake>(
     };
     match intake.receive(head, decoded).await {
         Err(refusal) => refuse(format, refusal),
-        Ok(Answer::Accept) => accept(format, ExportTraceServiceResponse::default()),
+        Ok(Answer::Accept) => accept(signal, format, ExportTraceServiceResponse::default()),
         Ok(Answer::PartialSuccess { rejected, message }) => {
             let partial_success = Some(ExportTracePartialSuccess {
                 rejected_spans: rejected,
                 error_message: message,
             });
-            accept(format, ExportTraceServiceResponse { partial_success })
+            accept(signal, format, ExportTraceServiceResponse { partial_success })
         }
         Ok(Answer::Unavailable { retry_after }) => {
             let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -105,24 +106,30 @@ fn format_of(content_type: &HeaderValue) -> Option<Format> {
 
 /// Reads and decodes the body of a request.
 async fn message(
+    signal: Signal,
     format: Option<Format>,
     compression: Option<String>,
     body: Body,
     lease: MemoryLease,
-) -> Result<(DecodedRequest, MemoryLease), RequestRefusal> {
+) -> Result<(DecodedSignal, MemoryLease), RequestRefusal> {
     let body = body::read(body, MAX_BODY, &lease).await?;
     let Some(format) = format else {
         let reason = "the content type is neither application/x-protobuf nor application/json";
         return Err(RequestRefusal::new(RefusalKind::Unsupported, reason));
     };
-    decode_apart(format, compression, body, lease).await
+    decode_apart(signal, format, compression, body, lease).await
 }
 
-fn accept(format: Option<Format>, response: ExportTraceServiceResponse) -> Response {
+/// The response of a signal. In protobuf those of both are the same bytes.
+fn accept(
+    signal: Signal,
+    format: Option<Format>,
+    response: ExportTraceServiceResponse,
+) -> Response {
     let json = match &response.partial_success {
         None => serde_json::json!({}),
         Some(partial) => serde_json::json!({ "partialSuccess": {
-            "rejectedSpans": partial.rejected_spans.to_string(), // proto3's JSON has an int64 as a string
+            signal.rejected_in_json(): partial.rejected_spans.to_string(), // proto3's JSON has an int64 as a string
             "errorMessage": partial.error_message,
         }}),
     };

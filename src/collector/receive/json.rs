@@ -15,10 +15,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList, any_value,
 };
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
@@ -26,34 +28,38 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 use super::budget::MemoryLease;
-use super::decoded::{DecodedRequest, RefusedSpans};
+use super::decoded::{DecodedRequest, RefusedItems};
 use super::measure::item_size;
 use super::refusal::{RefusalKind, RequestRefusal};
+use super::signal::ExportRequest;
 
-/// A request with more spans that can't be read is refused: each takes as long as an error takes to be made.
+/// A request with more items that can't be read is refused: each takes as long as an error takes to be made.
 const MOST_UNREADABLE: u64 = 10_000;
 
 /// Decodes a request. A refusal says where in the text it is wrong:
-/// `resourceSpans[0].scopeSpans[0].spans[2].traceId: …`. Spans, resources and scopes that can't be
-/// read are left out, unless all spans are.
-pub(super) fn request(body: &[u8], lease: &MemoryLease) -> Result<DecodedRequest, RequestRefusal> {
+/// `resourceSpans[0].scopeSpans[0].spans[2].traceId: …`. Spans, log records, resources and
+/// scopes that can't be read are left out, unless all spans or log records are.
+pub(super) fn request<M: ExportRequest + Message>(
+    body: &[u8],
+    lease: &MemoryLease,
+) -> Result<DecodedRequest<M>, RequestRefusal> {
     let before = lease.taken();
-    let refusal = match message(body, &Decoding::new(lease, None)) {
+    let refusal = match message::<M>(body, &Decoding::new(lease, None)) {
         Ok(message) => return Ok(message.into()),
         Err(refusal) if refusal.kind != RefusalKind::Malformed => return Err(refusal),
         Err(refusal) => refusal,
     };
     lease.give_back(lease.taken() - before);
-    // Once more, and each span for itself.
+    // Once more, and each item for itself.
     if std::str::from_utf8(body).is_err() {
         lease.take(3 * body.len())?; // a character stands for each wrong byte
     }
     let decoding = Decoding::new(lease, Some(Cell::default()));
-    match message(String::from_utf8_lossy(body).as_bytes(), &decoding) {
-        Ok(message) if has_spans(&message) => {
+    match message::<M>(String::from_utf8_lossy(body).as_bytes(), &decoding) {
+        Ok(message) if message.has_items() => {
             let count = decoding.refused.map_or(0, Cell::into_inner);
             // It says where the first fault is.
-            let refused = RefusedSpans { count, first: Some(refusal) };
+            let refused = RefusedItems { count, first: Some(refusal) };
             Ok(DecodedRequest { message, refused })
         }
         Err(refusal) if refusal.kind != RefusalKind::Malformed => Err(refusal),
@@ -61,15 +67,7 @@ pub(super) fn request(body: &[u8], lease: &MemoryLease) -> Result<DecodedRequest
     }
 }
 
-fn has_spans(request: &ExportTraceServiceRequest) -> bool {
-    let mut groups = request.resource_spans.iter().flat_map(|group| &group.scope_spans);
-    groups.any(|group| !group.spans.is_empty())
-}
-
-fn message(
-    body: &[u8],
-    decoding: &Decoding<'_>,
-) -> Result<ExportTraceServiceRequest, RequestRefusal> {
+fn message<M: Message>(body: &[u8], decoding: &Decoding<'_>) -> Result<M, RequestRefusal> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let mut track = serde_path_to_error::Track::new();
     let request = MessageSeed::new(decoding)
@@ -89,7 +87,7 @@ struct Decoding<'a> {
     lease: &'a MemoryLease,
     /// Why decoding was stopped, if the message is too large.
     refusal: RefCell<Option<RequestRefusal>>,
-    /// How many spans can't be read, if they are left out.
+    /// How many items can't be read, if they are left out.
     refused: Option<Cell<u64>>,
 }
 
@@ -108,7 +106,7 @@ impl<'a> Decoding<'a> {
 }
 
 /// A message, read from a JSON object field by field.
-trait Message: Default {
+pub(crate) trait Message: Default {
     /// Sets the field with this name. The value of an unknown field must be skipped.
     fn set<'de, A: MapAccess<'de>>(
         &mut self,
@@ -150,8 +148,34 @@ messages! {
     }
     ScopeSpans {
         "scope" => scope: message_if_readable,
-        "spans" => spans: spans,
+        "spans" => spans: items,
         "schemaUrl" => schema_url: text,
+    }
+    ExportLogsServiceRequest {
+        "resourceLogs" => resource_logs: list,
+    }
+    ResourceLogs {
+        "resource" => resource: message_if_readable,
+        "scopeLogs" => scope_logs: list,
+        "schemaUrl" => schema_url: text,
+    }
+    ScopeLogs {
+        "scope" => scope: message_if_readable,
+        "logRecords" => log_records: items,
+        "schemaUrl" => schema_url: text,
+    }
+    LogRecord {
+        "timeUnixNano" => time_unix_nano: number,
+        "observedTimeUnixNano" => observed_time_unix_nano: number,
+        "severityNumber" => severity_number: number,
+        "severityText" => severity_text: text,
+        "body" => body: message,
+        "attributes" => attributes: list,
+        "droppedAttributesCount" => dropped_attributes_count: number,
+        "flags" => flags: number,
+        "traceId" => trace_id: id,
+        "spanId" => span_id: id,
+        "eventName" => event_name: text,
     }
     InstrumentationScope {
         "name" => name: text,
@@ -236,7 +260,7 @@ impl Message for AnyValue {
 }
 
 /// The value of a field that is being read. `null` is its default.
-struct FieldValue<'a, A> {
+pub(crate) struct FieldValue<'a, A> {
     map: &'a mut A,
     decoding: &'a Decoding<'a>,
 }
@@ -269,7 +293,7 @@ impl<'a, 'de, A: MapAccess<'de>> FieldValue<'a, A> {
         Ok(self.optional(ListSeed::new)?.unwrap_or_default())
     }
 
-    /// As `message`. Where spans that can't be read are left out, so is this one.
+    /// As `message`. Where items that can't be read are left out, so is this one.
     fn message_if_readable<M: Message>(self) -> Result<Option<M>, A::Error> {
         if self.decoding.refused.is_none() {
             return self.message();
@@ -282,11 +306,11 @@ impl<'a, 'de, A: MapAccess<'de>> FieldValue<'a, A> {
         }
     }
 
-    fn spans(self) -> Result<Vec<Span>, A::Error> {
+    fn items<M: Message>(self) -> Result<Vec<M>, A::Error> {
         if self.decoding.refused.is_none() {
             return self.list();
         }
-        Ok(self.optional(ReadableSpansSeed)?.unwrap_or_default())
+        Ok(self.optional(ReadableItemsSeed::new)?.unwrap_or_default())
     }
 
     fn skip(self) -> Result<(), A::Error> {
@@ -365,45 +389,55 @@ impl<'de, M: Message> Visitor<'de> for ListSeed<'_, M> {
     }
 }
 
-/// A list of spans, each read for itself, so that one that can't be read costs no other.
-struct ReadableSpansSeed<'a>(&'a Decoding<'a>);
+/// A list of spans or log records, each read for itself, so that one that can't be read costs no other.
+struct ReadableItemsSeed<'a, M> {
+    decoding: &'a Decoding<'a>,
+    item: PhantomData<M>,
+}
 
-impl<'de> DeserializeSeed<'de> for ReadableSpansSeed<'_> {
-    type Value = Vec<Span>;
+impl<'a, M> ReadableItemsSeed<'a, M> {
+    fn new(decoding: &'a Decoding<'a>) -> Self {
+        Self { decoding, item: PhantomData }
+    }
+}
 
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Vec<Span>, D::Error> {
+impl<'de, M: Message> DeserializeSeed<'de> for ReadableItemsSeed<'_, M> {
+    type Value = Vec<M>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Vec<M>, D::Error> {
         json.deserialize_seq(self)
     }
 }
 
-impl<'de> Visitor<'de> for ReadableSpansSeed<'_> {
-    type Value = Vec<Span>;
+impl<'de, M: Message> Visitor<'de> for ReadableItemsSeed<'_, M> {
+    type Value = Vec<M>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<Span>, A::Error> {
-        let mut spans = Vec::new();
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<M>, A::Error> {
+        let mut list = Vec::new();
+        let decoding = self.decoding;
         while let Some(text) = items.next_element::<&RawValue>()? {
             let mut json = serde_json::Deserializer::from_str(text.get());
-            match MessageSeed::new(self.0).deserialize(&mut json) {
-                Ok(span) => spans.push(span),
-                Err(error) if self.0.refusal.borrow().is_some() => {
+            match MessageSeed::new(decoding).deserialize(&mut json) {
+                Ok(item) => list.push(item),
+                Err(error) if decoding.refusal.borrow().is_some() => {
                     return Err(A::Error::custom(error));
                 }
                 Err(error) => {
-                    let count = self.0.refused.as_ref().map_or(0, |count| count.get() + 1);
+                    let count = decoding.refused.as_ref().map_or(0, |count| count.get() + 1);
                     if count > MOST_UNREADABLE {
                         return Err(A::Error::custom(error));
                     }
-                    if let Some(refused) = &self.0.refused {
+                    if let Some(refused) = &decoding.refused {
                         refused.set(count);
                     }
                 }
             }
         }
-        Ok(spans)
+        Ok(list)
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::mem::size_of;
 
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, EntityRef, InstrumentationScope, KeyValue, KeyValueList,
 };
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
@@ -24,8 +26,8 @@ pub(super) const fn item_size<T>() -> usize {
 
 /// The messages of an export request, each with the messages in its fields.
 #[derive(Clone, Copy)]
-enum MessageKind {
-    Request,
+pub(crate) enum MessageKind {
+    TraceRequest,
     ResourceSpans,
     Resource,
     EntityRef,
@@ -35,6 +37,10 @@ enum MessageKind {
     Event,
     Link,
     Status,
+    LogsRequest,
+    ResourceLogs,
+    ScopeLogs,
+    LogRecord,
     KeyValue,
     AnyValue,
     ArrayValue,
@@ -44,7 +50,7 @@ enum MessageKind {
 impl MessageKind {
     fn size(self) -> usize {
         match self {
-            Self::Request => item_size::<ExportTraceServiceRequest>(),
+            Self::TraceRequest => item_size::<ExportTraceServiceRequest>(),
             Self::ResourceSpans => item_size::<ResourceSpans>(),
             Self::Resource => item_size::<Resource>(),
             Self::EntityRef => item_size::<EntityRef>(),
@@ -54,6 +60,10 @@ impl MessageKind {
             Self::Event => item_size::<Event>(),
             Self::Link => item_size::<Link>(),
             Self::Status => item_size::<Status>(),
+            Self::LogsRequest => item_size::<ExportLogsServiceRequest>(),
+            Self::ResourceLogs => item_size::<ResourceLogs>(),
+            Self::ScopeLogs => item_size::<ScopeLogs>(),
+            Self::LogRecord => item_size::<LogRecord>(),
             Self::KeyValue => item_size::<KeyValue>(),
             Self::AnyValue => item_size::<AnyValue>(),
             Self::ArrayValue => item_size::<ArrayValue>(),
@@ -70,12 +80,12 @@ impl MessageKind {
     /// The message in the field with this number, by `opentelemetry/proto/**/*.proto`.
     fn field(self, number: u32) -> Option<Self> {
         Some(match (self, number) {
-            (Self::Request, 1) => Self::ResourceSpans,
-            (Self::ResourceSpans, 1) => Self::Resource,
+            (Self::TraceRequest, 1) => Self::ResourceSpans,
+            (Self::ResourceSpans | Self::ResourceLogs, 1) => Self::Resource,
             (Self::ResourceSpans, 2) => Self::ScopeSpans,
             (Self::Resource, 1) => Self::KeyValue,
             (Self::Resource, 3) => Self::EntityRef,
-            (Self::ScopeSpans, 1) => Self::Scope,
+            (Self::ScopeSpans | Self::ScopeLogs, 1) => Self::Scope,
             (Self::ScopeSpans, 2) => Self::Span,
             (Self::Scope, 3) => Self::KeyValue,
             (Self::Span, 9) => Self::KeyValue,
@@ -84,6 +94,11 @@ impl MessageKind {
             (Self::Span, 15) => Self::Status,
             (Self::Event, 3) => Self::KeyValue,
             (Self::Link, 4) => Self::KeyValue,
+            (Self::LogsRequest, 1) => Self::ResourceLogs,
+            (Self::ResourceLogs, 2) => Self::ScopeLogs,
+            (Self::ScopeLogs, 2) => Self::LogRecord,
+            (Self::LogRecord, 5) => Self::AnyValue,
+            (Self::LogRecord, 6) => Self::KeyValue,
             (Self::KeyValue, 2) => Self::AnyValue,
             (Self::AnyValue, 5) => Self::ArrayValue,
             (Self::AnyValue, 6) => Self::KeyValueList,
@@ -94,10 +109,14 @@ impl MessageKind {
     }
 }
 
-/// Takes from `lease` what the export request in `bytes` takes when it is decoded. Bytes that are
+/// Takes from `lease` what the export request of this kind in `bytes` takes when it is decoded. Bytes that are
 /// no message are measured up to the fault, which decoding finds again.
-pub(super) fn take_decoded(bytes: &[u8], lease: &MemoryLease) -> Result<(), RequestRefusal> {
-    take(MessageKind::Request, bytes, MAX_DEPTH, lease)
+pub(super) fn take_decoded(
+    kind: MessageKind,
+    bytes: &[u8],
+    lease: &MemoryLease,
+) -> Result<(), RequestRefusal> {
+    take(kind, bytes, MAX_DEPTH, lease)
 }
 
 fn take(

@@ -1,16 +1,17 @@
 //! The receiver: OTLP over gRPC and HTTP. It decodes the message of a request, passes it to an
-//! [`Intake`], and encodes the [`Answer`]. The intake stores the spans: that of the test collector
-//! in memory, that of the desk in a file.
+//! [`Intake`], and encodes the [`Answer`]. The intake stores spans and log records: that of the test
+//! collector in memory, that of the desk in a file.
 //!
 //! | file | idea |
 //! | --- | --- |
 //! | `listener` | a loopback listener; a connection that can be cut |
 //! | `grpc`, `http` | one protocol each: from a request to a message, from an [`Answer`] to a response |
+//! | `signal` | the signals, spans and log records, and what their requests have in common |
 //! | `body`, `decode`, `json`, `decoded` | from a body to a message |
-//! | `salvage` | the spans that can be read, where one can't |
+//! | `salvage` | the items that can be read, where one can't |
 //! | `budget`, `measure` | the memory of requests in flight; how much a message takes |
 //! | `refusal` | why a request is refused, whatever the protocol |
-//! | `received`, `value` | spans and attribute values as they arrived |
+//! | `received`, `log_record`, `value` | spans, log records and attribute values as they arrived |
 //!
 //! Both protocols read foreign bytes: their size is bounded before and after decompression (4 MiB
 //! over gRPC, 20 MiB over HTTP, as the official Collector does by default), and so is the memory
@@ -25,31 +26,33 @@ pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod listener;
+pub(crate) mod log_record;
 mod measure;
 pub(crate) mod received;
 pub(crate) mod refusal;
 mod salvage;
+pub(crate) mod signal;
 pub(crate) mod value;
 
 use std::collections::BTreeMap;
 
 use super::faults::Answer;
 use ::http::HeaderMap;
-use decoded::DecodedRequest;
+use decoded::DecodedSignal;
 use refusal::RequestRefusal;
 
-/// Stores the spans that the receiver has read.
+/// Stores the spans and log records that the receiver has read.
 pub(crate) trait Intake: Send + Sync + 'static {
     /// Takes one export request, or the reason why it could not be decoded, and returns the answer.
-    /// The response is sent when the future completes, so an intake that stores spans durably
+    /// The response is sent when the future completes, so an intake that stores them durably
     /// completes it after they are durable.
     fn receive(
         &self,
         head: RequestHead,
-        decoded: Result<DecodedRequest, RequestRefusal>,
+        decoded: Result<DecodedSignal, RequestRefusal>,
     ) -> impl Future<Output = Result<Answer, RequestRefusal>> + Send;
 
-    /// Records a request that is not an export of traces at all.
+    /// Records a request that is not an export of traces or logs at all.
     fn record_refused(&self, head: RequestHead, refusal: &RequestRefusal);
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind as WireKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{Span, span};
@@ -100,6 +101,16 @@ pub struct Scope {
     pub attributes: BTreeMap<String, Value>,
 }
 
+impl Scope {
+    pub(crate) fn from_wire(scope: InstrumentationScope) -> Self {
+        Self {
+            name: scope.name,
+            version: scope.version,
+            attributes: attributes(scope.attributes).0,
+        }
+    }
+}
+
 impl ReceivedSpan {
     /// The attribute with this key, if the span has it. For an attribute that must be there,
     /// `span.attributes["key"]` is shorter.
@@ -123,12 +134,7 @@ pub(crate) fn each_span(
     for group in request.resource_spans {
         let resource = Arc::new(attributes(group.resource.unwrap_or_default().attributes).0);
         for group in group.scope_spans {
-            let scope = group.scope.unwrap_or_default();
-            let scope = Arc::new(Scope {
-                name: scope.name,
-                version: scope.version,
-                attributes: attributes(scope.attributes).0,
-            });
+            let scope = Arc::new(Scope::from_wire(group.scope.unwrap_or_default()));
             for span in group.spans {
                 received.push(self::span(span, &resource, &scope));
             }

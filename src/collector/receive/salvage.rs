@@ -1,29 +1,28 @@
-//! What can be read of a protobuf message in which a span, or the resource or scope of spans, can't be: `prost`
-//! decodes all or nothing, and a string that was cut within a character is no UTF-8. A sender does not send a
-//! refused request again, so one such span would cost all others.
+//! What can be read of a protobuf message in which an item (a span, a log record), or the resource or scope of items,
+//! can't be: `prost` decodes all or nothing, and a string that was cut within a character is no UTF-8. A sender does
+//! not send a refused request again, so one such item would cost all others.
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prost::{DecodeError, Message};
 
-use super::decoded::{DecodedRequest, RefusedSpans};
+use super::decoded::{DecodedRequest, RefusedItems};
 use super::refusal::RequestRefusal;
+use super::signal::{ExportRequest, ResourceGroup, ScopeGroup};
 
-/// The spans of an export request that can be read, where `error` is the first fault. They may be without their
-/// resource or scope. If none can be read, or the message is broken around the spans, the request is refused.
-pub(super) fn readable_spans(
+/// The items of an export request that can be read, where `error` is the first fault. They may be without their
+/// resource or scope. If none can be read, or the message is broken around the items, the request is refused.
+pub(super) fn readable_items<M: ExportRequest>(
     bytes: &[u8],
     error: &DecodeError,
-) -> Result<DecodedRequest, RequestRefusal> {
+) -> Result<DecodedRequest<M>, RequestRefusal> {
     let refusal = RequestRefusal::malformed(error.to_string());
     let mut salvage = Salvage::default();
     match salvage.request(bytes) {
-        Some(message) if salvage.spans > 0 => {
-            let refused = RefusedSpans { count: salvage.refused, first: Some(refusal) };
-            Ok(DecodedRequest { message, refused })
+        Some(groups) if salvage.items > 0 => {
+            let refused = RefusedItems { count: salvage.refused, first: Some(refusal) };
+            Ok(DecodedRequest { message: M::of_groups(groups), refused })
         }
         _ => Err(refusal),
     }
@@ -31,54 +30,57 @@ pub(super) fn readable_spans(
 
 #[derive(Default)]
 struct Salvage {
-    /// The spans that can't be read.
+    /// The items that can't be read.
     refused: u64,
-    /// The spans that were read.
-    spans: usize,
+    /// The items that were read.
+    items: usize,
 }
 
-/// Numbers of fields, by `opentelemetry/proto/**/*.proto`.
-const RESOURCE_SPANS: u32 = 1;
+/// Numbers of fields, by `opentelemetry/proto/**/*.proto`. They are the same for both signals.
+const RESOURCE_GROUPS: u32 = 1;
 const RESOURCE: u32 = 1;
-const SCOPE_SPANS: u32 = 2;
+const SCOPE_GROUPS: u32 = 2;
 const SCOPE: u32 = 1;
-const SPANS: u32 = 2;
+const ITEMS: u32 = 2;
 
 impl Salvage {
-    fn request(&mut self, mut bytes: &[u8]) -> Option<ExportTraceServiceRequest> {
-        let mut request = ExportTraceServiceRequest::default();
+    fn request<T: Message + Default>(&mut self, mut bytes: &[u8]) -> Option<Vec<ResourceGroup<T>>> {
+        let mut groups = Vec::new();
         while !bytes.is_empty() {
             let (number, field) = next_field(&mut bytes)?;
-            if number == RESOURCE_SPANS {
-                request.resource_spans.push(self.resource_spans(field)?);
+            if number == RESOURCE_GROUPS {
+                groups.push(self.resource_group(field)?);
             }
         }
-        Some(request)
+        Some(groups)
     }
 
-    fn resource_spans(&mut self, mut bytes: &[u8]) -> Option<ResourceSpans> {
-        let mut group = ResourceSpans::default();
+    fn resource_group<T: Message + Default>(
+        &mut self,
+        mut bytes: &[u8],
+    ) -> Option<ResourceGroup<T>> {
+        let mut group = ResourceGroup { resource: None, scopes: Vec::new() };
         while !bytes.is_empty() {
             let (number, field) = next_field(&mut bytes)?;
             match number {
                 RESOURCE => group.resource = Resource::decode(field).ok(),
-                SCOPE_SPANS => group.scope_spans.push(self.scope_spans(field)?),
+                SCOPE_GROUPS => group.scopes.push(self.scope_group(field)?),
                 _ => {}
             }
         }
         Some(group)
     }
 
-    fn scope_spans(&mut self, mut bytes: &[u8]) -> Option<ScopeSpans> {
-        let mut group = ScopeSpans::default();
+    fn scope_group<T: Message + Default>(&mut self, mut bytes: &[u8]) -> Option<ScopeGroup<T>> {
+        let mut group = ScopeGroup { scope: None, items: Vec::new() };
         while !bytes.is_empty() {
             let (number, field) = next_field(&mut bytes)?;
             match number {
                 SCOPE => group.scope = InstrumentationScope::decode(field).ok(),
-                SPANS => match Span::decode(field) {
-                    Ok(span) => {
-                        self.spans += 1;
-                        group.spans.push(span);
+                ITEMS => match T::decode(field) {
+                    Ok(item) => {
+                        self.items += 1;
+                        group.items.push(item);
                     }
                     Err(_) => self.refused += 1,
                 },

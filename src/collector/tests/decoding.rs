@@ -5,6 +5,8 @@ use prost::Message;
 
 use super::super::receive::budget::MemoryBudget;
 use super::super::receive::decode::{self, Format};
+use super::super::receive::decoded::DecodedRequest;
+use super::super::receive::log_record::log_records;
 use super::super::receive::received::spans;
 use super::super::receive::refusal::{RefusalKind, RequestRefusal};
 use super::*;
@@ -14,10 +16,23 @@ fn decode(
     compression: Option<&str>,
     body: &[u8],
 ) -> Result<Vec<ReceivedSpan>, RequestRefusal> {
-    let request = decode::decode(format, compression, body, &MemoryBudget::default().lease())?;
+    let lease = MemoryBudget::default().lease();
+    let request: DecodedRequest = decode::decode(format, compression, body, &lease)?;
     match request.refused.first {
         Some(refusal) => Err(refusal),
         None => spans(request.message),
+    }
+}
+
+fn decode_logs(
+    format: Format,
+    compression: Option<&str>,
+    body: &[u8],
+) -> Result<Vec<ReceivedLogRecord>, RequestRefusal> {
+    let request = decode::decode(format, compression, body, &MemoryBudget::default().lease())?;
+    match request.refused.first {
+        Some(refusal) => Err(refusal),
+        None => Ok(log_records(request.message)),
     }
 }
 
@@ -28,6 +43,9 @@ fn decode_in_every_way(body: &[u8]) {
     for format in FORMATS {
         for compression in COMPRESSIONS {
             if let Err(refusal) = decode(format, compression, body) {
+                assert!(!refusal.reason.is_empty());
+            }
+            if let Err(refusal) = decode_logs(format, compression, body) {
                 assert!(!refusal.reason.is_empty());
             }
         }
@@ -72,7 +90,9 @@ proptest! {
         is_cut in any::<bool>(),
     ) {
         let (wire, json) = valid();
-        for mut body in [wire.clone(), json.into_bytes(), zstd::encode_all(wire.as_slice(), 0).unwrap()] {
+        let logs = [logs::full().encode_to_vec(), logs::FULL_JSON.as_bytes().to_vec()];
+        let compressed = zstd::encode_all(wire.as_slice(), 0).unwrap();
+        for mut body in [wire, json.into_bytes(), compressed].into_iter().chain(logs) {
             for (at, byte) in &edits {
                 let at = at.index(body.len());
                 body[at] = *byte;
@@ -179,14 +199,16 @@ fn base64_is_read_in_either_alphabet_padded_or_not() {
     }
 }
 
+/// A field of a message with this content.
+pub(super) fn message(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut message = vec![number << 3 | 2];
+    prost::encoding::encode_varint(content.len() as u64, &mut message);
+    message.extend_from_slice(content);
+    message
+}
+
 /// What OTLP repeats, `count` times and empty: the smallest on the wire, large in memory.
 fn empty_items(count: usize) -> Vec<(&'static str, Vec<u8>)> {
-    let message = |number: u8, content: &[u8]| {
-        let mut message = vec![number << 3 | 2];
-        prost::encoding::encode_varint(content.len() as u64, &mut message);
-        message.extend_from_slice(content);
-        message
-    };
     let many = |number: u8| [number << 3 | 2, 0].repeat(count);
     let in_span = |content: &[u8]| message(1, &message(2, &message(2, content)));
     let attribute = |value: &[u8]| in_span(&message(9, &message(2, value)));
@@ -213,8 +235,19 @@ fn what_a_message_takes_when_decoded_is_bounded_before_it_is_decoded() {
         assert!(compressed.len() < 10_000, "{what}: {} bytes", compressed.len());
         let refusal = decode(Format::Protobuf, Some("zstd"), &compressed).unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::TooLarge, "{what}");
-        assert!(refusal.reason.contains("send fewer spans at a time"), "{what}: {refusal}");
+        assert!(refusal.reason.contains("send fewer spans"), "{what}: {refusal}");
     }
+    for (what, body) in logs::empty_items(3_000_000) {
+        let compressed = zstd::encode_all(body.as_slice(), 3).unwrap();
+        let refusal = decode_logs(Format::Protobuf, Some("zstd"), &compressed).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::TooLarge, "{what}");
+    }
+    let records = format!(
+        r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{}{{}}]}}]}}]}}"#,
+        "{},".repeat(2_000_000)
+    );
+    let refusal = decode_logs(Format::Json, None, records.as_bytes()).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::TooLarge);
     for (open, item, close) in [
         (r#"{"resourceSpans":["#, "{},", "{}]}"),
         (r#"{"resourceSpans":[{"scopeSpans":[{"spans":["#, "{},", "{}]}]}]}"),
@@ -237,7 +270,8 @@ fn a_request_with_little_that_can_be_read_is_refused_soon() {
             r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{span}{}]}}]}}]}}"#,
             ",5".repeat(faults)
         );
-        decode::decode(Format::Json, None, body.as_bytes(), &MemoryBudget::default().lease())
+        let lease = MemoryBudget::default().lease();
+        decode::decode::<ExportTraceServiceRequest>(Format::Json, None, body.as_bytes(), &lease)
     };
     assert_eq!(with(10_000).unwrap().refused.count, 10_000);
     let refusal = with(10_001).unwrap_err();

@@ -223,7 +223,7 @@ fn http_refuses_what_is_not_otlp() {
     let text = [("content-type", "text/plain")];
     type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a [u8], u16);
     let cases: &[Case<'_>] = &[
-        ("POST", "/v1/logs", &json, b"{}", 404),
+        ("POST", "/v1/metrics", &json, b"{}", 404),
         ("PUT", "/v1/traces", &json, b"{}", 405),
         ("POST", "/v1/traces", &text, b"{}", 415),
         ("POST", "/v1/traces", &[], b"{}", 415),
@@ -292,7 +292,7 @@ fn grpc_messages_are_bounded_when_decoded() {
     let export = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
     let status = block_on(call(&collector, export, &message)).unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-    assert!(status.message().contains("send fewer spans at a time"), "{status}");
+    assert!(status.message().contains("send fewer spans"), "{status}");
 }
 
 #[test]

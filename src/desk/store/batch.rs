@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::collector::receive::decoded::{DecodedRequest, RefusedSpans};
+use crate::collector::receive::decoded::{DecodedRequest, RefusedItems};
 use crate::collector::receive::received::{self, SpanIds};
 use crate::collector::receive::refusal::RequestRefusal;
 use crate::collector::receive::value::{Value, attributes};
@@ -30,7 +30,7 @@ pub(crate) struct SpanBatch {
     /// Estimated memory.
     pub(crate) bytes: usize,
     /// The spans that are not valid, which are left out.
-    pub(crate) refused: RefusedSpans,
+    pub(crate) refused: RefusedItems,
 }
 
 /// A resource on its way into a store.
