@@ -5,7 +5,7 @@
 //!    as a `KeyValue` message ([`attributes`]), into the buffer of its span ([`encode_buffer`]).
 //! 2. **A span is OTLP bytes where it is handed over to export.** [`Packed`] appends one
 //!    `opentelemetry.proto.trace.v1.Span` message a record ([`span`]) and copies the attributes.
-//! 3. **A request is OTLP bytes where it is sent.** [`encoded_spans`] puts [resource and
+//! 3. **A request is OTLP bytes where it is sent.** [`encoded_items`] puts [resource and
 //!    scope](request) in front of the spans of many batches, without copying or decoding them.
 //!
 //! A span that is too large for a receiver is [cut](truncate) before it waits for its export, and cut further
@@ -18,15 +18,17 @@
 
 pub(crate) mod attributes;
 pub(crate) mod encode_buffer;
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "outbox"))]
-pub(crate) mod encoded_spans;
+#[cfg(any(feature = "_otlp-path", feature = "outbox"))]
+pub(crate) mod encoded_items;
 mod packed;
 pub(crate) mod protobuf;
 pub(crate) mod request;
+mod signal;
 mod span;
 pub(crate) mod truncate;
 
 pub(crate) use packed::Packed;
+pub(crate) use signal::Signal;
 pub(crate) use span::{encoded, truncate_record};
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use opentelemetry_sdk::Resource;
 use crate::otlp::attributes::{self, ValueRef};
 use crate::otlp::{protobuf as wire, truncate};
 
-/// `ResourceSpans`; its scopes are in [`encoded spans`](crate::otlp::encoded_spans).
+/// `ResourceSpans`; its scopes are in [`encoded spans`](crate::otlp::encoded_items).
 const RESOURCE: u32 = 1;
 const RESOURCE_SCHEMA_URL: u32 = 3;
 

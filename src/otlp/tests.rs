@@ -18,7 +18,7 @@ use super::Packed;
 use super::request::{resource_fields, scope_fields};
 use crate::export::sink::exporter::span_data;
 use crate::otlp::attributes::{Attributes, ValueRef};
-use crate::otlp::encoded_spans::append_resource;
+use crate::otlp::encoded_items::append_resource;
 use crate::record::{Common, Enrichments, Event, Link, Parent, SpanRecord, Timings};
 
 fn text() -> impl Strategy<Value = String> {

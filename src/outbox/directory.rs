@@ -14,14 +14,25 @@ use super::files::{
 };
 use super::segment::{ACKNOWLEDGED, SEGMENT};
 use super::segment_log::files_in;
+use crate::otlp::Signal;
 use crate::random;
 
 /// The names in the directory of a process.
 pub(super) const FEEDBACK: &str = "feedback";
 pub(super) const SPANS: &str = "spans";
 const LOCK: &str = "lock";
-/// The name of the directory beside those of the processes.
+/// The names of the directories beside those of the processes.
 pub(super) const REJECTED: &str = "rejected";
+const LOGS: &str = "logs";
+
+/// The directory of the processes' directories, in that of the whole outbox. Log records have their own: a
+/// program that doesn't know them would remove the lock of a directory in which only they are left.
+pub(super) fn root(outbox: &Path, signal: Signal) -> PathBuf {
+    match signal {
+        Signal::Traces => outbox.to_owned(),
+        Signal::Logs => outbox.join(LOGS),
+    }
+}
 
 /// The directory of one process, locked.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! segment  = header header entry*
-//! header   = "TFOUTBOX" version:u16 zero:u16 resource-length:u32 note-length:u32 created:u64
+//! header   = "TFOUTBOX" version:u16 signal:u16 resource-length:u32 note-length:u32 created:u64
 //!            marker:8 crc:u32 resource note
 //! entry    = marker:8 crc:u32 length:u32 sequence:u64 time:u64 spans:u32 scope-length:u32
 //!            scope spans-bytes
@@ -16,12 +16,18 @@
 
 use bytes::Bytes;
 
-use crate::otlp::encoded_spans::EncodedSpans;
+use crate::otlp::Signal;
+use crate::otlp::encoded_items::EncodedItems;
 
 /// The first bytes of every segment.
 const MAGIC: [u8; 8] = *b"TFOUTBOX";
-/// The version of this layout. A segment of another version is left alone.
+/// The version of a segment with spans. A segment of a version that this program doesn't know is left alone.
 const VERSION: u16 = 1;
+/// The version of a segment that names its signal. The layout is the same, but a program that knows version 1
+/// alone would send what is in it as spans.
+const VERSION_WITH_SIGNAL: u16 = 2;
+/// The number of the signal of log records.
+const LOGS: u16 = 1;
 
 /// Bytes of a header before its resource and note.
 const HEADER: usize = 40;
@@ -34,7 +40,8 @@ pub(super) type Marker = [u8; 8];
 /// The header of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// The fields `resource` and `schema_url` of a `ResourceSpans`, encoded.
+    pub(super) signal: Signal,
+    /// The fields `resource` and `schema_url` of a `ResourceSpans` or `ResourceLogs`, encoded.
     pub(super) resource: Bytes,
     /// The reason for the rejection of its spans; empty for spans to be sent.
     pub(super) note: String,
@@ -48,8 +55,12 @@ impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut once = Vec::with_capacity(HEADER + self.resource.len() + self.note.len());
         once.extend_from_slice(&MAGIC);
-        once.extend_from_slice(&VERSION.to_le_bytes());
-        once.extend_from_slice(&[0; 2]);
+        let (version, signal) = match self.signal {
+            Signal::Traces => (VERSION, 0),
+            Signal::Logs => (VERSION_WITH_SIGNAL, LOGS),
+        };
+        once.extend_from_slice(&version.to_le_bytes());
+        once.extend_from_slice(&signal.to_le_bytes());
         once.extend_from_slice(&length(self.resource.len()));
         once.extend_from_slice(&length(self.note.len()));
         once.extend_from_slice(&self.created.to_le_bytes());
@@ -95,10 +106,14 @@ impl Header {
             return Err(HeaderError::Damaged);
         }
         let version = u16::from_le_bytes([fixed[8], fixed[9]]);
-        if version != VERSION {
-            return Err(HeaderError::Version(version));
-        }
+        let signal = match (version, u16::from_le_bytes([fixed[10], fixed[11]])) {
+            (VERSION, _) => Signal::Traces,
+            (VERSION_WITH_SIGNAL, LOGS) => Signal::Logs,
+            (VERSION_WITH_SIGNAL, signal) => return Err(HeaderError::Signal(signal)),
+            _ => return Err(HeaderError::Version(version)),
+        };
         let header = Self {
+            signal,
             // Copied: a slice of `segment` would keep all of it in memory.
             resource: Bytes::copy_from_slice(&segment[resource_at..note_at]),
             note: String::from_utf8_lossy(&segment[note_at..end]).into_owned(),
@@ -114,11 +129,13 @@ impl Header {
 pub(super) enum HeaderError {
     #[error("both copies of its header are damaged")]
     Damaged,
-    #[error("it has version {0}, and this program reads version 1: let a newer one send it")]
+    #[error("it has version {0}, and this program reads versions 1 and 2: let a newer one send it")]
     Version(u16),
+    #[error("it has signal {0}, which this program doesn't know: let a newer one send it")]
+    Signal(u16),
 }
 
-/// Encoded spans of one scope, with their metadata.
+/// Encoded spans, or log records, of one scope, with their metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SegmentEntry {
     /// The number of the entry in the journal of the process that wrote it; 0 without a journal.
@@ -127,29 +144,35 @@ pub(super) struct SegmentEntry {
     pub(super) time: u64,
     /// How many spans there are.
     pub(super) spans: u32,
-    /// The fields of a `ScopeSpans` beside its spans, encoded.
+    /// The fields of a `ScopeSpans` or `ScopeLogs` beside its items, encoded.
     pub(super) scope: Bytes,
-    /// The spans, encoded.
+    /// The items, encoded.
     pub(super) encoded: Bytes,
 }
 
 impl SegmentEntry {
     /// An entry without a sequence, which is identified only by its position.
-    pub(super) fn of_encoded(batch: &EncodedSpans, time: u64) -> Self {
-        let EncodedSpans { scope, encoded, spans, .. } = batch;
-        let spans = u32::try_from(*spans).unwrap_or(u32::MAX);
+    pub(super) fn of_encoded(batch: &EncodedItems, time: u64) -> Self {
+        let EncodedItems { scope, encoded, items, .. } = batch;
+        let spans = u32::try_from(*items).unwrap_or(u32::MAX);
         Self { sequence: 0, time, spans, scope: scope.clone(), encoded: encoded.clone() }
     }
 
-    pub(super) fn into_encoded(self, resource: Bytes, is_feedback: bool) -> EncodedSpans {
+    pub(super) fn into_encoded(
+        self,
+        signal: Signal,
+        resource: Bytes,
+        is_feedback: bool,
+    ) -> EncodedItems {
         let Self { scope, encoded, spans, .. } = self;
-        let spans = spans as usize;
-        EncodedSpans {
+        let items = spans as usize;
+        EncodedItems {
+            signal,
             resource,
             scope,
             encoded,
-            spans,
-            feedback: if is_feedback { spans } else { 0 },
+            items,
+            feedback: if is_feedback { items } else { 0 },
         }
     }
 

@@ -25,9 +25,12 @@
 //! │  │  └─ 0000000001.acks      which of its entries need not be sent any more
 //! │  └─ spans/
 //! │     └─ 0000000001.segment   spans without feedback
-//! └─ rejected/
-//!    └─ 5f3a…9c-0000000001.segment   what the collector has rejected, and why
+//! ├─ rejected/
+//! │  └─ 5f3a…9c-0000000001.segment   what the collector has rejected, and why
+//! └─ logs/                      the outbox of log records: the same again, with all of them in `feedback`
 //! ```
+//!
+//! A program that doesn't know `logs` leaves it alone.
 //!
 //! The bytes of a [segment](format) are those of OTLP, with the resource they were recorded under,
 //! so sending them needs no decoding.
@@ -93,7 +96,8 @@ pub(crate) use store::EntryLocation;
 use store::OutboxStore;
 
 use crate::clock;
-use crate::otlp::encoded_spans::EncodedSpans;
+use crate::otlp::Signal;
+use crate::otlp::encoded_items::EncodedItems;
 use crate::suppress;
 
 /// How long an enrichment may wait to be written if no caller waits for it.
@@ -104,9 +108,10 @@ const ROUND: Duration = Duration::from_secs(10);
 /// One process's part of an outbox.
 #[derive(Debug)]
 pub(crate) struct Outbox {
+    signal: Signal,
     policy: OutboxPolicy,
     max_bytes: u64,
-    /// The encoded resource of this process, as in [`EncodedSpans`].
+    /// The encoded resource of this process, as in [`EncodedItems`].
     resource: Bytes,
     /// The encoded scope of enrichments.
     scope: Bytes,
@@ -117,25 +122,27 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Opens the outbox for spans of `resource`, and starts its thread. `scope` is the scope of
-    /// enrichments.
+    /// Opens the outbox for spans, or log records, of `resource`, and starts its thread. `scope` is the
+    /// scope of enrichments.
     ///
     /// # Errors
     ///
     /// The directory can't be created or written to, or no thread can be started.
     pub(crate) fn open(
         options: OutboxOptions,
+        signal: Signal,
         resource: Vec<u8>,
         scope: Vec<u8>,
     ) -> io::Result<Arc<Self>> {
         let resource = Bytes::from(resource);
         let outbox = Arc::new(Self {
+            signal,
             policy: options.policy,
             max_bytes: options.max_bytes,
             resource: resource.clone(),
             scope: scope.into(),
             journal: Arc::default(),
-            store: Mutex::new(OutboxStore::open(&options, resource)?),
+            store: Mutex::new(OutboxStore::open(&options, signal, resource)?),
             thread: Mutex::default(),
             gauges: Gauges::default(),
         });
@@ -203,7 +210,7 @@ impl Outbox {
     /// # Errors
     ///
     /// The outbox is full, or can't be written.
-    pub(crate) fn spill(&self, batches: &[EncodedSpans]) -> io::Result<()> {
+    pub(crate) fn spill(&self, batches: &[EncodedItems]) -> io::Result<()> {
         let file = self.with_store(|store| store.spill(batches, clock::now()))?;
         // After unlocking: a sync is slow.
         file.map_or(Ok(()), |file| file.sync_data()).inspect_err(|_| {
@@ -217,8 +224,8 @@ impl Outbox {
     /// # Errors
     ///
     /// The outbox is full, or closed.
-    pub(crate) fn spill_feedback(&self, batch: &EncodedSpans) -> Result<(), PushError> {
-        let spans = u32::try_from(batch.spans).unwrap_or(u32::MAX);
+    pub(crate) fn spill_feedback(&self, batch: &EncodedItems) -> Result<(), PushError> {
+        let spans = u32::try_from(batch.items).unwrap_or(u32::MAX);
         let (scope, encoded) = (batch.scope.clone(), batch.encoded.clone());
         self.journal.push(scope, encoded, spans, EntryState::Ready, clock::now()).map(|_| ())
     }
@@ -235,14 +242,14 @@ impl Outbox {
     }
 
     /// Takes entries that are ready to be sent: up to `most` bytes, or one larger entry.
-    pub(crate) fn take(&self, most: usize) -> Vec<(EntryLocation, EncodedSpans)> {
+    pub(crate) fn take(&self, most: usize) -> Vec<(EntryLocation, EncodedItems)> {
         let of_journal = self.journal.take_waiting(most);
         let mut batch: Vec<_> = of_journal
             .into_iter()
             .map(|entry| {
                 (
                     EntryLocation::Journal(entry.sequence),
-                    entry.into_encoded(self.resource.clone(), true),
+                    entry.into_encoded(self.signal, self.resource.clone(), true),
                 )
             })
             .collect();
@@ -281,7 +288,7 @@ impl Outbox {
     /// The spans could not be written.
     pub(crate) fn reject(
         &self,
-        batches: &[EncodedSpans],
+        batches: &[EncodedItems],
         counted: u64,
         reason: &str,
     ) -> io::Result<()> {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::files::{self, MOST_SEGMENT, Owner, exists};
 use super::format::{Header, SegmentEntry};
 use super::segment::{self, EntryState, Segment};
+use crate::otlp::Signal;
 use crate::random;
 
 /// The size in bytes from which on the next segment is begun. A batch for the collector is half of
@@ -21,6 +22,7 @@ const FULL: u64 = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct SegmentLog {
     directory: PathBuf,
+    signal: Signal,
     owner: Owner,
     /// The prefix of the names of its files.
     prefix: String,
@@ -86,11 +88,17 @@ pub(super) struct TakenEntry {
 impl SegmentLog {
     /// A log in `directory`, which is created. Several logs may have files there if their
     /// prefixes differ.
-    pub(super) fn create(directory: PathBuf, owner: Owner, prefix: String) -> io::Result<Self> {
+    pub(super) fn create(
+        directory: PathBuf,
+        signal: Signal,
+        owner: Owner,
+        prefix: String,
+    ) -> io::Result<Self> {
         files::private_directory(&directory)?;
         owner.check_directory(&directory)?;
         Ok(Self {
             directory,
+            signal,
             owner,
             prefix,
             segments: VecDeque::new(),
@@ -129,6 +137,11 @@ impl SegmentLog {
                     continue;
                 }
             };
+            if segment.header.signal != self.signal {
+                let other = format!("it holds {}", segment.header.signal.items());
+                self.report(path, io::Error::other(other));
+                continue;
+            }
             if segment.is_done() {
                 segment.delete();
                 continue;
@@ -195,6 +208,7 @@ impl SegmentLog {
         }
         let number = self.number();
         let header = Header {
+            signal: self.signal,
             resource: resource.clone(),
             note: note.to_owned(),
             created: now,

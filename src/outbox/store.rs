@@ -15,7 +15,8 @@ use super::format::SegmentEntry;
 use super::options::OutboxOptions;
 use super::segment::EntryState;
 use super::segment_log::{self, Notice, SegmentLog, TakenEntry};
-use crate::otlp::encoded_spans::EncodedSpans;
+use crate::otlp::Signal;
+use crate::otlp::encoded_items::EncodedItems;
 
 /// The place from which encoded spans were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +32,7 @@ pub(super) struct OutboxStore {
     max_bytes: u64,
     max_age: Duration,
     max_feedback_age: Duration,
+    signal: Signal,
     /// The encoded resource of this process.
     resource: Bytes,
     pub(super) directory: Directory,
@@ -43,8 +45,12 @@ pub(super) struct OutboxStore {
 }
 
 impl OutboxStore {
-    pub(super) fn open(options: &OutboxOptions, resource: Bytes) -> io::Result<Self> {
-        let directory = Directory::create(&options.path)?;
+    pub(super) fn open(
+        options: &OutboxOptions,
+        signal: Signal,
+        resource: Bytes,
+    ) -> io::Result<Self> {
+        let directory = Directory::create(&directory::root(&options.path, signal))?;
         let own = directory.path();
         let owner = directory.owner();
         let prefix = format!("{}-", directory.name());
@@ -52,10 +58,16 @@ impl OutboxStore {
             max_bytes: options.max_bytes,
             max_age: options.max_age,
             max_feedback_age: options.max_feedback_age,
+            signal,
             resource,
-            feedback: SegmentLog::create(own.join(directory::FEEDBACK), owner, String::new())?,
-            spans: SegmentLog::create(own.join(directory::SPANS), owner, String::new())?,
-            rejected: SegmentLog::create(directory.rejected(), owner, prefix)?,
+            feedback: SegmentLog::create(
+                own.join(directory::FEEDBACK),
+                signal,
+                owner,
+                String::new(),
+            )?,
+            spans: SegmentLog::create(own.join(directory::SPANS), signal, owner, String::new())?,
+            rejected: SegmentLog::create(directory.rejected(), signal, owner, prefix)?,
             directory,
             lost: (0, 0),
         })
@@ -64,7 +76,7 @@ impl OutboxStore {
     /// Appends encoded spans without feedback. Returns the file to be synced.
     pub(super) fn spill(
         &mut self,
-        batches: &[EncodedSpans],
+        batches: &[EncodedItems],
         now: u64,
     ) -> io::Result<Option<Arc<File>>> {
         let needed = batches.iter().map(|batch| batch.encoded.len() as u64).sum();
@@ -80,7 +92,7 @@ impl OutboxStore {
     /// be synced.
     pub(super) fn reject(
         &mut self,
-        batches: &[EncodedSpans],
+        batches: &[EncodedItems],
         reason: &str,
         now: u64,
     ) -> io::Result<Option<Arc<File>>> {
@@ -109,7 +121,7 @@ impl OutboxStore {
 
     /// Takes entries that are ready to be sent, feedback first: up to `most` bytes, or one larger
     /// entry.
-    pub(super) fn take(&mut self, most: usize, now: u64) -> Vec<(EntryLocation, EncodedSpans)> {
+    pub(super) fn take(&mut self, most: usize, now: u64) -> Vec<(EntryLocation, EncodedItems)> {
         self.make_room(0, now);
         let mut taken = Vec::new();
         self.feedback.take(most, &mut taken);
@@ -122,7 +134,10 @@ impl OutboxStore {
         let taken = taken.into_iter().enumerate();
         taken
             .map(|(at, TakenEntry { position, resource, entry })| {
-                (location_of(at, position), entry.into_encoded(resource, at < feedback))
+                (
+                    location_of(at, position),
+                    entry.into_encoded(self.signal, resource, at < feedback),
+                )
             })
             .collect()
     }
@@ -221,13 +236,13 @@ impl OutboxStore {
 
 fn append(
     log: &mut SegmentLog,
-    batches: &[EncodedSpans],
+    batches: &[EncodedItems],
     state: EntryState,
     note: &str,
     now: u64,
 ) -> io::Result<()> {
     for of_one in batches.chunk_by(|one, next| one.resource == next.resource) {
-        let Some(EncodedSpans { resource, .. }) = of_one.first() else { continue };
+        let Some(EncodedItems { resource, .. }) = of_one.first() else { continue };
         let entries = of_one.iter().map(|batch| (SegmentEntry::of_encoded(batch, now), state));
         log.append(&entries.collect::<Vec<_>>(), resource, note, now)?;
     }

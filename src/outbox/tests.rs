@@ -36,7 +36,8 @@ impl std::ops::Drop for TempDirectory {
 
 fn header() -> Header {
     let (resource, note) = (Bytes::from_static(b"resource"), "note".to_owned());
-    Header { resource, note, created: 7, marker: *b"\x01marker\xff" }
+    let signal = Signal::Traces;
+    Header { signal, resource, note, created: 7, marker: *b"\x01marker\xff" }
 }
 
 fn some(sequence: u64, text: &str) -> SegmentEntry {
@@ -90,14 +91,26 @@ fn either_copy_of_a_header_will_do() {
 #[test]
 fn a_segment_of_another_version_is_left_alone() {
     // As a later version would write it, its checksums included.
-    let mut later = header().encode();
-    later.truncate(later.len() / 2);
-    later[8] = 2;
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&later[..36]);
-    crc.update(&later[40..]);
-    later[36..40].copy_from_slice(&crc.finalize().to_le_bytes());
-    assert_eq!(Header::decode(&Bytes::from(later)), Err(HeaderError::Version(2)));
+    let later = |version: u8, signal: u8| {
+        let mut later = header().encode();
+        later.truncate(later.len() / 2);
+        (later[8], later[10]) = (version, signal);
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&later[..36]);
+        crc.update(&later[40..]);
+        later[36..40].copy_from_slice(&crc.finalize().to_le_bytes());
+        Header::decode(&Bytes::from(later)).map(|(header, _)| header.signal)
+    };
+    assert_eq!(later(3, 0), Err(HeaderError::Version(3)));
+    assert_eq!(later(2, 9), Err(HeaderError::Signal(9)));
+    assert_eq!(later(2, 1), Ok(Signal::Logs));
+}
+
+#[test]
+fn a_segment_of_log_records_has_a_version_that_older_programs_leave_alone() {
+    let logs = Header { signal: Signal::Logs, ..header() }.encode();
+    assert_eq!(logs[..12], *b"TFOUTBOX\x02\0\x01\0");
+    assert_eq!(header().encode()[..12], *b"TFOUTBOX\x01\0\0\0");
 }
 
 #[test]
@@ -166,7 +179,7 @@ fn what_looks_like_an_entry_inside_of_one_is_not_taken_for_one() {
 }
 
 fn log(temp: &TempDirectory) -> SegmentLog {
-    SegmentLog::create(temp.0.join("log"), us(), String::new()).unwrap()
+    SegmentLog::create(temp.0.join("log"), Signal::Traces, us(), String::new()).unwrap()
 }
 
 const RESOURCE: Bytes = Bytes::from_static(b"resource");
@@ -228,7 +241,8 @@ fn acknowledged_entries_are_not_sent_by_the_process_that_adopts_the_line() {
         let (positions, _) = take(&mut log, usize::MAX);
         log.settle(vec![positions[0], positions[1], positions[4]], EntryState::Gone);
     }
-    let mut successor = SegmentLog::create(temp.0.join("successor"), us(), String::new()).unwrap();
+    let mut successor =
+        SegmentLog::create(temp.0.join("successor"), Signal::Traces, us(), String::new()).unwrap();
     successor.append(&ready([some(0, "own")]), &RESOURCE, "", 9).unwrap();
     successor.adopt(&path).unwrap();
     assert_eq!(take(&mut successor, usize::MAX).1, ["2", "3", "5", "own"]); // the oldest first
@@ -246,7 +260,8 @@ fn an_own_entry_is_found_by_its_sequence_and_one_of_another_process_is_not() {
         let mut log = log(&temp);
         log.append(&[(some(0, "of another"), EntryState::Held)], &RESOURCE, "", 5).unwrap();
     }
-    let mut successor = SegmentLog::create(temp.0.join("successor"), us(), String::new()).unwrap();
+    let mut successor =
+        SegmentLog::create(temp.0.join("successor"), Signal::Traces, us(), String::new()).unwrap();
     let held = [(some(0, "own"), EntryState::Held), (some(1, "left"), EntryState::Held)];
     successor.append(&held, &RESOURCE, "", 9).unwrap();
     successor.adopt(&temp.0.join("log")).unwrap();
@@ -270,7 +285,8 @@ fn a_damaged_segment_is_named_with_the_offset() {
     std::fs::write(&path, bytes).unwrap();
     std::fs::write(temp.0.join("log/0000000002.segment"), "no segment").unwrap();
 
-    let mut successor = SegmentLog::create(temp.0.join("successor"), us(), String::new()).unwrap();
+    let mut successor =
+        SegmentLog::create(temp.0.join("successor"), Signal::Traces, us(), String::new()).unwrap();
     successor.adopt(&temp.0.join("log")).unwrap();
     assert_eq!(take(&mut successor, usize::MAX).1, ["first", "third"]);
     let [Notice { path: damaged, what: FileProblem::Damage(from, to) }, other] =
@@ -341,24 +357,25 @@ fn outbox(
     configure: impl FnOnce(OutboxOptions) -> OutboxOptions,
 ) -> Arc<Outbox> {
     let options = configure(OutboxOptions::new(&temp.0).with_policy(OutboxPolicy::WriteAhead));
-    Outbox::open(options, b"resource".to_vec(), b"scope".to_vec()).unwrap()
+    Outbox::open(options, Signal::Traces, b"resource".to_vec(), b"scope".to_vec()).unwrap()
 }
 
-fn plain(text: &str) -> EncodedSpans {
-    EncodedSpans {
+fn plain(text: &str) -> EncodedItems {
+    EncodedItems {
+        signal: Signal::Traces,
         resource: RESOURCE,
         scope: Bytes::from_static(b"scope"),
         encoded: Bytes::copy_from_slice(text.as_bytes()),
-        spans: 10,
+        items: 10,
         feedback: 0,
     }
 }
 
-fn rated(text: &str) -> EncodedSpans {
-    EncodedSpans { spans: 1, feedback: 1, ..plain(text) }
+fn rated(text: &str) -> EncodedItems {
+    EncodedItems { items: 1, feedback: 1, ..plain(text) }
 }
 
-fn texts(taken: &[(EntryLocation, EncodedSpans)]) -> Vec<&str> {
+fn texts(taken: &[(EntryLocation, EncodedItems)]) -> Vec<&str> {
     taken.iter().map(|(_, it)| std::str::from_utf8(&it.encoded).unwrap()).collect()
 }
 
@@ -634,12 +651,17 @@ fn a_directory_that_can_not_be_adopted_keeps_no_other_from_it() {
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("lock"), "").unwrap();
         match name.starts_with('5') {
-            true => SegmentLog::create(directory.join(directory::FEEDBACK), us(), String::new())
-                .and_then(|mut log| {
-                    let entry = SegmentEntry { time: clock::now(), ..some(0, name) };
-                    log.append(&ready([entry]), &RESOURCE, "", 5)
-                })
-                .unwrap(),
+            true => SegmentLog::create(
+                directory.join(directory::FEEDBACK),
+                Signal::Traces,
+                us(),
+                String::new(),
+            )
+            .and_then(|mut log| {
+                let entry = SegmentEntry { time: clock::now(), ..some(0, name) };
+                log.append(&ready([entry]), &RESOURCE, "", 5)
+            })
+            .unwrap(),
             false => std::fs::write(directory.join(directory::FEEDBACK), "no directory").unwrap(),
         }
     }
@@ -655,7 +677,8 @@ fn a_clock_that_goes_backwards_loses_nothing() {
     let path = temp.0.join("log");
     let day = |day: u64| day * 24 * 60 * 60 * 1_000_000_000;
     log(&temp).append(&ready([some(0, "before")]), &RESOURCE, "", day(9)).unwrap();
-    let mut successor = SegmentLog::create(temp.0.join("successor"), us(), String::new()).unwrap();
+    let mut successor =
+        SegmentLog::create(temp.0.join("successor"), Signal::Traces, us(), String::new()).unwrap();
     successor.append(&ready([some(0, "after")]), &RESOURCE, "", day(7)).unwrap();
     successor.adopt(&path).unwrap();
     successor.append(&ready([some(1, "still")]), &RESOURCE, "", day(6)).unwrap();

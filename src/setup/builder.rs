@@ -28,6 +28,8 @@ use crate::export::sink::{DiscardSink, Sink};
 use crate::export::stats::Counters;
 use crate::export::{Batching, Pipeline, tail_buffer};
 use crate::layer::{EnrichingSpanProcessor, FeedbackLayer, SpanProcessors, Wrapped};
+#[cfg(feature = "_otlp")]
+use crate::otlp::Signal;
 use crate::outbox::Outbox;
 use crate::redaction::Redaction;
 use crate::session::Session;
@@ -985,7 +987,7 @@ impl Builder {
         environment: &mut Environment,
         export_timeout: Option<Duration>,
     ) -> Result<(MakeSink, bool), BuildError> {
-        let config = OtlpConfig::resolve(&self.otlp, environment, export_timeout)?;
+        let config = OtlpConfig::resolve(Signal::Traces, &self.otlp, environment, export_timeout)?;
         let supports_outbox = config.supports_outbox();
         let make: MakeSink =
             Box::new(move |resource, _, outbox| Ok(config.sink(runtime()?, resource, outbox)?));

@@ -7,6 +7,7 @@ use opentelemetry_sdk::Resource;
 
 use super::env::{Environment, EnvironmentIssue, OUTBOX_DIR};
 use super::error::BuildError;
+use crate::otlp::Signal;
 use crate::otlp::request::{resource_fields, scope_fields};
 use crate::outbox::{Outbox, OutboxOptions, OutboxPolicy};
 
@@ -40,8 +41,10 @@ pub(super) fn open(
     }
     let path = options.path.clone();
     let opened = match supports_outbox {
-        true => Outbox::open(options, resource_fields(resource), scope_fields(scope))
-            .map_err(|source| BuildError::Outbox { path: path.clone(), source }),
+        true => {
+            Outbox::open(options, Signal::Traces, resource_fields(resource), scope_fields(scope))
+                .map_err(|source| BuildError::Outbox { path: path.clone(), source })
+        }
         false => Err(BuildError::OutboxWithoutOtlp),
     };
     match opened {

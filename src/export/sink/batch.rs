@@ -7,7 +7,9 @@ use bytes::Bytes;
 use opentelemetry::InstrumentationScope;
 
 #[cfg(feature = "_otlp-path")]
-use crate::otlp::encoded_spans::EncodedSpans;
+use crate::otlp::Signal;
+#[cfg(feature = "_otlp-path")]
+use crate::otlp::encoded_items::EncodedItems;
 #[cfg(feature = "_otlp-path")]
 use crate::otlp::request::scope_fields;
 use crate::otlp::truncate::MOST_SPAN;
@@ -102,12 +104,13 @@ impl Batch {
 
     /// The spans, encoded, and their finalizers. `None` if the batch isn't packed.
     #[cfg(feature = "_otlp-path")]
-    pub(super) fn into_encoded(self, resource: &Bytes) -> Option<(EncodedSpans, Finalizers)> {
-        let (spans, feedback) = (self.spans(), self.feedback);
+    pub(super) fn into_encoded(self, resource: &Bytes) -> Option<(EncodedItems, Finalizers)> {
+        let (items, feedback) = (self.spans(), self.feedback);
         let BatchContents::Packed { scope, spans: packed } = self.contents else { return None };
         let (resource, scope) = (resource.clone(), scope_fields(&scope).into());
         let encoded = packed.encode().into();
-        Some((EncodedSpans { resource, scope, encoded, spans, feedback }, self.finalizers))
+        let signal = Signal::Traces;
+        Some((EncodedItems { signal, resource, scope, encoded, items, feedback }, self.finalizers))
     }
 
     /// Spans of all `batches`, and how many of them carry feedback.

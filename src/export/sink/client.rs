@@ -8,8 +8,11 @@ use super::Backpressure;
 use super::runtime::SinkRuntime;
 use crate::export::transport::retry::{Attempts, Backoff, deliver};
 use crate::export::transport::{ExportReply, RequestPieces, SendFailure, Transport};
+use crate::otlp::Signal;
 
+/// Delivers requests of one signal.
 pub(crate) struct OtlpClient<T> {
+    signal: Signal,
     transport: T,
     runtime: SinkRuntime,
     /// How long one request may take, its retries included.
@@ -21,6 +24,7 @@ pub(crate) struct OtlpClient<T> {
 impl<T: Transport> OtlpClient<T> {
     /// Makes the transport with `make`, which runs where the transport will: in the runtime.
     pub(crate) fn new<Error>(
+        signal: Signal,
         runtime: tokio::runtime::Runtime,
         timeout: Duration,
         make: impl FnOnce() -> Result<T, Error>,
@@ -30,7 +34,16 @@ impl<T: Transport> OtlpClient<T> {
             let _context = runtime.handle().enter();
             make()?
         };
-        Ok(Self { transport, runtime, timeout, has_reconnected: false })
+        Ok(Self { signal, transport, runtime, timeout, has_reconnected: false })
+    }
+
+    pub(super) fn signal(&self) -> Signal {
+        self.signal
+    }
+
+    /// The name of such an exporter in OpenTelemetry's semantic conventions.
+    pub(super) fn component(&self) -> &'static str {
+        self.transport.component(self.signal)
     }
 
     /// Delivers one request. Returns the collector's reply or the failure, and what it took.
@@ -111,7 +124,9 @@ mod tests {
     struct Blocking(Option<mpsc::Receiver<()>>);
 
     impl Transport for Blocking {
-        const COMPONENT: &'static str = "blocking";
+        fn component(&self, _: Signal) -> &'static str {
+            "blocking"
+        }
 
         async fn send(&mut self, _: RequestPieces) -> Result<ExportReply, SendFailure> {
             if let Some(released) = self.0.take() {
@@ -134,7 +149,8 @@ mod tests {
                 .build()
                 .unwrap();
             let make = || Ok::<_, std::convert::Infallible>(Blocking(Some(released)));
-            let mut client = OtlpClient::new(runtime, Duration::from_millis(50), make).unwrap();
+            let mut client =
+                OtlpClient::new(Signal::Traces, runtime, Duration::from_millis(50), make).unwrap();
             client.deliver(Vec::new(), Backoff::default()).0.unwrap_err();
             drop(client);
             dropped.send(()).unwrap();

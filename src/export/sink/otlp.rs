@@ -1,4 +1,4 @@
-//! The sink for spans as OTLP bytes, to a collector.
+//! The sink for spans or log records as OTLP bytes, to a collector.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use super::client::OtlpClient;
 use super::{Backpressure, Batch, Delivery, Packing, Sink};
 use crate::export::transport::retry::Backoff;
 use crate::export::transport::{SendFailure, Transport};
-use crate::otlp::encoded_spans::{EncodedSpans, request, totals};
+use crate::otlp::encoded_items::{EncodedItems, request, totals};
 use crate::otlp::request::resource_fields;
 
 /// Sends batches by a client. What can't be delivered is lost.
 pub(crate) struct OtlpSink<T> {
     client: OtlpClient<T>,
-    /// The encoded resource of all spans.
+    /// The encoded resource of all items.
     resource: Bytes,
 }
 
@@ -30,7 +30,7 @@ impl<T: Transport> OtlpSink<T> {
     /// # Errors
     ///
     /// The request is too large, as the collector says.
-    fn send(&mut self, batches: &[EncodedSpans], delivery: &mut Delivery) -> Result<(), String> {
+    fn send(&mut self, batches: &[EncodedItems], delivery: &mut Delivery) -> Result<(), String> {
         let (spans, feedback) = totals(batches);
         let (result, attempts) = self.client.deliver(request(batches), Backoff::default());
         delivery.add_attempts(attempts, spans);
@@ -53,7 +53,7 @@ impl<T: Transport> OtlpSink<T> {
 
 impl<T: Transport> Sink for OtlpSink<T> {
     fn component(&self) -> &'static str {
-        T::COMPONENT
+        self.client.component()
     }
 
     fn packing(&self) -> Packing {
@@ -74,9 +74,9 @@ impl<T: Transport> Sink for OtlpSink<T> {
             let half: Vec<_> = if batches.len() > 1 {
                 batches.split_off(batches.len() / 2)
             } else {
-                batches.iter_mut().filter_map(EncodedSpans::halve).collect()
+                batches.iter_mut().filter_map(EncodedItems::halve).collect()
             };
-            if half.is_empty() && batches.iter_mut().any(EncodedSpans::truncate) {
+            if half.is_empty() && batches.iter_mut().any(EncodedItems::truncate) {
                 delivery.truncated += 1;
                 requests.push_front(batches);
                 continue;

@@ -1,5 +1,5 @@
-//! The sink for spans as OTLP bytes with an outbox: spans that can't be delivered are stored on
-//! disk.
+//! The sink for spans or log records as OTLP bytes with an outbox: what can't be delivered is stored
+//! on disk. Where this says spans, it means log records as well.
 //!
 //! It differs from the [plain sink](super::otlp) only in how it handles failures. New (*live*)
 //! spans and *stored* ones, read back from disk, are sent the same way. After a retryable failure
@@ -19,7 +19,7 @@ use super::client::OtlpClient;
 use super::{Backpressure, Batch, Delivery, Packing, Sink};
 use crate::export::transport::retry::Backoff;
 use crate::export::transport::{ExportReply, SendFailure, Transport};
-use crate::otlp::encoded_spans::{EncodedSpans, request, totals};
+use crate::otlp::encoded_items::{EncodedItems, request, totals};
 use crate::otlp::request::resource_fields;
 use crate::outbox::{EntryLocation, Finalizers, Outbox};
 
@@ -40,7 +40,7 @@ const DOUBTFUL_BYTES: usize = 512 * 1024;
 
 pub(crate) struct OutboxSink<T> {
     client: OtlpClient<T>,
-    /// The encoded resource of this process's spans.
+    /// The encoded resource of this process.
     resource: Bytes,
     outbox: Arc<Outbox>,
     /// The circuit for live spans, and that for stored ones.
@@ -66,7 +66,7 @@ enum Strike {
 
 /// Encoded spans, and their origin.
 struct Item {
-    batch: EncodedSpans,
+    batch: EncodedItems,
     origin: Origin,
 }
 
@@ -93,6 +93,11 @@ impl<T: Transport> OutboxSink<T> {
             strikes: 0,
             is_one_by_one: false,
         }
+    }
+
+    /// What is sent is called so in messages.
+    fn items(&self) -> &'static str {
+        self.client.signal().items()
     }
 
     /// Sends items, in as many requests as it takes.
@@ -171,7 +176,7 @@ impl<T: Transport> OutboxSink<T> {
         if self.live.record_success() {
             // An outage is over for live and stored spans.
             self.stored.record_success();
-            tracing::info!(target: "tracing_feedback", "the collector accepts spans again");
+            tracing::info!(target: "tracing_feedback", "the collector accepts {} again", self.items());
         }
     }
 
@@ -180,7 +185,8 @@ impl<T: Transport> OutboxSink<T> {
         if !self.live.has_failed() {
             tracing::warn!(
                 target: "tracing_feedback",
-                "spans are stored in the outbox, since the collector doesn't accept them: {message}"
+                "{} are stored in the outbox, since the collector doesn't accept them: {message}",
+                self.items()
             );
         }
         let now = Instant::now();
@@ -243,7 +249,7 @@ impl<T: Transport> OutboxSink<T> {
             return halves(items).map(Vec::from);
         }
         let Some(Item { batch, origin }) = items.first_mut() else { return Ok(Vec::new()) };
-        if batch.spans < 2 {
+        if batch.items < 2 {
             if !batch.truncate() {
                 return Err(items);
             }
@@ -274,11 +280,11 @@ impl<T: Transport> OutboxSink<T> {
     fn accepted(&mut self, items: Vec<Item>, delivery: &mut Delivery) {
         let (mut places, mut stored) = (Vec::new(), 0);
         for Item { batch, origin } in items {
-            delivery.exported += batch.spans as u64;
+            delivery.exported += batch.items as u64;
             match origin {
                 Origin::Live(finalizers) => finalizers.release(),
                 Origin::Stored(place) => {
-                    stored += batch.spans as u64;
+                    stored += batch.items as u64;
                     places.push(place);
                 }
             }
@@ -371,14 +377,15 @@ impl<T: Transport> OutboxSink<T> {
         let (spans, _) = totals(&batches);
         let reason = match rejected == spans {
             true => message.to_owned(),
-            false => format!("{rejected} of these {spans} spans: {message}"),
+            false => format!("{rejected} of these {spans} {}: {message}", self.items()),
         };
         match self.outbox.reject(&batches, rejected, &reason) {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(
                     target: "tracing_feedback",
-                    "rejected spans could not be written to the outbox: {error}"
+                    "rejected {} could not be written to the outbox: {error}",
+                    self.items()
                 );
                 false
             }
@@ -414,7 +421,7 @@ impl<T: Transport> OutboxSink<T> {
                     // Feedback that was written ahead is sent from the outbox.
                     let feedback = if finalizers.is_empty() { batch.feedback as u64 } else { 0 };
                     let message = format!("{message}; and the outbox can't store it: {refused}");
-                    delivery.fail(batch.spans as u64, feedback, message);
+                    delivery.fail(batch.items as u64, feedback, message);
                     None
                 }
             })
@@ -428,7 +435,7 @@ impl<T: Transport> OutboxSink<T> {
 
 impl<T: Transport> Sink for OutboxSink<T> {
     fn component(&self) -> &'static str {
-        T::COMPONENT
+        self.client.component()
     }
 
     fn packing(&self) -> Packing {

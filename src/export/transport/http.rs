@@ -1,4 +1,4 @@
-//! OTLP over HTTP with protobuf bodies, for requests that are encoded already.
+//! OTLP over HTTP, for requests that are encoded already: with protobuf bodies, or with JSON made of them.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,14 +10,59 @@ use super::{ExportReply, RequestPieces, SendFailure, Transport, causes, remedy, 
 use crate::export::connection::response::{
     BodyEnd, MAX_ERROR, MAX_RESPONSE, excerpt, foreign_content_type, read,
 };
+use crate::otlp::Signal;
 
 /// An HTTP client, and the URL it sends to.
 #[derive(Debug)]
 pub(crate) struct HttpTransport {
+    signal: Signal,
     client: reqwest::Client,
     url: String,
     headers: HeaderMap,
+    format: BodyFormat,
     encoding: Option<Encoding>,
+}
+
+/// The form of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyFormat {
+    #[cfg(feature = "http-proto")]
+    Protobuf,
+    /// For log records: spans over http/json are sent by the exporter of `opentelemetry-otlp`.
+    #[cfg(feature = "http-json")]
+    Json,
+}
+
+impl BodyFormat {
+    fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            #[cfg(feature = "http-proto")]
+            Self::Protobuf => "application/x-protobuf",
+            #[cfg(feature = "http-json")]
+            Self::Json => "application/json",
+        })
+    }
+
+    /// A request, encoded as protobuf, in this form.
+    fn body(self, request: RequestPieces) -> Result<Bytes, String> {
+        let request = Bytes::from(request.concat());
+        match self {
+            #[cfg(feature = "http-proto")]
+            Self::Protobuf => Ok(request),
+            #[cfg(feature = "http-json")]
+            Self::Json => json(request),
+        }
+    }
+}
+
+/// An `ExportLogsServiceRequest` as JSON, by the types of `opentelemetry-proto`.
+#[cfg(feature = "http-json")]
+fn json(request: Bytes) -> Result<Bytes, String> {
+    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+    use prost::Message;
+
+    let request = ExportLogsServiceRequest::decode(request).map_err(|error| error.to_string())?;
+    serde_json::to_vec(&request).map(Bytes::from).map_err(|error| error.to_string())
 }
 
 /// A way to compress bodies.
@@ -30,27 +75,42 @@ pub(crate) struct Encoding {
 
 impl HttpTransport {
     pub(crate) fn new(
+        signal: Signal,
         client: reqwest::Client,
         url: String,
         mut headers: HeaderMap,
+        format: BodyFormat,
         encoding: Option<Encoding>,
     ) -> Self {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+        headers.insert(CONTENT_TYPE, format.content_type());
         if let Some(encoding) = encoding {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name));
         }
-        Self { client, url, headers, encoding }
+        Self { signal, client, url, headers, format, encoding }
     }
 }
 
 impl Transport for HttpTransport {
-    const COMPONENT: &'static str = "otlp_http_span_exporter";
+    fn component(&self, signal: Signal) -> &'static str {
+        match (signal, self.format) {
+            #[cfg(feature = "http-json")]
+            (Signal::Traces, BodyFormat::Json) => "otlp_http_json_span_exporter",
+            #[cfg(feature = "http-json")]
+            (Signal::Logs, BodyFormat::Json) => "otlp_http_json_log_exporter",
+            #[cfg(feature = "http-proto")]
+            (Signal::Traces, BodyFormat::Protobuf) => "otlp_http_span_exporter",
+            #[cfg(feature = "http-proto")]
+            (Signal::Logs, BodyFormat::Protobuf) => "otlp_http_log_exporter",
+        }
+    }
 
     async fn send(&mut self, request: RequestPieces) -> Result<ExportReply, SendFailure> {
-        let request = Bytes::from(request.concat());
+        let body = self.format.body(request).map_err(|error| SendFailure::Rejected {
+            message: format!("the request could not be encoded: {error}"),
+        })?;
         let body = match self.encoding {
-            None => request,
-            Some(encoding) => match (encoding.compress)(&request) {
+            None => body,
+            Some(encoding) => match (encoding.compress)(&body) {
                 Ok(body) => Bytes::from(body),
                 Err(error) => {
                     let message = format!("the request could not be compressed: {error}");
@@ -64,7 +124,7 @@ impl Transport for HttpTransport {
         let wait = retry_after(answer.headers(), SystemTime::now());
         if !status.is_success() {
             let (body, _) = read(&mut answer, MAX_ERROR).await; // the status decides
-            return Err(failure(status, wait, &String::from_utf8_lossy(&body)));
+            return Err(failure(self.signal, status, wait, &String::from_utf8_lossy(&body)));
         }
         match read(&mut answer, MAX_RESPONSE).await {
             (body, BodyEnd::Whole) => match foreign_content_type(answer.headers(), &body) {
@@ -97,12 +157,13 @@ fn not_otlp(status: StatusCode, content_type: &str, text: &str) -> String {
 }
 
 /// By the specification: <https://opentelemetry.io/docs/specs/otlp/#otlphttp-response>.
-fn failure(status: StatusCode, wait: Option<Duration>, text: &str) -> SendFailure {
+fn failure(signal: Signal, status: StatusCode, wait: Option<Duration>, text: &str) -> SendFailure {
     let remedy = match status {
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
-            "; is the path right? By convention OTLP is received at `/v1/traces` of port 4318"
-        }
-        _ => "",
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => format!(
+            "; is the path right? By convention OTLP is received at `{}` of port 4318",
+            signal.http_path()
+        ),
+        _ => String::new(),
     };
     let message = format!("{status}: {}{remedy}", excerpt(text));
     match status {

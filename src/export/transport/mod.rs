@@ -7,7 +7,7 @@
 
 #[cfg(feature = "grpc")]
 pub(crate) mod grpc;
-#[cfg(feature = "http-proto")]
+#[cfg(any(feature = "http-proto", feature = "http-json"))]
 pub(crate) mod http;
 mod remedy;
 mod response;
@@ -18,13 +18,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-/// An encoded `ExportTraceServiceRequest`, in pieces that follow one another.
+use crate::otlp::Signal;
+
+/// An encoded `ExportTraceServiceRequest` or `ExportLogsServiceRequest`, in pieces that follow one another.
 pub(crate) type RequestPieces = Vec<Bytes>;
 
-/// Sends requests to a collector, one attempt at a time.
+/// Sends requests of one signal to a collector, one attempt at a time.
 pub(crate) trait Transport: Send {
-    /// The name of such an exporter in OpenTelemetry's semantic conventions.
-    const COMPONENT: &'static str;
+    /// The name of an exporter of such requests in OpenTelemetry's semantic conventions.
+    fn component(&self, signal: Signal) -> &'static str;
 
     /// Sends one request.
     fn send(
@@ -45,14 +47,14 @@ pub(crate) trait Transport: Send {
 /// A collector's reply to a request it has accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ExportReply {
-    /// How many of the spans it has rejected: a partial success.
+    /// How many of the items it has rejected: a partial success.
     pub(crate) rejected: u64,
-    /// The reason for the rejection, or a warning about accepted spans.
+    /// The reason for the rejection, or a warning about accepted items.
     pub(crate) message: String,
 }
 
 impl ExportReply {
-    /// Logs the collector's message about accepted spans, if there is one.
+    /// Logs the collector's message about accepted items, if there is one.
     pub(crate) fn log_message(self) {
         let message = self.message;
         if !message.is_empty() {

@@ -16,7 +16,7 @@ pub(super) fn for_grpc(error: &str) -> &'static str {
 }
 
 /// As [`for_grpc`], for an error of HTTP.
-#[cfg(feature = "http-proto")]
+#[cfg(any(feature = "http-proto", feature = "http-json"))]
 pub(super) fn for_http(error: &str) -> &'static str {
     const NOT_HTTP1: &[&str] =
         &["invalid HTTP version", "invalid HTTP status", "invalid HTTP header"];

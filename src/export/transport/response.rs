@@ -1,22 +1,22 @@
-//! Reads `ExportTraceServiceResponse`, which is foreign bytes.
+//! Reads `ExportTraceServiceResponse` and `ExportLogsServiceResponse`, which are foreign bytes.
 
 use prost::Message;
 
 use super::ExportReply;
 use crate::export::connection::response::excerpt;
 
-/// `opentelemetry.proto.collector.trace.v1.ExportTraceServiceResponse`.
+/// `opentelemetry.proto.collector.trace.v1.ExportTraceServiceResponse`, and that of logs.
 #[derive(Clone, PartialEq, Message)]
 struct Response {
     #[prost(message, optional, tag = "1")]
     partial_success: Option<PartialSuccess>,
 }
 
-/// `ExportTracePartialSuccess`. The official Collector sends an empty one with every success.
+/// `ExportTracePartialSuccess` and `ExportLogsPartialSuccess`. The official Collector sends an empty one with every success.
 #[derive(Clone, PartialEq, Message)]
 struct PartialSuccess {
     #[prost(int64, tag = "1")]
-    rejected_spans: i64,
+    rejected: i64,
     #[prost(string, tag = "2")]
     error_message: String,
 }
@@ -25,11 +25,14 @@ impl PartialSuccess {
     /// An integer of 64 bits is a string in the JSON of protobuf; a number is accepted too.
     fn of_json(response: serde_json::Value) -> Self {
         let partial = &response["partialSuccess"];
-        let rejected = &partial["rejectedSpans"];
+        let rejected = match &partial["rejectedSpans"] {
+            serde_json::Value::Null => &partial["rejectedLogRecords"],
+            of_traces => of_traces,
+        };
         let of_text = || rejected.as_str().and_then(|text| text.parse().ok());
         let message = partial["errorMessage"].as_str().unwrap_or_default();
         Self {
-            rejected_spans: rejected.as_i64().or_else(of_text).unwrap_or_default(),
+            rejected: rejected.as_i64().or_else(of_text).unwrap_or_default(),
             error_message: message.to_owned(),
         }
     }
@@ -42,8 +45,8 @@ pub(super) fn reply(body: &[u8]) -> ExportReply {
         [b'{', ..] => serde_json::from_slice(body).ok().map(PartialSuccess::of_json),
         _ => Response::decode(body).ok().and_then(|response| response.partial_success),
     };
-    let PartialSuccess { rejected_spans, error_message } = partial.unwrap_or_default();
-    let rejected = u64::try_from(rejected_spans).unwrap_or(0);
+    let PartialSuccess { rejected, error_message } = partial.unwrap_or_default();
+    let rejected = u64::try_from(rejected).unwrap_or(0);
     ExportReply { rejected, message: excerpt(&error_message) }
 }
 
@@ -62,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_partial_success_has_its_count_and_message() {
-        let partial = PartialSuccess { rejected_spans: 3, error_message: "quota".to_owned() };
+        let partial = PartialSuccess { rejected: 3, error_message: "quota".to_owned() };
         let body = Response { partial_success: Some(partial) }.encode_to_vec();
         assert_eq!(reply(&body), ExportReply { rejected: 3, message: "quota".to_owned() });
     }
@@ -70,6 +73,8 @@ mod tests {
     #[test]
     fn a_partial_success_may_be_json() {
         let body = br#"{"partialSuccess":{"rejectedSpans":"3","errorMessage":"quota"}}"#;
+        assert_eq!(reply(body), ExportReply { rejected: 3, message: "quota".to_owned() });
+        let body = br#"{"partialSuccess":{"rejectedLogRecords":"3","errorMessage":"quota"}}"#;
         assert_eq!(reply(body), ExportReply { rejected: 3, message: "quota".to_owned() });
         let body = br#"{"partialSuccess":{"rejectedSpans":4}}"#;
         assert_eq!(reply(body), ExportReply { rejected: 4, message: String::new() });

@@ -20,7 +20,7 @@ mod rewriter;
 use super::protobuf as wire;
 pub(crate) use read::read_span;
 use read::{Content, count_of, fields, key_of};
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "outbox"))]
+#[cfg(any(feature = "_otlp-path", feature = "outbox"))]
 use read::{WireField, read_field};
 use rewriter::{CutLimits, Rewriter};
 
@@ -145,7 +145,7 @@ pub(crate) fn span_fields(fields: &[u8], most: usize) -> Option<Vec<u8>> {
 
 /// Cuts the one span of `encoded`, as it stands in a `ScopeSpans`, to `most` bytes. `None` if that has no
 /// effect.
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "outbox"))]
+#[cfg(any(feature = "_otlp-path", feature = "outbox"))]
 pub(crate) fn encoded_span(encoded: &[u8], most: usize) -> Option<Vec<u8>> {
     let only = read_field(encoded).filter(|(_, rest)| rest.is_empty());
     let (WireField { number, content: Content::Bytes(fields), .. }, _) = only? else { return None };
@@ -178,9 +178,27 @@ pub(crate) fn attributes_of_other(
     out
 }
 
-/// Cuts the attributes of the encoded fields of a `ResourceSpans` to `most` bytes. `None` if that has no
+/// Cuts the one log record of `encoded`, as it stands in a `ScopeLogs`, to `most` bytes. `None` if that has no
 /// effect.
-#[cfg(any(feature = "grpc", feature = "http-proto", feature = "outbox"))]
+#[cfg(any(feature = "_otlp-path", feature = "outbox"))]
+pub(crate) fn encoded_log_record(encoded: &[u8], most: usize) -> Option<Vec<u8>> {
+    const ATTRIBUTES: u32 = 6;
+    const DROPPED: u32 = 7;
+    let only = read_field(encoded).filter(|(_, rest)| rest.is_empty());
+    let (WireField { number, content: Content::Bytes(record), .. }, _) = only? else { return None };
+    if record.len() <= most {
+        return None;
+    }
+    let cut = message_with_attributes(record, most, ATTRIBUTES, DROPPED);
+    let mut out = Vec::with_capacity(cut.len() + 12);
+    wire::length_of(&mut out, number, cut.len());
+    out.extend_from_slice(&cut);
+    (out.len() < encoded.len()).then_some(out)
+}
+
+/// Cuts the attributes of the encoded fields of a `ResourceSpans` or `ResourceLogs` to `most` bytes. `None` if
+/// that has no effect.
+#[cfg(any(feature = "_otlp-path", feature = "outbox"))]
 pub(crate) fn resource_fields(encoded: &[u8], most: usize) -> Option<Vec<u8>> {
     const RESOURCE: u32 = 1;
     const ATTRIBUTES: u32 = 1;
@@ -191,24 +209,32 @@ pub(crate) fn resource_fields(encoded: &[u8], most: usize) -> Option<Vec<u8>> {
             out.extend_from_slice(field.raw);
             continue;
         };
-        let mut attributes = Vec::new();
-        for field in fields(resource) {
-            match (field.number, field.content) {
-                (ATTRIBUTES, Content::Bytes(bytes)) => {
-                    wire::bytes(&mut attributes, span::ATTRIBUTES, bytes);
-                }
-                (DROPPED, Content::Number(count)) => {
-                    let count = count_of(count);
-                    wire::uint32(&mut attributes, span::DROPPED_ATTRIBUTES_COUNT, count);
-                }
-                _ => {}
-            }
-        }
-        let cut = attributes_of_other(&attributes, most, ATTRIBUTES, DROPPED);
+        let cut = message_with_attributes(resource, most, ATTRIBUTES, DROPPED);
         wire::length_of(&mut out, RESOURCE, cut.len());
         out.extend_from_slice(&cut);
     }
     (out.len() < encoded.len()).then_some(out)
+}
+
+/// A message other than a span, with its attributes cut to `most` bytes. They are its fields `attributes`,
+/// and `dropped` is the number of those that were cut; the other fields stay as they are.
+#[cfg(any(feature = "_otlp-path", feature = "outbox"))]
+fn message_with_attributes(message: &[u8], most: usize, attributes: u32, dropped: u32) -> Vec<u8> {
+    let (mut as_of_span, mut out) = (Vec::new(), Vec::new());
+    for field in fields(message) {
+        match (field.number, field.content) {
+            (number, Content::Bytes(bytes)) if number == attributes => {
+                wire::bytes(&mut as_of_span, span::ATTRIBUTES, bytes);
+            }
+            (number, Content::Number(count)) if number == dropped => {
+                let count = count_of(count);
+                wire::uint32(&mut as_of_span, span::DROPPED_ATTRIBUTES_COUNT, count);
+            }
+            _ => out.extend_from_slice(field.raw),
+        }
+    }
+    out.extend_from_slice(&attributes_of_other(&as_of_span, most, attributes, dropped));
+    out
 }
 
 /// The largest length for which cutting every longer value to it removes `excess` bytes.

@@ -24,6 +24,8 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::trace::Sampler;
 
+#[cfg(feature = "_otlp")]
+use crate::otlp::Signal;
 use crate::ticket::TicketKeys;
 use issue::TICKET_KEYS;
 pub(crate) use issue::{EnvironmentIssue, redact_endpoint};
@@ -72,7 +74,7 @@ pub(crate) struct Environment {
     pub(crate) link_attribute_count_limit: Option<u32>,
     /// `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, or `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`.
     pub(crate) attribute_value_length_limit: Option<u32>,
-    /// `OTEL_EXPORTER_OTLP_*`.
+    /// `OTEL_EXPORTER_OTLP_*`, with `OTEL_EXPORTER_OTLP_TRACES_*`.
     #[cfg(feature = "_otlp")]
     pub(crate) otlp: otlp::OtlpVariables,
     /// `HTTPS_PROXY` and the like.
@@ -126,7 +128,7 @@ impl Environment {
                 count,
             ),
             #[cfg(feature = "_otlp")]
-            otlp: otlp::read(&mut reader),
+            otlp: otlp::read(&mut reader, Signal::Traces),
             #[cfg(feature = "_otlp")]
             proxy: proxy::read(&mut reader),
             trace_filter: reader.text("FEEDBACK_TRACE_FILTER"),

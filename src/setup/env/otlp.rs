@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::issue::redact_endpoint;
 use super::reader::Reader;
 use super::value::{OtlpHeaders, boolean, compression, headers, needs_feature, protocol, timeout};
+use crate::otlp::Signal;
 use crate::setup::protocol::{Compression, Protocol};
 
 /// The value of a variable that is checked later.
@@ -14,7 +15,7 @@ use crate::setup::protocol::{Compression, Protocol};
 pub(crate) struct EnvCandidate {
     pub(crate) variable: &'static str,
     pub(crate) value: String,
-    /// Whether the variable is the one of the signal (`…_TRACES_…`).
+    /// Whether the variable is the one of the signal (`…_TRACES_…`, `…_LOGS_…`).
     pub(crate) is_of_signal: bool,
 }
 
@@ -39,42 +40,60 @@ pub(crate) struct OtlpVariables {
     pub(crate) insecure: Option<bool>,
 }
 
-/// Reads the variables of OTLP export.
-pub(super) fn read<F: Fn(&str) -> Option<OsString>>(reader: &mut Reader<F>) -> OtlpVariables {
+/// The names of the variables of OTLP export: of each setting that of the signal, then the general one.
+struct VariableNames {
+    protocol: [&'static str; 2],
+    endpoint: [&'static str; 2],
+    headers: [&'static str; 2],
+    timeout: [&'static str; 2],
+    compression: [&'static str; 2],
+    certificate: [&'static str; 2],
+    client_key: [&'static str; 2],
+    client_certificate: [&'static str; 2],
+    insecure: [&'static str; 2],
+}
+
+macro_rules! variable_names {
+    ($signal:literal) => {
+        VariableNames {
+            protocol: variable_names!($signal, "PROTOCOL"),
+            endpoint: variable_names!($signal, "ENDPOINT"),
+            headers: variable_names!($signal, "HEADERS"),
+            timeout: variable_names!($signal, "TIMEOUT"),
+            compression: variable_names!($signal, "COMPRESSION"),
+            certificate: variable_names!($signal, "CERTIFICATE"),
+            client_key: variable_names!($signal, "CLIENT_KEY"),
+            client_certificate: variable_names!($signal, "CLIENT_CERTIFICATE"),
+            insecure: variable_names!($signal, "INSECURE"),
+        }
+    };
+    ($signal:literal, $setting:literal) => {
+        [
+            concat!("OTEL_EXPORTER_OTLP_", $signal, "_", $setting),
+            concat!("OTEL_EXPORTER_OTLP_", $setting),
+        ]
+    };
+}
+
+/// Reads the variables of OTLP export for a signal.
+pub(super) fn read<F: Fn(&str) -> Option<OsString>>(
+    reader: &mut Reader<F>,
+    signal: Signal,
+) -> OtlpVariables {
+    let names = match signal {
+        Signal::Traces => variable_names!("TRACES"),
+        Signal::Logs => variable_names!("LOGS"),
+    };
     OtlpVariables {
-        protocol: reader
-            .first(["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"], protocol),
-        endpoint: candidates(
-            reader,
-            ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
-        ),
-        headers: first_headers(
-            reader,
-            ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"],
-        ),
-        timeout: reader
-            .first(["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"], timeout),
-        compression: reader.first(
-            ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"],
-            compression,
-        ),
-        certificate: files(
-            reader,
-            ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"],
-        ),
-        client_key: files(
-            reader,
-            ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"],
-        ),
-        client_certificate: files(
-            reader,
-            [
-                "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
-                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-            ],
-        ),
-        insecure: reader
-            .first(["OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"], boolean),
+        protocol: reader.first(names.protocol, protocol),
+        endpoint: candidates(reader, names.endpoint),
+        headers: first_headers(reader, names.headers),
+        timeout: reader.first(names.timeout, timeout),
+        compression: reader.first(names.compression, compression),
+        certificate: files(reader, names.certificate),
+        client_key: files(reader, names.client_key),
+        client_certificate: files(reader, names.client_certificate),
+        insecure: reader.first(names.insecure, boolean),
     }
 }
 

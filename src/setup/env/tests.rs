@@ -464,7 +464,8 @@ fn read_and_resolve(variables: &[(&str, &str)]) -> Environment {
         use crate::setup::otlp::{OtlpConfig, OtlpOptions};
         let mut environment = environment;
         // A wrong variable is an issue, never an error.
-        OtlpConfig::resolve(&OtlpOptions::default(), &mut environment, None).unwrap();
+        OtlpConfig::resolve(Signal::Traces, &OtlpOptions::default(), &mut environment, None)
+            .unwrap();
         environment
     };
     environment

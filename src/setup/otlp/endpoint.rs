@@ -4,12 +4,11 @@ use std::fmt;
 
 use http::Uri;
 
-use crate::setup::env::otlp::EnvCandidate;
-use crate::setup::env::{Environment, EnvironmentIssue, needs_feature, redact_endpoint};
+use crate::otlp::Signal;
+use crate::setup::env::otlp::{EnvCandidate, OtlpVariables};
+use crate::setup::env::{EnvironmentIssue, needs_feature, redact_endpoint};
 use crate::setup::error::ConfigError;
 use crate::setup::protocol::Protocol;
-
-const TRACES_PATH: &str = "/v1/traces";
 
 /// Where requests go: a checked URI with a scheme that this build supports.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,12 +59,14 @@ impl fmt::Debug for Endpoint {
 /// the environment that can't be used is skipped and added to its issues.
 pub(super) fn resolve(
     code: Option<&str>,
+    signal: Signal,
     protocol: Protocol,
-    env: &mut Environment,
+    variables: &OtlpVariables,
+    issues: &mut Vec<EnvironmentIssue>,
 ) -> Result<Endpoint, ConfigError> {
-    let insecure = env.otlp.insecure.unwrap_or(false);
+    let rules = EndpointRules { signal, protocol, insecure: variables.insecure.unwrap_or(false) };
     if let Some(text) = code {
-        return check_endpoint(text, EndpointOrigin::Code, protocol, insecure).map_err(|error| {
+        return check_endpoint(text, EndpointOrigin::Code, rules).map_err(|error| {
             let endpoint = redact_endpoint(text);
             match error {
                 EndpointError::FeatureOff(feature) => {
@@ -75,22 +76,21 @@ pub(super) fn resolve(
             }
         });
     }
-    for EnvCandidate { variable, value, is_of_signal } in &env.otlp.endpoint {
+    for EnvCandidate { variable, value, is_of_signal } in &variables.endpoint {
         let origin = if *is_of_signal {
             EndpointOrigin::SignalVariable
         } else {
             EndpointOrigin::GeneralVariable
         };
-        match check_endpoint(value, origin, protocol, insecure) {
+        match check_endpoint(value, origin, rules) {
             Ok(endpoint) => return Ok(endpoint),
-            Err(error) => {
-                env.issues.push(EnvironmentIssue::new(variable, value, error.into_reason()))
-            }
+            Err(error) => issues.push(EnvironmentIssue::new(variable, value, error.into_reason())),
         }
     }
-    let default =
-        if is_grpc(protocol) { "http://localhost:4317" } else { "http://localhost:4318/v1/traces" };
-    Ok(Endpoint(default.to_owned()))
+    Ok(Endpoint(match is_grpc(protocol) {
+        true => "http://localhost:4317".to_owned(),
+        false => format!("http://localhost:4318{}", signal.http_path()),
+    }))
 }
 
 fn is_grpc(protocol: Protocol) -> bool {
@@ -104,12 +104,21 @@ fn is_grpc(protocol: Protocol) -> bool {
     }
 }
 
-/// Where an endpoint was set, which decides whether `/v1/traces` is added to its path.
+/// Where an endpoint was set, which decides whether the signal's path is added to its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndpointOrigin {
     Code,
     SignalVariable,
     GeneralVariable,
+}
+
+/// What an endpoint is for.
+#[derive(Clone, Copy)]
+pub(super) struct EndpointRules {
+    pub(super) signal: Signal,
+    pub(super) protocol: Protocol,
+    /// Whether an endpoint without a scheme is one without TLS.
+    pub(super) insecure: bool,
 }
 
 /// Why an endpoint can't be used.
@@ -135,8 +144,7 @@ impl EndpointError {
 pub(super) fn check_endpoint(
     text: &str,
     origin: EndpointOrigin,
-    protocol: Protocol,
-    insecure: bool,
+    EndpointRules { signal, protocol, insecure }: EndpointRules,
 ) -> Result<Endpoint, EndpointError> {
     let text = text.trim();
     let grpc = is_grpc(protocol);
@@ -189,7 +197,7 @@ pub(super) fn check_endpoint(
         Some("https") => return Err(EndpointError::FeatureOff("tls")),
         _ => return Err(EndpointError::malformed("has an unknown scheme: use `http` or `https`")),
     }
-    let full = if grpc { full } else { traces_url(&uri, origin) };
+    let full = if grpc { full } else { signal_url(&uri, origin, signal) };
     // The HTTP client has its own URL parser, which is stricter.
     #[cfg(feature = "_http-client")]
     if !grpc && let Err(error) = reqwest::Url::parse(&full) {
@@ -201,15 +209,19 @@ pub(super) fn check_endpoint(
 }
 
 /// The URL that HTTP requests go to.
-fn traces_url(uri: &Uri, origin: EndpointOrigin) -> String {
-    let path = uri.path();
+fn signal_url(uri: &Uri, origin: EndpointOrigin, signal: Signal) -> String {
+    let (path, of_signal) = (uri.path(), signal.http_path());
+    let trimmed = path.trim_end_matches('/');
     let path = match origin {
         EndpointOrigin::SignalVariable => path.to_owned(),
-        EndpointOrigin::Code if path.trim_end_matches('/').ends_with(TRACES_PATH) => {
-            path.to_owned()
+        EndpointOrigin::Code if trimmed.ends_with(of_signal) => path.to_owned(),
+        // The code names one endpoint for both signals, perhaps with the path for spans.
+        EndpointOrigin::Code if trimmed.ends_with(Signal::Traces.http_path()) => {
+            let base = trimmed.strip_suffix(Signal::Traces.http_path()).unwrap_or_default();
+            format!("{base}{of_signal}")
         }
         EndpointOrigin::Code | EndpointOrigin::GeneralVariable => {
-            format!("{}{TRACES_PATH}", path.strip_suffix('/').unwrap_or(path))
+            format!("{}{of_signal}", path.strip_suffix('/').unwrap_or(path))
         }
     };
     let scheme = uri.scheme_str().unwrap_or("http");

@@ -2,8 +2,8 @@
 //!
 //! The order of precedence is code, the variable of the signal, the general variable, the default.
 //!
-//! gRPC and http/protobuf use the crate's own [sink](crate::export::sink::otlp); http/json uses the exporter
-//! of `opentelemetry-otlp` ([`http_json`]).
+//! gRPC and http/protobuf use the crate's own [sink](crate::export::sink::otlp), and so do log records over
+//! http/json; spans over http/json use the exporter of `opentelemetry-otlp` ([`http_json`]).
 
 mod endpoint;
 #[cfg(feature = "http-json")]
@@ -27,22 +27,21 @@ use opentelemetry_sdk::Resource;
 use tokio::runtime::Runtime;
 
 use crate::export::connection;
-#[cfg(feature = "_otlp-path")]
 use crate::export::sink::OtlpClient;
 use crate::export::sink::Sink;
 #[cfg(feature = "http-json")]
 use crate::export::sink::exporter::ExporterSink;
-#[cfg(feature = "_otlp-path")]
 use crate::export::sink::otlp::OtlpSink;
-#[cfg(all(feature = "outbox", feature = "_otlp-path"))]
+#[cfg(feature = "outbox")]
 use crate::export::sink::outbox::OutboxSink;
-#[cfg(feature = "_otlp-path")]
 use crate::export::transport::Transport;
 #[cfg(feature = "grpc")]
 use crate::export::transport::grpc::{GrpcConnector, GrpcTransport};
-#[cfg(feature = "http-proto")]
-use crate::export::transport::http::{Encoding, HttpTransport};
+#[cfg(any(feature = "http-proto", feature = "http-json"))]
+use crate::export::transport::http::{BodyFormat, Encoding, HttpTransport};
+use crate::otlp::Signal;
 use crate::outbox::Outbox;
+use crate::setup::env::otlp::OtlpVariables;
 use crate::setup::env::{Environment, check_header, redact_endpoint};
 use crate::setup::error::ConfigError;
 use crate::setup::protocol::{Compression, Protocol};
@@ -58,8 +57,8 @@ const PRODUCT: &str = concat!("tracing-feedback/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone, Default)]
 pub(crate) struct OtlpOptions {
     pub(crate) protocol: Option<Protocol>,
-    /// For gRPC the endpoint itself; for HTTP the base, to which `/v1/traces` is added unless it
-    /// ends so already.
+    /// For gRPC the endpoint itself; for HTTP the base, to which `/v1/traces` or `/v1/logs` is added
+    /// unless it ends so already.
     pub(crate) endpoint: Option<String>,
     /// Added to the headers of the environment; of headers with one name, these apply.
     pub(crate) headers: Vec<(String, String)>,
@@ -81,8 +80,9 @@ impl fmt::Debug for OtlpOptions {
     }
 }
 
-/// The resolved configuration.
+/// The resolved configuration of one signal.
 pub(crate) struct OtlpConfig {
+    pub(crate) signal: Signal,
     pub(crate) protocol: Protocol,
     pub(crate) endpoint: Endpoint,
     /// Names in lower case, each once.
@@ -97,6 +97,7 @@ pub(crate) struct OtlpConfig {
 impl fmt::Debug for OtlpConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OtlpConfig")
+            .field("signal", &self.signal)
             .field("protocol", &self.protocol)
             .field("endpoint", &self.endpoint)
             .field("headers", &names(&self.headers))
@@ -120,31 +121,35 @@ impl OtlpConfig {
     /// `export_timeout` is the timeout of the batch processor, if it is set: the shorter of it and OTLP's
     /// own timeout applies.
     pub(crate) fn resolve(
+        signal: Signal,
         code: &OtlpOptions,
         env: &mut Environment,
         export_timeout: Option<Duration>,
     ) -> Result<Self, ConfigError> {
+        let Environment { otlp: variables, proxy, issues, .. } = env;
         if code.timeout == Some(Duration::ZERO) {
             return Err(ConfigError::ZeroTimeout);
         }
-        let protocol = match code.protocol.or(env.otlp.protocol) {
+        let protocol = match code.protocol.or(variables.protocol) {
             Some(protocol) => protocol,
             None => default_protocol()?,
         };
-        let timeout = code.timeout.or(env.otlp.timeout).unwrap_or(DEFAULT_TIMEOUT);
-        let endpoint = endpoint::resolve(code.endpoint.as_deref(), protocol, env)?;
+        let timeout = code.timeout.or(variables.timeout).unwrap_or(DEFAULT_TIMEOUT);
+        let endpoint = code.endpoint.as_deref();
+        let endpoint = endpoint::resolve(endpoint, signal, protocol, variables, issues)?;
         Ok(Self {
+            signal,
             protocol,
-            proxy: proxy::resolve(&endpoint, env),
+            proxy: proxy::resolve(&endpoint, proxy, issues),
             endpoint,
-            headers: resolve_headers(code, env)?,
+            headers: resolve_headers(code, variables)?,
             timeout: export_timeout.map_or(timeout, |limit| timeout.min(limit)),
-            compression: code.compression.or(env.otlp.compression).unwrap_or_default(),
-            tls: tls::resolve(&code.tls, env)?,
+            compression: code.compression.or(variables.compression).unwrap_or_default(),
+            tls: tls::resolve(&code.tls, variables, issues)?,
         })
     }
 
-    /// Whether the protocol uses the crate's own sink, which can send spans from an outbox.
+    /// Whether it uses the crate's own sink, which can send from an outbox.
     pub(crate) fn supports_outbox(&self) -> bool {
         match self.protocol {
             #[cfg(feature = "grpc")]
@@ -152,7 +157,7 @@ impl OtlpConfig {
             #[cfg(feature = "http-proto")]
             Protocol::HttpProtobuf => true,
             #[cfg(feature = "http-json")]
-            Protocol::HttpJson => false,
+            Protocol::HttpJson => self.signal == Signal::Logs,
         }
     }
 
@@ -166,12 +171,19 @@ impl OtlpConfig {
         match self.protocol {
             #[cfg(feature = "grpc")]
             Protocol::Grpc => {
-                let client = OtlpClient::new(runtime, self.timeout, || self.grpc())?;
+                let client = OtlpClient::new(self.signal, runtime, self.timeout, || self.grpc())?;
                 Ok(otlp_sink(client, resource, outbox))
             }
             #[cfg(feature = "http-proto")]
             Protocol::HttpProtobuf => {
-                let client = OtlpClient::new(runtime, self.timeout, || self.http())?;
+                let make = || self.http(BodyFormat::Protobuf);
+                let client = OtlpClient::new(self.signal, runtime, self.timeout, make)?;
+                Ok(otlp_sink(client, resource, outbox))
+            }
+            #[cfg(feature = "http-json")]
+            Protocol::HttpJson if self.signal == Signal::Logs => {
+                let make = || self.http(BodyFormat::Json);
+                let client = OtlpClient::new(self.signal, runtime, self.timeout, make)?;
                 Ok(otlp_sink(client, resource, outbox))
             }
             #[cfg(feature = "http-json")]
@@ -243,11 +255,11 @@ impl OtlpConfig {
             let proxy = self.proxy.clone().map(|proxy| (proxy.uri, proxy.authorization));
             GrpcConnector::new(connection::connector(self.timeout), proxy)
         });
-        Ok(GrpcTransport::new(endpoint, connector, metadata, compression))
+        Ok(GrpcTransport::new(self.signal, endpoint, connector, metadata, compression))
     }
 
-    #[cfg(feature = "http-proto")]
-    fn http(&self) -> Result<HttpTransport, ConfigError> {
+    #[cfg(any(feature = "http-proto", feature = "http-json"))]
+    fn http(&self, format: BodyFormat) -> Result<HttpTransport, ConfigError> {
         let encoding = match self.compression {
             Compression::None => None,
             #[cfg(feature = "gzip")]
@@ -258,7 +270,8 @@ impl OtlpConfig {
         let mut headers = self.header_map()?;
         headers.entry(http::header::USER_AGENT).or_insert(HeaderValue::from_static(PRODUCT));
         let endpoint = self.endpoint.as_str().to_owned();
-        Ok(HttpTransport::new(self.http_client(None)?, endpoint, headers, encoding))
+        let client = self.http_client(None)?;
+        Ok(HttpTransport::new(self.signal, client, endpoint, headers, format, encoding))
     }
 
     #[cfg(feature = "http-json")]
@@ -317,9 +330,9 @@ fn default_protocol() -> Result<Protocol, ConfigError> {
 
 fn resolve_headers(
     code: &OtlpOptions,
-    env: &Environment,
+    variables: &OtlpVariables,
 ) -> Result<Vec<(String, String)>, ConfigError> {
-    let mut headers = env.otlp.headers.0.clone();
+    let mut headers = variables.headers.0.clone();
     for (name, value) in &code.headers {
         let name = check_header(name.trim(), value)
             .map_err(|reason| ConfigError::Header { name: name.clone(), reason: reason.into() })?;
@@ -330,7 +343,6 @@ fn resolve_headers(
 }
 
 /// Makes the OTLP sink for a client, with the outbox if there is one.
-#[cfg(feature = "_otlp-path")]
 fn otlp_sink<T: Transport + 'static>(
     client: OtlpClient<T>,
     resource: &Resource,

@@ -4,8 +4,8 @@ use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 
 use super::endpoint::Endpoint;
-use crate::setup::env::proxy::ProxyVariable;
-use crate::setup::env::{Environment, EnvironmentIssue};
+use crate::setup::env::EnvironmentIssue;
+use crate::setup::env::proxy::{ProxyVariable, ProxyVariables};
 
 /// An HTTP proxy.
 #[derive(Clone, Debug)]
@@ -19,12 +19,15 @@ pub(crate) struct Proxy {
 /// The proxy for an endpoint, if there is one: the variable for the endpoint's scheme, or `ALL_PROXY`, and
 /// none for hosts of `NO_PROXY`, for this machine and for Unix sockets. A value that can't be used is skipped
 /// and added to the issues of the environment.
-pub(super) fn resolve(endpoint: &Endpoint, env: &mut Environment) -> Option<Proxy> {
+pub(super) fn resolve(
+    endpoint: &Endpoint,
+    variables: &ProxyVariables,
+    issues: &mut Vec<EnvironmentIssue>,
+) -> Option<Proxy> {
     let uri: Uri = endpoint.as_str().parse().ok()?;
     if endpoint.is_unix() || endpoint.is_loopback() {
         return None;
     }
-    let variables = &env.proxy;
     let of_scheme = match uri.scheme_str() {
         Some("https") => &variables.https,
         _ => &variables.http,
@@ -43,7 +46,7 @@ pub(super) fn resolve(endpoint: &Endpoint, env: &mut Environment) -> Option<Prox
             Some(_) => "isn't an HTTP proxy, and no other is supported: write `http://host:port`",
             None => "isn't a proxy: write `http://host:port`",
         };
-        env.issues.push(EnvironmentIssue::new(variable, value, reason));
+        issues.push(EnvironmentIssue::new(variable, value, reason));
     }
     None
 }

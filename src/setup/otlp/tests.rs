@@ -9,7 +9,7 @@ use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::{SpanId, TraceId};
 use proptest::prelude::*;
 
-use super::endpoint::{EndpointError, EndpointOrigin, check_endpoint};
+use super::endpoint::{EndpointError, EndpointOrigin, EndpointRules, check_endpoint};
 use super::tls::Pem;
 use super::*;
 use crate::export::sink::{Backpressure, Batch};
@@ -26,12 +26,16 @@ fn resolve(
     variables: &[(&str, &str)],
 ) -> (Result<OtlpConfig, ConfigError>, Vec<EnvironmentIssue>) {
     let mut environment = environment(variables);
-    let config = OtlpConfig::resolve(&code, &mut environment, None);
+    let config = OtlpConfig::resolve(Signal::Traces, &code, &mut environment, None);
     (config, environment.issues)
 }
 
 fn headers(headers: &[(&str, &str)]) -> Vec<(String, String)> {
     headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+fn rules(protocol: Protocol, insecure: bool) -> EndpointRules {
+    EndpointRules { signal: Signal::Traces, protocol, insecure }
 }
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -86,12 +90,12 @@ fn endpoints() {
         if *text == "http://1.2.3.4.5." && !cfg!(feature = "_http-client") {
             continue;
         }
-        let endpoint = check_endpoint(text, *origin, *protocol, false);
+        let endpoint = check_endpoint(text, *origin, rules(*protocol, false));
         assert_eq!(endpoint.as_ref().ok().map(Endpoint::as_str), *expected, "{protocol} {text}");
     }
     #[cfg(unix)]
     for socket in ["unix:///run/otlp", "unix:/run/otlp", "unix:otlp"] {
-        let endpoint = check_endpoint(socket, EndpointOrigin::Code, GRPC, false);
+        let endpoint = check_endpoint(socket, EndpointOrigin::Code, rules(GRPC, false));
         assert_eq!(endpoint.as_ref().ok().map(Endpoint::as_str), Some(socket));
     }
 }
@@ -99,7 +103,7 @@ fn endpoints() {
 #[test]
 fn endpoints_without_a_scheme_are_as_secure_as_configured() {
     let check = |text, insecure| {
-        check_endpoint(text, EndpointOrigin::Code, GRPC, insecure)
+        check_endpoint(text, EndpointOrigin::Code, rules(GRPC, insecure))
             .map(|endpoint| endpoint.as_str().to_owned())
             .map_err(EndpointError::into_reason)
     };
@@ -127,7 +131,7 @@ proptest! {
                 EndpointOrigin::SignalVariable,
                 EndpointOrigin::GeneralVariable,
             ] {
-                let Ok(endpoint) = check_endpoint(&text, origin, protocol, insecure) else {
+                let Ok(endpoint) = check_endpoint(&text, origin, rules(protocol, insecure)) else {
                     continue;
                 };
                 if !endpoint.as_str().starts_with("unix:") {
@@ -258,7 +262,9 @@ fn the_shorter_of_both_timeouts_counts() {
     let timeout = |export_timeout: Option<u64>| {
         let mut environment = environment(&[("OTEL_EXPORTER_OTLP_TIMEOUT", "500")]);
         let limit = export_timeout.map(Duration::from_millis);
-        OtlpConfig::resolve(&OtlpOptions::default(), &mut environment, limit).unwrap().timeout
+        OtlpConfig::resolve(Signal::Traces, &OtlpOptions::default(), &mut environment, limit)
+            .unwrap()
+            .timeout
     };
     assert_eq!(timeout(None), Duration::from_millis(500));
     assert_eq!(timeout(Some(20)), Duration::from_millis(20));
@@ -785,7 +791,8 @@ mod grpc {
         let mut environment = Environment::read();
         assert_eq!(environment.issues.len(), 1, "{:?}", environment.issues);
         let options = options(format!("http://{address}"));
-        export(OtlpConfig::resolve(&options, &mut environment, None).unwrap()).unwrap();
+        export(OtlpConfig::resolve(Signal::Traces, &options, &mut environment, None).unwrap())
+            .unwrap();
         let arrived = receiver.blocking_recv().unwrap();
         assert_eq!(arrived.header("x-ours"), ["ours"]);
         assert_eq!(arrived.header("x-env"), ["a,b"]);
@@ -1333,7 +1340,8 @@ mod http_server {
         let mut environment = Environment::read();
         assert_eq!(environment.issues.len(), 1, "{:?}", environment.issues);
         let options = options(protocols().next().unwrap(), format!("http://{address}"));
-        export(OtlpConfig::resolve(&options, &mut environment, None).unwrap()).unwrap();
+        export(OtlpConfig::resolve(Signal::Traces, &options, &mut environment, None).unwrap())
+            .unwrap();
         let arrived = receiver.recv().unwrap();
         assert_eq!(arrived.header("x-ours"), ["ours"]);
         assert_eq!(arrived.header("x-env"), ["a,b"]);

@@ -9,8 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::endpoint::Endpoint;
-use crate::setup::env::otlp::EnvCandidate;
-use crate::setup::env::{Environment, EnvironmentIssue, redact_endpoint};
+use crate::setup::env::otlp::{EnvCandidate, OtlpVariables};
+use crate::setup::env::{EnvironmentIssue, redact_endpoint};
 use crate::setup::error::ConfigError;
 
 /// Certificates and keys given in code.
@@ -63,15 +63,18 @@ type PemSource = (Vec<u8>, Option<EnvCandidate>);
 
 /// Reads certificates and keys and checks that TLS can use them, so that an error shows at start-up and not
 /// with the first export.
-pub(super) fn resolve(code: &TlsOptions, env: &mut Environment) -> Result<Tls, ConfigError> {
-    let issues = &mut env.issues;
+pub(super) fn resolve(
+    code: &TlsOptions,
+    variables: &OtlpVariables,
+    issues: &mut Vec<EnvironmentIssue>,
+) -> Result<Tls, ConfigError> {
     let ca =
-        find(CA, &code.ca_certificate, &env.otlp.certificate, issues, |pem| roots(pem).map(drop))?;
+        find(CA, &code.ca_certificate, &variables.certificate, issues, |pem| roots(pem).map(drop))?;
     let certificate =
-        find(CERTIFICATE, &code.client_certificate, &env.otlp.client_certificate, issues, {
+        find(CERTIFICATE, &code.client_certificate, &variables.client_certificate, issues, {
             |pem| chain(pem).map(drop)
         })?;
-    let key = find(KEY, &code.client_key, &env.otlp.client_key, issues, |pem| {
+    let key = find(KEY, &code.client_key, &variables.client_key, issues, |pem| {
         private_key(pem).map(drop)
     })?;
     Ok(Tls { ca: ca.map(|(pem, _)| pem), identity: pair(certificate, key, issues)? })

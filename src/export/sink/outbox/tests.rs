@@ -6,6 +6,7 @@ use opentelemetry::InstrumentationScope;
 
 use super::*;
 use crate::export::transport::RequestPieces;
+use crate::otlp::Signal;
 use crate::outbox::{Finalizer, OutboxOptions, OutboxPolicy};
 use crate::record::SpanRecord;
 
@@ -19,7 +20,9 @@ struct Scripted {
 }
 
 impl Transport for Scripted {
-    const COMPONENT: &'static str = "scripted";
+    fn component(&self, _: Signal) -> &'static str {
+        "scripted"
+    }
 
     async fn send(&mut self, _: RequestPieces) -> Result<ExportReply, SendFailure> {
         crate::sync::lock(&self.on_disk).push(bytes_below(&self.directory, "segment"));
@@ -53,10 +56,10 @@ impl Rig {
         let name = format!("tracing-feedback-sink-{:?}", std::thread::current().id());
         let directory = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
         let options = OutboxOptions::new(&directory).with_policy(OutboxPolicy::WriteAhead);
-        let outbox = Outbox::open(options, Vec::new(), Vec::new()).unwrap();
+        let outbox = Outbox::open(options, Signal::Traces, Vec::new(), Vec::new()).unwrap();
         let collector = Scripted { directory, ..Scripted::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let client = OtlpClient::new(runtime, Duration::from_secs(5), || {
+        let client = OtlpClient::new(Signal::Traces, runtime, Duration::from_secs(5), || {
             Ok::<_, std::convert::Infallible>(collector.clone())
         });
         let resource = Resource::builder_empty().build();

@@ -13,10 +13,9 @@ use tonic_types::StatusExt;
 
 use super::{ExportReply, RequestPieces, SendFailure, Transport, causes, remedy, response};
 use crate::export::connection::response::excerpt;
+use crate::otlp::Signal;
 pub(crate) use channel::GrpcConnector;
 use channel::{Channels, FramedChannel, FramedMessage};
-
-const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// A client for a collector, and what makes its channels.
 #[derive(Debug)]
@@ -24,6 +23,8 @@ pub(crate) struct GrpcTransport {
     channels: Channels,
     client: Grpc<FramedChannel>,
     metadata: MetadataMap,
+    /// The method that requests go to.
+    method: PathAndQuery,
     /// Whether the channel's worker has ended, by a panic or for good. It accepts nothing any more.
     has_died: bool,
 }
@@ -31,6 +32,7 @@ pub(crate) struct GrpcTransport {
 impl GrpcTransport {
     /// Without a `connector` it connects to a Unix socket.
     pub(crate) fn new(
+        signal: Signal,
         endpoint: Endpoint,
         connector: Option<GrpcConnector>,
         metadata: MetadataMap,
@@ -38,7 +40,8 @@ impl GrpcTransport {
     ) -> Self {
         let channels = Channels::new(endpoint, connector, compression);
         let client = channels.client();
-        Self { channels, client, metadata, has_died: false }
+        let method = PathAndQuery::from_static(signal.grpc_method());
+        Self { channels, client, metadata, method, has_died: false }
     }
 
     /// Ends the tasks of the channel, as a panic in one of them does.
@@ -49,7 +52,12 @@ impl GrpcTransport {
 }
 
 impl Transport for GrpcTransport {
-    const COMPONENT: &'static str = "otlp_grpc_span_exporter";
+    fn component(&self, signal: Signal) -> &'static str {
+        match signal {
+            Signal::Traces => "otlp_grpc_span_exporter",
+            Signal::Logs => "otlp_grpc_log_exporter",
+        }
+    }
 
     async fn send(&mut self, request: RequestPieces) -> Result<ExportReply, SendFailure> {
         if let Err(error) = self.client.ready().await {
@@ -63,8 +71,7 @@ impl Transport for GrpcTransport {
             framed(request)?
         };
         *request.metadata_mut() = self.metadata.clone();
-        let path = PathAndQuery::from_static(EXPORT);
-        match self.client.unary(request, path, EncodedCodec).await {
+        match self.client.unary(request, self.method.clone(), EncodedCodec).await {
             Ok(answer) => Ok(response::reply(&answer.into_inner())),
             Err(status) => Err(failure(&status, self.channels.is_in_message())),
         }
