@@ -21,6 +21,7 @@
 //! | `receive` | the receiver: OTLP over gRPC and HTTP, from a connection to spans and log records |
 //! | `faults` | scripted answers |
 //! | `inbox` | the received requests, spans and events, and waiting for more |
+//! | `foreign` | feedback in the forms of other emitters, read as carriers |
 //! | `role` | which target the feedback of a span is about; folding |
 //! | `tree` | traces as text |
 //!
@@ -32,6 +33,7 @@
 //! production.
 
 mod faults;
+pub(crate) mod foreign;
 mod inbox;
 pub(crate) mod receive;
 pub(crate) mod role;
@@ -314,7 +316,8 @@ impl Collector {
     }
 
     /// The feedback about one span: its own attributes of the feedback namespaces, folded with its
-    /// carriers. Empty if there is none.
+    /// carriers, and with feedback in other forms: [events](Self::events), and what [`feedback`] reads of spans.
+    /// Empty if there is none.
     ///
     /// ```
     /// use tracing_feedback::collector::Collector;
@@ -398,7 +401,7 @@ impl Collector {
     }
 
     fn fold(&self, target: &Target) -> BTreeMap<String, Value> {
-        self.inbox.read(|spans, _| feedback(spans, target))
+        self.inbox.read(|spans, events| role::feedback_with_events(spans, events, target))
     }
 }
 

@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 
 use opentelemetry::trace::{SpanId, TraceId};
 
-use super::receive::received::ReceivedSpan;
+use super::foreign::{self, Form};
+use super::receive::log_record::ReceivedLogRecord;
+use super::receive::received::{self, ReceivedSpan};
 use super::receive::value::Value;
 use crate::feedback::fold::{Submission, fold};
+use crate::feedback::repetition::{Arrival, Stated, repetitions};
 
 /// The span, session or trace that feedback is about. All feedback about one target folds into one
 /// document.
@@ -151,6 +154,10 @@ pub(crate) fn session_id(value: &Value) -> Option<String> {
 /// Folds the feedback about `target` in `spans`, and returns its attributes by full key. Of a
 /// target span that arrived more than once, the first arrival counts.
 ///
+/// Feedback in the forms of other emitters counts, too: events `gen_ai.evaluation.result` on spans, and as spans of
+/// their own, OpenInference's annotations, and Logfire's.
+/// `docs/backends.md` has the rules.
+///
 /// ```
 /// # use tracing_subscriber::prelude::*;
 /// use tracing_feedback::collector::{Collector, Target, feedback};
@@ -173,18 +180,65 @@ pub fn feedback<'a>(
     spans: impl IntoIterator<Item = &'a ReceivedSpan>,
     target: &Target,
 ) -> BTreeMap<String, Value> {
-    let mut own = None;
+    feedback_with_events(spans, &[], target)
+}
+
+/// As [`feedback`], with the events of log records.
+pub(crate) fn feedback_with_events<'a>(
+    spans: impl IntoIterator<Item = &'a ReceivedSpan>,
+    events: &[ReceivedLogRecord],
+    target: &Target,
+) -> BTreeMap<String, Value> {
+    let mut own: Option<(u64, Vec<(String, Value)>)> = None;
     let mut submissions = Vec::new();
-    for span in spans {
-        match span.role() {
-            Role::Own if *target == Target::Span(span.trace_id, span.span_id) => {
-                own.get_or_insert_with(|| span.owned_feedback());
-            }
-            Role::Submission(about) if about == *target => submissions.push(span.submission()),
-            _ => {}
+    let mut add = |carrier: &ReceivedSpan| match carrier.role() {
+        Role::Submission(about) if about == *target => {
+            submissions.push((arrival(carrier), carrier.submission()));
         }
+        _ => {}
+    };
+    for span in spans {
+        add(span);
+        if span.role() == Role::Own && *target == Target::Span(span.trace_id, span.span_id) {
+            own.get_or_insert_with(|| (span.end_time_unix_nano, span.owned_feedback()));
+        }
+        let (resource, scope) = (&span.resource, &span.scope);
+        let carriers = foreign::of_span(span).into_iter();
+        carriers.filter_map(|it| received::span(it, resource, scope).ok()).for_each(|it| add(&it));
     }
-    fold(own.unwrap_or_default(), submissions)
+    for event in events {
+        let carrier = foreign::of_log_record(event)
+            .and_then(|carrier| received::span(carrier, &event.resource, &event.scope).ok());
+        carrier.iter().for_each(&mut add);
+    }
+    let own_stated = own.iter().map(|(time, attributes)| Stated {
+        arrival: Arrival::Span,
+        time_unix_nano: *time,
+        attributes,
+        cleared: &[],
+    });
+    let stated: Vec<_> = own_stated.chain(submissions.iter().map(stated)).collect();
+    let left_out = repetitions(&stated).split_off(usize::from(own.is_some()));
+    let counted = submissions.into_iter().zip(left_out).filter(|(_, left_out)| !left_out);
+    fold(own.unwrap_or_default().1, counted.map(|((_, submission), _)| submission))
+}
+
+fn stated((arrival, submission): &(Arrival, Submission<Value>)) -> Stated<'_, Value> {
+    Stated {
+        arrival: *arrival,
+        time_unix_nano: submission.time_unix_nano,
+        attributes: &submission.attributes,
+        cleared: &submission.cleared,
+    }
+}
+
+/// How the feedback of a span or carrier arrived.
+pub(crate) fn arrival(span: &ReceivedSpan) -> Arrival {
+    match foreign::form_of(span) {
+        Some(Form::LogRecord) => Arrival::LogRecord,
+        Some(Form::OwnLogRecord) => Arrival::OwnLogRecord,
+        _ => Arrival::Span,
+    }
 }
 
 /// Whether `key`, with or without the prefix `honeyhive_`, is below a feedback namespace. The name

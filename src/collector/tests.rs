@@ -3,6 +3,7 @@
 mod decoding;
 mod faults;
 mod folding;
+mod foreign;
 mod logs;
 mod protocols;
 

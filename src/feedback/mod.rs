@@ -2,9 +2,12 @@
 //!
 //! A [document](document) is all feedback about one target, kept flat, with the rules by which two
 //! of them merge. A [carrier](carrier) is a span that brings a document without its target.
-//! [`fold`] applies the same rules to the spans and carriers that a backend received.
+//! [`fold`] applies the same rules to the spans and carriers that a backend received;
+//! [repetitions](repetition) of what spans state are left out of it.
 
 #[cfg(feature = "layer")]
 pub(crate) mod carrier;
 pub(crate) mod document;
 pub mod fold;
+#[cfg(feature = "collector")]
+pub(crate) mod repetition;

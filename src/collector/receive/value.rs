@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, ArrayValue, KeyValue, KeyValueList, any_value,
+};
 
 /// The value of an attribute, with the type it had on the wire.
 ///
@@ -57,6 +59,32 @@ impl Value {
             // An index into a table that only profiles have: reads as absent.
             Some(Wire::StringValueStrindex(_)) | None => Self::Empty,
         }
+    }
+
+    /// The value as it goes over the wire.
+    pub(crate) fn to_wire(&self) -> AnyValue {
+        use any_value::Value as Wire;
+        let value = match self {
+            Self::Bool(value) => Some(Wire::BoolValue(*value)),
+            Self::Int(value) => Some(Wire::IntValue(*value)),
+            Self::Double(value) => Some(Wire::DoubleValue(*value)),
+            Self::String(value) => Some(Wire::StringValue(value.clone())),
+            Self::Bytes(value) => Some(Wire::BytesValue(value.clone())),
+            Self::Array(values) => {
+                let values = values.iter().map(Self::to_wire).collect();
+                Some(Wire::ArrayValue(ArrayValue { values }))
+            }
+            Self::Map(map) => {
+                let pairs = map.iter().map(|(key, value)| KeyValue {
+                    key: key.clone(),
+                    value: Some(value.to_wire()),
+                    ..KeyValue::default()
+                });
+                Some(Wire::KvlistValue(KeyValueList { values: pairs.collect() }))
+            }
+            Self::Empty => None,
+        };
+        AnyValue { value }
     }
 
     /// The bool, if it is one.
