@@ -121,7 +121,6 @@ impl ReceivedSpan {
 
     /// The submission of a span whose [role](Self::role) is [`Role::Submission`].
     pub fn submission(&self) -> Submission<Value> {
-        let time = self.attribute("tracing_feedback.time_unix_nano").and_then(Value::as_i64);
         let cleared = match self.attribute("tracing_feedback.cleared") {
             Some(Value::Array(keys)) => keys.iter().filter_map(Value::as_str).collect(),
             Some(Value::String(key)) => vec![key.as_str()],
@@ -129,12 +128,20 @@ impl ReceivedSpan {
         };
         Submission {
             span_id: self.span_id,
-            time_unix_nano: time
-                .and_then(|time| u64::try_from(time).ok())
-                .unwrap_or(self.start_time_unix_nano),
+            time_unix_nano: self.stated_time().unwrap_or(self.start_time_unix_nano),
             cleared: cleared.into_iter().map(str::to_owned).collect(),
             attributes: self.owned_feedback(),
         }
+    }
+
+    /// The time of the span's own document: the end of the span, unless an attribute says otherwise.
+    pub(crate) fn own_time(&self) -> u64 {
+        self.stated_time().unwrap_or(self.end_time_unix_nano.max(self.start_time_unix_nano))
+    }
+
+    fn stated_time(&self) -> Option<u64> {
+        let time = self.attribute("tracing_feedback.time_unix_nano").and_then(Value::as_i64);
+        time.and_then(|time| u64::try_from(time).ok())
     }
 
     fn owned_feedback(&self) -> Vec<(String, Value)> {
@@ -200,7 +207,7 @@ pub(crate) fn feedback_with_events<'a>(
     for span in spans {
         add(span);
         if span.role() == Role::Own && *target == Target::Span(span.trace_id, span.span_id) {
-            own.get_or_insert_with(|| (span.end_time_unix_nano, span.owned_feedback()));
+            own.get_or_insert_with(|| (span.own_time(), span.owned_feedback()));
         }
         let (resource, scope) = (&span.resource, &span.scope);
         let carriers = foreign::of_span(span).into_iter();

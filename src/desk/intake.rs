@@ -1,4 +1,5 @@
-//! From the receiver to the store: a request is answered when its spans are in the file.
+//! From the receiver to the store: a request is answered when its spans, or the feedback in its log records, are in
+//! the file. Log records that are no feedback are taken and ignored.
 
 use std::mem;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ impl Intake for SpanIntake {
     ) -> Result<Answer, RequestRefusal> {
         let mut batch = match decoded? {
             DecodedSignal::Traces(request) => SpanBatch::of(request)?,
-            DecodedSignal::Logs(_) => return Ok(Answer::Accept),
+            DecodedSignal::Logs(request) => SpanBatch::of_logs(request),
         };
         let answer = match mem::take(&mut batch.refused) {
             RefusedItems { count, first: Some(refusal) } => Answer::PartialSuccess {
@@ -44,7 +45,7 @@ impl Intake for SpanIntake {
             _ => Answer::Accept,
         };
         if batch.spans.is_empty() {
-            return Ok(Answer::Accept);
+            return Ok(answer);
         }
         let unavailable = |reason: String| RequestRefusal::new(RefusalKind::Unavailable, reason);
         match tokio::time::timeout(WRITE_TIMEOUT, self.writer.write(batch)).await {

@@ -10,7 +10,7 @@ use crate::collector::receive::received::ReceivedSpan;
 use crate::collector::receive::value::Value;
 
 /// The attribute with the name of the value.
-const NAME: &str = "logfire.feedback.name";
+pub(super) const NAME: &str = "logfire.feedback.name";
 const COMMENT: &str = "logfire.feedback.comment";
 
 pub(super) fn of_span(span: &ReceivedSpan) -> Option<Span> {

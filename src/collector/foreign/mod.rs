@@ -23,14 +23,27 @@ mod openinference;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 
-use super::receive::log_record::ReceivedLogRecord;
+use super::receive::log_record::{EVALUATION, ReceivedLogRecord};
 use super::receive::received::ReceivedSpan;
 
 pub(crate) use carrier::{Form, form_of};
 
-/// The carriers of what a span states in a foreign form, in no particular order.
+/// Whether a span may have feedback in a foreign form. Most spans have none, and are not looked at further.
+pub(crate) fn may_judge(span: &Span) -> bool {
+    span.name == EVALUATION
+        || span.events.iter().any(|event| event.name == EVALUATION)
+        || span.attributes.iter().any(|attribute| {
+            attribute.key == logfire::NAME || openinference::is_of_list(&attribute.key)
+        })
+}
+
+/// The carriers of what a span states in a foreign form, in no particular order. A carrier states nothing else: it is no
+/// target of feedback itself.
 pub(crate) fn of_span(span: &ReceivedSpan) -> Vec<Span> {
     let mut carriers = Vec::new();
+    if span.is_carrier() {
+        return carriers;
+    }
     evaluation::of_events(span, &mut carriers);
     carriers.extend(evaluation::of_span(span));
     carriers.extend(logfire::of_span(span));

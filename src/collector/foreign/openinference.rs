@@ -26,6 +26,13 @@ enum Scope {
     Session,
 }
 
+/// Whether an attribute may belong to a list of judgements. Every attribute of every span is asked.
+pub(super) fn is_of_list(key: &str) -> bool {
+    let scoped = key.strip_prefix("trace.").or_else(|| key.strip_prefix("session."));
+    let list = scoped.unwrap_or(key);
+    list.starts_with("annotations.") || list.starts_with("evaluations.")
+}
+
 /// Whether the span traces an evaluation of something else.
 pub(super) fn is_evaluator(span: &ReceivedSpan) -> bool {
     span.attribute(SPAN_KIND).and_then(Value::as_str) == Some("EVALUATOR")

@@ -1,24 +1,29 @@
 //! What a store writes: the spans of a request, decoded and classified beforehand, so that the writer's
-//! thread decodes nothing.
+//! thread decodes nothing. Feedback in another form, on a span or as a log record, becomes a carrier here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
+use crate::collector::foreign;
 use crate::collector::receive::decoded::{DecodedRequest, RefusedItems};
+use crate::collector::receive::log_record::log_record;
 use crate::collector::receive::received::{self, SpanIds};
 use crate::collector::receive::refusal::RequestRefusal;
+use crate::collector::receive::signal::ExportRequest;
 use crate::collector::receive::value::{Value, attributes};
-use crate::collector::role::is_in_namespace;
+use crate::collector::role::{arrival, is_in_namespace};
 use crate::collector::{ReceivedSpan, Role, Scope, Target};
 use crate::desk::store::session::session_of;
 use crate::feedback::fold::Submission;
+use crate::feedback::repetition::{Arrival, Stated};
 
 /// The spans of one request.
 #[derive(Debug, Default)]
@@ -29,7 +34,7 @@ pub(crate) struct SpanBatch {
     pub(crate) spans: Vec<NewSpan>,
     /// Estimated memory.
     pub(crate) bytes: usize,
-    /// The spans that are not valid, which are left out.
+    /// The spans or log records that are not valid, which are left out.
     pub(crate) refused: RefusedItems,
 }
 
@@ -62,6 +67,8 @@ pub(crate) struct NewSpan {
     pub(crate) session: Option<String>,
     /// A span that only carries feedback about another.
     pub(crate) is_carrier: bool,
+    /// A carrier that stands for feedback in another form.
+    pub(crate) is_translated: bool,
     pub(crate) feedback: Option<SpanFeedback>,
     /// An OTLP `Span` without the data of the other fields.
     pub(crate) body: Vec<u8>,
@@ -74,6 +81,8 @@ pub(crate) struct SpanFeedback {
     pub(crate) target: Option<Target>,
     /// The target itself carries it. Submissions are applied to this document.
     pub(crate) is_own: bool,
+    /// Whether it came on a span, or as a log record that may repeat what a span states.
+    pub(crate) arrival: Arrival,
     /// `time_unix_nano` of a target's own document is the end of its span, unless an attribute says
     /// otherwise.
     pub(crate) submission: Submission<Value>,
@@ -85,22 +94,14 @@ impl SpanBatch {
         let DecodedRequest { message, refused } = request.into();
         let mut batch = Self { refused, ..Self::default() };
         for group in message.resource_spans {
-            let resource = batch.resources.len();
-            let (new, attributes) = NewResource::of(group.resource.unwrap_or_default());
-            batch.bytes += new.body.len() * 3;
-            batch.resources.push(new);
+            let (resource, attributes) = batch.add_resource(group.resource.unwrap_or_default());
             for group in group.scope_spans {
-                let scope = batch.scopes.len();
-                let (name, version) =
-                    group.scope.map(|scope| (scope.name, scope.version)).unwrap_or_default();
-                let shared = Arc::new(Scope { name: name.clone(), ..Scope::default() });
-                batch.scopes.push((name, version));
+                let (scope, shared) = batch.add_scope(group.scope.unwrap_or_default());
+                let place = Place { resource, scope, attributes: &attributes, shared: &shared };
                 for span in group.spans {
-                    match NewSpan::of(span, resource, scope, (&attributes, &shared)) {
-                        Ok(span) => {
-                            batch.bytes += 256 + 2 * span.body.len();
-                            batch.spans.push(span);
-                        }
+                    batch.add_translated(&span, &place);
+                    match NewSpan::of(span, &place) {
+                        Ok(span) => batch.add(span),
                         Err(refusal) => batch.refused.add(refusal),
                     }
                 }
@@ -111,6 +112,76 @@ impl SpanBatch {
             None => Ok(batch),
         }
     }
+
+    /// The carriers of the log records that are feedback. Other records are left out.
+    pub(crate) fn of_logs(request: DecodedRequest<ExportLogsServiceRequest>) -> Self {
+        let DecodedRequest { message, refused } = request;
+        let mut batch = Self { refused, ..Self::default() };
+        for group in message.into_groups() {
+            let (resource, attributes) = batch.add_resource(group.resource.unwrap_or_default());
+            for group in group.scopes {
+                let (scope, shared) = batch.add_scope(group.scope.unwrap_or_default());
+                let place = Place { resource, scope, attributes: &attributes, shared: &shared };
+                for record in group.items {
+                    let record = log_record(record, &attributes, &shared);
+                    let carrier = foreign::of_log_record(&record);
+                    batch.spans_of(carrier, &place);
+                }
+            }
+        }
+        if batch.spans.is_empty() {
+            batch.resources.clear();
+            batch.scopes.clear();
+        }
+        batch
+    }
+
+    /// Adds a resource, and returns its position and its attributes.
+    fn add_resource(&mut self, resource: Resource) -> (usize, Arc<BTreeMap<String, Value>>) {
+        let (new, attributes) = NewResource::of(resource);
+        self.bytes += new.body.len() * 3;
+        self.resources.push(new);
+        (self.resources.len() - 1, attributes)
+    }
+
+    /// Adds a scope, and returns its position and its name.
+    fn add_scope(&mut self, scope: InstrumentationScope) -> (usize, Arc<Scope>) {
+        let shared = Arc::new(Scope { name: scope.name.clone(), ..Scope::default() });
+        self.scopes.push((scope.name, scope.version));
+        (self.scopes.len() - 1, shared)
+    }
+
+    fn add(&mut self, span: NewSpan) {
+        self.bytes += 256 + 2 * span.body.len();
+        self.spans.push(span);
+    }
+
+    /// Adds the carriers of what a span states in another form. A span that is not valid has none.
+    fn add_translated(&mut self, span: &Span, place: &Place<'_>) {
+        if !foreign::may_judge(span) {
+            return;
+        }
+        if let Ok(received) = received::span(span.clone(), place.attributes, place.shared) {
+            self.spans_of(foreign::of_span(&received), place);
+        }
+    }
+
+    fn spans_of(&mut self, carriers: impl IntoIterator<Item = Span>, place: &Place<'_>) {
+        for carrier in carriers {
+            if let Ok(span) = NewSpan::of(carrier, place) {
+                self.add(span);
+            }
+        }
+    }
+}
+
+/// Where in a batch a span is.
+struct Place<'a> {
+    /// The positions of its resource and its scope.
+    resource: usize,
+    scope: usize,
+    attributes: &'a Arc<BTreeMap<String, Value>>,
+    shared: &'a Arc<Scope>,
 }
 
 impl NewResource {
@@ -126,19 +197,15 @@ impl NewResource {
 }
 
 impl NewSpan {
-    fn of(
-        mut span: Span,
-        resource: usize,
-        scope: usize,
-        shared: (&Arc<BTreeMap<String, Value>>, &Arc<Scope>),
-    ) -> Result<Self, RequestRefusal> {
+    fn of(mut span: Span, place: &Place<'_>) -> Result<Self, RequestRefusal> {
         let has_feedback = span.attributes.iter().any(|pair| concerns_feedback(&pair.key));
         let session = session_of(|key| attribute(&span.attributes, key));
-        let (mut feedback, mut is_carrier) = (None, false);
+        let (mut feedback, mut is_carrier, mut is_translated) = (None, false, false);
         // A link with a broken id is refused like the span's own; few spans have any.
         if has_feedback || !span.links.is_empty() {
-            let received = received::span(span.clone(), shared.0, shared.1)?;
+            let received = received::span(span.clone(), place.attributes, place.shared)?;
             is_carrier = received.is_carrier();
+            is_translated = is_carrier && foreign::form_of(&received).is_some();
             feedback = SpanFeedback::of(&received);
         }
         let SpanIds { trace_id, span_id, parent_span_id } = received::ids(&span)?;
@@ -164,10 +231,11 @@ impl NewSpan {
             kind,
             is_error,
             name,
-            resource,
-            scope,
+            resource: place.resource,
+            scope: place.scope,
             session,
             is_carrier,
+            is_translated,
             feedback,
             body: span.encode_to_vec(),
         })
@@ -183,9 +251,7 @@ impl SpanFeedback {
             if submission.attributes.is_empty() {
                 return None;
             }
-            if span.attribute("tracing_feedback.time_unix_nano").is_none() {
-                submission.time_unix_nano = span.end_time_unix_nano.max(span.start_time_unix_nano);
-            }
+            submission.time_unix_nano = span.own_time();
         }
         for (key, _) in &mut submission.attributes {
             canonical(key);
@@ -196,7 +262,22 @@ impl SpanFeedback {
             Role::Submission(target) => (Some(target), false),
             Role::Adrift => (None, false),
         };
-        Some(Self { target, is_own, submission })
+        Some(Self { target, is_own, arrival: arrival(span), submission })
+    }
+
+    /// Whether it counts as a document: a log record that repeats what a span states does not.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.arrival != Arrival::OwnLogRecord
+    }
+
+    /// What it states, for the rule of repetitions.
+    pub(crate) fn stated(&self) -> Stated<'_, Value> {
+        Stated {
+            arrival: self.arrival,
+            time_unix_nano: self.submission.time_unix_nano,
+            attributes: &self.submission.attributes,
+            cleared: &self.submission.cleared,
+        }
     }
 }
 

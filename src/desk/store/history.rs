@@ -9,9 +9,11 @@ use super::json::{datum_json, json};
 use super::leaf::Leaf;
 use super::view::{Change, DocumentView, LeafView};
 use crate::collector::ReceivedSpan;
+use crate::collector::foreign::{self, Form};
 use crate::collector::receive::value::Value;
 use crate::desk::query::time::millis;
 use crate::feedback::fold::{Submission, fold};
+use crate::feedback::repetition::repetitions;
 
 /// Changes that a history lists, at the most. The folded values include all changes.
 const MOST_CHANGES: usize = 500;
@@ -47,6 +49,7 @@ pub(crate) fn document(spoken: Vec<(ReceivedSpan, SpanFeedback)>) -> DocumentVie
             span_id: span.span_id.to_string(),
             trace_id: span.trace_id.to_string(),
             late: span.is_carrier(),
+            form: foreign::form_of(&span).map(Form::name),
             set,
             retracted: before.into_iter().filter(|key| !state.contains_key(key)).collect(),
         });
@@ -70,7 +73,8 @@ pub(crate) fn giver(spoken: Vec<(ReceivedSpan, SpanFeedback)>, field: &str) -> O
     last.and_then(|(span, feedback)| speaker(span, feedback))
 }
 
-/// The order of folding, and each span id once; the own document comes first.
+/// The order of folding, and each span id once, without log records that repeat what spans state; the own
+/// document comes first.
 fn in_order(mut spoken: Vec<(ReceivedSpan, SpanFeedback)>) -> Vec<(ReceivedSpan, SpanFeedback)> {
     spoken.sort_by_key(|(span, feedback)| {
         let Submission { time_unix_nano, span_id, .. } = &feedback.submission;
@@ -78,6 +82,9 @@ fn in_order(mut spoken: Vec<(ReceivedSpan, SpanFeedback)>) -> Vec<(ReceivedSpan,
     });
     let mut seen: HashSet<(bool, SpanId)> = HashSet::new();
     spoken.retain(|(_, feedback)| seen.insert((feedback.is_own, feedback.submission.span_id)));
+    let stated: Vec<_> = spoken.iter().map(|(_, feedback)| feedback.stated()).collect();
+    let mut left_out = repetitions(&stated).into_iter();
+    spoken.retain(|_| !left_out.next().unwrap_or(false));
     spoken
 }
 

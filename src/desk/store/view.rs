@@ -108,6 +108,9 @@ pub(crate) struct Change {
     pub(crate) trace_id: String,
     /// Given after the end of its target.
     pub(crate) late: bool,
+    /// The form in which it arrived, if that is another emitter's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) form: Option<&'static str>,
     pub(crate) set: Vec<LeafView>,
     /// Keys whose values the change removed.
     pub(crate) retracted: Vec<String>,

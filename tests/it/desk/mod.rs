@@ -4,6 +4,7 @@ mod answers;
 mod api;
 mod command;
 mod demo;
+mod foreign;
 mod large;
 mod measures;
 mod retention;

@@ -12,7 +12,8 @@ use crate::collector::receive::value::Value;
 use crate::desk::store::batch::{SpanFeedback, nanos};
 use crate::desk::store::history::{DatedValue, dated};
 use crate::desk::store::leaf::{Leaf, LeafType};
-use crate::feedback::fold::{Submission, fold};
+use crate::feedback::fold::fold;
+use crate::feedback::repetition::{Arrival, MOST_APART, repetitions};
 
 /// The time and the resource that the leaves of a target repeat.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,9 +51,9 @@ struct NewTarget {
 /// The documents about one target.
 #[derive(Debug, Default)]
 struct TargetDocuments {
-    own: Option<Submission<Value>>,
+    own: Option<SpanFeedback>,
     /// With the traces they came in.
-    submissions: Vec<([u8; 16], Submission<Value>)>,
+    submissions: Vec<([u8; 16], SpanFeedback)>,
 }
 
 impl PendingRefold {
@@ -95,9 +96,9 @@ impl PendingRefold {
 impl TargetDocuments {
     fn add(&mut self, feedback: SpanFeedback, trace_id: [u8; 16]) {
         if feedback.is_own {
-            self.own = Some(feedback.submission);
+            self.own = Some(feedback);
         } else {
-            self.submissions.push((trace_id, feedback.submission));
+            self.submissions.push((trace_id, feedback));
         }
     }
 
@@ -107,19 +108,29 @@ impl TargetDocuments {
 
     /// The time of the earliest document.
     fn first(&self) -> i64 {
-        let submissions = self.submissions.iter().map(|(_, submission)| submission);
+        let submissions = self.submissions.iter().map(|(_, feedback)| feedback);
         let times = self.own.iter().chain(submissions);
-        times.map(|submission| nanos(submission.time_unix_nano)).min().unwrap_or(0)
+        times.map(|feedback| nanos(feedback.submission.time_unix_nano)).min().unwrap_or(0)
     }
 
     /// When the last submission was made.
     fn latest(&self) -> Option<i64> {
-        self.submissions.iter().map(|(_, submission)| nanos(submission.time_unix_nano)).max()
+        let times = self.submissions.iter().map(|(_, feedback)| feedback.submission.time_unix_nano);
+        times.map(nanos).max()
+    }
+
+    /// Removes the log records that repeat what spans state.
+    fn leave_out_repetitions(&mut self) {
+        let submissions = self.submissions.iter().map(|(_, feedback)| feedback);
+        let stated: Vec<_> = submissions.chain(&self.own).map(SpanFeedback::stated).collect();
+        let mut left_out = repetitions(&stated).into_iter();
+        self.submissions.retain(|_| !left_out.next().unwrap_or(false));
     }
 
     /// The folded document, each value with the time it was given.
     fn fold(mut self) -> BTreeMap<String, DatedValue> {
-        let own = self.own.take().map(dated).map(|own| own.attributes).unwrap_or_default();
+        self.leave_out_repetitions();
+        let own = self.own.take().map(|own| dated(own.submission).attributes).unwrap_or_default();
         self.fold_onto(own)
     }
 
@@ -128,7 +139,7 @@ impl TargetDocuments {
         // Of several submissions with one span id and one time the first counts, so their order must not
         // depend on their arrival.
         self.submissions.sort_by_key(|(trace_id, _)| *trace_id);
-        fold(own, self.submissions.into_iter().map(|(_, submission)| dated(submission)))
+        fold(own, self.submissions.into_iter().map(|(_, feedback)| dated(feedback.submission)))
     }
 }
 
@@ -198,7 +209,7 @@ impl<'t> Refold<'t> {
                 let Some((key, latest)) = self.stored_target(target)? else { return Ok(()) };
                 let anchor = self.anchor(key)?;
                 if let (Some(anchor), false) = (anchor, pending.to_reload)
-                    && self.is_continuation(target, latest, &pending.added)?
+                    && self.is_continuation(target, key, latest, &pending.added)?
                     && let Some(folded) = self.folded(target)?
                 {
                     let latest = pending.added.latest();
@@ -231,11 +242,12 @@ impl<'t> Refold<'t> {
     }
 
     /// Whether new documents can be folded onto the leaves, without reading the older documents: each
-    /// is a submission later than all before, of a span id without an earlier submission. Without this
-    /// a session with much feedback would be folded as a whole for each submission.
+    /// is a submission later than all before, of a span id without an earlier submission, and no log record
+    /// that may repeat an older document. Without this a session with much feedback would be folded as a whole for each submission.
     fn is_continuation(
         &self,
         target: i64,
+        key: TargetKey,
         latest: Option<i64>,
         added: &TargetDocuments,
     ) -> Result<bool> {
@@ -245,7 +257,15 @@ impl<'t> Refold<'t> {
         if added.own.is_some() || added.submissions.is_empty() {
             return Ok(false);
         }
-        for (_, submission) in &added.submissions {
+        for (_, feedback) in &added.submissions {
+            let submission = &feedback.submission;
+            if feedback.arrival != Arrival::Span {
+                let earliest = nanos(submission.time_unix_nano.saturating_sub(MOST_APART));
+                let own = self.end_of_own(target, key.span)?;
+                if latest.max(own).is_some_and(|latest| latest >= earliest) {
+                    return Ok(false);
+                }
+            }
             let span = i64::from_be_bytes(submission.span_id.to_bytes());
             let count: i64 = count.query_row([target, span], |row| row.get(0))?;
             let is_later = latest.is_none_or(|latest| nanos(submission.time_unix_nano) > latest);
@@ -254,6 +274,13 @@ impl<'t> Refold<'t> {
             }
         }
         Ok(true)
+    }
+
+    /// The time of the document that a target's own span has.
+    fn end_of_own(&self, target: i64, span: i64) -> Result<Option<i64>> {
+        let sql = "SELECT max(time) FROM documents WHERE target = ?1 AND span_id = ?2 AND own = 1";
+        let mut statement = self.transaction.prepare_cached(sql)?;
+        Ok(statement.query_row([target, span], |row| row.get(0))?)
     }
 
     /// The leaves of a target as a document; `None` if a leaf doesn't keep its exact value.

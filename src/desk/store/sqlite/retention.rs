@@ -17,7 +17,7 @@ use super::Result;
 use super::cache::RowCache;
 use super::counters::{count, counter, set};
 use super::refold::{PendingRefold, Refold, remove_unused_session};
-use super::write::{SharedUses, session_target, update_session};
+use super::write::{IS_OWN_RECORD, SharedUses, session_target, update_session};
 use crate::clock;
 use crate::desk::store::batch::nanos;
 
@@ -223,7 +223,13 @@ fn forget(transaction: &Transaction<'_>, cache: &mut RowCache, traces: &[i64]) -
         let carriers = statement
             .query_map([trace], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<Vec<(i64, i64)>, _>>()?;
-        documents += run(
+        let of_trace = "(d.trace = ?1 OR d.target IN (SELECT id FROM targets WHERE trace = ?1))";
+        let mut counted = transaction.prepare_cached(&format!(
+            "SELECT count(*) FROM documents d JOIN spans s ON s.id = d.span
+             WHERE {of_trace} AND s.flags & {IS_OWN_RECORD} = 0"
+        ))?;
+        documents += counted.query_row([trace], |row| row.get::<_, i64>(0))?;
+        run(
             "DELETE FROM documents WHERE trace = ?1
                  OR target IN (SELECT id FROM targets WHERE trace = ?1)",
             trace,

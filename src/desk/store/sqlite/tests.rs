@@ -1,8 +1,11 @@
 //! The state of a store is a function of the set of spans.
 
+use std::sync::Arc;
+
 use opentelemetry::trace::{SpanId, TraceId};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span};
 use proptest::prelude::*;
@@ -13,6 +16,8 @@ use super::cache::RowCache;
 use super::retention::{self, Retention, RetentionStep};
 use super::write::write;
 use super::{open, schema};
+use crate::collector::foreign;
+use crate::collector::receive::log_record::log_record;
 use crate::collector::receive::received::spans;
 use crate::collector::{Target, Value, feedback};
 use crate::desk::store::batch::{SpanBatch, nanos};
@@ -53,6 +58,8 @@ struct Made {
     cleared: Option<bool>,
     is_error: bool,
     honeyhive: bool,
+    /// An event `gen_ai.evaluation.result` of the span: its time.
+    judged: Option<u8>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,10 +68,15 @@ enum MadeRole {
     Scoped(bool),
     Carrier(Option<(u8, u8)>),
     ScopedCarrier(bool, Option<(u8, u8)>),
+    /// What stands for a log record, of this crate or of another emitter, about a span.
+    Record(bool, (u8, u8)),
 }
 
 impl Made {
     fn span(&self) -> Span {
+        if let MadeRole::Record(is_own, target) = &self.role {
+            return self.record(*is_own, *target);
+        }
         let mut attributes = Vec::new();
         let prefix = if self.honeyhive { "honeyhive_" } else { "" };
         if let Some(session) = self.session {
@@ -100,6 +112,7 @@ impl Made {
             MadeRole::Scoped(session) => (false, Some(session), None),
             MadeRole::Carrier(link) => (true, None, *link),
             MadeRole::ScopedCarrier(session, link) => (true, Some(session), *link),
+            MadeRole::Record(..) => unreachable!("made above"),
         };
         if late {
             attributes.push(boolean("tracing_feedback.late", true));
@@ -121,11 +134,58 @@ impl Made {
             name: format!("n{}", self.id % 3),
             start_time_unix_nano: u64::from(self.start),
             end_time_unix_nano: u64::from(self.start) + u64::from(self.length),
+            events: self.judged.map(|time| self.event(time)).into_iter().collect(),
             status: self.is_error.then(|| Status { code: 2, message: String::new() }),
             attributes,
             links: links.into_iter().collect(),
             ..Span::default()
         }
+    }
+}
+
+impl Made {
+    /// The attributes of a judgement.
+    fn judgement(&self) -> Vec<KeyValue> {
+        let score = any(any_value::Value::DoubleValue(f64::from(self.rating.unwrap_or(0) % 2)));
+        let key = "gen_ai.evaluation.score.value".to_owned();
+        let score = KeyValue { key, value: score, key_strindex: 0 };
+        let label = if self.rating.unwrap_or(0) % 2 == 1 { "true" } else { "false" };
+        let name = if self.nested == Some(0) { "step.0" } else { "rating" };
+        let mut attributes = vec![text("gen_ai.evaluation.name", name), score];
+        attributes.push(text("gen_ai.evaluation.score.label", label));
+        if self.nested == Some(1) {
+            attributes.push(text("gen_ai.evaluation.explanation", "why"));
+        }
+        attributes
+    }
+
+    fn event(&self, time: u8) -> span::Event {
+        span::Event {
+            name: "gen_ai.evaluation.result".to_owned(),
+            time_unix_nano: u64::from(time),
+            attributes: self.judgement(),
+            ..span::Event::default()
+        }
+    }
+
+    fn record(&self, is_own: bool, (trace, span): (u8, u8)) -> Span {
+        let mut attributes = self.judgement();
+        if is_own {
+            attributes.push(text("tracing_feedback.namespace", "feedback"));
+            if self.cleared == Some(true) {
+                attributes.push(boolean("tracing_feedback.retracted", true));
+            }
+        }
+        let record = LogRecord {
+            event_name: "gen_ai.evaluation.result".to_owned(),
+            time_unix_nano: u64::from(self.time.unwrap_or(self.start)),
+            trace_id: trace_id(trace).to_vec(),
+            span_id: span_id(span).to_vec(),
+            attributes,
+            ..LogRecord::default()
+        };
+        let record = log_record(record, &Arc::default(), &Arc::default());
+        foreign::of_log_record(&record).unwrap()
     }
 }
 
@@ -159,13 +219,15 @@ fn made() -> impl Strategy<Value = Made> {
         1 => any_bool().prop_map(MadeRole::Scoped),
         3 => link().prop_map(MadeRole::Carrier),
         1 => (any_bool(), link()).prop_map(|(session, link)| MadeRole::ScopedCarrier(session, link)),
+        2 => (any_bool(), (1..5_u8, 1..7_u8)).prop_map(|(own, target)| MadeRole::Record(own, target)),
     ];
     let said = (
         prop::option::of(0..5_u8),
         prop::option::of(0..3_u8),
         prop::option::weighted(0.3, any_bool()),
     );
-    let rest = (0..2_u8, prop::option::of(1..3_u8), any_bool(), any_bool());
+    let judged = prop::option::weighted(0.3, 0..6_u8);
+    let rest = (0..2_u8, prop::option::of(1..3_u8), any_bool(), any_bool(), judged);
     (ids, times, role, said, rest).prop_map(|(ids, times, role, said, rest)| Made {
         trace: ids.0,
         id: ids.1,
@@ -181,6 +243,7 @@ fn made() -> impl Strategy<Value = Made> {
         session: rest.1,
         is_error: rest.2,
         honeyhive: rest.3,
+        judged: rest.4,
     })
 }
 
@@ -411,7 +474,7 @@ fn in_its_place(mut made: Made, place: u8) -> Made {
     let link = match &made.role {
         MadeRole::Carrier(link) => *link,
         MadeRole::ScopedCarrier(is_session, link) => link.filter(|_| !is_session),
-        MadeRole::Plain | MadeRole::Scoped(_) => return made,
+        MadeRole::Plain | MadeRole::Scoped(_) | MadeRole::Record(..) => return made,
     };
     match (place, link) {
         (0, Some((trace, span))) => (made.trace, made.parent) = (trace, span),
@@ -473,6 +536,7 @@ fn votes(target: (u8, u8), first: u8, rating: u8) -> [Made; 2] {
             cleared: None,
             is_error: false,
             honeyhive: false,
+            judged: None,
         };
         in_its_place(vote, place)
     })

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::super::Result;
 use super::super::stored::{self, SPAN_COLUMNS};
+use super::super::write::IS_OWN_RECORD;
 use super::span_id;
 use crate::collector::ReceivedSpan;
 use crate::desk::query::time::millis;
@@ -41,7 +42,7 @@ fn spoken(connection: &Connection, target: i64) -> Result<Vec<(ReceivedSpan, Spa
     Ok(spoken)
 }
 
-/// What arrived after another thing.
+/// What arrived after another thing. Log records that repeat what spans state are left out.
 pub(super) fn feedback_after(
     connection: &Connection,
     after: Option<i64>,
@@ -60,14 +61,15 @@ pub(super) fn feedback_after(
          LEFT JOIN sessions x ON x.id = g.session
          LEFT JOIN spans o ON o.trace = g.trace AND o.span = g.span
          LEFT JOIN names m ON m.id = o.name
-         WHERE d.id > ?1 ORDER BY d.id LIMIT ?2"
+         WHERE d.id > ?1 AND s.flags & {IS_OWN_RECORD} = 0 ORDER BY d.id LIMIT ?2"
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut rows = statement.query([after, limit])?;
-    let (mut said, mut last) = (Vec::new(), after);
+    let (mut said, mut last, mut count) = (Vec::new(), after, 0);
     while let Some(row) = rows.next()? {
         last = row.get("document")?;
+        count += 1;
         let span = stored::span(row)?;
         let Some(feedback) = SpanFeedback::of(&span) else { continue };
         let trace: Option<[u8; 16]> = row.get("target_trace").optional()?.flatten();
@@ -98,5 +100,6 @@ pub(super) fn feedback_after(
             cleared: feedback.submission.cleared.clone(),
         });
     }
-    Ok((said, last))
+    // What is left out at the end need not be looked at again.
+    Ok((said, if count < limit { last.max(end) } else { last }))
 }

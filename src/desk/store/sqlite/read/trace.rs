@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::super::Result;
 use super::super::stored::{self, SPAN_COLUMNS};
-use super::super::write::session_target;
+use super::super::write::{IS_TRANSLATED, session_target};
 use super::{documents, resource_text, traces};
 use crate::desk::query::time::millis;
 use crate::desk::store::json::hex;
@@ -67,20 +67,21 @@ pub(super) fn trace(
 }
 
 /// The spans of a trace that are shown, with the carriers in other traces that are about it, and whether
-/// others are left out.
+/// others are left out. What came in another form is in the documents: it is no span.
 fn spans(
     connection: &Connection,
     trace: i64,
     about: &HashMap<i64, i64>,
     asked: Option<u64>,
 ) -> Result<(Vec<SpanView>, bool)> {
-    let mut statement = connection.prepare_cached(
+    let mut statement = connection.prepare_cached(&format!(
         "SELECT s.id, s.span, s.parent, s.trace != ?1 AS is_elsewhere,
                 s.id IN (SELECT span FROM documents WHERE trace = ?1) AS is_speaking
          FROM spans s WHERE s.trace = ?1 OR s.id IN (
              SELECT d.span FROM targets g JOIN documents d ON d.target = g.id WHERE g.trace = ?1)
-         ORDER BY s.start, s.span",
-    )?;
+             AND s.flags & {IS_TRANSLATED} = 0
+         ORDER BY s.start, s.span"
+    ))?;
     let mut rows = statement.query([trace])?;
     let (mut ids, mut places) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {

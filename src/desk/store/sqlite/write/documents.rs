@@ -88,7 +88,7 @@ impl<'b> Pass<'_, 'b> {
                 ":own": document.feedback.is_own,
                 ":time": nanos(document.feedback.submission.time_unix_nano),
             })?;
-            self.written.documents += 1;
+            self.written.documents += i64::from(document.feedback.is_counted());
         }
         Ok(())
     }

@@ -37,13 +37,17 @@ pub(super) use self::shared_rows::SharedUses;
 /// `flags` of a span.
 pub(super) const IS_CARRIER: i64 = 1;
 pub(super) const IS_ERROR: i64 = 2;
+/// A carrier that stands for feedback in another form.
+pub(super) const IS_TRANSLATED: i64 = 4;
+/// And that is a log record of this crate, which repeats what a span or a carrier states.
+pub(super) const IS_OWN_RECORD: i64 = 8;
 
 /// What a transaction has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Written {
     /// New spans.
     pub(crate) spans: i64,
-    /// New spans with feedback.
+    /// New spans with feedback, without the log records that repeat them.
     pub(crate) documents: i64,
 }
 

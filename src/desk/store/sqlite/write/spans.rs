@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, Row, Statement, Transaction, named_params, par
 
 use super::documents::PendingDocument;
 use super::traces::{Root, SpanTotals};
-use super::{IS_CARRIER, IS_ERROR, Pass};
+use super::{IS_CARRIER, IS_ERROR, IS_OWN_RECORD, IS_TRANSLATED, Pass};
 use crate::desk::store::batch::{NewSpan, SpanBatch, SpanFeedback, nanos};
 use crate::desk::store::sqlite::Result;
 use crate::desk::store::sqlite::refold::TargetAnchor;
@@ -31,8 +31,7 @@ impl<'b> Pass<'_, 'b> {
             _ => None,
         };
         let trace = self.trace(&span.trace_id)?;
-        let flags =
-            if span.is_carrier { IS_CARRIER } else { 0 } | if span.is_error { IS_ERROR } else { 0 };
+        let flags = flags(span);
         let row = NewSpanRow { trace, name, resource, scope, flags, span };
         let is_new = row.insert(&mut self.insert_span)?;
         let id = if is_new {
@@ -94,6 +93,7 @@ impl<'b> Pass<'_, 'b> {
         let id = old.id;
         let old_resource = old.resource;
         let old_shared = [old.name_row, old.scope, old.resource];
+        let was_counted = old.feedback.as_ref().is_some_and(SpanFeedback::is_counted);
         if old.order() <= new.order(hash) {
             return Ok(None);
         }
@@ -103,7 +103,7 @@ impl<'b> Pass<'_, 'b> {
             .query_row([id], |row| row.get("target"))
             .optional()?;
         if let Some(target) = withdrawn {
-            self.written.documents -= 1;
+            self.written.documents -= i64::from(was_counted);
             self.refolds.entry(target).or_default().reload();
         }
         self.transaction
@@ -118,6 +118,17 @@ impl<'b> Pass<'_, 'b> {
         self.arrived.push((new.trace, span_id));
         Ok(Some(id))
     }
+}
+
+fn flags(span: &NewSpan) -> i64 {
+    let is_own_record = span.feedback.as_ref().is_some_and(|feedback| !feedback.is_counted());
+    let flags = [
+        (span.is_carrier, IS_CARRIER),
+        (span.is_error, IS_ERROR),
+        (span.is_translated, IS_TRANSLATED),
+        (is_own_record, IS_OWN_RECORD),
+    ];
+    flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum()
 }
 
 /// A new span with the numbers of the rows it refers to.
