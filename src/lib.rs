@@ -191,13 +191,16 @@ pub use session::{Session, SessionIdError};
 
 #[cfg(feature = "layer")]
 pub use {
-    export::{DropReason, FlushError, SpanLoss, stats::Stats},
+    export::{
+        DropReason, EventLoss, FlushError, SpanLoss,
+        stats::{EventStats, Stats},
+    },
     layer::{
         CountingEventFilter, EnrichingSpanProcessor, FeedbackLayer, FeedbackSpanProcessor,
         SpanError, SpanExt, otel_context,
     },
     outbox::PersistError,
-    settings::{Convention, EnvironmentIssue, Keep, KeepLimits, LateTraces},
+    settings::{Convention, EnvironmentIssue, Events, Keep, KeepLimits, LateTraces},
     setup::{BuildError, Builder, ConfigError, Telemetry, builder, compatibility, init},
 };
 

@@ -1,7 +1,7 @@
-//! The record: a finished span on its way from capture to a sink.
+//! The records: a finished span, or an event, on its way from capture to a sink.
 //!
-//! This is the one type that crosses from the tracing side to the export side. It depends neither
-//! on `tracing` nor on how requests are made. Its attributes are stored [as they are
+//! These are the types that cross from the tracing side to the export side. They depend neither
+//! on `tracing` nor on how requests are made. Their attributes are stored [as they are
 //! sent](crate::otlp::attributes).
 
 use std::borrow::Cow;
@@ -186,6 +186,29 @@ pub(crate) struct Link {
     pub(crate) context: SpanContext,
     pub(crate) attributes: Attributes,
     pub(crate) dropped_attributes: u32,
+}
+
+/// A log record, which is an event: it has a name, and attributes in place of a body.
+#[derive(Debug)]
+pub(crate) struct LogRecord {
+    pub(crate) event_name: &'static str,
+    /// Nanoseconds since the Unix epoch.
+    pub(crate) time: u64,
+    /// When the event was recorded here, in nanoseconds since the Unix epoch.
+    pub(crate) observed_time: u64,
+    /// [`TraceId::INVALID`] if it is about no trace.
+    pub(crate) trace_id: TraceId,
+    /// [`SpanId::INVALID`] if it is about no span.
+    pub(crate) span_id: SpanId,
+    pub(crate) flags: TraceFlags,
+    pub(crate) attributes: Attributes,
+}
+
+impl LogRecord {
+    /// The most bytes that it takes encoded.
+    pub(crate) fn size(&self) -> usize {
+        96 + self.event_name.len() + self.attributes.as_bytes().len()
+    }
 }
 
 impl Default for SpanRecord {

@@ -331,6 +331,58 @@ impl KeepLimits {
     }
 }
 
+/// The events that enrichments emit, beside the spans and carriers that carry them: OTLP log records.
+///
+/// | attribute of [`GenAi`](Self::GenAi) | value |
+/// | --- | --- |
+/// | `gen_ai.evaluation.name` | the leaf's path without its namespace: `rating`, `step1.retry` |
+/// | `gen_ai.evaluation.score.value` | a number as a double, a bool as 1.0 or 0.0 |
+/// | `gen_ai.evaluation.score.label` | a string; a bool as `true` or `false` |
+/// | `gen_ai.evaluation.explanation` | the leaf `comment` of the same namespace and enrichment |
+/// | `gen_ai.response.id`, `gen_ai.conversation.id` | those of the enriched span, if it has them by then |
+/// | `session.id` | the session, if there is one |
+/// | `tracing_feedback.namespace` | `feedback` or `metrics` |
+/// | `tracing_feedback.time_unix_nano` | when the enrichment was made |
+/// | `tracing_feedback.id` | the `id` of the enrichment, if it has one; with a ticket the span id of its carrier, since names are the holder's own |
+/// | `tracing_feedback.scope` | `session` or `trace`, if it is not about a span |
+/// | `tracing_feedback.retracted` | `true` if the leaf was removed, with everything under it; without a name it is the whole namespace |
+///
+/// The trace and span id of a record are those of what the feedback is about: of trace feedback the trace
+/// id alone, and of session feedback neither, unless it was given a target.
+///
+/// See [`Builder::with_events`](crate::Builder::with_events).
+///
+/// ```
+/// # #[cfg(feature = "grpc")] {
+/// use tracing_feedback::{Events, enrich_span};
+/// use tracing_subscriber::prelude::*;
+///
+/// let (layer, telemetry) = tracing_feedback::builder()
+///     .with_endpoint("http://127.0.0.1:9") // nothing listens there
+///     .with_timeout(std::time::Duration::from_millis(50))
+///     .with_events(Events::GenAi)
+///     .build()?;
+/// # let _default = tracing_subscriber::registry().with(layer).set_default();
+/// tracing::info_span!("answer").in_scope(|| {
+///     enrich_span!(feedback = { "rating": true, "comment": "Great" });
+/// });
+/// let error = telemetry.flush().unwrap_err();
+/// assert_eq!(error.event_losses()[0].records, 2); // one for each leaf
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Events {
+    /// None. In code it overrides `FEEDBACK_EVENTS`.
+    #[default]
+    None,
+    /// `gen_ai.evaluation.result` of the
+    /// [semantic conventions for generative AI](https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-events/):
+    /// one record for each leaf of `feedback` and `metrics`.
+    GenAi,
+}
+
 /// Which formats propagation reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Formats {

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::export::DropReason;
 use crate::feedback::carrier::{Carrier, DocumentScope, SubmissionName};
 use crate::feedback::document::Document;
+use crate::feedback::event::EventContext;
 use crate::layer::locate::{Located, NotRecording, locate_current, locate_late, locate_span};
 use crate::outbox::Finalizers;
 use crate::redaction::Redaction;
@@ -196,7 +197,8 @@ impl Destination {
     pub(super) fn apply(self, flattener: &mut Flattener, caller: &'static Location<'static>) {
         match self {
             Self::OpenSpan(state, kind) => {
-                apply_patch(flattener, state.core(), caller, |patch, time| {
+                let events = || state.event_context(kind);
+                apply_patch(flattener, state.core(), caller, events, |patch, time| {
                     enrich(&state, kind, patch, time)
                 });
             }
@@ -215,12 +217,13 @@ impl Destination {
                     }
                 };
                 let id = id.map(|name| SubmissionName { name, holder });
-                apply_patch(flattener, &core, caller, |patch, time| {
+                let (document, finalizers) = (Document::default(), Finalizers::default());
+                let carrier = Carrier { target, session, scope, document, time: 0, id, finalizers };
+                let context = core.events().map(|_| EventContext::of_carrier(&carrier));
+                let events = || context.unwrap_or_default();
+                apply_patch(flattener, &core, caller, events, |patch, time| {
                     let document = std::mem::take(patch);
-                    let finalizers = Finalizers::default();
-                    let carrier =
-                        Carrier { target, session, scope, document, time, id, finalizers };
-                    let sent = carrier.send(&core);
+                    let sent = Carrier { document, time, ..carrier }.send(&core);
                     if is_charged && !sent.as_ref().is_ok_and(|applied| applied.is_durable) {
                         late_charge.refund(name.as_deref());
                     }
@@ -317,11 +320,13 @@ fn active_core(located: &Located) -> Result<&Arc<LayerCore>, BeginError> {
     }
 }
 
-/// Applies the patch by `put`, and reports the errors.
+/// Applies the patch by `put`, emits its events, and reports the errors. `context` is what the events are
+/// about; it is not called while none are emitted.
 fn apply_patch(
     flattener: &mut Flattener,
     core: &LayerCore,
     caller: &'static Location<'static>,
+    context: impl FnOnce() -> EventContext,
     put: impl FnOnce(&mut Document<Value>, u64) -> Result<Applied, DropReason>,
 ) {
     flattener.finish();
@@ -331,8 +336,14 @@ fn apply_patch(
     } else if core.is_shut_down() {
         outcome.push(EnrichError::ShutDown); // while the values were written
     } else {
-        match put(patch, clock::enrichment_time()) {
+        let time = clock::enrichment_time();
+        // Before `put`, which empties the patch.
+        let events = core
+            .events()
+            .map(|_| context().log_records(patch, time, core.settings.enrichment_bytes.0));
+        match put(patch, time) {
             Ok(Applied { left_out, is_durable }) => {
+                core.emit(&events.unwrap_or_default());
                 if left_out > 0 {
                     let limit = core.settings.span_limits.max_attributes_per_span as usize;
                     outcome.push(EnrichError::LimitExceeded { limit, dropped: left_out });
@@ -360,10 +371,7 @@ fn enrich(
     }
     // The span was closed while the values were written: the feedback is sent as a carrier.
     let session = state.session();
-    let scope = match kind {
-        DocumentKind::Own => None,
-        DocumentKind::Scoped(scope) => Some(scope),
-    };
+    let scope = kind.scope();
     let (target, document) = (Some(state.start().context.clone()), std::mem::take(patch));
     let finalizers = Finalizers::default();
     let carrier = Carrier { target, session, scope, document, time, id: None, finalizers };

@@ -55,8 +55,7 @@ use crate::outbox::PersistError;
 /// ```
 pub fn persist(limit: Duration) -> Result<(), PersistError> {
     let core = current_core();
-    let pipeline = core.as_ref().and_then(|core| core.pipeline());
-    pipeline.map_or(Ok(()), |pipeline| pipeline.persist(clock::after(limit)))
+    core.map_or(Ok(()), |core| core.persist(clock::after(limit)))
 }
 
 /// As [`persist`], without blocking the thread. It needs no particular runtime.
@@ -97,8 +96,7 @@ pub fn persist_async(
     limit: Duration,
 ) -> impl Future<Output = Result<(), PersistError>> + Send + 'static {
     let core = current_core();
-    let pipeline = core.as_ref().and_then(|core| core.pipeline());
-    let persisted = pipeline.map(|pipeline| pipeline.persist_async(clock::after(limit)));
+    let persisted = core.map(|core| core.persist_async(clock::after(limit)));
     async move {
         match persisted {
             Some(persisted) => persisted.await,

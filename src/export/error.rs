@@ -7,7 +7,7 @@ use super::stats::DropReason;
 use crate::outbox::PersistError;
 use crate::printable::printable;
 
-/// Some spans did not arrive, or some feedback is not on disk: how many, and why.
+/// Some spans or log records did not arrive, or some feedback is not on disk: how many, and why.
 ///
 /// Every loss is reported once, by the first `flush` or `shutdown` after it.
 ///
@@ -39,6 +39,8 @@ pub struct FlushError {
     pending: u64,
     outbox: Option<PersistError>,
     span_processors: Vec<String>,
+    event_losses: Vec<EventLoss>,
+    pending_events: u64,
 }
 
 impl FlushError {
@@ -55,7 +57,40 @@ impl FlushError {
             .into_iter()
             .map(|(reason, Loss { spans, message })| SpanLoss { reason, spans, message })
             .collect();
-        Err(Self { losses, pending, outbox, span_processors: Vec::new() })
+        Err(Self { losses, pending, outbox, ..Self::none() })
+    }
+
+    /// The error of nothing.
+    fn none() -> Self {
+        Self {
+            losses: Vec::new(),
+            pending: 0,
+            outbox: None,
+            span_processors: Vec::new(),
+            event_losses: Vec::new(),
+            pending_events: 0,
+        }
+    }
+
+    /// `flushed`, the result for spans, with that for the log records of events.
+    pub(crate) fn with_events(
+        flushed: Result<(), Self>,
+        events: Result<(), Self>,
+    ) -> Result<(), Self> {
+        let Err(events) = events else { return flushed };
+        let mut both = flushed.err().unwrap_or_else(Self::none);
+        both.event_losses = events
+            .losses
+            .into_iter()
+            .map(|SpanLoss { reason, spans: records, message }| EventLoss {
+                reason,
+                records,
+                message,
+            })
+            .collect();
+        both.pending_events = events.pending;
+        both.outbox = both.outbox.or(events.outbox);
+        Err(both)
     }
 
     /// `flushed` with what span processors have failed with.
@@ -66,9 +101,7 @@ impl FlushError {
         if failures.is_empty() {
             return flushed;
         }
-        let none =
-            Self { losses: Vec::new(), pending: 0, outbox: None, span_processors: Vec::new() };
-        Err(Self { span_processors: failures, ..flushed.err().unwrap_or(none) })
+        Err(Self { span_processors: failures, ..flushed.err().unwrap_or_else(Self::none) })
     }
 
     /// The number of spans lost since the last report: the sum over [`losses`](Self::losses).
@@ -91,6 +124,18 @@ impl FlushError {
     /// a message for each that failed.
     pub fn span_processors(&self) -> &[String] {
         &self.span_processors
+    }
+
+    /// The log records of [events](crate::Events) lost since the last report: one entry for each reason,
+    /// in the order of [`DropReason`].
+    pub fn event_losses(&self) -> &[EventLoss] {
+        &self.event_losses
+    }
+
+    /// Log records of [events](crate::Events) that were neither delivered nor dropped within the time
+    /// limit.
+    pub fn pending_events(&self) -> u64 {
+        self.pending_events
     }
 
     /// The spans lost since the last report: one entry for each reason, in the order of
@@ -122,6 +167,18 @@ impl fmt::Display for FlushError {
             write!(f, "{and}a span processor failed: {failure}")?;
             and = "; ";
         }
+        if !self.event_losses.is_empty() {
+            let lost: u64 = self.event_losses.iter().map(|loss| loss.records).sum();
+            write!(f, "{and}{lost} log records did not arrive: ")?;
+            for (at, loss) in self.event_losses.iter().enumerate() {
+                write!(f, "{}{loss}", if at > 0 { ", " } else { "" })?;
+            }
+            and = "; ";
+        }
+        if self.pending_events > 0 {
+            let pending = self.pending_events;
+            write!(f, "{and}{pending} log records had not arrived within the time limit")?;
+        }
         Ok(())
     }
 }
@@ -144,11 +201,39 @@ pub struct SpanLoss {
 
 impl fmt::Display for SpanLoss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.spans, self.reason)?;
-        match &self.message {
-            Some(message) => write!(f, " ({})", printable(message)),
-            None => Ok(()),
-        }
+        write_loss(f, self.spans, self.reason, self.message.as_deref())
+    }
+}
+
+/// Log records of [events](crate::Events) that were lost for one reason: see
+/// [`FlushError::event_losses`]. It displays as [`SpanLoss`] does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EventLoss {
+    /// Why the log records were dropped.
+    pub reason: DropReason,
+    /// The number of log records, at least 1.
+    pub records: u64,
+    /// The last message of the collector or the outbox about them, if there was one.
+    pub message: Option<String>,
+}
+
+impl fmt::Display for EventLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_loss(f, self.records, self.reason, self.message.as_deref())
+    }
+}
+
+fn write_loss(
+    f: &mut fmt::Formatter<'_>,
+    count: u64,
+    reason: DropReason,
+    message: Option<&str>,
+) -> fmt::Result {
+    write!(f, "{count} {reason}")?;
+    match message {
+        Some(message) => write!(f, " ({})", printable(message)),
+        None => Ok(()),
     }
 }
 

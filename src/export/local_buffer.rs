@@ -61,6 +61,11 @@ impl LocalBuffers {
         Self { id, packing, scope, full, list: Mutex::default() }
     }
 
+    /// The scope of the pipeline.
+    pub(super) fn scope(&self) -> &Arc<InstrumentationScope> {
+        &self.scope
+    }
+
     /// Adds a span. The error is why it was dropped; a span without feedback that doesn't fit is
     /// only counted.
     #[inline(always)] // once a span

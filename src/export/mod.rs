@@ -28,7 +28,7 @@ use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::TraceId;
 
 use error::Loss;
-pub use error::{FlushError, SpanLoss};
+pub use error::{EventLoss, FlushError, SpanLoss};
 use local_buffer::LocalBuffers;
 use queue::{Next, Queue};
 pub use stats::DropReason;
@@ -39,8 +39,9 @@ use crate::clock;
 use crate::export::sink::{Batch, Delivery, Packing, Sink};
 use crate::fork;
 use crate::otlp;
+use crate::otlp::Signal;
 use crate::outbox::{Finalizers, Outbox, PersistError};
-use crate::record::SpanRecord;
+use crate::record::{LogRecord, SpanRecord};
 use crate::suppress;
 
 /// The limits of batches and of the queue.
@@ -74,6 +75,14 @@ impl Default for Batching {
 }
 
 impl Batching {
+    /// The same for the log records of events: they are far fewer than spans, and don't wait for anything.
+    pub(crate) fn of_log_records(&self) -> Self {
+        let queue_bytes = (self.queue_bytes / 4).max(1);
+        let batch_bytes = self.batch_bytes.min(queue_bytes / 2).max(1);
+        let (batch_spans, queue_spans, held) = (None, None, None);
+        Self { delay: self.delay, batch_spans, batch_bytes, queue_spans, queue_bytes, held }
+    }
+
     /// Bytes at which a thread hands over its batch: a small part of the queue's limit.
     fn handover_bytes(&self) -> usize {
         (self.queue_bytes / 16).clamp(1, 60 * 1024)
@@ -121,8 +130,10 @@ impl Default for LateShare {
     }
 }
 
-/// The handle that records are pushed into. One per layer.
+/// The handle that records are pushed into: one per layer for spans, and one for log records if it emits
+/// events.
 pub(crate) struct Pipeline {
+    signal: Signal,
     buffers: Arc<LocalBuffers>,
     held: Option<Arc<TailBuffer>>,
     queue: Arc<Queue>,
@@ -144,6 +155,7 @@ impl Pipeline {
     ///
     /// What `make_sink` answers, or what `no_thread` makes of the reason why no thread could be started.
     pub(crate) fn start<Error: Send + 'static>(
+        signal: Signal,
         batching: Batching,
         scope: Arc<InstrumentationScope>,
         counters: Arc<Counters>,
@@ -153,7 +165,11 @@ impl Pipeline {
     ) -> Result<Self, Error> {
         let process = fork::note_layer();
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::Builder::new().name("tracing-feedback".to_owned());
+        let name = match signal {
+            Signal::Traces => "tracing-feedback",
+            Signal::Logs => "tracing-feedback-logs",
+        };
+        let thread = std::thread::Builder::new().name(name.to_owned());
         let thread = thread.spawn({
             let counters = counters.clone();
             move || {
@@ -177,7 +193,7 @@ impl Pipeline {
                         // Dropped after the sink: what a sink or an exporter drops may take its
                         // time, which counts against the limit of `shutdown`.
                         let _ended = queue.end_guard();
-                        run(&buffers, held.as_deref(), &queue, &counters, delay, sink);
+                        run(signal, &buffers, held.as_deref(), &queue, &counters, delay, sink);
                     }
                     Err(error) => {
                         let _ = sender.send(Err(error));
@@ -190,6 +206,7 @@ impl Pipeline {
             Ok(Ok((buffers, held, queue, exporter))) => {
                 let forked = AtomicU64::new(0);
                 Ok(Self {
+                    signal,
                     buffers,
                     held,
                     queue,
@@ -218,6 +235,19 @@ impl Pipeline {
     #[inline(always)] // once a span
     pub(crate) fn push(&self, record: &mut SpanRecord) -> Result<(), DropReason> {
         self.buffers.push(record, &self.queue)
+    }
+
+    /// Hands over a log record, written to the outbox first if that is written ahead. Never waits: a record
+    /// that doesn't fit is dropped and counted.
+    pub(crate) fn push_log_record(&self, record: &LogRecord) {
+        let (encoded, is_truncated) = otlp::encoded_log_record(record);
+        count_truncated(&self.counters, self.signal, is_truncated.into());
+        // What can't be written is in memory all the same, and the outbox warns of it.
+        let copy = self.writes_ahead().then(|| encoded.clone());
+        let finalizers = copy.and_then(|encoded| self.hold_ahead(encoded, true, record.time).ok());
+        let scope = self.buffers.scope();
+        let batch = Batch::of_log_record(scope, encoded, finalizers.unwrap_or_default());
+        let _ = self.queue.push(batch); // what is lost is counted
     }
 
     /// The process that exports what is pushed.
@@ -284,6 +314,22 @@ impl Pipeline {
         LateShare {
             bytes: shares().map(|(_, most)| most).min().unwrap_or(u64::MAX),
             is_full: shares().any(|(used, most)| used >= most.max(1)),
+        }
+    }
+
+    /// Begins a [`flush`](Self::flush), and doesn't wait.
+    pub(crate) fn request_flush(&self) {
+        if !self.is_forked() {
+            self.buffers.sweep(&self.queue);
+            self.queue.request_flush();
+        }
+    }
+
+    /// Begins a [`shutdown`](Self::shutdown) that is to end by `deadline`, and doesn't wait.
+    pub(crate) fn request_shutdown(&self, deadline: Instant) {
+        if !self.is_forked() {
+            self.buffers.close(&self.queue);
+            self.queue.request_close(deadline);
         }
     }
 
@@ -357,13 +403,25 @@ impl Pipeline {
         record: &SpanRecord,
         is_whole: bool,
     ) -> Result<Finalizers, NotDurable> {
+        match self.writes_ahead() {
+            true => self.hold_ahead(otlp::encoded(record), is_whole, record.start),
+            false => Ok(Finalizers::default()),
+        }
+    }
+
+    /// Writes an encoded item of this time to the outbox, if that is written ahead.
+    fn hold_ahead(
+        &self,
+        encoded: Vec<u8>,
+        is_whole: bool,
+        time: u64,
+    ) -> Result<Finalizers, NotDurable> {
         let mut finalizers = Finalizers::default();
         if let Some(outbox) = self.outbox_ahead() {
             if self.is_forked() {
                 return Err(NotDurable);
             }
-            let held = outbox.hold(otlp::encoded(record), is_whole, record.start);
-            finalizers.push(held.map_err(|_| NotDurable)?);
+            finalizers.push(outbox.hold(encoded, is_whole, time).map_err(|_| NotDurable)?);
         }
         Ok(finalizers)
     }
@@ -438,6 +496,7 @@ impl std::fmt::Debug for Pipeline {
 
 /// The export thread: one batch after the other, until the queue is closed and empty.
 fn run(
+    signal: Signal,
     buffers: &LocalBuffers,
     held: Option<&TailBuffer>,
     queue: &Queue,
@@ -452,7 +511,7 @@ fn run(
             Next::Export(batches) => {
                 let (spans, feedback) = Batch::totals(&batches);
                 let truncated = batches.iter().map(|batch| batch.truncated() as u64).sum();
-                count_truncated(counters, truncated);
+                count_truncated(counters, signal, truncated);
                 let export = catch_unwind(AssertUnwindSafe(|| sink.export(batches, backpressure)));
                 export.unwrap_or_else(|_| {
                     let mut delivery = Delivery::default();
@@ -473,39 +532,47 @@ fn run(
             }
             Next::End => break,
         };
-        settle(queue, counters, delivery);
+        settle(signal, queue, counters, delivery);
         // Stored spans are sent between new ones, unless the queue needs all the time for new ones.
         if sink.due().is_some_and(|due| due <= Instant::now()) && !queue.is_under_pressure() {
             let caught_up = catch_unwind(AssertUnwindSafe(|| sink.catch_up(backpressure)));
-            settle(queue, counters, caught_up.unwrap_or_default());
+            settle(signal, queue, counters, caught_up.unwrap_or_default());
         }
     }
     let shutdown = catch_unwind(AssertUnwindSafe(|| sink.shutdown(Duration::from_secs(5))));
     match shutdown.unwrap_or_else(|_| Err("the exporter panicked".to_owned())) {
-        Ok(delivery) => settle(queue, counters, delivery),
+        Ok(delivery) => settle(signal, queue, counters, delivery),
         Err(reason) => {
             tracing::warn!(target: "tracing_feedback", reason, "the exporter could not be shut down");
         }
     }
 }
 
-/// Counts spans that were too large, and warns of the first.
-fn count_truncated(counters: &Counters, spans: u64) {
-    if counters.truncated(spans) {
-        tracing::warn!(
+/// Counts spans, or log records, that were too large, and warns of the first.
+fn count_truncated(counters: &Counters, signal: Signal, spans: u64) {
+    if !counters.truncated(spans) {
+        return;
+    }
+    match signal {
+        Signal::Traces => tracing::warn!(
             target: "tracing_feedback",
             "a span is too large for a receiver: its largest values were cut. Record less, or set \
              OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT; `Stats::truncated` counts such spans"
-        );
+        ),
+        Signal::Logs => tracing::warn!(
+            target: "tracing_feedback",
+            "a log record is too large for a receiver: its largest values were cut; \
+             `EventStats::truncated` counts such records"
+        ),
     }
 }
 
 /// Counts the outcome of an export, and wakes the callers of `flush` and `shutdown`.
-fn settle(queue: &Queue, counters: &Counters, delivery: Delivery) {
+fn settle(signal: Signal, queue: &Queue, counters: &Counters, delivery: Delivery) {
     counters.exported(delivery.exported);
     counters.retried(delivery.retried);
     counters.reconnected(delivery.reconnected);
-    count_truncated(counters, delivery.truncated);
+    count_truncated(counters, signal, delivery.truncated);
     if let Some((spans, feedback, message)) = delivery.failed {
         counters.dropped(DropReason::ExportFailed, spans, feedback);
         queue.add_lost(DropReason::ExportFailed, spans, message);
@@ -515,7 +582,8 @@ fn settle(queue: &Queue, counters: &Counters, delivery: Delivery) {
         queue.add_lost(DropReason::Rejected, spans, message);
     }
     if let (spans @ 1.., feedback) = delivery.discarded {
-        let message = "the outbox was full, or the spans were too old for it".to_owned();
+        let items = signal.items();
+        let message = format!("the outbox was full, or the {items} were too old for it");
         counters.dropped(DropReason::Discarded, spans, feedback);
         queue.add_lost(DropReason::Discarded, spans, message);
     }

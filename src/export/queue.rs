@@ -229,6 +229,12 @@ impl Queue {
         state.flush_to = state.pushed;
     }
 
+    /// As [`make_due`](Self::make_due), and wakes the export thread.
+    pub(super) fn request_flush(&self) {
+        self.make_due();
+        self.work.notify_one();
+    }
+
     fn take_batch(&self, state: &mut QueueState) -> Vec<Batch> {
         let mut batch = Vec::new();
         let (mut spans, mut encoded) = (0, 0);
@@ -287,12 +293,17 @@ impl Queue {
         self.work.notify_one();
     }
 
-    /// Closes the queue and flushes it. Returns how many spans are not settled.
-    pub(crate) fn close(&self, deadline: Instant) -> u64 {
+    /// Closes the queue, and lets what is in it be delivered by `deadline`.
+    pub(super) fn request_close(&self, deadline: Instant) {
         self.stop_accepting();
         // Half of the time is for delivering the rest, the other half for writing it to the outbox.
         let now = Instant::now();
         self.backpressure.set_deadline(now + deadline.saturating_duration_since(now) / 2);
+    }
+
+    /// Closes the queue and flushes it. Returns how many spans are not settled.
+    pub(crate) fn close(&self, deadline: Instant) -> u64 {
+        self.request_close(deadline);
         let pending = self.flush(deadline);
         let mut state = self.lock();
         if state.settled < state.pushed {

@@ -180,6 +180,7 @@ impl Counters {
             refused: lock_unless_orphaned(&self.refused)
                 .map(|refused| refused.clone())
                 .unwrap_or_default(),
+            events: EventStats::default(),
         }
     }
 }
@@ -264,4 +265,72 @@ pub struct Stats {
     /// entered spans that found no room on the stack of OpenTelemetry contexts as
     /// `context_not_attached`.
     pub refused: BTreeMap<&'static str, u64>,
+    /// The log records of [events](crate::Events), which all other fields leave out.
+    pub events: EventStats,
+}
+
+/// Counters of the log records that [events](crate::Events) are sent as. The fields mean the same as those of
+/// [`Stats`] for spans; all are zero while no events are emitted.
+///
+/// ```
+/// let (_layer, telemetry) = tracing_feedback::builder().build()?;
+/// assert_eq!(telemetry.stats().events, Default::default()); // they are off by default
+/// # Ok::<(), tracing_feedback::BuildError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EventStats {
+    /// Log records that the collector has accepted.
+    pub exported: u64,
+    /// Log records that were handed to the exporter, whatever the outcome.
+    pub submitted: u64,
+    /// Log records that are being exported right now.
+    pub in_flight: u64,
+    /// Log records that wait to be exported right now.
+    pub queued: u64,
+    /// The memory of the queued log records, about, in bytes.
+    pub queued_bytes: u64,
+    /// Log records that were dropped, for whatever reason.
+    pub dropped: u64,
+    /// The same by [reason](DropReason).
+    pub dropped_by_reason: BTreeMap<&'static str, u64>,
+    /// Log records that were too large for a receiver, and were exported with a part of their values.
+    pub truncated: u64,
+    /// Log records that were sent again after a retryable failure.
+    pub retried: u64,
+    /// Connections to the collector that were given up.
+    pub reconnected: u64,
+    /// Log records that wait on disk right now, in the outbox.
+    pub outbox_records: u64,
+    /// Bytes of log records on disk right now, those of the `rejected` files among them.
+    pub outbox_bytes: u64,
+    /// For how long the oldest log records on disk have waited.
+    pub outbox_age: Option<Duration>,
+    /// Log records that the collector has rejected, and that were put into the outbox's `rejected` files.
+    pub rejected: u64,
+    /// Log records that arrived from disk.
+    pub replayed: u64,
+}
+
+impl EventStats {
+    /// The counts of a pipeline of log records.
+    pub(crate) fn of(stats: Stats) -> Self {
+        Self {
+            exported: stats.exported,
+            submitted: stats.submitted,
+            in_flight: stats.in_flight,
+            queued: stats.queued,
+            queued_bytes: stats.queued_bytes,
+            dropped: stats.dropped,
+            dropped_by_reason: stats.dropped_by_reason,
+            truncated: stats.truncated,
+            retried: stats.retried,
+            reconnected: stats.reconnected,
+            outbox_records: stats.outbox_spans,
+            outbox_bytes: stats.outbox_bytes,
+            outbox_age: stats.outbox_age,
+            rejected: stats.rejected,
+            replayed: stats.replayed,
+        }
+    }
 }

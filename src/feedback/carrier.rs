@@ -25,8 +25,8 @@ const NAME: &str = "feedback";
 /// Nanoseconds from a carrier's start to its end. Jaeger warns of spans that take none.
 const DURATION: u64 = 1;
 
-const SCOPE: &str = "tracing_feedback.scope";
-const TIME: &str = "tracing_feedback.time_unix_nano";
+pub(super) const SCOPE: &str = "tracing_feedback.scope";
+pub(super) const TIME: &str = "tracing_feedback.time_unix_nano";
 const CLEARED: &str = "tracing_feedback.cleared";
 const LATE: &str = "tracing_feedback.late";
 pub(crate) const SAMPLED: &str = "tracing_feedback.sampled";
@@ -85,6 +85,16 @@ impl DocumentScope {
 }
 
 impl Carrier {
+    /// The name of the submission among all about its target, if it has one. That of a ticket's holder is the
+    /// span id in hexadecimal: names are the holder's own.
+    pub(super) fn submission_id(&self) -> Option<String> {
+        let id = self.id.as_ref()?;
+        Some(match id.holder.is_empty() {
+            true => id.name.clone(),
+            false => derived(self, id).0.to_string(),
+        })
+    }
+
     /// The carrier as a span with at most so many attributes, and the cleared keys of its document.
     /// The ids come from the carrier's name, where it has one, and from `generator` otherwise.
     pub(crate) fn into_record(

@@ -2,12 +2,15 @@
 //!
 //! A [document](document) is all feedback about one target, kept flat, with the rules by which two
 //! of them merge. A [carrier](carrier) is a span that brings a document without its target.
+//! An [event](event) is a log record that repeats one leaf of an enrichment.
 //! [`fold`] applies the same rules to the spans and carriers that a backend received;
 //! [repetitions](repetition) of what spans state are left out of it.
 
 #[cfg(feature = "layer")]
 pub(crate) mod carrier;
 pub(crate) mod document;
+#[cfg(feature = "layer")]
+pub(crate) mod event;
 pub mod fold;
 #[cfg(feature = "collector")]
 pub(crate) mod repetition;

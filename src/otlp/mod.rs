@@ -20,6 +20,7 @@ pub(crate) mod attributes;
 pub(crate) mod encode_buffer;
 #[cfg(any(feature = "_otlp-path", feature = "outbox"))]
 pub(crate) mod encoded_items;
+mod log_record;
 mod packed;
 pub(crate) mod protobuf;
 pub(crate) mod request;
@@ -27,6 +28,7 @@ mod signal;
 mod span;
 pub(crate) mod truncate;
 
+pub(crate) use log_record::encoded_log_record;
 pub(crate) use packed::Packed;
 pub(crate) use signal::Signal;
 pub(crate) use span::{encoded, truncate_record};

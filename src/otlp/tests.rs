@@ -6,7 +6,10 @@ use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
 };
 use opentelemetry::{Array, InstrumentationScope, KeyValue, Value};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue as ProtoKeyValue};
+use opentelemetry_proto::tonic::logs::v1 as logs;
 use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
 use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
 use opentelemetry_sdk::Resource;
@@ -14,12 +17,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
 
-use super::Packed;
 use super::request::{resource_fields, scope_fields};
+use super::{Packed, Signal, encoded_log_record, truncate};
 use crate::export::sink::exporter::span_data;
 use crate::otlp::attributes::{Attributes, ValueRef};
-use crate::otlp::encoded_items::append_resource;
-use crate::record::{Common, Enrichments, Event, Link, Parent, SpanRecord, Timings};
+use crate::otlp::encoded_items::{EncodedItems, append_resource, request};
+use crate::record::{Common, Enrichments, Event, Link, LogRecord, Parent, SpanRecord, Timings};
 
 fn text() -> impl Strategy<Value = String> {
     // Lengths around those at which an attribute is no longer short, and a length takes more bytes.
@@ -236,5 +239,130 @@ proptest! {
             }
         }
         prop_assert_eq!(received.resource_spans, expected);
+    }
+}
+
+fn log_record() -> impl Strategy<Value = LogRecord> {
+    let ids = (prop_oneof![Just(0_u128), any::<u128>()], prop_oneof![Just(0_u64), any::<u64>()]);
+    (ids, any::<bool>(), any::<u64>(), any::<u64>(), attributes()).prop_map(
+        |((trace_id, span_id), sampled, time, observed_time, attributes)| LogRecord {
+            event_name: "gen_ai.evaluation.result",
+            time,
+            observed_time,
+            trace_id: TraceId::from(trace_id),
+            span_id: SpanId::from(span_id),
+            flags: TraceFlags::default().with_sampled(sampled),
+            attributes,
+        },
+    )
+}
+
+/// The record in the types that are generated from the `.proto` files. Ids that are none are left out.
+fn proto_log_record(record: &LogRecord) -> logs::LogRecord {
+    let id = |id: &[u8]| if id.iter().all(|byte| *byte == 0) { Vec::new() } else { id.to_vec() };
+    let attributes = record.attributes.iter();
+    logs::LogRecord {
+        time_unix_nano: record.time,
+        observed_time_unix_nano: record.observed_time,
+        event_name: record.event_name.to_owned(),
+        trace_id: id(&record.trace_id.to_bytes()),
+        span_id: id(&record.span_id.to_bytes()),
+        flags: record.flags.to_u8().into(),
+        attributes: attributes
+            .map(|(key, value)| ProtoKeyValue {
+                key: key.to_owned(),
+                value: Some(AnyValue::from(value)),
+                ..ProtoKeyValue::default()
+            })
+            .collect(),
+        ..logs::LogRecord::default()
+    }
+}
+
+fn encoded_items(record: &LogRecord, resource: &Resource, name: &str) -> EncodedItems {
+    let (encoded, is_cut) = encoded_log_record(record);
+    assert!(!is_cut && encoded.len() <= record.size());
+    EncodedItems {
+        signal: Signal::Logs,
+        resource: resource_fields(resource).into(),
+        scope: scope_fields(&scope(name)).into(),
+        encoded: encoded.into(),
+        items: 1,
+        feedback: 1,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn a_request_of_log_records_decodes_to_what_was_recorded(
+        records in vec((log_record(), any::<bool>()), 0..5),
+    ) {
+        let resource = Resource::builder_empty()
+            .with_schema_url([KeyValue::new("service.name", "encode")], "https://example.com/resource")
+            .build();
+        let name = |is_first: bool| if is_first { "first" } else { "second" };
+        let items: Vec<_> = records
+            .iter()
+            .map(|(record, is_first)| encoded_items(record, &resource, name(*is_first)))
+            .collect();
+        let request = request(&items).concat();
+        let received = ExportLogsServiceRequest::decode(request.as_slice()).unwrap();
+
+        prop_assert_eq!(received.resource_logs.len(), usize::from(!records.is_empty()));
+        for resource in &received.resource_logs {
+            prop_assert_eq!(&resource.schema_url, "https://example.com/resource");
+            let attributes = &resource.resource.as_ref().unwrap().attributes;
+            prop_assert_eq!(&attributes[0].key, "service.name");
+        }
+        let scopes = received.resource_logs.iter().flat_map(|resource| &resource.scope_logs);
+        for scope in scopes.clone() {
+            prop_assert_eq!(&scope.schema_url, "https://example.com/scope");
+            prop_assert_eq!(&scope.scope.as_ref().unwrap().version, "1.2");
+            let is_first = scope.scope.as_ref().unwrap().name == "first";
+            let of_scope = records.iter().filter(|(_, first)| *first == is_first);
+            let expected: Vec<_> = of_scope.map(|(record, _)| proto_log_record(record)).collect();
+            prop_assert_eq!(&scope.log_records, &expected);
+        }
+        prop_assert_eq!(scopes.map(|scope| scope.log_records.len()).sum::<usize>(), records.len());
+    }
+}
+
+#[test]
+fn a_log_record_that_is_too_large_loses_its_largest_values_and_nothing_of_our_own() {
+    let mut attributes = Attributes::default();
+    let long = "x".repeat(5 << 20);
+    attributes.push("gen_ai.evaluation.name", ValueRef::Str("rating"));
+    attributes.push("gen_ai.evaluation.explanation", ValueRef::Str(&long));
+    attributes.push("tracing_feedback.namespace", ValueRef::Str("feedback"));
+    let record = LogRecord {
+        event_name: "gen_ai.evaluation.result",
+        time: 1,
+        observed_time: 2,
+        trace_id: TraceId::from(3),
+        span_id: SpanId::from(4),
+        flags: TraceFlags::SAMPLED,
+        attributes,
+    };
+    let (encoded, is_cut) = encoded_log_record(&record);
+    assert!(is_cut && encoded.len() < truncate::MOST_SPAN + 200);
+    // A receiver may take even less.
+    let less = truncate::encoded_log_record(&encoded, 1000).unwrap();
+    assert!(less.len() < 1200, "{}", less.len());
+    for (times, encoded) in [(1, encoded), (2, less)] {
+        let scope = logs::ScopeLogs::decode(encoded.as_slice()).unwrap();
+        let [cut] = &scope.log_records[..] else { panic!("{scope:?}") };
+        let mut expected = proto_log_record(&record);
+        assert_eq!(cut.dropped_attributes_count, times);
+        let (cut_text, cut) = {
+            let mut cut = cut.clone();
+            let text = cut.attributes.remove(1).value;
+            cut.dropped_attributes_count = 0;
+            (format!("{text:?}"), cut)
+        };
+        expected.attributes.remove(1);
+        assert_eq!(cut, expected);
+        assert!(cut_text.contains(truncate::MARK));
     }
 }

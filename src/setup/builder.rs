@@ -10,7 +10,7 @@ use opentelemetry_sdk::resource::{ResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::{SpanExporter, SpanLimits, SpanProcessor};
 
 use super::compatibility::{AnyIdGenerator, AnySampler, AnySpanExporter, AnySpanProcessor};
-use super::env::{Environment, EnvironmentIssue, Propagator, TracesExporter};
+use super::env::{EVENTS, Environment, EnvironmentIssue, Propagator, TracesExporter};
 use super::error::BuildError;
 #[cfg(all(feature = "_otlp", feature = "tls"))]
 use super::otlp::tls::Pem;
@@ -28,12 +28,11 @@ use crate::export::sink::{DiscardSink, Sink};
 use crate::export::stats::Counters;
 use crate::export::{Batching, Pipeline, tail_buffer};
 use crate::layer::{EnrichingSpanProcessor, FeedbackLayer, SpanProcessors, Wrapped};
-#[cfg(feature = "_otlp")]
 use crate::otlp::Signal;
 use crate::outbox::Outbox;
 use crate::redaction::Redaction;
 use crate::session::Session;
-use crate::settings::{Convention, Formats, Keep, KeepLimits, LateTraces, Settings};
+use crate::settings::{Convention, Events, Formats, Keep, KeepLimits, LateTraces, Settings};
 use crate::span::{IdSource, LayerCore, ProcessSpans, Sampling};
 use crate::suppress;
 use crate::ticket::{TicketAccounts, TicketKeys};
@@ -79,6 +78,9 @@ pub fn builder() -> Builder {
         ticket_accounts: TicketAccounts::default(),
         #[cfg(feature = "_otlp")]
         otlp: OtlpOptions::default(),
+        events: None,
+        #[cfg(feature = "_otlp")]
+        events_endpoint: None,
         outbox: outbox::OutboxSetting::default(),
         exporter: None,
         span_processors: Vec::new(),
@@ -126,6 +128,9 @@ pub struct Builder {
     ticket_accounts: TicketAccounts,
     #[cfg(feature = "_otlp")]
     otlp: OtlpOptions,
+    events: Option<Events>,
+    #[cfg(feature = "_otlp")]
+    events_endpoint: Option<String>,
     outbox: outbox::OutboxSetting,
     exporter: Option<MakeSink>,
     span_processors: Vec<Box<dyn SpanProcessor>>,
@@ -531,6 +536,37 @@ impl Builder {
         self
     }
 
+    /// The events that enrichments of `feedback` and `metrics` emit as well, as OTLP log records. Default:
+    /// `FEEDBACK_EVENTS`, then none. [`Events`] has their attributes.
+    ///
+    /// They are for a backend that reads the semantic conventions for generative AI. They go where spans go,
+    /// by the same protocol, unless [`with_events_endpoint`](Self::with_events_endpoint) or a variable
+    /// `OTEL_EXPORTER_OTLP_LOGS_…` says otherwise, and have what spans with feedback have: redaction, retries,
+    /// the outbox. They have a queue of their own, with a quarter of the bytes of that for spans, so that
+    /// spans never push them out; [`Stats::events`](crate::Stats::events) counts them. The place of an enriched
+    /// span in its trace is fixed from then on, so call `set_parent` before.
+    ///
+    /// Fields of spans that are named `feedback.…` are no enrichments, and emit nothing.
+    ///
+    /// Where spans don't leave by OTLP ([`with_exporter`](Self::with_exporter), `OTEL_TRACES_EXPORTER`,
+    /// [`build_around`](Self::build_around)), an endpoint has to be given: without one
+    /// [`build`](Self::build) answers [`BuildError::EventsWithoutOtlp`], or adds an issue of the environment
+    /// if `FEEDBACK_EVENTS` has switched events on.
+    pub fn with_events(mut self, events: Events) -> Self {
+        self.events = Some(events);
+        self
+    }
+
+    /// The endpoint for the log records of [events](Self::with_events), in place of that for spans. Over HTTP
+    /// `/v1/logs` is added to its path unless it ends so. Default: [`with_endpoint`](Self::with_endpoint),
+    /// `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT`, then
+    /// `http://localhost:4317`, or over HTTP `http://localhost:4318/v1/logs`.
+    #[cfg(feature = "_otlp")]
+    pub fn with_events_endpoint(mut self, endpoint: impl Into<String>) -> Self {
+        self.events_endpoint = Some(endpoint.into());
+        self
+    }
+
     /// A function that is called with every key and value (of enrichments, of the fields of spans and
     /// events) before the value is stored. It returns the value to store, or `None` to drop it.
     ///
@@ -857,18 +893,27 @@ impl Builder {
         let processors = (!processors.is_empty() && environment.sdk_disabled != Some(true))
             .then(|| SpanProcessors::new(processors, &resource, &scope))
             .map(|processors| -> Box<dyn ProcessSpans> { Box::new(processors) });
-        let pipeline = match environment.sdk_disabled {
-            Some(true) => None,
-            _ => Some(self.start_pipeline(&mut environment, resource, scope)?),
+        let (pipeline, events) = match environment.sdk_disabled {
+            Some(true) => (None, None),
+            _ => {
+                let (spans, events) = self.start_pipelines(&mut environment, resource, scope)?;
+                (Some(spans), events)
+            }
         };
-        let issues = std::mem::take(&mut environment.issues);
+        let mut issues = Vec::new();
+        for issue in std::mem::take(&mut environment.issues) {
+            // A general variable counts for two signals.
+            if !issues.contains(&issue) {
+                issues.push(issue);
+            }
+        }
         if let Some(issue) = issues.first().filter(|_| self.strict_env) {
             let EnvironmentIssue { variable, value, reason } = issue.clone();
             return Err(BuildError::Environment { variable, value, reason });
         }
         self.settings.environment_issues = issues;
         let core = LayerCore::new(self.settings, sampling, self.ids, tickets, pipeline);
-        Ok(core.with_processors(processors))
+        Ok(core.with_events(events).with_processors(processors))
     }
 
     fn limits(&self, environment: &Environment) -> SpanLimits {
@@ -919,12 +964,13 @@ impl Builder {
         }
     }
 
-    fn start_pipeline(
+    /// Starts the pipeline of spans, and that of log records if events are emitted.
+    fn start_pipelines(
         &mut self,
         environment: &mut Environment,
         resource: Resource,
         scope: Arc<InstrumentationScope>,
-    ) -> Result<Pipeline, BuildError> {
+    ) -> Result<(Pipeline, Option<Pipeline>), BuildError> {
         let mut batching = self.batching.clone();
         batching.queue_spans = self.queue_spans.or(environment.bsp_max_queue_size);
         batching.batch_spans = self.batch_spans.or(environment.bsp_max_export_batch_size);
@@ -944,16 +990,84 @@ impl Builder {
         let timeout = self.export_timeout.or(environment.bsp_export_timeout);
         // Zero is no limit, as in the configuration model of the OpenTelemetry SDKs.
         let timeout = timeout.map(|limit| if limit.is_zero() { Duration::MAX } else { limit });
+        let make_log_sink = self.make_log_sink(environment, timeout)?;
         let (make_sink, supports_outbox) = self.make_sink(environment, timeout)?;
         let timeout = timeout.unwrap_or(Duration::from_secs(30));
-        let outbox =
-            outbox::open(self.outbox.take(), environment, supports_outbox, &resource, &scope)?;
-        let counters = Arc::new(Counters::default());
-        let make_sink = {
-            let outbox = outbox.clone();
-            move || make_sink(&resource, timeout, outbox)
+        let has_events = make_log_sink.is_some();
+        let outbox = self.outbox.take();
+        let [of_spans, of_logs] =
+            outbox::open(outbox, environment, supports_outbox, has_events, &resource, &scope)?;
+        let start = |signal, batching, make_sink: MakeSink, outbox: Option<Arc<Outbox>>| {
+            let (scope, resource) = (scope.clone(), resource.clone());
+            let of_sink = outbox.clone();
+            let make_sink = move || make_sink(&resource, timeout, of_sink);
+            let counters = Arc::new(Counters::default());
+            Pipeline::start(
+                signal,
+                batching,
+                scope,
+                counters,
+                outbox,
+                make_sink,
+                BuildError::Thread,
+            )
         };
-        Pipeline::start(batching, scope, counters, outbox, make_sink, BuildError::Thread)
+        let of_events = batching.of_log_records();
+        let spans = start(Signal::Traces, batching, make_sink, of_spans)?;
+        let events = make_log_sink
+            .map(|make_sink| start(Signal::Logs, of_events, make_sink, of_logs))
+            .transpose()?;
+        Ok((spans, events))
+    }
+
+    /// Returns the function that makes the sink for log records; `None` if no events are emitted.
+    fn make_log_sink(
+        &mut self,
+        environment: &mut Environment,
+        export_timeout: Option<Duration>,
+    ) -> Result<Option<MakeSink>, BuildError> {
+        if self.events.or(environment.events).unwrap_or_default() == Events::None {
+            return Ok(None);
+        }
+        match self.otlp_log_sink(environment, export_timeout) {
+            Ok(make_sink) => Ok(Some(make_sink)),
+            Err(error @ BuildError::EventsWithoutOtlp) if self.events.is_none() => {
+                let reason = format!("can't be used: {error}");
+                environment.issues.push(EnvironmentIssue::new(EVENTS, "genai", reason));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    #[cfg(feature = "_otlp")]
+    fn otlp_log_sink(
+        &mut self,
+        environment: &mut Environment,
+        export_timeout: Option<Duration>,
+    ) -> Result<MakeSink, BuildError> {
+        use TracesExporter::{Console, None as NoExporter};
+
+        let mut options = self.otlp.clone();
+        options.endpoint = self.events_endpoint.take().or(options.endpoint);
+        let has_endpoint = options.endpoint.is_some() || environment.otlp_logs.0.has_endpoint();
+        let is_otlp = self.exporter.is_none()
+            && !matches!(environment.traces_exporter, Some(Console | NoExporter));
+        if !is_otlp && !has_endpoint {
+            return Err(BuildError::EventsWithoutOtlp);
+        }
+        environment.issues.append(&mut environment.otlp_logs.1);
+        let config = OtlpConfig::resolve(Signal::Logs, &options, environment, export_timeout)?;
+        Ok(Box::new(move |resource, _, outbox| Ok(config.sink(runtime()?, resource, outbox)?)))
+    }
+
+    #[cfg(not(feature = "_otlp"))]
+    fn otlp_log_sink(
+        &mut self,
+        _: &mut Environment,
+        _: Option<Duration>,
+    ) -> Result<MakeSink, BuildError> {
+        Err(BuildError::EventsWithoutOtlp)
     }
 
     /// Returns the function that makes the sink, and whether that sink can send spans from an outbox.

@@ -52,6 +52,14 @@ pub enum BuildError {
          `with_exporter` and OTEL_TRACES_EXPORTER"
     )]
     OutboxWithoutOtlp,
+    /// Events were switched on, and there is no way for log records: spans don't leave by OTLP, and no endpoint
+    /// is configured.
+    #[error(
+        "events are log records of OTLP, and spans don't leave by OTLP here: give an endpoint by \
+         `with_events_endpoint` or OTEL_EXPORTER_OTLP_LOGS_ENDPOINT, which needs one of the features `grpc`, \
+         `http-proto` and `http-json`, or leave out `with_events` and FEEDBACK_EVENTS"
+    )]
+    EventsWithoutOtlp,
     /// `init` was called after a global subscriber had been set.
     #[error(
         "a global subscriber is set already: add the layer of `tracing_feedback::builder().build()` \

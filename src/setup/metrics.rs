@@ -4,13 +4,13 @@
 //! that they cost spans nothing. Names are those of the semantic conventions for
 //! [SDK metrics](https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/) where they have one.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use opentelemetry::metrics::{AsyncInstrument, Meter, MeterProvider};
 use opentelemetry::{InstrumentationScope, KeyValue};
 
-use crate::export::Pipeline;
 use crate::export::stats::{DropReason, Stats};
 use crate::span::LayerCore;
 
@@ -50,13 +50,25 @@ pub(super) fn register(source: &Arc<MetricsSource>, provider: &dyn MeterProvider
         source: Arc::downgrade(source),
         layer: component_attributes("tracing_feedback::FeedbackLayer", number),
         exporter: component_attributes(pipeline.exporter(), number),
+        log_exporter: source
+            .core
+            .events()
+            .map(|events| component_attributes(events.exporter(), number)),
     };
-    COUNTERS.iter().for_each(|metric| registration.counter(metric));
+    // Metrics of log records are there only if events are emitted.
+    let is_present = |component| {
+        registration.log_exporter.is_some()
+            || !matches!(component, Component::Events | Component::LogExporter)
+    };
+    let counters = COUNTERS.iter().filter(|metric| is_present(metric.component));
+    counters.for_each(|metric| registration.counter(metric));
     // A queue without a limit has no metric of its capacity: the limits never change.
-    let now = MetricValues::of(pipeline);
-    let present = LEVELS.iter().filter(|metric| (metric.read)(&now).is_some());
+    let Some(now) = MetricValues::of(&source.core) else { return };
+    let levels = LEVELS.iter().filter(|metric| is_present(metric.component));
+    let present = levels.filter(|metric| (metric.read)(&now).is_some());
     present.for_each(|metric| registration.level(metric));
-    GAUGES.iter().for_each(|metric| registration.gauge(metric));
+    let gauges = GAUGES.iter().filter(|metric| is_present(metric.component));
+    gauges.for_each(|metric| registration.gauge(metric));
 }
 
 /// The attributes of a component of the pipeline. The conventions have no component type for the layer,
@@ -73,6 +85,9 @@ fn component_attributes(kind: &'static str, number: u64) -> [KeyValue; 2] {
 enum Component {
     Layer,
     Exporter,
+    /// The layer, if it emits events.
+    Events,
+    LogExporter,
 }
 
 struct Metric<T> {
@@ -91,8 +106,8 @@ struct MetricValues {
 }
 
 impl MetricValues {
-    fn of(pipeline: &Pipeline) -> Self {
-        Self { stats: pipeline.stats(), limits: pipeline.limits() }
+    fn of(core: &LayerCore) -> Option<Self> {
+        Some(Self { stats: core.stats(), limits: core.pipeline()?.limits() })
     }
 }
 
@@ -100,6 +115,7 @@ impl MetricValues {
 type Counts = Vec<(Option<&'static str>, u64)>;
 
 const SPANS: &str = "{span}";
+const LOG_RECORDS: &str = "{log_record}";
 const BYTES: &str = "By";
 
 const COUNTERS: &[Metric<Counts>] = &[
@@ -108,14 +124,18 @@ const COUNTERS: &[Metric<Counts>] = &[
         unit: SPANS,
         component: Component::Layer,
         description: "Spans given to the exporter, or dropped before",
-        read: |now| outcome_counts(&now.stats, |stats| stats.submitted, error_before_export),
+        read: |now| {
+            outcome_counts(now.stats.submitted, &now.stats.dropped_by_reason, error_before_export)
+        },
     },
     Metric {
         name: "otel.sdk.exporter.span.exported",
         unit: SPANS,
         component: Component::Exporter,
         description: "Spans whose export has finished, either successful or failed",
-        read: |now| outcome_counts(&now.stats, |stats| stats.exported, error_of_export),
+        read: |now| {
+            outcome_counts(now.stats.exported, &now.stats.dropped_by_reason, error_of_export)
+        },
     },
     Metric {
         name: "tracing_feedback.span.retried",
@@ -183,6 +203,54 @@ const COUNTERS: &[Metric<Counts>] = &[
         description: "Spans that were delivered to the collector from disk",
         read: |now| vec![(None, now.stats.replayed)],
     },
+    Metric {
+        name: "otel.sdk.processor.log.processed",
+        unit: LOG_RECORDS,
+        component: Component::Events,
+        description: "Log records given to the exporter, or dropped before",
+        read: |now| {
+            let events = &now.stats.events;
+            outcome_counts(events.submitted, &events.dropped_by_reason, error_before_export)
+        },
+    },
+    Metric {
+        name: "otel.sdk.exporter.log.exported",
+        unit: LOG_RECORDS,
+        component: Component::LogExporter,
+        description: "Log records whose export has finished, either successful or failed",
+        read: |now| {
+            let events = &now.stats.events;
+            outcome_counts(events.exported, &events.dropped_by_reason, error_of_export)
+        },
+    },
+    Metric {
+        name: "tracing_feedback.log.retried",
+        unit: LOG_RECORDS,
+        component: Component::LogExporter,
+        description: "Log records sent again after a temporary failure",
+        read: |now| vec![(None, now.stats.events.retried)],
+    },
+    Metric {
+        name: "tracing_feedback.log.truncated",
+        unit: LOG_RECORDS,
+        component: Component::Events,
+        description: "Log records that were too large, and exported with a part of their values",
+        read: |now| vec![(None, now.stats.events.truncated)],
+    },
+    Metric {
+        name: "tracing_feedback.outbox.log.rejected",
+        unit: LOG_RECORDS,
+        component: Component::LogExporter,
+        description: "Log records that the collector rejected permanently, kept in the outbox",
+        read: |now| vec![(None, now.stats.events.rejected)],
+    },
+    Metric {
+        name: "tracing_feedback.outbox.log.replayed",
+        unit: LOG_RECORDS,
+        component: Component::LogExporter,
+        description: "Log records that were delivered to the collector from disk",
+        read: |now| vec![(None, now.stats.events.replayed)],
+    },
 ];
 
 const LEVELS: &[Metric<Option<u64>>] = &[
@@ -235,6 +303,34 @@ const LEVELS: &[Metric<Option<u64>>] = &[
         description: "The disk space of the outbox",
         read: |now| Some(now.stats.outbox_bytes),
     },
+    Metric {
+        name: "otel.sdk.processor.log.queue.size",
+        unit: LOG_RECORDS,
+        component: Component::Events,
+        description: "Log records that wait to be exported",
+        read: |now| Some(now.stats.events.queued),
+    },
+    Metric {
+        name: "otel.sdk.exporter.log.inflight",
+        unit: LOG_RECORDS,
+        component: Component::LogExporter,
+        description: "Log records given to the exporter and not yet exported",
+        read: |now| Some(now.stats.events.in_flight),
+    },
+    Metric {
+        name: "tracing_feedback.outbox.log.size",
+        unit: LOG_RECORDS,
+        component: Component::LogExporter,
+        description: "Log records that wait on disk",
+        read: |now| Some(now.stats.events.outbox_records),
+    },
+    Metric {
+        name: "tracing_feedback.outbox.log.disk.usage",
+        unit: BYTES,
+        component: Component::LogExporter,
+        description: "The disk space of log records in the outbox",
+        read: |now| Some(now.stats.events.outbox_bytes),
+    },
 ];
 
 const GAUGES: &[Metric<Option<f64>>] = &[Metric {
@@ -248,16 +344,15 @@ const GAUGES: &[Metric<Option<f64>>] = &[Metric {
 /// The count of successes, and the count of every `error.type`, even if it is zero: the first loss is
 /// then visible as an increase.
 fn outcome_counts(
-    stats: &Stats,
-    succeeded: fn(&Stats) -> u64,
+    succeeded: u64,
+    dropped_by_reason: &BTreeMap<&'static str, u64>,
     error: fn(DropReason) -> Option<&'static str>,
 ) -> Counts {
-    let dropped =
-        |reason: DropReason| stats.dropped_by_reason.get(reason.as_str()).copied().unwrap_or(0);
+    let dropped = |reason: DropReason| dropped_by_reason.get(reason.as_str()).copied().unwrap_or(0);
     let failed = DropReason::ALL
         .into_iter()
         .filter_map(|reason| Some((Some(error(reason)?), dropped(reason))));
-    std::iter::once((None, succeeded(stats))).chain(failed).collect()
+    std::iter::once((None, succeeded)).chain(failed).collect()
 }
 
 /// The `error.type` of a span that was dropped before it reached the exporter.
@@ -290,6 +385,8 @@ struct Registration {
     source: Weak<MetricsSource>,
     layer: [KeyValue; 2],
     exporter: [KeyValue; 2],
+    /// `None` if no events are emitted.
+    log_exporter: Option<[KeyValue; 2]>,
 }
 
 impl Registration {
@@ -331,15 +428,16 @@ impl Registration {
 
     fn attributes(&self, component: Component) -> [KeyValue; 2] {
         match component {
-            Component::Layer => self.layer.clone(),
+            Component::Layer | Component::Events => self.layer.clone(),
             Component::Exporter => self.exporter.clone(),
+            Component::LogExporter => self.log_exporter.as_ref().unwrap_or(&self.exporter).clone(),
         }
     }
 }
 
 /// The current value of a metric; `None` once the handle is dropped.
 fn read<T>(source: &Weak<MetricsSource>, metric: &Metric<T>) -> Option<T> {
-    source.upgrade()?.core.pipeline().map(|pipeline| (metric.read)(&MetricValues::of(pipeline)))
+    MetricValues::of(&source.upgrade()?.core).map(|now| (metric.read)(&now))
 }
 
 #[cfg(test)]

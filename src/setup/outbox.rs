@@ -19,7 +19,8 @@ pub(super) fn is_configured(setting: &OutboxSetting, environment: &Environment) 
     setting.is_some() || environment.outbox_directory.is_some()
 }
 
-/// Opens the configured outbox, if any. `supports_outbox` is whether the sink can send spans from it.
+/// Opens the configured outbox, if any: that of spans, and that of log records if there are events.
+/// `supports_outbox` is whether the sink of spans can send from an outbox.
 ///
 /// # Errors
 ///
@@ -28,33 +29,43 @@ pub(super) fn open(
     setting: OutboxSetting,
     environment: &mut Environment,
     supports_outbox: bool,
+    has_events: bool,
     resource: &Resource,
     scope: &InstrumentationScope,
-) -> Result<Option<Arc<Outbox>>, BuildError> {
+) -> Result<[Option<Arc<Outbox>>; 2], BuildError> {
     let is_from_code = setting.is_some();
     let directory = environment.outbox_directory.take();
     let Some(mut options) = setting.or_else(|| directory.map(OutboxOptions::new)) else {
-        return Ok(None);
+        return Ok([None, None]);
     };
     if !is_from_code && let Some(writes_ahead) = environment.outbox_writes_ahead {
         options.policy = if writes_ahead { OutboxPolicy::WriteAhead } else { OutboxPolicy::Spill };
     }
     let path = options.path.clone();
+    let open = |signal, options| {
+        Outbox::open(options, signal, resource_fields(resource), scope_fields(scope))
+            .map_err(|source| BuildError::Outbox { path: path.clone(), source })
+    };
+    // Log records get a quarter of the space.
+    let of_logs =
+        has_events.then(|| OutboxOptions { max_bytes: options.max_bytes / 4, ..options.clone() });
+    options.max_bytes -= of_logs.as_ref().map_or(0, |of_logs| of_logs.max_bytes);
     let opened = match supports_outbox {
-        true => {
-            Outbox::open(options, Signal::Traces, resource_fields(resource), scope_fields(scope))
-                .map_err(|source| BuildError::Outbox { path: path.clone(), source })
-        }
+        true => open(Signal::Traces, options).and_then(|of_spans| {
+            let of_logs = of_logs.map(|of_logs| open(Signal::Logs, of_logs)).transpose();
+            // Its thread ends with it.
+            Ok([Some(of_spans.clone()), of_logs.inspect_err(|_| of_spans.close())?])
+        }),
         false => Err(BuildError::OutboxWithoutOtlp),
     };
     match opened {
-        Ok(outbox) => Ok(Some(outbox)),
+        Ok(outboxes) => Ok(outboxes),
         Err(error) if is_from_code => Err(error),
         Err(error) => {
             let path = path.to_string_lossy();
             let reason = format!("can't be used: {error}");
             environment.issues.push(EnvironmentIssue::new(OUTBOX_DIR, &path, reason));
-            Ok(None)
+            Ok([None, None])
         }
     }
 }
@@ -77,8 +88,8 @@ mod tests {
         };
         let resource = Resource::builder_empty().build();
         let scope = InstrumentationScope::builder("outbox").build();
-        let opened = open(None, &mut environment, true, &resource, &scope).unwrap();
-        assert!(opened.is_none());
+        let opened = open(None, &mut environment, true, false, &resource, &scope).unwrap();
+        assert!(opened.iter().all(Option::is_none));
         let issue = environment.issues[0].to_string();
         assert!(issue.contains(OUTBOX_DIR) && issue.contains("chmod go-w"), "{issue}");
         std::fs::remove_dir(path).unwrap();

@@ -27,8 +27,9 @@ pub(super) fn open(
     _: OutboxSetting,
     _: &mut Environment,
     _: bool,
+    _: bool,
     _: &Resource,
     _: &InstrumentationScope,
-) -> Result<Option<Arc<Outbox>>, BuildError> {
-    Ok(None)
+) -> Result<[Option<Arc<Outbox>>; 2], BuildError> {
+    Ok([None, None])
 }

@@ -211,7 +211,7 @@ impl Telemetry {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn stats(&self) -> Stats {
-        self.core.pipeline().map(|pipeline| pipeline.stats()).unwrap_or_default()
+        self.core.stats()
     }
 
     /// The verifier of tickets that were signed with this layer's keys.
@@ -272,6 +272,7 @@ impl Telemetry {
     /// | `tracing_feedback.outbox.disk.usage` | `By` | disk space of the outbox |
     /// | `tracing_feedback.outbox.age` | `s` | age of the oldest span on disk, while there is one |
     /// | `tracing_feedback.outbox.span.rejected`, `….replayed` | `{span}` | rejected permanently, and delivered from disk |
+    /// | `otel.sdk.processor.log.queue.size`, `otel.sdk.processor.log.processed`, `otel.sdk.exporter.log.inflight`, `otel.sdk.exporter.log.exported`, `tracing_feedback.log.retried`, `tracing_feedback.log.truncated`, `tracing_feedback.outbox.log.*` | `{log_record}`, `By` | the same for the log records of [events](crate::Builder::with_events), only where they are on |
     ///
     /// Sizes, limits and spans in flight are up-down counters, the age is a gauge, all others are
     /// counters. `otel.component.type` and `otel.component.name` identify the component: the exporter

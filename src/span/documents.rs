@@ -118,3 +118,12 @@ pub(crate) enum DocumentKind {
     Own,
     Scoped(DocumentScope),
 }
+
+impl DocumentKind {
+    pub(crate) fn scope(self) -> Option<DocumentScope> {
+        match self {
+            Self::Own => None,
+            Self::Scoped(scope) => Some(scope),
+        }
+    }
+}

@@ -18,9 +18,10 @@ use super::span_table::SpanTable;
 use super::state::SpanState;
 use super::{OtelSpans, ProcessSpans, SpanHandle, WrappedProcessor};
 use crate::clock;
+use crate::export::stats::{EventStats, Stats};
 use crate::export::{DropReason, FlushError, LateShare, NotDurable, Pipeline};
 use crate::fork;
-use crate::outbox::Finalizers;
+use crate::outbox::{Finalizers, PersistError};
 use crate::printable::printable;
 use crate::record::SpanRecord;
 use crate::settings::{EnvironmentIssue, Keep, Settings};
@@ -46,6 +47,8 @@ pub(crate) struct LayerCore {
     plans: bool,
     /// Absent when the environment has switched telemetry off.
     pipeline: Option<Pipeline>,
+    /// The pipeline of log records, if enrichments emit events.
+    events: Option<Pipeline>,
     /// The process that has the pipeline's thread; no process's id without a pipeline.
     process: u32,
     has_warned_of_fork: AtomicBool,
@@ -269,6 +272,7 @@ impl LayerCore {
             process: pipeline.as_ref().map_or(u32::MAX, Pipeline::process),
             has_warned_of_fork: AtomicBool::new(false),
             pipeline,
+            events: None,
             open: SpanTable::default(),
             shut_down: AtomicBool::new(false),
             registry: OnceLock::new(),
@@ -277,6 +281,12 @@ impl LayerCore {
             has_warned_of_panic: [const { AtomicBool::new(false) }; 3],
             enriched: Mutex::default(),
         }
+    }
+
+    /// The same with a pipeline for the log records of events.
+    pub(crate) fn with_events(mut self, events: Option<Pipeline>) -> Self {
+        self.events = events;
+        self
     }
 
     /// The same with span processors.
@@ -424,9 +434,52 @@ impl LayerCore {
         self.pipeline.as_ref()
     }
 
-    /// The share of queue and outbox that feedback with tickets may use.
+    /// The pipeline of log records, if enrichments emit events.
+    #[inline]
+    pub(crate) fn events(&self) -> Option<&Pipeline> {
+        self.events.as_ref()
+    }
+
+    /// The counts so far, of spans and of events.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.pipeline.as_ref().map(Pipeline::stats).unwrap_or_default();
+        stats.events =
+            self.events.as_ref().map(|events| EventStats::of(events.stats())).unwrap_or_default();
+        stats
+    }
+
+    /// The share of queue and outbox that feedback with tickets may use. It is full if that of the log
+    /// records is.
     pub(crate) fn late_share(&self) -> LateShare {
-        self.pipeline.as_ref().map(Pipeline::late_share).unwrap_or_default()
+        let mut share = self.pipeline.as_ref().map(Pipeline::late_share).unwrap_or_default();
+        share.is_full |= self.events.as_ref().is_some_and(|events| events.late_share().is_full);
+        share
+    }
+
+    /// Waits until what was written ahead so far is durable, or `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// Why it isn't.
+    pub(crate) fn persist(&self, deadline: Instant) -> Result<(), PersistError> {
+        let pipelines = self.pipeline.iter().chain(&self.events);
+        pipelines.map(|pipeline| pipeline.persist(deadline)).find(Result::is_err).unwrap_or(Ok(()))
+    }
+
+    /// As [`persist`](Self::persist), without blocking the thread.
+    pub(crate) fn persist_async(
+        &self,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), PersistError>> + Send + use<> {
+        let pipelines = self.pipeline.iter().chain(&self.events);
+        let persisted: Vec<_> =
+            pipelines.map(|pipeline| pipeline.persist_async(deadline)).collect();
+        async move {
+            for persisted in persisted {
+                persisted.await?;
+            }
+            Ok(())
+        }
     }
 
     /// Hands a record to the pipeline.
@@ -514,7 +567,7 @@ impl LayerCore {
 
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
         self.report_issues();
-        let flush = || self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.flush(limit));
+        let flush = || self.flush_pipelines(limit);
         if let Some((_, processor)) = &self.wrapped
             && !self.is_forked()
         {
@@ -537,6 +590,28 @@ impl LayerCore {
         }
     }
 
+    /// Flushes both pipelines at the same time.
+    fn flush_pipelines(&self, limit: Duration) -> Result<(), FlushError> {
+        let Some(pipeline) = &self.pipeline else { return Ok(()) };
+        let Some(events) = &self.events else { return pipeline.flush(limit) };
+        let deadline = clock::after(limit);
+        events.request_flush();
+        let flushed = pipeline.flush(limit);
+        let left = deadline.saturating_duration_since(Instant::now());
+        FlushError::with_events(flushed, events.flush(left))
+    }
+
+    /// Shuts both pipelines down at the same time.
+    fn shut_pipelines_down(&self, limit: Duration) -> Result<(), FlushError> {
+        let Some(pipeline) = &self.pipeline else { return Ok(()) };
+        let Some(events) = &self.events else { return pipeline.shutdown(limit) };
+        let deadline = clock::after(limit);
+        events.request_shutdown(deadline);
+        let stopped = pipeline.shutdown(limit);
+        let left = deadline.saturating_duration_since(Instant::now());
+        FlushError::with_events(stopped, events.shutdown(left))
+    }
+
     /// Sends the feedback on open spans as carriers, and shuts the pipeline down, with the wrapped
     /// processor.
     pub(crate) fn shutdown(&self, limit: Duration) -> Result<(), FlushError> {
@@ -552,8 +627,7 @@ impl LayerCore {
     /// As [`shutdown`](Self::shutdown), and leaves the wrapped processor to its provider.
     pub(crate) fn close(&self, limit: Duration) -> Result<(), FlushError> {
         self.report_issues();
-        let shutdown =
-            || self.pipeline.as_ref().map_or(Ok(()), |pipeline| pipeline.shutdown(limit));
+        let shutdown = || self.shut_pipelines_down(limit);
         if self.is_forked() {
             // What is open now, the parent has open too, and sends.
             self.shut_down.store(true, Ordering::Release);

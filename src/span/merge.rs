@@ -116,10 +116,7 @@ impl SpanHandle {
         let carrier = Carrier {
             target: Some(self.start().context.clone()),
             session: self.session(),
-            scope: match kind {
-                DocumentKind::Own => None,
-                DocumentKind::Scoped(scope) => Some(scope),
-            },
+            scope: kind.scope(),
             document: std::mem::take(patch),
             time,
             id: None,

@@ -12,6 +12,7 @@
 
 mod documents;
 mod end;
+mod events;
 mod handle;
 mod layer_core;
 mod merge;

@@ -8,11 +8,13 @@ mod connections;
 mod delivery;
 mod desk;
 mod differential;
+mod events;
 #[cfg(unix)]
 mod fork;
 mod golden;
 mod keep;
 mod layer;
+mod log_receiver;
 mod metrics;
 mod otel;
 mod other_layer;

@@ -11,9 +11,10 @@ use opentelemetry_sdk::metrics::{InMemoryMetricExporter, SdkMeterProvider};
 use opentelemetry_sdk::trace::{Sampler, SpanData, SpanExporter, SpanLimits};
 use tracing::{dispatcher, info_span};
 use tracing_feedback::collector::Answer;
-use tracing_feedback::{Protocol, Telemetry, enrich_span};
+use tracing_feedback::{Events, Protocol, Telemetry, enrich_span};
 
 use crate::Rig;
+use crate::log_receiver::{LogAnswer, LogReceiver};
 use crate::show::with_timeout;
 
 /// A provider of metrics, and what it has exported.
@@ -370,4 +371,34 @@ fn collecting_while_spans_end_and_telemetry_shuts_down() {
         });
         assert_eq!(metrics.value("otel.sdk.exporter.span.exported", ""), 8000);
     });
+}
+
+#[test]
+fn log_records_have_metrics_only_while_events_are_emitted() {
+    let receiver = LogReceiver::start();
+    let rig = Rig::with(|builder| {
+        builder.with_events(Events::GenAi).with_events_endpoint(receiver.endpoint(Protocol::Grpc))
+    });
+    let metrics = Metrics::of(&rig.telemetry);
+    receiver.answer_next(LogAnswer::Partial(1));
+    dispatcher::with_default(&rig.dispatch, || {
+        info_span!("answer").in_scope(|| enrich_span!(feedback = { "a": 1, "b": 2, "c": 3 }));
+    });
+    rig.telemetry.flush().unwrap_err();
+    assert_eq!(metrics.value("otel.sdk.processor.log.processed", ""), 3);
+    assert_eq!(metrics.value("otel.sdk.exporter.log.exported", ""), 2);
+    assert_eq!(metrics.value("otel.sdk.exporter.log.exported", "rejected"), 1);
+    assert_eq!(metrics.value("otel.sdk.processor.log.queue.size", ""), 0);
+    let exported = metrics.one("otel.sdk.exporter.log.exported");
+    assert!(
+        exported[0].starts_with("{log_record} counter [otlp_grpc_log_exporter"),
+        "{exported:?}"
+    );
+    // Spans are counted apart.
+    assert_eq!(metrics.value("otel.sdk.exporter.span.exported", ""), 1);
+
+    let without = Rig::new();
+    let metrics = Metrics::of(&without.telemetry);
+    assert_eq!(metrics.one("otel.sdk.exporter.log.exported"), [""; 0]);
+    assert!(metrics.collect().iter().all(|line| !line.contains("log_record")));
 }

@@ -1,4 +1,4 @@
-//! Batches: what a sink takes, packed by the thread that ended the spans.
+//! Batches: what a sink takes, packed by the thread that ended the spans or emitted the log record.
 
 use std::sync::Arc;
 
@@ -52,6 +52,11 @@ pub(crate) enum BatchContents {
         scope: Arc<InstrumentationScope>,
         spans: Packed,
     },
+    /// A log record, encoded as it stands in a `ScopeLogs`.
+    LogRecord {
+        scope: Arc<InstrumentationScope>,
+        encoded: Vec<u8>,
+    },
 }
 
 impl Batch {
@@ -68,12 +73,23 @@ impl Batch {
         Self { contents, feedback: 0, finalizers }
     }
 
-    /// How many spans there are.
+    /// A batch of one encoded log record. All of them are about feedback.
+    pub(crate) fn of_log_record(
+        scope: &Arc<InstrumentationScope>,
+        encoded: Vec<u8>,
+        finalizers: Finalizers,
+    ) -> Self {
+        let contents = BatchContents::LogRecord { scope: scope.clone(), encoded };
+        Self { contents, feedback: 1, finalizers }
+    }
+
+    /// How many spans, or log records, there are.
     #[inline]
     pub(crate) fn spans(&self) -> usize {
         match &self.contents {
             BatchContents::Records { records, .. } => records.len(),
             BatchContents::Packed { spans, .. } => spans.len(),
+            BatchContents::LogRecord { .. } => 1,
         }
     }
 
@@ -82,6 +98,7 @@ impl Batch {
         match &self.contents {
             BatchContents::Records { truncated, .. } => *truncated,
             BatchContents::Packed { spans, .. } => spans.truncated(),
+            BatchContents::LogRecord { .. } => 0, // counted when it was encoded
         }
     }
 
@@ -91,6 +108,7 @@ impl Batch {
         match &self.contents {
             BatchContents::Records { bytes, .. } => *bytes,
             BatchContents::Packed { spans, .. } => spans.size(),
+            BatchContents::LogRecord { encoded, .. } => size_of::<Self>() + encoded.len(),
         }
     }
 
@@ -99,17 +117,21 @@ impl Batch {
         match &self.contents {
             BatchContents::Records { bytes, .. } => *bytes,
             BatchContents::Packed { spans, .. } => spans.encoded_size(),
+            BatchContents::LogRecord { encoded, .. } => encoded.len(),
         }
     }
 
-    /// The spans, encoded, and their finalizers. `None` if the batch isn't packed.
+    /// The spans or log records, encoded, and their finalizers. `None` if the batch isn't packed.
     #[cfg(feature = "_otlp-path")]
     pub(super) fn into_encoded(self, resource: &Bytes) -> Option<(EncodedItems, Finalizers)> {
         let (items, feedback) = (self.spans(), self.feedback);
-        let BatchContents::Packed { scope, spans: packed } = self.contents else { return None };
+        let (signal, scope, encoded) = match self.contents {
+            BatchContents::Packed { scope, spans } => (Signal::Traces, scope, spans.encode()),
+            BatchContents::LogRecord { scope, encoded } => (Signal::Logs, scope, encoded),
+            BatchContents::Records { .. } => return None,
+        };
         let (resource, scope) = (resource.clone(), scope_fields(&scope).into());
-        let encoded = packed.encode().into();
-        let signal = Signal::Traces;
+        let encoded = encoded.into();
         Some((EncodedItems { signal, resource, scope, encoded, items, feedback }, self.finalizers))
     }
 
@@ -123,7 +145,9 @@ impl Batch {
     /// The scope of the spans that name no other.
     pub(crate) fn scope(&self) -> &Arc<InstrumentationScope> {
         match &self.contents {
-            BatchContents::Records { scope, .. } | BatchContents::Packed { scope, .. } => scope,
+            BatchContents::Records { scope, .. }
+            | BatchContents::Packed { scope, .. }
+            | BatchContents::LogRecord { scope, .. } => scope,
         }
     }
 
@@ -139,6 +163,7 @@ impl Batch {
                 keep(record, records, bytes, truncated);
             }
             BatchContents::Packed { spans, .. } => spans.add(record),
+            BatchContents::LogRecord { .. } => {} // it has no room for a span
         }
     }
 
@@ -156,6 +181,7 @@ impl Batch {
                 (*bytes, *truncated) = (0, 0);
             }
             BatchContents::Packed { spans, .. } => spans.clear(),
+            BatchContents::LogRecord { encoded, .. } => encoded.clear(),
         }
         self.finalizers = Finalizers::default();
         self.feedback = 0;
@@ -177,6 +203,9 @@ impl Batch {
                     scope: scope.clone(),
                     spans: std::mem::replace(spans, room),
                 }
+            }
+            BatchContents::LogRecord { scope, encoded } => {
+                BatchContents::LogRecord { scope: scope.clone(), encoded: std::mem::take(encoded) }
             }
         };
         let (feedback, finalizers) = (&mut self.feedback, &mut self.finalizers);

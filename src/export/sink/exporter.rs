@@ -79,7 +79,8 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
                 BatchContents::Records { scope, records, .. } => {
                     spans_data.extend(records.into_iter().map(|record| span_data(record, &scope)));
                 }
-                BatchContents::Packed { .. } => {} // never made for this sink
+                // Never made for this sink.
+                BatchContents::Packed { .. } | BatchContents::LogRecord { .. } => {}
             }
         }
         let mut delivery = Delivery::default();

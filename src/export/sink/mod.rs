@@ -1,6 +1,6 @@
 //! Sinks: the last stage of export.
 //!
-//! A sink takes [batches](batch) of spans on the export thread and returns the outcome. There are
+//! A sink takes [batches](batch) of spans, or of log records, on the export thread and returns the outcome. There are
 //! four, of one anatomy: `otlp` sends encoded spans through a transport, `outbox` does so too and
 //! stores the spans it can't deliver in the [outbox](crate::outbox), [`exporter`] hands records to
 //! any `SpanExporter` of the OpenTelemetry SDK, [`processor`] to the `SpanProcessor` of a provider.

@@ -193,6 +193,12 @@ impl Attributes {
         self.messages().filter_map(|(_, key, value)| Some((key, key_value::read_any_value(value)?)))
     }
 
+    /// The value of an attribute, read back.
+    pub(crate) fn get(&self, key: &str) -> Option<Value> {
+        let (.., value) = self.messages().find(|(_, this, _)| *this == key)?;
+        key_value::read_any_value(value)
+    }
+
     /// Appends the attributes as field `field` of a message other than a span.
     pub(crate) fn append_as(&self, out: &mut Vec<u8>, field: u32) {
         for (attribute, ..) in self.messages() {

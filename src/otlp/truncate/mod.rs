@@ -19,9 +19,7 @@ mod rewriter;
 
 use super::protobuf as wire;
 pub(crate) use read::read_span;
-use read::{Content, count_of, fields, key_of};
-#[cfg(any(feature = "_otlp-path", feature = "outbox"))]
-use read::{WireField, read_field};
+use read::{Content, WireField, count_of, fields, key_of, read_field};
 use rewriter::{CutLimits, Rewriter};
 
 /// The most bytes of a span's own fields. A gRPC receiver takes requests of 4 MiB by default; the
@@ -180,7 +178,6 @@ pub(crate) fn attributes_of_other(
 
 /// Cuts the one log record of `encoded`, as it stands in a `ScopeLogs`, to `most` bytes. `None` if that has no
 /// effect.
-#[cfg(any(feature = "_otlp-path", feature = "outbox"))]
 pub(crate) fn encoded_log_record(encoded: &[u8], most: usize) -> Option<Vec<u8>> {
     const ATTRIBUTES: u32 = 6;
     const DROPPED: u32 = 7;
@@ -218,7 +215,6 @@ pub(crate) fn resource_fields(encoded: &[u8], most: usize) -> Option<Vec<u8>> {
 
 /// A message other than a span, with its attributes cut to `most` bytes. They are its fields `attributes`,
 /// and `dropped` is the number of those that were cut; the other fields stay as they are.
-#[cfg(any(feature = "_otlp-path", feature = "outbox"))]
 fn message_with_attributes(message: &[u8], most: usize, attributes: u32, dropped: u32) -> Vec<u8> {
     let (mut as_of_span, mut out) = (Vec::new(), Vec::new());
     for field in fields(message) {

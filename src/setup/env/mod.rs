@@ -1,4 +1,4 @@
-//! The environment: the variables of the OpenTelemetry specification, those for proxies, and five of our
+//! The environment: the variables of the OpenTelemetry specification, those for proxies, and six of our
 //! own.
 //!
 //! Reading never fails. A value that is malformed, unsupported or not Unicode is skipped and leaves an
@@ -26,6 +26,7 @@ use opentelemetry_sdk::trace::Sampler;
 
 #[cfg(feature = "_otlp")]
 use crate::otlp::Signal;
+use crate::settings::Events;
 use crate::ticket::TicketKeys;
 use issue::TICKET_KEYS;
 pub(crate) use issue::{EnvironmentIssue, redact_endpoint};
@@ -34,8 +35,8 @@ use reader::Reader;
 pub(crate) use value::check_header;
 pub(crate) use value::{Propagator, TracesExporter, needs_feature};
 use value::{
-    boolean, count, milliseconds, outbox_directory, outbox_policy, resource_attributes, size,
-    ticket_keys,
+    boolean, count, events, milliseconds, outbox_directory, outbox_policy, resource_attributes,
+    size, ticket_keys,
 };
 
 /// The settings read from the environment; `None` where a variable is unset or unusable.
@@ -86,6 +87,11 @@ pub(crate) struct Environment {
     pub(crate) rust_log: Option<String>,
     /// `FEEDBACK_TICKET_KEYS`.
     pub(crate) ticket_keys: Option<TicketKeys>,
+    /// `FEEDBACK_EVENTS`.
+    pub(crate) events: Option<Events>,
+    /// `OTEL_EXPORTER_OTLP_*`, with `OTEL_EXPORTER_OTLP_LOGS_*`, and what was skipped of them.
+    #[cfg(feature = "_otlp")]
+    pub(crate) otlp_logs: (otlp::OtlpVariables, Vec<EnvironmentIssue>),
     /// `FEEDBACK_OUTBOX_DIR`.
     pub(crate) outbox_directory: Option<String>,
     /// `FEEDBACK_OUTBOX_POLICY`: whether it is `write_ahead`.
@@ -97,6 +103,9 @@ pub(crate) struct Environment {
 /// The variable for the outbox; also named in its errors.
 pub(crate) const OUTBOX_DIR: &str = "FEEDBACK_OUTBOX_DIR";
 
+/// The variable for events.
+pub(crate) const EVENTS: &str = "FEEDBACK_EVENTS";
+
 impl Environment {
     /// Reads the environment of the process.
     pub(crate) fn read() -> Self {
@@ -105,6 +114,12 @@ impl Environment {
 
     /// Reads the variables that `lookup` finds.
     pub(crate) fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
+        // Apart, since they are of no account while no events are emitted.
+        #[cfg(feature = "_otlp")]
+        let otlp_logs = {
+            let mut reader = Reader::new(&lookup);
+            (otlp::read(&mut reader, Signal::Logs), reader.into_issues())
+        };
         let mut reader = Reader::new(lookup);
         let mut environment = Self {
             sdk_disabled: reader.parse("OTEL_SDK_DISABLED", boolean),
@@ -134,6 +149,9 @@ impl Environment {
             trace_filter: reader.text("FEEDBACK_TRACE_FILTER"),
             rust_log: reader.text("RUST_LOG"),
             ticket_keys: reader.parse(TICKET_KEYS, ticket_keys),
+            events: reader.parse(EVENTS, events),
+            #[cfg(feature = "_otlp")]
+            otlp_logs,
             outbox_directory: reader.parse(OUTBOX_DIR, outbox_directory),
             outbox_writes_ahead: reader.parse("FEEDBACK_OUTBOX_POLICY", outbox_policy),
             issues: Vec::new(),

@@ -40,6 +40,13 @@ pub(crate) struct OtlpVariables {
     pub(crate) insecure: Option<bool>,
 }
 
+impl OtlpVariables {
+    /// Whether the environment names an endpoint.
+    pub(crate) fn has_endpoint(&self) -> bool {
+        !self.endpoint.is_empty()
+    }
+}
+
 /// The names of the variables of OTLP export: of each setting that of the signal, then the general one.
 struct VariableNames {
     protocol: [&'static str; 2],

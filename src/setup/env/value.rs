@@ -8,6 +8,7 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 
 use super::issue::{HIDDEN, shorten};
+use crate::settings::Events;
 #[cfg(feature = "_otlp")]
 use crate::setup::error::ConfigError;
 #[cfg(feature = "_otlp")]
@@ -98,6 +99,14 @@ pub(super) fn outbox_directory(value: &str) -> Result<String, String> {
         return Err(needs_feature("outbox"));
     }
     Ok(value.to_owned())
+}
+
+pub(super) fn events(value: &str) -> Result<Events, String> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "genai" => Ok(Events::GenAi),
+        "none" => Ok(Events::None),
+        _ => Err("isn't a kind of events: use `genai` or `none`".to_owned()),
+    }
 }
 
 #[cfg(feature = "outbox")]

@@ -126,7 +126,11 @@ impl OtlpConfig {
         env: &mut Environment,
         export_timeout: Option<Duration>,
     ) -> Result<Self, ConfigError> {
-        let Environment { otlp: variables, proxy, issues, .. } = env;
+        let Environment { otlp, otlp_logs: (of_logs, _), proxy, issues, .. } = env;
+        let variables = match signal {
+            Signal::Traces => otlp,
+            Signal::Logs => of_logs,
+        };
         if code.timeout == Some(Duration::ZERO) {
             return Err(ConfigError::ZeroTimeout);
         }
