@@ -208,7 +208,7 @@ pub(crate) fn ids(span: &Span) -> Result<SpanIds, RequestRefusal> {
     Ok(SpanIds { trace_id, span_id, parent_span_id })
 }
 
-fn event(event: span::Event) -> ReceivedEvent {
+pub(crate) fn event(event: span::Event) -> ReceivedEvent {
     ReceivedEvent {
         name: event.name,
         time_unix_nano: event.time_unix_nano,

@@ -11,10 +11,14 @@ use serde_json::{Map, Value as Json};
 
 use super::Answer;
 use super::bounds::{Budget, DEEPEST, MOST_VALUES, parsed};
-use super::message::{Conversation, Message, Part, conversation, json, parts, tool_call, tools};
+use super::events;
+use super::message::{
+    Conversation, Message, Part, conversation, parts, tool_arguments, tool_call, tool_output, tools,
+};
+use crate::collector::ReceivedEvent;
 use crate::collector::receive::value::Value;
 
-type Attributes = BTreeMap<String, Value>;
+pub(super) type Attributes = BTreeMap<String, Value>;
 
 /// What the names of all attributes begin with that are read here.
 pub(crate) const PREFIXES: [&str; 10] = [
@@ -41,17 +45,20 @@ enum Source {
     Tool,
     /// The response of the AI SDK, whose parts have attributes of their own.
     AiSdk,
+    /// In events of the span, one for each message.
+    Events,
 }
 
-use Source::{AiSdk, Indexed, One, Tool};
+use Source::{AiSdk, Events, Indexed, One, Tool};
 
 /// The most structured first.
-const INPUTS: [Source; 12] = [
+const INPUTS: [Source; 13] = [
+    Tool,
     One("gen_ai.input.messages", Some("user")),
     Indexed("gen_ai.prompt.", "user"),
     Indexed("llm.input_messages.", "user"),
     One("ai.prompt.messages", Some("user")),
-    Tool,
+    Events,
     One("langfuse.observation.input", None),
     One("ai.prompt", Some("user")),
     Indexed("llm.prompts.", "user"),
@@ -60,12 +67,13 @@ const INPUTS: [Source; 12] = [
     One("gen_ai.prompt", Some("user")),
     One("langfuse.trace.input", None),
 ];
-const OUTPUTS: [Source; 11] = [
+const OUTPUTS: [Source; 12] = [
+    Tool,
     One("gen_ai.output.messages", Some("assistant")),
     Indexed("gen_ai.completion.", "assistant"),
     Indexed("llm.output_messages.", "assistant"),
     AiSdk,
-    Tool,
+    Events,
     One("langfuse.observation.output", None),
     Indexed("llm.choices.", "assistant"),
     One("output.value", None),
@@ -104,34 +112,50 @@ const TOTAL_TOKENS: [&str; 4] = [
     "llm.token_count.total",
     "ai.usage.totalTokens",
 ];
-/// Tokens as JSON, with `input`, `output` and `total`.
+/// Tokens as JSON: Langfuse's own names, or those of OpenAI's API as they came.
 const USAGE: &str = "langfuse.observation.usage_details";
+const USAGE_OF_INPUT: [&str; 3] = ["input", "prompt_tokens", "input_tokens"];
+const USAGE_OF_OUTPUT: [&str; 3] = ["output", "completion_tokens", "output_tokens"];
+const USAGE_OF_BOTH: [&str; 2] = ["total", "total_tokens"];
 
 impl Answer {
-    /// Reads the attributes of a span. `None` if it is about no answer.
-    pub(crate) fn of(attributes: &Attributes) -> Option<Self> {
-        if !PREFIXES.iter().any(|prefix| under(attributes, prefix).next().is_some()) {
+    /// Reads the attributes and events of a span. `None` if it is about no answer.
+    pub(crate) fn of(attributes: &Attributes, events: &[ReceivedEvent]) -> Option<Self> {
+        let has_events = events.iter().any(|event| events::is_read(&event.name));
+        let has_attributes =
+            || PREFIXES.iter().any(|prefix| under(attributes, prefix).next().is_some());
+        if !has_events && !has_attributes() {
             return None;
         }
+        let attributes = &*events::with_details(attributes, events);
         let mut budget = Budget::new();
+        let messages = |source: Source, is_input: bool, budget: &mut Budget| {
+            messages(source, is_input, attributes, events, budget)
+        };
         // The output first: the limits leave out the beginning of a long conversation.
-        let output = first(&OUTPUTS, attributes, &mut budget, |source, budget| {
-            messages(source, false, attributes, budget)
+        let mut output = first(&OUTPUTS, attributes, &mut budget, |source, budget| {
+            messages(source, false, budget)
         });
         let system = attributes
             .get("gen_ai.system_instructions")
             .map(|value| parts(&structured(value), &mut budget));
         let input = first(&INPUTS, attributes, &mut budget, |source, budget| {
-            messages(source, true, attributes, budget)
+            messages(source, true, budget)
         });
+        // The state of LangGraph at its end begins with what it was at its start.
+        let asked = input.messages.len();
+        if output.messages.len() > asked && output.messages.starts_with(&input.messages) {
+            output.messages.drain(..asked);
+        }
         let usage = attributes.get(USAGE).map(structured).unwrap_or_default();
-        let tokens = |keys: &[&str], member: &str| {
+        let tokens = |keys: &[&str], members: &[&str]| {
             let found = keys.iter().find_map(|key| count(attributes.get(*key)?));
-            found.or_else(|| usage.get(member)?.as_i64().filter(|tokens| *tokens >= 0))
+            let mut members = members.iter().filter_map(|member| usage.get(member)?.as_i64());
+            found.or_else(|| members.next().filter(|tokens| *tokens >= 0))
         };
-        let (input_tokens, output_tokens) =
-            (tokens(&INPUT_TOKENS, "input"), tokens(&OUTPUT_TOKENS, "output"));
-        let total = tokens(&TOTAL_TOKENS, "total");
+        let input_tokens = tokens(&INPUT_TOKENS, &USAGE_OF_INPUT);
+        let output_tokens = tokens(&OUTPUT_TOKENS, &USAGE_OF_OUTPUT);
+        let total = tokens(&TOTAL_TOKENS, &USAGE_OF_BOTH);
         let answer = Self {
             system: match system {
                 Some(system) if !system.is_empty() => system,
@@ -163,7 +187,7 @@ fn first(
         let is_there = match source {
             One(key, _) => attributes.contains_key(*key),
             Indexed(prefix, _) => under(attributes, prefix).next().is_some(),
-            Tool | AiSdk => true,
+            Tool | AiSdk | Events => true,
         };
         let found = is_there.then(|| read(*source, budget)).flatten()?;
         (!found.messages.is_empty() || !found.system.is_empty()).then_some(found)
@@ -175,6 +199,7 @@ fn messages(
     source: Source,
     is_input: bool,
     attributes: &Attributes,
+    events: &[ReceivedEvent],
     budget: &mut Budget,
 ) -> Option<Conversation> {
     Some(match source {
@@ -183,10 +208,14 @@ fn messages(
             conversation(&nested(attributes, prefix, budget)?, Some(role), budget)
         }
         Tool => {
-            let (role, part) = called_tool(attributes, is_input, budget)?;
+            let (role, part) = called_tool(attributes, events, is_input, budget)?;
             one_message(role, vec![part])
         }
         AiSdk => one_message(Some("assistant"), ai_sdk(attributes, budget)),
+        Events => {
+            let role = if is_input { "user" } else { "assistant" };
+            conversation(&events::messages(events, is_input)?, Some(role), budget)
+        }
     })
 }
 
@@ -199,23 +228,37 @@ fn one_message(role: Option<&str>, parts: Vec<Part>) -> Conversation {
 /// The call that a span of a tool is about, or its result.
 fn called_tool(
     attributes: &Attributes,
+    events: &[ReceivedEvent],
     is_input: bool,
     budget: &mut Budget,
 ) -> Option<(Option<&'static str>, Part)> {
     let names = ["gen_ai.tool.name", "ai.toolCall.name", "tool.name"];
     let name = Some(name(attributes, &names, budget)?);
     let id = self::name(attributes, &["gen_ai.tool.call.id", "ai.toolCall.id", "tool.id"], budget);
+    // LangSmith has both as a prompt and a completion.
     let keys: &[&str] = match is_input {
-        true => &["gen_ai.tool.call.arguments", "ai.toolCall.args", "input.value"],
-        false => &["gen_ai.tool.call.result", "ai.toolCall.result", "output.value"],
+        true => &["gen_ai.tool.call.arguments", "ai.toolCall.args", "input.value", "gen_ai.prompt"],
+        false => {
+            &["gen_ai.tool.call.result", "ai.toolCall.result", "output.value", "gen_ai.completion"]
+        }
     };
     let value = keys.iter().find_map(|key| attributes.get(*key)).map(structured);
+    let value = value.or_else(|| events::of_tool(events, is_input));
     Some(match is_input {
         true => {
-            let arguments = json(&value.unwrap_or_default(), budget);
+            let arguments = tool_arguments(&value.unwrap_or_default(), budget);
             (Some("assistant"), Part::ToolCall { id, name, arguments })
         }
-        false => (Some("tool"), Part::ToolResult { id, name, result: json(&value?, budget) }),
+        false => {
+            // The AI SDK writes a text as JSON, too.
+            let value = match value? {
+                Json::String(text) if text.starts_with('"') => {
+                    serde_json::from_str(&text).unwrap_or(Json::String(text))
+                }
+                value => value,
+            };
+            (Some("tool"), Part::ToolResult { id, name, result: tool_output(&value, budget) })
+        }
     })
 }
 
@@ -249,13 +292,18 @@ fn defined_tools(attributes: &Attributes, budget: &mut Budget) -> Vec<super::Too
         let found = tools(&structured(attributes.get(key)?), budget);
         (!found.is_empty()).then_some(found)
     });
-    let indexed = || {
+    let indexed = |budget: &mut Budget| {
         ["llm.tools.", "llm.request.functions."].into_iter().find_map(|prefix| {
             let found = tools(&nested(attributes, prefix, budget)?, budget);
             (!found.is_empty()).then_some(found)
         })
     };
-    found.or_else(indexed).unwrap_or_default()
+    // Langfuse has the request as a whole.
+    let of_request = |budget: &mut Budget| {
+        let request = structured(attributes.get("langfuse.observation.input")?);
+        request.get("tools").map(|defined| tools(defined, budget))
+    };
+    found.or_else(|| indexed(budget)).or_else(|| of_request(budget)).unwrap_or_default()
 }
 
 fn agent(attributes: &Attributes, budget: &mut Budget) -> Option<String> {
@@ -292,7 +340,7 @@ fn scalar(value: &Value) -> Option<String> {
 }
 
 /// A value as JSON: structured, or parsed from text.
-fn structured(value: &Value) -> Json {
+pub(super) fn structured(value: &Value) -> Json {
     match value {
         Value::String(text) => parsed(text).unwrap_or_else(|| Json::String(text.clone())),
         Value::Array(values) => values.iter().map(inner).collect(),

@@ -62,20 +62,21 @@ pub(super) fn conversation(value: &Json, role: Option<&str>, budget: &mut Budget
     let mut messages = match value {
         Json::Array(list) if !list.is_empty() && list.iter().all(is_message) => list.as_slice(),
         // A batch of one, as LangChain's.
-        Json::Array(list) if list.len() == 1 && list[0].is_array() => {
+        Json::Array(list)
+            if list.len() == 1 && (list[0].is_array() || holds_messages(&list[0])) =>
+        {
             return conversation(&list[0], role, budget);
         }
         Json::Object(map) if !is_message(value) => {
-            // A request or a response as a whole, of the AI SDK or of a vendor's API.
-            let inner = ["messages", "prompt", "choices"]
-                .into_iter()
-                .find_map(|key| map.get(key).filter(|inner| inner.is_array() || inner.is_string()));
-            if let Some(inner) = inner {
+            if let Some(inner) = request_or_response(map) {
                 found = conversation(inner, role.or(Some("user")), budget);
                 if let Some(system) = map.get("system").filter(|system| !system.is_null()) {
                     found.system = parts(system, budget);
                 }
                 return found;
+            }
+            if let Some(inner) = wrapped(map, DEEPEST_WRAP) {
+                return conversation(inner, role, budget);
             }
             whole
         }
@@ -108,13 +109,16 @@ fn message(value: &Json, role: Option<&str>, budget: &mut Budget) -> Message {
     };
     let role = role_of(inner).or(role);
     let reasons = ["finish_reason", "finishReason"];
-    // OpenAI's API has it beside the message.
-    let finish_reason = text_at(message, &reasons)
-        .or_else(|| value.as_object().and_then(|outer| text_at(outer, &reasons)));
+    // OpenAI's API has it beside the message, LangChain in a member of either.
+    let around =
+        [Some(inner), Some(value), inner.get("response_metadata"), value.get("generation_info")];
+    let finish_reason =
+        around.into_iter().flatten().find_map(|around| text_at(around.as_object()?, &reasons));
     let content = ["parts", "contents", "content", "text"]
         .into_iter()
         .find_map(|key| message.get(key).filter(|content| !content.is_null()));
-    let call_id = text_at(message, &["tool_call_id", "toolCallId"]);
+    let call_id = text_at(message, &["tool_call_id", "toolCallId"])
+        .or_else(|| text_at(message, &["id"]).filter(|_| role == Some("tool")));
     let mut found = match content {
         // The result of a tool, as a message of its own.
         Some(content @ (Json::String(_) | Json::Array(_) | Json::Object(_)))
@@ -123,7 +127,7 @@ fn message(value: &Json, role: Option<&str>, budget: &mut Budget) -> Message {
             vec![Part::ToolResult {
                 id: call_id.map(|id| budget.name(id)),
                 name: text_at(message, &["name", "tool_name"]).map(|name| budget.name(name)),
-                result: json(content, budget),
+                result: tool_output(content, budget),
             }]
         }
         Some(content) => parts(content, budget),
@@ -201,6 +205,12 @@ fn part(value: &Json, budget: &mut Budget) -> Part {
         Some("tool_call_response" | "tool-result" | "tool_result" | "function_call_output") => {
             Some(tool_result(map, budget))
         }
+        // Those of Bedrock have no type.
+        None if map.contains_key("toolUse") => tool_call(value, budget),
+        None => {
+            let result = map.get("toolResult").and_then(Json::as_object);
+            result.map(|result| tool_result(result, budget))
+        }
         _ => None,
     };
     found.unwrap_or_else(|| Part::Other {
@@ -209,16 +219,18 @@ fn part(value: &Json, budget: &mut Budget) -> Part {
     })
 }
 
-/// A call of a tool: flat, or with the `function` of OpenAI's API.
+/// A call of a tool: flat, with the `function` of OpenAI's API, or in what a convention puts around it.
 pub(super) fn tool_call(value: &Json, budget: &mut Budget) -> Option<Part> {
-    let map = value.get("tool_call").unwrap_or(value).as_object()?;
+    let inner = ["tool_call", "toolUse"].into_iter().find_map(|key| value.get(key));
+    let map = inner.unwrap_or(value).as_object()?;
     let function = map.get("function").and_then(Json::as_object).unwrap_or(map);
     let name = text_at(function, &["name", "toolName", "tool_name"]);
     let arguments = ["arguments", "args", "input", "parameters"]
         .into_iter()
         .find_map(|key| function.get(key))
         .unwrap_or(&Json::Null);
-    let id = text_at(map, &["id", "toolCallId", "call_id", "tool_call_id"]);
+    // Of the two ids in OpenAI's Responses API the result names `call_id`.
+    let id = text_at(map, &["call_id", "id", "toolCallId", "tool_call_id", "toolUseId"]);
     if name.is_none() && arguments.is_null() {
         return None;
     }
@@ -230,7 +242,8 @@ pub(super) fn tool_call(value: &Json, budget: &mut Budget) -> Option<Part> {
 }
 
 fn tool_result(map: &Map<String, Json>, budget: &mut Budget) -> Part {
-    let id = text_at(map, &["id", "tool_use_id", "toolCallId", "call_id", "tool_call_id"]);
+    let ids = ["call_id", "id", "tool_use_id", "toolCallId", "tool_call_id", "toolUseId"];
+    let id = text_at(map, &ids);
     let result = ["response", "result", "output", "content"]
         .into_iter()
         .find_map(|key| map.get(key))
@@ -238,8 +251,35 @@ fn tool_result(map: &Map<String, Json>, budget: &mut Budget) -> Part {
     Part::ToolResult {
         id: id.map(|id| budget.name(id)),
         name: text_at(map, &["name", "toolName"]).map(|name| budget.name(name)),
-        result: json(result, budget),
+        result: tool_output(result, budget),
     }
+}
+
+/// What a tool returned, without what LangChain and the AI SDK put around it, and without the list around a single text.
+pub(super) fn tool_output(value: &Json, budget: &mut Budget) -> Json {
+    let inner = value.as_str().and_then(parsed);
+    let value = inner.as_ref().unwrap_or(value);
+    let is_result = |value: &Json| role_of(unwrapped(value)) == Some("tool");
+    let value = value.get("output").filter(|inner| is_result(inner)).unwrap_or(value);
+    let content = unwrapped(value).get("content").filter(|_| is_result(value));
+    // The AI SDK says of an output what it is.
+    let is_typed = matches!(value.get("type").and_then(Json::as_str), Some("text" | "json"));
+    let typed = value.get("value").filter(|_| is_typed);
+    let value = content.or(typed).unwrap_or(value);
+    let text = match value.as_array().map(Vec::as_slice) {
+        Some([Json::Object(part)]) if has_only_text(part, None) => part.get("text"),
+        Some([Json::Object(part)]) if text_at(part, &["type"]) == Some("text") => {
+            part.get("text").filter(|_| part.len() == 2)
+        }
+        _ => None,
+    };
+    json(text.unwrap_or(value), budget)
+}
+
+/// The arguments of a call of a tool, without what LangChain's callbacks put around them.
+pub(super) fn tool_arguments(value: &Json, budget: &mut Budget) -> Json {
+    let inner = value.get("inputs").filter(|_| value.get("input_str").is_some());
+    json(inner.unwrap_or(value), budget)
 }
 
 /// The tools of a list of definitions: flat, or with the `function` of OpenAI's API, each as an object or as text.
@@ -259,6 +299,8 @@ pub(super) fn tools(value: &Json, budget: &mut Budget) -> Vec<Tool> {
             .into_iter()
             .find_map(|key| function.get(key))
             .unwrap_or(&Json::Null);
+        let parameters =
+            parameters.get("json").filter(|inner| inner.is_object()).unwrap_or(parameters);
         let name = text_at(function, &["name"])?;
         Some(Tool {
             name: budget.name(name),
@@ -277,12 +319,52 @@ pub(super) fn json(value: &Json, budget: &mut Budget) -> Json {
     }
 }
 
+/// How many levels are looked into for messages, and for those in what is found there.
+const DEEPEST_WRAP: usize = 4;
+
+/// What a request or a response as a whole has of messages, of the AI SDK or of a vendor's API.
+fn request_or_response(map: &Map<String, Json>) -> Option<&Json> {
+    ["messages", "prompt", "choices", "generations"]
+        .into_iter()
+        .find_map(|key| map.get(key).filter(|inner| inner.is_array() || inner.is_string()))
+}
+
+/// The messages in the arguments or the result of a function, as of LangChain's callbacks and of a step of LangGraph.
+fn wrapped(map: &Map<String, Json>, levels: usize) -> Option<&Json> {
+    let inner = ["inputs", "outputs", "input", "output", "update"].into_iter();
+    inner.filter_map(|key| map.get(key)).find(|inner| holds_messages_below(inner, levels))
+}
+
+/// Whether a value consists of messages, or of what is around some.
+fn holds_messages(value: &Json) -> bool {
+    holds_messages_below(value, DEEPEST_WRAP)
+}
+
+fn holds_messages_below(value: &Json, levels: usize) -> bool {
+    let Some(levels) = levels.checked_sub(1) else { return false };
+    match value {
+        Json::Array(list) if list.len() == 1 && !is_message(&list[0]) => {
+            holds_messages_below(&list[0], levels)
+        }
+        Json::Array(list) => !list.is_empty() && list.iter().all(is_message),
+        Json::Object(map) => {
+            is_message(value)
+                || request_or_response(map).is_some()
+                || wrapped(map, levels).is_some()
+        }
+        _ => false,
+    }
+}
+
 /// The message in what a convention or an API puts around it.
 fn unwrapped(value: &Json) -> &Json {
     let inner = ["message", "prompt", "completion"].into_iter().find_map(|key| value.get(key));
-    // LangChain's messages as they are serialized.
-    let kwargs = || value.get("kwargs").filter(|inner| inner.get("type").is_some());
-    inner.filter(|inner| inner.is_object()).or_else(kwargs).unwrap_or(value)
+    let value = inner.filter(|inner| inner.is_object()).unwrap_or(value);
+    // LangChain's messages as they are serialized, in one of two ways.
+    let has_type = |value: &&Json| value.get("type").is_some_and(Json::is_string);
+    let kwargs = value.get("kwargs").filter(has_type);
+    let data = || value.get("data").filter(has_type).filter(|_| has_type(&value));
+    kwargs.or_else(data).unwrap_or(value)
 }
 
 fn role_of(message: &Json) -> Option<&str> {
@@ -329,13 +411,16 @@ fn has_typed_results(content: &Json) -> bool {
     parts.iter().any(|part| {
         let kind = part.get("type").and_then(Json::as_str);
         matches!(kind, Some("tool_call_response" | "tool-result" | "tool_result"))
+            || part.get("toolResult").is_some()
     })
 }
 
 fn is_list_of_parts(value: &Json) -> bool {
     let is_part = |each: &Json| {
         let each = each.get("message_content").unwrap_or(each);
-        each.get("type").is_some_and(Json::is_string) || has_text(each)
+        each.get("type").is_some_and(Json::is_string)
+            || has_text(each)
+            || ["toolUse", "toolResult"].into_iter().any(|key| each.get(key).is_some())
     };
     value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(is_part))
 }

@@ -7,21 +7,25 @@
 //! | OpenLLMetry | `gen_ai.prompt.N.*`, `gen_ai.completion.N.*`, `traceloop.entity.input` and `.output` | `gen_ai.*`, `llm.usage.total_tokens` |
 //! | OpenInference | `llm.input_messages.N.*`, `llm.output_messages.N.*`, `input.value`, `output.value` | `llm.model_name`, `llm.token_count.*` |
 //! | Vercel AI SDK | `ai.prompt.messages`, `ai.prompt`, `ai.response.*`, `ai.toolCall.*` | `ai.response.model`, `ai.model.id`, `ai.usage.*` |
+//! | LangSmith | `gen_ai.prompt`, `gen_ai.completion` | `gen_ai.request.model`, `gen_ai.usage.*` |
 //! | Langfuse | `langfuse.observation.input` and `.output`, `langfuse.trace.*` | `langfuse.observation.model.name`, `.usage_details` |
 //!
-//! Where a span has several of them, the most structured one counts: messages before a text. `inputs.*` and
+//! Where a span has several of them, the most structured one counts: messages before a text. Those in
+//! span events are read by [`events`]. `inputs.*` and
 //! `outputs.*` are no attributes here but leaves of a document, which may have changed since the span ended; they
 //! come before all of these, where the two are put together (`store/dataset.rs`).
 //!
 //! | file | |
 //! | --- | --- |
 //! | `attributes` | which attributes there are, and which of them count |
+//! | `events` | messages that are events of a span |
 //! | `message` | messages and their parts, of every shape that the conventions have |
 //! | `bounds` | limits of what is kept: attributes are foreign data |
 //! | `in_trace` | in which span of a trace the answer is that feedback is about |
 
 mod attributes;
 mod bounds;
+mod events;
 mod in_trace;
 mod message;
 #[cfg(test)]
@@ -31,6 +35,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 pub(crate) use self::attributes::PREFIXES;
+pub(crate) use self::events::EVENTS;
 pub(crate) use self::in_trace::{MOST_SPANS, SpanAnswer, in_trace};
 pub(crate) use self::message::{Message, Part};
 

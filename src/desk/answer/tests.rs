@@ -7,10 +7,11 @@ use super::bounds::{
     DEEPEST, LONGEST_ANSWER, LONGEST_TEXT, MOST_MESSAGES, MOST_PARTS, MOST_TOOLS, MOST_VALUES,
 };
 use super::*;
+use crate::collector::ReceivedEvent;
 use crate::collector::receive::value::Value;
 
 fn answer(attributes: impl IntoIterator<Item = (String, Value)>) -> Option<Answer> {
-    Answer::of(&attributes.into_iter().collect())
+    Answer::of(&attributes.into_iter().collect(), &[])
 }
 
 fn one(key: &str, value: impl Into<Value>) -> Option<Answer> {
@@ -110,6 +111,64 @@ fn messages_of_vendors_and_frameworks_are_read() {
     assert_eq!(input(image)[0]["parts"][0]["kind"], "image_url");
     let refusal = json!([{ "role": "assistant", "content": null, "refusal": "No." }]);
     assert_eq!(input(refusal)[0]["parts"], json!([{ "type": "text", "text": "No." }]));
+}
+
+#[test]
+fn messages_are_found_in_what_a_framework_puts_around_them() {
+    let user = json!({ "role": "user", "parts": [{ "type": "text", "text": "Why?" }] });
+    let message = json!({ "type": "human", "data": { "type": "human", "content": "Why?" } });
+    for value in [
+        json!([message]),
+        json!({ "messages": [message] }),
+        json!({ "inputs": { "messages": [message] }, "tags": [] }),
+        json!([{ "update": { "messages": [message] }, "goto": [] }]),
+        json!({ "outputs": [{ "update": { "messages": [message] } }], "kwargs": {} }),
+        json!({ "input": { "output": message } }),
+        json!({ "generations": [[{ "text": "Why?", "message": message }]] }),
+    ] {
+        assert_eq!(input(value.clone())[0]["parts"], user["parts"], "{value}");
+        assert_eq!(input(value.clone())[0]["role"], "user", "{value}");
+    }
+    // A function with such a name in its arguments is none.
+    for value in [json!({ "input": "Why?", "k": 3 }), json!({ "output": [1, 2] })] {
+        assert_eq!(input(value.clone())[0]["parts"][0]["value"], value);
+    }
+    let deep = (0..9).fold(json!([message]), |inner, _| json!({ "output": inner }));
+    assert_eq!(input(deep)[0]["parts"][0]["type"], "other");
+}
+
+#[test]
+fn a_message_of_an_event_is_one_of_the_conversation() {
+    let event = |name: &str, attributes: &[(&str, &str)]| ReceivedEvent {
+        name: format!("gen_ai.{name}"),
+        time_unix_nano: 0,
+        attributes: attributes
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), Value::from(*value)))
+            .collect(),
+        dropped_attributes_count: 0,
+    };
+    let events = [
+        event("system.message", &[("content", "Be brief.")]),
+        event("user.message", &[("gen_ai.event.content", r#"{"content": "Why?"}"#)]),
+        event("evaluation.result", &[("content", "no message")]),
+        event("choice", &[("message", "Because."), ("finish_reason", "stop")]),
+    ];
+    let found = Answer::of(&BTreeMap::new(), &events).unwrap();
+    assert_eq!(plain_parts(&found.system), "Be brief.");
+    assert_eq!((plain(&found.input), plain(&found.output)), (json!("Why?"), json!("Because.")));
+    assert_eq!(found.input[0].role.as_deref(), Some("user"));
+    assert_eq!(found.output[0].finish_reason.as_deref(), Some("stop"));
+    assert_eq!(Answer::of(&BTreeMap::new(), &events[2..3]), None);
+    // Attributes of the span come before those of an event, and messages before events.
+    let details = event(
+        "client.inference.operation.details",
+        &[("gen_ai.output.messages", "Details"), ("gen_ai.request.model", "of the event")],
+    );
+    let own = [("gen_ai.request.model".to_owned(), Value::from("of the span"))];
+    let found = Answer::of(&own.into(), &[details, events[3].clone()]).unwrap();
+    assert_eq!(plain(&found.output), "Details");
+    assert_eq!(found.model.as_deref(), Some("of the span"));
 }
 
 #[test]
@@ -231,6 +290,17 @@ fn keys() -> impl Strategy<Value = String> {
     ]
 }
 
+fn event_names() -> impl Strategy<Value = String> {
+    let names =
+        ["user.message", "tool.message", "choice", "client.inference.operation.details", "x"];
+    prop::sample::select(names.to_vec()).prop_map(|name| format!("gen_ai.{name}"))
+}
+
+fn event_keys() -> impl Strategy<Value = String> {
+    let keys = ["gen_ai.event.content", "content", "message", "role", "gen_ai.input.messages"];
+    prop::sample::select(keys.to_vec()).prop_map(str::to_owned)
+}
+
 /// JSON with the members that messages have.
 fn values() -> impl Strategy<Value = Json> {
     let leaf = prop_oneof![
@@ -278,6 +348,13 @@ fn values() -> impl Strategy<Value = Json> {
         "refusal",
         "input",
         "output",
+        "inputs",
+        "update",
+        "data",
+        "generations",
+        "toolUse",
+        "toolResult",
+        "value",
         "x",
     ]);
     leaf.prop_recursive(6, 60, 6, move |inner| {
@@ -310,7 +387,17 @@ proptest! {
     #[test]
     fn any_attributes_give_an_answer_within_the_limits(
         attributes in prop::collection::btree_map(keys(), (values(), any::<bool>()), 0..12),
+        events in prop::collection::vec((event_names(), event_keys(), values()), 0..6),
     ) {
+        let events: Vec<_> = events
+            .into_iter()
+            .map(|(name, key, value)| ReceivedEvent {
+                name,
+                time_unix_nano: 0,
+                attributes: BTreeMap::from([(key, structured(&value))]),
+                dropped_attributes_count: 0,
+            })
+            .collect();
         let attributes: BTreeMap<_, _> = attributes
             .into_iter()
             .map(|(key, (value, is_text))| {
@@ -318,7 +405,7 @@ proptest! {
                 (key, value)
             })
             .collect();
-        if let Some(answer) = Answer::of(&attributes) {
+        if let Some(answer) = Answer::of(&attributes, &events) {
             is_within_the_limits(&answer);
             prop_assert!(!answer.is_empty());
             plain(&answer.input);

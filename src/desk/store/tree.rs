@@ -70,7 +70,7 @@ pub(crate) fn view(span: &ReceivedSpan, about: SpanDetails) -> SpanView {
             })
             .collect(),
         document: about.document,
-        answer: if span.is_carrier() { None } else { Answer::of(&span.attributes) },
+        answer: if span.is_carrier() { None } else { Answer::of(&span.attributes, &span.events) },
     }
 }
 

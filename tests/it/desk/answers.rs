@@ -1,5 +1,7 @@
 //! What an answer was: spans of each convention, as lists, traces and files show them.
 
+mod recorded;
+
 use serde_json::{Value as Json, json};
 
 use super::*;

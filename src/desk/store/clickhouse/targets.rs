@@ -10,7 +10,8 @@ use super::spans::{SpanDocuments, TargetIds, values};
 use super::sql::{list, text};
 use super::traces::{after, next};
 use super::{ClickHouse, Result, asked};
-use crate::desk::answer::{Answer, MOST_SPANS, PREFIXES, SpanAnswer, in_trace};
+use crate::collector::ReceivedEvent;
+use crate::desk::answer::{Answer, EVENTS, MOST_SPANS, PREFIXES, SpanAnswer, in_trace};
 use crate::desk::query::datum::ValueKind;
 use crate::desk::query::time::millis;
 use crate::desk::query::{Cursor, Page, Selection};
@@ -51,6 +52,8 @@ struct AnswerColumns {
     parent_id: String,
     begin: i64,
     attributes: BTreeMap<String, String>,
+    event_names: Vec<String>,
+    event_attributes: Vec<BTreeMap<String, String>>,
 }
 
 /// What is known of a trace.
@@ -306,12 +309,15 @@ impl ClickHouse {
             format!(
                 "SELECT * FROM (
                      SELECT TraceId, SpanId, ParentSpanId, toUnixTimestamp64Nano(Timestamp) AS begin,
-                            mapFilter((key, value) -> match(key, '^({})[.]'), {}) AS read
+                            mapFilter((key, value) -> match(key, '^({})[.]'), {}) AS read,
+                            arrayFilter(name -> match(name, '{EVENTS}'), Events.Name) AS names,
+                            arrayFilter((event, name) -> match(name, '{EVENTS}'), {}, Events.Name) AS events
                      FROM {} WHERE {condition} AND {}
                      ORDER BY Timestamp, SpanId, {DURATION} DESC LIMIT 1 BY TraceId, SpanId)
                  ORDER BY begin, SpanId {limit}",
                 prefixes.join("|"),
                 relations.attributes,
+                relations.event_attributes,
                 relations.spans,
                 relations.fill("{late} != 'true'"),
             )
@@ -337,10 +343,19 @@ impl ClickHouse {
         let id = |text: &str| u64::from_str_radix(text, 16).unwrap_or(0);
         let mut found = TraceAnswers::new();
         for row in rows {
+            let events = row.event_names.into_iter().zip(row.event_attributes);
+            let events: Vec<_> = events
+                .map(|(name, attributes)| ReceivedEvent {
+                    name,
+                    time_unix_nano: 0, // they are in order
+                    attributes: values(attributes, kinds),
+                    dropped_attributes_count: 0,
+                })
+                .collect();
             found.entry(row.trace_id).or_default().push(SpanAnswer {
                 span: id(&row.span_id),
                 parent: id(&row.parent_id),
-                answer: Answer::of(&values(row.attributes, kinds)),
+                answer: Answer::of(&values(row.attributes, kinds), &events),
             });
         }
         Ok(found)

@@ -13,6 +13,7 @@ use super::Result;
 use crate::collector::receive::received;
 use crate::collector::receive::value::{self, Value};
 use crate::collector::{ReceivedSpan, Scope};
+use crate::desk::answer::Answer;
 use crate::desk::query::datum::Datum;
 use crate::desk::store::Error;
 use crate::desk::store::leaf::Leaf;
@@ -81,6 +82,13 @@ pub(super) fn datum<'r>(row: &'r Row<'_>, kind: usize, value: usize) -> Result<D
 pub(super) fn attributes(body: &[u8]) -> Result<BTreeMap<String, Value>> {
     let span = Span::decode(body).map_err(|error| Error::Damaged(error.to_string()))?;
     Ok(value::attributes(span.attributes).0)
+}
+
+/// What a model was asked and answered, by the body of a span.
+pub(super) fn answer(body: &[u8]) -> Result<Option<Answer>> {
+    let span = Span::decode(body).map_err(|error| Error::Damaged(error.to_string()))?;
+    let events: Vec<_> = span.events.into_iter().map(received::event).collect();
+    Ok(Answer::of(&value::attributes(span.attributes).0, &events))
 }
 
 /// The session in the body of a span.

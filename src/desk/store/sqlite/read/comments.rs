@@ -208,7 +208,7 @@ fn answer(connection: &Connection, trace: i64, span: i64) -> Result<Answer> {
         let found = SpanAnswer {
             span: row.get::<_, i64>(0)? as u64,
             parent: row.get::<_, i64>(1)? as u64,
-            answer: Answer::of(&stored::attributes(body)?),
+            answer: stored::answer(body)?,
         };
         spans.push((row.get::<_, i64>(3)?, found));
     }
