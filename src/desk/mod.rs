@@ -25,7 +25,9 @@
 //! | `query` | filters, time, measures |
 //! | `api` | JSON over HTTP, documented in `api/API.md`; safety of the port |
 //! | `page` | the files a browser gets |
+//! | `forward` | keeps the feedback of other backends equal to the fold |
 //! | `serve` | ports and connections |
+//! | `tls` | TLS of the desk's own HTTP clients |
 //! | `log` | lines on stderr |
 //! | `options` | flags and environment |
 //! | `command` | the command line: `chart`, `tail`, `import` |
@@ -33,21 +35,25 @@
 //!
 //! ```text
 //! collector::receive ─► intake ─► store (fold) ─► api ─► page
-//!   (the Collector ─► ClickHouse) ─────┘ └──────► command
+//!   (the Collector ─► ClickHouse) ─────┘ ├──────► command
+//!                                        └──────► forward ─► Phoenix, …
 //! ```
 //!
-//! The desk sends no data anywhere; the demo sends to the desk's own port.
+//! The desk sends data only to backends named by [`Options::with_forward`], and reads ClickHouse where that is its
+//! store; the demo sends to the desk's own port.
 
 mod answer;
 mod api;
 mod command;
 mod demo;
+mod forward;
 mod intake;
 mod log;
 mod options;
 mod query;
 mod serve;
 mod store;
+mod tls;
 
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -72,11 +78,12 @@ use crate::suppress;
 use api::Api;
 use api::base_path::BasePath;
 use api::guard::{AllowedHosts, Guard, guard};
+use forward::{ForwardAccess, Forwarding};
 use log::log_line;
 use store::Store;
 use store::clickhouse::{Changes, ClickHouse};
 use store::location::Location;
-use store::sqlite::{Retention, Sqlite, SqliteWriter};
+use store::sqlite::{Retention, Sqlite, SqliteForwarding, SqliteWriter};
 
 /// A query of a page that takes longer than this ends with an error.
 const LONGEST_QUERY: Duration = Duration::from_secs(20);
@@ -162,7 +169,12 @@ impl Desk {
                 addresses.spans = Some([address(&grpc)?, address(&http)?]);
                 let writer = SqliteWriter::start(path, options.retention)
                     .map_err(|error| StartError(format!("{}: {error}", options.store)))?;
-                Source::Spans { listeners: [grpc, http], writer, path: path.clone() }
+                let writer = Arc::new(writer);
+                let store = SqliteForwarding::new(path, LONGEST_QUERY, Arc::clone(&writer));
+                let forwarding =
+                    Forwarding::start(&options.forward, Arc::new(store), &writer.changes());
+                let forwarding = forwarding.map_err(StartError)?;
+                Source::Spans { listeners: [grpc, http], forwarding, writer, path: path.clone() }
             }
             Location::ClickHouse(address) => {
                 let store = ClickHouse::open(address.clone(), LONGEST_QUERY);
@@ -248,7 +260,12 @@ fn is_of_token(byte: u8) -> bool {
 /// The source of a desk's spans.
 enum Source {
     /// Services and collectors send them to the desk.
-    Spans { listeners: [std::net::TcpListener; 2], writer: SqliteWriter, path: PathBuf },
+    Spans {
+        listeners: [std::net::TcpListener; 2],
+        forwarding: Forwarding,
+        writer: Arc<SqliteWriter>,
+        path: PathBuf,
+    },
     /// The Collector writes them to ClickHouse.
     ClickHouse { store: Arc<ClickHouse>, changes: Changes },
 }
@@ -279,13 +296,14 @@ impl Serving {
         let store: Arc<dyn Store>;
         let changes;
         let mut span_ports = None;
+        let mut forward: Option<ForwardAccess> = None;
         match source {
-            Source::Spans { listeners: [grpc_port, http_port], writer, path } => {
+            Source::Spans { listeners: [grpc_port, http_port], forwarding, writer, path } => {
                 let port = |listener: &std::net::TcpListener| {
                     listener.local_addr().ok().map(|address| address.port())
                 };
                 span_ports = port(&grpc_port).zip(port(&http_port)).map(<[u16; 2]>::from);
-                let writer = Arc::new(writer);
+                forward = Some(forwarding.access());
                 store = Arc::new(Sqlite::new(&path, LONGEST_QUERY));
                 changes = writer.changes();
                 let intake = Arc::new(intake::SpanIntake::new(Arc::clone(&writer)));
@@ -297,6 +315,7 @@ impl Serving {
                 let grpc = grpc::router(Arc::clone(&intake), budget.clone(), MAX_BODY);
                 intakes.push((grpc_port, guarded(grpc)));
                 intakes.push((http_port, guarded(http::router(intake, budget))));
+                kept.forwarding = Some(forwarding);
                 kept.writer = Some(writer);
             }
             Source::ClickHouse { store: clickhouse, changes: watched } => {
@@ -306,7 +325,7 @@ impl Serving {
             }
         }
         let mut threads = changes.clone();
-        let of_page = api::router(Api::new(store, changes, retention, span_ports), rules);
+        let of_page = api::router(Api::new(store, changes, retention, span_ports, forward), rules);
         runtime.block_on(async {
             for (listener, router) in intakes {
                 tokio::spawn(serve::serve(listener, router));
@@ -342,6 +361,8 @@ async fn first_of<T>(one: impl Future<Output = T>, other: impl Future<Output = T
 /// Background threads, which end after the connections.
 #[derive(Default)]
 struct Background {
+    /// It writes by the writer, so it ends before it.
+    forwarding: Option<Forwarding>,
     writer: Option<Arc<SqliteWriter>>,
     changes: Option<Changes>,
 }
@@ -381,7 +402,12 @@ mod tests {
         runtime.block_on(writer.write(faulty_batch())).unwrap_err();
 
         let listener = || serve::bind(Ipv4Addr::LOCALHOST.into(), 0, "", "").unwrap();
-        let source = Source::Spans { listeners: [listener(), listener()], writer, path };
+        let writer = Arc::new(writer);
+        let forward = SqliteForwarding::new(&path, LONGEST_QUERY, Arc::clone(&writer));
+        let forwarding =
+            Forwarding::start(&Default::default(), Arc::new(forward), &writer.changes()).unwrap();
+        let source =
+            Source::Spans { listeners: [listener(), listener()], forwarding, writer, path };
         let rules = Guard::new(true, None, AllowedHosts::default(), BasePath::default());
         let serving = Serving { page: listener(), source, rules, retention: Retention::default() };
         let (ready, _started) = mpsc::channel();

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::StartError;
+use super::forward::{Destination, ForwardOptions};
 use super::store::clickhouse::Address;
 use super::store::location::Location;
 use super::store::sqlite::Retention;
@@ -28,6 +29,9 @@ pub(super) const PAGE_PORT: u16 = 4320;
 /// | [`with_base_path`](Self::with_base_path) | none |
 /// | [`with_max_age`](Self::with_max_age) | kept forever |
 /// | [`with_max_bytes`](Self::with_max_bytes) | no limit |
+/// | [`with_forward`](Self::with_forward) | nothing is forwarded |
+/// | [`with_forward_metrics`](Self::with_forward_metrics) | `false` |
+/// | [`with_forward_texts`](Self::with_forward_texts) | `true` |
 #[derive(Clone)]
 #[must_use = "options do nothing before `Desk::start`"]
 pub struct Options {
@@ -38,12 +42,13 @@ pub struct Options {
     pub(super) hosts: Vec<String>,
     pub(super) base_path: String,
     pub(super) retention: Retention,
+    pub(super) forward: ForwardOptions,
 }
 
 /// The token is not shown.
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { store, listen, ports, token, hosts, base_path, retention } = self;
+        let Self { store, listen, ports, token, hosts, base_path, retention, forward } = self;
         f.debug_struct("Options")
             .field("store", store)
             .field("listen", listen)
@@ -52,6 +57,7 @@ impl fmt::Debug for Options {
             .field("hosts", hosts)
             .field("base_path", base_path)
             .field("retention", retention)
+            .field("forward", forward)
             .finish()
     }
 }
@@ -82,6 +88,7 @@ impl Options {
             hosts: Vec::new(),
             base_path: String::new(),
             retention: Retention::default(),
+            forward: ForwardOptions::default(),
         }
     }
 
@@ -134,6 +141,41 @@ impl Options {
     /// At least a second: [`Desk::start`](super::Desk::start) refuses less.
     pub fn with_max_age(mut self, age: Duration) -> Self {
         self.retention.age = Some(age);
+        self
+    }
+
+    /// Keeps the feedback in another backend equal to the folded feedback of the desk: `KIND=URL`, for example
+    /// `phoenix=http://localhost:6006`. Call it once for each backend. Its secrets
+    /// are read from variables of the environment when the desk starts: `docs/desk.md` has the kinds and variables.
+    ///
+    /// # Errors
+    ///
+    /// The kind is unknown, or the URL is not fit: one with a password is refused.
+    ///
+    /// ```
+    /// use tracing_feedback::desk::Options;
+    ///
+    /// let options = Options::new("desk.sqlite").with_forward("phoenix=http://localhost:6006")?;
+    /// # drop(options);
+    /// let error = Options::new("desk.sqlite").with_forward("phoenix=http://me:secret@localhost").unwrap_err();
+    /// assert!(error.to_string().contains("PHOENIX_API_KEY"));
+    /// # Ok::<(), tracing_feedback::desk::StartError>(())
+    /// ```
+    pub fn with_forward(mut self, backend: &str) -> Result<Self, StartError> {
+        self.forward.destinations.push(Destination::read(backend).map_err(StartError)?);
+        Ok(self)
+    }
+
+    /// Forwards `metrics` besides `feedback`, marked as made by code, by a model or by an expert.
+    pub fn with_forward_metrics(mut self, metrics: bool) -> Self {
+        self.forward.selection.has_metrics = metrics;
+        self
+    }
+
+    /// Whether texts are forwarded: comments, ground truths, other strings, and the names of authors. Without
+    /// them only numbers and bools are. Texts that a backend was sent before are deleted there.
+    pub fn with_forward_texts(mut self, texts: bool) -> Self {
+        self.forward.selection.has_texts = texts;
         self
     }
 

@@ -28,7 +28,7 @@ use axum::Router;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
@@ -36,6 +36,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub(super) use export::{csv_line, table};
 
+use super::forward::{ForwardAccess, ForwardingStatus};
 use super::store::sqlite::Retention;
 use super::store::{Error, Store, StoreVersion};
 use export::{ExportFormat, ExportView};
@@ -60,6 +61,8 @@ pub(super) struct Api {
     retention: Retention,
     /// The ports of OTLP over gRPC and over HTTP, if the desk receives spans.
     span_ports: Option<[u16; 2]>,
+    /// `None` where the store has no state of forwarding.
+    forward: Option<ForwardAccess>,
 }
 
 impl Api {
@@ -68,11 +71,12 @@ impl Api {
         changes: watch::Receiver<StoreVersion>,
         retention: Retention,
         span_ports: Option<[u16; 2]>,
+        forward: Option<ForwardAccess>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(MOST_QUERIES));
         let streams = Arc::new(Semaphore::new(events::MOST_STREAMS));
         let exports = Arc::new(Semaphore::new(export::MOST_EXPORTS));
-        Self { store, changes, permits, streams, exports, retention, span_ports }
+        Self { store, changes, permits, streams, exports, retention, span_ports, forward }
     }
 
     async fn permit(&self) -> Option<OwnedSemaphorePermit> {
@@ -150,6 +154,8 @@ pub(super) fn router(api: Api, rules: Guard) -> Router {
         .route("/dataset", get(dataset))
         .route("/export/{view}", get(export::export))
         .route("/events", get(events::events))
+        .route("/forwarding", get(forwarding))
+        .route("/forwarding/retry", post(retry_forwarding))
         .fallback(unknown)
         .layer(middleware::from_fn(unchanged));
     let router = Router::new()
@@ -245,7 +251,8 @@ async fn unknown() -> Response {
 }
 
 async fn not_allowed() -> Response {
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed".to_owned()).into_response()
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed: see /api".to_owned())
+        .into_response()
 }
 
 /// Reads all parameters of a request, or returns from the handler with the error.
@@ -375,6 +382,28 @@ async fn unmatched(State(api): State<Api>, RawQuery(query): RawQuery) -> Respons
 async fn dataset(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
     let (selection, page) = read!(query, |params| (params.selection()?, params.page()?));
     api.list(move |store| store.dataset(&selection, &page)).await
+}
+
+async fn forwarding(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
+    read!(query, |_params| ());
+    let Some(forward) = api.forward.clone() else { return json(&ForwardingStatus::default()) };
+    api.ask(move |_| forward.status()).await
+}
+
+/// Pages of other sites can't ask for it: see `guard`.
+async fn retry_forwarding(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
+    let backend = read!(query, |params| params.one("backend")?);
+    let forward = api.forward.clone();
+    let found =
+        api.answer(move |_| forward.map_or(Ok(false), |forward| forward.retry(backend))).await;
+    match found {
+        Ok(true) => json(&serde_json::json!({})),
+        Ok(false) => {
+            let reason = "nothing is forwarded there".to_owned();
+            ApiError::new(StatusCode::NOT_FOUND, reason).into_response()
+        }
+        Err(problem) => problem.into_response(),
+    }
 }
 
 /// Parses a query string as the parameters of each endpoint. For fuzzing.

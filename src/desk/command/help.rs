@@ -4,7 +4,7 @@ pub(super) const HELP: &str = "\
 feedback-desk: browse feedback next to the traces it is about, and chart any field of it
 
 It receives spans by OTLP, stores them in one SQLite file, and serves a local page and API.
-It sends no data anywhere.
+It sends data only to backends named by --forward.
 
 usage:
   feedback-desk [flags]                run the desk
@@ -43,6 +43,12 @@ flags of the desk (in brackets: the environment variable, which a flag overrides
   --keep-bytes SIZE   delete the traces received longest ago above this size, those with feedback
                       last: 500MB, 10GiB, at least 512KiB
                       [FEEDBACK_DESK_KEEP_BYTES, default: no limit]
+  --forward KIND=URL  keep the feedback in another backend equal to the folded feedback; may be given more
+                      than once: phoenix=http://localhost:6006. A secret is read from the environment
+                      only: PHOENIX_API_KEY [FEEDBACK_DESK_FORWARD, separated by commas]
+  --forward-metrics   forward metrics besides feedback [FEEDBACK_DESK_FORWARD_METRICS=yes]
+  --forward-texts no  forward numbers and bools only; texts sent before are deleted there
+                      [FEEDBACK_DESK_FORWARD_TEXTS, default yes]
   --demo              fill the store with thirty days of generated data, for a first look. The store
                       is feedback-desk-demo.sqlite unless --store names another; a store with real
                       data is refused; a second run changes nothing

@@ -6,6 +6,7 @@ mod import;
 mod json;
 mod tail;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Write;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use lexopt::{Arg, Parser, ValueExt};
 
 use super::demo;
+use super::forward::{Destination, ForwardOptions};
 use super::log::log_line;
 use super::options::{DEMO_STORE, GRPC_PORT, HTTP_PORT, PAGE_PORT, STORE};
 use super::query::time::{self, Bucket, Zone};
@@ -139,6 +141,7 @@ struct Flags {
     keep_bytes: Option<u64>,
     is_demo: bool,
     demo_seed: Option<u64>,
+    forward: ForwardFlags,
     is_touched: bool,
 }
 
@@ -159,7 +162,7 @@ impl Flags {
             "demo" => self.is_demo = true,
             "demo-seed" => self.demo_seed = Some(parser.value()?.parse()?),
             "keep-bytes" => self.keep_bytes = Some(parser.value()?.parse_with(bytes)?),
-            _ => return Ok(false),
+            _ => return self.forward.flag(name, parser),
         }
         Ok(true)
     }
@@ -189,6 +192,7 @@ impl Flags {
             (_, flag) => store(flag)?,
         };
         let mut options = Options::of(file).with_ports(grpc, http, page);
+        options.forward = self.forward.options()?;
         let listen = match self.listen {
             Some(listen) => Some(listen),
             None => environment("FEEDBACK_DESK_LISTEN", |text| text.parse().ok())?,
@@ -240,6 +244,62 @@ impl Flags {
             CommandError::Usage(format!("--keep-days and --keep-bytes: {reason}"))
         })?;
         Ok(options)
+    }
+}
+
+/// The flags of forwarding.
+#[derive(Debug, Default)]
+struct ForwardFlags {
+    destinations: Vec<Destination>,
+    has_metrics: bool,
+    has_texts: Option<bool>,
+}
+
+impl ForwardFlags {
+    /// Reads one flag, if it is known.
+    fn flag(&mut self, name: &str, parser: &mut Parser) -> Result<bool, CommandError> {
+        match name {
+            "forward" => {
+                let text = parser.value()?.string()?;
+                self.destinations.push(Destination::read(&text).map_err(CommandError::Usage)?);
+            }
+            "forward-metrics" => self.has_metrics = true,
+            "forward-texts" => self.has_texts = Some(parser.value()?.parse_with(yes_or_no)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn options(self) -> Result<ForwardOptions, CommandError> {
+        let mut options = ForwardOptions { destinations: self.destinations, ..Default::default() };
+        if options.destinations.is_empty() {
+            let texts = environment("FEEDBACK_DESK_FORWARD", |text| Some(text.to_owned()))?;
+            let texts = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+            let read = |text| Destination::read(text).map_err(CommandError::Usage);
+            options.destinations =
+                texts.filter(|text| !text.is_empty()).map(read).collect::<Result<_, _>>()?;
+        }
+        let switch = |name| environment(name, |text| yes_or_no(text).ok());
+        options.selection.has_metrics =
+            self.has_metrics || switch("FEEDBACK_DESK_FORWARD_METRICS")?.unwrap_or(false);
+        options.selection.has_texts = match self.has_texts {
+            Some(texts) => texts,
+            None => switch("FEEDBACK_DESK_FORWARD_TEXTS")?.unwrap_or(true),
+        };
+        let names: BTreeSet<String> =
+            options.destinations.iter().map(Destination::to_string).collect();
+        if names.len() < options.destinations.len() {
+            return Err(CommandError::Usage("--forward names a backend twice".to_owned()));
+        }
+        Ok(options)
+    }
+}
+
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" | "true" | "1" => Ok(true),
+        "no" | "false" | "0" => Ok(false),
+        _ => Err("use yes or no".to_owned()),
     }
 }
 

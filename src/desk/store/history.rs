@@ -18,8 +18,10 @@ use crate::feedback::repetition::repetitions;
 /// Changes that a history lists, at the most. The folded values include all changes.
 const MOST_CHANGES: usize = 500;
 
-/// Attributes that name the author of feedback.
-const SPEAKERS: [&str; 6] = [
+/// Attributes that name the author of feedback. `tracing_feedback.by` is set where the author is another person
+/// than the user whom the span is about.
+const SPEAKERS: [&str; 7] = [
+    "tracing_feedback.by",
     "feedback.user_id",
     "feedback.user",
     "user_properties.user_id",

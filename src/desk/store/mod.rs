@@ -10,6 +10,7 @@
 //! | `batch` | what a store takes |
 //! | `leaf`, `json` | values, and how the API writes them |
 //! | `history`, `dataset`, `tree`, `chart_plan` | what every store's answers have in common: documents, rows of a data set, traces, charts |
+//! | `forwarding` | targets as forwarding reads them, and its state |
 //! | `sqlite` | the store of one machine |
 //! | `clickhouse` | that of many: what the Collector's exporter has written |
 
@@ -17,9 +18,10 @@ pub(crate) mod batch;
 mod chart_plan;
 pub(crate) mod clickhouse;
 mod dataset;
+pub(crate) mod forwarding;
 mod history;
 pub(crate) mod json;
-mod leaf;
+pub(crate) mod leaf;
 pub(crate) mod location;
 mod session;
 pub(crate) mod sqlite;

@@ -5,6 +5,7 @@ mod api;
 mod command;
 mod demo;
 mod foreign;
+mod forward;
 mod large;
 mod measures;
 mod retention;

@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::address::Address;
 use crate::desk::store::Error;
+use crate::desk::tls;
 use crate::export::connection::response::{BodyEnd, MAX_ERROR, read};
 use crate::printable::printable;
 use crate::suppress;
@@ -42,7 +43,8 @@ impl ClickHouseClient {
             .redirect(reqwest::redirect::Policy::none())
             .referer(false);
         let http = if address.is_loopback() { http.no_proxy() } else { http };
-        let http = tls::prepare(http, &address)?.build().map_err(|error| failed(&error))?;
+        let http = tls::prepare(http, address.is_secure()).map_err(Error::Engine)?;
+        let http = http.build().map_err(|error| failed(&error))?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("desk-clickhouse")
@@ -162,47 +164,4 @@ fn cause(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
-}
-
-#[cfg(feature = "tls")]
-mod tls {
-    use std::sync::Arc;
-
-    use rustls::{ClientConfig, RootCertStore};
-
-    use super::{Address, Error};
-
-    /// Configures TLS with the roots of the system and ring, also for `http`: without a configuration the
-    /// client looks for a provider of the process, and panics if there is none.
-    pub(super) fn prepare(
-        http: reqwest::ClientBuilder,
-        address: &Address,
-    ) -> Result<reqwest::ClientBuilder, Error> {
-        let mut roots = RootCertStore::empty();
-        if address.is_secure() {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Error::Engine(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(http.tls_backend_preconfigured(config))
-    }
-}
-
-#[cfg(not(feature = "tls"))]
-mod tls {
-    use super::{Address, Error};
-
-    pub(super) fn prepare(
-        http: reqwest::ClientBuilder,
-        address: &Address,
-    ) -> Result<reqwest::ClientBuilder, Error> {
-        match address.is_secure() {
-            true => Err(Error::Engine("https:// needs the feature `tls`".to_owned())),
-            false => Ok(http),
-        }
-    }
 }

@@ -4,6 +4,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Result;
 
+/// The number of the last transaction that changed the leaves of a target: see `targets.changed`.
+pub(super) const CHANGES: &str = "changes";
+
 /// Adds to a counter.
 pub(super) fn count(connection: &Connection, key: &str, by: i64) -> Result<()> {
     if by != 0 {

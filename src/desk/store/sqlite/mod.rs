@@ -11,6 +11,7 @@
 //! | `retention` | deletes old traces, in small steps |
 //! | `stored` | conversions between rows and spans or values |
 //! | `read` | the answers to queries |
+//! | `forwarding` | what forwarding reads and writes |
 //!
 //! A commit survives a crash of the process. The state is a function of the set of spans: their order, their
 //! division into requests, and repeated deliveries do not change any answer.
@@ -18,10 +19,11 @@
 mod cache;
 mod counters;
 mod file;
+mod forwarding;
 mod read;
 mod refold;
 mod retention;
-mod schema;
+pub(crate) mod schema;
 mod stored;
 mod write;
 mod writer;
@@ -32,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
+pub(crate) use forwarding::SqliteForwarding;
 pub(crate) use retention::Retention;
 pub(crate) use writer::SqliteWriter;
 

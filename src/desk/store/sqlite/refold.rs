@@ -170,9 +170,19 @@ pub(super) fn remove_unused_session(connection: &Connection, session: i64) -> Re
     Ok(())
 }
 
+/// Why targets are folded again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RefoldCause {
+    /// Spans were received, in the transaction of this number.
+    Feedback { change: i64 },
+    /// Traces were deleted. That takes no feedback back: backends to which it was forwarded keep it.
+    Retention,
+}
+
 /// Folds targets, and counts the values that this adds and removes.
 pub(super) struct Refold<'t> {
     transaction: &'t Transaction<'t>,
+    cause: RefoldCause,
     cache: &'t mut RowCache,
     insert: Statement<'t>,
     /// Change of the number of values, by field and the four types that it counts.
@@ -191,13 +201,17 @@ struct LeafRow {
 }
 
 impl<'t> Refold<'t> {
-    pub(super) fn new(transaction: &'t Transaction<'t>, cache: &'t mut RowCache) -> Result<Self> {
+    pub(super) fn new(
+        transaction: &'t Transaction<'t>,
+        cache: &'t mut RowCache,
+        cause: RefoldCause,
+    ) -> Result<Self> {
         let insert = transaction.prepare(
             "INSERT INTO leaves (field, time, target, trace, resource, given, type, value)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
         let (fields, feedback) = (HashMap::new(), HashMap::new());
-        Ok(Self { transaction, cache, insert, fields, feedback })
+        Ok(Self { transaction, cause, cache, insert, fields, feedback })
     }
 
     /// Writes the leaves of a target. A target without documents is removed.
@@ -228,7 +242,10 @@ impl<'t> Refold<'t> {
         let is_empty = documents.is_empty();
         let latest = documents.latest();
         self.write(target, key.trace, anchor, (documents.fold(), latest), is_new)?;
-        if is_empty { self.remove(target) } else { Ok(()) }
+        if is_empty && !self.is_to_be_taken_back(target)? {
+            self.remove(target)?;
+        }
+        Ok(())
     }
 
     /// The key of a target, and the time of its latest submission.
@@ -328,6 +345,11 @@ impl<'t> Refold<'t> {
         if !is_new && !self.clear(target, trace, anchor, &rows)? {
             return Ok(());
         }
+        if let (false, RefoldCause::Feedback { change }) = (is_new, self.cause) {
+            self.transaction
+                .prepare_cached("UPDATE targets SET changed = ?2 WHERE id = ?1")?
+                .execute([target, change])?;
+        }
         for row in &rows {
             self.count(trace, row, 1);
             self.insert.execute(params![
@@ -404,6 +426,11 @@ impl<'t> Refold<'t> {
         if same && old == new {
             return Ok(false);
         }
+        if self.cause == RefoldCause::Retention {
+            for row in old.iter().filter(|row| new.iter().all(|new| new.field != row.field)) {
+                self.forget_told(target, row.field)?;
+            }
+        }
         for row in &old {
             self.count(trace, row, -1);
         }
@@ -413,12 +440,32 @@ impl<'t> Refold<'t> {
         Ok(true)
     }
 
+    /// Makes forwarding forget a leaf: a backend that was told of it keeps it.
+    fn forget_told(&self, target: i64, field: i64) -> Result<()> {
+        let sql = "DELETE FROM forward_told
+                   WHERE target = ?1 AND field = (SELECT key FROM fields WHERE id = ?2)";
+        self.transaction.prepare_cached(sql)?.execute([target, field])?;
+        Ok(())
+    }
+
+    /// Whether feedback was taken back of which a backend was told: forwarding needs the target to delete it
+    /// there.
+    fn is_to_be_taken_back(&self, target: i64) -> Result<bool> {
+        let sql = "SELECT 1 FROM forward_told WHERE target = ?1";
+        Ok(matches!(self.cause, RefoldCause::Feedback { .. })
+            && self.transaction.prepare_cached(sql)?.exists([target])?)
+    }
+
     /// Removes a target without documents.
     fn remove(&mut self, target: i64) -> Result<()> {
         let (trace, arrived, session): (i64, bool, i64) = self
             .transaction
             .prepare_cached("DELETE FROM targets WHERE id = ?1 RETURNING trace, arrived, session")?
             .query_row([target], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        for table in ["forward_told", "forward_waiting"] {
+            let sql = format!("DELETE FROM {table} WHERE target = ?1");
+            self.transaction.prepare_cached(&sql)?.execute([target])?;
+        }
         if session != 0 {
             remove_unused_session(self.transaction, session)?;
         }

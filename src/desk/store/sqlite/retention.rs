@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use super::Result;
 use super::cache::RowCache;
 use super::counters::{count, counter, set};
-use super::refold::{PendingRefold, Refold, remove_unused_session};
+use super::refold::{PendingRefold, Refold, RefoldCause, remove_unused_session};
 use super::write::{IS_OWN_RECORD, SharedUses, session_target, update_session};
 use crate::clock;
 use crate::desk::store::batch::nanos;
@@ -245,7 +245,7 @@ fn forget(transaction: &Transaction<'_>, cache: &mut RowCache, traces: &[i64]) -
             followers.insert(follower);
         }
     }
-    let mut refold = Refold::new(transaction, cache)?;
+    let mut refold = Refold::new(transaction, cache, RefoldCause::Retention)?;
     for target in dirty {
         if target != 0 {
             refold.target(target, PendingRefold::of_stored())?;
@@ -267,7 +267,7 @@ fn forget(transaction: &Transaction<'_>, cache: &mut RowCache, traces: &[i64]) -
         update_session(transaction, session)?;
         match session_target(transaction, session)? {
             Some(target) => {
-                let mut refold = Refold::new(transaction, cache)?;
+                let mut refold = Refold::new(transaction, cache, RefoldCause::Retention)?;
                 refold.target(target, PendingRefold::of_stored())?;
                 refold.finish()?;
             }

@@ -7,6 +7,7 @@
 //! - `fields`, `leaves`: the folded documents. Leaves lie in the order of field and time, so a
 //!   chart reads one run of them. They are derived: a function of spans and documents alone.
 //! - `sessions`: ids, and the range of time of their traces.
+//! - `forward_…`: what the backends to which the desk forwards have been told.
 //! - `meta`: counters, and the limits that the store was last served with.
 //! - `uses` of a name, scope or resource: how many spans refer to it. At 0 the row is deleted.
 
@@ -18,7 +19,7 @@ use super::{OpenError, Result};
 const APPLICATION: i64 = 0x6664_736b;
 
 /// One migration for each version; released ones are never edited.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, FORWARD_STATE];
 
 const VERSION_1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID, STRICT;
@@ -115,6 +116,41 @@ UPDATE traces SET session = NULL WHERE session IN (SELECT id FROM sessions WHERE
 UPDATE sessions SET start = NULL, last = NULL, resource = NULL WHERE name = '';
 DELETE FROM sessions WHERE start IS NULL
     AND NOT EXISTS (SELECT 1 FROM targets WHERE trace = 0 AND span = 0 AND session = sessions.id);
+";
+
+/// `changed` orders targets by the last transaction that changed their leaves, so that a reader can go on from
+/// where it stopped. In `meta`, `changes` is the greatest one.
+const VERSION_3: &str = "
+ALTER TABLE targets ADD COLUMN changed INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX targets_by_change ON targets (changed);
+";
+
+/// The state of forwarding, by backend and row of `targets`. On ClickHouse it has a file of its own, with a table
+/// `targets` of its own.
+///
+/// - `forward_backends`: each backend that was ever forwarded to, its position among the targets by `changed`,
+///   and why it takes nothing at present. Times are nanoseconds since the epoch.
+/// - `forward_told`: what a backend has been told of a leaf, as a hash; NULL while a call is under way, so that
+///   after a crash it is not known. `refused` is the hash of what it will not take, 0 for a deletion.
+/// - `forward_waiting`: targets to be tried again.
+pub(crate) const FORWARD_STATE: &str = "
+CREATE TABLE forward_backends (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, settings INTEGER NOT NULL,
+    changed INTEGER NOT NULL, target INTEGER NOT NULL,
+    reached INTEGER, failed INTEGER, reason TEXT, next INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE forward_told (
+    target INTEGER NOT NULL, backend INTEGER NOT NULL, field TEXT NOT NULL,
+    hash INTEGER, memo TEXT, refused INTEGER, reason TEXT,
+    PRIMARY KEY (target, backend, field)
+) WITHOUT ROWID, STRICT;
+CREATE INDEX forward_refused ON forward_told (backend, target) WHERE refused IS NOT NULL;
+CREATE TABLE forward_waiting (
+    target INTEGER NOT NULL, backend INTEGER NOT NULL,
+    is_missing INTEGER NOT NULL, reason TEXT NOT NULL, attempts INTEGER NOT NULL, next INTEGER NOT NULL,
+    PRIMARY KEY (target, backend)
+) WITHOUT ROWID, STRICT;
+CREATE INDEX forward_due ON forward_waiting (backend, next);
 ";
 
 /// The version this code writes.

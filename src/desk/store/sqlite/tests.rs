@@ -1,5 +1,6 @@
 //! The state of a store is a function of the set of spans.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use opentelemetry::trace::{SpanId, TraceId};
@@ -306,7 +307,8 @@ fn dump(connection: &Connection) -> String {
         "SELECT 'text', t.key, t.text, hex(r.hash) FROM resource_texts t
          LEFT JOIN resources r ON r.id = t.resource"
             .to_owned(),
-        "SELECT 'meta', key, value FROM meta WHERE value != 0 AND key != 'deleted'".to_owned(),
+        "SELECT 'meta', key, value FROM meta WHERE value != 0 AND key NOT IN ('deleted', 'changes')"
+            .to_owned(),
     ];
     let mut lines = Vec::new();
     for sql in queries {
@@ -323,6 +325,16 @@ fn dump(connection: &Connection) -> String {
     }
     lines.sort();
     lines.join("\n")
+}
+
+/// When each target was changed, and its leaves.
+fn changes(connection: &Connection) -> BTreeMap<i64, (i64, String)> {
+    let sql = "SELECT g.id, g.changed, coalesce(group_concat(hex(l.field || ' ' || l.given || ' ' || l.value)), '')
+               FROM targets g LEFT JOIN leaves l ON l.target = g.id GROUP BY g.id";
+    let mut statement = connection.prepare(sql).unwrap();
+    let rows =
+        statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?)))).unwrap();
+    rows.map(Result::unwrap).collect()
 }
 
 fn check_against_the_fold(connection: &Connection, made: &[Made]) {
@@ -400,6 +412,33 @@ proptest! {
         }
         let (once, other) = (dump(&once), dump(&other));
         prop_assert!(once == other, "once:\n{once}\n\nother:\n{other}");
+    }
+
+    /// What forwarding goes by: whoever reads on from a position misses no target whose leaves differ.
+    #[test]
+    fn each_transaction_marks_the_targets_whose_leaves_it_changes(
+        made in prop::collection::vec(made(), 1..16),
+        commits in prop::collection::vec(1..4_usize, 1..40),
+    ) {
+        let (mut store, mut cache) = (store(), RowCache::default());
+        let mut before = BTreeMap::new();
+        let mut last = 0;
+        let mut rest = made.as_slice();
+        for commit in commits.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (request, later) = rest.split_at(rest.len().min(*commit));
+            put(&mut store, &mut cache, &[request]);
+            rest = later;
+            let after = changes(&store);
+            let greatest = after.values().map(|(changed, _)| *changed).max().unwrap_or(0);
+            for (target, (changed, leaves)) in &after {
+                let is_same = before.get(target).is_some_and(|(_, was)| was == leaves);
+                prop_assert!(is_same || *changed > last, "{target} is not marked");
+            }
+            (before, last) = (after, greatest.max(last));
+        }
     }
 
     #[test]

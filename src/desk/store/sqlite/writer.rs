@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -21,6 +21,7 @@ use crate::clock;
 use crate::desk::log::log_line;
 use crate::desk::store::StoreVersion;
 use crate::desk::store::batch::{SpanBatch, nanos};
+use crate::desk::store::forwarding::StateChange;
 use crate::suppress;
 
 /// The size of the queue.
@@ -53,10 +54,22 @@ impl WriteError {
 /// The handle of the thread. Dropping it writes the queue, and ends the thread.
 #[derive(Debug)]
 pub(crate) struct SqliteWriter {
-    queue: Option<Sender<WriteJob>>,
+    queue: Option<Sender<Job>>,
     room: Arc<Semaphore>,
     changes: watch::Receiver<StoreVersion>,
     thread: Option<JoinHandle<()>>,
+}
+
+enum Job {
+    Spans(WriteJob),
+    /// Not about spans: readers of the store are not told of a change.
+    State(StateJob),
+}
+
+/// A change of the tables of forwarding.
+struct StateJob {
+    change: StateChange,
+    answer: SyncSender<Result<(), WriteError>>,
 }
 
 struct WriteJob {
@@ -117,10 +130,19 @@ impl SqliteWriter {
         let room = Arc::clone(&self.room).acquire_many_owned(weight).await;
         let room = room.map_err(|_| WriteError::ended())?;
         let (answer, written) = oneshot::channel();
-        let job = WriteJob { batch, answer, _room: room };
+        let job = Job::Spans(WriteJob { batch, answer, _room: room });
         let sent = self.queue.as_ref().and_then(|queue| queue.send(job).ok());
         sent.ok_or_else(WriteError::ended)?;
         written.await.unwrap_or_else(|_| Err(WriteError::ended()))
+    }
+
+    /// Changes the state of forwarding, and returns when that is in the file. From a thread that may wait.
+    pub(super) fn write_state(&self, change: StateChange) -> Result<(), WriteError> {
+        let (answer, written) = sync_channel(1);
+        let job = Job::State(StateJob { change, answer });
+        let sent = self.queue.as_ref().and_then(|queue| queue.send(job).ok());
+        sent.ok_or_else(WriteError::ended)?;
+        written.recv().unwrap_or_else(|_| Err(WriteError::ended()))
     }
 
     /// The last commit, to wait for the next.
@@ -161,7 +183,7 @@ struct Deleted {
 }
 
 impl WriterThread {
-    fn run(mut self, jobs: &Receiver<WriteJob>) {
+    fn run(mut self, jobs: &Receiver<Job>) {
         self.announce(false);
         // By a desk that was stopped before it could clean up.
         let is_left = counter(&self.connection, retention::DELETED).is_ok_and(|left| left > 0);
@@ -170,7 +192,8 @@ impl WriterThread {
         let mut seen = self.seen();
         loop {
             match jobs.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
-                Ok(first) => self.take(first, jobs),
+                Ok(Job::Spans(first)) => self.take(first, jobs),
+                Ok(Job::State(job)) => self.change_state(job),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -189,14 +212,21 @@ impl WriterThread {
         let _ = self.connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE)");
     }
 
-    fn take(&mut self, first: WriteJob, jobs: &Receiver<WriteJob>) {
+    fn take(&mut self, first: WriteJob, jobs: &Receiver<Job>) {
         let mut spans = first.batch.spans.len();
         let mut taken = vec![first];
+        let mut after = None;
         while spans < ENOUGH_SPANS
+            && after.is_none()
             && let Ok(job) = jobs.try_recv()
         {
-            spans += job.batch.spans.len();
-            taken.push(job);
+            match job {
+                Job::Spans(job) => {
+                    spans += job.batch.spans.len();
+                    taken.push(job);
+                }
+                Job::State(job) => after = Some(job),
+            }
         }
         let (batches, answers): (Vec<_>, Vec<_>) =
             taken.into_iter().map(|job| (job.batch, (job.answer, job._room))).unzip();
@@ -221,6 +251,25 @@ impl WriterThread {
         for (answer, _) in answers {
             let _ = answer.send(outcome.clone()); // an error means that the sender has disconnected
         }
+        if let Some(job) = after {
+            self.change_state(job);
+        }
+    }
+
+    fn change_state(&mut self, job: StateJob) {
+        let written = match self.files.check(&self.path) {
+            Ok(()) => self.commit_state(job.change).map_err(|error| error.to_string()),
+            Err(removed) => Err(removed),
+        };
+        let written = written.map_err(|error| WriteError(format!("not written: {error}")));
+        let _ = job.answer.send(written); // an error means that the worker has ended
+    }
+
+    fn commit_state(&mut self, change: StateChange) -> rusqlite::Result<()> {
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        change(&transaction)?;
+        transaction.commit()
     }
 
     /// Whether the store can be written. The log says once that it can't, though nothing arrives.

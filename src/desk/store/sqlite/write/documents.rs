@@ -109,9 +109,10 @@ impl<'b> Pass<'_, 'b> {
         let arrived = is_own || span == 0 || self.has_arrived(trace, span)?;
         self.transaction
             .prepare_cached(
-                "INSERT INTO targets (trace, span, session, arrived) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT INTO targets (trace, span, session, arrived, changed)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
-            .execute(params![trace, span, session, arrived])?;
+            .execute(params![trace, span, session, arrived, self.change])?;
         let id = self.transaction.last_insert_rowid();
         if !arrived {
             self.add_unmatched(trace, 1)?;

@@ -27,8 +27,8 @@ use self::spans::NewSpanRow;
 use self::traces::TraceState;
 use super::Result;
 use super::cache::RowCache;
-use super::counters::count;
-use super::refold::{PendingRefold, Refold, remove_unused_session};
+use super::counters::{CHANGES, count, counter, set};
+use super::refold::{PendingRefold, Refold, RefoldCause, remove_unused_session};
 use crate::desk::store::batch::SpanBatch;
 
 pub(super) use self::sessions::{session_target, update_session};
@@ -71,8 +71,11 @@ pub(super) fn write(
     pass.flush_sessions()?;
     pass.documents(documents)?;
     pass.match_targets()?;
-    let Finished { refolds, uses, sessions, written } = pass.finish();
-    let mut refold = Refold::new(transaction, cache)?;
+    let Finished { refolds, uses, sessions, written, change } = pass.finish();
+    if !refolds.is_empty() {
+        set(transaction, CHANGES, change)?;
+    }
+    let mut refold = Refold::new(transaction, cache, RefoldCause::Feedback { change })?;
     for (target, pending) in refolds {
         refold.target(target, pending)?;
     }
@@ -92,6 +95,8 @@ struct Pass<'t, 'b> {
     cache: &'t mut RowCache,
     /// When the requests were received, in nanoseconds.
     received: i64,
+    /// The number of this transaction, for `targets.changed`.
+    change: i64,
     insert_span: Statement<'t>,
     find_trace: Statement<'t>,
     traces: HashMap<[u8; 16], TraceState>,
@@ -115,6 +120,7 @@ struct Finished {
     /// Sessions that may have become unused.
     sessions: BTreeSet<i64>,
     written: Written,
+    change: i64,
 }
 
 impl<'t> Pass<'t, '_> {
@@ -129,6 +135,7 @@ impl<'t> Pass<'t, '_> {
             transaction,
             cache,
             received,
+            change: counter(transaction, CHANGES)? + 1,
             insert_span: transaction.prepare(NewSpanRow::INSERT)?,
             find_trace: transaction.prepare(
                 "SELECT id, start, finish, spans, errors, session, root_span, root_parent,
@@ -150,6 +157,7 @@ impl<'t> Pass<'t, '_> {
     fn finish(self) -> Finished {
         let mut sessions = self.moved_sessions;
         sessions.extend(self.sessions.values());
-        Finished { refolds: self.refolds, uses: self.uses, sessions, written: self.written }
+        let Self { refolds, uses, written, change, .. } = self;
+        Finished { refolds, uses, sessions, written, change }
     }
 }

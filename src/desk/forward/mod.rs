@@ -1,0 +1,152 @@
+//! Forwarding: keeps the feedback model of other backends equal to the fold.
+//!
+//! State, not messages. For each backend and each leaf the desk stores what the backend was told; a worker
+//! compares that with the fold, and makes the calls that make both equal. So a changed vote updates a record in
+//! place, a retraction deletes it, and order, repetitions, a crash or an outage of any length change nothing.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `destination`, `setup` | `KIND=URL` of the command line; the parameters and secrets of a backend |
+//! | `wanted` | from the fold of a target to the records that a backend should have |
+//! | `names` | how names and ids are made fit for each backend: one table |
+//! | `backend` | the trait of a backend: changes to calls, answers to outcomes; nothing in it sends |
+//! | `client` | HTTP, with limits of size and time, and without secrets in what it reports |
+//! | `state` | what backends were told, in tables of the store |
+//! | `worker` | one thread a backend: finds differences, sends, writes down the outcome |
+//! | `status` | what was told, what waits, what was refused; retry on demand |
+//! | `phoenix`, `mlflow` | one file a backend |
+//!
+//! # A new backend
+//!
+//! A file with an `impl Backend` and a [`BackendKind`], an entry in [`KINDS`], a row in `names`. The rules of the
+//! trait are in [`backend`].
+
+mod backend;
+mod client;
+mod destination;
+mod mlflow;
+mod names;
+mod phoenix;
+mod setup;
+mod state;
+mod status;
+mod wanted;
+mod worker;
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::{Notify, watch};
+
+use super::store::forwarding::ForwardStore;
+use super::store::{Error, StoreVersion};
+use crate::suppress;
+use backend::BackendKind;
+pub(super) use destination::Destination;
+pub(super) use status::ForwardingStatus;
+use worker::Worker;
+
+/// The backends that the desk can forward to.
+const KINDS: &[BackendKind] = &[phoenix::KIND, mlflow::KIND];
+
+/// What is forwarded, and where to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ForwardOptions {
+    pub(super) destinations: Vec<Destination>,
+    pub(super) selection: Selection,
+}
+
+/// Which leaves are forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Selection {
+    /// `metrics` besides `feedback`.
+    pub(super) has_metrics: bool,
+    /// Texts, which people wrote: comments, ground truths, other strings, and names of authors.
+    pub(super) has_texts: bool,
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self { has_metrics: false, has_texts: true }
+    }
+}
+
+/// The threads that forward. Dropping it ends them; calls that are under way are abandoned, and made again by the
+/// next desk.
+pub(super) struct Forwarding {
+    access: ForwardAccess,
+    /// Dropping it stops the threads.
+    stop: Option<watch::Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Forwarding {
+    /// Starts a thread for each destination.
+    ///
+    /// # Errors
+    ///
+    /// A destination lacks a secret, or a thread can't be started; the text says what to do.
+    pub(super) fn start(
+        options: &ForwardOptions,
+        store: Arc<dyn ForwardStore>,
+        changes: &watch::Receiver<StoreVersion>,
+    ) -> Result<Self, String> {
+        let (stop, stopped) = watch::channel(());
+        let active = options.destinations.iter().map(Destination::to_string).collect();
+        let access = ForwardAccess { store: Arc::clone(&store), active, retry: Arc::default() };
+        let mut forwarding = Self { access, stop: Some(stop), threads: Vec::new() };
+        for destination in &options.destinations {
+            let worker = Worker::new(destination, options.selection, Arc::clone(&store))?;
+            let (changes, stopped) = (changes.clone(), stopped.clone());
+            let retry = Arc::clone(&forwarding.access.retry);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| error.to_string())?;
+            let work = move || {
+                suppress::mark_this_thread();
+                runtime.block_on(worker.run(changes, &retry, stopped));
+            };
+            let thread = thread::Builder::new().name("desk-forward".into()).spawn(work);
+            forwarding.threads.push(thread.map_err(|error| error.to_string())?);
+        }
+        Ok(forwarding)
+    }
+
+    /// For the API.
+    pub(super) fn access(&self) -> ForwardAccess {
+        self.access.clone()
+    }
+}
+
+/// The state of forwarding, for the API. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct ForwardAccess {
+    store: Arc<dyn ForwardStore>,
+    /// The backends of this desk.
+    active: Vec<String>,
+    retry: Arc<Notify>,
+}
+
+impl ForwardAccess {
+    /// What was told, what waits, what was refused.
+    pub(super) fn status(&self) -> Result<ForwardingStatus, Error> {
+        status::status(&*self.store, &self.active)
+    }
+
+    /// Tries again at once what waits or was refused, at one backend or at all. Returns whether there is such a one.
+    pub(super) fn retry(&self, backend: Option<String>) -> Result<bool, Error> {
+        let found = status::retry(&*self.store, backend)?;
+        self.retry.notify_waiters();
+        Ok(found)
+    }
+}
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        for thread in self.threads.drain(..) {
+            let _ = thread.join(); // a panic has been printed
+        }
+    }
+}

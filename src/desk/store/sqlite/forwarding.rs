@@ -1,0 +1,231 @@
+//! What forwarding reads of a file, and writes to it by the writer's thread.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::trace::{SpanId, TraceId};
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::stored::{self, SPAN_COLUMNS};
+use super::{Result, Sqlite, SqliteWriter};
+use crate::collector::Target;
+use crate::collector::receive::value::Value;
+use crate::desk::store::Error;
+use crate::desk::store::batch::{SpanFeedback, nanos, text};
+use crate::desk::store::forwarding::{
+    ChangePosition, ForwardLeaf, ForwardStore, ForwardTarget, StateChange,
+};
+use crate::desk::store::history::speaker;
+
+/// The latest documents in which authors are looked for.
+const MOST_DOCUMENTS: i64 = 50;
+/// No more targets are read after this much text.
+const ENOUGH_BYTES: usize = 4 << 20;
+/// The leaf of a submission that says who has made its metrics: `code`, `model` or `expert`.
+const EVALUATOR_KIND: &str = "metadata.evaluator_kind";
+
+const TARGET: &str = "
+    SELECT g.id, g.changed, g.trace, g.span, g.session, t.trace_id, s.name
+    FROM targets g LEFT JOIN traces t ON t.id = g.trace LEFT JOIN sessions s ON s.id = g.session";
+
+/// A file as forwarding sees it.
+pub(crate) struct SqliteForwarding {
+    reader: Sqlite,
+    writer: Arc<SqliteWriter>,
+}
+
+impl SqliteForwarding {
+    /// For a file that `writer` writes. A query that takes longer than `limit` ends with an error.
+    pub(crate) fn new(path: &Path, limit: Duration, writer: Arc<SqliteWriter>) -> Self {
+        Self { reader: Sqlite::new(path, limit), writer }
+    }
+}
+
+impl ForwardStore for SqliteForwarding {
+    fn changed_after(&self, after: ChangePosition, limit: usize) -> Result<Vec<ForwardTarget>> {
+        self.reader.read(|connection| {
+            // In two parts, each of which the index answers in order.
+            let mut found = Vec::new();
+            let mut bytes = 0;
+            for (condition, bound) in [
+                ("g.changed = ?1 AND g.id > ?2 ORDER BY g.id", after.row),
+                ("g.changed > ?1 + ?2 ORDER BY g.changed, g.id", 0),
+            ] {
+                let sql = format!("{TARGET} WHERE {condition} LIMIT ?3");
+                let mut statement = connection.prepare_cached(&sql)?;
+                let left = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
+                let mut rows = statement.query([after.changed, bound, left])?;
+                while bytes < ENOUGH_BYTES
+                    && let Some(row) = rows.next()?
+                {
+                    let target = target(connection, row)?;
+                    bytes += target
+                        .leaves
+                        .iter()
+                        .map(|leaf| leaf.value.datum().text().len())
+                        .sum::<usize>();
+                    found.push(target);
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    fn targets(&self, rows: &[i64]) -> Result<Vec<ForwardTarget>> {
+        self.reader.read(|connection| {
+            let sql = format!("{TARGET} WHERE g.id = ?1");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut found = Vec::new();
+            for row in rows {
+                let mut rows = statement.query([row])?;
+                if let Some(row) = rows.next()? {
+                    found.push(target(connection, row)?);
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    fn count_after(&self, after: ChangePosition) -> Result<u64> {
+        self.reader.read(|connection| {
+            let sql = "SELECT (SELECT count(*) FROM targets WHERE changed = ?1 AND id > ?2)
+                            + (SELECT count(*) FROM targets WHERE changed > ?1)";
+            let count: i64 = connection
+                .prepare_cached(sql)?
+                .query_row([after.changed, after.row], |row| row.get(0))?;
+            Ok(count.unsigned_abs())
+        })
+    }
+
+    fn names(&self, rows: &[i64]) -> Result<Vec<(i64, Target)>> {
+        self.reader.read(|connection| names(connection, rows))
+    }
+
+    fn read_state(&self, read: &mut dyn FnMut(&Connection) -> rusqlite::Result<()>) -> Result<()> {
+        self.reader.read(|connection| Ok(read(connection)?))
+    }
+
+    fn write_state(&self, change: StateChange) -> Result<()> {
+        self.writer.write_state(change).map_err(|error| Error::Damaged(error.to_string()))
+    }
+}
+
+/// The ids of targets.
+fn names(connection: &Connection, rows: &[i64]) -> Result<Vec<(i64, Target)>> {
+    let sql = format!("{TARGET} WHERE g.id = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut found = Vec::new();
+    for row in rows {
+        found.extend(statement.query_row([row], |row| Ok((row.get(0)?, ids(row)?))).optional()?);
+    }
+    Ok(found)
+}
+
+fn ids(row: &Row<'_>) -> rusqlite::Result<Target> {
+    if let Some(session) = row.get(6)? {
+        return Ok(Target::Session(session));
+    }
+    let trace = TraceId::from_bytes(row.get::<_, Option<[u8; 16]>>(5)?.unwrap_or_default());
+    Ok(match row.get::<_, i64>(3)? {
+        0 => Target::Trace(trace),
+        span => Target::Span(trace, SpanId::from_bytes(span.to_be_bytes())),
+    })
+}
+
+fn target(connection: &Connection, row: &Row<'_>) -> Result<ForwardTarget> {
+    let (id, session): (i64, i64) = (row.get(0)?, row.get(4)?);
+    let mut found = ForwardTarget {
+        row: id,
+        position: ChangePosition { changed: row.get(1)?, row: id },
+        target: ids(row)?,
+        service: None,
+        project: None,
+        latest_trace: None,
+        leaves: Vec::new(),
+    };
+    let resource = leaves(connection, &mut found)?;
+    authors(connection, &mut found)?;
+    if resource != 0 {
+        found.service = resource_text(connection, "service.name", resource)?;
+        found.project = resource_text(connection, "openinference.project.name", resource)?;
+    }
+    if session != 0 {
+        let sql = "SELECT trace_id FROM traces WHERE session = ?1 AND start IS NOT NULL
+                   ORDER BY start DESC, id DESC LIMIT 1";
+        let latest = connection.prepare_cached(sql)?.query_row([session], |row| row.get(0));
+        found.latest_trace = latest.optional()?;
+    }
+    Ok(found)
+}
+
+/// Adds the leaves of a target; returns its resource.
+fn leaves(connection: &Connection, target: &mut ForwardTarget) -> Result<i64> {
+    let mut statement = connection.prepare_cached(
+        "SELECT f.key, l.type, l.value, l.given, l.resource
+         FROM leaves l JOIN fields f ON f.id = l.field WHERE l.target = ?1 ORDER BY f.key",
+    )?;
+    let mut rows = statement.query([target.row])?;
+    let mut resource = 0;
+    while let Some(row) = rows.next()? {
+        resource = row.get(4)?;
+        let key = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        if key.starts_with("feedback.") || key.starts_with("metrics.") {
+            target.leaves.push(ForwardLeaf {
+                key: key.to_owned(),
+                value: stored::leaf(row, 1, 2)?,
+                given: row.get(3)?,
+                by: None,
+                evaluator: None,
+            });
+        }
+    }
+    Ok(resource)
+}
+
+/// Adds who has set each leaf, from the documents about the target.
+fn authors(connection: &Connection, target: &mut ForwardTarget) -> Result<()> {
+    if target.leaves.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "SELECT t.trace_id AS trace_id, {SPAN_COLUMNS} FROM documents d JOIN spans s ON s.id = d.span
+         JOIN traces t ON t.id = s.trace JOIN names n ON n.id = s.name
+         WHERE d.target = ?1 ORDER BY d.time DESC, d.span_id DESC LIMIT ?2"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([target.row, MOST_DOCUMENTS])?;
+    let mut open: HashMap<&str, usize> = HashMap::new();
+    let keys: Vec<String> = target.leaves.iter().map(|leaf| leaf.key.clone()).collect();
+    for (at, key) in keys.iter().enumerate() {
+        open.insert(key, at);
+    }
+    while !open.is_empty()
+        && let Some(row) = rows.next()?
+    {
+        let span = stored::span(row)?;
+        let Some(feedback) = SpanFeedback::of(&span) else { continue };
+        let given = nanos(feedback.submission.time_unix_nano);
+        let said = &feedback.submission.attributes;
+        let value = |name: &str| said.iter().find(|(key, _)| key == name).map(|(_, value)| value);
+        let by = speaker(&span, &feedback);
+        let evaluator = value(EVALUATOR_KIND).map(|value: &Value| text(value));
+        for (key, _) in said {
+            if let Some(at) = open.get(key.as_str())
+                && target.leaves[*at].given == given
+            {
+                target.leaves[*at].by.clone_from(&by);
+                target.leaves[*at].evaluator.clone_from(&evaluator);
+                open.remove(key.as_str());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn resource_text(connection: &Connection, key: &str, resource: i64) -> Result<Option<String>> {
+    let sql = "SELECT text FROM resource_texts WHERE key = ?1 AND resource = ?2";
+    let found = connection.prepare_cached(sql)?.query_row((key, resource), |row| row.get(0));
+    Ok(found.optional()?)
+}
