@@ -353,21 +353,32 @@ impl KeepLimits {
 /// See [`Builder::with_events`](crate::Builder::with_events).
 ///
 /// ```
-/// # #[cfg(feature = "grpc")] {
-/// use tracing_feedback::{Events, enrich_span};
+/// # #[cfg(feature = "collector")] {
+/// use tracing_feedback::{Events, collector::Collector, enrich_span};
 /// use tracing_subscriber::prelude::*;
 ///
+/// let collector = Collector::start()?;
 /// let (layer, telemetry) = tracing_feedback::builder()
-///     .with_endpoint("http://127.0.0.1:9") // nothing listens there
-///     .with_timeout(std::time::Duration::from_millis(50))
+///     .with_endpoint(collector.endpoint())
 ///     .with_events(Events::GenAi)
 ///     .build()?;
 /// # let _default = tracing_subscriber::registry().with(layer).set_default();
 /// tracing::info_span!("answer").in_scope(|| {
 ///     enrich_span!(feedback = { "rating": true, "comment": "Great" });
 /// });
-/// let error = telemetry.flush().unwrap_err();
-/// assert_eq!(error.event_losses()[0].records, 2); // one for each leaf
+/// telemetry.flush()?;
+///
+/// let (span, events) = (&collector.spans()[0], collector.events()); // one for each leaf
+/// let rating = events
+///     .iter()
+///     .find(|event| event.attributes["gen_ai.evaluation.name"] == "rating")
+///     .ok_or("no rating")?;
+/// assert_eq!(rating.event_name, "gen_ai.evaluation.result");
+/// assert_eq!((rating.trace_id, rating.span_id), (span.trace_id, span.span_id));
+/// assert_eq!(rating.attributes["gen_ai.evaluation.score.value"], 1.0);
+/// assert_eq!(rating.attributes["gen_ai.evaluation.score.label"], "true");
+/// assert_eq!(rating.attributes["gen_ai.evaluation.explanation"], "Great");
+/// assert_eq!(telemetry.stats().events.exported, 2);
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

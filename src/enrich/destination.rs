@@ -17,7 +17,7 @@ use crate::clock;
 use crate::export::DropReason;
 use crate::feedback::carrier::{Carrier, DocumentScope, SubmissionName};
 use crate::feedback::document::Document;
-use crate::feedback::event::EventContext;
+use crate::feedback::event::{EventContext, has_events};
 use crate::layer::locate::{Located, NotRecording, locate_current, locate_late, locate_span};
 use crate::outbox::Finalizers;
 use crate::redaction::Redaction;
@@ -340,6 +340,7 @@ fn apply_patch(
         // Before `put`, which empties the patch.
         let events = core
             .events()
+            .filter(|_| has_events(patch))
             .map(|_| context().log_records(patch, time, core.settings.enrichment_bytes.0));
         match put(patch, time) {
             Ok(Applied { left_out, is_durable }) => {

@@ -39,6 +39,12 @@ const COMMENT: &str = "comment";
 /// The end of an explanation that was cut.
 const MARK: &str = "…";
 
+/// Whether an enrichment has events: it sets or removes something in one of their namespaces.
+pub(crate) fn has_events(patch: &Document<Value>) -> bool {
+    let mut keys = patch.leaves().map(|(key, _)| key).chain(patch.cleared());
+    keys.any(|key| NAMESPACES.contains(&key.split('.').next().unwrap_or_default()))
+}
+
 /// What the events of one enrichment are about.
 #[derive(Debug, Default)]
 pub(crate) struct EventContext {

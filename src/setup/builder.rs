@@ -548,6 +548,29 @@ impl Builder {
     ///
     /// Fields of spans that are named `feedback.…` are no enrichments, and emit nothing.
     ///
+    /// ```
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// use opentelemetry::trace::SpanId;
+    /// use tracing_feedback::{Events, enrich_session};
+    ///
+    /// let (layer, telemetry) = tracing_feedback::builder()
+    ///     .with_endpoint(collector.endpoint())
+    ///     .with_events(Events::GenAi)
+    ///     .build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// enrich_session!(session_id = "conversation-42", feedback = { "stars": 4 });
+    ///
+    /// telemetry.flush()?;
+    /// let event = &collector.events()[0];
+    /// assert_eq!(event.attributes["gen_ai.evaluation.score.value"], 4.0);
+    /// assert_eq!(event.attributes["session.id"], "conversation-42");
+    /// assert_eq!(event.span_id, SpanId::INVALID); // it is about the session
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// Where spans don't leave by OTLP ([`with_exporter`](Self::with_exporter), `OTEL_TRACES_EXPORTER`,
     /// [`build_around`](Self::build_around)), an endpoint has to be given: without one
     /// [`build`](Self::build) answers [`BuildError::EventsWithoutOtlp`], or adds an issue of the environment
@@ -561,6 +584,27 @@ impl Builder {
     /// `/v1/logs` is added to its path unless it ends so. Default: [`with_endpoint`](Self::with_endpoint),
     /// `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT`, then
     /// `http://localhost:4317`, or over HTTP `http://localhost:4318/v1/logs`.
+    ///
+    /// ```
+    /// # #[cfg(feature = "collector")] {
+    /// # use tracing_subscriber::prelude::*;
+    /// # let collector = tracing_feedback::collector::Collector::start()?;
+    /// use opentelemetry_sdk::trace::InMemorySpanExporter;
+    /// use tracing_feedback::{Events, enrich_span};
+    ///
+    /// let (layer, telemetry) = tracing_feedback::builder()
+    ///     .with_exporter(InMemorySpanExporter::default()) // takes no log records
+    ///     .with_events(Events::GenAi)
+    ///     .with_events_endpoint(collector.endpoint())
+    ///     .build()?;
+    /// # let _default = tracing_subscriber::registry().with(layer).set_default();
+    /// tracing::info_span!("answer").in_scope(|| enrich_span!(feedback = { "rating": 5 }));
+    ///
+    /// telemetry.flush()?;
+    /// assert_eq!((collector.spans().len(), collector.events().len()), (0, 1));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(feature = "_otlp")]
     pub fn with_events_endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.events_endpoint = Some(endpoint.into());

@@ -161,6 +161,43 @@ fn every_leaf_arrives_as_a_record_about_its_span() {
     }
 }
 
+/// As the test collector decodes them.
+#[test]
+fn the_test_collector_gets_spans_and_events_of_one_service() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().unwrap();
+        let endpoint = match protocol {
+            Protocol::Grpc => collector.endpoint(),
+            _ => collector.http_endpoint(),
+        };
+        let rig = Rig::with(protocol, |builder| builder.with_endpoint(endpoint));
+        rig.run(|| {
+            info_span!("answer").in_scope(|| enrich_span!(feedback = { "rating": 0.1 + 0.2 }));
+        });
+        let (spans, events) = (collector.spans(), collector.events());
+        assert_eq!((spans.len(), events.len()), (1, 1), "{protocol}");
+        let event = &events[0];
+        assert_eq!(event.event_name, "gen_ai.evaluation.result");
+        assert_eq!((event.trace_id, event.span_id), (spans[0].trace_id, spans[0].span_id));
+        assert_eq!(event.attributes["gen_ai.evaluation.score.value"], 0.1 + 0.2);
+        assert_eq!(event.resource["service.name"], "chat");
+        assert_eq!(event.time_unix_nano, event.observed_time_unix_nano);
+        assert!(event.duplicate_keys.is_empty());
+    }
+}
+
+#[test]
+fn an_enrichment_without_opinions_emits_nothing_and_leaves_its_span_as_it_is() {
+    let rig = Rig::new();
+    rig.run(|| {
+        let span = info_span!("answer");
+        enrich_span!(span = &span, inputs = { "question": "Why?" });
+        // The span has not started: its parent can still be set.
+        span.set_parent(opentelemetry::Context::new()).unwrap();
+    });
+    assert_eq!(rig.receiver.requests(), [0; 0]);
+}
+
 #[test]
 fn a_retraction_is_a_record_without_a_score() {
     let rig = Rig::new();
@@ -744,5 +781,6 @@ fn a_record_that_was_written_is_delivered_after_a_crash() {
     assert!(logs.iter().all(|log| log.service == "chat"));
     eventually(|| rig.telemetry.stats().events.outbox_records == 0);
     rig.telemetry.shutdown().unwrap();
-    assert_eq!(directory.files("segment").len(), 0);
+    let left = directory.files("segment");
+    assert!(!left.iter().any(|path| path.starts_with(directory.0.join("logs"))), "{left:?}");
 }
