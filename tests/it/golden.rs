@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use opentelemetry::trace::SpanId;
 use tracing_feedback::collector::{Collector, Target, feedback};
-use tracing_feedback::{OutboxOptions, TicketKeys};
+use tracing_feedback::{Events, OutboxOptions, TicketKeys};
 
 use crate::outbox::Directory;
 
@@ -55,6 +55,43 @@ fn an_outbox_of_version_0_1_is_delivered() {
     let session = feedback(&spans, &Target::Session("conversation-42".to_owned()));
     assert_eq!(session["feedback.stars"], 4);
     telemetry.shutdown().unwrap();
+    // A service without events leaves log records to one with them, as a version does that doesn't know them.
+    assert!(directory.0.join(LOG_RECORDS).exists());
+}
+
+/// A segment of log records.
+const LOG_RECORDS: &str = "logs/cd9837ba15851c93/feedback/0000000001.segment";
+
+#[test]
+fn log_records_in_an_outbox_of_version_0_1_are_delivered() {
+    let directory = Directory::new();
+    copy(&Path::new(GOLDEN).join("outbox"), &directory.0);
+    let options = OutboxOptions::new(&directory.0)
+        .with_max_age(Duration::from_secs(u32::MAX.into()))
+        .with_max_feedback_age(Duration::from_secs(u32::MAX.into()));
+    let collector = Collector::start().unwrap();
+    let (_layer, telemetry) = tracing_feedback::builder()
+        .with_endpoint(collector.endpoint())
+        .with_outbox(options)
+        .with_events(Events::GenAi)
+        .build()
+        .unwrap();
+    let events = collector.wait_for_events(3, Duration::from_secs(30)).unwrap();
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| {
+            let attribute = |key: &str| event.attributes[key].to_string();
+            attribute("tracing_feedback.namespace") + &attribute("gen_ai.evaluation.name")
+        })
+        .collect();
+    assert_eq!(told, [r#""feedback""comment""#, r#""feedback""rating""#, r#""metrics""score""#]);
+    assert_eq!(events[0].attributes["gen_ai.evaluation.score.label"], "Great");
+    assert_eq!(events[1].attributes["gen_ai.evaluation.score.value"], 5.0);
+    assert_eq!(events[2].attributes["tracing_feedback.id"], "vote-1");
+    assert_eq!(events[2].span_id, SpanId::from(0xdef));
+    assert!(events.iter().all(|event| event.resource["service.name"] == "chat"));
+    telemetry.shutdown().unwrap();
+    assert!(!directory.0.join(LOG_RECORDS).exists());
 }
 
 #[test]
