@@ -367,6 +367,7 @@ fn expectations() -> Vec<Value> {
     lines.extend(expected_shapes());
     lines.extend(expected_feedback());
     lines.extend(expected_sessions());
+    lines.extend(expected_events());
     lines
 }
 
@@ -631,4 +632,105 @@ fn expected_sessions() -> Vec<Value> {
             "document": { "feedback.useful": bool(true) },
         }),
     ]
+}
+
+/// The log records of all enrichments: of each first the keys that it removes, then the leaves that it sets.
+fn expected_events() -> Vec<Value> {
+    let answer = || json!({ "span": "answer" });
+    let comment = "The model hallucinated the capital of New York";
+    let explained = |name: &str, score: Value| {
+        let mut attributes = json!({ "gen_ai.evaluation.explanation": text(comment) });
+        merge(&mut attributes, score);
+        event_record(name, "feedback", answer(), attributes)
+    };
+    let of_answer = |name: &str, score: Value| event_record(name, "feedback", answer(), score);
+    let retracted = || json!({ "tracing_feedback.retracted": bool(true) });
+    let value = |value: f64| json!({ "gen_ai.evaluation.score.value": double(value) });
+    let label = |label: &str| json!({ "gen_ai.evaluation.score.label": text(label) });
+    let both = |score: f64, of: &str| {
+        let mut attributes = value(score);
+        merge(&mut attributes, label(of));
+        attributes
+    };
+    let metric = |name: &str, score: f64| event_record(name, "metrics", answer(), value(score));
+    let of_session = |name: &str, about: Value, mut score: Value| {
+        merge(
+            &mut score,
+            json!({
+                "session.id": text("conversation-1"),
+                "tracing_feedback.scope": text("session"),
+            }),
+        );
+        event_record(name, "feedback", about, score)
+    };
+    let mut of_trace = both(1.0, "true");
+    merge(&mut of_trace, json!({ "tracing_feedback.scope": text("trace") }));
+    let mut withdrawn = retracted();
+    merge(&mut withdrawn, json!({ "tracing_feedback.id": text("withdrawn-1") }));
+    vec![
+        of_answer("edits", retracted()),
+        of_answer("emptied", retracted()),
+        of_answer("tags", retracted()),
+        explained("comment", label(comment)),
+        explained("delta", value(-3.0)),
+        explained("details.kept", value(1.0)),
+        explained("details.withdrawn.x", value(2.0)),
+        explained("draft", label("to be withdrawn")),
+        explained("edits.0.value", label("New York")),
+        explained("edits.1.value", label("Boston")),
+        explained("emptied.0", value(1.0)),
+        explained("emptied.1", value(2.0)),
+        explained("exact", label("18446744073709551615")),
+        explained("grows", label("scalar")),
+        explained("rating", both(1.0, "true")),
+        explained("score", value(0.75)),
+        explained("shrinks.x", value(1.0)),
+        explained("shrinks.y", value(2.0)),
+        explained("stars", value(4.0)),
+        explained("step1.retry", both(1.0, "true")),
+        explained("tags.0", label("a")),
+        explained("tags.1", label("b")),
+        explained("tags.2", label("c")),
+        explained("unicode", label("naïve Ω 漢字 🦀 e\u{301}")),
+        of_answer("details.withdrawn", retracted()),
+        of_answer("draft", retracted()),
+        of_answer("emptied", retracted()),
+        of_answer("tags", retracted()),
+        of_answer("edits.0.value", label("Albany")),
+        of_answer("grows.x", value(1.0)),
+        of_answer("ground_truth", label("The capital of New York is Albany")),
+        of_answer("shrinks", label("scalar")),
+        of_answer("stars", value(5.0)),
+        of_answer("step1.model", label("small")),
+        of_answer("tags.0", label("z")),
+        metric("bleu", 0.5),
+        metric("passes", 3.0),
+        of_answer("grid", retracted()),
+        of_answer("deep.a.b.c.d.e", label("{\"f\":1}")),
+        of_answer("grid.0.0", label("[1,2]")),
+        of_session("topics", json!({}), retracted()),
+        of_session("resolved", json!({}), both(1.0, "true")),
+        of_session("topics.0", json!({}), label("billing")),
+        of_session("topics.1", json!({}), label("refund")),
+        event_record("useful", "feedback", json!({ "trace": "job" }), of_trace),
+        of_answer("edits", retracted()),
+        of_answer("edits.0.value", label("Albany, NY")),
+        of_answer("late_comment", label("on second thought")),
+        of_answer("rating", both(0.0, "false")),
+        of_answer("score", withdrawn),
+        of_session("resolved", json!({}), both(0.0, "false")),
+    ]
+}
+
+/// A log record: `attributes` and what every one has.
+fn event_record(name: &str, namespace: &str, about: Value, mut attributes: Value) -> Value {
+    merge(
+        &mut attributes,
+        json!({
+            "gen_ai.evaluation.name": text(name),
+            "tracing_feedback.namespace": text(namespace),
+            "tracing_feedback.time_unix_nano": any("intValue"),
+        }),
+    );
+    with_resource(json!({ "event": name, "about": about, "attributes": attributes }))
 }

@@ -17,6 +17,13 @@ or the feedback on a span, a session or a trace (named by its root), folded over
 
     {"feedback": {"span": "answer"}, "document": {KEY: VALUE}}
 
+or an event, which is a log record of the name `gen_ai.evaluation.result`, about a span, a trace (named by its
+root) or nothing:
+
+    {"event": "rating", "about": {"span": "answer"}, "attributes": {KEY: VALUE}, "resource": {KEY: VALUE}}
+
+where "event" is its `gen_ai.evaluation.name`, "" if it has none.
+
 A carrier takes one nanosecond and is the only span of its trace.
 
 VALUE is an OTLP/JSON value, {"intValue": "1"}, or {"any": "intValue"} where only the type is known
@@ -89,7 +96,7 @@ def read_received(path, problems):
         for line in lines:
             if not line.strip():
                 continue
-            for resource_spans in json.loads(line)["resourceSpans"]:
+            for resource_spans in json.loads(line).get("resourceSpans", []):
                 resource = table(
                     resource_spans.get("resource", {}).get("attributes", []), "resource", problems
                 )
@@ -110,6 +117,22 @@ def read_received(path, problems):
                             )
                         spans.append(span)
     return spans
+
+
+def read_records(path, problems):
+    """The log records, each with its resource and with its attributes as a table."""
+    records = []
+    with open(path, encoding="utf-8") as lines:
+        requests = [json.loads(line) for line in lines if line.strip()]
+    for resource_logs in (item for request in requests for item in request.get("resourceLogs", [])):
+        resource = table(resource_logs.get("resource", {}).get("attributes", []), "resource", problems)
+        for scope_logs in resource_logs.get("scopeLogs", []):
+            for record in scope_logs.get("logRecords", []):
+                record["resource"] = resource
+                record["scope"] = scope_logs.get("scope", {}).get("name", "")
+                record["attributes"] = table(record.get("attributes", []), "log record", problems)
+                records.append(record)
+    return records
 
 
 class Received:
@@ -266,12 +289,66 @@ def compare_span(expected, span, received):
     return problems
 
 
+def compare_event(expected, record, received):
+    problems = []
+    where = f"event {expected['event']!r}"
+
+    def same(what, wanted, found):
+        if wanted != found:
+            problems.append(f"{where}: {what} is {show(found)}, expected {show(wanted)}")
+
+    same("event name", "gen_ai.evaluation.result", record.get("eventName"))
+    same("scope", expected.get("scope", "tracing-feedback"), record["scope"])
+    about = {}
+    trace_id, span_id = record.get("traceId", ""), record.get("spanId", "")
+    if span_id:
+        about = {"span": received.name(trace_id, span_id)}
+    elif trace_id:
+        roots = [s["name"] for s in received.spans if s["traceId"] == trace_id and not s.get("parentSpanId")]
+        about = {"trace": roots[0] if len(roots) == 1 else f"(unknown trace {trace_id})"}
+    same("target", expected["about"], about)
+    same("flags", 1 if about else 0, record.get("flags", 0))
+    for absent in ("body", "severityNumber", "severityText"):
+        same(absent, None, record.get(absent) or None)
+    same("droppedAttributesCount", 0, record.get("droppedAttributesCount", 0))
+    time = record.get("timeUnixNano", "0")
+    same("observed time", time, record.get("observedTimeUnixNano"))
+    stated = record["attributes"].get("tracing_feedback.time_unix_nano", {}).get("intValue")
+    same("time", str(stated), time)
+    attributes = expected["attributes"]
+    compare_attributes(where, attributes, {}, record["attributes"], problems)
+    optional = expected.get("resource_optional", {})
+    compare_attributes(
+        f"{where}, resource", expected["resource"], optional, record["resource"], problems
+    )
+    return problems
+
+
+def compare_events(expectations, records, received, problems):
+    left = list(records)
+
+    def name(record):
+        return text(record["attributes"].get("gen_ai.evaluation.name")) or ""
+
+    for expected in expectations:
+        candidates = [record for record in left if name(record) == expected["event"]]
+        if not candidates:
+            problems.append(f"event {expected['event']!r} is missing")
+            continue
+        found = {id(record): compare_event(expected, record, received) for record in candidates}
+        best = min(candidates, key=lambda record: len(found[id(record)]))
+        problems += found[id(best)]
+        left = [record for record in left if record is not best]
+    problems += [f"event {name(record)!r} is not expected" for record in left]
+
+
 def compare(expectations, received_path):
     problems = []
     received = Received(read_received(received_path, problems), problems)
     left = list(received.spans)
     expected_spans = [line for line in expectations if "name" in line]
     documents = [line for line in expectations if "feedback" in line]
+    events = [line for line in expectations if "event" in line]
     if not expected_spans:
         problems.append("nothing is expected")
     for expected in expected_spans:
@@ -290,7 +367,8 @@ def compare(expectations, received_path):
         if found is not None:
             where = f"feedback on {show(line['feedback'])}"
             compare_attributes(where, line["document"], {}, found, problems)
-    return len(expected_spans), len(documents), problems
+    compare_events(events, read_records(received_path, problems), received, problems)
+    return len(expected_spans), len(documents), len(events), problems
 
 
 def main():
@@ -298,12 +376,12 @@ def main():
         sys.exit(__doc__)
     with open(sys.argv[1], encoding="utf-8") as lines:
         expectations = [json.loads(line) for line in lines if line.strip()]
-    spans, documents, problems = compare(expectations, sys.argv[2])
+    spans, documents, events, problems = compare(expectations, sys.argv[2])
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:
         sys.exit(1)
-    print(f"{spans} spans and {documents} feedback documents are as expected")
+    print(f"{spans} spans, {documents} feedback documents and {events} events are as expected")
 
 
 if __name__ == "__main__":

@@ -95,6 +95,35 @@ REQUEST = {
     ]
 }
 
+LOGS = {
+    "resourceLogs": [
+        {
+            "resource": {"attributes": pairs(service__name={"stringValue": "selftest"})},
+            "scopeLogs": [
+                {
+                    "scope": {"name": "selftest"},
+                    "logRecords": [
+                        {
+                            "eventName": "gen_ai.evaluation.result",
+                            "timeUnixNano": str(START),
+                            "observedTimeUnixNano": str(START),
+                            "traceId": TRACE,
+                            "spanId": ROOT,
+                            "flags": 1,
+                            "attributes": pairs(
+                                gen_ai__evaluation__name={"stringValue": "rating"},
+                                gen_ai__evaluation__score__value={"doubleValue": 1.0},
+                                gen_ai__evaluation__score__label={"stringValue": "true"},
+                                tracing_feedback__time_unix_nano={"intValue": str(START)},
+                            ),
+                        }
+                    ],
+                }
+            ],
+        }
+    ]
+}
+
 RESOURCE = {"service.name": {"stringValue": "selftest"}}
 EXPECTED = [
     {
@@ -144,13 +173,25 @@ EXPECTED = [
             "feedback.edits.0.value": {"stringValue": "Albany"},
         },
     },
+    {
+        "event": "rating",
+        "scope": "selftest",
+        "about": {"span": "root"},
+        "attributes": {
+            "gen_ai.evaluation.name": {"stringValue": "rating"},
+            "gen_ai.evaluation.score.value": {"doubleValue": 1.0},
+            "gen_ai.evaluation.score.label": {"stringValue": "true"},
+            "tracing_feedback.time_unix_nano": {"any": "intValue"},
+        },
+        "resource": RESOURCE,
+    },
 ]
 
 
 def send(url, expectations):
-    def post(body, headers):
+    def post(body, headers, path="/v1/traces"):
         headers = {"content-type": "application/json"} | headers
-        request = urllib.request.Request(url + "/v1/traces", body, headers)
+        request = urllib.request.Request(url + path, body, headers)
         with urllib.request.urlopen(request, timeout=10) as response:
             return response.status
 
@@ -162,6 +203,7 @@ def send(url, expectations):
         if error.code != 400:
             raise
     post(gzip.compress(body), {"content-encoding": "gzip"})
+    post(gzip.compress(json.dumps(LOGS).encode()), {"content-encoding": "gzip"}, "/v1/logs")
     with open(expectations, "w", encoding="utf-8") as lines:
         lines.writelines(json.dumps(line) + "\n" for line in EXPECTED)
 
@@ -221,19 +263,49 @@ def breakages():
     yield lambda spans: spans[1].update(droppedAttributesCount=1), "droppedAttributesCount is"
 
 
+def breakages_of_event():
+    """The same for the log record."""
+
+    def attribute(record, key):
+        return next(pair for pair in record["attributes"] if pair["key"] == key)
+
+    def set_value(key, value):
+        return lambda records: attribute(records[0], key).update(value=value)
+
+    yield set_value("gen_ai.evaluation.score.value", {"doubleValue": 0.0}), "score.value' is"
+    yield set_value("gen_ai.evaluation.score.value", {"intValue": "1"}), "score.value' is"
+    yield set_value("gen_ai.evaluation.name", {"stringValue": "stars"}), "event 'rating' is missing"
+    yield set_value("tracing_feedback.time_unix_nano", {"intValue": "5"}), "time is"
+    yield (
+        lambda records: records[0]["attributes"].remove(
+            attribute(records[0], "gen_ai.evaluation.score.label")
+        ),
+        "score.label' is missing",
+    )
+    yield lambda records: records[0].update(eventName="other"), "event name is"
+    yield lambda records: records[0].update(spanId=CHILD), "target is"
+    yield lambda records: records[0].update(spanId=""), "target is"
+    yield lambda records: records[0].update(flags=0), "flags is"
+    yield lambda records: records[0].update(body={"stringValue": "x"}), "body is"
+    yield lambda records: records[0].update(observedTimeUnixNano="5"), "observed time is"
+    yield lambda records: records.append(copy.deepcopy(records[0])), "event 'rating' is not expected"
+    yield lambda records: records.pop(), "event 'rating' is missing"
+
+
 def break_each(expectations, received):
     with open(expectations, encoding="utf-8") as lines:
         expected = [json.loads(line) for line in lines]
     with open(received, encoding="utf-8") as lines:
-        whole, = [json.loads(line) for line in lines]
+        whole = [json.loads(line) for line in lines]
+    whole, logs = sorted(whole, key=lambda request: "resourceLogs" in request)
     resource = whole["resourceSpans"][0]["resource"]
     count = 0
 
-    def check(broken, message):
+    def check(requests, message):
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl", delete=False) as file:
-            json.dump(broken, file)
+            file.writelines(json.dumps(request) + "\n" for request in requests)
         try:
-            _, _, problems = compare.compare(expected, file.name)
+            *_, problems = compare.compare(expected, file.name)
         finally:
             os.unlink(file.name)
         if not any(message in problem for problem in problems):
@@ -242,7 +314,12 @@ def break_each(expectations, received):
     for change, message in breakages():
         broken = copy.deepcopy(whole)
         change(broken["resourceSpans"][0]["scopeSpans"][0]["spans"])
-        check(broken, message)
+        check([broken, logs], message)
+        count += 1
+    for change, message in breakages_of_event():
+        broken = copy.deepcopy(logs)
+        change(broken["resourceLogs"][0]["scopeLogs"][0]["logRecords"])
+        check([whole, broken], message)
         count += 1
     for attributes, message in [
         ([], "resource: 'service.name' is missing"),
@@ -250,7 +327,7 @@ def break_each(expectations, received):
     ]:
         broken = copy.deepcopy(whole)
         broken["resourceSpans"][0]["resource"]["attributes"] = attributes
-        check(broken, message)
+        check([broken, logs], message)
         count += 1
     print(f"{count} ways to be wrong are all found")
 
