@@ -15,7 +15,7 @@ use opentelemetry::InstrumentationScope;
 use super::Batching;
 use super::queue::Queue;
 use super::stats::DropReason;
-use crate::export::sink::{Batch, Packing};
+use crate::export::sink::Batch;
 use crate::record::SpanRecord;
 use crate::sync::lock_unless_orphaned;
 
@@ -23,7 +23,6 @@ use crate::sync::lock_unless_orphaned;
 pub(crate) struct LocalBuffers {
     /// Identifies the pipeline, among those for which a thread has a buffer.
     id: u64,
-    packing: Packing,
     scope: Arc<InstrumentationScope>,
     /// The spans or bytes at which a batch is handed over.
     full: (usize, usize),
@@ -51,14 +50,14 @@ thread_local! {
 impl LocalBuffers {
     /// Buffers for spans of `scope`.
     pub(super) fn new(
-        packing: Packing,
+        most_spans: usize,
         scope: Arc<InstrumentationScope>,
         batching: &Batching,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let full = (batching.handover_spans(packing), batching.handover_bytes());
-        Self { id, packing, scope, full, list: Mutex::default() }
+        let full = (batching.handover_spans(most_spans), batching.handover_bytes());
+        Self { id, scope, full, list: Mutex::default() }
     }
 
     /// The scope of the pipeline.
@@ -71,7 +70,7 @@ impl LocalBuffers {
     #[inline(always)] // once a span
     pub(super) fn push(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), DropReason> {
         let has_scope = !record.details.is_blank() && record.details.scope.is_some();
-        if record.feedback || has_scope && self.packing == Packing::Packed {
+        if record.feedback || has_scope {
             return self.push_apart(record, queue);
         }
         let added = BUFFERS.try_with(|buffers| {
@@ -94,11 +93,11 @@ impl LocalBuffers {
     }
 
     /// Pushes a span in a batch of its own: feedback must not share a batch with spans that may be
-    /// dropped, and a packed batch has one scope.
+    /// dropped, and a batch has one scope.
     #[cold]
     fn push_apart(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), DropReason> {
         let scope = record.details.scope.as_ref().unwrap_or(&self.scope);
-        let mut batch = Batch::new(self.packing, scope);
+        let mut batch = Batch::new(scope);
         batch.add(record);
         queue.push(batch)
     }
@@ -193,7 +192,7 @@ impl LocalBuffers {
     fn create(&self) -> Arc<LocalBuffer> {
         let list = lock_unless_orphaned(&self.list);
         let closed = list.as_ref().is_some_and(|list| list.closed);
-        let batch = Batch::new(self.packing, &self.scope);
+        let batch = Batch::new(&self.scope);
         let buffer = Arc::new(LocalBuffer(Mutex::new(OpenBatch { batch, closed })));
         if let Some(mut list) = list.filter(|list| !list.closed) {
             list.buffers.push(buffer.clone());

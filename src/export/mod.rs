@@ -36,7 +36,7 @@ use stats::{Counters, PipelineGauges, Stats};
 use tail_buffer::TailBuffer;
 
 use crate::clock;
-use crate::export::sink::{Batch, Delivery, Packing, Sink};
+use crate::export::sink::{Batch, Delivery, Sink};
 use crate::fork;
 use crate::otlp;
 use crate::otlp::Signal;
@@ -49,7 +49,7 @@ use crate::suppress;
 pub(crate) struct Batching {
     /// The longest a span waits before it is exported.
     pub(crate) delay: Duration,
-    /// Spans in one export at the most. If it isn't set, the sink's packing decides.
+    /// Spans in one export at the most. If it isn't set, the sink decides.
     pub(crate) batch_spans: Option<usize>,
     /// Bytes in one export at the most, about: below the 4 MiB that gRPC receivers take.
     pub(crate) batch_bytes: usize,
@@ -88,25 +88,17 @@ impl Batching {
         (self.queue_bytes / 16).clamp(1, 60 * 1024)
     }
 
-    /// Spans in one export. Packed spans are limited by their bytes only, unless configured
-    /// otherwise.
-    fn batch_spans(&self, packing: Packing) -> usize {
-        let spans = self.batch_spans.unwrap_or(match packing {
-            Packing::Records => 512,
-            Packing::Packed => usize::MAX,
-        });
+    /// Spans in one export: as many as are configured, or else as the sink takes.
+    fn batch_spans(&self, of_sink: usize) -> usize {
+        let spans = self.batch_spans.unwrap_or(of_sink);
         spans.min(self.queue_spans.unwrap_or(usize::MAX)).max(1)
     }
 
     /// Spans at which a thread hands over its batch: few enough that an export and the queue can be
     /// filled to their limits.
-    fn handover_spans(&self, packing: Packing) -> usize {
+    fn handover_spans(&self, of_sink: usize) -> usize {
         let by_queue = self.queue_spans.map_or(usize::MAX, |spans| spans / 8);
-        let by_batch = match packing {
-            Packing::Records => (self.batch_spans(packing) / 8).min(64),
-            Packing::Packed => self.batch_spans(packing) / 8,
-        };
-        by_queue.min(by_batch).max(1)
+        by_queue.min(self.batch_spans(of_sink) / 8).max(1)
     }
 }
 
@@ -177,12 +169,12 @@ impl Pipeline {
                 let _suppressed = opentelemetry::Context::enter_telemetry_suppressed_scope();
                 match make_sink() {
                     Ok(sink) => {
-                        let packing = sink.packing();
+                        let most_spans = sink.most_spans();
                         let delay = batching.delay;
                         let held =
-                            TailBuffer::new(packing, &scope, &batching, &counters).map(Arc::new);
-                        let buffers = Arc::new(LocalBuffers::new(packing, scope, &batching));
-                        let queue = Arc::new(Queue::new(packing, batching, counters.clone()));
+                            TailBuffer::new(most_spans, &scope, &batching, &counters).map(Arc::new);
+                        let buffers = Arc::new(LocalBuffers::new(most_spans, scope, &batching));
+                        let queue = Arc::new(Queue::new(most_spans, batching, counters.clone()));
                         let exporter = sink.component();
                         let _ = sender.send(Ok((
                             buffers.clone(),

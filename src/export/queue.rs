@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::Batching;
 use super::error::Loss;
 use super::stats::{Counters, DropReason};
-use crate::export::sink::{Backpressure, Batch, Packing};
+use crate::export::sink::{Backpressure, Batch};
 use crate::fork;
 use crate::suppress;
 
@@ -95,8 +95,8 @@ pub(super) enum Next {
 }
 
 impl Queue {
-    pub(crate) fn new(packing: Packing, batching: Batching, counters: Arc<Counters>) -> Self {
-        let batch_spans = batching.batch_spans(packing);
+    pub(crate) fn new(most_spans: usize, batching: Batching, counters: Arc<Counters>) -> Self {
+        let batch_spans = batching.batch_spans(most_spans);
         let (work, progress) = (Condvar::new(), Condvar::new());
         let (state, backpressure) = (Mutex::default(), Backpressure::default());
         let process = fork::process();
@@ -413,7 +413,7 @@ mod tests {
 
     fn batch(feedback: bool) -> Batch {
         let scope = Arc::new(InstrumentationScope::builder("queue").build());
-        let mut batch = Batch::new(Packing::Records, &scope);
+        let mut batch = Batch::new(&scope);
         batch.add(&mut SpanRecord { feedback, ..SpanRecord::default() });
         batch
     }
@@ -429,7 +429,7 @@ mod tests {
             ..Batching::default()
         };
         let counters = Arc::new(Counters::default());
-        let queue = Queue::new(Packing::Records, batching, counters);
+        let queue = Queue::new(usize::MAX, batching, counters);
         for spans in 1..=5 {
             queue.push(batch(false)).unwrap();
             assert_eq!(queue.is_under_pressure(), spans >= 4, "{spans}");

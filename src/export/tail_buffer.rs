@@ -29,7 +29,7 @@ use opentelemetry::trace::{SpanId, TraceId};
 
 use super::Batching;
 use super::stats::Counters;
-use crate::export::sink::{Batch, Packing};
+use crate::export::sink::Batch;
 use crate::record::SpanRecord;
 use crate::sync::lock_unless_orphaned;
 
@@ -61,7 +61,7 @@ pub(super) struct Released {
 impl TailBuffer {
     /// A tail buffer for spans of `scope`, if unsampled traces are to be held.
     pub(super) fn new(
-        packing: Packing,
+        most_spans: usize,
         scope: &Arc<InstrumentationScope>,
         batching: &Batching,
         counters: &Arc<Counters>,
@@ -69,8 +69,8 @@ impl TailBuffer {
         let limits = batching.held?;
         let limits =
             TailBufferLimits { age: limits.age.min(YEAR), grace: limits.grace.min(YEAR), ..limits };
-        let full = (batching.handover_spans(packing), batching.handover_bytes());
-        let config = TailBufferConfig { limits, packing, scope: scope.clone(), full };
+        let full = (batching.handover_spans(most_spans), batching.handover_bytes());
+        let config = TailBufferConfig { limits, scope: scope.clone(), full };
         Some(Self { state: Mutex::new(TailBufferState::new(config)), counters: counters.clone() })
     }
 
@@ -145,7 +145,6 @@ type Memory = Vec<Box<BufferedTrace>>;
 
 struct TailBufferConfig {
     limits: TailBufferLimits,
-    packing: Packing,
     /// The scope of spans that name no other.
     scope: Arc<InstrumentationScope>,
     /// Spans and bytes at which a batch is full.
@@ -344,7 +343,7 @@ impl TailBufferState {
     fn discard(&mut self, trace_id: TraceId, dropped: &mut DroppedSpans) {
         let Some(mut trace) = self.remove(trace_id) else { return };
         dropped.spans += trace.spans;
-        let is_small = self.config.packing == Packing::Packed && trace.bytes <= LARGE;
+        let is_small = trace.bytes <= LARGE;
         if is_small && self.free.len() < MOST_FREE {
             trace.clear(&self.config);
             self.free.push(trace);
@@ -398,13 +397,10 @@ impl BufferedTrace {
     fn add(&mut self, record: &mut SpanRecord, config: &TailBufferConfig) -> usize {
         self.spans += 1;
         self.dropped_attributes += u64::from(record.details.dropped_attributes);
-        let scope = match (config.packing, &record.details.scope) {
-            (Packing::Packed, Some(scope)) => scope,
-            _ => &config.scope,
-        };
+        let scope = record.details.scope.as_ref().unwrap_or(&config.scope);
         let position = self.open.iter().position(|batch| batch.scope() == scope);
         let at = position.unwrap_or_else(|| {
-            self.open.push(Batch::new(config.packing, scope));
+            self.open.push(Batch::new(scope));
             self.open.len() - 1
         });
         let batch = &mut self.open[at];
@@ -412,7 +408,7 @@ impl BufferedTrace {
         batch.add(record);
         let grown = batch.bytes() - before;
         if batch.spans() >= config.full.0 || batch.bytes() >= config.full.1 {
-            let empty = Batch::new(config.packing, batch.scope());
+            let empty = Batch::new(batch.scope());
             self.full.push(std::mem::replace(batch, empty));
         }
         self.bytes += grown;

@@ -21,6 +21,7 @@ pub(crate) mod encode_buffer;
 #[cfg(any(feature = "_otlp-path", feature = "outbox"))]
 pub(crate) mod encoded_items;
 mod log_record;
+mod message;
 mod packed;
 pub(crate) mod protobuf;
 pub(crate) mod request;
@@ -31,7 +32,7 @@ pub(crate) mod truncate;
 pub(crate) use log_record::encoded_log_record;
 pub(crate) use packed::Packed;
 pub(crate) use signal::Signal;
-pub(crate) use span::{encoded, truncate_record};
+pub(crate) use span::encoded;
 
 #[cfg(test)]
 mod tests;

@@ -197,14 +197,29 @@ impl Packed {
     /// The spans as fields of a `ScopeSpans`.
     pub(crate) fn encode(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.encoded_size());
-        let mut rest = self.bytes.as_slice();
-        for head in &self.heads[..self.count] {
-            // Its length was stored when it was added, so it can be split off.
-            let (own, others) = rest.split_at_checked(head.own).unwrap_or((rest, &[]));
+        for (head, own) in self.spans() {
             head.append(&mut out, self.thread.as_deref(), own);
-            rest = others;
         }
         self.recycle();
         out
+    }
+
+    /// Reads the spans back, one after the other. An empty array is read as one of texts.
+    pub(crate) fn read(self, mut each: impl FnMut(SpanRecord)) {
+        for (head, own) in self.spans() {
+            each(head.read(self.thread.as_ref(), own));
+        }
+        self.recycle();
+    }
+
+    /// The head of each span, and its own fields.
+    fn spans(&self) -> impl Iterator<Item = (&SpanHead, &[u8])> {
+        let mut rest = self.bytes.as_slice();
+        self.heads[..self.count].iter().map(move |head| {
+            // Its length was stored when it was added, so it can be split off.
+            let (own, others) = rest.split_at_checked(head.own).unwrap_or((rest, &[]));
+            rest = others;
+            (head, own)
+        })
     }
 }

@@ -1,8 +1,8 @@
 //! `opentelemetry.proto.trace.v1.Span`, as it stands in `ScopeSpans`.
 
-use opentelemetry::trace::{
-    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
-};
+mod read;
+
+use opentelemetry::trace::{SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 
 use crate::otlp::attributes::{self, Attributes, ValueRef};
 use crate::otlp::{protobuf as wire, truncate};
@@ -28,6 +28,32 @@ const LINKS: u32 = 13;
 const DROPPED_LINKS_COUNT: u32 = 14;
 const STATUS: u32 = 15;
 const FLAGS: u32 = 16;
+
+/// `Span.Event`.
+mod event {
+    pub(super) const TIME_UNIX_NANO: u32 = 1;
+    pub(super) const NAME: u32 = 2;
+    pub(super) const ATTRIBUTES: u32 = 3;
+    pub(super) const DROPPED_ATTRIBUTES_COUNT: u32 = 4;
+}
+
+/// `Span.Link`.
+mod link {
+    pub(super) const TRACE_ID: u32 = 1;
+    pub(super) const SPAN_ID: u32 = 2;
+    pub(super) const TRACE_STATE: u32 = 3;
+    pub(super) const ATTRIBUTES: u32 = 4;
+    pub(super) const DROPPED_ATTRIBUTES_COUNT: u32 = 5;
+    pub(super) const FLAGS: u32 = 6;
+}
+
+/// `Status`, and its codes.
+mod status {
+    pub(super) const MESSAGE: u32 = 2;
+    pub(super) const CODE: u32 = 3;
+    pub(super) const OK: u64 = 1;
+    pub(super) const ERROR: u64 = 2;
+}
 
 /// `SpanFlags`: whether it is known if the parent is remote (here it always is), and if it is.
 const CONTEXT_HAS_IS_REMOTE: u32 = 0x100;
@@ -196,55 +222,6 @@ fn own_fields(record: &SpanRecord) -> Vec<u8> {
     own
 }
 
-/// [Cuts](truncate) the values of a record that is too large. Returns whether it was.
-pub(crate) fn truncate_record(record: &mut SpanRecord) -> bool {
-    let own = own_fields(record);
-    let Some(cut) = truncate::span_fields(&own, truncate::MOST_SPAN) else { return false };
-    let read = truncate::read_span(&cut);
-    // The enrichments are among them.
-    record.attributes = Attributes::from_encoded(&read.attributes);
-    let details = &mut *record.details;
-    details.enrichments.leaves = Vec::new();
-    details.dropped_attributes = read.dropped_attributes;
-    if let Some(name) = read.name {
-        details.name = Some(name.to_owned().into());
-    }
-    details.trace_state = trace_state(read.trace_state.unwrap_or_default());
-    details.events.truncate(read.events.len());
-    details.dropped_events = read.dropped_events;
-    for (event, part) in details.events.iter_mut().zip(read.events) {
-        if event.name.len() != part.text.len() {
-            event.name = part.text.to_owned().into();
-        }
-        event.attributes = Attributes::from_encoded(&part.attributes);
-        event.dropped_attributes = part.dropped_attributes;
-    }
-    details.links.truncate(read.links.len());
-    details.dropped_links = read.dropped_links;
-    for (link, part) in details.links.iter_mut().zip(read.links) {
-        let context = &link.context;
-        link.context = SpanContext::new(
-            context.trace_id(),
-            context.span_id(),
-            context.trace_flags(),
-            context.is_remote(),
-            trace_state(part.text),
-        );
-        link.attributes = Attributes::from_encoded(&part.attributes);
-        link.dropped_attributes = part.dropped_attributes;
-    }
-    if let (Status::Error { description }, Some(message)) =
-        (&mut details.status, read.status_message)
-    {
-        *description = message.to_owned().into();
-    }
-    true
-}
-
-fn trace_state(header: &str) -> TraceState {
-    header.parse().unwrap_or_default()
-}
-
 /// Which fields a span's own bytes set, in place of the call site or the head.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Overrides {
@@ -304,47 +281,35 @@ fn append_trace_state(out: &mut Vec<u8>, field: u32, trace_state: &TraceState) {
 }
 
 fn append_event(out: &mut Vec<u8>, event: &Event) {
-    const TIME_UNIX_NANO: u32 = 1;
-    const NAME: u32 = 2;
-    const ATTRIBUTES: u32 = 3;
-    const DROPPED_ATTRIBUTES_COUNT: u32 = 4;
     wire::message(out, EVENTS, 2, |out| {
-        wire::fixed64(out, TIME_UNIX_NANO, event.time);
-        wire::string(out, NAME, &event.name);
-        event.attributes.append_as(out, ATTRIBUTES);
-        wire::uint32(out, DROPPED_ATTRIBUTES_COUNT, event.dropped_attributes);
+        wire::fixed64(out, event::TIME_UNIX_NANO, event.time);
+        wire::string(out, event::NAME, &event.name);
+        event.attributes.append_as(out, event::ATTRIBUTES);
+        wire::uint32(out, event::DROPPED_ATTRIBUTES_COUNT, event.dropped_attributes);
     });
 }
 
 fn append_link(out: &mut Vec<u8>, link: &Link) {
-    const TRACE_ID: u32 = 1;
-    const SPAN_ID: u32 = 2;
-    const TRACE_STATE: u32 = 3;
-    const ATTRIBUTES: u32 = 4;
-    const DROPPED_ATTRIBUTES_COUNT: u32 = 5;
-    const FLAGS: u32 = 6;
     wire::message(out, LINKS, 1, |out| {
-        wire::bytes(out, TRACE_ID, &link.context.trace_id().to_bytes());
-        wire::bytes(out, SPAN_ID, &link.context.span_id().to_bytes());
-        append_trace_state(out, TRACE_STATE, link.context.trace_state());
-        link.attributes.append_as(out, ATTRIBUTES);
-        wire::uint32(out, DROPPED_ATTRIBUTES_COUNT, link.dropped_attributes);
+        wire::bytes(out, link::TRACE_ID, &link.context.trace_id().to_bytes());
+        wire::bytes(out, link::SPAN_ID, &link.context.span_id().to_bytes());
+        append_trace_state(out, link::TRACE_STATE, link.context.trace_state());
+        link.attributes.append_as(out, link::ATTRIBUTES);
+        wire::uint32(out, link::DROPPED_ATTRIBUTES_COUNT, link.dropped_attributes);
         let flags = flags(link.context.trace_flags().to_u8(), link.context.is_remote());
-        wire::fixed32(out, FLAGS, flags);
+        wire::fixed32(out, link::FLAGS, flags);
     });
 }
 
 /// `Status`, if it is set.
 fn append_status(out: &mut Vec<u8>, status: &Status) {
-    const MESSAGE: u32 = 2;
-    const CODE: u32 = 3;
     let (code, message) = match status {
         Status::Unset => return,
-        Status::Ok => (1, ""),
-        Status::Error { description } => (2, description.as_ref()),
+        Status::Ok => (status::OK, ""),
+        Status::Error { description } => (status::ERROR, description.as_ref()),
     };
     wire::message(out, STATUS, 1, |out| {
-        wire::string(out, MESSAGE, message);
-        wire::uint32(out, CODE, code);
+        wire::string(out, status::MESSAGE, message);
+        wire::uint32(out, status::CODE, code as u32);
     });
 }

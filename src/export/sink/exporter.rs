@@ -11,7 +11,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter, SpanLinks};
 
 use super::runtime::SinkRuntime;
-use super::{Backpressure, Batch, BatchContents, Delivery, Packing, Sink};
+use super::{Backpressure, Batch, Delivery, MOST_SPANS_OF_SDK, Sink};
 use crate::clock;
 use crate::record::SpanRecord;
 
@@ -67,21 +67,15 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
         self.component
     }
 
-    fn packing(&self) -> Packing {
-        Packing::Records
+    fn most_spans(&self) -> usize {
+        MOST_SPANS_OF_SDK
     }
 
     fn export(&mut self, batches: Vec<Batch>, _: &Backpressure) -> Delivery {
         let (spans, feedback) = Batch::totals(&batches);
         let mut spans_data = Vec::with_capacity(spans as usize);
         for batch in batches {
-            match batch.contents {
-                BatchContents::Records { scope, records, .. } => {
-                    spans_data.extend(records.into_iter().map(|record| span_data(record, &scope)));
-                }
-                // Never made for this sink.
-                BatchContents::Packed { .. } | BatchContents::LogRecord { .. } => {}
-            }
+            batch.read(|record, scope| spans_data.push(span_data(record, scope)));
         }
         let mut delivery = Delivery::default();
         match self.send(spans_data) {

@@ -2,7 +2,7 @@
 //!
 //! A sink takes [batches](batch) of spans, or of log records, on the export thread and returns the outcome. There are
 //! four, of one anatomy: `otlp` sends encoded spans through a transport, `outbox` does so too and
-//! stores the spans it can't deliver in the [outbox](crate::outbox), [`exporter`] hands records to
+//! stores the spans it can't deliver in the [outbox](crate::outbox), [`exporter`] hands spans to
 //! any `SpanExporter` of the OpenTelemetry SDK, [`processor`] to the `SpanProcessor` of a provider.
 
 mod backpressure;
@@ -22,7 +22,7 @@ mod runtime;
 use std::time::{Duration, Instant};
 
 pub(crate) use backpressure::Backpressure;
-pub(crate) use batch::{Batch, BatchContents, Packing};
+pub(crate) use batch::Batch;
 #[cfg(feature = "_otlp-path")]
 pub(crate) use client::OtlpClient;
 
@@ -37,8 +37,11 @@ pub(crate) trait Sink {
         std::any::type_name::<Self>()
     }
 
-    /// The form in which the sink takes records.
-    fn packing(&self) -> Packing;
+    /// The most spans of one export, where the service has set no number. What is encoded is limited by its
+    /// bytes alone.
+    fn most_spans(&self) -> usize {
+        usize::MAX
+    }
 
     /// Exports some batches together. `backpressure` limits how long a sink that can store spans
     /// goes on trying.
@@ -103,15 +106,15 @@ impl Delivery {
     }
 }
 
+/// The most spans that exporters and processors of the SDK get together: the specification's default for
+/// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
+const MOST_SPANS_OF_SDK: usize = 512;
+
 /// Drops everything: `OTEL_TRACES_EXPORTER=none`.
 #[derive(Debug)]
 pub(crate) struct DiscardSink;
 
 impl Sink for DiscardSink {
-    fn packing(&self) -> Packing {
-        Packing::Records
-    }
-
     fn export(&mut self, batches: Vec<Batch>, _: &Backpressure) -> Delivery {
         let (exported, _) = Batch::totals(&batches);
         Delivery { exported, ..Delivery::default() }

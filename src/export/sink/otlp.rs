@@ -7,7 +7,7 @@ use bytes::Bytes;
 use opentelemetry_sdk::Resource;
 
 use super::client::OtlpClient;
-use super::{Backpressure, Batch, Delivery, Packing, Sink};
+use super::{Backpressure, Batch, Delivery, Sink};
 use crate::export::transport::retry::Backoff;
 use crate::export::transport::{SendFailure, Transport};
 use crate::otlp::encoded_items::{EncodedItems, request, totals};
@@ -56,16 +56,9 @@ impl<T: Transport> Sink for OtlpSink<T> {
         self.client.component()
     }
 
-    fn packing(&self) -> Packing {
-        Packing::Packed
-    }
-
     fn export(&mut self, batches: Vec<Batch>, _: &Backpressure) -> Delivery {
         let mut delivery = Delivery::default();
-        let batches = batches.into_iter().filter_map(|batch| {
-            let (batch, _) = batch.into_encoded(&self.resource)?;
-            Some(batch)
-        });
+        let batches = batches.into_iter().map(|batch| batch.into_encoded(&self.resource).0);
         let mut requests = VecDeque::from([batches.collect::<Vec<_>>()]);
         while let Some(mut batches) = requests.pop_front() {
             let Err(message) = self.send(&batches, &mut delivery) else { continue };

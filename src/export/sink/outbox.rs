@@ -16,7 +16,7 @@ use opentelemetry_sdk::Resource;
 
 use super::circuit_breaker::CircuitBreaker;
 use super::client::OtlpClient;
-use super::{Backpressure, Batch, Delivery, Packing, Sink};
+use super::{Backpressure, Batch, Delivery, Sink};
 use crate::export::transport::retry::Backoff;
 use crate::export::transport::{ExportReply, SendFailure, Transport};
 use crate::otlp::encoded_items::{EncodedItems, request, totals};
@@ -438,15 +438,11 @@ impl<T: Transport> Sink for OutboxSink<T> {
         self.client.component()
     }
 
-    fn packing(&self) -> Packing {
-        Packing::Packed
-    }
-
     fn export(&mut self, batches: Vec<Batch>, backpressure: &Backpressure) -> Delivery {
         let mut delivery = Delivery::default();
-        let items = batches.into_iter().filter_map(|batch| {
-            let (batch, finalizers) = batch.into_encoded(&self.resource)?;
-            Some(Item { batch, origin: Origin::Live(finalizers) })
+        let items = batches.into_iter().map(|batch| {
+            let (batch, finalizers) = batch.into_encoded(&self.resource);
+            Item { batch, origin: Origin::Live(finalizers) }
         });
         let items: Vec<Item> = items.collect();
         let has_parts = |item: &Item| match &item.origin {

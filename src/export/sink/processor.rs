@@ -6,7 +6,7 @@ use opentelemetry::trace::{SpanContext, TraceFlags};
 use opentelemetry_sdk::trace::SpanData;
 
 use super::exporter::span_data;
-use super::{Backpressure, Batch, BatchContents, Delivery, Packing, Sink};
+use super::{Backpressure, Batch, Delivery, MOST_SPANS_OF_SDK, Sink};
 
 /// Hands each record to `hand_over`. A record that is exported though its trace isn't sampled gets the
 /// flag of a sampled one: processors export nothing else.
@@ -25,23 +25,27 @@ impl<F: Fn(SpanData) -> Result<(), &'static str>> Sink for ProcessorSink<F> {
         "span_processor"
     }
 
-    fn packing(&self) -> Packing {
-        Packing::Records
+    fn most_spans(&self) -> usize {
+        MOST_SPANS_OF_SDK
     }
 
     fn export(&mut self, batches: Vec<Batch>, _: &Backpressure) -> Delivery {
         let mut delivery = Delivery::default();
         for batch in batches {
-            let BatchContents::Records { scope, records, .. } = batch.contents else { continue };
-            for record in records {
-                let feedback = u64::from(record.feedback);
-                let mut span = span_data(record, &scope);
+            let mut feedback = batch.feedback as u64;
+            batch.read(|record, scope| {
+                let mut span = span_data(record, scope);
                 span.span_context = sampled(&span.span_context);
                 match (self.hand_over)(span) {
                     Ok(()) => delivery.exported += 1,
-                    Err(message) => delivery.fail(1, feedback, message.to_owned()),
+                    Err(message) => {
+                        // Which of the spans have it isn't known here: at worst too many are counted.
+                        let with_feedback = feedback.min(1);
+                        feedback -= with_feedback;
+                        delivery.fail(1, with_feedback, message.to_owned());
+                    }
                 }
-            }
+            });
         }
         delivery
     }

@@ -9,14 +9,14 @@ const SECOND: Duration = Duration::from_secs(1);
 const AGE: Duration = Duration::from_secs(100);
 const GRACE: Duration = Duration::from_secs(30);
 
-fn state(packing: Packing, spans: usize, bytes: usize) -> TailBufferState {
+fn state(spans: usize, bytes: usize) -> TailBufferState {
     let limits = TailBufferLimits { spans, bytes, age: AGE, grace: GRACE };
     let scope = Arc::new(InstrumentationScope::builder("ours").build());
-    TailBufferState::new(TailBufferConfig { limits, packing, scope, full: (100, 10_000) })
+    TailBufferState::new(TailBufferConfig { limits, scope, full: (100, 10_000) })
 }
 
 fn large() -> TailBufferState {
-    state(Packing::Packed, 1000, 1 << 20)
+    state(1000, 1 << 20)
 }
 
 fn trace(trace_id: u128) -> TraceId {
@@ -213,7 +213,7 @@ fn not_more_than_so_many_kept_traces_are_remembered() {
 
 #[test]
 fn the_trace_that_is_held_for_longest_makes_room_for_spans() {
-    let (mut state, start) = (state(Packing::Packed, 4, 1 << 20), Instant::now());
+    let (mut state, start) = (state(4, 1 << 20), Instant::now());
     state.holds(child(1), start);
     state.holds(root(2), start + SECOND); // over sooner, and younger
     state.holds(child(1), start + SECOND);
@@ -225,25 +225,23 @@ fn the_trace_that_is_held_for_longest_makes_room_for_spans() {
 
 #[test]
 fn the_trace_that_is_held_for_longest_makes_room_for_bytes() {
-    for packing in [Packing::Packed, Packing::Records] {
-        let (mut state, start) = (state(packing, 1000, 20_000), Instant::now());
-        let mut ids = 1..;
-        let dropped = ids.find_map(|id| {
-            let mut record = root(id);
-            record.attributes.set("text", ValueRef::Str(&"x".repeat(3000)));
-            let (held, dropped) = state.holds(record, start);
-            assert!(held);
-            (dropped > 0).then_some((id, dropped))
-        });
-        assert_eq!(dropped, Some((6, 1)), "{packing:?}");
-        assert_eq!(state.releases(1, start), 0);
-        assert_eq!(state.releases(2, start), 1);
-        // A span that is larger than all there is takes everything with it.
-        let mut record = root(100);
-        record.attributes.set("text", ValueRef::Str(&"x".repeat(30_000)));
-        assert_eq!(state.holds(record, start), (true, 5));
-        assert!(state.by_age.is_empty());
-    }
+    let (mut state, start) = (state(1000, 20_000), Instant::now());
+    let mut ids = 1..;
+    let dropped = ids.find_map(|id| {
+        let mut record = root(id);
+        record.attributes.set("text", ValueRef::Str(&"x".repeat(3000)));
+        let (held, dropped) = state.holds(record, start);
+        assert!(held);
+        (dropped > 0).then_some((id, dropped))
+    });
+    assert_eq!(dropped, Some((6, 1)));
+    assert_eq!(state.releases(1, start), 0);
+    assert_eq!(state.releases(2, start), 1);
+    // A span that is larger than all there is takes everything with it.
+    let mut record = root(100);
+    record.attributes.set("text", ValueRef::Str(&"x".repeat(30_000)));
+    assert_eq!(state.holds(record, start), (true, 5));
+    assert!(state.by_age.is_empty());
 }
 
 #[test]
@@ -309,7 +307,7 @@ fn steps() -> impl Strategy<Value = Vec<(u8, u128, u32)>> {
 proptest! {
     #[test]
     fn whatever_happens_every_span_is_released_or_dropped_once(steps in steps()) {
-        let (mut state, mut now) = (state(Packing::Packed, 12, 1 << 20), Instant::now());
+        let (mut state, mut now) = (state(12, 1 << 20), Instant::now());
         let (mut came, mut through, mut released, mut dropped) = (0, 0, 0, 0);
         for (what, id, pause) in steps {
             now += pause * SECOND;

@@ -69,13 +69,9 @@ impl Attributes {
         Self { bytes: EncodeBuffer::with_capacity(attributes * 32), count: 0 }
     }
 
-    /// Attributes that are encoded as in a span.
-    pub(crate) fn from_encoded(encoded: &[u8]) -> Self {
-        let mut bytes = EncodeBuffer::with_capacity(encoded.len());
-        bytes.extend_from_slice(encoded);
-        let mut attributes = Self { bytes, count: 0 };
-        attributes.count = u32::try_from(attributes.messages().count()).unwrap_or(u32::MAX);
-        attributes
+    /// Room for attributes that take `bytes` encoded.
+    pub(crate) fn for_encoded(bytes: usize) -> Self {
+        Self { bytes: EncodeBuffer::with_capacity(bytes), count: 0 }
     }
 
     #[inline]
@@ -125,8 +121,7 @@ impl Attributes {
         let mut dropped = 0;
         for (field, key, _) in other.messages() {
             if self.remove(key) || self.len() < most {
-                self.bytes.extend_from_slice(field);
-                self.count += 1;
+                self.push_encoded(field);
             } else {
                 dropped += 1;
             }
@@ -154,6 +149,18 @@ impl Attributes {
         key.append_formatted(&mut self.bytes, value)
     }
 
+    /// As [`push`](Self::push), for an attribute that is encoded as in a span.
+    pub(crate) fn push_encoded(&mut self, field: &[u8]) {
+        self.bytes.extend_from_slice(field);
+        self.count += 1;
+    }
+
+    /// As [`push`](Self::push), for a `KeyValue` message.
+    pub(crate) fn push_message(&mut self, message: &[u8]) {
+        self.bytes.change(|bytes| protobuf::bytes(bytes, FIELD, message));
+        self.count += 1;
+    }
+
     /// As [`push`](Self::push), for all of `other`.
     pub(crate) fn extend(&mut self, other: &Self) {
         self.bytes.extend(&other.bytes);
@@ -175,8 +182,7 @@ impl Attributes {
     pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         let mut kept = Self::default();
         for (field, ..) in self.messages().filter(|(_, key, _)| keep(key)) {
-            kept.bytes.extend_from_slice(field);
-            kept.count += 1;
+            kept.push_encoded(field);
         }
         if kept.count < self.count {
             *self = kept;

@@ -14,12 +14,10 @@
 //! `session.id`, `tracing_feedback.*`, `service.name` (of at most 64 KiB each), ids and times are never cut. A value that was cut
 //! ends at a character and with [`MARK`], and is counted as a dropped attribute of its span, event or link.
 
-mod read;
 mod rewriter;
 
-use super::protobuf as wire;
-pub(crate) use read::read_span;
-use read::{Content, WireField, count_of, fields, key_of, read_field};
+use crate::otlp::message::{Content, WireField, count_of, fields, key_of, read_field};
+use crate::otlp::protobuf as wire;
 use rewriter::{CutLimits, Rewriter};
 
 /// The most bytes of a span's own fields. A gRPC receiver takes requests of 4 MiB by default; the

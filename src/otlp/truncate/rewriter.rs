@@ -1,8 +1,8 @@
 //! Writing the fields of a span anew, within limits.
 
-use super::super::protobuf as wire;
-use super::read::{Content, WireField, count_of, fields, key_of, read_field};
 use super::{Class, EVENT, LINK, MARK, MOST_LINKS, PartFields, SHORTEST, span};
+use crate::otlp::message::{Content, WireField, count_of, fields, key_of, read_field};
+use crate::otlp::protobuf as wire;
 
 /// How far a span is cut.
 #[derive(Clone, Copy)]

@@ -372,7 +372,7 @@ fn export(config: OtlpConfig) -> Result<(), String> {
     let sink = config.sink(runtime(), &resource, None);
     let mut sink = sink.map_err(|error| error.to_string())?;
     let scope = Arc::new(InstrumentationScope::builder("test").build());
-    let mut batch = Batch::new(sink.packing(), &scope);
+    let mut batch = Batch::new(&scope);
     batch.add(&mut span());
     match sink.export(vec![batch], &Backpressure::default()).failed {
         Some((1, 0, message)) => Err(message),

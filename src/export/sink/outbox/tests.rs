@@ -93,7 +93,7 @@ impl std::ops::Drop for Rig {
 
 fn batch(finalizer: Option<Finalizer>) -> Batch {
     let scope = Arc::new(InstrumentationScope::builder("sink").build());
-    let mut batch = Batch::new(Packing::Packed, &scope);
+    let mut batch = Batch::new(&scope);
     let mut record = SpanRecord { feedback: finalizer.is_some(), ..SpanRecord::default() };
     finalizer.into_iter().for_each(|finalizer| record.details.finalizers.push(finalizer));
     batch.add(&mut record);
@@ -207,7 +207,7 @@ fn a_large_stored_span_on_which_the_collector_always_fails_is_cut_before_it_is_g
         Err(SendFailure::Retryable { message, wait: None })
     };
     let scope = Arc::new(InstrumentationScope::builder("sink").build());
-    let mut large = Batch::new(Packing::Packed, &scope);
+    let mut large = Batch::new(&scope);
     let mut record = SpanRecord::default();
     record.attributes.push("body", crate::otlp::attributes::ValueRef::Str(&"x".repeat(3 << 20)));
     large.add(&mut record);
