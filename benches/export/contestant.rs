@@ -25,6 +25,8 @@ pub(crate) enum Contestant {
     Registry,
     /// This layer.
     Ours,
+    /// This layer with the exporter of `opentelemetry-otlp`.
+    OursWithExporter,
     /// `tracing-opentelemetry` with `opentelemetry-otlp`.
     OpenTelemetry,
     /// `fastrace` with `fastrace-opentelemetry` and `opentelemetry-otlp`, by its own API.
@@ -48,13 +50,14 @@ pub(crate) trait Export {
 }
 
 impl Contestant {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Registry, Self::Ours, Self::OpenTelemetry, Self::Fastrace];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Registry, Self::Ours, Self::OursWithExporter, Self::OpenTelemetry, Self::Fastrace];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Registry => "registry",
             Self::Ours => "tracing-feedback",
+            Self::OursWithExporter => "ours with_exporter",
             Self::OpenTelemetry => "tracing-opentelemetry",
             Self::Fastrace => "fastrace",
         }
@@ -64,6 +67,7 @@ impl Contestant {
         match self {
             Self::Registry => registry(),
             Self::Ours => ours(endpoint),
+            Self::OursWithExporter => ours_with_exporter(endpoint),
             Self::OpenTelemetry => opentelemetry(endpoint),
             Self::Fastrace => fastrace(endpoint),
         }
@@ -80,6 +84,14 @@ fn ours(endpoint: &str) -> Ready {
         tracing_feedback::builder().with_endpoint(endpoint).build().expect("a layer");
     install(layer);
     Ready { request, export: Box::new(telemetry) }
+}
+
+fn ours_with_exporter(endpoint: &str) -> Ready {
+    let (runtime, exporter) = otlp(endpoint);
+    let (layer, telemetry) =
+        tracing_feedback::builder().with_exporter(exporter).build().expect("a layer");
+    install(layer);
+    Ready { request, export: Box::new((telemetry, runtime)) }
 }
 
 /// As the documentation of `opentelemetry-otlp` has it for a `main` that isn't asynchronous.
@@ -127,6 +139,16 @@ impl Export for Telemetry {
 
     fn shutdown(&self) {
         print_error(Telemetry::shutdown(self));
+    }
+}
+
+impl Export for (Telemetry, Runtime) {
+    fn flush(&self) {
+        Export::flush(&self.0);
+    }
+
+    fn shutdown(&self) {
+        Export::shutdown(&self.0);
     }
 }
 

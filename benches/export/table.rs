@@ -41,10 +41,12 @@ pub(crate) fn print(outcomes: &[(Contestant, Vec<Outcome>)]) {
         let decimals = |value| if value < 150.0 { 1 } else { 0 };
         line(contestant.name(), row(outcome, registry).map(|value| cell(value, decimals(value))));
     }
-    for peer in [Contestant::OpenTelemetry, Contestant::Fastrace] {
-        if let (Some(ours), Some(its)) = (row_of(Contestant::Ours), row_of(peer)) {
-            let ratios = std::array::from_fn(|column| cell(ours[column] / its[column], 2));
-            line(&format!("ours / {}", peer.name()), ratios);
+    for of_ours in [Contestant::Ours, Contestant::OursWithExporter] {
+        for peer in [Contestant::OpenTelemetry, Contestant::Fastrace] {
+            if let (Some(ours), Some(its)) = (row_of(of_ours), row_of(peer)) {
+                let ratios = std::array::from_fn(|column| cell(ours[column] / its[column], 2));
+                line(&format!("{} / {}", of_ours.name(), peer.name()), ratios);
+            }
         }
     }
 }
@@ -79,7 +81,7 @@ fn median(rounds: &[Outcome]) -> Outcome {
 
 fn line(head: &str, cells: [String; COLUMNS.len()]) {
     let cells = cells.map(|cell| format!(" {cell:>14} |"));
-    println!("| {head:<28} |{}", cells.concat());
+    println!("| {head:<42} |{}", cells.concat());
 }
 
 fn cell(value: f64, decimals: usize) -> String {

@@ -33,8 +33,10 @@ pub(crate) fn all(endpoint: &str) -> Vec<Contestant> {
         tracing("registry", Dispatch::new(registry().with(Identity::new())), ()),
         bare(),
         with_ours("tracing-feedback, default", endpoint, true),
+        through_exporter("ours with_exporter, default", true),
         with_peer("tracing-opentelemetry, default", true),
         with_ours("tracing-feedback, minimal", endpoint, false),
+        through_exporter("ours with_exporter, minimal", false),
         with_peer("tracing-opentelemetry, minimal", false),
         fastrace(),
         sampler("ours, sampled", endpoint, Sampler::AlwaysOn, Keep::SpansWithFeedback),
@@ -67,8 +69,11 @@ fn ours(endpoint: &str, on: bool) -> (FeedbackLayer, Telemetry) {
 }
 
 fn builder(endpoint: &str, on: bool) -> Builder {
-    tracing_feedback::builder()
-        .with_endpoint(endpoint)
+    settings(tracing_feedback::builder().with_endpoint(endpoint), on)
+}
+
+fn settings(builder: Builder, on: bool) -> Builder {
+    builder
         .with_location(on)
         .with_threads(on)
         .with_target(on)
@@ -85,6 +90,13 @@ fn sampler(name: &'static str, endpoint: &str, sampler: Sampler, keep: Keep) -> 
 
 fn with_ours(name: &'static str, endpoint: &str, on: bool) -> Contestant {
     let (layer, telemetry) = ours(endpoint, on);
+    tracing(name, Dispatch::new(tracing_subscriber::registry().with(layer)), telemetry)
+}
+
+/// This layer with the exporter of its peers.
+fn through_exporter(name: &'static str, on: bool) -> Contestant {
+    let builder = settings(tracing_feedback::builder().with_exporter(DiscardExporter), on);
+    let (layer, telemetry) = builder.build().expect("a layer");
     tracing(name, Dispatch::new(tracing_subscriber::registry().with(layer)), telemetry)
 }
 

@@ -11,7 +11,7 @@
 //! never removes a span, and is a new one for every turn. *Default* is as the layers come,
 //! *minimal* with location, threads, target, inactivity and context activation off on both sides.
 //! This layer sends what it captures to a receiver, a process of its own, by OTLP over gRPC; its
-//! peers end in exporters that drop everything. *Sampled* and *unsampled* is this layer with a
+//! peers end in exporters that drop everything, and so does this layer *with_exporter*, in the same one. *Sampled* and *unsampled* is this layer with a
 //! sampler of the SDK that takes every trace, or none; with *keep on* unsampled traces are held,
 //! and soon dropped for new ones, since no feedback arrives.
 //!
@@ -107,10 +107,13 @@ fn print(contestants: &[Contestant], nanos: &[f64], of_one_thread: Option<f64>) 
         println!("| {name:<32} | {nanos:>7.1} | {above:>14.1} | {:>10.2} |", above / registry);
     }
     for settings in ["default", "minimal"] {
-        let ours = of(&format!("tracing-feedback, {settings}"))? - registry;
-        for peer in [format!("tracing-opentelemetry, {settings}"), "fastrace".to_owned()] {
-            let peer_above = of(&peer)? - registry;
-            println!("above registry, {settings}: ours / {peer}: {:.2}", ours / peer_above);
+        for ours in ["tracing-feedback", "ours with_exporter"] {
+            let ours = format!("{ours}, {settings}");
+            let ours_above = of(&ours)? - registry;
+            for peer in [format!("tracing-opentelemetry, {settings}"), "fastrace".to_owned()] {
+                let peer_above = of(&peer)? - registry;
+                println!("above registry: {ours} / {peer}: {:.2}", ours_above / peer_above);
+            }
         }
     }
     let (off, on) = (of("ours, unsampled")?, of("ours, unsampled, keep on")?);

@@ -97,8 +97,12 @@ impl Batching {
     /// Spans at which a thread hands over its batch: few enough that an export and the queue can be
     /// filled to their limits.
     fn handover_spans(&self, of_sink: usize) -> usize {
+        /// So many take the memory that is worth being used again.
+        const ENOUGH: usize = 256;
         let by_queue = self.queue_spans.map_or(usize::MAX, |spans| spans / 8);
-        by_queue.min(self.batch_spans(of_sink) / 8).max(1)
+        let export = self.batch_spans(of_sink);
+        let by_export = if export >= 2 * ENOUGH { (export / 8).max(ENOUGH) } else { export / 8 };
+        by_queue.min(by_export).max(1)
     }
 }
 
