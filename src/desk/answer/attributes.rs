@@ -10,15 +10,14 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 use super::Answer;
-use super::bounds::{Budget, DEEPEST, MOST_VALUES, parsed};
+use super::bounds::{Budget, DEEPEST, MOST_VALUES};
 use super::events;
 use super::message::{
     Conversation, Message, Part, conversation, parts, tool_arguments, tool_call, tool_output, tools,
 };
+use super::value::{Attributes, structured};
 use crate::collector::ReceivedEvent;
 use crate::collector::receive::value::Value;
-
-pub(super) type Attributes = BTreeMap<String, Value>;
 
 /// What the names of all attributes begin with that are read here.
 pub(crate) const PREFIXES: [&str; 10] = [
@@ -336,30 +335,6 @@ fn scalar(value: &Value) -> Option<String> {
         Value::String(text) => Some(text.clone()),
         Value::Bool(_) | Value::Int(_) | Value::Double(_) => Some(value.to_string()),
         _ => None,
-    }
-}
-
-/// A value as JSON: structured, or parsed from text.
-pub(super) fn structured(value: &Value) -> Json {
-    match value {
-        Value::String(text) => parsed(text).unwrap_or_else(|| Json::String(text.clone())),
-        Value::Array(values) => values.iter().map(inner).collect(),
-        Value::Map(map) => {
-            Json::Object(map.iter().map(|(key, value)| (key.clone(), inner(value))).collect())
-        }
-        Value::Empty => Json::Null,
-        other => Json::String(other.to_string()),
-    }
-}
-
-/// The same within a value, where a number is a number.
-fn inner(value: &Value) -> Json {
-    match value {
-        Value::Bool(value) => Json::from(*value),
-        Value::Int(value) => Json::from(*value),
-        Value::Double(value) => Json::from(*value), // `null` if it is not finite
-        Value::String(text) => Json::String(text.clone()),
-        value => structured(value),
     }
 }
 

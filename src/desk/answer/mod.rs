@@ -21,6 +21,7 @@
 //! | `events` | messages that are events of a span |
 //! | `message` | messages and their parts, of every shape that the conventions have |
 //! | `bounds` | limits of what is kept: attributes are foreign data |
+//! | `value` | attributes, and their values as JSON |
 //! | `in_trace` | in which span of a trace the answer is that feedback is about |
 
 mod attributes;
@@ -30,6 +31,7 @@ mod in_trace;
 mod message;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use serde::Serialize;
 use serde_json::Value as Json;
