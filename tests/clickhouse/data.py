@@ -244,7 +244,11 @@ class Data:
                 "llm.token_count.prompt": tokens, "llm.token_count.completion": 1, "input.value": "not this",
             },
             {"ai.prompt.messages": json.dumps(messages), "ai.response.text": text, "ai.usage.inputTokens": tokens},
-            {"langfuse.observation.input": json.dumps(messages), "langfuse.observation.output": text},
+            {
+                "langfuse.observation.input": json.dumps(messages), "langfuse.observation.output": text,
+                "langfuse.observation.usage_details": json.dumps({"prompt_tokens": tokens, "output": 2, "total": -1}),
+            },
+            {"gen_ai.request.model": "", "ai.model.id": "small", "gen_ai.usage.input_tokens": "12x", "ai.usage.inputTokens": tokens},
             {"input.value": question, "output.value": text},
             {"gen_ai.tool.name": "look", "gen_ai.tool.call.arguments": '{"at": 1}', "gen_ai.tool.call.result": text},
             {"gen_ai.agent.name": "guide", "gen_ai.request.model": "small"},

@@ -52,6 +52,14 @@ def make(seed=7):
     # Answers by every convention, structured attributes among them.
     for path in sorted(ANSWERS.glob("*.json")):
         lines.append(json.dumps(json.loads(path.read_text()), ensure_ascii=False))
+    # And as emitters send them, with feedback about each request.
+    for path in sorted(ANSWERS.glob("recorded/*.json")):
+        request = json.loads(path.read_text())
+        spans = [span for part in request["resourceSpans"] for scope in part["scopeSpans"] for span in scope["spans"]]
+        for span in spans:
+            if not span.get("parentSpanId"):
+                span["attributes"].append({"key": "feedback.rating", "value": {"boolValue": True}})
+        lines.append(json.dumps(request, ensure_ascii=False))
 
     for order in ["pending first", "finished first", "still pending", "finished later"]:
         trace, begin = data.id(32), data.moment(BEGIN, BEGIN + 1000 * SECOND)
@@ -100,6 +108,13 @@ def questions(ask):
     for field in ["feedback.rating", "feedback.stars"]:
         for time in ["start", "given"]:
             yield "chart", {"field": field, "bucket": "hour", "group": "name", "time": time}
+    for filter in ["has answer.model", "answer.model contains gpt", "answer.tokens.total > 100", "has no answer.tokens.input"]:
+        yield "traces", {"filter": filter}
+    for count in ["input", "output", "total"]:
+        for group in ["answer.model", "name", "service.name"]:
+            yield "chart", {"field": f"answer.tokens.{count}", "bucket": "month", "group": group}
+    yield "values", {"field": "answer.model"}
+    yield "values", {"field": "answer.tokens.total"}
     for search in SEARCHES:
         yield "comments", {"search": search}
         yield "values", {"field": "feedback.comment", "search": search}

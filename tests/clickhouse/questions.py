@@ -93,6 +93,15 @@ FILTERS = [
     "is_cached is true",
     "has http.route",
     "has no http.route",
+    "answer.model is small",
+    "answer.model is not large",
+    "answer.model contains GPT",
+    "has answer.model",
+    "has no answer.model and has feedback",
+    "answer.tokens.input >= 250",
+    "answer.tokens.output is 3",
+    "answer.tokens.total < 100 and feedback.rating is true",
+    "has no answer.tokens.total",
     "nosuch is 5",
     "nosuch is not 5",
     "has nosuch",
@@ -113,6 +122,8 @@ WRONG = [
     ("chart", {"field": "feedback.rating", "measure": "p98"}),
     ("chart", {"field": "feedback.stars", "measure": "percent-true"}),
     ("chart", {"field": "feedback.nosuch"}),
+    ("chart", {"field": "answer.model"}),
+    ("chart", {"field": "answer.tokens.total", "measure": "percent-true"}),
     ("chart", {"field": "feedback.stars", "compare": "previous"}),
     ("values", {"field": "http.route"}),
     ("values", {"field": "feedback.nosuch"}),
@@ -136,6 +147,7 @@ def all_of(ask, filters=FILTERS):
         narrowed(filters + list(of_fields(ask, said))),
         in_time(ask, status, said),
         charts(status, said, filters),
+        of_tokens(status, filters),
         one_by_one(ask),
         files(status, said),
     ):
@@ -230,7 +242,7 @@ def in_time(ask, status, said):
 GROUPS = [
     "service.version", "service.name", "deployment.environment.name", "name", "status", "session.id",
     "http.route", "feedback.comment", "feedback.rating", "feedback.stars", "metadata.plan", "nosuch",
-    "feedback.edits.0.value", "feedback.overall", "host.tags", "is_cached",
+    "feedback.edits.0.value", "feedback.overall", "host.tags", "is_cached", "answer.model", "answer.tokens.output",
 ]  # fmt: skip
 
 
@@ -271,6 +283,20 @@ def charts(status, said, filters):
         yield "chart", {"field": field, "measure": "percentage>=0.5", "filter": "has session.id"}
         for filter in filters[::3]:
             yield "chart", {"field": field, "filter": filter, "bucket": "week", "group": "service.name"}
+
+
+def of_tokens(status, filters):
+    """Charts of the tokens of traces."""
+    for count in ["input", "output", "total"]:
+        field = f"answer.tokens.{count}"
+        for group in GROUPS:
+            yield "chart", {"field": field, "group": group, "bucket": "day", "top": 50}
+        for range, time in itertools.product(stretches(status), ["start", "given"]):
+            yield "chart", {"field": field, "time": time, "group": "service.name"} | range
+        yield "chart", {"field": field, "bucket": "day", "compare": "previous"} | stretches(status)[0]
+        yield "chart", {"field": field, "bucket": "week", "compare": "version:1.0.0", "measure": "percentage>100,p98"}
+        for filter in filters[::3]:
+            yield "chart", {"field": field, "filter": filter, "bucket": "week"}
 
 
 def one_by_one(ask):

@@ -12,6 +12,7 @@ use serde_json::{Map, Value as Json};
 use super::Answer;
 use super::bounds::{Budget, DEEPEST, MOST_VALUES};
 use super::events;
+use super::field::{MOST_DIGITS, Tokens};
 use super::message::{
     Conversation, Message, Part, conversation, parts, tool_arguments, tool_call, tool_output, tools,
 };
@@ -80,7 +81,7 @@ const OUTPUTS: [Source; 12] = [
     One("gen_ai.completion", Some("assistant")),
     One("langfuse.trace.output", None),
 ];
-const MODELS: [&str; 9] = [
+pub(crate) const MODELS: [&str; 9] = [
     "gen_ai.response.model",
     "llm.response.model_name",
     "ai.response.model",
@@ -91,31 +92,31 @@ const MODELS: [&str; 9] = [
     "ai.model.id",
     "embedding.model_name",
 ];
-const INPUT_TOKENS: [&str; 5] = [
+pub(crate) const INPUT_TOKENS: [&str; 5] = [
     "gen_ai.usage.input_tokens",
     "gen_ai.usage.prompt_tokens",
     "llm.token_count.prompt",
     "ai.usage.inputTokens",
     "ai.usage.promptTokens",
 ];
-const OUTPUT_TOKENS: [&str; 5] = [
+pub(crate) const OUTPUT_TOKENS: [&str; 5] = [
     "gen_ai.usage.output_tokens",
     "gen_ai.usage.completion_tokens",
     "llm.token_count.completion",
     "ai.usage.outputTokens",
     "ai.usage.completionTokens",
 ];
-const TOTAL_TOKENS: [&str; 4] = [
+pub(crate) const TOTAL_TOKENS: [&str; 4] = [
     "gen_ai.usage.total_tokens",
     "llm.usage.total_tokens",
     "llm.token_count.total",
     "ai.usage.totalTokens",
 ];
 /// Tokens as JSON: Langfuse's own names, or those of OpenAI's API as they came.
-const USAGE: &str = "langfuse.observation.usage_details";
-const USAGE_OF_INPUT: [&str; 3] = ["input", "prompt_tokens", "input_tokens"];
-const USAGE_OF_OUTPUT: [&str; 3] = ["output", "completion_tokens", "output_tokens"];
-const USAGE_OF_BOTH: [&str; 2] = ["total", "total_tokens"];
+pub(crate) const USAGE: &str = "langfuse.observation.usage_details";
+pub(crate) const USAGE_OF_INPUT: [&str; 3] = ["input", "prompt_tokens", "input_tokens"];
+pub(crate) const USAGE_OF_OUTPUT: [&str; 3] = ["output", "completion_tokens", "output_tokens"];
+pub(crate) const USAGE_OF_BOTH: [&str; 2] = ["total", "total_tokens"];
 
 impl Answer {
     /// Reads the attributes and events of a span. `None` if it is about no answer.
@@ -146,15 +147,7 @@ impl Answer {
         if output.messages.len() > asked && output.messages.starts_with(&input.messages) {
             output.messages.drain(..asked);
         }
-        let usage = attributes.get(USAGE).map(structured).unwrap_or_default();
-        let tokens = |keys: &[&str], members: &[&str]| {
-            let found = keys.iter().find_map(|key| count(attributes.get(*key)?));
-            let mut members = members.iter().filter_map(|member| usage.get(member)?.as_i64());
-            found.or_else(|| members.next().filter(|tokens| *tokens >= 0))
-        };
-        let input_tokens = tokens(&INPUT_TOKENS, &USAGE_OF_INPUT);
-        let output_tokens = tokens(&OUTPUT_TOKENS, &USAGE_OF_OUTPUT);
-        let total = tokens(&TOTAL_TOKENS, &USAGE_OF_BOTH);
+        let [input_tokens, output_tokens, total_tokens] = tokens(attributes);
         let answer = Self {
             system: match system {
                 Some(system) if !system.is_empty() => system,
@@ -162,16 +155,42 @@ impl Answer {
             },
             input: input.messages,
             output: output.messages,
-            model: name(attributes, &MODELS, &mut budget),
+            model: model(attributes).map(|model| budget.name(&model)),
             agent: agent(attributes, &mut budget),
             tools: defined_tools(attributes, &mut budget),
             input_tokens,
             output_tokens,
-            total_tokens: total.or_else(|| input_tokens?.checked_add(output_tokens?)),
+            total_tokens,
             cut: budget.is_cut,
         };
         (!answer.is_empty()).then_some(answer)
     }
+}
+
+/// The model that answered, else the one that was asked for.
+pub(crate) fn model(attributes: &Attributes) -> Option<String> {
+    let mut names = MODELS.iter().filter_map(|key| scalar(attributes.get(*key)?));
+    names.find(|name| !name.is_empty())
+}
+
+/// The tokens of the input, of the output, and both, by the span's own count or as their sum.
+pub(crate) fn tokens(attributes: &Attributes) -> Tokens {
+    let usage = attributes.get(USAGE).map(structured).unwrap_or_default();
+    let tokens = |keys: &[&str], members: &[&str]| {
+        let mut own = keys.iter().filter_map(|key| count(attributes.get(*key)?));
+        let mut members = members.iter().filter_map(|member| usage.get(member)?.as_i64());
+        own.next().or_else(|| members.find(is_count))
+    };
+    let input = tokens(&INPUT_TOKENS, &USAGE_OF_INPUT);
+    let output = tokens(&OUTPUT_TOKENS, &USAGE_OF_OUTPUT);
+    let total = tokens(&TOTAL_TOKENS, &USAGE_OF_BOTH);
+    [input, output, total.or_else(|| Some(input? + output?))]
+}
+
+/// Whether an attribute is one that [`model`] or [`tokens`] reads.
+pub(crate) fn is_of_model_or_tokens(key: &str) -> bool {
+    let keys: [&[&str]; 5] = [&MODELS, &INPUT_TOKENS, &OUTPUT_TOKENS, &TOTAL_TOKENS, &[USAGE]];
+    keys.iter().any(|keys| keys.contains(&key))
 }
 
 /// What the first source has that has anything.
@@ -313,8 +332,8 @@ fn agent(attributes: &Attributes, budget: &mut Budget) -> Option<String> {
 
 /// The first of these attributes that is a name.
 fn name(attributes: &Attributes, keys: &[&str], budget: &mut Budget) -> Option<String> {
-    let found = keys.iter().find_map(|key| scalar(attributes.get(*key)?));
-    found.filter(|name| !name.is_empty()).map(|name| budget.name(&name))
+    let mut names = keys.iter().filter_map(|key| scalar(attributes.get(*key)?));
+    names.find(|name| !name.is_empty()).map(|name| budget.name(&name))
 }
 
 /// A number of tokens. Some emitters write it as a double, or as text.
@@ -322,10 +341,17 @@ fn count(value: &Value) -> Option<i64> {
     let found = match value {
         Value::Int(count) => *count,
         Value::Double(count) if count.fract() == 0.0 && count.abs() < 1e15 => *count as i64,
-        Value::String(text) => text.parse().ok()?,
+        Value::String(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            text.parse().ok()?
+        }
         _ => return None,
     };
-    (found >= 0).then_some(found)
+    is_count(&found).then_some(found)
+}
+
+/// Whether a number may be one of tokens, so that sums of them fit.
+fn is_count(count: &i64) -> bool {
+    (0..10_i64.pow(MOST_DIGITS)).contains(count)
 }
 
 /// The text of a value that is no list and no map. ClickHouse keeps all values as text, so a number is the same as

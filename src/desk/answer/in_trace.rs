@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Answer;
+use super::field::{self, SpanTokens};
 
 /// Spans of a trace in which an answer is looked for: the first ones, and the target.
 pub(crate) const MOST_SPANS: u32 = 200;
@@ -20,7 +21,7 @@ pub(crate) struct SpanAnswer {
 /// The answer that `target` is about, or the whole trace if there is none. `spans` are those of the trace by their start.
 ///
 /// It is that of the span itself, else of the nearest spans below it. Of several on one level the last has the whole
-/// conversation, and their tokens are added up. If there is none at or below the target, it is that of the trace.
+/// conversation. The tokens are those of all spans at and below it, without those below a span that has some, too. If there is none at or below the target, it is that of the trace.
 pub(crate) fn in_trace(spans: &[SpanAnswer], target: Option<u64>) -> Answer {
     let known: HashSet<u64> = spans.iter().map(|span| span.span).collect();
     let mut children: HashMap<u64, Vec<usize>> = HashMap::new();
@@ -75,12 +76,21 @@ fn nearest(spans: &[SpanAnswer], levels: &[Vec<usize>]) -> Answer {
         let tools = with(|answer| !answer.tools.is_empty());
         found.tools = tools.last().map(|last| last.tools.clone()).unwrap_or_default();
     }
-    let counted = with(Answer::has_tokens);
-    let sum = |of: fn(&Answer) -> Option<i64>| {
-        counted.iter().filter_map(|answer| of(answer)).reduce(i64::saturating_add)
-    };
-    found.input_tokens = sum(|answer| answer.input_tokens);
-    found.output_tokens = sum(|answer| answer.output_tokens);
-    found.total_tokens = sum(|answer| answer.total_tokens);
+    let tokens: Vec<_> = levels.iter().flatten().map(|at| span_tokens(&spans[*at])).collect();
+    [found.input_tokens, found.output_tokens, found.total_tokens] = field::of_trace(&tokens);
     found
+}
+
+fn span_tokens(span: &SpanAnswer) -> SpanTokens {
+    let answer = span.answer.as_ref();
+    let tokens = |of: fn(&Answer) -> Option<i64>| answer.and_then(of);
+    SpanTokens {
+        span: span.span,
+        parent: span.parent,
+        tokens: [
+            tokens(|answer| answer.input_tokens),
+            tokens(|answer| answer.output_tokens),
+            tokens(|answer| answer.total_tokens),
+        ],
+    }
 }

@@ -20,13 +20,17 @@
 //! | `attributes` | which attributes there are, and which of them count |
 //! | `events` | messages that are events of a span |
 //! | `message` | messages and their parts, of every shape that the conventions have |
+//! | `field` | model and tokens as fields of filters, groups and charts |
 //! | `bounds` | limits of what is kept: attributes are foreign data |
 //! | `value` | attributes, and their values as JSON |
+//! | `fuzz` | any answer, for the fuzz target |
 //! | `in_trace` | in which span of a trace the answer is that feedback is about |
 
 mod attributes;
 mod bounds;
 mod events;
+pub(crate) mod field;
+mod fuzz;
 mod in_trace;
 mod message;
 #[cfg(test)]
@@ -36,8 +40,12 @@ mod value;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-pub(crate) use self::attributes::PREFIXES;
+pub(crate) use self::attributes::{
+    INPUT_TOKENS, MODELS, OUTPUT_TOKENS, PREFIXES, TOTAL_TOKENS, USAGE, USAGE_OF_BOTH,
+    USAGE_OF_INPUT, USAGE_OF_OUTPUT, is_of_model_or_tokens, model, tokens,
+};
 pub(crate) use self::events::EVENTS;
+pub(super) use self::fuzz::read_lines;
 pub(crate) use self::in_trace::{MOST_SPANS, SpanAnswer, in_trace};
 pub(crate) use self::message::{Message, Part};
 

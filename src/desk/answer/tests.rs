@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 use super::bounds::{
     DEEPEST, LONGEST_ANSWER, LONGEST_TEXT, MOST_MESSAGES, MOST_PARTS, MOST_TOOLS, MOST_VALUES,
 };
+use super::fuzz::{is_sound, is_within_the_limits, read_lines, structured};
 use super::*;
 use crate::collector::ReceivedEvent;
 use crate::collector::receive::value::Value;
@@ -21,36 +22,6 @@ fn one(key: &str, value: impl Into<Value>) -> Option<Answer> {
 fn input(value: Json) -> Json {
     let answer = one("langfuse.observation.input", value.to_string()).unwrap_or_default();
     serde_json::to_value(answer.input).unwrap()
-}
-
-/// Characters and values in JSON, and how deep it is.
-fn size(value: &Json) -> (usize, usize, usize) {
-    let (characters, inner): (usize, Vec<&Json>) = match value {
-        Json::String(text) => (text.chars().count(), vec![]),
-        Json::Array(values) => (0, values.iter().collect()),
-        Json::Object(map) => {
-            (map.keys().map(|key| key.chars().count()).sum(), map.values().collect())
-        }
-        _ => (0, vec![]),
-    };
-    let sizes = inner.into_iter().map(size);
-    let (more, values, depth) =
-        sizes.fold((0, 0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1, sum.2.max(one.2)));
-    (characters + more, values + 1, depth + 1)
-}
-
-fn is_within_the_limits(answer: &Answer) {
-    assert!(answer.input.len() <= MOST_MESSAGES && answer.output.len() <= MOST_MESSAGES);
-    // A message has its content, a refusal, and calls, each of them limited.
-    let parts = answer.input.iter().chain(&answer.output).map(|message| message.parts.len());
-    assert!(parts.max().unwrap_or(0) <= 3 * MOST_PARTS + 3);
-    assert!(answer.tools.len() <= MOST_TOOLS);
-    let (characters, values, depth) = size(&serde_json::to_value(answer).unwrap());
-    // Beside the foreign texts: names of members, and the ends of texts that were cut.
-    assert!(characters <= 2 * LONGEST_ANSWER, "{characters}");
-    assert!(values <= 8 * MOST_VALUES, "{values}");
-    // The value itself, in a part of a message of the input of the answer.
-    assert!(depth <= DEEPEST + 8, "{depth}");
 }
 
 #[test]
@@ -241,7 +212,7 @@ fn tokens_are_numbers_however_they_are_written() {
     }
     let both =
         ["input", "output"].map(|of| (format!("gen_ai.usage.{of}_tokens"), Value::Int(i64::MAX)));
-    assert_eq!(answer(both).unwrap().total_tokens, None);
+    assert_eq!(answer(both), None);
 }
 
 #[test]
@@ -366,19 +337,10 @@ fn values() -> impl Strategy<Value = Json> {
     })
 }
 
-fn structured(value: &Json) -> Value {
-    match value {
-        Json::Null => Value::Empty,
-        Json::Bool(value) => Value::Bool(*value),
-        Json::Number(number) => {
-            number.as_i64().map_or_else(|| Value::Double(number.as_f64().unwrap()), Value::Int)
-        }
-        Json::String(text) => Value::String(text.clone()),
-        Json::Array(values) => Value::Array(values.iter().map(structured).collect()),
-        Json::Object(map) => {
-            Value::Map(map.iter().map(|(key, value)| (key.clone(), structured(value))).collect())
-        }
-    }
+#[test]
+fn lines_of_the_fuzz_target_are_attributes_and_events() {
+    read_lines("gen_ai.prompt.0.content=Why?\n@gen_ai.choice message=Because.\nnonsense\n@x\n");
+    read_lines("gen_ai.input.messages==[{\"role\": \"user\", \"content\": \"Why?\"}]\r\nx==[");
 }
 
 proptest! {
@@ -406,12 +368,7 @@ proptest! {
             })
             .collect();
         if let Some(answer) = Answer::of(&attributes, &events) {
-            is_within_the_limits(&answer);
-            prop_assert!(!answer.is_empty());
-            plain(&answer.input);
-            let spans = [SpanAnswer { span: 1, parent: 0, answer: Some(answer.clone()) }];
-            let found = in_trace(&spans, Some(1));
-            prop_assert_eq!(found, answer);
+            is_sound(&answer);
         }
     }
 }

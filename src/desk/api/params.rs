@@ -3,6 +3,7 @@
 
 use std::str::FromStr;
 
+use crate::desk::answer::field::AnswerField;
 use crate::desk::query::filter::Filter;
 use crate::desk::query::measure::Measure;
 use crate::desk::query::time::{Zone, instant};
@@ -146,8 +147,18 @@ impl Params {
     /// A list of all traces, without pages.
     pub(crate) fn all_traces(&mut self) -> Result<TraceQuery> {
         let basis = self.basis()?;
-        let of = self.one("field")?.map(|field| (field, basis));
-        Ok(TraceQuery { selection: self.selection()?, of, page: Page::default() })
+        let field = self.one("field")?;
+        let mut selection = self.selection()?;
+        // Tokens are values of traces themselves, at their start.
+        let of = match field {
+            Some(field) if matches!(AnswerField::of(&field), Some(AnswerField::Tokens(_))) => {
+                let filter = selection.filter.and(Filter::has(&field));
+                selection.filter = filter.map_err(|error| error.to_string())?;
+                None
+            }
+            field => field.map(|field| (field, basis)),
+        };
+        Ok(TraceQuery { selection, of, page: Page::default() })
     }
 
     /// One page of the list.

@@ -242,6 +242,12 @@ impl Filter {
         Self { conditions: vec![Condition::Compare { field, operator: Operator::Is, value }] }
     }
 
+    /// That a field has a value.
+    pub(crate) fn has(field: &str) -> Self {
+        let subject = Subject::Field(field.to_owned());
+        Self { conditions: vec![Condition::Has { subject, negated: false }] }
+    }
+
     /// Without the conditions on one field.
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.conditions.retain(|condition| match condition {

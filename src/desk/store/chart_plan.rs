@@ -17,6 +17,16 @@ use crate::desk::query::{ChartQuery, Compare, Range};
 const MOST_BUCKETS: usize = 5_000;
 const VERSION: &str = "service.version";
 
+/// How many values of each type a field has of which all are numbers.
+pub(crate) const NUMBERS: [i64; 4] = [0, 1, 0, 0];
+
+/// Why a chart of a field is refused.
+pub(crate) fn is_no_field_of_charts(field: &str) -> String {
+    format!(
+        "`{field}` is not a field of feedback or metrics, nor `answer.tokens.input`, `.output` or `.total`"
+    )
+}
+
 /// How a chart is drawn: the same for all its parts.
 #[derive(Debug)]
 pub(crate) struct ChartPlan {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::desk::answer::Answer;
+use crate::desk::answer::{self, Answer};
 use crate::desk::query::datum::{KINDS, ValueKind};
 use crate::desk::query::property::PROPERTIES;
 
@@ -215,11 +215,14 @@ impl FieldRow {
         Self { field, source: "resource", kind: ValueKind::Text, count, types: BTreeMap::new() }
     }
 
-    /// The properties of this number of traces.
+    /// The properties of this number of traces, and what their answers may have.
     pub(crate) fn of_traces(count: i64) -> impl Iterator<Item = Self> {
-        PROPERTIES.into_iter().map(move |(name, _, kind)| {
+        let properties = PROPERTIES.into_iter().map(|(name, _, kind)| (name, "trace", kind));
+        let of_answers =
+            answer::field::FIELDS.into_iter().map(|(name, _, kind)| (name, "answer", kind));
+        properties.chain(of_answers).map(move |(name, source, kind)| {
             let field = name.to_owned();
-            Self { field, source: "trace", kind, count, types: BTreeMap::new() }
+            Self { field, source, kind, count, types: BTreeMap::new() }
         })
     }
 

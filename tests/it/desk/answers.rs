@@ -235,6 +235,68 @@ fn a_model_is_a_filter_and_a_group() {
 }
 
 #[test]
+fn the_model_is_one_field_over_all_conventions() {
+    let rig = with_all();
+    rig.send([span("no model", 1, 1, NEW_YEAR).with("feedback.rating", true)]);
+    let names = |filter: &str| rig.names(&format!("filter={filter}")).len();
+    // By the AI SDK the first span has the model that was asked for.
+    assert_eq!(names("answer.model+is+gpt-4o-2024-08-06"), 6);
+    assert_eq!(names("answer.model+is+gpt-4o"), 1);
+    assert_eq!(names("answer.model+contains+GPT"), 6);
+    assert_eq!(names("has+answer.model"), 6);
+    assert_eq!(rig.names("filter=has+no+answer.model"), ["no model"]);
+    let values = rig.get("/api/v1/values?field=answer.model");
+    let expected =
+        json!([{ "value": "gpt-4o-2024-08-06", "count": 5 }, { "value": "gpt-4o", "count": 1 }]);
+    assert_eq!(values["rows"], expected);
+    let chart = rig.get("/api/v1/chart?field=feedback.rating&group=answer.model");
+    let groups: Vec<_> = chart["groups"].as_array().unwrap().iter().collect();
+    let groups: Vec<_> =
+        groups.iter().map(|group| (&group["group"], &group["overall"]["count"])).collect();
+    let expected = [(json!("gpt-4o-2024-08-06"), 5.0), (Json::Null, 1.0), (json!("gpt-4o"), 1.0)];
+    assert_eq!(groups.len(), 3);
+    for ((group, count), (expected, values)) in groups.into_iter().zip(&expected) {
+        assert_eq!((group, count), (expected, &json!(values)), "{chart}");
+    }
+    let fields = rig.get("/api/v1/fields?search=answer.");
+    let fields: Vec<_> =
+        fields["rows"].as_array().unwrap().iter().map(|row| &row["field"]).collect();
+    let expected =
+        ["answer.model", "answer.tokens.input", "answer.tokens.output", "answer.tokens.total"];
+    assert_eq!(fields, expected);
+}
+
+#[test]
+fn tokens_are_numbers_of_a_chart() {
+    let rig = with_all();
+    rig.send([span("no tokens", 1, 1, NEW_YEAR).with("feedback.rating", true)]);
+    let chart = |query: &str| rig.get(&format!("/api/v1/chart?field=answer.tokens.{query}"));
+    let total = chart("total&measure=count,sum,max,percentage%3E150&bucket=day");
+    assert_eq!((&total["type"], &total["values"]), (&json!("number"), &json!(6)), "{total}");
+    // The outer span of the AI SDK has the sum of those below it, which count once.
+    let expected =
+        json!({ "count": 6.0, "sum": 735.0, "max": 190.0, "percentage>150": 100.0 / 6.0 });
+    assert_eq!(total["total"]["overall"], expected);
+    assert_eq!(chart("input")["total"]["overall"]["min"], 97.0);
+    assert_eq!(chart("output&measure=sum")["total"]["overall"]["sum"], 90.0);
+    let groups = chart("input&measure=sum&group=answer.model");
+    assert_eq!(groups["groups"][0]["overall"]["sum"], 485.0, "{groups}");
+    let filtered = chart("total&measure=sum&filter=answer.model+is+gpt-4o");
+    assert_eq!(filtered["total"]["overall"]["sum"], 190.0);
+    assert_eq!(rig.names("filter=answer.tokens.total+%3E+150").len(), 1);
+    // The traces of a chart.
+    assert_eq!(rig.names("field=answer.tokens.input").len(), 6);
+    assert_eq!(rig.names("field=answer.tokens.input&filter=answer.model+is+gpt-4o").len(), 1);
+    assert_eq!(rig.names("filter=has+no+answer.tokens.total"), ["no tokens"]);
+    // A chart is of numbers, and of leaves or tokens.
+    assert!(
+        rig.error("/api/v1/chart?field=answer.tokens.total&measure=percent-true")
+            .contains("number")
+    );
+    assert!(rig.error("/api/v1/chart?field=answer.model").contains("answer.tokens.input"));
+}
+
+#[test]
 fn a_conversation_is_a_session_where_no_session_is_named() {
     let rig = with_all();
     let session =

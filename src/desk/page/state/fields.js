@@ -5,11 +5,14 @@ import { only } from "./route.js";
 
 const TYPES = { bool: "yes / no", number: "number", string: "text", other: "other" };
 
-/** Fields whose name contains a text. With `isFeedback`, only fields of feedback and metrics. */
+/** Whether a chart draws a field: one of feedback and metrics, or tokens. */
+const isCharted = ({ source, type }) => source === "said" || (source === "answer" && type === "number");
+
+/** Fields whose name contains a text. With `isFeedback`, only fields that a chart draws. */
 export async function fieldOptions(search, { isFeedback = false, limit = 60 } = {}) {
   const { rows } = await ask(endpoint("fields", { search, limit }));
   return rows
-    .filter((row) => !isFeedback || row.source === "said")
+    .filter((row) => !isFeedback || isCharted(row))
     .map((row) => ({ value: row.field, type: row.type, note: TYPES[row.type] ?? row.type, row }));
 }
 

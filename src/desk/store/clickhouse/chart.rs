@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::answers;
 use super::field::Field;
 use super::filter::{FilterContext, FilterSql, within};
 use super::groups::Groups;
 use super::kinds;
 use super::sql::{text, texts};
 use super::{ClickHouse, Result, asked};
+use crate::desk::answer::field::{AnswerField, TokenCount};
 use crate::desk::query::datum::ValueKind;
 use crate::desk::query::filter::Filter;
 use crate::desk::query::{ChartQuery, Range, TimeBasis};
@@ -16,14 +18,16 @@ use crate::desk::store::view::{Chart, ChartPart, Series};
 
 impl ClickHouse {
     pub(super) fn draw(&self, query: &ChartQuery) -> Result<Chart> {
-        let key = match self.field(&query.field)? {
-            Field::Leaf(key) => key,
-            _ => return asked(format!("`{}` is not a field of feedback or metrics", query.field)),
-        };
         let (relations, kinds) = (self.relations()?, self.kinds()?);
         let context = FilterContext { relations: &relations, kinds: &kinds };
-        chart_plan::chart(query, kinds.of(&key).counts, |plan, filter, range| {
-            ChartBuilder { store: self, context: &context, query, key: &key, plan }
+        let field = self.field(&query.field)?;
+        let counts = match &field {
+            Field::Leaf(key) => kinds.of(key).counts,
+            Field::Answer(AnswerField::Tokens(_)) => chart_plan::NUMBERS,
+            _ => return asked(chart_plan::is_no_field_of_charts(&query.field)),
+        };
+        chart_plan::chart(query, counts, |plan, filter, range| {
+            ChartBuilder { store: self, context: &context, query, field: &field, plan }
                 .part(filter, range)
         })
     }
@@ -41,9 +45,7 @@ impl ClickHouse {
         let filter_sql = self.filter_sql(context, filter, of_targets)?;
         let groups = match group {
             Some(name) => Groups::of(context, name, &self.field(name)?, of_targets),
-            None => {
-                Groups { joins: String::new(), group: "CAST(NULL, 'Nullable(String)')".to_owned() }
-            }
+            None => Groups::none(),
         };
         let at = if basis == TimeBasis::Start { "l.time" } else { "l.given" };
         Ok(format!(
@@ -57,6 +59,35 @@ impl ClickHouse {
             text(key),
             within(range, at),
             filter_sql.leaf(context.kinds.of(key).has_sessions),
+        ))
+    }
+
+    /// The same of the tokens of traces that begin in the range.
+    fn tokens_of(
+        &self,
+        context: &FilterContext<'_>,
+        count: TokenCount,
+        (filter, range): (&Filter, Range),
+        group: Option<&str>,
+    ) -> Result<String> {
+        let filter_sql = self.filter_sql(context, filter, range)?;
+        let groups = match group {
+            Some(name) => Groups::of(context, name, &self.field(name)?, range),
+            None => Groups::none(),
+        };
+        // As rows of `leaves`, so that groups find what they join to.
+        let values = format!(
+            "SELECT toUInt128(0) AS target, t.trace_id AS trace_id, '' AS session_id,
+                    t.root_resource AS resource, t.start AS time, c.value AS value
+             FROM {} AS t INNER JOIN ({}) AS c ON c.trace_id = t.trace_id WHERE {} AND {}",
+            context.relations.traces,
+            answers::tokens(context.relations, count, range),
+            within(range, "t.start"),
+            filter_sql.trace(),
+        );
+        Ok(format!(
+            "SELECT l.time AS at, {} AS g, 1 AS fits, toFloat64(l.value) AS v FROM ({values}) AS l {}",
+            groups.group, groups.joins,
         ))
     }
 
@@ -82,7 +113,7 @@ struct ChartBuilder<'q> {
     store: &'q ClickHouse,
     context: &'q FilterContext<'q>,
     query: &'q ChartQuery,
-    key: &'q str,
+    field: &'q Field,
     plan: &'q mut ChartPlan,
 }
 
@@ -95,12 +126,17 @@ type Figure = (usize, u8, i64, u8, u64, Vec<Option<f64>>);
 impl ChartBuilder<'_> {
     fn part(&mut self, filter: &Filter, range: Range) -> Result<ChartPart> {
         let group = self.query.group.as_deref();
-        let values = self.store.values_of(
-            self.context,
-            (self.key, self.plan.kind),
-            (filter, range, self.query.basis),
-            group,
-        )?;
+        let values = match self.field {
+            Field::Leaf(key) => {
+                let basis = self.query.basis;
+                let key = (key.as_str(), self.plan.kind);
+                self.store.values_of(self.context, key, (filter, range, basis), group)?
+            }
+            Field::Answer(AnswerField::Tokens(count)) => {
+                self.store.tokens_of(self.context, *count, (filter, range), group)?
+            }
+            _ => return asked(chart_plan::is_no_field_of_charts(&self.query.field)),
+        };
         let (values, out_of_time) = self.in_plausible_time(values, range)?;
         let top = self.query.top;
         // All of them first, then the largest groups.

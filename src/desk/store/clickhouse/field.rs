@@ -1,6 +1,7 @@
 //! The meaning of a field's name.
 
 use crate::collector::role::is_in_namespace;
+use crate::desk::answer::field::AnswerField;
 use crate::desk::query::property::Property;
 
 /// What the field of a filter, a group or a chart refers to.
@@ -11,6 +12,8 @@ pub(super) enum Field {
     /// An attribute of a resource.
     Resource,
     Trace(Property),
+    /// Model or tokens of an answer, by whichever convention, found by a scan.
+    Answer(AnswerField),
     /// Any other attribute of spans, found by a scan.
     Attribute,
 }
@@ -20,6 +23,9 @@ impl Field {
     pub(super) fn of(name: &str) -> Option<Self> {
         if let Some(property) = Property::of(name) {
             return Some(Self::Trace(property));
+        }
+        if let Some(field) = AnswerField::of(name) {
+            return Some(Self::Answer(field));
         }
         is_in_namespace(name)
             .then(|| Self::Leaf(name.strip_prefix("honeyhive_").unwrap_or(name).to_owned()))

@@ -2,7 +2,7 @@
 
 use super::field::Field;
 use super::filter::{FilterContext, contains, within};
-use super::groups::trace_group;
+use super::groups::{of_answers, trace_group};
 use super::kinds::is_of;
 use super::sql::text;
 use super::{ClickHouse, Result, asked};
@@ -112,6 +112,13 @@ impl ClickHouse {
                 filter_sql.leaf(kinds.of(&key).has_sessions)
             ),
             Field::Trace(property) => of_traces(&trace_group(property), ""),
+            Field::Answer(field) => {
+                let joins = format!(
+                    "INNER JOIN ({}) AS of_trace ON of_trace.trace_id = t.trace_id",
+                    of_answers(&relations, field, selection.range)
+                );
+                of_traces("toNullable(of_trace.value)", &joins)
+            }
             Field::Resource => {
                 let joins = format!(
                     "LEFT ANY JOIN (SELECT hash, attributes[{0}] AS value FROM {1}

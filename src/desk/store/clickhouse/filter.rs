@@ -2,10 +2,12 @@
 //! the nearest value decides: that of a span itself, else any in its trace, else that of its session. A trace
 //! matches if any of its spans does, a session if itself or any of its traces does.
 
+use super::answers;
 use super::field::Field;
 use super::kinds::{Kinds, is_bool, is_number};
 use super::relations::Relations;
 use super::sql::{self, Conjunction, text};
+use crate::desk::answer::field::AnswerField;
 use crate::desk::query::Range;
 use crate::desk::query::datum::ValueKind;
 use crate::desk::query::filter::{Condition, Filter, Operand, Operator, Subject};
@@ -193,6 +195,22 @@ impl FilterContext<'_> {
             }
             Field::Resource => self.resource(name, fits),
             Field::Trace(property) => self.property(*property, fits),
+            Field::Answer(AnswerField::Model) => {
+                let model = answers::model(self.relations);
+                let traces = format!(
+                    "SELECT TraceId FROM {} WHERE {model} != '' AND {} AND {}",
+                    self.relations.spans,
+                    since(self.relations, range),
+                    fits(ColumnType::Text, &model)
+                );
+                ConditionSql { traces, ..ConditionSql::default() }
+            }
+            Field::Answer(AnswerField::Tokens(count)) => {
+                let tokens = answers::tokens(self.relations, *count, range);
+                let fits = fits(ColumnType::Numeric, "value");
+                let traces = format!("SELECT trace_id FROM ({tokens}) WHERE {fits}");
+                ConditionSql { traces, ..ConditionSql::default() }
+            }
             Field::Attribute => {
                 let Relations { spans, attributes, .. } = self.relations;
                 let value = format!("{attributes}[{}]", text(name));

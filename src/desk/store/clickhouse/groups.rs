@@ -1,8 +1,11 @@
 //! Groups as SQL: which group each leaf belongs to, by any field. As with filters the nearest value decides.
 
+use super::answers;
 use super::field::Field;
 use super::filter::{FilterContext, of_trace, since};
+use super::relations::Relations;
 use super::sql::text;
+use crate::desk::answer::field::AnswerField;
 use crate::desk::query::Range;
 use crate::desk::query::property::Property;
 
@@ -14,6 +17,11 @@ pub(super) struct Groups {
 }
 
 impl Groups {
+    /// All in one.
+    pub(super) fn none() -> Self {
+        Self { joins: String::new(), group: "CAST(NULL, 'Nullable(String)')".to_owned() }
+    }
+
     pub(super) fn of(context: &FilterContext<'_>, name: &str, field: &Field, range: Range) -> Self {
         let relations = context.relations;
         let (leaves, traces) = (&relations.leaves, &relations.traces);
@@ -64,6 +72,10 @@ impl Groups {
                 };
                 Self { joins: by_trace(&query), group: group.to_owned() }
             }
+            Field::Answer(field) => {
+                let query = of_answers(relations, *field, range);
+                Self { joins: by_trace(&query), group: "of_trace.value".to_owned() }
+            }
             Field::Attribute => {
                 let (spans, attributes, name) = (&relations.spans, &relations.attributes, text(name));
                 let query = format!(
@@ -73,6 +85,25 @@ impl Groups {
                 );
                 Self { joins: by_trace(&query), group: "of_trace.value".to_owned() }
             }
+        }
+    }
+}
+
+/// `trace_id` and `value` of each trace with such a field: the model of the first span that has one, or tokens.
+pub(super) fn of_answers(relations: &Relations, field: AnswerField, range: Range) -> String {
+    match field {
+        AnswerField::Tokens(count) => {
+            let tokens = answers::tokens(relations, count, range);
+            format!("SELECT trace_id, toString(value) AS value FROM ({tokens})")
+        }
+        AnswerField::Model => {
+            let model = answers::model(relations);
+            format!(
+                "SELECT TraceId AS trace_id, argMin({model}, (Timestamp, SpanId)) AS value
+                 FROM {} WHERE {model} != '' AND {} GROUP BY TraceId",
+                relations.spans,
+                since(relations, range)
+            )
         }
     }
 }

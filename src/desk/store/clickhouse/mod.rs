@@ -18,6 +18,7 @@
 //! answer may be of several queries, and what comes in between them shows in the later ones.
 
 mod address;
+mod answers;
 mod changes;
 mod chart;
 mod client;

@@ -156,6 +156,26 @@ fn is_recorded(recording: &Recording, name: &str) {
 }
 
 #[test]
+fn tokens_of_agents_and_their_calls_count_once() {
+    for (emitter, recorded, traces) in [
+        ("OpenLLMetry", recording!("langchain_openllmetry"), 1),
+        ("OpenInference", recording!("langchain_openinference"), 1),
+        ("LangSmith", recording!("langchain_langsmith"), 1),
+        ("Strands", recording!("strands"), 1),
+        ("Azure", recording!("azure_inference"), 1),
+        ("Langfuse", recording!("langfuse", "answer"), 1),
+        ("AI SDK", recording!("ai_sdk"), 2),
+        ("rig", recording!("rig"), 2),
+        ("genai", recording!("genai"), 1),
+    ] {
+        let chart = "/api/v1/chart?field=answer.tokens.total&measure=count,sum";
+        let found = recorded.rig.get(chart)["total"]["overall"].clone();
+        let expected = json!({ "count": f64::from(traces), "sum": f64::from(traces * 208) });
+        assert_eq!(found, expected, "{emitter}");
+    }
+}
+
+#[test]
 fn openllmetry_of_the_openai_package() {
     let recording = recording!("openai_chat_openllmetry");
     is_recorded(&recording, "openai.chat");

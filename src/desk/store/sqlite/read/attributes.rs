@@ -1,4 +1,6 @@
-//! Attributes of spans. They have no index, so every span of the range is scanned.
+//! Attributes of spans, and what answers in them are of. They have no index, so every span of the range is scanned.
+
+use std::collections::BTreeMap;
 
 use opentelemetry_proto::tonic::common::v1::AnyValue;
 use prost::Message;
@@ -6,6 +8,8 @@ use rusqlite::Connection;
 
 use super::super::Result;
 use crate::collector::receive::value::Value;
+use crate::desk::answer;
+use crate::desk::answer::field::{self, SpanTokens, Tokens};
 use crate::desk::query::Range;
 use crate::desk::query::datum::Datum;
 use crate::desk::store::batch::text;
@@ -39,16 +43,8 @@ impl<'c> AttributeScan<'c> {
 
     /// Tells each value with the trace it stands in.
     pub(super) fn each(&self, mut tell: impl FnMut(i64, AttributeSpan, Datum<'_>)) -> Result<()> {
-        let sql = "SELECT trace, body, start, span FROM spans
-                   WHERE start >= ?1 AND trace >= ?2 AND flags & 1 = 0";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(self.bounds)?;
-        while let Some(row) = rows.next()? {
-            let body = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
-            let Some(value) = attribute(body, self.key.as_bytes()) else { continue };
-            let trace = row.get(0)?;
-            let span: i64 = row.get(3)?;
-            let bearer = AttributeSpan { start: row.get(2)?, span: span as u64 };
+        self.each_span(|trace, bearer, body| {
+            let Some(value) = attribute(body, self.key.as_bytes()) else { return };
             match AnyValue::decode(value).map(Value::from_wire) {
                 Ok(Value::Bool(value)) => tell(trace, bearer, Datum::Bool(value)),
                 Ok(Value::Int(value)) => tell(trace, bearer, Datum::Int(value)),
@@ -59,14 +55,105 @@ impl<'c> AttributeScan<'c> {
                 Ok(other) => tell(trace, bearer, Datum::Other(&text(&other))),
                 Err(_) => {}
             }
+        })
+    }
+
+    fn each_span(&self, mut tell: impl FnMut(i64, AttributeSpan, &[u8])) -> Result<()> {
+        let sql = "SELECT trace, body, start, span FROM spans
+                   WHERE start >= ?1 AND trace >= ?2 AND flags & 1 = 0";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(self.bounds)?;
+        while let Some(row) = rows.next()? {
+            let body = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+            let span: i64 = row.get(3)?;
+            let bearer = AttributeSpan { start: row.get(2)?, span: span as u64 };
+            tell(row.get(0)?, bearer, body);
         }
         Ok(())
     }
 }
 
+/// The model of each span that has one, since some time.
+pub(super) struct ModelScan<'c>(AttributeScan<'c>);
+
+impl<'c> ModelScan<'c> {
+    pub(super) fn new(connection: &'c Connection, range: Range) -> Result<Self> {
+        Ok(Self(AttributeScan::new(connection, "", range)?))
+    }
+
+    /// Tells each model with the trace it stands in.
+    pub(super) fn each(&self, mut tell: impl FnMut(i64, AttributeSpan, Datum<'_>)) -> Result<()> {
+        self.0.each_span(|trace, bearer, body| {
+            if let Some(model) = answer::model(&attributes_of_answer(body)) {
+                tell(trace, bearer, Datum::Text(&model));
+            }
+        })
+    }
+}
+
+/// Tells the tokens of each trace that has some and ended since `range` began, by their sums.
+pub(super) fn each_tokens(
+    connection: &Connection,
+    range: Range,
+    mut tell: impl FnMut(i64, Tokens),
+) -> Result<()> {
+    let [_, first] = AttributeScan::new(connection, "", range)?.bounds;
+    let sql = "SELECT trace, span, parent, body FROM spans
+               WHERE trace >= ?1 AND flags & 1 = 0 ORDER BY trace";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([first])?;
+    let (mut trace, mut spans) = (0, Vec::new());
+    let mut end = |trace: i64, spans: &mut Vec<SpanTokens>| {
+        let tokens = field::of_trace(spans);
+        if tokens.iter().any(Option::is_some) {
+            tell(trace, tokens);
+        }
+        spans.clear();
+    };
+    while let Some(row) = rows.next()? {
+        let of: i64 = row.get(0)?;
+        if of != trace {
+            end(trace, &mut spans);
+            trace = of;
+        }
+        let body = row.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?;
+        spans.push(SpanTokens {
+            span: row.get::<_, i64>(1)? as u64,
+            parent: row.get::<_, i64>(2)? as u64,
+            tokens: answer::tokens(&attributes_of_answer(body)),
+        });
+    }
+    end(trace, &mut spans);
+    Ok(())
+}
+
+/// The attributes that a model or tokens are read from.
+fn attributes_of_answer(span: &[u8]) -> BTreeMap<String, Value> {
+    let mut found = BTreeMap::new();
+    for (_, pair) in MessageFields(span).filter(|(field, _)| *field == ATTRIBUTES) {
+        let (mut key, mut value) = (None, None);
+        for (field, bytes) in MessageFields(pair) {
+            match field {
+                1 => key = std::str::from_utf8(bytes).ok(),
+                2 => value = Some(bytes),
+                _ => {}
+            }
+        }
+        if let (Some(key), Some(value)) = (key, value)
+            && answer::is_of_model_or_tokens(key)
+            && let Ok(value) = AnyValue::decode(value)
+        {
+            found.insert(key.to_owned(), Value::from_wire(value));
+        }
+    }
+    found
+}
+
+/// The number of the field of a span with its attributes.
+const ATTRIBUTES: u64 = 9;
+
 /// The last value of an attribute, found without decoding the others.
 fn attribute<'b>(span: &'b [u8], key: &[u8]) -> Option<&'b [u8]> {
-    const ATTRIBUTES: u64 = 9;
     let mut found = None;
     for (field, pair) in MessageFields(span) {
         if field != ATTRIBUTES {

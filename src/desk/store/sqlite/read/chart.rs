@@ -6,9 +6,11 @@ use rusqlite::Connection;
 
 use super::super::{Result, stored};
 use super::asked;
+use super::attributes::each_tokens;
 use super::field::{self, Field};
 use super::filter::FilterSets;
 use super::groups::{Group, Groups};
+use crate::desk::answer::field::{AnswerField, TokenCount};
 use crate::desk::query::filter::Filter;
 use crate::desk::query::measure::Measure;
 use crate::desk::query::{ChartQuery, Range, TimeBasis};
@@ -16,23 +18,34 @@ use crate::desk::store::chart_plan::{self, ChartPlan, Figures};
 use crate::desk::store::view::{Chart, ChartPart, Series};
 
 pub(super) fn chart(connection: &Connection, query: &ChartQuery) -> Result<Chart> {
-    let field = match Field::of(connection, &query.field)? {
-        Field::Leaf(field) => field,
-        _ => return asked(format!("`{}` is not a field of feedback or metrics", query.field)),
+    let source = match Field::of(connection, &query.field)? {
+        Field::Leaf(field) => ValueSource::Leaves(field),
+        Field::Answer(AnswerField::Tokens(count)) => ValueSource::Tokens(count),
+        _ => return asked(chart_plan::is_no_field_of_charts(&query.field)),
     };
-    let counts = match field {
-        Some(field) => field::counts(connection, field)?,
-        None => [0; 4],
+    let counts = match source {
+        ValueSource::Leaves(Some(field)) => field::counts(connection, field)?,
+        ValueSource::Leaves(None) => [0; 4],
+        ValueSource::Tokens(_) => chart_plan::NUMBERS,
     };
     chart_plan::chart(query, counts, |plan, filter, range| {
-        ChartBuilder { connection, query, field, plan }.part(filter, range)
+        ChartBuilder { connection, query, source, plan }.part(filter, range)
     })
+}
+
+/// Where the values of a chart are from.
+#[derive(Clone, Copy)]
+enum ValueSource {
+    /// Leaves of documents, by their field; `None` if there are none.
+    Leaves(Option<i64>),
+    /// The answers of traces.
+    Tokens(TokenCount),
 }
 
 struct ChartBuilder<'q> {
     connection: &'q Connection,
     query: &'q ChartQuery,
-    field: Option<i64>,
+    source: ValueSource,
     plan: &'q mut ChartPlan,
 }
 
@@ -54,7 +67,15 @@ impl ChartBuilder<'_> {
             }
             None => None,
         };
-        let (mut values, left_out) = self.values(filter, range, groups.as_ref())?;
+        let (mut values, left_out) = match self.source {
+            ValueSource::Leaves(None) => Default::default(),
+            ValueSource::Leaves(Some(field)) => {
+                self.leaves(field, filter, range, groups.as_ref())?
+            }
+            ValueSource::Tokens(count) => {
+                (self.tokens(count, filter, range, groups.as_ref())?, BTreeMap::new())
+            }
+        };
         // Nothing but implausible times is a chart of them.
         let (mut out_of_time, plausible) = (0, chart_plan::plausible(range));
         if values.iter().any(|value| plausible.holds(value.time)) {
@@ -98,14 +119,14 @@ impl ChartBuilder<'_> {
         Ok(self.plan.part(range, &self.query.zone, &edges, figures))
     }
 
-    fn values(
+    fn leaves(
         &self,
+        field: i64,
         filter: &Filter,
         range: Range,
         groups: Option<&Groups>,
     ) -> Result<(Vec<ChartValue>, BTreeMap<&'static str, u64>)> {
         let (mut values, mut left_out) = (Vec::new(), BTreeMap::new());
-        let Some(field) = self.field else { return Ok((values, left_out)) };
         let of_targets = self.query.basis.of_targets(range);
         let mut filter_sets = FilterSets::new(self.connection, filter, of_targets)?;
         filter_sets.with_session_targets()?;
@@ -130,6 +151,36 @@ impl ChartBuilder<'_> {
             values.push(ChartValue { time, group, value: datum.number().unwrap_or(0.0) });
         }
         Ok((values, left_out))
+    }
+
+    /// The tokens of traces that begin in the range.
+    fn tokens(
+        &self,
+        count: TokenCount,
+        filter: &Filter,
+        range: Range,
+        groups: Option<&Groups>,
+    ) -> Result<Vec<ChartValue>> {
+        let filter_sets = FilterSets::new(self.connection, filter, range)?;
+        let sql = "SELECT id, start, root_resource FROM traces WHERE start >= ?1 AND start < ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([range.first(), range.end()])?;
+        let mut traces: HashMap<i64, (i64, i64)> = HashMap::new();
+        while let Some(row) = rows.next()? {
+            let trace = row.get(0)?;
+            if filter_sets.trace(trace) {
+                let resource = row.get::<_, Option<i64>>(2)?.unwrap_or(0);
+                traces.insert(trace, (row.get(1)?, resource));
+            }
+        }
+        let mut values = Vec::new();
+        each_tokens(self.connection, range, |trace, tokens| {
+            if let (Some((time, resource)), Some(tokens)) = (traces.get(&trace), count.of(tokens)) {
+                let group = groups.map_or(0, |groups| groups.of_target(0, trace, *resource));
+                values.push(ChartValue { time: *time, group, value: tokens as f64 });
+            }
+        })?;
+        Ok(values)
     }
 
     fn series(

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::super::Result;
 use crate::collector::role::is_in_namespace;
+use crate::desk::answer::field::AnswerField;
 use crate::desk::query::property::Property;
 
 /// What the field of a filter, a group or a chart refers to.
@@ -14,6 +15,8 @@ pub(super) enum Field {
     /// An attribute of a resource.
     Resource,
     Trace(Property),
+    /// Model or tokens of an answer, by whichever convention, found by a scan.
+    Answer(AnswerField),
     /// Any other attribute of spans, found by a scan.
     Attribute,
 }
@@ -22,6 +25,9 @@ impl Field {
     pub(super) fn of(connection: &Connection, name: &str) -> Result<Self> {
         if let Some(property) = Property::of(name) {
             return Ok(Self::Trace(property));
+        }
+        if let Some(field) = AnswerField::of(name) {
+            return Ok(Self::Answer(field));
         }
         if is_in_namespace(name) {
             let name = name.strip_prefix("honeyhive_").unwrap_or(name);

@@ -86,7 +86,7 @@ pub(super) fn values(
                 }
             }
         }
-        Field::Resource | Field::Trace(_) => {
+        Field::Resource | Field::Trace(_) | Field::Answer(_) => {
             let groups = Groups::of(connection, name, selection.range)?;
             let mut filter_sets = FilterSets::new(connection, &selection.filter, selection.range)?;
             filter_sets.with_session_targets()?;

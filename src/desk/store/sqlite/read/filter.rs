@@ -9,9 +9,10 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::super::{Result, stored};
-use super::attributes::AttributeScan;
+use super::attributes::{AttributeScan, ModelScan, each_tokens};
 use super::bits::Bits;
 use super::field::Field;
+use crate::desk::answer::field::AnswerField;
 use crate::desk::query::Range;
 use crate::desk::query::datum::Datum;
 use crate::desk::query::filter::{Condition, Filter, Operand, Operator, Subject};
@@ -182,6 +183,20 @@ impl<'c> FilterSets<'c> {
             Field::Leaf(Some(field)) => self.leaf(condition_sets, field, fits),
             Field::Resource => self.resource(condition_sets, name, fits),
             Field::Trace(property) => self.property(condition_sets, property, fits),
+            Field::Answer(AnswerField::Model) => {
+                ModelScan::new(self.connection, range)?.each(|trace, _, model| {
+                    if fits(model) {
+                        condition_sets.trace_fits.set(trace);
+                    }
+                })
+            }
+            Field::Answer(AnswerField::Tokens(count)) => {
+                each_tokens(self.connection, range, |trace, tokens| {
+                    if count.of(tokens).is_some_and(|tokens| fits(Datum::Int(tokens))) {
+                        condition_sets.trace_fits.set(trace);
+                    }
+                })
+            }
             Field::Attribute => {
                 AttributeScan::new(self.connection, name, range)?.each(|trace, _, value| {
                     if fits(value) {

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 
 use super::super::{Result, stored};
-use super::attributes::{AttributeScan, AttributeSpan};
+use super::attributes::{AttributeScan, AttributeSpan, ModelScan, each_tokens};
 use super::field::Field;
+use crate::desk::answer::field::AnswerField;
 use crate::desk::query::Range;
+use crate::desk::query::datum::Datum;
 use crate::desk::query::property::Property;
 
 /// A group, by its place in a list. 0 is that of what has no value.
@@ -42,15 +44,21 @@ impl Groups {
                 }
             }
             Field::Trace(property) => groups.property(connection, property)?,
-            Field::Attribute => {
-                let mut first: Vec<AttributeSpan> = Vec::new();
-                AttributeScan::new(connection, name, range)?.each(|trace, bearer, value| {
-                    if get(&groups.of_trace, trace) == 0 || bearer < get(&first, trace) {
-                        let group = groups.group(&value.text());
-                        put(&mut first, trace, bearer);
+            Field::Answer(AnswerField::Tokens(count)) => {
+                each_tokens(connection, range, |trace, tokens| {
+                    if let Some(tokens) = count.of(tokens) {
+                        let group = groups.group(&tokens.to_string());
                         put(&mut groups.of_trace, trace, group);
                     }
                 })?;
+            }
+            Field::Answer(AnswerField::Model) => {
+                let scan = ModelScan::new(connection, range)?;
+                scan.each(groups.of_first_span())?;
+            }
+            Field::Attribute => {
+                let scan = AttributeScan::new(connection, name, range)?;
+                scan.each(groups.of_first_span())?;
             }
         }
         Ok(groups)
@@ -78,6 +86,18 @@ impl Groups {
         Some(self.names.get(group.checked_sub(1)? as usize)?)
     }
 
+    /// Takes the values of spans: of those in a trace the first one's is its group.
+    fn of_first_span(&mut self) -> impl FnMut(i64, AttributeSpan, Datum<'_>) {
+        let mut first: Vec<AttributeSpan> = Vec::new();
+        move |trace, bearer, value| {
+            if get(&self.of_trace, trace) == 0 || bearer < get(&first, trace) {
+                let group = self.group(&value.text());
+                put(&mut first, trace, bearer);
+                put(&mut self.of_trace, trace, group);
+            }
+        }
+    }
+
     fn leaf(&mut self, connection: &Connection, field: i64) -> Result<()> {
         // The first value in a trace is its group: by time, and of those with one time by its text, not by
         // what has arrived first.
@@ -91,7 +111,7 @@ impl Groups {
         while let Some(row) = rows.next()? {
             let group = match stored::datum(row, 2, 3)? {
                 // The usual: nothing is copied.
-                crate::desk::query::datum::Datum::Text(text) => self.group(text),
+                Datum::Text(text) => self.group(text),
                 other => self.group(&other.text()),
             };
             put(&mut self.of_target, row.get(0)?, group);
