@@ -38,6 +38,7 @@ const FILES: &[(&str, &[u8])] = files![
     "parts/difference.js",
     "parts/document.js",
     "parts/export.js",
+    "parts/forwarding.js",
     "parts/heading.js",
     "parts/history.js",
     "parts/icons.js",

@@ -11,6 +11,7 @@ usage:
   feedback-desk chart FIELD [flags]    print a chart as a table
   feedback-desk tail [flags]           print feedback as it arrives
   feedback-desk import FILE... [flags] read OTLP JSON lines
+  feedback-desk forward --check        tell what other backends would be told, see --forward
   feedback-desk clickhouse --ddl       print tables and views for a fast desk on ClickHouse
   feedback-desk COMMAND --help         all flags of a command
 
@@ -115,6 +116,28 @@ command prints the limits that the store was last served with, and what they wil
 flags:
   --store FILE        the SQLite file, created if missing
                       [FEEDBACK_DESK_STORE, default feedback-desk.sqlite]
+";
+
+pub(super) const FORWARD: &str = "\
+feedback-desk forward: what other backends were told, and would be told
+
+usage:
+  feedback-desk forward --check --forward KIND=URL [flags]
+  feedback-desk forward --status [flags]
+  feedback-desk forward --retry [flags]
+
+The desk itself forwards, with --forward KIND=URL; this command tells a backend nothing. The desk may be
+running.
+
+flags:
+  --check             whether each backend can be reached, and how many records would be created, changed
+                      and deleted there; the exit status is 1 if one can't be reached
+  --status            what was told, what waits for its span or for the backend, what was refused and why
+  --retry             make everything due again that waits or was refused
+  --json              print JSON lines
+  --forward KIND=URL, --forward-metrics, --forward-texts
+                      for --check, as for the desk
+  --store FILE        the SQLite file [FEEDBACK_DESK_STORE, default feedback-desk.sqlite]
 ";
 
 pub(super) const CLICKHOUSE: &str = "\

@@ -1,6 +1,7 @@
 //! The command line: commands and flags.
 
 mod chart;
+mod forward;
 mod help;
 mod import;
 mod json;
@@ -30,6 +31,7 @@ use super::store::view::Status;
 use super::{Desk, Options, first_of};
 use crate::printable::printable;
 use chart::ChartCommand;
+use forward::ForwardCommand;
 
 /// Why a command did not succeed; decides the message and the exit code.
 #[derive(Debug)]
@@ -104,9 +106,10 @@ fn command(mut parser: Parser) -> CommandResult {
                     Some("tail") => tail(parser),
                     Some("import") => import(parser),
                     Some("clickhouse") => clickhouse(parser),
+                    Some("forward") => forward(parser),
                     Some("help") => print(help::HELP),
                     _ => Err(CommandError::Usage(format!(
-                        "unknown command `{}`: use chart, tail, import or clickhouse",
+                        "unknown command `{}`: use chart, tail, import, forward or clickhouse",
                         command.to_string_lossy()
                     ))),
                 };
@@ -521,6 +524,35 @@ fn import(mut parser: Parser) -> CommandResult {
             Some(other) => return Err(other.unexpected().into()),
         }
     }
+}
+
+fn forward(mut parser: Parser) -> CommandResult {
+    let (mut place, mut is_json, mut command) = (None, false, None);
+    let mut flags = ForwardFlags::default();
+    loop {
+        match parser.next()? {
+            None => break,
+            Some(Arg::Short('h') | Arg::Long("help")) => return print(help::FORWARD),
+            Some(Arg::Long("store")) => place = Some(parser.value()?),
+            Some(Arg::Long("json")) => is_json = true,
+            Some(Arg::Long("check")) => command = Some(ForwardCommand::Check),
+            Some(Arg::Long("status")) => command = Some(ForwardCommand::Status),
+            Some(Arg::Long("retry")) => command = Some(ForwardCommand::Retry),
+            Some(Arg::Long(name)) => {
+                let name = name.to_owned();
+                if !flags.flag(&name, &mut parser)? {
+                    return Err(Arg::Long(&name).unexpected().into());
+                }
+            }
+            Some(other) => return Err(other.unexpected().into()),
+        }
+    }
+    let Some(command) = command else {
+        let reason =
+            "forward needs --check, --status or --retry; the desk itself forwards with --forward";
+        return Err(CommandError::Usage(reason.to_owned()));
+    };
+    command.run(&file(place, "forward")?, &flags.options()?, is_json)
 }
 
 /// Prints the statements that make the desk fast on ClickHouse.

@@ -60,8 +60,22 @@ pub(super) trait Backend: Send + Sync {
     fn outcome(&self, changes: &[Change<'_>], call: &Call, reply: &Reply) -> Outcome;
 
     /// A call that changes nothing and is answered where the URL and the secrets are right.
-    #[expect(dead_code, reason = "for `forward --check`")]
     fn probe(&self) -> Request;
+
+    /// Whether the answer to the probe is one of this kind of backend.
+    ///
+    /// # Errors
+    ///
+    /// It is not; the text says why.
+    fn probed(&self, reply: &Reply) -> Result<(), String> {
+        if reply.json().is_some() {
+            return Ok(());
+        }
+        match reply.problem() {
+            Outcome::Down { reason, .. } | Outcome::Refused(reason) => Err(reason),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A difference between what a backend should have and what it was told.

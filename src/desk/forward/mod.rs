@@ -13,6 +13,7 @@
 //! | `client` | HTTP, with limits of size and time, and without secrets in what it reports |
 //! | `state` | what backends were told, in tables of the store |
 //! | `worker` | one thread a backend: finds differences, sends, writes down the outcome |
+//! | `check` | what a backend would be told, without telling it |
 //! | `status` | what was told, what waits, what was refused; retry on demand |
 //! | `phoenix`, `mlflow` | one file a backend |
 //!
@@ -22,6 +23,7 @@
 //! trait are in [`backend`].
 
 mod backend;
+mod check;
 mod client;
 mod destination;
 mod mlflow;
@@ -42,8 +44,9 @@ use super::store::forwarding::ForwardStore;
 use super::store::{Error, StoreVersion};
 use crate::suppress;
 use backend::BackendKind;
+pub(super) use check::check;
 pub(super) use destination::Destination;
-pub(super) use status::ForwardingStatus;
+pub(super) use status::{ForwardingStatus, retry, status};
 use worker::Worker;
 
 /// The backends that the desk can forward to.
@@ -131,12 +134,12 @@ pub(super) struct ForwardAccess {
 impl ForwardAccess {
     /// What was told, what waits, what was refused.
     pub(super) fn status(&self) -> Result<ForwardingStatus, Error> {
-        status::status(&*self.store, &self.active)
+        status(&*self.store, &self.active)
     }
 
     /// Tries again at once what waits or was refused, at one backend or at all. Returns whether there is such a one.
     pub(super) fn retry(&self, backend: Option<String>) -> Result<bool, Error> {
-        let found = status::retry(&*self.store, backend)?;
+        let found = retry(&*self.store, backend)?;
         self.retry.notify_waiters();
         Ok(found)
     }

@@ -5,6 +5,7 @@ import { useAnswer } from "../state/query.js";
 import { endpoint } from "../state/api.js";
 import { address } from "../state/route.js";
 import { bytes, count, number } from "../pure/format.js";
+import { Forwarding } from "../parts/forwarding.js";
 import { Heading } from "../parts/heading.js";
 import { Loading, ErrorMessage } from "../parts/errors.js";
 import { Time } from "../parts/time.js";
@@ -54,5 +55,6 @@ export function Status() {
         <div><dt>Latest trace</dt><dd><${Time} at=${data.last} /></dd></div>
         <div><dt>Services</dt><dd class="chips">${data.services.length ? data.services.map((name) => html`<a class="chip" dir="auto" key=${name} href=${address("traces", undefined, { service: name })}>${name}</a>`) : html`<span class="none">none</span>`}</dd></div>
       </dl>
-    </section>`;
+    </section>
+    <${Forwarding} />`;
 }

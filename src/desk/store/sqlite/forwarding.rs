@@ -9,7 +9,7 @@ use opentelemetry::trace::{SpanId, TraceId};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::stored::{self, SPAN_COLUMNS};
-use super::{Result, Sqlite, SqliteWriter};
+use super::{OpenError, Result, Sqlite, SqliteWriter};
 use crate::collector::Target;
 use crate::collector::receive::value::Value;
 use crate::desk::store::Error;
@@ -33,13 +33,19 @@ const TARGET: &str = "
 /// A file as forwarding sees it.
 pub(crate) struct SqliteForwarding {
     reader: Sqlite,
-    writer: Arc<SqliteWriter>,
+    /// `None`: it is only read.
+    writer: Option<Arc<SqliteWriter>>,
 }
 
 impl SqliteForwarding {
     /// For a file that `writer` writes. A query that takes longer than `limit` ends with an error.
     pub(crate) fn new(path: &Path, limit: Duration, writer: Arc<SqliteWriter>) -> Self {
-        Self { reader: Sqlite::new(path, limit), writer }
+        Self { reader: Sqlite::new(path, limit), writer: Some(writer) }
+    }
+
+    /// For a file that exists, and is only read.
+    pub(crate) fn reading(path: &Path, limit: Duration) -> Result<Self, OpenError> {
+        Ok(Self { reader: Sqlite::existing(path, limit)?, writer: None })
     }
 }
 
@@ -108,7 +114,12 @@ impl ForwardStore for SqliteForwarding {
     }
 
     fn write_state(&self, change: StateChange) -> Result<()> {
-        self.writer.write_state(change).map_err(|error| Error::Damaged(error.to_string()))
+        let unwritable = || Error::Damaged("the state of forwarding is only read here".to_owned());
+        self.writer
+            .as_ref()
+            .ok_or_else(unwritable)?
+            .write_state(change)
+            .map_err(|error| Error::Damaged(error.to_string()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Forwarding, to servers on loopback that are as strict as the backends, and to servers that are at fault.
 
+mod command;
 mod mlflow;
 mod outages;
 mod phoenix;
