@@ -3,9 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::bounds::{
-    DEEPEST, LONGEST_ANSWER, LONGEST_TEXT, MOST_MESSAGES, MOST_PARTS, MOST_TOOLS, MOST_VALUES,
-};
+use super::bounds::{LONGEST_TEXT, MOST_MESSAGES};
 use super::fuzz::{is_sound, is_within_the_limits, read_lines, structured};
 use super::*;
 use crate::collector::ReceivedEvent;
