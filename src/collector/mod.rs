@@ -405,6 +405,15 @@ impl Collector {
     }
 }
 
+/// For the fuzz targets of this repository. No part of the API: it may change in any release.
+///
+/// Decodes a request of either signal, in both formats, and reads the feedback in it. Panics if what it is read as is
+/// not valid, or is more than the request has room for.
+#[doc(hidden)]
+pub fn __read_feedback(body: &[u8]) {
+    foreign::read_in_every_way(body);
+}
+
 async fn serve(listener: LoopbackListener, router: Router) {
     let service = router.into_make_service_with_connect_info::<Connection>();
     let _ = axum::serve(listener, service).await; // serves until the runtime is dropped

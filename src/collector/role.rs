@@ -162,7 +162,7 @@ pub(crate) fn session_id(value: &Value) -> Option<String> {
 /// target span that arrived more than once, the first arrival counts.
 ///
 /// Feedback in the forms of other emitters counts, too: events `gen_ai.evaluation.result` on spans, and as spans of
-/// their own, OpenInference's annotations, and Logfire's.
+/// their own, annotations of OpenInference and Logfire, and the expected output of Langfuse's experiments.
 /// `docs/backends.md` has the rules.
 ///
 /// ```

@@ -33,16 +33,19 @@ pub(crate) enum Form {
     OpenInference,
     /// Logfire's annotation span.
     Logfire,
+    /// The expected output of an item of a Langfuse experiment.
+    Langfuse,
 }
 
 impl Form {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::LogRecord,
         Self::OwnLogRecord,
         Self::SpanEvent,
         Self::EvaluationSpan,
         Self::OpenInference,
         Self::Logfire,
+        Self::Langfuse,
     ];
 
     /// As the attribute, the API and the page name it.
@@ -54,6 +57,7 @@ impl Form {
             Self::EvaluationSpan => "evaluation span",
             Self::OpenInference => "OpenInference annotation",
             Self::Logfire => "Logfire annotation",
+            Self::Langfuse => "Langfuse experiment",
         }
     }
 }

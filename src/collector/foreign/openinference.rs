@@ -17,6 +17,8 @@ const SPAN_KIND: &str = "openinference.span.kind";
 
 /// Attributes of a span with judgements that may name the author.
 const AUTHORS: [&str; 2] = ["user.id", "enduser.id"];
+/// The longest text that is repeated for each judgement of a span, in bytes: an author or a session.
+const LONGEST_REPEATED: usize = 1024;
 
 /// What a list of judgements is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,8 +69,9 @@ pub(super) fn of_span(span: &ReceivedSpan, carriers: &mut Vec<Span>) {
     if items.is_empty() {
         return;
     }
-    let authors: BTreeMap<&str, &Value> =
-        AUTHORS.iter().filter_map(|key| Some((*key, span.attribute(key)?))).collect();
+    let authors = AUTHORS.iter().filter_map(|key| Some((*key, span.attribute(key)?)));
+    let is_short = |value: &Value| value.as_str().is_some_and(|it| it.len() <= LONGEST_REPEATED);
+    let authors: BTreeMap<&str, &Value> = authors.filter(|(_, value)| is_short(value)).collect();
     for ((scope, ..), fields) in items {
         let Some(statement) = judgement(&fields).and_then(Judgement::into_statement) else {
             continue;
@@ -87,7 +90,8 @@ pub(super) fn of_span(span: &ReceivedSpan, carriers: &mut Vec<Span>) {
 
 fn about(span: &ReceivedSpan, scope: Scope) -> About {
     if scope == Scope::Session {
-        return span.session_id().map_or(About::Nothing, About::Session);
+        let id = span.session_id().filter(|id| id.len() <= LONGEST_REPEATED);
+        return id.map_or(About::Nothing, About::Session);
     }
     let target = match target_link(span) {
         Some(target) => target,

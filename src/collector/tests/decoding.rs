@@ -40,6 +40,7 @@ const FORMATS: [Format; 2] = [Format::Protobuf, Format::Json];
 const COMPRESSIONS: [Option<&str>; 4] = [None, Some("gzip"), Some("zstd"), Some("br")];
 
 fn decode_in_every_way(body: &[u8]) {
+    super::super::__read_feedback(body);
     for format in FORMATS {
         for compression in COMPRESSIONS {
             if let Err(refusal) = decode(format, compression, body) {

@@ -16,7 +16,7 @@ use crate::collector::foreign;
 use crate::collector::receive::decoded::{DecodedRequest, RefusedItems};
 use crate::collector::receive::log_record::log_record;
 use crate::collector::receive::received::{self, SpanIds};
-use crate::collector::receive::refusal::RequestRefusal;
+use crate::collector::receive::refusal::{RefusalKind, RequestRefusal};
 use crate::collector::receive::signal::ExportRequest;
 use crate::collector::receive::value::{Value, attributes};
 use crate::collector::role::{arrival, is_in_namespace};
@@ -24,6 +24,10 @@ use crate::collector::{ReceivedSpan, Role, Scope, Target};
 use crate::desk::store::session::session_of;
 use crate::feedback::fold::Submission;
 use crate::feedback::repetition::{Arrival, Stated};
+
+/// How many events and attributes with judgements the spans of a request may have: each takes many times as much memory
+/// as a carrier, of which the receiver's budget knows nothing.
+const MOST_JUDGEMENTS: usize = 50_000;
 
 /// The spans of one request.
 #[derive(Debug, Default)]
@@ -93,12 +97,17 @@ impl SpanBatch {
     pub(crate) fn of(request: impl Into<DecodedRequest>) -> Result<Self, RequestRefusal> {
         let DecodedRequest { message, refused } = request.into();
         let mut batch = Self { refused, ..Self::default() };
+        let mut judgements = 0;
         for group in message.resource_spans {
             let (resource, attributes) = batch.add_resource(group.resource.unwrap_or_default());
             for group in group.scope_spans {
                 let (scope, shared) = batch.add_scope(group.scope.unwrap_or_default());
                 let place = Place { resource, scope, attributes: &attributes, shared: &shared };
                 for span in group.spans {
+                    judgements += foreign::most_judgements(&span);
+                    if judgements > MOST_JUDGEMENTS {
+                        return Err(too_many_judgements());
+                    }
                     batch.add_translated(&span, &place);
                     match NewSpan::of(span, &place) {
                         Ok(span) => batch.add(span),
@@ -158,7 +167,7 @@ impl SpanBatch {
 
     /// Adds the carriers of what a span states in another form. A span that is not valid has none.
     fn add_translated(&mut self, span: &Span, place: &Place<'_>) {
-        if !foreign::may_judge(span) {
+        if foreign::most_judgements(span) == 0 {
             return;
         }
         if let Ok(received) = received::span(span.clone(), place.attributes, place.shared) {
@@ -173,6 +182,13 @@ impl SpanBatch {
             }
         }
     }
+}
+
+fn too_many_judgements() -> RequestRefusal {
+    let reason = format!(
+        "the spans have more than {MOST_JUDGEMENTS} events and attributes with evaluations: send fewer spans"
+    );
+    RequestRefusal::new(RefusalKind::TooLarge, reason)
 }
 
 /// Where in a batch a span is.

@@ -250,3 +250,23 @@ fn feedback_about_a_session_or_about_nothing_is_kept_too() {
     assert_eq!(session["document"]["namespaces"]["feedback"][0]["value"], true, "{session}");
     assert_eq!(rig.get("/api/v1/status")["adrift"], 1);
 }
+
+#[test]
+fn a_request_with_more_judgements_than_it_has_room_for_is_refused() {
+    let rig = Rig::new();
+    let judged = |count: usize| {
+        let event = json!({
+            "name": "gen_ai.evaluation.result", "timeUnixNano": "1", "attributes": attributes(&vote(true)),
+        });
+        let mut span = answer();
+        span.json["events"] = Json::Array(vec![event; count]);
+        request([span])
+    };
+    let endpoint = rig.desk.http_endpoint().unwrap();
+    let reply = try_post(&endpoint, &judged(50_001), "");
+    assert_eq!(reply.status, 413, "{}", reply.text());
+    assert!(reply.text().contains("send fewer spans"), "{}", reply.text());
+    post(&endpoint, &judged(5_000));
+    // All are the same.
+    assert_eq!(rig.history().len(), 1);
+}
