@@ -443,6 +443,7 @@ fn read<T>(source: &Weak<MetricsSource>, metric: &Metric<T>) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::stats::EventStats;
     use std::time::Duration;
 
     #[test]
@@ -453,6 +454,13 @@ mod tests {
             outbox_age: Some(Duration::from_millis(1500)),
             rejected: 2,
             replayed: 7,
+            events: EventStats {
+                outbox_records: 4,
+                outbox_bytes: 80,
+                rejected: 1,
+                replayed: 5,
+                ..EventStats::default()
+            },
             ..Stats::default()
         };
         let now = MetricValues { stats, limits: (None, 1) };
@@ -474,6 +482,10 @@ mod tests {
             [
                 ("tracing_feedback.outbox.age", 1.5),
                 ("tracing_feedback.outbox.disk.usage", 900.0),
+                ("tracing_feedback.outbox.log.disk.usage", 80.0),
+                ("tracing_feedback.outbox.log.rejected", 1.0),
+                ("tracing_feedback.outbox.log.replayed", 5.0),
+                ("tracing_feedback.outbox.log.size", 4.0),
                 ("tracing_feedback.outbox.size", 3.0),
                 ("tracing_feedback.outbox.span.rejected", 2.0),
                 ("tracing_feedback.outbox.span.replayed", 7.0),

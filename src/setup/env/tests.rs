@@ -288,6 +288,9 @@ mod otlp {
     #[test]
     fn the_variable_of_the_signal_wins_unless_it_is_malformed() {
         let protocol = Protocol::default().to_string();
+        let of_traces = |environment: &Environment| format!("{:?}", environment.otlp);
+        let of_logs = |environment: &Environment| format!("{:?}", environment.otlp_logs.0);
+        let nothing = of_traces(&Environment::default());
         for (suffix, good, bad) in [
             ("PROTOCOL", protocol.as_str(), "http"),
             ("HEADERS", "a=1", "a"),
@@ -296,23 +299,34 @@ mod otlp {
             ("COMPRESSION", "none", "brotli"),
             ("INSECURE", "TRUE", "yes"),
         ] {
-            let signal = format!("OTEL_EXPORTER_OTLP_TRACES_{suffix}");
             let general = format!("OTEL_EXPORTER_OTLP_{suffix}");
-            let expected = shown(&read(&[(&signal, good)]));
-            assert!(suffix == "COMPRESSION" || expected != nothing(), "{suffix}");
-            assert!(expected.contains("issues: []"), "{expected}");
-            assert_eq!(shown(&read(&[(&general, good)])), expected);
-            assert_eq!(shown(&read(&[(&signal, good), (&general, bad)])), expected);
-            assert_eq!(shown(&read(&[(&signal, " "), (&general, good)])), expected);
-
-            let environment = read(&[(&signal, bad), (&general, good)]);
-            assert_eq!(environment.issues.len(), 1);
-            assert_eq!(environment.issues[0].variable, signal);
-            assert_eq!(without_issues(environment), expected);
-
-            let environment = read(&[(&signal, bad), (&general, bad)]);
-            assert_eq!(environment.issues.len(), 2);
-            assert_eq!(without_issues(environment), nothing());
+            let expected = of_traces(&read(&[(&general, good)]));
+            assert!(suffix == "COMPRESSION" || expected != nothing, "{suffix}");
+            let traces = format!("OTEL_EXPORTER_OTLP_TRACES_{suffix}");
+            let logs = format!("OTEL_EXPORTER_OTLP_LOGS_{suffix}");
+            let signals: [(_, &dyn Fn(&Environment) -> String); 2] =
+                [(traces, &of_traces), (logs, &of_logs)];
+            for (signal, shown) in signals {
+                let read = |variables: &[(&str, &str)]| {
+                    let environment = read(variables);
+                    let issues = environment.issues.iter().chain(&environment.otlp_logs.1);
+                    let mut issues: Vec<_> = issues.map(|issue| issue.variable.clone()).collect();
+                    issues.sort();
+                    issues.dedup();
+                    (shown(&environment), issues)
+                };
+                let taken = (expected.clone(), vec![]);
+                assert_eq!(read(&[(&signal, good)]), taken);
+                assert_eq!(read(&[(&general, good)]), taken);
+                assert_eq!(read(&[(&signal, " "), (&general, good)]), taken);
+                // The other signal has the general one.
+                let (taken, issues) = read(&[(&signal, good), (&general, bad)]);
+                assert_eq!((&taken, issues), (&expected, vec![general.as_str()]));
+                let (taken, issues) = read(&[(&signal, bad), (&general, good)]);
+                assert_eq!((&taken, issues), (&expected, vec![signal.as_str()]));
+                let (taken, issues) = read(&[(&signal, bad), (&general, bad)]);
+                assert_eq!((&taken, issues.len()), (&nothing, 2));
+            }
         }
     }
 
