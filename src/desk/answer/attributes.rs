@@ -13,10 +13,10 @@ use super::Answer;
 use super::bounds::{Budget, DEEPEST, MOST_VALUES};
 use super::events;
 use super::field::{MOST_DIGITS, Tokens};
+use super::json::{Attributes, structured};
 use super::message::{
     Conversation, Message, Part, conversation, parts, tool_arguments, tool_call, tool_output, tools,
 };
-use super::value::{Attributes, structured};
 use crate::collector::ReceivedEvent;
 use crate::collector::receive::value::Value;
 

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value as Json};
 
-use super::value::{Attributes, structured};
+use super::json::{Attributes, structured};
 use crate::collector::ReceivedEvent;
 
 /// The pattern of all names that are read, for a regular expression.

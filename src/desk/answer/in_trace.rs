@@ -21,7 +21,8 @@ pub(crate) struct SpanAnswer {
 /// The answer that `target` is about, or the whole trace if there is none. `spans` are those of the trace by their start.
 ///
 /// It is that of the span itself, else of the nearest spans below it. Of several on one level the last has the whole
-/// conversation. The tokens are those of all spans at and below it, without those below a span that has some, too. If there is none at or below the target, it is that of the trace.
+/// conversation. The tokens are those of all spans at and below it that count ([`field::of_trace`]). If there is none at
+/// or below the target, it is that of the trace.
 pub(crate) fn in_trace(spans: &[SpanAnswer], target: Option<u64>) -> Answer {
     let known: HashSet<u64> = spans.iter().map(|span| span.span).collect();
     let mut children: HashMap<u64, Vec<usize>> = HashMap::new();

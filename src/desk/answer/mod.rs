@@ -10,19 +10,18 @@
 //! | LangSmith | `gen_ai.prompt`, `gen_ai.completion` | `gen_ai.request.model`, `gen_ai.usage.*` |
 //! | Langfuse | `langfuse.observation.input` and `.output`, `langfuse.trace.*` | `langfuse.observation.model.name`, `.usage_details` |
 //!
-//! Where a span has several of them, the most structured one counts: messages before a text. Those in
-//! span events are read by [`events`]. `inputs.*` and
-//! `outputs.*` are no attributes here but leaves of a document, which may have changed since the span ended; they
-//! come before all of these, where the two are put together (`store/dataset.rs`).
+//! Where a span has several of them, the most structured one counts: messages before a text. Those in span events are read
+//! by [`events`]. `inputs.*` and `outputs.*` are no attributes here but leaves of a document, which may have changed since
+//! the span ended; they come before all of these, where the two are put together (`store/dataset.rs`).
 //!
 //! | file | |
 //! | --- | --- |
 //! | `attributes` | which attributes there are, and which of them count |
 //! | `events` | messages that are events of a span |
+//! | `json` | values of attributes as JSON |
 //! | `message` | messages and their parts, of every shape that the conventions have |
 //! | `field` | model and tokens as fields of filters, groups and charts |
 //! | `bounds` | limits of what is kept: attributes are foreign data |
-//! | `value` | attributes, and their values as JSON |
 //! | `fuzz` | any answer, for the fuzz target |
 //! | `in_trace` | in which span of a trace the answer is that feedback is about |
 
@@ -32,10 +31,10 @@ mod events;
 pub(crate) mod field;
 mod fuzz;
 mod in_trace;
+mod json;
 mod message;
 #[cfg(test)]
 mod tests;
-mod value;
 
 use serde::Serialize;
 use serde_json::Value as Json;

@@ -1,6 +1,5 @@
 //! Model and tokens of answers as SQL, by the rules of `answer::model`, `answer::tokens` and `answer::field`.
 
-use super::filter::since;
 use super::relations::{DURATION, Relations};
 use super::sql::{list, text};
 use crate::desk::answer::field::{MOST_ANCESTORS, MOST_DIGITS, TokenCount};
@@ -35,7 +34,7 @@ pub(super) fn tokens(relations: &Relations, count: TokenCount, range: Range) -> 
     let bearers = format!(
         "SELECT TraceId FROM {spans} WHERE hasAny(mapKeys({attributes}), [{}]) AND {}",
         list(keys),
-        since(relations, range)
+        relations.since(range)
     );
     // No array has NULLs, so there -1 stands for them.
     format!(

@@ -200,7 +200,7 @@ impl FilterContext<'_> {
                 let traces = format!(
                     "SELECT TraceId FROM {} WHERE {model} != '' AND {} AND {}",
                     self.relations.spans,
-                    since(self.relations, range),
+                    self.relations.since(range),
                     fits(ColumnType::Text, &model)
                 );
                 ConditionSql { traces, ..ConditionSql::default() }
@@ -217,7 +217,7 @@ impl FilterContext<'_> {
                 let traces = format!(
                     "SELECT TraceId FROM {spans} WHERE mapContains({attributes}, {}) AND {} AND {}",
                     text(name),
-                    since(self.relations, range),
+                    self.relations.since(range),
                     fits(ColumnType::Unknown, &value)
                 );
                 ConditionSql { traces, ..ConditionSql::default() }
@@ -311,17 +311,6 @@ pub(super) fn of_trace(property: Property) -> (ColumnType, String) {
         Property::Status => (ColumnType::Text, "if(t.errors > 0, 'error', 'ok')".to_owned()),
         Property::SessionId => (ColumnType::Text, "t.session_id".to_owned()),
         Property::TraceId => (ColumnType::Text, "t.trace_id".to_owned()),
-    }
-}
-
-/// The spans in which attributes are looked for: those since the beginning of a range, without carriers.
-pub(super) fn since(relations: &Relations, range: Range) -> String {
-    let is_none = relations.fill("{late} != 'true'");
-    match range.from {
-        Some(from) => {
-            format!("{is_none} AND Timestamp >= fromUnixTimestamp64Nano(toInt64({from}))")
-        }
-        None => is_none,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::answers;
 use super::field::Field;
-use super::filter::{FilterContext, of_trace, since};
+use super::filter::{FilterContext, of_trace};
 use super::relations::Relations;
 use super::sql::text;
 use crate::desk::answer::field::AnswerField;
@@ -81,7 +81,7 @@ impl Groups {
                 let query = format!(
                     "SELECT TraceId AS trace_id, argMin({attributes}[{name}], (Timestamp, SpanId)) AS value
                      FROM {spans} WHERE mapContains({attributes}, {name}) AND {} GROUP BY TraceId",
-                    since(relations, range)
+                    relations.since(range)
                 );
                 Self { joins: by_trace(&query), group: "of_trace.value".to_owned() }
             }
@@ -102,7 +102,7 @@ pub(super) fn of_answers(relations: &Relations, field: AnswerField, range: Range
                 "SELECT TraceId AS trace_id, argMin({model}, (Timestamp, SpanId)) AS value
                  FROM {} WHERE {model} != '' AND {} GROUP BY TraceId",
                 relations.spans,
-                since(relations, range)
+                relations.since(range)
             )
         }
     }

@@ -18,6 +18,7 @@ use super::address::Address;
 use super::client::ClickHouseClient;
 use super::sql::{fill, name, text};
 use super::tables;
+use crate::desk::query::Range;
 use crate::desk::store::Error;
 use crate::desk::store::session::SESSION_KEYS;
 use crate::feedback::document::NAMESPACES;
@@ -183,6 +184,17 @@ impl Relations {
         }
         needed.reverse();
         format!("WITH {}\n{sql}", needed.join(",\n"))
+    }
+
+    /// The spans in which attributes are looked for, as a condition: those since the beginning of a range, without carriers.
+    pub(super) fn since(&self, range: Range) -> String {
+        let is_none = self.fill("{late} != 'true'");
+        match range.from {
+            Some(from) => {
+                format!("{is_none} AND Timestamp >= fromUnixTimestamp64Nano(toInt64({from}))")
+            }
+            None => is_none,
+        }
     }
 
     /// A template, with what depends on the exporter's table and on where the other relations are.

@@ -1,4 +1,4 @@
-//! The attributes of a span or an event, and their values as JSON.
+//! Values of attributes as JSON.
 
 use std::collections::BTreeMap;
 
