@@ -31,7 +31,7 @@ class HoneyHive(Vendor):
             session = str(uuid.UUID(span.get("session_id") or ""))
         except ValueError:
             session = str(uuid.uuid4())
-        of_session = {"event_type": "session", "target": ["session", session]}
+        of_session = {"event_type": "session", "target": ["session", span.get("session_id")]}
         self.events.setdefault(session, {"event_id": session, "session_id": session, "metadata": {}} | of_session)
         of_trace = [event for event in self.events.values() if event["metadata"].get("trace_id") == span["trace_id"]]
         known = next((event for event in of_trace if event["metadata"]["span_id"] == span["span_id"]), None)

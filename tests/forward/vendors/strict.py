@@ -189,8 +189,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if mode == "close":
             self.close_connection = True
             return None
-        if mode == "html":
-            return self.answer(200, "<!doctype html><title>Sign in</title>", content="text/html")
+        if mode in ("html", "404"):
+            # Of a proxy: a vendor says by 404 that something has not come.
+            page = "<!doctype html><title>Sign in</title>"
+            return self.answer(200 if mode == "html" else 404, page, content="text/html")
         if mode.isdigit():
             headers = [("Retry-After", str(server.retry_after))] if server.retry_after is not None else []
             return self.answer(int(mode), server.vendor.error(int(mode), "on demand"), headers)
