@@ -15,7 +15,7 @@
 //!   backend. [`Reply::problem`] is right for whatever a backend does not know better.
 //! - **A target that has not come** is [`ChangeOutcome::Missing`], never refused: spans may be hours late.
 //! - **Memo**: what a later change of the same record needs and can't compute, such as an id that was looked up, is
-//!   given in [`Call::memo`] and comes back in [`Change::memo`]. The memo of a planned call is written down before
+//!   given in [`Call::memo`] or [`Call::memos`] and comes back in [`Change::memo`]. The memo of a planned call is written down before
 //!   it is made, so it is known after a crash.
 
 use std::time::Duration;
@@ -124,6 +124,8 @@ pub(super) struct Call {
     pub(super) step: u8,
     /// Kept with each of the changes.
     pub(super) memo: Option<String>,
+    /// Kept with the changes instead, where it is not empty: one for each of them, in the same order.
+    pub(super) memos: Vec<String>,
 }
 
 /// A request by HTTP.
@@ -148,7 +150,12 @@ impl Request {
 
 impl Call {
     pub(super) fn new(request: Request, changes: Vec<usize>) -> Self {
-        Self { request, changes, step: 0, memo: None }
+        Self { request, changes, step: 0, memo: None, memos: Vec::new() }
+    }
+
+    /// The memos of its changes, in their order.
+    pub(super) fn memos(&self) -> impl Iterator<Item = Option<&String>> {
+        (0..self.changes.len()).map(|at| self.memos.get(at).or(self.memo.as_ref()))
     }
 }
 

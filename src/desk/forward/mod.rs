@@ -15,7 +15,7 @@
 //! | `worker` | one thread a backend: finds differences, sends, writes down the outcome |
 //! | `check` | what a backend would be told, without telling it |
 //! | `status` | what was told, what waits, what was refused; retry on demand |
-//! | `phoenix`, `mlflow` | one file a backend |
+//! | `phoenix`, `mlflow`, `langfuse` | one file a backend |
 //!
 //! # A new backend
 //!
@@ -26,6 +26,7 @@ mod backend;
 mod check;
 mod client;
 mod destination;
+mod langfuse;
 mod mlflow;
 mod names;
 mod phoenix;
@@ -50,7 +51,7 @@ pub(super) use status::{ForwardingStatus, retry, status};
 use worker::Worker;
 
 /// The backends that the desk can forward to.
-const KINDS: &[BackendKind] = &[phoenix::KIND, mlflow::KIND];
+const KINDS: &[BackendKind] = &[phoenix::KIND, mlflow::KIND, langfuse::KIND];
 
 /// What is forwarded, and where to.
 #[derive(Clone, Debug, Default)]

@@ -8,6 +8,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::collector::Target;
+use crate::desk::store::json::hex;
 
 /// What a backend takes in a name.
 pub(super) struct NameRules {
@@ -23,11 +24,13 @@ pub(super) struct NameRules {
 
 /// | backend | source |
 /// | --- | --- |
+/// | Langfuse | no limit is documented but that of a score config, which is not used |
 /// | MLflow | `assessments.name` in `store/tracking/dbmodels/models.py`, 3.17.2; a dot would be taken for nesting in searches |
 /// | Phoenix | `server/api/routers/v1/spans.py`, 20.26.1: "note" is refused |
 const RULES: &[NameRules] = &[
     NameRules { kind: "phoenix", others: None, longest: 500, reserved: &["note"] },
     NameRules { kind: "mlflow", others: Some("-"), longest: 250, reserved: &[] },
+    NameRules { kind: "langfuse", others: None, longest: 500, reserved: &[] },
 ];
 
 /// The path of a leaf, as it is named in backends.
@@ -73,7 +76,7 @@ pub(super) fn record_id(target: &Target, field: &str) -> [u8; 16] {
 
 /// [`record_id`] as 32 hexadecimal digits.
 pub(super) fn hex_id(target: &Target, field: &str) -> String {
-    crate::desk::store::json::hex(&record_id(target, field))
+    hex(&record_id(target, field))
 }
 
 #[cfg(test)]

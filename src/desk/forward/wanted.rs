@@ -15,6 +15,9 @@ use crate::desk::store::forwarding::{ForwardLeaf, ForwardTarget};
 use crate::desk::store::json::datum_json;
 use crate::desk::store::leaf::{Leaf, LeafType, is_ground_truth};
 
+/// A longer text is none of few, which a backend would list as categories.
+const LONGEST_CATEGORY: usize = 64;
+
 /// A record that a backend should have.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Item {
@@ -56,7 +59,7 @@ impl Source {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Code => "code",
@@ -105,6 +108,21 @@ impl Item {
     /// The value as text.
     pub(super) fn text(&self) -> String {
         self.value.datum().text()
+    }
+
+    /// Whether the value is a text that can be one of few: a short line that is no comment.
+    pub(super) fn is_category(&self) -> bool {
+        let text = self.text();
+        matches!(self.value, Leaf::Text(_))
+            && !self.is_ground_truth
+            && self.field.rsplit('.').next() != Some("comment")
+            && text.chars().count() <= LONGEST_CATEGORY
+            && !text.contains(char::is_control)
+    }
+
+    /// When it was given, in milliseconds.
+    pub(super) fn given_ms(&self) -> i64 {
+        self.given.div_euclid(1_000_000)
     }
 }
 
@@ -162,6 +180,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::collector::Target;
+    use crate::desk::forward::backend::{Change, Known};
     use crate::desk::store::forwarding::ChangePosition;
 
     /// A target with these leaves, given in the second 1.
@@ -180,8 +199,23 @@ pub(super) mod tests {
             service: Some("chat".to_owned()),
             project: None,
             latest_trace: None,
+            root: None,
             leaves: leaves.iter().map(leaf).collect(),
         }
+    }
+
+    /// All records that a backend should have of a target.
+    pub(in crate::desk::forward) fn items_of(target: &ForwardTarget) -> Vec<Item> {
+        items(target, Selection { has_metrics: true, has_texts: true })
+    }
+
+    /// The change that creates a record.
+    pub(in crate::desk::forward) fn change<'a>(
+        target: &'a ForwardTarget,
+        item: &'a Item,
+    ) -> Change<'a> {
+        let known = Known::Absent;
+        Change { target, field: &item.field, wanted: Some(item), known, memo: None }
     }
 
     pub(in crate::desk::forward) fn text(text: &str) -> Leaf {

@@ -213,10 +213,10 @@ impl Worker {
         let mut rows = Vec::new();
         for planned in plan {
             let Planned::Call(call) = planned else { continue };
-            let of = |at: &usize| {
-                (changes[*at].target.row, changes[*at].field.to_owned(), call.memo.clone())
+            let of = |(at, memo): (&usize, Option<&String>)| {
+                (changes[*at].target.row, changes[*at].field.to_owned(), memo.cloned())
             };
-            rows.extend(call.changes.iter().map(of));
+            rows.extend(call.changes.iter().zip(call.memos()).map(of));
         }
         self.store.write_state(Box::new(move |connection| {
             rows.iter().try_for_each(|(target, field, memo)| {
@@ -252,14 +252,14 @@ impl Worker {
             let safe = |reason: &str| self.client.without_secrets(reason);
             match outcome {
                 Outcome::Done => {
-                    for at in call.changes {
-                        made[at] = Some(Made::Done(call.memo.clone()));
+                    for (at, memo) in call.changes.iter().zip(call.memos()) {
+                        made[*at] = Some(Made::Done(memo.cloned()));
                     }
                 }
                 Outcome::Each(each) => {
                     let mut unsent = Vec::new();
-                    for (at, outcome) in call.changes.iter().zip(each) {
-                        made[*at] = self.made(outcome, call.memo.as_ref());
+                    for ((at, outcome), memo) in call.changes.iter().zip(each).zip(call.memos()) {
+                        made[*at] = self.made(outcome, memo);
                         if made[*at].is_none() {
                             unsent.push(*at);
                         }

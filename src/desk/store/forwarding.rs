@@ -1,5 +1,6 @@
 //! Targets as forwarding reads them, and where it keeps its state.
 
+use opentelemetry::trace::SpanId;
 use rusqlite::Connection;
 
 use super::Error;
@@ -19,6 +20,8 @@ pub(crate) struct ForwardTarget {
     pub(crate) project: Option<String>,
     /// The latest trace of a session.
     pub(crate) latest_trace: Option<[u8; 16]>,
+    /// The root span of a trace, or of the latest trace of a session, if it was received. It has no parent.
+    pub(crate) root: Option<SpanId>,
     /// The leaves of `feedback` and `metrics`, by key. Empty if all feedback was retracted.
     pub(crate) leaves: Vec<ForwardLeaf>,
 }

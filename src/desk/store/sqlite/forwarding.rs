@@ -27,7 +27,7 @@ const ENOUGH_BYTES: usize = 4 << 20;
 const EVALUATOR_KIND: &str = "metadata.evaluator_kind";
 
 const TARGET: &str = "
-    SELECT g.id, g.changed, g.trace, g.span, g.session, t.trace_id, s.name
+    SELECT g.id, g.changed, g.trace, g.span, g.session, t.trace_id, s.name, iif(t.root_parent = 0, t.root_span, NULL)
     FROM targets g LEFT JOIN traces t ON t.id = g.trace LEFT JOIN sessions s ON s.id = g.session";
 
 /// A file as forwarding sees it.
@@ -141,8 +141,12 @@ fn ids(row: &Row<'_>) -> rusqlite::Result<Target> {
     let trace = TraceId::from_bytes(row.get::<_, Option<[u8; 16]>>(5)?.unwrap_or_default());
     Ok(match row.get::<_, i64>(3)? {
         0 => Target::Trace(trace),
-        span => Target::Span(trace, SpanId::from_bytes(span.to_be_bytes())),
+        span => Target::Span(trace, span_id(span)),
     })
+}
+
+fn span_id(span: i64) -> SpanId {
+    SpanId::from_bytes(span.to_be_bytes())
 }
 
 fn target(connection: &Connection, row: &Row<'_>) -> Result<ForwardTarget> {
@@ -154,6 +158,7 @@ fn target(connection: &Connection, row: &Row<'_>) -> Result<ForwardTarget> {
         service: None,
         project: None,
         latest_trace: None,
+        root: row.get::<_, Option<i64>>(7)?.map(span_id),
         leaves: Vec::new(),
     };
     let resource = leaves(connection, &mut found)?;
@@ -163,10 +168,14 @@ fn target(connection: &Connection, row: &Row<'_>) -> Result<ForwardTarget> {
         found.project = resource_text(connection, "openinference.project.name", resource)?;
     }
     if session != 0 {
-        let sql = "SELECT trace_id FROM traces WHERE session = ?1 AND start IS NOT NULL
+        let sql = "SELECT trace_id, iif(root_parent = 0, root_span, NULL) FROM traces WHERE session = ?1 AND start IS NOT NULL
                    ORDER BY start DESC, id DESC LIMIT 1";
-        let latest = connection.prepare_cached(sql)?.query_row([session], |row| row.get(0));
-        found.latest_trace = latest.optional()?;
+        let latest = connection.prepare_cached(sql)?.query_row([session], |row| {
+            Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?.map(span_id)))
+        });
+        if let Some((trace, root)) = latest.optional()? {
+            (found.latest_trace, found.root) = (Some(trace), root);
+        }
     }
     Ok(found)
 }

@@ -1,0 +1,352 @@
+//! Langfuse: scores of observations, traces and sessions.
+//!
+//! `POST /api/public/scores` takes a list of scores, and answers 202, or 207 with the number of those that it
+//! rejected. A score with the same id and the same timestamp is replaced; with another timestamp it is a second
+//! one. So the time of the first vote is kept, as the memo, and sent with every later one. `DELETE …/{id}` deletes a
+//! score. Servers before 5.0 take one object instead of a list, and refuse a list. A score of a trace that has not
+//! come is taken, and shown when it comes.
+//! Sources: `langfuse/api/scores` of the SDK 5.0.4, <https://langfuse.com/faq/all/tracing-data-updates>.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderName, Method, StatusCode, header};
+use jiff::Timestamp;
+use serde_json::{Value as Json, json};
+
+use super::backend::{Backend, BackendKind, Call, Change, Outcome, Planned, Reply, Request};
+use super::names;
+use super::setup::BackendSetup;
+use super::wanted::Item;
+use crate::collector::Target;
+use crate::desk::store::json::datum_json;
+use crate::desk::store::leaf::Leaf;
+
+pub(super) const KIND: BackendKind = BackendKind {
+    name: "langfuse",
+    variables: &["LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY"],
+    parameters: &[],
+    version: 1,
+    make: |setup| Ok(Box::new(Langfuse::new(setup)?)),
+};
+
+/// Scores of one request.
+const MOST: usize = 100;
+/// About how large a request gets, in bytes. Langfuse takes 4.5 MB.
+const ENOUGH_BYTES: usize = 1 << 20;
+/// Characters of a score of the type `TEXT`. The whole text is in the comment then.
+const LONGEST_TEXT: usize = 500;
+
+/// The calls about scores, as [`Call::step`].
+const LIST: u8 = 0;
+const ONE: u8 = 1;
+const DELETE: u8 = 2;
+
+const SCORES: &str = "/api/public/scores";
+
+struct Langfuse {
+    credentials: String,
+}
+
+impl Langfuse {
+    fn new(setup: &BackendSetup) -> Result<Self, String> {
+        let secret = |name| setup.secret(name).ok_or_else(|| format!("set {name}"));
+        let (public, secret) = (secret("LANGFUSE_PUBLIC_KEY")?, secret("LANGFUSE_SECRET_KEY")?);
+        Ok(Self { credentials: BASE64_STANDARD.encode(format!("{public}:{secret}")) })
+    }
+}
+
+impl Backend for Langfuse {
+    fn headers(&self) -> Vec<(HeaderName, String)> {
+        vec![(header::AUTHORIZATION, format!("Basic {}", self.credentials))]
+    }
+
+    fn plan(&self, changes: &[Change<'_>], which: &[usize]) -> Vec<Planned> {
+        let mut calls = Vec::new();
+        let mut open = List::default();
+        for &at in which {
+            let change = &changes[at];
+            let Some(item) = change.wanted else {
+                let path = format!("{SCORES}/{}", score_id(change));
+                let request = Request::new(Method::DELETE, path);
+                calls.push(Call { step: DELETE, ..Call::new(request, vec![at]) });
+                continue;
+            };
+            open.add(change, item, at);
+            if open.scores.len() >= MOST || open.bytes >= ENOUGH_BYTES {
+                calls.extend(std::mem::take(&mut open).call());
+            }
+        }
+        calls.extend(open.call());
+        calls.into_iter().map(Planned::Call).collect()
+    }
+
+    fn outcome(&self, changes: &[Change<'_>], call: &Call, reply: &Reply) -> Outcome {
+        let json = reply.json().filter(Json::is_object);
+        match (call.step, reply.status) {
+            (LIST, StatusCode::MULTI_STATUS) => match &json {
+                Some(json) if json["rejected"] == 0 => Outcome::Done,
+                Some(json) => Outcome::Refused(format!("207 {}", json["errors"])),
+                None => reply.problem(),
+            },
+            (LIST, StatusCode::ACCEPTED) if json.is_some() => Outcome::Done,
+            (ONE, status) if status.is_success() && json.is_some() => Outcome::Done,
+            (DELETE, status) if status.is_success() => Outcome::Done,
+            (DELETE, StatusCode::NOT_FOUND) if reply.message().starts_with("Score") => {
+                Outcome::Done
+            }
+            (LIST, StatusCode::BAD_REQUEST) if is_answer(reply) => {
+                let one = |at: &usize| {
+                    let item = changes[*at].wanted?;
+                    let mut one = List::default();
+                    one.add(&changes[*at], item, *at);
+                    let call = one.call()?;
+                    let body = call.request.body.map(|mut list| list[0].take());
+                    let request = Request { body, ..call.request };
+                    Some(Call { step: ONE, request, ..call })
+                };
+                Outcome::Next(call.changes.iter().filter_map(one).collect())
+            }
+            _ => reply.problem(),
+        }
+    }
+
+    fn probe(&self) -> Request {
+        Request::new(Method::GET, "/api/public/projects")
+    }
+}
+
+/// The scores of a request.
+#[derive(Default)]
+struct List {
+    scores: Vec<Json>,
+    changes: Vec<usize>,
+    memos: Vec<String>,
+    bytes: usize,
+}
+
+impl List {
+    fn add(&mut self, change: &Change<'_>, item: &Item, at: usize) {
+        let first = change.memo.and_then(|memo| memo.parse().ok());
+        let time = first.unwrap_or_else(|| item.given_ms());
+        let score = score(change, item, time);
+        self.bytes += score.to_string().len();
+        self.scores.push(score);
+        self.changes.push(at);
+        self.memos.push(time.to_string());
+    }
+
+    /// The call that sends them, if there are any.
+    fn call(self) -> Option<Call> {
+        let Self { scores, changes, memos, .. } = self;
+        let request = Request::new(Method::POST, SCORES).with_json(json!(scores));
+        (!changes.is_empty()).then(|| Call { memos, ..Call::new(request, changes) })
+    }
+}
+
+fn score_id(change: &Change<'_>) -> String {
+    names::hex_id(&change.target.target, change.field)
+}
+
+/// Whether an error is one of Langfuse, not of something before it.
+fn is_answer(reply: &Reply) -> bool {
+    serde_json::from_slice::<Json>(&reply.body).is_ok_and(|json| json.is_object())
+}
+
+/// A score, dated `time` in milliseconds.
+fn score(change: &Change<'_>, item: &Item, time: i64) -> Json {
+    let target = &change.target.target;
+    let text = item.text();
+    let is_cut = text.chars().count() > LONGEST_TEXT;
+    let (kind, value) = match &item.value {
+        Leaf::Bool(value) => ("BOOLEAN", json!(u8::from(*value))),
+        value @ (Leaf::Int(_) | Leaf::Double(_)) => ("NUMERIC", datum_json(value.datum())),
+        // A session has no output that could be corrected.
+        _ if item.is_ground_truth && !matches!(target, Target::Session(_)) => {
+            ("CORRECTION", json!(text))
+        }
+        // A text has a character at least.
+        _ if item.is_category() || text.is_empty() => ("CATEGORICAL", json!(text)),
+        _ => ("TEXT", json!(text.chars().take(LONGEST_TEXT).collect::<String>())),
+    };
+    let mut metadata = json!({ "field": item.field, "source": item.source.name() });
+    if let Some(by) = &item.by {
+        metadata["submitter"] = json!(by);
+    }
+    let mut score = json!({
+        "id": score_id(change),
+        "name": names::name(KIND.name, change.field),
+        "value": value,
+        "dataType": kind,
+        "metadata": metadata,
+        "timestamp": Timestamp::from_millisecond(time).unwrap_or_default().to_string(),
+    });
+    match target {
+        Target::Span(trace, span) => {
+            score["traceId"] = json!(trace.to_string());
+            score["observationId"] = json!(span.to_string());
+        }
+        Target::Trace(trace) => score["traceId"] = json!(trace.to_string()),
+        Target::Session(id) => score["sessionId"] = json!(id),
+    }
+    let comment = item.explanation.as_ref().or((kind == "TEXT" && is_cut).then_some(&text));
+    if let Some(comment) = comment {
+        score["comment"] = json!(comment);
+    }
+    score
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desk::forward::backend::Known;
+    use crate::desk::forward::backend::tests::{planned, reply};
+    use crate::desk::forward::wanted::tests::{change, items_of, target, text};
+
+    const ID: &str = "id";
+
+    fn langfuse() -> Langfuse {
+        let keys = [("LANGFUSE_PUBLIC_KEY", "pk"), ("LANGFUSE_SECRET_KEY", "sk")];
+        Langfuse::new(&BackendSetup::of(&[], &keys)).unwrap()
+    }
+
+    /// The scores of a call, with `ID` for their ids.
+    fn scores(call: &Call) -> Vec<Json> {
+        let mut scores = call.request.body.as_ref().unwrap().as_array().unwrap().clone();
+        scores.iter_mut().for_each(|score| score["id"] = json!(ID));
+        scores
+    }
+
+    #[test]
+    fn every_type_of_leaf_has_its_body() {
+        let long = "x".repeat(501);
+        let target = target(&[
+            ("feedback.comment", text("slow")),
+            ("feedback.ground_truth", text("Albany")),
+            ("feedback.rating", Leaf::Bool(false)),
+            ("feedback.reason", text("length")),
+            ("feedback.stars", Leaf::Int(4)),
+            ("feedback.step1.note", text(&long)),
+            ("metrics.relevance", Leaf::Double(0.5)),
+        ]);
+        let items = items_of(&target);
+        let changes: Vec<_> = items.iter().map(|item| change(&target, item)).collect();
+        let all: Vec<usize> = (0..changes.len()).collect();
+        let call = planned(&langfuse(), &changes, &all).remove(0);
+        assert_eq!((call.request.method.as_str(), call.request.path.as_str()), ("POST", SCORES));
+        assert_eq!(langfuse().headers(), [(header::AUTHORIZATION, "Basic cGs6c2s=".to_owned())]);
+        let score = |kind: &str, field: &str, source: &str, value: Json| {
+            json!({
+                "id": ID, "traceId": "0000000000000000000000000000000a",
+                "observationId": "000000000000000b", "dataType": kind, "value": value,
+                "name": field.strip_prefix("feedback.").unwrap_or(field),
+                "metadata": { "field": field, "source": source, "submitter": "u-17" },
+                "timestamp": "1970-01-01T00:00:01Z",
+            })
+        };
+        let mut rating = score("BOOLEAN", "feedback.rating", "user", json!(0));
+        rating["comment"] = json!("slow");
+        let mut note = score("TEXT", "feedback.step1.note", "user", json!("x".repeat(500)));
+        note["comment"] = json!(long);
+        assert_eq!(
+            scores(&call),
+            [
+                score("CORRECTION", "feedback.ground_truth", "user", json!("Albany")),
+                rating,
+                score("CATEGORICAL", "feedback.reason", "user", json!("length")),
+                score("NUMERIC", "feedback.stars", "user", json!(4)),
+                note,
+                score("NUMERIC", "metrics.relevance", "code", json!(0.5)),
+            ]
+        );
+        let ids = call.request.body.unwrap();
+        assert_eq!(ids[1]["id"], names::hex_id(&target.target, "feedback.rating"));
+    }
+
+    #[test]
+    fn traces_and_sessions_are_named_by_their_ids_and_a_session_has_no_correction() {
+        let mut of_trace = target(&[("feedback.rating", Leaf::Int(1))]);
+        of_trace.target = Target::Trace(opentelemetry::trace::TraceId::from(0xc));
+        let mut of_session = target(&[("feedback.ground_truth", text("a b"))]);
+        of_session.target = Target::Session("s 1".to_owned());
+        let (one, two) = (items_of(&of_trace), items_of(&of_session));
+        let changes = [change(&of_trace, &one[0]), change(&of_session, &two[0])];
+        let call = planned(&langfuse(), &changes, &[0, 1]).remove(0);
+        let scores = scores(&call);
+        assert_eq!(scores[0]["traceId"], "0000000000000000000000000000000c");
+        assert_eq!(
+            (&scores[0]["observationId"], &scores[0]["sessionId"]),
+            (&Json::Null, &Json::Null)
+        );
+        assert_eq!(scores[1]["sessionId"], "s 1");
+        assert_eq!((&scores[1]["traceId"], &scores[1]["dataType"]), (&Json::Null, &json!("TEXT")));
+    }
+
+    #[test]
+    fn a_change_has_the_id_and_the_time_of_the_first_vote_and_a_deletion_the_id() {
+        let target = target(&[("feedback.rating", Leaf::Bool(false))]);
+        let mut item = items_of(&target).remove(0);
+        let first = planned(&langfuse(), &[change(&target, &item)], &[0]).remove(0);
+        assert_eq!(first.memos, ["1000"]);
+        item.given = 9_000_000_000;
+        item.value = Leaf::Bool(true);
+        let mut changed = change(&target, &item);
+        (changed.known, changed.memo) = (Known::Present, Some("1000"));
+        let second = planned(&langfuse(), &[changed.clone()], &[0]).remove(0);
+        assert_eq!(second.memos, ["1000"]);
+        let body = |call: &Call| call.request.body.as_ref().unwrap()[0].clone();
+        assert_eq!(body(&second)["timestamp"], body(&first)["timestamp"]);
+        assert_eq!(body(&second)["id"], body(&first)["id"]);
+        assert_eq!(body(&second)["value"], 1);
+
+        changed.wanted = None;
+        let deletion = planned(&langfuse(), &[changed], &[0]).remove(0);
+        let path = format!("{SCORES}/{}", body(&first)["id"].as_str().unwrap());
+        assert_eq!((deletion.request.method, deletion.request.path), (Method::DELETE, path));
+    }
+
+    #[test]
+    fn an_answer_means_what_langfuse_says_of_it() {
+        let target =
+            target(&[("feedback.rating", Leaf::Bool(false)), ("feedback.stars", Leaf::Int(1))]);
+        let items = items_of(&target);
+        let mut changes: Vec<_> = items.iter().map(|item| change(&target, item)).collect();
+        let list = planned(&langfuse(), &changes, &[0, 1]).remove(0);
+        let of_list =
+            |status, body: &str| langfuse().outcome(&changes, &list, &reply(status, body));
+        assert_eq!(of_list(202, r#"{"message":"Accepted"}"#), Outcome::Done);
+        let rejected = r#"{"accepted":1,"rejected":1,"errors":[{"message":"no"}]}"#;
+        assert_eq!(
+            of_list(207, rejected),
+            Outcome::Refused(r#"207 [{"message":"no"}]"#.to_owned())
+        );
+        for (status, body) in [(202, "<html>"), (207, "x"), (401, "{}"), (404, "{}"), (500, "{}")] {
+            assert!(matches!(of_list(status, body), Outcome::Down { .. }), "{status} {body}");
+        }
+
+        // A server that takes one object.
+        let Outcome::Next(each) = of_list(400, r#"{"message":"expected object"}"#) else {
+            panic!()
+        };
+        assert_eq!(each.len(), 2);
+        assert_eq!(each[1].request.body.as_ref().unwrap()["name"], "stars");
+        assert_eq!((each[1].changes.as_slice(), each[1].step), ([1].as_slice(), ONE));
+        let of_one =
+            |status, body: &str| langfuse().outcome(&changes, &each[0], &reply(status, body));
+        assert_eq!(of_one(200, r#"{"id":"a"}"#), Outcome::Done);
+        assert!(matches!(of_one(400, r#"{"message":"no"}"#), Outcome::Refused(_)));
+
+        changes[0].wanted = None;
+        let deletion = planned(&langfuse(), &changes, &[0]).remove(0);
+        let gone =
+            |status, body: &str| langfuse().outcome(&changes, &deletion, &reply(status, body));
+        assert_eq!(gone(202, r#"{"message":"accepted"}"#), Outcome::Done);
+        assert_eq!(gone(404, r#"{"message":"Score not found"}"#), Outcome::Done);
+        assert!(matches!(gone(404, "<html>"), Outcome::Down { .. }));
+    }
+
+    #[test]
+    fn a_key_that_is_missing_is_named() {
+        let setup = BackendSetup::of(&[], &[("LANGFUSE_PUBLIC_KEY", "pk")]);
+        assert_eq!(Langfuse::new(&setup).err().unwrap(), "set LANGFUSE_SECRET_KEY");
+    }
+}
