@@ -24,6 +24,7 @@ pub(super) struct NameRules {
 
 /// | backend | source |
 /// | --- | --- |
+/// | LangSmith | no limit is documented |
 /// | Langfuse | no limit is documented but that of a score config, which is not used |
 /// | MLflow | `assessments.name` in `store/tracking/dbmodels/models.py`, 3.17.2; a dot would be taken for nesting in searches |
 /// | Phoenix | `server/api/routers/v1/spans.py`, 20.26.1: "note" is refused |
@@ -31,6 +32,7 @@ const RULES: &[NameRules] = &[
     NameRules { kind: "phoenix", others: None, longest: 500, reserved: &["note"] },
     NameRules { kind: "mlflow", others: Some("-"), longest: 250, reserved: &[] },
     NameRules { kind: "langfuse", others: None, longest: 500, reserved: &[] },
+    NameRules { kind: "langsmith", others: None, longest: 180, reserved: &[] },
 ];
 
 /// The path of a leaf, as it is named in backends.
@@ -77,6 +79,22 @@ pub(super) fn record_id(target: &Target, field: &str) -> [u8; 16] {
 /// [`record_id`] as 32 hexadecimal digits.
 pub(super) fn hex_id(target: &Target, field: &str) -> String {
     hex(&record_id(target, field))
+}
+
+/// 16 bytes as a UUID.
+pub(super) fn uuid(bytes: &[u8; 16]) -> String {
+    let hex = hex(bytes);
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+/// Whether a text is a UUID, in lower case and with dashes.
+pub(super) fn is_uuid(text: &str) -> bool {
+    let is_digit = |c: char| matches!(c, '0'..='9' | 'a'..='f');
+    text.len() == 36
+        && text.char_indices().all(|(at, c)| match at {
+            8 | 13 | 18 | 23 => c == '-',
+            _ => is_digit(c),
+        })
 }
 
 #[cfg(test)]
