@@ -193,7 +193,6 @@ pub(super) enum ChangeOutcome {
     /// The backend does not have the target yet.
     Missing(String),
     /// It will never be taken.
-    #[expect(dead_code, reason = "of backends that answer for each record of a call")]
     Refused(String),
     /// It was not made since another one of its call was at fault: it is planned again at once.
     Unsent,

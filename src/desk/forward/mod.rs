@@ -15,7 +15,7 @@
 //! | `worker` | one thread a backend: finds differences, sends, writes down the outcome |
 //! | `check` | what a backend would be told, without telling it |
 //! | `status` | what was told, what waits, what was refused; retry on demand |
-//! | `phoenix`, `mlflow`, `langfuse`, `langsmith` | one file a backend |
+//! | `phoenix`, `mlflow`, `langfuse`, `langsmith`, `datadog` | one file a backend |
 //!
 //! # A new backend
 //!
@@ -25,6 +25,7 @@
 mod backend;
 mod check;
 mod client;
+mod datadog;
 mod destination;
 mod langfuse;
 mod langsmith;
@@ -52,7 +53,8 @@ pub(super) use status::{ForwardingStatus, retry, status};
 use worker::Worker;
 
 /// The backends that the desk can forward to.
-const KINDS: &[BackendKind] = &[phoenix::KIND, mlflow::KIND, langfuse::KIND, langsmith::KIND];
+const KINDS: &[BackendKind] =
+    &[phoenix::KIND, mlflow::KIND, langfuse::KIND, langsmith::KIND, datadog::KIND];
 
 /// What is forwarded, and where to.
 #[derive(Clone, Debug, Default)]

@@ -24,6 +24,7 @@ pub(super) struct NameRules {
 
 /// | backend | source |
 /// | --- | --- |
+/// | Datadog | "Evaluation labels" in `llm_observability/evaluations/external_evaluations` of its documentation |
 /// | LangSmith | no limit is documented |
 /// | Langfuse | no limit is documented but that of a score config, which is not used |
 /// | MLflow | `assessments.name` in `store/tracking/dbmodels/models.py`, 3.17.2; a dot would be taken for nesting in searches |
@@ -33,6 +34,7 @@ const RULES: &[NameRules] = &[
     NameRules { kind: "mlflow", others: Some("-"), longest: 250, reserved: &[] },
     NameRules { kind: "langfuse", others: None, longest: 500, reserved: &[] },
     NameRules { kind: "langsmith", others: None, longest: 180, reserved: &[] },
+    NameRules { kind: "datadog", others: Some(""), longest: 200, reserved: &[] },
 ];
 
 /// The path of a leaf, as it is named in backends.
@@ -53,6 +55,11 @@ pub(super) fn name(kind: &str, field: &str) -> String {
         name.push('_');
     }
     name
+}
+
+/// The longest name that a kind of backend takes, in characters.
+pub(super) fn longest(kind: &str) -> usize {
+    RULES.iter().find(|rules| rules.kind == kind).map_or(usize::MAX, |rules| rules.longest)
 }
 
 /// The ids of a target as one text: `span 0af7… b7ad…`.
