@@ -188,7 +188,6 @@ pub(super) enum Outcome {
 /// What has become of one change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ChangeOutcome {
-    #[expect(dead_code, reason = "of backends that answer for each record of a call")]
     Done,
     /// The backend does not have the target yet.
     Missing(String),

@@ -15,7 +15,7 @@
 //! | `worker` | one thread a backend: finds differences, sends, writes down the outcome |
 //! | `check` | what a backend would be told, without telling it |
 //! | `status` | what was told, what waits, what was refused; retry on demand |
-//! | `phoenix`, `mlflow`, `langfuse`, `langsmith`, `datadog` | one file a backend |
+//! | `phoenix`, `mlflow`, `langfuse`, `langsmith`, `datadog`, `opik` | one file a backend |
 //!
 //! # A new backend
 //!
@@ -31,6 +31,7 @@ mod langfuse;
 mod langsmith;
 mod mlflow;
 mod names;
+mod opik;
 mod phoenix;
 mod setup;
 mod state;
@@ -54,7 +55,7 @@ use worker::Worker;
 
 /// The backends that the desk can forward to.
 const KINDS: &[BackendKind] =
-    &[phoenix::KIND, mlflow::KIND, langfuse::KIND, langsmith::KIND, datadog::KIND];
+    &[phoenix::KIND, mlflow::KIND, langfuse::KIND, langsmith::KIND, datadog::KIND, opik::KIND];
 
 /// What is forwarded, and where to.
 #[derive(Clone, Debug, Default)]
