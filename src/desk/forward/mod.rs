@@ -15,7 +15,7 @@
 //! | `worker` | one thread a backend: finds differences, sends, writes down the outcome |
 //! | `check` | what a backend would be told, without telling it |
 //! | `status` | what was told, what waits, what was refused; retry on demand |
-//! | `phoenix`, `mlflow`, `langfuse`, `langsmith`, `datadog`, `opik` | one file a backend |
+//! | `phoenix`, `mlflow`, `langfuse`, `langsmith`, `datadog`, `opik`, `honeyhive` | one file a backend |
 //!
 //! # A new backend
 //!
@@ -27,6 +27,7 @@ mod check;
 mod client;
 mod datadog;
 mod destination;
+mod honeyhive;
 mod langfuse;
 mod langsmith;
 mod mlflow;
@@ -54,8 +55,15 @@ pub(super) use status::{ForwardingStatus, retry, status};
 use worker::Worker;
 
 /// The backends that the desk can forward to.
-const KINDS: &[BackendKind] =
-    &[phoenix::KIND, mlflow::KIND, langfuse::KIND, langsmith::KIND, datadog::KIND, opik::KIND];
+const KINDS: &[BackendKind] = &[
+    phoenix::KIND,
+    mlflow::KIND,
+    langfuse::KIND,
+    langsmith::KIND,
+    datadog::KIND,
+    opik::KIND,
+    honeyhive::KIND,
+];
 
 /// What is forwarded, and where to.
 #[derive(Clone, Debug, Default)]

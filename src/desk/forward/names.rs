@@ -25,7 +25,7 @@ pub(super) struct NameRules {
 /// | backend | source |
 /// | --- | --- |
 /// | Datadog | "Evaluation labels" in `llm_observability/evaluations/external_evaluations` of its documentation |
-/// | LangSmith, Opik | no limit is documented |
+/// | HoneyHive, LangSmith, Opik | no limit is documented |
 /// | Langfuse | no limit is documented but that of a score config, which is not used |
 /// | MLflow | `assessments.name` in `store/tracking/dbmodels/models.py`, 3.17.2; a dot would be taken for nesting in searches |
 /// | Phoenix | `server/api/routers/v1/spans.py`, 20.26.1: "note" is refused |
@@ -36,6 +36,7 @@ const RULES: &[NameRules] = &[
     NameRules { kind: "langsmith", others: None, longest: 180, reserved: &[] },
     NameRules { kind: "datadog", others: Some(""), longest: 200, reserved: &[] },
     NameRules { kind: "opik", others: None, longest: 150, reserved: &[] },
+    NameRules { kind: "honeyhive", others: None, longest: 500, reserved: &[] },
 ];
 
 /// The path of a leaf, as it is named in backends.
