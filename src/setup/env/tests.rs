@@ -288,8 +288,9 @@ mod otlp {
     #[test]
     fn the_variable_of_the_signal_wins_unless_it_is_malformed() {
         let protocol = Protocol::default().to_string();
-        let of_traces = |environment: &Environment| format!("{:?}", environment.otlp);
-        let of_logs = |environment: &Environment| format!("{:?}", environment.otlp_logs.0);
+        let of_traces: fn(&Environment) -> String = |environment| format!("{:?}", environment.otlp);
+        let of_logs: fn(&Environment) -> String =
+            |environment| format!("{:?}", environment.otlp_logs.0);
         let nothing = of_traces(&Environment::default());
         for (suffix, good, bad) in [
             ("PROTOCOL", protocol.as_str(), "http"),
@@ -304,13 +305,11 @@ mod otlp {
             assert!(suffix == "COMPRESSION" || expected != nothing, "{suffix}");
             let traces = format!("OTEL_EXPORTER_OTLP_TRACES_{suffix}");
             let logs = format!("OTEL_EXPORTER_OTLP_LOGS_{suffix}");
-            let signals: [(_, &dyn Fn(&Environment) -> String); 2] =
-                [(traces, &of_traces), (logs, &of_logs)];
-            for (signal, shown) in signals {
+            for (signal, shown) in [(traces, of_traces), (logs, of_logs)] {
                 let read = |variables: &[(&str, &str)]| {
                     let environment = read(variables);
                     let issues = environment.issues.iter().chain(&environment.otlp_logs.1);
-                    let mut issues: Vec<_> = issues.map(|issue| issue.variable.clone()).collect();
+                    let mut issues: Vec<_> = issues.map(|issue| issue.variable).collect();
                     issues.sort();
                     issues.dedup();
                     (shown(&environment), issues)
