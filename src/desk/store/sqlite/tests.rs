@@ -581,6 +581,40 @@ fn votes(target: (u8, u8), first: u8, rating: u8) -> [Made; 2] {
     })
 }
 
+/// The span has the last value, as an int; the records of this crate have each, as a double or bool.
+#[test]
+fn records_of_this_crate_do_not_replace_what_the_span_says_in_any_order() {
+    let span = Made {
+        trace: 1,
+        id: 1,
+        length: 5,
+        role: MadeRole::Plain,
+        rating: Some(3),
+        time: None,
+        ..votes((0, 0), 0, 0)[0].clone()
+    };
+    let record = |time, rating| Made {
+        role: MadeRole::Record(true, (1, 1)),
+        time: Some(time),
+        rating: Some(rating),
+        ..span.clone()
+    };
+    let made = [span.clone(), record(1, 0), record(2, 1)];
+    for order in [[0, 1, 2], [1, 0, 2], [1, 2, 0], [2, 1, 0]] {
+        let (mut connection, mut cache) = (store(), RowCache::default());
+        for at in order {
+            put(&mut connection, &mut cache, &[std::slice::from_ref(&made[at])]);
+        }
+        let leaves = leaves_by_trace(&connection);
+        let rating = &leaves[&format!("{:032X}", 1)];
+        assert_eq!(rating.len(), 1, "{order:?}: {rating:?}");
+        assert!(rating[0].contains("feedback.rating 3 5"), "{order:?}: {rating:?}");
+        let sql = "SELECT value FROM meta WHERE key = 'documents'";
+        let documents: i64 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(documents, 1);
+    }
+}
+
 /// Votes are the last to be forgotten, though no span of their own traces has feedback.
 #[test]
 fn the_limit_of_size_spares_votes_in_traces_of_their_own() {
