@@ -177,7 +177,10 @@ impl NewCarrier<'_> {
             parts.extend(self.statement.cleared.iter().map(|key| key.as_bytes().to_vec()));
         };
         match &self.identity {
-            Identity::Key(key) => parts.extend([b"key".to_vec(), key.as_bytes().to_vec()]),
+            Identity::Key(key) => {
+                let what = if self.is_retraction() { b"retraction".as_slice() } else { b"key" };
+                parts.extend([what.to_vec(), key.as_bytes().to_vec()]);
+            }
             Identity::Span(trace_id, span_id) => {
                 parts.push(b"on span".to_vec());
                 parts.extend([trace_id.to_bytes().to_vec(), span_id.to_bytes().to_vec()]);
@@ -197,9 +200,17 @@ impl NewCarrier<'_> {
         let (mut trace_id, mut span_id) = ([0; 16], [0; 8]);
         trace_id.copy_from_slice(&digest[..16]);
         span_id.copy_from_slice(&digest[16..24]);
+        // An enrichment removes keys before it sets others, and has one record for each, of one time: of equal times
+        // the lower id comes first.
+        let highest = 1 << 63;
+        let span_id = u64::from_be_bytes(span_id);
+        let span_id = if self.is_retraction() { span_id & !highest } else { span_id | highest };
         // Never zero, which would be no id at all.
         let trace_id = u128::from_be_bytes(trace_id).max(1).to_be_bytes();
-        let span_id = u64::from_be_bytes(span_id).max(1).to_be_bytes();
-        (trace_id, span_id)
+        (trace_id, span_id.max(1).to_be_bytes())
+    }
+
+    fn is_retraction(&self) -> bool {
+        !self.statement.cleared.is_empty()
     }
 }

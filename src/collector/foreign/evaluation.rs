@@ -21,6 +21,7 @@ const SCORE: &str = "gen_ai.evaluation.score.value";
 const LABEL: &str = "gen_ai.evaluation.score.label";
 const EXPLANATION: &str = "gen_ai.evaluation.explanation";
 const ERROR: &str = "error.type";
+const RETRACTED: &str = "tracing_feedback.retracted";
 /// OpenLIT's key of one score.
 const OPENLIT_KEY: &str = "openlit.score.idempotency_key";
 /// JSON in text, with Microsoft Foundry's details of an evaluation.
@@ -117,16 +118,20 @@ fn carrier(
 fn judgement(attributes: &Attributes) -> Option<Judgement> {
     let owned = |key| text(attributes, key).map(str::to_owned);
     let properties = internal_properties(attributes);
+    let is_retracted = attributes.get(RETRACTED).is_some_and(|it| *it == true);
+    // An enrichment that retracts a whole namespace has no name for it.
+    let is_namespace = is_retracted && attributes.contains_key(NAMESPACE);
+    let name = owned(NAME).or_else(|| is_namespace.then(String::new));
     let property = |key: &str| properties.as_ref().and_then(|all| all.get(key)?.as_str());
     Some(Judgement {
-        name: owned(NAME)?,
+        name: name?,
         score: attributes.get(SCORE).cloned(),
         label: owned(LABEL),
         explanation: owned(EXPLANATION),
         error: owned(ERROR),
         is_ordinal: property("gen_ai.evaluation.type") == Some("ordinal"),
         source: source(attributes, property("microsoft.human_evaluation.source").is_some()),
-        is_retracted: attributes.get("tracing_feedback.retracted").is_some_and(|it| *it == true),
+        is_retracted,
     })
 }
 

@@ -50,7 +50,7 @@ impl Judgement {
     /// | a score | `NAME`, a number |
     /// | a score and another label | `NAME`, a number, and `NAME_label` |
     /// | a label | `NAME`, a string |
-    /// | an explanation | `feedback.comment`; of an evaluator `metrics.NAME_explanation` |
+    /// | an explanation | `feedback.comment`; of an evaluator `metrics.NAME_explanation`; of an enrichment of this crate none, since its `comment` has a record of its own |
     /// | an error | `metrics.NAME_error` |
     pub(super) fn into_statement(self) -> Option<Statement> {
         let is_error = self.error.is_some();
@@ -59,7 +59,11 @@ impl Judgement {
             Source::Person if !is_error => "feedback",
             _ => "metrics",
         };
-        let key = format!("{namespace}.{}", path(&self.name)?);
+        let key = match path(&self.name) {
+            Some(path) => format!("{namespace}.{path}"),
+            None if self.is_retracted => namespace.to_owned(),
+            None => return None,
+        };
         let mut leaves = Vec::new();
         let score = self.score.filter(is_finite);
         let as_bool = score
@@ -77,11 +81,10 @@ impl Judgement {
         }
         let error = self.error.map(|error| (format!("{key}_error"), Value::String(error)));
         leaves.extend(error);
-        if let Some(explanation) = self.explanation {
-            let of_enrichment = matches!(self.source, Source::Enrichment(_));
+        let is_enrichment = matches!(self.source, Source::Enrichment(_));
+        if let Some(explanation) = self.explanation.filter(|_| !is_enrichment) {
             let to = match namespace {
                 "feedback" => "feedback.comment".to_owned(),
-                _ if of_enrichment => format!("{namespace}.comment"),
                 _ => format!("{key}_explanation"),
             };
             if leaves.iter().all(|(key, _)| *key != to) {
@@ -170,6 +173,14 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_is_retracted_as_a_whole() {
+        let source = Source::Enrichment("metrics".to_owned());
+        let all = Judgement { source, is_retracted: true, ..Judgement::default() };
+        let statement = all.into_statement().unwrap();
+        assert_eq!((statement.leaves, statement.cleared), (vec![], vec!["metrics".to_owned()]));
+    }
+
+    #[test]
     fn no_segment_of_a_path_is_empty() {
         assert_eq!(path("a..b.").as_deref(), Some("a._.b._"));
         assert_eq!(path("step1.retry").as_deref(), Some("step1.retry"));
@@ -182,7 +193,7 @@ mod tests {
         assert_eq!(read(explained(Source::Person))[1].0, "feedback.comment");
         assert_eq!(read(explained(Source::Evaluator))[1].0, "metrics.tone_explanation");
         let of_enrichment = explained(Source::Enrichment("metrics".to_owned()));
-        assert_eq!(read(of_enrichment)[1].0, "metrics.comment");
+        assert_eq!(read(of_enrichment), [("metrics.tone".to_owned(), Value::Double(0.5))]);
         let failed = Judgement { error: Some("Timeout".to_owned()), ..Judgement::default() };
         assert_eq!(read(failed), [("metrics.tone_error".to_owned(), Value::from("Timeout"))]);
     }

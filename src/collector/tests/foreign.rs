@@ -187,6 +187,7 @@ fn events_of_this_crate_are_read_where_no_span_states_the_same() {
     let comment = ("gen_ai.evaluation.explanation", Value::from("Slow"));
     let records = [
         own(1, "rating", "feedback", &[score(1.0), label("true"), comment.clone()]),
+        own(1, "comment", "feedback", &[label("Slow"), comment.clone()]),
         own(1, "step1.retry", "feedback", &[score(0.0), label("false"), comment.clone()]),
         own(1, "relevance", "metrics", &[score(0.5), comment]),
         own(1, "ground_truth", "feedback", &[label("Albany")]),
@@ -194,7 +195,30 @@ fn events_of_this_crate_are_read_where_no_span_states_the_same() {
     ];
     let expected = json!({
         "feedback.step1.retry": false, "feedback.comment": "Slow", "feedback.ground_truth": "Albany",
-        "metrics.relevance": 0.5, "metrics.comment": "Slow",
+        "metrics.relevance": 0.5,
+    });
+    assert_eq!(of_records(records), expected);
+}
+
+#[test]
+fn what_an_enrichment_removes_it_removes_before_it_sets_others() {
+    let score = [("gen_ai.evaluation.score.value", Value::Double(1.0))];
+    let retracted = [("tracing_feedback.retracted", Value::Bool(true))];
+    let mut of_namespace = own(3, "", "metrics", &retracted);
+    of_namespace.attributes.remove(0);
+    // An array that replaces another one, a namespace that is retracted, and what is set beside it.
+    let mut records = vec![own(1, "edits.0.value", "feedback", &score)];
+    records.push(own(1, "edits.1.value", "feedback", &score));
+    records.push(own(1, "relevance", "metrics", &score));
+    records.push(own(2, "edits.0.value", "feedback", &score));
+    records.push(own(2, "edits", "feedback", &retracted));
+    records.push(of_namespace);
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        records.push(own(3, name, "metrics", &score));
+    }
+    let expected = json!({
+        "feedback.edits.0.value": 1.0, "metrics.a": 1.0, "metrics.b": 1.0, "metrics.c": 1.0,
+        "metrics.d": 1.0, "metrics.e": 1.0, "metrics.f": 1.0,
     });
     assert_eq!(of_records(records), expected);
 }
