@@ -81,7 +81,7 @@ use api::guard::{AllowedHosts, Guard, guard};
 use forward::{ForwardAccess, Forwarding};
 use log::log_line;
 use store::Store;
-use store::clickhouse::{Changes, ClickHouse};
+use store::clickhouse::{Changes, ClickHouse, ClickHouseForwarding};
 use store::location::Location;
 use store::sqlite::{Retention, Sqlite, SqliteForwarding, SqliteWriter};
 
@@ -180,7 +180,15 @@ impl Desk {
                 let store = ClickHouse::open(address.clone(), LONGEST_QUERY);
                 let store = Arc::new(store.map_err(StartError::of)?);
                 let changes = Changes::watch(Arc::clone(&store)).map_err(StartError::of)?;
-                Source::ClickHouse { store, changes }
+                let mut forwarding = None;
+                if !options.forward.destinations.is_empty() {
+                    let state = options.forward.state();
+                    let forward = ClickHouseForwarding::open(Arc::clone(&store), &state);
+                    let forward = Arc::new(forward.map_err(StartError::of)?);
+                    let started = Forwarding::start(&options.forward, forward, &changes.changes());
+                    forwarding = Some(started.map_err(StartError)?);
+                }
+                Source::ClickHouse { store, forwarding, changes }
             }
         };
         let (stop, stopped) = oneshot::channel();
@@ -267,7 +275,7 @@ enum Source {
         path: PathBuf,
     },
     /// The Collector writes them to ClickHouse.
-    ClickHouse { store: Arc<ClickHouse>, changes: Changes },
+    ClickHouse { store: Arc<ClickHouse>, forwarding: Option<Forwarding>, changes: Changes },
 }
 
 /// The thread of a desk.
@@ -296,7 +304,7 @@ impl Serving {
         let store: Arc<dyn Store>;
         let changes;
         let mut span_ports = None;
-        let mut forward: Option<ForwardAccess> = None;
+        let forward: Option<ForwardAccess>;
         match source {
             Source::Spans { listeners: [grpc_port, http_port], forwarding, writer, path } => {
                 let port = |listener: &std::net::TcpListener| {
@@ -318,7 +326,9 @@ impl Serving {
                 kept.forwarding = Some(forwarding);
                 kept.writer = Some(writer);
             }
-            Source::ClickHouse { store: clickhouse, changes: watched } => {
+            Source::ClickHouse { store: clickhouse, forwarding, changes: watched } => {
+                forward = forwarding.as_ref().map(Forwarding::access);
+                kept.forwarding = forwarding;
                 store = clickhouse;
                 changes = watched.changes();
                 kept.changes = Some(watched);

@@ -30,6 +30,7 @@ pub(super) const PAGE_PORT: u16 = 4320;
 /// | [`with_max_age`](Self::with_max_age) | kept forever |
 /// | [`with_max_bytes`](Self::with_max_bytes) | no limit |
 /// | [`with_forward`](Self::with_forward) | nothing is forwarded |
+/// | [`with_forward_state`](Self::with_forward_state) | in the store, or `feedback-desk-forward.sqlite` |
 /// | [`with_forward_metrics`](Self::with_forward_metrics) | `false` |
 /// | [`with_forward_texts`](Self::with_forward_texts) | `true` |
 #[derive(Clone)]
@@ -164,6 +165,13 @@ impl Options {
     pub fn with_forward(mut self, backend: &str) -> Result<Self, StartError> {
         self.forward.destinations.push(Destination::read(backend).map_err(StartError)?);
         Ok(self)
+    }
+
+    /// The file in which the desk stores what it has forwarded, where its store is ClickHouse:
+    /// `feedback-desk-forward.sqlite` unless given. Otherwise that is in the store.
+    pub fn with_forward_state(mut self, file: impl Into<PathBuf>) -> Self {
+        self.forward.state = Some(file.into());
+        self
     }
 
     /// Forwards `metrics` besides `feedback`, marked as made by code, by a model or by an expert.

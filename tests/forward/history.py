@@ -101,7 +101,8 @@ class Phoenix:
             "PHOENIX_PORT": str(self.port), "PHOENIX_HOST": "127.0.0.1", "PHOENIX_GRPC_PORT": str(grpc),
             "PHOENIX_WORKING_DIR": directory, "PHOENIX_TELEMETRY_ENABLED": "false",
         }
-        command = [os.path.join(os.path.dirname(sys.executable), "phoenix"), "serve"]
+        bin = os.environ.get("FORWARD_BIN", os.path.dirname(sys.executable))
+        command = [os.path.join(bin, "phoenix"), "serve"]
         self.process = Process(command, environment, os.path.join(directory, "log"))
         self.wait()
 
@@ -110,6 +111,11 @@ class Phoenix:
 
     def spans(self, message):
         ask(f"{self.url}/v1/traces", message.SerializeToString(), {"content-type": "application/x-protobuf"})
+
+    def wait_for_traces(self, count):
+        query = {"query": "{projects{edges{node{traceCount}}}}"}
+        edges = lambda: ask(f"{self.url}/graphql", query)["data"]["projects"]["edges"]
+        until("Phoenix has written", lambda: any(it["node"]["traceCount"] >= count for it in edges()), 3_600)
 
     def expected(self, target, leaves):
         """Annotations by target and name."""
@@ -173,6 +179,9 @@ class Mlflow:
     def spans(self, message):
         headers = {"content-type": "application/x-protobuf", "x-mlflow-experiment-id": "0"}
         ask(f"{self.url}/v1/traces", message.SerializeToString(), headers)
+
+    def wait_for_traces(self, count):
+        """It writes before it answers."""
 
     def expected(self, target, leaves):
         """Assessments by target and name."""
@@ -384,8 +393,10 @@ def large(backend, program, directory, options):
     for at in range(0, len(spans), 2_000):
         part = message(spans[at:at + 2_000])
         desk.spans(part)
-        backend.spans(part)
+        # Phoenix answers 503 while it has much to write.
+        until("the backend takes spans", lambda: backend.spans(part) is None, 600)
     desk.process.kill()
+    backend.wait_for_traces(options.large)
     begun = time.monotonic()
     desk = Desk(program, directory, backend)
     until("everything is told", lambda: desk.status()["told"] == options.large, 3_600)
@@ -417,4 +428,5 @@ def main():
     sys.exit(0 if is_right else 1)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,6 @@
 //! `feedback-desk forward`.
 
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,9 @@ use super::json::printable_json;
 use super::{CommandError, CommandResult};
 use crate::desk::forward::{ForwardOptions, ForwardingStatus, check, retry, status};
 use crate::desk::query::time::rfc3339;
+use crate::desk::store::clickhouse::{ClickHouse, ClickHouseForwarding};
 use crate::desk::store::forwarding::ForwardStore;
+use crate::desk::store::location::Location;
 use crate::desk::store::sqlite::{SqliteForwarding, SqliteWriter};
 use crate::printable::printable;
 
@@ -25,34 +26,66 @@ pub(super) enum ForwardCommand {
 }
 
 impl ForwardCommand {
-    pub(super) fn run(self, file: &Path, options: &ForwardOptions, is_json: bool) -> CommandResult {
-        if !file.exists() {
-            let error = format!("there is no {}: say which file with --store", file.display());
-            return Err(CommandError::Failed(error));
-        }
+    pub(super) fn run(
+        self,
+        place: &Location,
+        options: &ForwardOptions,
+        is_json: bool,
+    ) -> CommandResult {
+        let store = self.open(place, options)?;
         match self {
-            Self::Check => check_all(file, options, is_json),
-            Self::Status => print_status(file, is_json),
+            Self::Check => check_all(&store, options, is_json),
+            Self::Status => print_status(&*store, is_json),
             Self::Retry => {
-                let writer = SqliteWriter::start_beside(file).map_err(CommandError::failed)?;
-                let store = SqliteForwarding::new(file, LONGEST, Arc::new(writer));
-                retry(&store, None).map_err(CommandError::failed)?;
+                retry(&*store, None).map_err(CommandError::failed)?;
                 print("Everything that waits or was refused is due again.\n")
+            }
+        }
+    }
+
+    fn open(
+        self,
+        place: &Location,
+        options: &ForwardOptions,
+    ) -> Result<Arc<dyn ForwardStore>, CommandError> {
+        let missing = |what: String, flag: &str| {
+            CommandError::Failed(format!("there is no {what}: say which file with {flag}"))
+        };
+        match place {
+            Location::File(path) if !path.exists() => Err(missing(place.to_string(), "--store")),
+            Location::File(path) if self == Self::Retry => {
+                let writer = SqliteWriter::start_beside(path).map_err(CommandError::failed)?;
+                Ok(Arc::new(SqliteForwarding::new(path, LONGEST, Arc::new(writer))))
+            }
+            Location::File(path) => {
+                let store = SqliteForwarding::reading(path, LONGEST);
+                Ok(Arc::new(store.map_err(CommandError::failed)?))
+            }
+            Location::ClickHouse(address) => {
+                let state = options.state();
+                if self != Self::Check && !state.exists() {
+                    return Err(missing(state.display().to_string(), "--forward-state"));
+                }
+                let store = ClickHouse::open(address.clone(), LONGEST);
+                let store = Arc::new(store.map_err(CommandError::failed)?);
+                let store = ClickHouseForwarding::open(store, &state);
+                Ok(Arc::new(store.map_err(CommandError::failed)?))
             }
         }
     }
 }
 
-fn check_all(file: &Path, options: &ForwardOptions, is_json: bool) -> CommandResult {
+fn check_all(
+    store: &Arc<dyn ForwardStore>,
+    options: &ForwardOptions,
+    is_json: bool,
+) -> CommandResult {
     if options.destinations.is_empty() {
         return Err(CommandError::Usage("--check needs --forward KIND=URL".to_owned()));
     }
-    let store = SqliteForwarding::reading(file, LONGEST).map_err(CommandError::failed)?;
-    let store: Arc<dyn ForwardStore> = Arc::new(store);
     let mut has_problem = false;
     for destination in &options.destinations {
-        let checked =
-            check(destination, options.selection, &store).map_err(CommandError::failed)?;
+        let checked = check(destination, options.selection, store).map_err(CommandError::failed)?;
         has_problem |= checked.problem.is_some();
         if is_json {
             let line = serde_json::to_string(&checked).map_err(CommandError::failed)?;
@@ -79,9 +112,8 @@ fn check_all(file: &Path, options: &ForwardOptions, is_json: bool) -> CommandRes
     }
 }
 
-fn print_status(file: &Path, is_json: bool) -> CommandResult {
-    let store = SqliteForwarding::reading(file, LONGEST).map_err(CommandError::failed)?;
-    let found = status(&store, &[]).map_err(CommandError::failed)?;
+fn print_status(store: &dyn ForwardStore, is_json: bool) -> CommandResult {
+    let found = status(store, &[]).map_err(CommandError::failed)?;
     if is_json {
         let line = serde_json::to_string(&found).map_err(CommandError::failed)?;
         return print(&format!("{}\n", printable_json(&line)));

@@ -45,8 +45,12 @@ flags of the desk (in brackets: the environment variable, which a flag overrides
                       last: 500MB, 10GiB, at least 512KiB
                       [FEEDBACK_DESK_KEEP_BYTES, default: no limit]
   --forward KIND=URL  keep the feedback in another backend equal to the folded feedback; may be given more
-                      than once: phoenix=http://localhost:6006. A secret is read from the environment
-                      only: PHOENIX_API_KEY [FEEDBACK_DESK_FORWARD, separated by commas]
+                      than once: phoenix=http://localhost:6006, mlflow=http://localhost:5000; otlp=URL
+                      passes spans on. Secrets are read from the environment only, as PHOENIX_API_KEY
+                      [FEEDBACK_DESK_FORWARD, separated by commas]
+  --forward-state FILE
+                      with --store clickhouse=…: the SQLite file of what was forwarded, created if missing
+                      [FEEDBACK_DESK_FORWARD_STATE, default feedback-desk-forward.sqlite]
   --forward-metrics   forward metrics besides feedback [FEEDBACK_DESK_FORWARD_METRICS=yes]
   --forward-texts no  forward numbers and bools only; texts sent before are deleted there
                       [FEEDBACK_DESK_FORWARD_TEXTS, default yes]
@@ -137,7 +141,8 @@ flags:
   --json              print JSON lines
   --forward KIND=URL, --forward-metrics, --forward-texts
                       for --check, as for the desk
-  --store FILE        the SQLite file [FEEDBACK_DESK_STORE, default feedback-desk.sqlite]
+  --store STORE       the SQLite file, or clickhouse=http://… with --forward-state FILE
+                      [FEEDBACK_DESK_STORE, default feedback-desk.sqlite]
 ";
 
 pub(super) const CLICKHOUSE: &str = "\

@@ -256,6 +256,7 @@ struct ForwardFlags {
     destinations: Vec<Destination>,
     has_metrics: bool,
     has_texts: Option<bool>,
+    state: Option<PathBuf>,
 }
 
 impl ForwardFlags {
@@ -266,6 +267,7 @@ impl ForwardFlags {
                 let text = parser.value()?.string()?;
                 self.destinations.push(Destination::read(&text).map_err(CommandError::Usage)?);
             }
+            "forward-state" => self.state = Some(parser.value()?.into()),
             "forward-metrics" => self.has_metrics = true,
             "forward-texts" => self.has_texts = Some(parser.value()?.parse_with(yes_or_no)?),
             _ => return Ok(false),
@@ -282,6 +284,10 @@ impl ForwardFlags {
             options.destinations =
                 texts.filter(|text| !text.is_empty()).map(read).collect::<Result<_, _>>()?;
         }
+        options.state = match self.state {
+            Some(state) => Some(state),
+            None => environment("FEEDBACK_DESK_FORWARD_STATE", |text| Some(text.into()))?,
+        };
         let switch = |name| environment(name, |text| yes_or_no(text).ok());
         options.selection.has_metrics =
             self.has_metrics || switch("FEEDBACK_DESK_FORWARD_METRICS")?.unwrap_or(false);
@@ -552,7 +558,7 @@ fn forward(mut parser: Parser) -> CommandResult {
             "forward needs --check, --status or --retry; the desk itself forwards with --forward";
         return Err(CommandError::Usage(reason.to_owned()));
     };
-    command.run(&file(place, "forward")?, &flags.options()?, is_json)
+    command.run(&store(place)?, &flags.options()?, is_json)
 }
 
 /// Prints the statements that make the desk fast on ClickHouse.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::backend::Known;
 use super::destination::Destination;
 use super::worker::{connect, differences};
-use super::{Selection, state};
+use super::{Selection, otlp, state};
 use crate::desk::store::Error;
 use crate::desk::store::forwarding::{ChangePosition, ForwardStore};
 use crate::suppress;
@@ -39,7 +39,10 @@ pub(in crate::desk) fn check(
 ) -> Result<CheckedBackend, Error> {
     let name = destination.to_string();
     let mut checked = CheckedBackend {
-        problem: probe(destination).err(),
+        problem: match destination.kind == &otlp::KIND {
+            true => otlp::probe(destination).err(),
+            false => probe(destination).err(),
+        },
         creates: 0,
         changes: 0,
         deletes: 0,
@@ -52,6 +55,9 @@ pub(in crate::desk) fn check(
         id = state::find(connection, &checked.name)?;
         Ok(())
     })?;
+    if destination.kind == &otlp::KIND {
+        return check_spans(checked, id, &**store);
+    }
     let mut position = ChangePosition { changed: 0, row: 0 };
     loop {
         let targets = store.changed_after(position, MOST_TARGETS)?;
@@ -72,6 +78,23 @@ pub(in crate::desk) fn check(
             } += 1;
         }
     }
+}
+
+/// Of spans that are passed on, `creates` are those behind the position.
+fn check_spans(
+    mut checked: CheckedBackend,
+    id: Option<i64>,
+    store: &dyn ForwardStore,
+) -> Result<CheckedBackend, Error> {
+    let mut position = ChangePosition::default();
+    if let Some(id) = id {
+        store.read_state(&mut |connection| {
+            (position, _) = state::position(connection, id)?;
+            Ok(())
+        })?;
+    }
+    [checked.creates, _] = store.count_spans(position.row)?;
+    Ok(checked)
 }
 
 /// Makes a call that changes nothing.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use http::header::{ACCEPT, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::backend::{Reply, Request};
 use super::destination::Destination;
@@ -37,7 +37,7 @@ impl BackendClient {
     ) -> Result<Self, String> {
         let variables = destination.kind.variables;
         let mut map = HeaderMap::new();
-        map.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        map.insert(ACCEPT, HeaderValue::from_static("application/json, application/x-protobuf"));
         for (name, value) in headers {
             let mut header = HeaderValue::from_str(&value).map_err(|_| {
                 format!("{} has characters that a header can't carry", variables.join(" or "))
@@ -68,12 +68,29 @@ impl BackendClient {
     ///
     /// There was none; the text says why.
     pub(super) async fn send(&self, request: &Request) -> Result<Reply, String> {
-        let url = format!("{}{}", self.url, request.path);
-        let mut call = self.http.request(request.method.clone(), url).headers(self.headers.clone());
+        let mut call = self.call(request.method.clone(), &request.path);
         if let Some(body) = &request.body {
-            call =
-                call.header(http::header::CONTENT_TYPE, "application/json").body(body.to_string());
+            call = call.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }
+        self.answer(call).await
+    }
+
+    /// Sends a body in protobuf, and reads the answer.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    pub(super) async fn send_protobuf(&self, path: &str, body: Vec<u8>) -> Result<Reply, String> {
+        let protobuf = HeaderValue::from_static("application/x-protobuf");
+        let call = self.call(Method::POST, path).header(CONTENT_TYPE, protobuf).body(body);
+        self.answer(call).await
+    }
+
+    fn call(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url)).headers(self.headers.clone())
+    }
+
+    async fn answer(&self, call: reqwest::RequestBuilder) -> Result<Reply, String> {
         let mut answer = call.send().await.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
         let retry_after = retry_after(answer.headers(), SystemTime::now());

@@ -7,7 +7,7 @@ use http::Uri;
 
 use super::KINDS;
 use super::backend::BackendKind;
-use super::setup::{BackendSetup, encoded};
+use super::setup::{BackendSetup, decoded, encoded};
 use crate::printable::printable;
 
 /// A backend to forward to. It holds no secret.
@@ -107,22 +107,6 @@ impl fmt::Debug for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [byte, after @ ..] = rest {
-        rest = after;
-        if *byte != b'%' {
-            bytes.push(*byte);
-            continue;
-        }
-        let digits = std::str::from_utf8(after.get(..2)?).ok()?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = &after[2..];
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@
 //! | `check` | what a backend would be told, without telling it |
 //! | `status` | what was told, what waits, what was refused; retry on demand |
 //! | `phoenix`, `mlflow`, `langfuse`, `langsmith`, `datadog`, `opik`, `honeyhive` | one file a backend |
+//! | `otlp` | spans, passed on as they came |
+//! | `pause` | how long what failed is left alone |
 //!
 //! # A new backend
 //!
@@ -33,6 +35,8 @@ mod langsmith;
 mod mlflow;
 mod names;
 mod opik;
+mod otlp;
+mod pause;
 mod phoenix;
 mod setup;
 mod state;
@@ -40,6 +44,7 @@ mod status;
 mod wanted;
 mod worker;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -51,6 +56,7 @@ use crate::suppress;
 use backend::BackendKind;
 pub(super) use check::check;
 pub(super) use destination::Destination;
+use otlp::SpanWorker;
 pub(super) use status::{ForwardingStatus, retry, status};
 use worker::Worker;
 
@@ -63,6 +69,7 @@ const KINDS: &[BackendKind] = &[
     datadog::KIND,
     opik::KIND,
     honeyhive::KIND,
+    otlp::KIND,
 ];
 
 /// What is forwarded, and where to.
@@ -70,6 +77,17 @@ const KINDS: &[BackendKind] = &[
 pub(super) struct ForwardOptions {
     pub(super) destinations: Vec<Destination>,
     pub(super) selection: Selection,
+    /// The file of the state, where the store is none.
+    pub(super) state: Option<PathBuf>,
+}
+
+/// The file of the state of forwarding on ClickHouse.
+pub(super) const STATE: &str = "feedback-desk-forward.sqlite";
+
+impl ForwardOptions {
+    pub(super) fn state(&self) -> PathBuf {
+        self.state.clone().unwrap_or_else(|| STATE.into())
+    }
 }
 
 /// Which leaves are forwarded.
@@ -112,7 +130,7 @@ impl Forwarding {
         let access = ForwardAccess { store: Arc::clone(&store), active, retry: Arc::default() };
         let mut forwarding = Self { access, stop: Some(stop), threads: Vec::new() };
         for destination in &options.destinations {
-            let worker = Worker::new(destination, options.selection, Arc::clone(&store))?;
+            let work = Work::new(destination, options.selection, &store)?;
             let (changes, stopped) = (changes.clone(), stopped.clone());
             let retry = Arc::clone(&forwarding.access.retry);
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -121,7 +139,7 @@ impl Forwarding {
                 .map_err(|error| error.to_string())?;
             let work = move || {
                 suppress::mark_this_thread();
-                runtime.block_on(worker.run(changes, &retry, stopped));
+                runtime.block_on(work.run(changes, &retry, stopped));
             };
             let thread = thread::Builder::new().name("desk-forward".into()).spawn(work);
             forwarding.threads.push(thread.map_err(|error| error.to_string())?);
@@ -132,6 +150,38 @@ impl Forwarding {
     /// For the API.
     pub(super) fn access(&self) -> ForwardAccess {
         self.access.clone()
+    }
+}
+
+/// The work of one thread.
+enum Work {
+    Feedback(Worker),
+    Spans(SpanWorker),
+}
+
+impl Work {
+    fn new(
+        destination: &Destination,
+        selection: Selection,
+        store: &Arc<dyn ForwardStore>,
+    ) -> Result<Self, String> {
+        let store = Arc::clone(store);
+        Ok(match destination.kind == &otlp::KIND {
+            true => Self::Spans(SpanWorker::new(destination, store)?),
+            false => Self::Feedback(Worker::new(destination, selection, store)?),
+        })
+    }
+
+    async fn run(
+        self,
+        changes: watch::Receiver<StoreVersion>,
+        retry: &Notify,
+        stopped: watch::Receiver<()>,
+    ) {
+        match self {
+            Self::Feedback(worker) => worker.run(changes, retry, stopped).await,
+            Self::Spans(worker) => worker.run(changes, retry, stopped).await,
+        }
     }
 }
 

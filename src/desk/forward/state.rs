@@ -1,5 +1,4 @@
-//! What backends were told, in the tables of
-//! [`FORWARD_STATE`](crate::desk::store::sqlite::schema::FORWARD_STATE).
+//! What backends were told, in the tables `forward_…` of `store/sqlite/schema.rs`.
 
 use std::collections::HashMap;
 

@@ -128,13 +128,31 @@ pub(in crate::desk) fn status(
     })?;
     let mut backends = Vec::new();
     for (mut status, position, listed) in found {
-        status.waiting_for_backend += store.count_after(position)?;
+        let is_of_spans = status.name.starts_with("otlp=");
+        if is_of_spans {
+            let [after, before] = store.count_spans(position.row)?;
+            status.waiting_for_backend = after;
+            status.told = i64::try_from(before).unwrap_or(i64::MAX);
+        } else {
+            status.waiting_for_backend += store.count_after(position)?;
+        }
         let rows: Vec<i64> = listed.iter().map(|(row, ..)| *row).collect();
         let names: std::collections::HashMap<i64, Target> =
             store.names(&rows)?.into_iter().collect();
         for (row, is_refused, reason, next) in listed {
-            let Some(target) = names.get(&row) else { continue };
-            status.listed.push(listed_target(target, is_refused, reason, next.map(millis)));
+            status.listed.extend(match names.get(&row) {
+                Some(target) => Some(listed_target(target, is_refused, reason, next.map(millis))),
+                None if is_of_spans => Some(ListedTarget {
+                    is_refused,
+                    target: "spans".to_owned(),
+                    trace_id: None,
+                    span_id: None,
+                    session_id: None,
+                    reason,
+                    next: None,
+                }),
+                None => None, // deleted meanwhile
+            });
         }
         backends.push(status);
     }

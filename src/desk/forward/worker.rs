@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
@@ -15,13 +15,12 @@ use tokio::time::{sleep, timeout};
 use super::backend::{Backend, Change, ChangeOutcome, Known, Outcome, Planned};
 use super::client::BackendClient;
 use super::destination::Destination;
+use super::pause::{LOOK, growing_pause, now, pause_of_target, until_then};
 use super::state::{self, ABSENT, Told, Waiting};
 use super::wanted::{Item, items};
 use super::{Selection, names};
-use crate::clock;
 use crate::desk::first_of;
 use crate::desk::log::log_line;
-use crate::desk::store::batch::nanos;
 use crate::desk::store::forwarding::{ChangePosition, ForwardStore, ForwardTarget};
 use crate::desk::store::{Error, StoreVersion};
 
@@ -29,17 +28,12 @@ use crate::desk::store::{Error, StoreVersion};
 const MOST_TARGETS: usize = 1_000;
 /// While a backend that failed is tried again, turns grow by this factor from a single target on.
 const GROWTH: usize = 8;
-/// Pauses after failures of the backend: the first, and the longest.
-const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How often a backend may fail on a single target before others go first.
 const MOST_FAILURES: u32 = 3;
-/// Pauses of a target that the backend does not have, in seconds. The last one is repeated.
-const PAUSES_OF_TARGET: [u64; 8] = [2, 5, 15, 60, 300, 900, 3_600, 21_600];
-/// How soon what was changed by another process is noticed during a pause.
-const LOOK: Duration = Duration::from_secs(1);
 /// The least time between two turns that follow changes, so that changes gather.
 const GATHER: Duration = Duration::from_millis(100);
+/// The longest pause without an occasion.
+const IDLE: Duration = Duration::from_secs(60);
 /// The pause after an error of the store.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
 
@@ -131,7 +125,10 @@ impl Worker {
                     let _ = timeout(until_then(until).min(LOOK), retry.notified()).await;
                     continue;
                 }
-                Ok(Turn::Idle(next)) => next.map_or(AFTER_ERROR * 12, until_then),
+                Ok(Turn::Idle(next)) => {
+                    let settled = self.store.settles_after().unwrap_or(IDLE);
+                    next.map_or(IDLE, until_then).min(settled)
+                }
                 Err(error) => {
                     log_line(&format!("feedback-desk: forwarding to {}: {error}", self.name));
                     sleep(AFTER_ERROR).await;
@@ -332,7 +329,8 @@ impl Worker {
                 again.entry(rows[0]).or_insert((false, failure.reason.clone()));
             }
             is_whole = is_stuck;
-            pause = Some((failure.reason.clone(), now + self.pause(failure)));
+            pause =
+                Some((failure.reason.clone(), now + growing_pause(self.failures, failure.wait)));
             self.most = 1;
             if self.failures == 1 {
                 let names = format!("feedback-desk: forwarding to {}", self.name);
@@ -376,12 +374,6 @@ impl Worker {
                 None => Ok(()),
             }
         }))
-    }
-
-    /// How long the backend is left alone, in nanoseconds.
-    fn pause(&self, failure: &Failure) -> i64 {
-        let growing = PAUSE.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST_PAUSE);
-        duration_nanos(failure.wait.unwrap_or(growing).max(PAUSE))
     }
 }
 
@@ -457,7 +449,7 @@ pub(super) fn settings(destination: &Destination, selection: Selection) -> i64 {
         | i64::from(selection.has_texts)
 }
 
-fn open(store: &dyn ForwardStore, name: &str, settings: i64) -> Result<i64, Error> {
+pub(super) fn open(store: &dyn ForwardStore, name: &str, settings: i64) -> Result<i64, Error> {
     let owned = name.to_owned();
     store.write_state(Box::new(move |connection| {
         state::open(connection, &owned, settings).map(drop)
@@ -512,21 +504,4 @@ fn prepend(plan: &mut VecDeque<Planned>, next: Vec<Planned>) {
     for planned in next.into_iter().rev() {
         plan.push_front(planned);
     }
-}
-
-pub(super) fn now() -> i64 {
-    nanos(clock::unix_nanos(SystemTime::now()))
-}
-
-fn until_then(time: i64) -> Duration {
-    Duration::from_nanos(time.saturating_sub(now()).max(0).unsigned_abs())
-}
-
-fn duration_nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
-}
-
-fn pause_of_target(attempts: i64) -> i64 {
-    let at = usize::try_from(attempts).unwrap_or(0).min(PAUSES_OF_TARGET.len() - 1);
-    duration_nanos(Duration::from_secs(PAUSES_OF_TARGET[at]))
 }

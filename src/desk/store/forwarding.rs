@@ -1,6 +1,9 @@
 //! Targets as forwarding reads them, and where it keeps its state.
 
+use std::time::Duration;
+
 use opentelemetry::trace::SpanId;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use rusqlite::Connection;
 
 use super::Error;
@@ -38,11 +41,23 @@ pub(crate) struct ForwardLeaf {
     pub(crate) evaluator: Option<String>,
 }
 
+/// The leaf of a submission that says what has made its metrics: `code`, `model` or `expert`.
+pub(super) const EVALUATOR_KIND: &str = "metadata.evaluator_kind";
+
 /// A position in the order in which targets were changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ChangePosition {
     pub(crate) changed: i64,
     pub(crate) row: i64,
+}
+
+/// Spans, as they came.
+#[derive(Clone, Debug)]
+pub(crate) struct SpanPage {
+    pub(crate) request: ExportTraceServiceRequest,
+    pub(crate) spans: usize,
+    /// The row of the last one.
+    pub(crate) last: i64,
 }
 
 /// A change of the state, made in one transaction.
@@ -63,14 +78,25 @@ pub(crate) trait ForwardStore: Send + Sync {
     /// How many targets were changed after a position.
     fn count_after(&self, after: ChangePosition) -> Result<u64, Error>;
 
+    /// The next spans after one, in the order in which they were stored first; `None` if there is none.
+    fn spans_after(&self, after: i64, limit: usize) -> Result<Option<SpanPage>, Error>;
+
+    /// How many spans there are after one, and up to it.
+    fn count_spans(&self, after: i64) -> Result<[u64; 2], Error>;
+
     /// The ids of targets, for people.
     fn names(&self, rows: &[i64]) -> Result<Vec<(i64, Target)>, Error>;
 
-    /// Reads the tables of [`FORWARD_STATE`](super::sqlite::schema::FORWARD_STATE).
+    /// Reads the tables `forward_…` of `sqlite/schema.rs`.
     fn read_state(
         &self,
         read: &mut dyn FnMut(&Connection) -> rusqlite::Result<()>,
     ) -> Result<(), Error>;
+
+    /// How old changes are when they are first seen, where that is not at once.
+    fn settles_after(&self) -> Option<Duration> {
+        None
+    }
 
     /// Changes them. When it returns, the change survives the process.
     fn write_state(&self, change: StateChange) -> Result<(), Error>;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use opentelemetry::trace::SpanId;
 
 use super::batch::{SpanFeedback, nanos, text};
+use super::forwarding::{EVALUATOR_KIND, ForwardLeaf};
 use super::json::{datum_json, json};
 use super::leaf::Leaf;
 use super::view::{Change, DocumentView, LeafView};
@@ -64,6 +65,32 @@ pub(crate) fn document(spoken: Vec<(ReceivedSpan, SpanFeedback)>) -> DocumentVie
         namespaces.entry(namespace).or_default().push(one(&key, &value, given));
     }
     DocumentView { namespaces, history }
+}
+
+/// The leaves of `feedback` and `metrics` that these documents fold to, each with who has set it.
+pub(crate) fn forward_leaves(spoken: Vec<(ReceivedSpan, SpanFeedback)>) -> Vec<ForwardLeaf> {
+    let mut state: BTreeMap<String, ForwardLeaf> = BTreeMap::new();
+    for (span, feedback) in in_order(spoken) {
+        let by = speaker(&span, &feedback);
+        let Submission { span_id, time_unix_nano, cleared, attributes } = feedback.submission;
+        let said = attributes.iter().find(|(key, _)| key == EVALUATOR_KIND);
+        let evaluator = said.map(|(_, value)| text(value));
+        let leaf = |(key, value): (String, Value)| {
+            let leaf = ForwardLeaf {
+                value: Leaf::of(&key, value),
+                given: nanos(time_unix_nano),
+                by: by.clone(),
+                evaluator: evaluator.clone(),
+                key: key.clone(),
+            };
+            (key, leaf)
+        };
+        let attributes = attributes.into_iter().map(leaf).collect();
+        state = fold(state, [Submission { span_id, time_unix_nano, cleared, attributes }]);
+    }
+    let is_forwarded =
+        |leaf: &ForwardLeaf| leaf.key.starts_with("feedback.") || leaf.key.starts_with("metrics.");
+    state.into_values().filter(is_forwarded).collect()
 }
 
 /// The author of a field's value, if known.

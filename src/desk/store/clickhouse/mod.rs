@@ -13,6 +13,7 @@
 //! | `chart`, `fields`, `traces`, `sessions`, `targets` | the answers |
 //! | `spans` | spans from their rows, and their documents |
 //! | `changes` | polls for changes, for open pages |
+//! | `forwarding` | targets in the order in which they were changed |
 //!
 //! What everything rests on is the fold as SQL, `sql/leaves.sql`, which gives what [`crate::fold`] gives. An
 //! answer may be of several queries, and what comes in between them shows in the later ones.
@@ -26,6 +27,7 @@ mod ddl;
 mod field;
 mod fields;
 mod filter;
+mod forwarding;
 mod groups;
 mod kinds;
 mod relations;
@@ -43,6 +45,7 @@ use std::time::{Duration, Instant};
 pub(crate) use address::Address;
 pub(crate) use changes::Changes;
 pub(crate) use ddl::ddl;
+pub(crate) use forwarding::ClickHouseForwarding;
 
 use super::view::{
     Chart, CommentRow, DatasetRow, FeedbackEvent, FieldRow, List, Neighbours, SessionRow,

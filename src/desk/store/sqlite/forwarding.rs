@@ -1,21 +1,27 @@
 //! What forwarding reads of a file, and writes to it by the writer's thread.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::trace::{SpanId, TraceId};
-use rusqlite::{Connection, OptionalExtension, Row};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 
+use super::schema::FORWARD_STATE;
 use super::stored::{self, SPAN_COLUMNS};
-use super::{OpenError, Result, Sqlite, SqliteWriter};
+use super::{BUSY_TIMEOUT, OpenError, Result, Sqlite, SqliteWriter, file};
 use crate::collector::Target;
 use crate::collector::receive::value::Value;
 use crate::desk::store::Error;
 use crate::desk::store::batch::{SpanFeedback, nanos, text};
 use crate::desk::store::forwarding::{
-    ChangePosition, ForwardLeaf, ForwardStore, ForwardTarget, StateChange,
+    ChangePosition, EVALUATOR_KIND, ForwardLeaf, ForwardStore, ForwardTarget, SpanPage, StateChange,
 };
 use crate::desk::store::history::speaker;
 
@@ -23,12 +29,52 @@ use crate::desk::store::history::speaker;
 const MOST_DOCUMENTS: i64 = 50;
 /// No more targets are read after this much text.
 const ENOUGH_BYTES: usize = 4 << 20;
-/// The leaf of a submission that says who has made its metrics: `code`, `model` or `expert`.
-const EVALUATOR_KIND: &str = "metadata.evaluator_kind";
 
 const TARGET: &str = "
     SELECT g.id, g.changed, g.trace, g.span, g.session, t.trace_id, s.name, iif(t.root_parent = 0, t.root_span, NULL)
     FROM targets g LEFT JOIN traces t ON t.id = g.trace LEFT JOIN sessions s ON s.id = g.session";
+
+/// What a file of the state of forwarding has besides, where the store is none.
+const STATE_TARGETS: &str = "
+CREATE TABLE targets (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL UNIQUE,
+    trace_id TEXT NOT NULL, span_id TEXT NOT NULL, session_id TEXT NOT NULL
+) STRICT;
+";
+/// "fdfw": a file is the state of forwarding.
+const STATE_APPLICATION: i64 = 0x6664_6677;
+const STATE_VERSION: i64 = 1;
+
+/// Opens a file that has the state of forwarding alone, and makes it if it is missing.
+pub(crate) fn open_forward_state(path: &Path) -> Result<Connection, OpenError> {
+    file::make_private(path)?;
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let pragma = |connection: &Connection, name: &str| {
+        connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+    };
+    let application = pragma(&connection, "application_id")?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application != STATE_APPLICATION && tables > 0 {
+        return Err(OpenError::NotAState);
+    }
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    match pragma(&transaction, "user_version")? {
+        0 => {
+            transaction.execute_batch(STATE_TARGETS)?;
+            transaction.execute_batch(FORWARD_STATE)?;
+            transaction.pragma_update(None, "application_id", STATE_APPLICATION)?;
+            transaction.pragma_update(None, "user_version", STATE_VERSION)?;
+        }
+        STATE_VERSION => {}
+        found => return Err(OpenError::Newer { found, known: STATE_VERSION }),
+    }
+    transaction.commit()?;
+    Ok(connection)
+}
 
 /// A file as forwarding sees it.
 pub(crate) struct SqliteForwarding {
@@ -105,6 +151,20 @@ impl ForwardStore for SqliteForwarding {
         })
     }
 
+    fn spans_after(&self, after: i64, limit: usize) -> Result<Option<SpanPage>> {
+        self.reader.read(|connection| spans_after(connection, after, limit))
+    }
+
+    fn count_spans(&self, after: i64) -> Result<[u64; 2]> {
+        self.reader.read(|connection| {
+            let sql = "SELECT count(*) FILTER (WHERE id > ?1), count(*) FILTER (WHERE id <= ?1) FROM spans";
+            let counts = connection.prepare_cached(sql)?.query_row([after], |row| {
+                Ok([row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, i64>(1)?.unsigned_abs()])
+            })?;
+            Ok(counts)
+        })
+    }
+
     fn names(&self, rows: &[i64]) -> Result<Vec<(i64, Target)>> {
         self.reader.read(|connection| names(connection, rows))
     }
@@ -121,6 +181,67 @@ impl ForwardStore for SqliteForwarding {
             .write_state(change)
             .map_err(|error| Error::Damaged(error.to_string()))
     }
+}
+
+/// The rows of spans are numbered in the order in which they were stored. A store that was emptied begins anew, so
+/// a position behind its end is no position in it.
+fn spans_after(connection: &Connection, after: i64, limit: usize) -> Result<Option<SpanPage>> {
+    let sql = "SELECT coalesce(max(id), 0) FROM spans";
+    let end: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    let after = if end < after { 0 } else { after };
+    let mut statement = connection.prepare_cached(
+        "SELECT s.id, t.trace_id, s.span, s.parent, s.start, s.duration, s.kind, n.name, s.body,
+                s.resource, s.scope, c.name, c.version
+         FROM spans s JOIN traces t ON t.id = s.trace JOIN names n ON n.id = s.name
+         JOIN scopes c ON c.id = s.scope WHERE s.id > ?1 ORDER BY s.id LIMIT ?2",
+    )?;
+    let mut rows = statement.query([after, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let damaged = |error: prost::DecodeError| Error::Damaged(error.to_string());
+    let mut groups: BTreeMap<i64, BTreeMap<i64, ScopeSpans>> = BTreeMap::new();
+    let (mut spans, mut last, mut bytes) = (0, after, 0);
+    while bytes < ENOUGH_BYTES
+        && let Some(row) = rows.next()?
+    {
+        last = row.get(0)?;
+        let body = row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?;
+        bytes += body.len() + 100;
+        let (start, duration): (i64, i64) = (row.get(4)?, row.get(5)?);
+        let parent: i64 = row.get(3)?;
+        let mut span = Span::decode(body).map_err(damaged)?;
+        span.trace_id = row.get::<_, [u8; 16]>(1)?.to_vec();
+        span.span_id = row.get::<_, i64>(2)?.to_be_bytes().to_vec();
+        span.parent_span_id = if parent == 0 { Vec::new() } else { parent.to_be_bytes().to_vec() };
+        span.start_time_unix_nano = start.unsigned_abs();
+        span.end_time_unix_nano = start.saturating_add(duration).unsigned_abs();
+        span.kind = row.get(6)?;
+        span.name = row.get(7)?;
+        let scopes = groups.entry(row.get(9)?).or_default();
+        let group = scopes.entry(row.get(10)?).or_insert_with(|| ScopeSpans {
+            scope: Some(InstrumentationScope {
+                name: row.get(11).unwrap_or_default(),
+                version: row.get(12).unwrap_or_default(),
+                ..InstrumentationScope::default()
+            }),
+            ..ScopeSpans::default()
+        });
+        group.spans.push(span);
+        spans += 1;
+    }
+    if spans == 0 {
+        return Ok(None);
+    }
+    let mut request = ExportTraceServiceRequest::default();
+    for (resource, scopes) in groups {
+        let sql = "SELECT body FROM resources WHERE id = ?1";
+        let body: Vec<u8> =
+            connection.prepare_cached(sql)?.query_row([resource], |row| row.get(0))?;
+        request.resource_spans.push(ResourceSpans {
+            resource: Some(Resource::decode(body.as_slice()).map_err(damaged)?),
+            scope_spans: scopes.into_values().collect(),
+            ..ResourceSpans::default()
+        });
+    }
+    Ok(Some(SpanPage { request, spans, last }))
 }
 
 /// The ids of targets.

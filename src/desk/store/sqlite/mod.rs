@@ -23,7 +23,7 @@ mod forwarding;
 mod read;
 mod refold;
 mod retention;
-pub(crate) mod schema;
+mod schema;
 mod stored;
 mod write;
 mod writer;
@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
-pub(crate) use forwarding::SqliteForwarding;
+pub(crate) use forwarding::{SqliteForwarding, open_forward_state};
 pub(crate) use retention::Retention;
 pub(crate) use writer::SqliteWriter;
 
@@ -57,6 +57,9 @@ pub(crate) enum OpenError {
     /// The file belongs to another program.
     #[error("this SQLite file is not one of feedback-desk: choose another with --store")]
     NotADesk,
+    /// The file is not one of the state of forwarding.
+    #[error("this SQLite file is not one of forwarding: choose another with --forward-state")]
+    NotAState,
     /// A newer desk has written it.
     #[error(
         "the file was written by a newer feedback-desk (schema {found}, this one knows {known}): \

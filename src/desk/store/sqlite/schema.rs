@@ -133,7 +133,7 @@ CREATE INDEX targets_by_change ON targets (changed);
 /// - `forward_told`: what a backend has been told of a leaf, as a hash; NULL while a call is under way, so that
 ///   after a crash it is not known. `refused` is the hash of what it will not take, 0 for a deletion.
 /// - `forward_waiting`: targets to be tried again.
-pub(crate) const FORWARD_STATE: &str = "
+pub(super) const FORWARD_STATE: &str = "
 CREATE TABLE forward_backends (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, settings INTEGER NOT NULL,
     changed INTEGER NOT NULL, target INTEGER NOT NULL,

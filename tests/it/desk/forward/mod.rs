@@ -2,6 +2,7 @@
 
 mod command;
 mod mlflow;
+mod otlp;
 mod outages;
 mod phoenix;
 mod server;

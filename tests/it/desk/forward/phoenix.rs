@@ -244,6 +244,29 @@ fn a_desk_that_starts_again_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_first_run_takes_no_more_calls_than_batches() {
+    const TARGETS: u64 = 2_500;
+    let (phoenix, server) = start(&(1..=TARGETS).map(span_id).collect::<Vec<_>>());
+    let directory = Directory::new();
+    {
+        let desk = Desk::start(Options::new(directory.store()).with_any_ports()).unwrap();
+        let rated = (1..=TARGETS)
+            .map(|id| span("answer", id, id, NEW_YEAR).with("feedback.rating", id % 3 > 0));
+        post(&desk.http_endpoint().unwrap(), &request(rated));
+    }
+    let url = format!("phoenix={}", server.url);
+    let options = Options::new(directory.store()).with_any_ports().with_forward(&url).unwrap();
+    let _desk = Desk::start(options).unwrap();
+    until(|| phoenix.lock().unwrap().annotations.len() as u64 == TARGETS);
+    let sizes: Vec<_> = server
+        .requests()
+        .iter()
+        .map(|request| request.body["data"].as_array().unwrap().len())
+        .collect();
+    assert_eq!(sizes, [1_000, 1_000, 500]);
+}
+
+#[test]
 fn texts_are_deleted_when_they_are_withheld_and_metrics_are_forwarded_by_choice() {
     let (phoenix, server) = start(&[span_id(1)]);
     let directory = Directory::new();
