@@ -18,6 +18,7 @@
 //!   given in [`Call::memo`] or [`Call::memos`] and comes back in [`Change::memo`]. The memo of a planned call is written down before
 //!   it is made, so it is known after a crash.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use http::{HeaderName, Method, StatusCode};
@@ -167,6 +168,20 @@ pub(super) struct Reply {
     pub(super) body: Vec<u8>,
     /// The variables with the secrets of the backend, for messages.
     pub(super) variables: &'static [&'static str],
+}
+
+/// These changes by their targets, which may be in any order.
+pub(super) fn by_target(changes: &[Change<'_>], which: &[usize]) -> Vec<Vec<usize>> {
+    let mut places = HashMap::new();
+    let mut targets: Vec<Vec<usize>> = Vec::new();
+    for &at in which {
+        let place = *places.entry(changes[at].target.row).or_insert(targets.len());
+        if place == targets.len() {
+            targets.push(Vec::new());
+        }
+        targets[place].push(at);
+    }
+    targets
 }
 
 /// What has become of a call.

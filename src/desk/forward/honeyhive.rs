@@ -12,6 +12,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::backend::{
     Backend, BackendKind, Call, Change, ChangeOutcome, Known, Outcome, Planned, Reply, Request,
+    by_target,
 };
 use super::names::{self, is_uuid};
 use super::setup::{BackendSetup, encoded};
@@ -53,14 +54,8 @@ impl Backend for HoneyHive {
     }
 
     fn plan(&self, changes: &[Change<'_>], which: &[usize]) -> Vec<Planned> {
-        let mut targets: Vec<(i64, Vec<usize>)> = Vec::new();
-        for &at in which {
-            match targets.last_mut() {
-                Some((row, which)) if *row == changes[at].target.row => which.push(at),
-                _ => targets.push((changes[at].target.row, vec![at])),
-            }
-        }
-        targets.into_iter().flat_map(|(_, which)| plan_one(changes, which)).collect()
+        // In one call, as a comment that one leaf loses may be that of another one.
+        by_target(changes, which).into_iter().flat_map(|which| plan_one(changes, which)).collect()
     }
 
     fn outcome(&self, changes: &[Change<'_>], call: &Call, reply: &Reply) -> Outcome {
@@ -303,8 +298,11 @@ mod tests {
             body(&[rating.clone()], &[0]),
             json!({ "feedback": { "rating": null, "comment": null }, "metadata": by })
         );
-        let comment = change(&target, &items[0]);
-        let changed = body(&[comment, rating], &[0, 1]);
+        // Deletions come after the changes of all targets.
+        let mut of_other = target.clone();
+        of_other.row = 2;
+        let changes = [change(&target, &items[0]), change(&of_other, &items[0]), rating];
+        let changed = body(&changes, &[0, 1, 2]);
         assert_eq!(changed["feedback"], json!({ "rating": null, "comment": "slow" }));
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use super::backend::{
-    Backend, BackendKind, Call, Change, ChangeOutcome, Outcome, Planned, Reply, Request,
+    Backend, BackendKind, Call, Change, ChangeOutcome, Outcome, Planned, Reply, Request, by_target,
 };
 use super::names::{self, is_uuid, uuid};
 use super::setup::BackendSetup;
@@ -179,20 +179,18 @@ impl Backend for Opik {
 
     fn plan(&self, changes: &[Change<'_>], which: &[usize]) -> Vec<Planned> {
         let mut known = Vec::new();
-        let mut searched: Vec<(i64, Vec<usize>)> = Vec::new();
+        let mut searched = Vec::new();
         for &at in which {
             let change = &changes[at];
             match (&change.target.target, change.memo) {
                 (Target::Session(id), _) => known.push((at, id.clone())),
                 (_, Some(id)) => known.push((at, id.to_owned())),
-                (..) => match searched.last_mut() {
-                    Some((row, which)) if *row == change.target.row => which.push(at),
-                    _ => searched.push((change.target.row, vec![at])),
-                },
+                (..) => searched.push(at),
             }
         }
         let mut plan = self.calls(changes, &known);
-        let search = |(_, which): (i64, Vec<usize>)| self.search(&changes[which[0]], which);
+        let search = |which: Vec<usize>| self.search(&changes[which[0]], which);
+        let searched = by_target(changes, &searched);
         plan.extend(searched.into_iter().filter_map(search).map(Planned::Call));
         plan
     }
