@@ -90,7 +90,11 @@ impl Backend for Langfuse {
             },
             (LIST, StatusCode::ACCEPTED) if json.is_some() => Outcome::Done,
             (ONE, status) if status.is_success() && json.is_some() => Outcome::Done,
-            (DELETE, status) if status.is_success() => Outcome::Done,
+            (DELETE, status)
+                if status.is_success() && (json.is_some() || reply.body.is_empty()) =>
+            {
+                Outcome::Done
+            }
             (DELETE, StatusCode::NOT_FOUND) if reply.message().starts_with("Score") => {
                 Outcome::Done
             }
@@ -341,7 +345,9 @@ mod tests {
             |status, body: &str| langfuse().outcome(&changes, &deletion, &reply(status, body));
         assert_eq!(gone(202, r#"{"message":"accepted"}"#), Outcome::Done);
         assert_eq!(gone(404, r#"{"message":"Score not found"}"#), Outcome::Done);
-        assert!(matches!(gone(404, "<html>"), Outcome::Down { .. }));
+        for status in [200, 404] {
+            assert!(matches!(gone(status, "<html>"), Outcome::Down { .. }));
+        }
     }
 
     #[test]

@@ -59,11 +59,12 @@ class Langfuse(Vendor):
         if not isinstance(body, list) or not body:
             raise Refusal(400, "Invalid request data: expected array, received object")
         errors = []
-        for at, one in enumerate(body):
+        for one in body:
             try:
-                if self.mode == "207" and at == len(body) - 1:
-                    raise Refusal(400, "on demand")
                 score = self.checked(one)
+                # Always the same scores, as a server would.
+                if self.mode == "reject" and score.get("id", "")[-1] in "05af":
+                    raise Refusal(400, "on demand")
                 self.scores[score["id"], score["timestamp"]] = score
             except Refusal as refusal:
                 errors.append({"message": refusal.message})

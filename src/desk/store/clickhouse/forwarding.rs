@@ -91,6 +91,10 @@ impl ClickHouseForwarding {
             let latest_trace = latest.get(&ids.2).copied();
             targets.push(forward_target((row, position), target, spoken, latest_trace));
         }
+        let roots = self.roots(targets.iter().filter_map(trace_with_root))?;
+        for target in &mut targets {
+            target.root = trace_with_root(target).and_then(|trace| roots.get(&trace).copied());
+        }
         Ok(targets)
     }
 
@@ -110,6 +114,24 @@ impl ClickHouseForwarding {
         ))?;
         let found = rows.into_iter();
         Ok(found.filter_map(|(session, trace)| Some((session, trace_id_of(&trace)?))).collect())
+    }
+
+    /// The spans of traces that have no parent; of several the earliest.
+    fn roots(&self, traces: impl Iterator<Item = TraceId>) -> Result<HashMap<TraceId, SpanId>> {
+        let traces: Vec<_> = traces.map(|trace| trace.to_string()).collect();
+        if traces.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let rows: Vec<(String, String)> = self.store.rows(&format!(
+            "SELECT TraceId, argMin(SpanId, (Timestamp, SpanId)) FROM {}
+             WHERE TraceId IN ({}) AND ParentSpanId = '' GROUP BY TraceId",
+            self.store.relations()?.spans,
+            list(&traces)
+        ))?;
+        let root = |(trace, span): (String, String)| {
+            Some((TraceId::from_hex(&trace).ok()?, SpanId::from_hex(&span).ok()?))
+        };
+        Ok(rows.into_iter().filter_map(root).collect())
     }
 
     fn changed(&self, after: ChangePosition, limit: usize) -> Result<Vec<ForwardTarget>> {
@@ -225,7 +247,16 @@ fn forward_target(
     let resource = |name: &str| own.and_then(|(span, _)| span.resource.get(name)).map(text);
     let (service, project) = (resource("service.name"), resource("openinference.project.name"));
     let leaves = forward_leaves(spoken);
-    ForwardTarget { row, position, target, service, project, latest_trace, leaves }
+    ForwardTarget { row, position, target, service, project, latest_trace, root: None, leaves }
+}
+
+/// The trace whose root span backends may name a target by.
+fn trace_with_root(target: &ForwardTarget) -> Option<TraceId> {
+    match target.target {
+        Target::Span(..) => None,
+        Target::Trace(trace) => Some(trace),
+        Target::Session(_) => target.latest_trace.map(TraceId::from_bytes),
+    }
 }
 
 fn target_of(ids: &TargetIds) -> Option<Target> {
