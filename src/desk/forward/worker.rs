@@ -5,9 +5,10 @@
 //! change, makes the calls one after another, and writes down their outcome and the new position in one
 //! transaction. So there is one call in flight, and what a crash interrupts is found and made again.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
@@ -32,6 +33,10 @@ const GROWTH: usize = 8;
 const MOST_FAILURES: u32 = 3;
 /// The least time between two turns that follow changes, so that changes gather.
 const GATHER: Duration = Duration::from_millis(100);
+/// While spans arrive, the worker rests after a turn this many times as long as it took without its calls: it takes
+/// a twentieth of a processor from what receives them.
+const REST: u32 = 19;
+const LONGEST_REST: Duration = Duration::from_secs(10);
 /// The longest pause without an occasion.
 const IDLE: Duration = Duration::from_secs(60);
 /// The pause after an error of the store.
@@ -53,6 +58,8 @@ pub(super) struct Worker {
     most: usize,
     /// Failures of the backend in a row.
     failures: u32,
+    /// How long the calls of this turn have taken.
+    sending: Cell<Duration>,
     /// The last turn took targets that were due again: the next one takes others.
     was_due: bool,
 }
@@ -100,6 +107,7 @@ impl Worker {
             id: 0,
             most: MOST_TARGETS,
             failures: 0,
+            sending: Cell::default(),
             was_due: false,
         })
     }
@@ -118,8 +126,18 @@ impl Worker {
     async fn work(&mut self, changes: &mut watch::Receiver<StoreVersion>, retry: &Notify) {
         loop {
             changes.borrow_and_update();
-            let pause = match self.turn().await {
-                Ok(Turn::More) => continue,
+            let begin = Instant::now();
+            self.sending.set(Duration::ZERO);
+            let turn = self.turn().await;
+            let rest = rest_after(begin.elapsed().saturating_sub(self.sending.get()));
+            let pause = match turn {
+                Ok(Turn::More) => {
+                    // While spans arrive they go first.
+                    if changes.has_changed().unwrap_or(false) {
+                        sleep(rest).await;
+                    }
+                    continue;
+                }
                 Ok(Turn::Paused(until)) => {
                     // A command may have asked for an attempt.
                     let _ = timeout(until_then(until).min(LOOK), retry.notified()).await;
@@ -143,7 +161,7 @@ impl Worker {
             if is_over {
                 return; // the writer has ended: so will the desk
             }
-            sleep(GATHER).await;
+            sleep(rest).await;
         }
     }
 
@@ -241,7 +259,10 @@ impl Worker {
                     continue;
                 }
             };
-            let outcome = match self.client.send(&call.request).await {
+            let begin = Instant::now();
+            let sent = self.client.send(&call.request).await;
+            self.sending.set(self.sending.get() + begin.elapsed());
+            let outcome = match sent {
                 _ if left == 0 => Outcome::down("it never comes to an end"),
                 Ok(reply) => self.backend.outcome(changes, &call, &reply),
                 Err(reason) => Outcome::down(reason),
@@ -498,6 +519,11 @@ pub(super) fn differences(
         }
     }
     Ok(found)
+}
+
+/// The pause after a turn that has kept the desk's processors busy for `busy`, while spans arrive.
+fn rest_after(busy: Duration) -> Duration {
+    (busy * REST).clamp(GATHER, LONGEST_REST)
 }
 
 fn prepend(plan: &mut VecDeque<Planned>, next: Vec<Planned>) {
