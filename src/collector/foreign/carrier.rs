@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use opentelemetry::trace::{SpanId, TraceId};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::{Span, span};
 use sha2::{Digest, Sha256};
 
 use super::judgement::Statement;
+use crate::collector::receive::log_record::EVALUATION;
 use crate::collector::receive::received::ReceivedSpan;
 use crate::collector::receive::value::Value;
+use crate::feedback::document::NAMESPACES;
 
 /// The attribute that says in which form the feedback of a carrier arrived. Carriers that were sent have none.
 const FORM: &str = "tracing_feedback.form";
@@ -66,6 +69,80 @@ impl Form {
 pub(crate) fn form_of(span: &ReceivedSpan) -> Option<Form> {
     let name = span.attribute(FORM)?.as_str()?;
     Form::ALL.into_iter().find(|form| form.name() == name)
+}
+
+/// The form of a carrier in protobuf, as [`form_of`].
+fn form_in(carrier: &Span) -> Option<Form> {
+    let form = carrier.attributes.iter().find(|attribute| attribute.key == FORM)?;
+    let name = form.value.clone().map(Value::from_wire)?;
+    Form::ALL.into_iter().find(|form| Some(form.name()) == name.as_str())
+}
+
+/// What was sent, of a stored span.
+pub(crate) enum Sent {
+    Span(Span),
+    LogRecord(LogRecord),
+    /// A part of another span.
+    Part,
+}
+
+impl Sent {
+    /// What was sent where `span` is stored. A log record is the one that came but for its body, its severity, its
+    /// trace flags, and the session of one about a span or a trace.
+    pub(crate) fn of(span: Span) -> Self {
+        match form_in(&span) {
+            None => Self::Span(span),
+            Some(form @ (Form::LogRecord | Form::OwnLogRecord)) => {
+                Self::LogRecord(log_record(span, form == Form::OwnLogRecord))
+            }
+            Some(_) => Self::Part,
+        }
+    }
+}
+
+fn log_record(carrier: Span, is_own: bool) -> LogRecord {
+    const CLEARED: &str = "tracing_feedback.cleared";
+    let is_leaf = |key: &str| NAMESPACES.iter().any(|namespace| is_below(key, namespace));
+    let changed = |attribute: &KeyValue| match attribute.key.as_str() {
+        CLEARED => attribute.value.clone().map(Value::from_wire).and_then(|keys| match keys {
+            Value::Array(keys) => keys.first()?.as_str().map(str::to_owned),
+            _ => None,
+        }),
+        key => is_leaf(key).then(|| key.to_owned()),
+    };
+    let changed = carrier.attributes.iter().find_map(changed).unwrap_or_default();
+    let namespace = changed.split('.').next().unwrap_or_default().to_owned();
+    let is_retracted = carrier.attributes.iter().any(|attribute| attribute.key == CLEARED);
+    let is_of_record = |attribute: &KeyValue| match attribute.key.as_str() {
+        FORM | CLEARED | "tracing_feedback.late" => false,
+        "tracing_feedback.scope" | "tracing_feedback.time_unix_nano" => is_own,
+        key => !is_leaf(key),
+    };
+    let mut attributes: Vec<_> = carrier.attributes.into_iter().filter(is_of_record).collect();
+    if is_own {
+        let retracted = is_retracted.then_some(("tracing_feedback.retracted", Value::Bool(true)));
+        let own = [(NAMESPACE, Value::from(namespace.as_str()))].into_iter().chain(retracted);
+        attributes.extend(own.map(|(key, value)| KeyValue {
+            key: key.to_owned(),
+            value: Some(value.to_wire()),
+            key_strindex: 0,
+        }));
+    }
+    let link = carrier.links.into_iter().next().unwrap_or_default();
+    LogRecord {
+        event_name: EVALUATION.to_owned(),
+        time_unix_nano: carrier.start_time_unix_nano,
+        observed_time_unix_nano: carrier.start_time_unix_nano,
+        trace_id: link.trace_id,
+        span_id: link.span_id,
+        attributes,
+        ..LogRecord::default()
+    }
+}
+
+/// Whether `key` is a leaf of `namespace`.
+fn is_below(key: &str, namespace: &str) -> bool {
+    key.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// What a judgement is about.

@@ -31,7 +31,7 @@ use super::receive::decode::{Format, decode};
 use super::receive::log_record::{EVALUATION, ReceivedLogRecord, log_records};
 use super::receive::received::{ReceivedSpan, each_span, span};
 
-pub(crate) use carrier::{Form, form_of};
+pub(crate) use carrier::{Form, Sent, form_of};
 
 /// How many judgements a span may have in foreign forms, at the most. Most spans have none, and are not looked at
 /// further.

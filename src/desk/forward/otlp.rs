@@ -1,16 +1,18 @@
-//! `otlp`: spans, carriers among them, passed on as they came, to any receiver of OTLP over HTTP (protobuf).
+//! `otlp`: spans, carriers among them, and events, passed on as they came, to any receiver of OTLP over HTTP
+//! (protobuf).
 //!
 //! Spans go in the order in which the desk has stored them first, from a position in the store that moves when the
 //! receiver has acknowledged them. After a crash, or where an answer was lost, the last request is sent again: spans
 //! have ids. A receiver that takes a request in part says how many spans it has rejected, and why; one that takes
 //! none of it (400 and its like) is sent halves, down to the span at fault, which is passed over. Anything else is
-//! tried again, in growing pauses or as `Retry-After` says.
+//! tried again, in growing pauses or as `Retry-After` says. A receiver that has no path for log records gets the spans
+//! without them, and the status says so.
 //! Source: <https://opentelemetry.io/docs/specs/otlp/#otlphttp-response>
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -27,7 +29,7 @@ use super::state::{self, Told};
 use super::worker::open;
 use crate::desk::first_of;
 use crate::desk::log::log_line;
-use crate::desk::store::forwarding::{ChangePosition, ForwardStore};
+use crate::desk::store::forwarding::{ChangePosition, ForwardStore, SpanPage};
 use crate::desk::store::{Error, StoreVersion};
 use crate::export::connection::response::excerpt;
 
@@ -41,8 +43,9 @@ pub(super) const KIND: BackendKind = BackendKind {
 
 /// Headers of each request, as in `OTEL_EXPORTER_OTLP_HEADERS`: `key=value,key2=value2`.
 const HEADERS: &str = "FEEDBACK_DESK_FORWARD_OTLP_HEADERS";
-/// Where a receiver of OTLP over HTTP takes spans.
+/// Where a receiver of OTLP over HTTP takes spans, and log records.
 const PATH: &str = "/v1/traces";
+const LOGS_PATH: &str = "/v1/logs";
 /// Spans of one request.
 const MOST_SPANS: usize = 1_000;
 /// The pause after an error of the store, and the longest one without an occasion.
@@ -136,11 +139,7 @@ impl SpanWorker {
         let Some(page) = self.store.spans_after(position.row, self.most)? else {
             return Ok(Turn::Idle);
         };
-        let outcome = match self.client.send_protobuf(PATH, page.request.encode_to_vec()).await {
-            Ok(reply) => outcome(&reply),
-            Err(reason) => Outcome::down(reason).into(),
-        };
-        let outcome = match outcome {
+        let outcome = match self.send(&page).await {
             SpanOutcome::Other(Outcome::Refused(reason)) if !self.is_known => {
                 match send_nothing(&self.client).await {
                     Ok(()) => Outcome::Refused(reason).into(),
@@ -205,10 +204,55 @@ impl SpanWorker {
     }
 }
 
+impl SpanWorker {
+    /// Sends the spans of a page, and its log records if they were taken.
+    async fn send(&self, page: &SpanPage) -> SpanOutcome {
+        let mut rejected = Vec::new();
+        if !page.request.resource_spans.is_empty() {
+            let body = page.request.encode_to_vec();
+            match self.client.send_protobuf(PATH, body).await {
+                Ok(reply) => match outcome(&reply, "spans") {
+                    SpanOutcome::Taken => {}
+                    SpanOutcome::Rejected(reason) => rejected.push(reason),
+                    other => return other,
+                },
+                Err(reason) => return Outcome::down(reason).into(),
+            }
+        }
+        if !page.logs.resource_logs.is_empty() {
+            let body = page.logs.encode_to_vec();
+            match self.client.send_protobuf(LOGS_PATH, body).await {
+                Ok(reply) if takes_no_logs(reply.status) => {
+                    let status = reply.status.as_u16();
+                    rejected.push(format!("log records are not taken at {LOGS_PATH}: {status}"));
+                }
+                Ok(reply) => match outcome(&reply, "log records") {
+                    SpanOutcome::Taken => {}
+                    SpanOutcome::Rejected(reason) => rejected.push(reason),
+                    other => return other,
+                },
+                Err(reason) => return Outcome::down(reason).into(),
+            }
+        }
+        match rejected.is_empty() {
+            true => SpanOutcome::Taken,
+            false => SpanOutcome::Rejected(rejected.join("; ")),
+        }
+    }
+}
+
+/// Whether a receiver of spans says by this that it has no path for log records.
+fn takes_no_logs(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
+    )
+}
+
 /// What has become of a request.
 enum SpanOutcome {
     Taken,
-    /// Some spans of it were rejected, for this reason.
+    /// Some items of it were rejected, for this reason.
     Rejected(String),
     Other(Outcome),
 }
@@ -219,7 +263,8 @@ impl From<Outcome> for SpanOutcome {
     }
 }
 
-fn outcome(reply: &Reply) -> SpanOutcome {
+/// What an answer says of a request of `items`. The responses for spans and for log records are the same in protobuf.
+fn outcome(reply: &Reply, items: &str) -> SpanOutcome {
     if !reply.status.is_success() {
         return reply.problem().into();
     }
@@ -228,7 +273,7 @@ fn outcome(reply: &Reply) -> SpanOutcome {
     match ExportTraceServiceResponse::decode(reply.body.as_slice()) {
         Ok(response) => match response.partial_success {
             Some(partial) if partial.rejected_spans > 0 => SpanOutcome::Rejected(format!(
-                "{} spans were rejected: {}",
+                "{} {items} were rejected: {}",
                 partial.rejected_spans,
                 excerpt(&partial.error_message)
             )),
@@ -252,7 +297,7 @@ async fn send_nothing(client: &BackendClient) -> Result<(), String> {
     let body = ExportTraceServiceRequest::default().encode_to_vec();
     let reply = client.send_protobuf(PATH, body).await;
     let reply = reply.map_err(|reason| client.without_secrets(&reason))?;
-    match outcome(&reply) {
+    match outcome(&reply, "spans") {
         SpanOutcome::Other(Outcome::Down { reason, .. } | Outcome::Refused(reason)) => {
             Err(client.without_secrets(&reason))
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use opentelemetry::trace::SpanId;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use rusqlite::Connection;
 
@@ -51,10 +52,12 @@ pub(crate) struct ChangePosition {
     pub(crate) row: i64,
 }
 
-/// Spans, as they came.
+/// Spans and log records, as they came.
 #[derive(Clone, Debug)]
 pub(crate) struct SpanPage {
     pub(crate) request: ExportTraceServiceRequest,
+    pub(crate) logs: ExportLogsServiceRequest,
+    /// How many spans and log records there are.
     pub(crate) spans: usize,
     /// The row of the last one.
     pub(crate) last: i64,

@@ -39,14 +39,7 @@ impl Rig {
             "scopeLogs": [{ "scope": scope, "logRecords": records }],
         }]});
         let endpoint = self.desk.http_endpoint().unwrap();
-        let body = body.to_string();
-        let head = format!(
-            "POST /v1/logs HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            host(&endpoint),
-            body.len()
-        );
-        let reply = read_reply(send_request(&endpoint, &head, body.as_bytes()));
+        let reply = try_post_to(&endpoint, "/v1/logs", &body, "");
         assert_eq!(reply.status, 200, "{}", reply.text());
         serde_json::from_slice(&reply.body).unwrap()
     }

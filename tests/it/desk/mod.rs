@@ -166,9 +166,13 @@ fn get(endpoint: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
 }
 
 fn try_post(endpoint: &str, body: &Json, headers: &str) -> Reply {
+    try_post_to(endpoint, "/v1/traces", body, headers)
+}
+
+fn try_post_to(endpoint: &str, path: &str, body: &Json, headers: &str) -> Reply {
     let body = body.to_string();
     let head = format!(
-        "POST /v1/traces HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}\
+        "POST {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n",
         host(endpoint),
         body.len()

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::trace::{SpanId, TraceId};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
@@ -17,6 +19,7 @@ use super::schema::FORWARD_STATE;
 use super::stored::{self, SPAN_COLUMNS};
 use super::{BUSY_TIMEOUT, OpenError, Result, Sqlite, SqliteWriter, file};
 use crate::collector::Target;
+use crate::collector::foreign::Sent;
 use crate::collector::receive::value::Value;
 use crate::desk::store::Error;
 use crate::desk::store::batch::{SpanFeedback, nanos, text};
@@ -197,7 +200,7 @@ fn spans_after(connection: &Connection, after: i64, limit: usize) -> Result<Opti
     )?;
     let mut rows = statement.query([after, i64::try_from(limit).unwrap_or(i64::MAX)])?;
     let damaged = |error: prost::DecodeError| Error::Damaged(error.to_string());
-    let mut groups: BTreeMap<i64, BTreeMap<i64, ScopeSpans>> = BTreeMap::new();
+    let mut groups: BTreeMap<i64, BTreeMap<i64, (ScopeSpans, ScopeLogs)>> = BTreeMap::new();
     let (mut spans, mut last, mut bytes) = (0, after, 0);
     while bytes < ENOUGH_BYTES
         && let Some(row) = rows.next()?
@@ -216,32 +219,46 @@ fn spans_after(connection: &Connection, after: i64, limit: usize) -> Result<Opti
         span.kind = row.get(6)?;
         span.name = row.get(7)?;
         let scopes = groups.entry(row.get(9)?).or_default();
-        let group = scopes.entry(row.get(10)?).or_insert_with(|| ScopeSpans {
-            scope: Some(InstrumentationScope {
+        let group = scopes.entry(row.get(10)?).or_insert_with(|| {
+            let scope = Some(InstrumentationScope {
                 name: row.get(11).unwrap_or_default(),
                 version: row.get(12).unwrap_or_default(),
                 ..InstrumentationScope::default()
-            }),
-            ..ScopeSpans::default()
+            });
+            let spans = ScopeSpans { scope: scope.clone(), ..ScopeSpans::default() };
+            (spans, ScopeLogs { scope, ..ScopeLogs::default() })
         });
-        group.spans.push(span);
+        match Sent::of(span) {
+            Sent::Span(span) => group.0.spans.push(span),
+            Sent::LogRecord(record) => group.1.log_records.push(record),
+            Sent::Part => {}
+        }
         spans += 1;
     }
     if spans == 0 {
         return Ok(None);
     }
     let mut request = ExportTraceServiceRequest::default();
+    let mut logs = ExportLogsServiceRequest::default();
     for (resource, scopes) in groups {
         let sql = "SELECT body FROM resources WHERE id = ?1";
         let body: Vec<u8> =
             connection.prepare_cached(sql)?.query_row([resource], |row| row.get(0))?;
-        request.resource_spans.push(ResourceSpans {
-            resource: Some(Resource::decode(body.as_slice()).map_err(damaged)?),
-            scope_spans: scopes.into_values().collect(),
-            ..ResourceSpans::default()
-        });
+        let resource = Some(Resource::decode(body.as_slice()).map_err(damaged)?);
+        let (mut scope_spans, mut scope_logs): (Vec<_>, Vec<_>) = scopes.into_values().unzip();
+        scope_spans.retain(|group| !group.spans.is_empty());
+        scope_logs.retain(|group| !group.log_records.is_empty());
+        if !scope_spans.is_empty() {
+            let resource = resource.clone();
+            let group = ResourceSpans { resource, scope_spans, ..ResourceSpans::default() };
+            request.resource_spans.push(group);
+        }
+        if !scope_logs.is_empty() {
+            let group = ResourceLogs { resource, scope_logs, ..ResourceLogs::default() };
+            logs.resource_logs.push(group);
+        }
     }
-    Ok(Some(SpanPage { request, spans, last }))
+    Ok(Some(SpanPage { request, logs, spans, last }))
 }
 
 /// The ids of targets.

@@ -1,6 +1,6 @@
 //! `otlp`: spans go on as they came, to the test collector, which is a real receiver.
 
-use tracing_feedback::collector::{Answer, Collector, ReceivedSpan};
+use tracing_feedback::collector::{Answer, Collector, ReceivedLogRecord, ReceivedSpan};
 
 use super::*;
 
@@ -92,4 +92,61 @@ fn an_outage_and_a_rejection_lose_no_other_span() {
     assert_eq!(rig.forwarding()["listed"][0]["reason"], "1 spans were rejected: too old");
     rig.send([rated(22)]);
     collector.wait_for_spans(21, LONG).unwrap();
+}
+
+#[test]
+fn events_arrive_as_the_log_records_they_were() {
+    let record = |value: f64| {
+        json!({
+            "eventName": "gen_ai.evaluation.result",
+            "timeUnixNano": NEW_YEAR.to_string(),
+            "traceId": format!("{:032x}", 7), "spanId": format!("{:016x}", 7),
+            "attributes": [
+                { "key": "gen_ai.evaluation.name", "value": { "stringValue": "helpful" } },
+                { "key": "gen_ai.evaluation.score.value", "value": { "doubleValue": value } },
+                { "key": "openlit.score.idempotency_key", "value": { "stringValue": format!("k{value}") } },
+            ],
+        })
+    };
+    let logs = |records: Json| {
+        json!({ "resourceLogs": [{
+            "resource": { "attributes": [{ "key": "service.name", "value": { "stringValue": "chat" } }] },
+            "scopeLogs": [{ "scope": { "name": "openlit" }, "logRecords": records }],
+        }]})
+    };
+    let collector = Collector::start().unwrap();
+    let rig = rig_to(&collector);
+    let mut answer = rated(7);
+    // A part of a span goes with the span.
+    answer.json["events"] = json!([{
+        "name": "gen_ai.evaluation.result", "timeUnixNano": NEW_YEAR.to_string(),
+        "attributes": [
+            { "key": "gen_ai.evaluation.name", "value": { "stringValue": "polite" } },
+            { "key": "gen_ai.evaluation.score.value", "value": { "doubleValue": 0.25 } },
+        ],
+    }]);
+    rig.send([answer]);
+    let endpoint = rig.desk.http_endpoint().unwrap();
+    let both = logs(json!([record(0.5), record(0.75)]));
+    assert_eq!(try_post_to(&endpoint, "/v1/logs", &both, "").status, 200);
+    let events = collector.wait_for_events(2, LONG).unwrap();
+    let spans = collector.wait_for_spans(1, LONG).unwrap();
+    assert_eq!((events.len(), spans.len(), collector.spans().len()), (2, 1, 1));
+    let direct = Collector::start().unwrap();
+    assert_eq!(try_post_to(direct.http_endpoint(), "/v1/logs", &both, "").status, 200);
+    let shown = |events: Vec<ReceivedLogRecord>| {
+        let shown = events.iter().map(|event| {
+            let ids = (event.trace_id, event.span_id, event.time_unix_nano);
+            format!("{} {ids:?} {:?} {:?}", event.event_name, event.attributes, event.resource)
+        });
+        let mut shown: Vec<_> = shown.collect();
+        shown.sort();
+        shown
+    };
+    assert_eq!(shown(events), shown(direct.events()));
+    let folded = collector.feedback(spans[0].trace_id, spans[0].span_id);
+    assert_eq!(
+        folded.keys().collect::<Vec<_>>(),
+        ["feedback.helpful", "feedback.polite", "feedback.rating"]
+    );
 }
