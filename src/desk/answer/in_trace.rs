@@ -65,17 +65,24 @@ fn nearest(spans: &[SpanAnswer], levels: &[Vec<usize>]) -> Answer {
     // That of a model rather than that of a tool.
     let of_model = answers.iter().rev().find(|answer| answer.model.is_some());
     let mut found = of_model.or(answers.last()).map(|found| (*found).clone()).unwrap_or_default();
-    if found.model.is_none() {
-        found.model =
-            with(|answer| answer.model.is_some()).last().and_then(|last| last.model.clone());
+    // What is taken from another span may have been cut there.
+    if found.model.is_none()
+        && let Some(last) = with(|answer| answer.model.is_some()).last()
+    {
+        found.model.clone_from(&last.model);
+        found.cut |= last.cut;
     }
-    if found.agent.is_none() {
-        found.agent =
-            with(|answer| answer.agent.is_some()).last().and_then(|last| last.agent.clone());
+    if found.agent.is_none()
+        && let Some(last) = with(|answer| answer.agent.is_some()).last()
+    {
+        found.agent.clone_from(&last.agent);
+        found.cut |= last.cut;
     }
-    if found.tools.is_empty() {
-        let tools = with(|answer| !answer.tools.is_empty());
-        found.tools = tools.last().map(|last| last.tools.clone()).unwrap_or_default();
+    if found.tools.is_empty()
+        && let Some(last) = with(|answer| !answer.tools.is_empty()).last()
+    {
+        found.tools.clone_from(&last.tools);
+        found.cut |= last.cut;
     }
     let tokens: Vec<_> = levels.iter().flatten().map(|at| span_tokens(&spans[*at])).collect();
     [found.input_tokens, found.output_tokens, found.total_tokens] = field::of_trace(&tokens);

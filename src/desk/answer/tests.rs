@@ -338,6 +338,8 @@ fn values() -> impl Strategy<Value = Json> {
 #[test]
 fn lines_of_the_fuzz_target_are_attributes_and_events() {
     read_lines("gen_ai.prompt.0.content=Why?\n@gen_ai.choice message=Because.\nnonsense\n@x\n");
+    // A name that is cut, without any content.
+    read_lines(&format!("gen_ai.request.model={}", "m".repeat(500)));
     read_lines("gen_ai.input.messages==[{\"role\": \"user\", \"content\": \"Why?\"}]\r\nx==[");
 }
 
