@@ -337,14 +337,12 @@ fn apply_patch(
         outcome.push(EnrichError::ShutDown); // while the values were written
     } else {
         let time = clock::enrichment_time();
-        // Before `put`, which empties the patch.
-        let events = core
-            .events()
-            .filter(|_| has_events(patch))
-            .map(|_| context().log_records(patch, time, core.settings.enrichment_bytes.0));
-        match put(patch, time) {
+        let applied = match core.events() {
+            None => put(patch, time), // nearly always
+            Some(_) => put_with_events(core, patch, time, context, put),
+        };
+        match applied {
             Ok(Applied { left_out, is_durable }) => {
-                core.emit(&events.unwrap_or_default());
                 if left_out > 0 {
                     let limit = core.settings.span_limits.max_attributes_per_span as usize;
                     outcome.push(EnrichError::LimitExceeded { limit, dropped: left_out });
@@ -359,6 +357,26 @@ fn apply_patch(
         }
     }
     report(outcome, core, caller);
+}
+
+/// Applies the patch by `put`, and emits its events if that succeeds.
+#[cold]
+#[inline(never)] // so that it costs nothing where no events are emitted
+fn put_with_events(
+    core: &LayerCore,
+    patch: &mut Document<Value>,
+    time: u64,
+    context: impl FnOnce() -> EventContext,
+    put: impl FnOnce(&mut Document<Value>, u64) -> Result<Applied, DropReason>,
+) -> Result<Applied, DropReason> {
+    if !has_events(patch) {
+        return put(patch, time);
+    }
+    // Before `put`, which empties the patch.
+    let records = context().log_records(patch, time, core.settings.enrichment_bytes.0);
+    let applied = put(patch, time)?;
+    core.emit(&records);
+    Ok(applied)
 }
 
 fn enrich(

@@ -47,8 +47,8 @@ pub(crate) struct LayerCore {
     plans: bool,
     /// Absent when the environment has switched telemetry off.
     pipeline: Option<Pipeline>,
-    /// The pipeline of log records, if enrichments emit events.
-    events: Option<Pipeline>,
+    /// The pipeline of log records, if enrichments emit events. Boxed, since most layers have none.
+    events: Option<Box<Pipeline>>,
     /// The process that has the pipeline's thread; no process's id without a pipeline.
     process: u32,
     has_warned_of_fork: AtomicBool,
@@ -285,7 +285,7 @@ impl LayerCore {
 
     /// The same with a pipeline for the log records of events.
     pub(crate) fn with_events(mut self, events: Option<Pipeline>) -> Self {
-        self.events = events;
+        self.events = events.map(Box::new);
         self
     }
 
@@ -437,7 +437,7 @@ impl LayerCore {
     /// The pipeline of log records, if enrichments emit events.
     #[inline]
     pub(crate) fn events(&self) -> Option<&Pipeline> {
-        self.events.as_ref()
+        self.events.as_deref()
     }
 
     /// The counts so far, of spans and of events.
@@ -462,7 +462,7 @@ impl LayerCore {
     ///
     /// Why it isn't.
     pub(crate) fn persist(&self, deadline: Instant) -> Result<(), PersistError> {
-        let pipelines = self.pipeline.iter().chain(&self.events);
+        let pipelines = self.pipeline.iter().chain(self.events());
         pipelines.map(|pipeline| pipeline.persist(deadline)).find(Result::is_err).unwrap_or(Ok(()))
     }
 
@@ -471,7 +471,7 @@ impl LayerCore {
         &self,
         deadline: Instant,
     ) -> impl Future<Output = Result<(), PersistError>> + Send + use<> {
-        let pipelines = self.pipeline.iter().chain(&self.events);
+        let pipelines = self.pipeline.iter().chain(self.events());
         let persisted: Vec<_> =
             pipelines.map(|pipeline| pipeline.persist_async(deadline)).collect();
         async move {
