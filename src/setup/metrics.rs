@@ -456,9 +456,9 @@ mod tests {
             replayed: 7,
             events: EventStats {
                 outbox_records: 4,
-                outbox_bytes: 80,
+                outbox_bytes: 800,
                 rejected: 1,
-                replayed: 5,
+                replayed: 6,
                 ..EventStats::default()
             },
             ..Stats::default()
@@ -482,9 +482,9 @@ mod tests {
             [
                 ("tracing_feedback.outbox.age", 1.5),
                 ("tracing_feedback.outbox.disk.usage", 900.0),
-                ("tracing_feedback.outbox.log.disk.usage", 80.0),
+                ("tracing_feedback.outbox.log.disk.usage", 800.0),
                 ("tracing_feedback.outbox.log.rejected", 1.0),
-                ("tracing_feedback.outbox.log.replayed", 5.0),
+                ("tracing_feedback.outbox.log.replayed", 6.0),
                 ("tracing_feedback.outbox.log.size", 4.0),
                 ("tracing_feedback.outbox.size", 3.0),
                 ("tracing_feedback.outbox.span.rejected", 2.0),

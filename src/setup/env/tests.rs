@@ -284,48 +284,51 @@ fn long_values_are_shortened() {
 #[cfg(feature = "_otlp")]
 mod otlp {
     use super::*;
+    use crate::otlp::Signal;
+
+    /// As [`read`], with what is for this signal.
+    fn read_for(signal: Signal, variables: &[(&str, &str)]) -> Environment {
+        let mut environment = read(variables);
+        let (of_logs, issues) = std::mem::take(&mut environment.otlp_logs);
+        match signal {
+            Signal::Traces => environment,
+            Signal::Logs => Environment { otlp: of_logs, issues, ..environment },
+        }
+    }
 
     #[test]
     fn the_variable_of_the_signal_wins_unless_it_is_malformed() {
         let protocol = Protocol::default().to_string();
-        let of_traces: fn(&Environment) -> String = |environment| format!("{:?}", environment.otlp);
-        let of_logs: fn(&Environment) -> String =
-            |environment| format!("{:?}", environment.otlp_logs.0);
-        let nothing = of_traces(&Environment::default());
-        for (suffix, good, bad) in [
+        let settings = [
             ("PROTOCOL", protocol.as_str(), "http"),
             ("HEADERS", "a=1", "a"),
             ("TIMEOUT", "15", "0"),
             ("TIMEOUT", "15", "1s"),
             ("COMPRESSION", "none", "brotli"),
             ("INSECURE", "TRUE", "yes"),
-        ] {
+        ];
+        let signals = [(Signal::Traces, "TRACES"), (Signal::Logs, "LOGS")];
+        for ((suffix, good, bad), (signal, name)) in
+            settings.into_iter().flat_map(|setting| signals.map(|signal| (setting, signal)))
+        {
+            let read = |variables: &[(&str, &str)]| read_for(signal, variables);
+            let of_signal = format!("OTEL_EXPORTER_OTLP_{name}_{suffix}");
             let general = format!("OTEL_EXPORTER_OTLP_{suffix}");
-            let expected = of_traces(&read(&[(&general, good)]));
-            assert!(suffix == "COMPRESSION" || expected != nothing, "{suffix}");
-            let traces = format!("OTEL_EXPORTER_OTLP_TRACES_{suffix}");
-            let logs = format!("OTEL_EXPORTER_OTLP_LOGS_{suffix}");
-            for (signal, shown) in [(traces, of_traces), (logs, of_logs)] {
-                let read = |variables: &[(&str, &str)]| {
-                    let environment = read(variables);
-                    let issues = environment.issues.iter().chain(&environment.otlp_logs.1);
-                    let mut issues: Vec<_> = issues.map(|issue| issue.variable).collect();
-                    issues.sort();
-                    issues.dedup();
-                    (shown(&environment), issues)
-                };
-                let taken = (expected.clone(), vec![]);
-                assert_eq!(read(&[(&signal, good)]), taken);
-                assert_eq!(read(&[(&general, good)]), taken);
-                assert_eq!(read(&[(&signal, " "), (&general, good)]), taken);
-                // The other signal has the general one.
-                let (taken, issues) = read(&[(&signal, good), (&general, bad)]);
-                assert_eq!((&taken, issues), (&expected, vec![general.as_str()]));
-                let (taken, issues) = read(&[(&signal, bad), (&general, good)]);
-                assert_eq!((&taken, issues), (&expected, vec![signal.as_str()]));
-                let (taken, issues) = read(&[(&signal, bad), (&general, bad)]);
-                assert_eq!((&taken, issues.len()), (&nothing, 2));
-            }
+            let expected = shown(&read(&[(&of_signal, good)]));
+            assert!(suffix == "COMPRESSION" || expected != nothing(), "{suffix}");
+            assert!(expected.contains("issues: []"), "{expected}");
+            assert_eq!(shown(&read(&[(&general, good)])), expected);
+            assert_eq!(shown(&read(&[(&of_signal, good), (&general, bad)])), expected);
+            assert_eq!(shown(&read(&[(&of_signal, " "), (&general, good)])), expected);
+
+            let environment = read(&[(&of_signal, bad), (&general, good)]);
+            assert_eq!(environment.issues.len(), 1);
+            assert_eq!(environment.issues[0].variable, of_signal);
+            assert_eq!(without_issues(environment), expected);
+
+            let environment = read(&[(&of_signal, bad), (&general, bad)]);
+            assert_eq!(environment.issues.len(), 2);
+            assert_eq!(without_issues(environment), nothing());
         }
     }
 

@@ -43,6 +43,33 @@ const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 const GRPC: Protocol = Protocol::Grpc;
 const HTTP: Protocol = Protocol::HttpProtobuf;
 
+#[test]
+fn an_endpoint_for_log_records_has_their_path() {
+    use EndpointOrigin::{Code, GeneralVariable as General, SignalVariable};
+
+    for (origin, text, expected) in [
+        (Code, "http://host:4318", "http://host:4318/v1/logs"),
+        (Code, "http://host:4318/v1/logs/", "http://host:4318/v1/logs/"),
+        // One endpoint for both signals, with the path for spans.
+        (Code, "http://host/base/v1/traces?key=1", "http://host/base/v1/logs?key=1"),
+        (General, "http://host/base/", "http://host/base/v1/logs"),
+        (General, "http://host/v1/traces", "http://host/v1/traces/v1/logs"),
+        (SignalVariable, "http://host/own", "http://host/own"),
+    ] {
+        let rules = EndpointRules { signal: Signal::Logs, ..rules(HTTP, false) };
+        let endpoint = check_endpoint(text, origin, rules).ok();
+        assert_eq!(endpoint.as_ref().map(Endpoint::as_str), Some(expected), "{text}");
+    }
+    let mut environment = environment(&[]);
+    let default = OtlpConfig::resolve(
+        Signal::Logs,
+        &OtlpOptions { protocol: Some(HTTP), ..OtlpOptions::default() },
+        &mut environment,
+        None,
+    );
+    assert_eq!(default.unwrap().endpoint.as_str(), "http://localhost:4318/v1/logs");
+}
+
 /// The protocol, where the endpoint was set, its text, and the resolved endpoint; `None` if it is refused.
 const ENDPOINTS: &[(Protocol, EndpointOrigin, &str, Option<&str>)] = {
     use EndpointOrigin::{Code, GeneralVariable as General, SignalVariable as Signal};
