@@ -58,7 +58,7 @@ impl OutboxOptions {
 
     /// How many bytes this process may store. At the limit, the oldest spans without feedback are
     /// dropped. Acknowledged feedback is never dropped to make room: further feedback is refused
-    /// instead.
+    /// instead. While [events](crate::Events) are emitted, a quarter is for their log records.
     pub fn with_max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
