@@ -216,3 +216,78 @@ impl Drop for Forwarding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::backend::tests::reply;
+    use super::backend::{Change, Known, Outcome, Planned};
+    use super::setup::BackendSetup;
+    use super::wanted::{items, tests::target};
+    use super::*;
+    use crate::desk::store::leaf::Leaf;
+
+    /// Bodies made of what backends answer, cut and joined at random.
+    fn body() -> impl Strategy<Value = String> {
+        let parts = prop::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "\"data\"",
+            "\"id\"",
+            "\"a\"",
+            "{\"data\":[{\"id\":\"a\"}]}",
+            "null",
+            "7",
+            "{\"detail\":\"Spans with IDs ",
+            "000000000000000b",
+            ", ",
+            " do not exist.\"}",
+            "{\"assessment\":{}}",
+            "{\"error_code\":\"RESOURCE_DOES_NOT_EXIST\",\"message\":\"constraint violation\"}",
+            "<html>",
+            "\u{fffd}",
+        ]);
+        prop::collection::vec(parts, 0..6).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..Default::default() })]
+
+        /// Answers are foreign bytes: no one panics, ends in a circle of calls, or says more than was asked.
+        #[test]
+        fn any_answer_has_one_outcome(
+            status in prop::sample::select(vec![200_u16, 201, 202, 204, 207, 301, 400, 401, 404, 409, 413, 422, 429, 500, 503]),
+            body in body(),
+            known in prop::sample::select(vec![Known::Absent, Known::Unknown, Known::Present]),
+            is_deletion in any::<bool>(),
+        ) {
+            let about = target(&[("feedback.rating", Leaf::Bool(true))]);
+            let items = items(&about, Selection::default());
+            for kind in KINDS.iter().filter(|kind| **kind != otlp::KIND) {
+                let secrets: Vec<_> = kind.variables.iter().map(|name| (*name, "secret")).collect();
+                let backend = (kind.make)(&BackendSetup::of(&[], &secrets)).unwrap();
+                let wanted = (!is_deletion).then_some(&items[0]);
+                let changes = [Change { target: &about, field: "feedback.rating", wanted, known, memo: None }];
+                let mut plan = backend.plan(&changes, &[0]);
+                for _ in 0..6 {
+                    let Some(Planned::Call(call)) = plan.pop() else { break };
+                    match backend.outcome(&changes, &call, &reply(status, body.as_str())) {
+                        Outcome::Done => {
+                            let is_right = (200..300).contains(&status) || is_deletion && status == 404;
+                            prop_assert!(is_right, "{}: {status} {body}", kind.name);
+                        }
+                        Outcome::Each(each) => prop_assert_eq!(each.len(), call.changes.len()),
+                        Outcome::Next(next) => plan.extend(next.into_iter().map(Planned::Call)),
+                        Outcome::Refused(_) | Outcome::Down { .. } => {}
+                    }
+                }
+                prop_assert!(plan.is_empty(), "{}: {status} {body} asks for ever more calls", kind.name);
+            }
+        }
+    }
+}

@@ -333,7 +333,12 @@ impl Worker {
         let mut changes = Vec::new();
         for (difference, made) in differences.into_iter().zip(made) {
             let target = targets[difference.target].row;
-            let Some(made) = made else { continue };
+            let made = match made {
+                Some(made) => made,
+                // Not sent: the next turn finds it again.
+                None if failure.is_some() => continue,
+                None => Made::Missing("no answer was about it".to_owned()),
+            };
             let (told, reason) = made.told(&difference);
             if let Made::Missing(reason) = &made {
                 again.entry(target).or_insert((true, reason.clone()));
