@@ -675,6 +675,52 @@ fn the_limit_of_age_keeps_the_first_vote_as_long_as_its_target() {
     assert_eq!(step(4), "");
 }
 
+/// What is deleted by age was not taken back: forwarding forgets it, and keeps the rest.
+#[test]
+fn a_leaf_that_is_deleted_by_age_is_forgotten_by_forwarding() {
+    let day = 24 * 60 * 60 * 1_000_000_000_u64;
+    let now = nanos(crate::clock::unix_nanos(std::time::SystemTime::now()));
+    let about_session = |trace, rating, nested| Made {
+        trace,
+        id: trace,
+        role: MadeRole::ScopedCarrier(true, Some((1, 1))),
+        session: Some(1),
+        rating,
+        nested,
+        cleared: None,
+        ..votes((1, 1), 3, 4)[0].clone()
+    };
+    let (mut connection, mut cache) = (store(), RowCache::default());
+    for (vote, days) in
+        [(about_session(3, Some(3), None), 10), (about_session(4, None, Some(1)), 1)]
+    {
+        let batch = SpanBatch::of(request(&[vote])).unwrap();
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+        write(&transaction, &mut cache, &[batch], now - days * nanos(day)).unwrap();
+        transaction.commit().unwrap();
+    }
+    let tell = "INSERT INTO forward_told (target, backend, field, hash)
+                SELECT l.target, 1, f.key, 7 FROM leaves l JOIN fields f ON f.id = l.field";
+    let all = connection.execute(tell, []).unwrap();
+    let changed = |connection: &Connection| -> i64 {
+        connection.query_row("SELECT max(changed) FROM targets", [], |row| row.get(0)).unwrap()
+    };
+    let before = changed(&connection);
+    let age = Some(std::time::Duration::from_nanos(5 * day));
+    retention::step(&mut connection, &mut cache, Retention { age, bytes: None }).unwrap();
+    let keys = |sql: &str| -> Vec<String> {
+        let mut statement = connection.prepare(sql).unwrap();
+        let keys = statement.query_map([], |row| row.get(0)).unwrap();
+        keys.map(Result::unwrap).collect()
+    };
+    let told = keys("SELECT field FROM forward_told ORDER BY field");
+    let left = keys("SELECT f.key FROM leaves l JOIN fields f ON f.id = l.field ORDER BY f.key");
+    assert!(!left.is_empty() && left.len() < all, "{left:?}");
+    assert_eq!(told, left);
+    assert_eq!(changed(&connection), before, "nothing is to be compared again");
+}
+
 /// An import writes beside a desk, which deletes rows whose numbers the import has in memory.
 #[test]
 fn a_row_that_another_connection_has_deleted_is_written_again() {
