@@ -249,6 +249,11 @@ mod tests {
             " do not exist.\"}",
             "{\"assessment\":{}}",
             "{\"error_code\":\"RESOURCE_DOES_NOT_EXIST\",\"message\":\"constraint violation\"}",
+            "{\"accepted\":1,\"rejected\":1,\"errors\":[]}",
+            "{\"message\":\"Score not found\"}",
+            "{\"detail\":\"Run not found\"}",
+            "{\"id\":\"00000000-0000-7000-8000-000000000000\"}",
+            "{\"events\":[{\"event_id\":\"a\",\"session_id\":\"s\"}]}",
             "<html>",
             "\u{fffd}",
         ]);
