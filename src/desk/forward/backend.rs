@@ -295,6 +295,15 @@ pub(super) mod tests {
         backend.plan(changes, which).into_iter().map(call).collect()
     }
 
+    /// The change that creates a record.
+    pub(in crate::desk::forward) fn change<'a>(
+        target: &'a ForwardTarget,
+        item: &'a Item,
+    ) -> Change<'a> {
+        let known = Known::Absent;
+        Change { target, field: &item.field, wanted: Some(item), known, memo: None }
+    }
+
     pub(in crate::desk::forward) fn reply(status: u16, body: impl Into<String>) -> Reply {
         let status = StatusCode::from_u16(status).unwrap();
         let body = body.into().into_bytes();

@@ -186,8 +186,8 @@ mod tests {
 
     use super::*;
     use crate::desk::forward::backend::Known;
-    use crate::desk::forward::backend::tests::{planned, reply};
-    use crate::desk::forward::wanted::tests::{change, items_of, target, text};
+    use crate::desk::forward::backend::tests::{change, planned, reply};
+    use crate::desk::forward::wanted::tests::{items_of, target, text};
 
     fn datadog() -> Datadog {
         Datadog::new(&BackendSetup::of(&[], &[("DD_API_KEY", "k")])).unwrap()

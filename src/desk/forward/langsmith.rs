@@ -229,8 +229,8 @@ mod tests {
     use opentelemetry::trace::{SpanId, TraceId};
 
     use super::*;
-    use crate::desk::forward::backend::tests::{planned, reply};
-    use crate::desk::forward::wanted::tests::{change, items_of, target, text};
+    use crate::desk::forward::backend::tests::{change, planned, reply};
+    use crate::desk::forward::wanted::tests::{items_of, target, text};
 
     const RUN: &str = "00000000-0000-0000-0000-00000000000b";
     const PROJECT: &str = "5b7d6f1e-0c3a-4a53-9f3e-2a1c7c0d9e11";

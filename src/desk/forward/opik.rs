@@ -321,8 +321,8 @@ mod tests {
 
     use super::*;
     use crate::desk::forward::backend::Known;
-    use crate::desk::forward::backend::tests::{planned, reply};
-    use crate::desk::forward::wanted::tests::{change, items_of, target, text};
+    use crate::desk::forward::backend::tests::{change, planned, reply};
+    use crate::desk::forward::wanted::tests::{items_of, target, text};
 
     const ID: &str = "018bcfe5-687b-79a1-8e17-2e40dc859aed";
     /// Whose SHA-256 has given [`ID`].

@@ -180,7 +180,6 @@ pub(super) mod tests {
 
     use super::*;
     use crate::collector::Target;
-    use crate::desk::forward::backend::{Change, Known};
     use crate::desk::store::forwarding::ChangePosition;
 
     /// A target with these leaves, given in the second 1.
@@ -207,15 +206,6 @@ pub(super) mod tests {
     /// All records that a backend should have of a target.
     pub(in crate::desk::forward) fn items_of(target: &ForwardTarget) -> Vec<Item> {
         items(target, Selection { has_metrics: true, has_texts: true })
-    }
-
-    /// The change that creates a record.
-    pub(in crate::desk::forward) fn change<'a>(
-        target: &'a ForwardTarget,
-        item: &'a Item,
-    ) -> Change<'a> {
-        let known = Known::Absent;
-        Change { target, field: &item.field, wanted: Some(item), known, memo: None }
     }
 
     pub(in crate::desk::forward) fn text(text: &str) -> Leaf {
