@@ -70,7 +70,7 @@ fn what_is_wrong_is_said_with_the_way_out() {
         (&["chart", "feedback.rating"][..], "--store"),
         (&["chart"], "takes a field"),
         (&["chart", "a", "--by", "year"], "minute, hour, day, week or month"),
-        (&["graph"], "use chart, tail, import or clickhouse"),
+        (&["graph"], "use chart, tail, import, forward or clickhouse"),
         (&["clickhouse"], "--ddl"),
         (&["clickhouse", "--ddl", "--store", "desk.sqlite"], "clickhouse=http://"),
         (&["chart", "a", "--store", "clickhouse=ftp://host"], "http://host:8123/database"),
