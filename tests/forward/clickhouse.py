@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -90,6 +91,7 @@ def main():
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--targets", type=int, default=40)
     options = arguments.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and what was started ends, too
     directory = tempfile.mkdtemp(prefix="feedback-forward-")
     try:
         is_right = play(options.program, directory, options)

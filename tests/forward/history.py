@@ -413,6 +413,7 @@ def main():
     arguments.add_argument("--targets", type=int, default=80)
     arguments.add_argument("--large", type=int)
     options = arguments.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and what was started ends, too
     directory = tempfile.mkdtemp(prefix="feedback-forward-")
     backend = None
     try:
