@@ -26,7 +26,13 @@ fn a_check_says_what_would_be_told_and_tells_nothing() {
     {
         let desk = Desk::start(options().with_forward(&url).unwrap()).unwrap();
         rate(&desk, 1..=2);
-        until(|| phoenix.lock().unwrap().annotations.len() == 2);
+        // Told, and written down.
+        until(|| {
+            let status = get(&desk.address(), "/api/v1/forwarding", &[]).text();
+            let status: Json = serde_json::from_str(&status).unwrap();
+            status["backends"][0]["told"] == 2
+        });
+        assert_eq!(phoenix.lock().unwrap().annotations.len(), 2);
     }
     {
         let desk = Desk::start(options()).unwrap();
