@@ -415,8 +415,11 @@ def play(vendor, options, directory):
                 server.control("fail", {"mode": mode, "count": dice.randint(1, 3), "retry_after": 0})
                 time.sleep(0.2)
                 desk.retry()
-            elif chance < 0.6:
-                time.sleep(dice.random() * 0.3)
+            elif chance < 0.7:
+                # The vendor is told what is so now, and has to be told of a change later.
+                server.control("fail", {"mode": "ok"})
+                desk.retry()
+                until("what is so now is told", lambda: not desk.status()["waiting_for_backend"])  # noqa: B023
         server.control("fail", {"mode": "ok"})
         server.control("spans", have)
 

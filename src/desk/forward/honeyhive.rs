@@ -16,6 +16,7 @@ use super::backend::{
 };
 use super::names::{self, is_uuid};
 use super::setup::{BackendSetup, encoded};
+use super::wanted::explained;
 use crate::collector::Target;
 use crate::desk::store::json::datum_json;
 use crate::desk::store::leaf::Leaf;
@@ -155,7 +156,12 @@ fn put(changes: &[Change<'_>], which: &[usize], id: &str, step: u8) -> Call {
         if change.wanted.is_none() {
             set(bucket, &name, Json::Null);
         }
-        if change.memo.is_some_and(|memo| memo.ends_with(EXPLAINED)) {
+        // The memo is that of the last attempt, which may not have arrived.
+        let may_explain = change.known == Known::Unknown
+            || change.memo.is_some_and(|memo| memo.ends_with(EXPLAINED));
+        let owner = comment_owner(change, bucket);
+        let is_here = |owner| which.iter().any(|at| changes[*at].field == owner);
+        if may_explain && owner.is_none_or(is_here) {
             set(bucket, &comment, Json::Null);
         }
     }
@@ -183,6 +189,14 @@ fn put(changes: &[Change<'_>], which: &[usize], id: &str, step: u8) -> Call {
     let path = format!("/v1/events/{}", encoded(id));
     let request = Request::new(Method::PUT, path).with_json(body.into());
     Call { step, memos, ..Call::new(request, which.to_vec()) }
+}
+
+/// The leaf whose explanation is the comment of the event, if there is a comment.
+fn comment_owner<'a>(change: &Change<'a>, bucket: &str) -> Option<&'a str> {
+    let (target, namespace) = (change.target, format!("{bucket}."));
+    let is_comment = |key: &str| key.strip_prefix(&namespace) == Some("comment");
+    let has_comment = target.leaves.iter().any(|leaf| is_comment(&leaf.key));
+    explained(target, &namespace).filter(|_| has_comment)
 }
 
 /// The member of an event that a leaf is, its name there, and that of the comment that explains it.

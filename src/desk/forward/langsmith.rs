@@ -91,9 +91,10 @@ impl LangSmith {
         let call = match (change.wanted, change.known) {
             (None, _) => delete(change, at, DELETE),
             (Some(item), Known::Absent) => self.create(change, item, at),
-            (Some(item), _) if change.memo == memo_of(change, item).as_deref() => {
+            (Some(item), Known::Present) if change.memo == memo_of(change, item).as_deref() => {
                 patch(change, item, at)
             }
+            // The memo is that of the last attempt, which may not have arrived.
             (Some(_), _) => delete(change, at, REPLACE),
         };
         Planned::Call(call)
@@ -299,6 +300,11 @@ mod tests {
             )
         );
 
+        changed.known = Known::Unknown;
+        let call = planned(&langsmith(), &[changed.clone()], &[0]).remove(0);
+        assert_eq!((&call.request.method, call.step), (&Method::DELETE, REPLACE));
+
+        changed.known = Known::Present;
         let other = format!("{RUN} api/user/u-18");
         changed.memo = Some(&other);
         let changes = [changed];

@@ -126,6 +126,16 @@ impl Item {
     }
 }
 
+/// The leaf of a namespace that a comment explains: `rating`, else the first bool or number.
+pub(super) fn explained<'t>(target: &'t ForwardTarget, namespace: &str) -> Option<&'t str> {
+    let is_number = |leaf: &&ForwardLeaf| {
+        leaf.key.starts_with(namespace)
+            && !matches!(leaf.value.kind(), LeafType::Text | LeafType::Other)
+    };
+    let keys = target.leaves.iter().filter(is_number).map(|leaf| leaf.key.as_str());
+    keys.min_by_key(|key| (key[namespace.len()..] != *"rating", *key))
+}
+
 /// The records that a backend should have of a target, by key.
 pub(super) fn items(target: &ForwardTarget, selection: Selection) -> Vec<Item> {
     let mut items = Vec::new();
@@ -139,9 +149,7 @@ pub(super) fn items(target: &ForwardTarget, selection: Selection) -> Vec<Item> {
         let is_text =
             |leaf: &ForwardLeaf| matches!(leaf.value.kind(), LeafType::Text | LeafType::Other);
         let comment = leaves.iter().find(|leaf| path(leaf) == "comment" && is_text(leaf));
-        let mut explained: Vec<_> = leaves.iter().filter(|leaf| !is_text(leaf)).collect();
-        explained.sort_by_key(|leaf| (path(leaf) != "rating", leaf.key.clone()));
-        let explained = explained.first().map(|leaf| leaf.key.clone());
+        let explained = explained(target, namespace).map(str::to_owned);
         let author = leaves
             .iter()
             .find(|leaf| path(leaf) == "user_id")

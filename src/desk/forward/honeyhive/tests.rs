@@ -1,6 +1,7 @@
 use super::*;
 use crate::desk::forward::backend::tests::{change, planned, reply};
 use crate::desk::forward::wanted::tests::{items_of, target, text};
+use crate::desk::store::forwarding::ForwardTarget;
 
 const EVENT: &str = "7f22137a-6911-4ed3-bc36-110f1dde6b66";
 
@@ -154,4 +155,24 @@ fn an_answer_means_what_honeyhive_says_of_it() {
     );
     assert!(matches!(outcome(404, "<html>"), Outcome::Down { .. }));
     assert!(matches!(outcome(400, "{}"), Outcome::Refused(_)));
+}
+
+#[test]
+fn a_comment_is_cleared_after_a_lost_call_unless_another_leaf_has_it() {
+    let mut target = target(&[
+        ("feedback.accuracy", Leaf::Int(1)),
+        ("feedback.comment", text("slow")),
+        ("feedback.stars", Leaf::Int(2)),
+    ]);
+    let cleared = |target: &ForwardTarget, at: usize| {
+        let items = items_of(target);
+        let mut change = change(target, &items[at]);
+        (change.known, change.memo) = (Known::Unknown, Some(EVENT));
+        let call = planned(&honeyhive(), &[change], &[0]).remove(0);
+        call.request.body.unwrap()["feedback"].get("comment").cloned()
+    };
+    assert_eq!(cleared(&target, 0), Some(json!("slow")));
+    assert_eq!(cleared(&target, 1), None, "the other one has it");
+    target.leaves.retain(|leaf| leaf.key != "feedback.comment");
+    assert_eq!(cleared(&target, 1), Some(Json::Null));
 }
