@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::backend::Known;
 use super::destination::Destination;
-use super::worker::{connect, differences};
+use super::worker::{compare, connect};
 use super::{Selection, otlp, state};
 use crate::desk::store::Error;
 use crate::desk::store::forwarding::{ChangePosition, ForwardStore};
@@ -65,7 +65,7 @@ pub(in crate::desk) fn check(
         position = last.position;
         checked.all_targets += targets.len() as u64;
         // A backend that was never forwarded to has no row, and was told nothing.
-        let found = differences(&**store, id.unwrap_or(-1), &targets, selection)?;
+        let found = compare(&**store, id.unwrap_or(-1), &targets, selection)?.differences;
         let mut about: Vec<usize> = found.iter().map(|difference| difference.target).collect();
         about.sort_unstable();
         about.dedup();

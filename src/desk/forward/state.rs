@@ -143,8 +143,10 @@ pub(super) fn end(
         connection.prepare_cached(sql)?.execute(params![target, backend, field])?;
         return Ok(());
     };
-    let sql = "UPDATE forward_told SET hash = ?4, memo = ?5, refused = ?6, reason = ?7
-               WHERE target = ?1 AND backend = ?2 AND field = ?3";
+    // A leaf that is refused without a call has no row yet.
+    let sql = "INSERT INTO forward_told (target, backend, field, hash, memo, refused, reason)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+               ON CONFLICT DO UPDATE SET hash = ?4, memo = ?5, refused = ?6, reason = ?7";
     connection
         .prepare_cached(sql)?
         .execute(params![target, backend, field, hash, memo, refused, reason])?;

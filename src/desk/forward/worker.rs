@@ -206,7 +206,8 @@ impl Worker {
         end: Option<ChangePosition>,
         gone: Vec<i64>,
     ) -> Result<Turn, Error> {
-        let differences = differences(&*self.store, self.id, &targets, self.selection)?;
+        let Compared { differences, settled } =
+            compare(&*self.store, self.id, &targets, self.selection)?;
         let mut made = vec![None; differences.len()];
         let mut failure = None;
         if !differences.is_empty() {
@@ -218,8 +219,22 @@ impl Worker {
             failure = self.call(&changes, plan, &mut made).await;
         }
         let is_failed = failure.is_some();
+        self.settle(settled)?;
         self.end(targets, differences, made, end, gone, failure)?;
         Ok(if is_failed { Turn::Paused(0) } else { Turn::More })
+    }
+
+    /// Writes down that what was refused is wanted no longer.
+    fn settle(&self, settled: Vec<(i64, String, Option<Told>)>) -> Result<(), Error> {
+        if settled.is_empty() {
+            return Ok(());
+        }
+        let id = self.id;
+        self.store.write_state(Box::new(move |connection| {
+            settled.iter().try_for_each(|(target, field, told)| {
+                state::end(connection, id, (*target, field), told.as_ref(), None)
+            })
+        }))
     }
 
     /// Writes down which records are about to change.
@@ -488,42 +503,61 @@ pub(super) fn open(store: &dyn ForwardStore, name: &str, settings: i64) -> Resul
     found.ok_or_else(|| Error::Damaged("a backend of forwarding has no row".to_owned()))
 }
 
-/// What a backend lacks of some targets.
-pub(super) fn differences(
+/// What a backend was told of some targets, compared with what it should have.
+pub(super) struct Compared {
+    pub(super) differences: Vec<Difference>,
+    /// The leaves of which it has what it should have, after it had refused another value; each with its target and
+    /// what it has.
+    settled: Vec<(i64, String, Option<Told>)>,
+}
+
+pub(super) fn compare(
     store: &dyn ForwardStore,
     backend: i64,
     targets: &[ForwardTarget],
     selection: Selection,
-) -> Result<Vec<Difference>, Error> {
+) -> Result<Compared, Error> {
     let mut told = HashMap::new();
     store.read_state(&mut |connection| {
         told = state::told(connection, backend, targets.iter().map(|target| target.row))?;
         Ok(())
     })?;
-    let mut found = Vec::new();
+    let (mut differences, mut settled) = (Vec::new(), Vec::new());
     for (at, target) in targets.iter().enumerate() {
         for item in items(target, selection) {
             let told = told.remove(&(target.row, item.field.clone()));
             let hash = Some(item.hash());
-            if told.as_ref().is_none_or(|told| told.hash != hash && told.refused != hash) {
-                let field = item.field.clone();
-                found.push(Difference { target: at, field, wanted: Some(item), told });
+            match told {
+                Some(told) if told.hash == hash => {
+                    if told.refused.is_some() {
+                        settled.push((
+                            target.row,
+                            item.field,
+                            Some(Told { refused: None, ..told }),
+                        ));
+                    }
+                }
+                Some(told) if told.refused == hash => {}
+                told => {
+                    let field = item.field.clone();
+                    differences.push(Difference { target: at, field, wanted: Some(item), told });
+                }
             }
         }
     }
     let by_row: HashMap<i64, usize> =
         targets.iter().enumerate().map(|(at, target)| (target.row, at)).collect();
-    let mut surplus: Vec<_> = told
-        .into_iter()
-        .filter(|(_, told)| told.hash != Some(ABSENT) && told.refused != Some(ABSENT))
-        .collect();
+    let mut surplus: Vec<_> =
+        told.into_iter().filter(|(_, told)| told.refused != Some(ABSENT)).collect();
     surplus.sort_by(|(one, _), (other, _)| one.cmp(other));
     for ((row, field), told) in surplus {
-        if let Some(at) = by_row.get(&row) {
-            found.push(Difference { target: *at, field, wanted: None, told: Some(told) });
+        if told.hash == Some(ABSENT) {
+            settled.push((row, field, None));
+        } else if let Some(at) = by_row.get(&row) {
+            differences.push(Difference { target: *at, field, wanted: None, told: Some(told) });
         }
     }
-    Ok(found)
+    Ok(Compared { differences, settled })
 }
 
 /// The pause after a turn that has kept the desk's processors busy for `busy`, while spans arrive.

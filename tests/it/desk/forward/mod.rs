@@ -1,6 +1,7 @@
 //! Forwarding, to servers on loopback that are as strict as the backends, and to servers that are at fault.
 
 mod command;
+mod datadog;
 mod mlflow;
 mod otlp;
 mod outages;
