@@ -82,6 +82,16 @@ def make(seed=7):
         if order == "finished later":
             add(later, finished)
 
+    # Carriers that are about themselves, and about each other.
+    trace, begin = data.id(32), BEGIN + 1800 * SECOND
+    answer = data.span("answer", trace, None, begin, SECOND, {})
+    late = {"tracing_feedback.late": True, "feedback.astray": True}
+    carriers = [data.span("feedback", trace, answer["spanId"], begin + SECOND, 1, late) for _ in range(3)]
+    about = [carriers[0], carriers[2], carriers[1]]
+    for carrier, target in zip(carriers, about):
+        carrier["links"] = [{"traceId": trace, "spanId": target["spanId"]}]
+    add(lines, answer, *carriers)
+
     # Its session and its end are those of its last spans.
     trace, begin = data.id(32), BEGIN + 3600 * SECOND
     root = data.span("long", trace, None, begin, 1000, {})

@@ -263,7 +263,14 @@ impl ClickHouse {
                     resource: tree::object(&row.span.resource),
                     document: match row.is_elsewhere(&trace_id) {
                         true => None,
-                        false => documents.remove(&of_span(row.span.span_id.to_string())),
+                        false => {
+                            let about = of_span(row.span.span_id.to_string());
+                            // A carrier is no target: what is about it waits as well.
+                            match row.span.is_carrier() {
+                                true => documents.get(&about).cloned(),
+                                false => documents.remove(&about),
+                            }
+                        }
                     },
                 };
                 tree::view(&row.span, about)
