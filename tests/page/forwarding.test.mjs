@@ -8,7 +8,16 @@ import { after, test } from "node:test";
 import { id, span } from "./otlp.mjs";
 import { accessibility, close, Desk, open, quit, settled, until } from "./rig.mjs";
 
-after(quit);
+/** Those that run: they would keep a test that has failed from ending. */
+const servers = new Set();
+
+after(async () => {
+  for (const server of servers) {
+    server.closeAllConnections();
+    server.close();
+  }
+  await quit();
+});
 
 /** Answers as Phoenix does: nothing without a key, while it asks for one; and a span that has not come is missing. */
 async function phoenix() {
@@ -25,8 +34,8 @@ async function phoenix() {
     return answer(200, { data: data.map((_, at) => ({ id: String(at) })) });
   });
   await new Promise((done) => server.listen(0, "127.0.0.1", done));
-  const stop = () => (server.closeAllConnections(), server.close());
-  return { state, url: `http://127.0.0.1:${server.address().port}`, stop };
+  servers.add(server);
+  return { state, url: `http://127.0.0.1:${server.address().port}` };
 }
 
 test("a backend that refuses access is named with the remedy, and told when it is tried again", async () => {
@@ -62,7 +71,6 @@ test("a backend that refuses access is named with the remedy, and told when it i
   page.trouble.splice(0, Infinity, ...page.trouble.filter((text) => !text.includes("401")));
   await close(page);
   await desk.stop();
-  backend.stop();
 });
 
 test("a desk that forwards nothing says nothing about it", async () => {
