@@ -4,9 +4,12 @@
 //! to retry a request whose response is beyond them.
 
 #[cfg(feature = "_http-client")]
+use std::time::{Duration, SystemTime};
+
+#[cfg(feature = "_http-client")]
 use http::HeaderMap;
 #[cfg(feature = "_http-client")]
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 
 #[cfg(any(feature = "_otlp-path", feature = "_http-client"))]
 use crate::printable::printable;
@@ -78,4 +81,38 @@ fn is_json(name: &str) -> bool {
 pub(crate) fn excerpt(message: &str) -> String {
     let end = message.char_indices().nth(MAX_MESSAGE).map_or(message.len(), |(at, _)| at);
     printable(message[..end].trim_end())
+}
+
+/// The value of `Retry-After`, which is seconds or a date ([RFC 9110](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)).
+/// A date that has passed is no delay.
+#[cfg(feature = "_http-client")]
+pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(all(test, feature = "_http-client"))]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_both_its_forms() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_770);
+        let wait = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_str(value).unwrap());
+            retry_after(&headers, now)
+        };
+        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("soon"), None);
+        assert_eq!(wait("-1"), None);
+    }
 }

@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{ExportReply, RequestPieces, SendFailure, Transport, causes, remedy, response};
 use crate::export::connection::response::{
-    BodyEnd, MAX_ERROR, MAX_RESPONSE, excerpt, foreign_content_type, read,
+    BodyEnd, MAX_ERROR, MAX_RESPONSE, excerpt, foreign_content_type, read, retry_after,
 };
 use crate::otlp::Signal;
 
@@ -190,16 +190,6 @@ fn connection_failure(error: &reqwest::Error) -> SendFailure {
     }
 }
 
-/// `Retry-After`, in seconds or as a date.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
-}
-
 impl Encoding {
     #[cfg(feature = "gzip")]
     pub(crate) const GZIP: Self = Self {
@@ -218,24 +208,4 @@ impl Encoding {
         name: "zstd",
         compress: |body| zstd::encode_all(body, zstd::DEFAULT_COMPRESSION_LEVEL),
     };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_read_in_both_its_forms() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_770);
-        let wait = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, HeaderValue::from_str(value).unwrap());
-            retry_after(&headers, now)
-        };
-        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(7)));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:49:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(wait("soon"), None);
-        assert_eq!(wait("-1"), None);
-    }
 }
