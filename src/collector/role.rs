@@ -12,6 +12,7 @@ use super::foreign::{self, Form};
 use super::receive::log_record::ReceivedLogRecord;
 use super::receive::received::{self, ReceivedSpan};
 use super::receive::value::Value;
+use crate::feedback::document::is_in_namespace;
 use crate::feedback::fold::{Submission, fold};
 use crate::feedback::repetition::{Arrival, Stated, repetitions};
 
@@ -246,21 +247,4 @@ pub(crate) fn arrival(span: &ReceivedSpan) -> Arrival {
         Some(Form::OwnLogRecord) => Arrival::OwnLogRecord,
         _ => Arrival::Span,
     }
-}
-
-/// Whether `key`, with or without the prefix `honeyhive_`, is below a feedback namespace. The name
-/// of a namespace alone is not: `config` is any field, `config.model` is an enrichment.
-pub(crate) fn is_in_namespace(key: &str) -> bool {
-    key.split_once('.').is_some_and(|(namespace, _)| {
-        matches!(
-            namespace.strip_prefix("honeyhive_").unwrap_or(namespace),
-            "feedback"
-                | "metrics"
-                | "metadata"
-                | "user_properties"
-                | "inputs"
-                | "outputs"
-                | "config"
-        )
-    })
 }

@@ -35,6 +35,15 @@ pub(crate) type AttributeKey = Cow<'static, str>;
 pub(crate) const NAMESPACES: [&str; 7] =
     ["feedback", "metrics", "metadata", "user_properties", "inputs", "outputs", "config"];
 
+/// Whether `key`, with or without the prefix `honeyhive_`, is below a namespace. The name
+/// of a namespace alone is not: `config` is any field, `config.model` is an enrichment.
+#[cfg(feature = "collector")]
+pub(crate) fn is_in_namespace(key: &str) -> bool {
+    key.split_once('.').is_some_and(|(namespace, _)| {
+        NAMESPACES.contains(&namespace.strip_prefix("honeyhive_").unwrap_or(namespace))
+    })
+}
+
 /// How many attributes say what a scoped document is about: scope, time, cleared keys.
 pub(crate) const SCOPED_ATTRIBUTES: usize = 3;
 

@@ -12,7 +12,7 @@ use super::judgement::Statement;
 use crate::collector::receive::log_record::EVALUATION;
 use crate::collector::receive::received::ReceivedSpan;
 use crate::collector::receive::value::Value;
-use crate::feedback::document::NAMESPACES;
+use crate::feedback::document::is_in_namespace;
 
 /// The attribute that says in which form the feedback of a carrier arrived. Carriers that were sent have none.
 const FORM: &str = "tracing_feedback.form";
@@ -102,13 +102,12 @@ impl Sent {
 
 fn log_record(carrier: Span, is_own: bool) -> LogRecord {
     const CLEARED: &str = "tracing_feedback.cleared";
-    let is_leaf = |key: &str| NAMESPACES.iter().any(|namespace| is_below(key, namespace));
     let changed = |attribute: &KeyValue| match attribute.key.as_str() {
         CLEARED => attribute.value.clone().map(Value::from_wire).and_then(|keys| match keys {
             Value::Array(keys) => keys.first()?.as_str().map(str::to_owned),
             _ => None,
         }),
-        key => is_leaf(key).then(|| key.to_owned()),
+        key => is_in_namespace(key).then(|| key.to_owned()),
     };
     let changed = carrier.attributes.iter().find_map(changed).unwrap_or_default();
     let namespace = changed.split('.').next().unwrap_or_default().to_owned();
@@ -116,7 +115,7 @@ fn log_record(carrier: Span, is_own: bool) -> LogRecord {
     let is_of_record = |attribute: &KeyValue| match attribute.key.as_str() {
         FORM | CLEARED | "tracing_feedback.late" => false,
         "tracing_feedback.scope" | "tracing_feedback.time_unix_nano" => is_own,
-        key => !is_leaf(key),
+        key => !is_in_namespace(key),
     };
     let mut attributes: Vec<_> = carrier.attributes.into_iter().filter(is_of_record).collect();
     if is_own {
@@ -138,11 +137,6 @@ fn log_record(carrier: Span, is_own: bool) -> LogRecord {
         attributes,
         ..LogRecord::default()
     }
-}
-
-/// Whether `key` is a leaf of `namespace`.
-fn is_below(key: &str, namespace: &str) -> bool {
-    key.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// What a judgement is about.

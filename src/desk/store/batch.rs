@@ -19,9 +19,10 @@ use crate::collector::receive::received::{self, SpanIds};
 use crate::collector::receive::refusal::{RefusalKind, RequestRefusal};
 use crate::collector::receive::signal::ExportRequest;
 use crate::collector::receive::value::{Value, attributes};
-use crate::collector::role::{arrival, is_in_namespace};
+use crate::collector::role::arrival;
 use crate::collector::{ReceivedSpan, Role, Scope, Target};
 use crate::desk::store::session::session_of;
+use crate::feedback::document::is_in_namespace;
 use crate::feedback::fold::Submission;
 use crate::feedback::repetition::{Arrival, Stated};
 

@@ -1,8 +1,8 @@
 //! The meaning of a field's name.
 
-use crate::collector::role::is_in_namespace;
 use crate::desk::answer::field::AnswerField;
 use crate::desk::query::property::Property;
+use crate::feedback::document::is_in_namespace;
 
 /// What the field of a filter, a group or a chart refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]

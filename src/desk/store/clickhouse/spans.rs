@@ -12,7 +12,6 @@ use super::sql::text;
 use super::{ClickHouse, Result};
 use crate::collector::receive::received::{ReceivedEvent, ReceivedLink};
 use crate::collector::receive::value::Value;
-use crate::collector::role::is_in_namespace;
 use crate::collector::{ReceivedSpan, Role, Scope, Target};
 use crate::desk::query::time::millis;
 use crate::desk::store::Error;
@@ -20,6 +19,7 @@ use crate::desk::store::batch::{SpanFeedback, nanos};
 use crate::desk::store::history::{self, one, speaker};
 use crate::desk::store::session::{SESSION_KEYS, session_of};
 use crate::desk::store::view::{DocumentView, FeedbackEvent};
+use crate::feedback::document::is_in_namespace;
 
 /// A span, with what a view of it shows as it stands in its row.
 #[derive(Clone)]

@@ -3,9 +3,9 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::super::Result;
-use crate::collector::role::is_in_namespace;
 use crate::desk::answer::field::AnswerField;
 use crate::desk::query::property::Property;
+use crate::feedback::document::is_in_namespace;
 
 /// What the field of a filter, a group or a chart refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
