@@ -26,6 +26,7 @@ use serde_json::Value as Json;
 
 use super::setup::BackendSetup;
 use super::wanted::Item;
+use crate::collector::Target;
 use crate::desk::store::forwarding::ForwardTarget;
 use crate::export::connection::response::excerpt;
 
@@ -99,6 +100,34 @@ pub(super) enum Known {
     /// A call was under way when the desk ended or the connection failed.
     Unknown,
     Present,
+}
+
+/// The kinds of targets, which backends have different paths and fields for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum TargetKind {
+    Span,
+    Trace,
+    Session,
+}
+
+impl TargetKind {
+    pub(super) const ALL: [Self; 3] = [Self::Span, Self::Trace, Self::Session];
+
+    pub(super) fn of(target: &Target) -> Self {
+        match target {
+            Target::Span(..) => Self::Span,
+            Target::Trace(_) => Self::Trace,
+            Target::Session(_) => Self::Session,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Span => "span",
+            Self::Trace => "trace",
+            Self::Session => "session",
+        }
+    }
 }
 
 /// A part of a plan.

@@ -52,6 +52,7 @@ use tokio::sync::{Notify, watch};
 
 use super::store::forwarding::ForwardStore;
 use super::store::{Error, StoreVersion};
+use crate::desk::first_of;
 use crate::suppress;
 use backend::BackendKind;
 pub(super) use check::check;
@@ -172,16 +173,21 @@ impl Work {
         })
     }
 
+    /// Works until `stopped` is closed.
     async fn run(
-        self,
-        changes: watch::Receiver<StoreVersion>,
+        mut self,
+        mut changes: watch::Receiver<StoreVersion>,
         retry: &Notify,
-        stopped: watch::Receiver<()>,
+        mut stopped: watch::Receiver<()>,
     ) {
-        match self {
-            Self::Feedback(worker) => worker.run(changes, retry, stopped).await,
-            Self::Spans(worker) => worker.run(changes, retry, stopped).await,
-        }
+        let stop = async { drop(stopped.changed().await) }; // it is only ever closed
+        let work = async {
+            match &mut self {
+                Self::Feedback(worker) => worker.work(&mut changes, retry).await,
+                Self::Spans(worker) => worker.work(&mut changes, retry).await,
+            }
+        };
+        first_of(stop, work).await;
     }
 }
 

@@ -12,7 +12,8 @@ use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use super::backend::{
-    Backend, BackendKind, Call, Change, ChangeOutcome, Outcome, Planned, Reply, Request, by_target,
+    Backend, BackendKind, Call, Change, ChangeOutcome, Outcome, Planned, Reply, Request,
+    TargetKind, by_target,
 };
 use super::names::{self, is_uuid, uuid};
 use super::setup::BackendSetup;
@@ -48,31 +49,12 @@ struct Opik {
     project: String,
 }
 
-/// What a score is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Entity {
-    Span,
-    Trace,
-    Thread,
-}
-
-impl Entity {
-    const ALL: [Self; 3] = [Self::Span, Self::Trace, Self::Thread];
-
-    fn of(target: &Target) -> Self {
-        match target {
-            Target::Span(..) => Self::Span,
-            Target::Trace(_) => Self::Trace,
-            Target::Session(_) => Self::Thread,
-        }
-    }
-
-    fn path(self) -> &'static str {
-        match self {
-            Self::Span => "/v1/private/spans",
-            Self::Trace => "/v1/private/traces",
-            Self::Thread => "/v1/private/traces/threads",
-        }
+/// The path of what a score is of. A session is a thread there.
+fn path_of(kind: TargetKind) -> &'static str {
+    match kind {
+        TargetKind::Span => "/v1/private/spans",
+        TargetKind::Trace => "/v1/private/traces",
+        TargetKind::Session => "/v1/private/traces/threads",
     }
 }
 
@@ -94,7 +76,7 @@ impl Opik {
             "filters": [{ "field": "id", "operator": "ends_with", "value": end }],
             "limit": 1,
         });
-        let path = format!("{}/search", Entity::of(&change.target.target).path());
+        let path = format!("{}/search", path_of(TargetKind::of(&change.target.target)));
         let request = Request::new(Method::POST, path).with_json(body);
         Some(Call { step: SEARCH, ..Call::new(request, which) })
     }
@@ -102,15 +84,15 @@ impl Opik {
     /// The calls for changes whose ids are known: those that set scores, and those that delete them.
     fn calls(&self, changes: &[Change<'_>], which: &[(usize, String)]) -> Vec<Planned> {
         let mut plan = Vec::new();
-        for entity in Entity::ALL {
+        for kind in TargetKind::ALL {
             let mut open = Scores::default();
             for (at, id) in which {
                 let change = &changes[*at];
-                if Entity::of(&change.target.target) != entity {
+                if TargetKind::of(&change.target.target) != kind {
                     continue;
                 }
                 let Some(item) = change.wanted else {
-                    plan.push(self.delete(change, *at, id, entity).into());
+                    plan.push(self.delete(change, *at, id, kind).into());
                     continue;
                 };
                 if item.score().is_some_and(|score| score.abs() >= TOO_LARGE) {
@@ -118,17 +100,17 @@ impl Opik {
                     plan.push(Planned::Outcome(*at, ChangeOutcome::Refused(reason)));
                     continue;
                 }
-                open.add(self.score(change, item, id, entity), *at, id);
+                open.add(self.score(change, item, id, kind), *at, id);
                 if open.scores.len() >= MOST || open.bytes >= ENOUGH_BYTES {
-                    plan.extend(std::mem::take(&mut open).call(entity));
+                    plan.extend(std::mem::take(&mut open).call(kind));
                 }
             }
-            plan.extend(open.call(entity));
+            plan.extend(open.call(kind));
         }
         plan
     }
 
-    fn score(&self, change: &Change<'_>, item: &Item, id: &str, entity: Entity) -> Json {
+    fn score(&self, change: &Change<'_>, item: &Item, id: &str, kind: TargetKind) -> Json {
         let text = item.text();
         let (value, category, reason) = match &item.value {
             Leaf::Bool(value) => (json!(u8::from(*value)), Some(text), None),
@@ -142,7 +124,7 @@ impl Opik {
             "value": value,
             "source": "sdk",
         });
-        score[if entity == Entity::Thread { "thread_id" } else { "id" }] = json!(id);
+        score[if kind == TargetKind::Session { "thread_id" } else { "id" }] = json!(id);
         if let Some(category) = category {
             score["category_name"] = json!(category);
         }
@@ -152,16 +134,16 @@ impl Opik {
         score
     }
 
-    fn delete(&self, change: &Change<'_>, at: usize, id: &str, entity: Entity) -> Call {
+    fn delete(&self, change: &Change<'_>, at: usize, id: &str, kind: TargetKind) -> Call {
         let name = names::name(KIND.name, change.field);
-        let (path, body) = match entity {
-            Entity::Thread => {
+        let (path, body) = match kind {
+            TargetKind::Session => {
                 let body =
                     json!({ "project_name": self.project, "thread_id": id, "names": [name] });
-                (format!("{}/feedback-scores/delete", entity.path()), body)
+                (format!("{}/feedback-scores/delete", path_of(kind)), body)
             }
-            Entity::Span | Entity::Trace => {
-                (format!("{}/{id}/feedback-scores/delete", entity.path()), json!({ "name": name }))
+            TargetKind::Span | TargetKind::Trace => {
+                (format!("{}/{id}/feedback-scores/delete", path_of(kind)), json!({ "name": name }))
             }
         };
         let request = Request::new(Method::POST, path).with_json(body);
@@ -268,9 +250,9 @@ impl Scores {
     }
 
     /// The call that sends them, if there are any.
-    fn call(self, entity: Entity) -> Option<Planned> {
+    fn call(self, kind: TargetKind) -> Option<Planned> {
         let Self { scores, changes, memos, .. } = self;
-        let path = format!("{}/feedback-scores", entity.path());
+        let path = format!("{}/feedback-scores", path_of(kind));
         let request = Request::new(Method::PUT, path).with_json(json!({ "scores": scores }));
         (!changes.is_empty())
             .then(|| Call { step: PUT, memos, ..Call::new(request, changes) }.into())

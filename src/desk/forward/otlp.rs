@@ -84,18 +84,12 @@ impl SpanWorker {
         Ok(Self { client, store, name, id: 0, most: MOST_SPANS, failures: 0, is_known: false })
     }
 
-    /// Works until `stopped` is closed.
-    pub(super) async fn run(
-        mut self,
-        mut changes: watch::Receiver<StoreVersion>,
+    /// Works until the store's writer has ended.
+    pub(super) async fn work(
+        &mut self,
+        changes: &mut watch::Receiver<StoreVersion>,
         retry: &Notify,
-        mut stopped: watch::Receiver<()>,
     ) {
-        let stop = async { drop(stopped.changed().await) }; // it is only ever closed
-        first_of(stop, self.work(&mut changes, retry)).await;
-    }
-
-    async fn work(&mut self, changes: &mut watch::Receiver<StoreVersion>, retry: &Notify) {
         loop {
             changes.borrow_and_update();
             match self.turn().await {

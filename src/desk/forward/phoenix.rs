@@ -12,7 +12,7 @@ use http::{HeaderName, Method, StatusCode, header};
 use serde_json::{Value as Json, json};
 
 use super::backend::{
-    Backend, BackendKind, Call, Change, ChangeOutcome, Outcome, Planned, Reply, Request,
+    Backend, BackendKind, Call, Change, ChangeOutcome, Outcome, Planned, Reply, Request, TargetKind,
 };
 use super::names;
 use super::setup::{BackendSetup, encoded};
@@ -41,32 +41,6 @@ struct Phoenix {
     project: String,
 }
 
-/// The three kinds of annotations.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Scope {
-    Span,
-    Trace,
-    Session,
-}
-
-impl Scope {
-    fn of(target: &Target) -> Self {
-        match target {
-            Target::Span(..) => Self::Span,
-            Target::Trace(_) => Self::Trace,
-            Target::Session(_) => Self::Session,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Span => "span",
-            Self::Trace => "trace",
-            Self::Session => "session",
-        }
-    }
-}
-
 impl Phoenix {
     fn new(setup: &BackendSetup) -> Self {
         Self {
@@ -80,7 +54,7 @@ impl Phoenix {
         let path = format!(
             "/v1/projects/{}/{}_annotations?delete_all=true&name={}&identifier={}",
             encoded(project),
-            Scope::of(&change.target.target).name(),
+            TargetKind::of(&change.target.target).name(),
             encoded(&names::name(KIND.name, change.field)),
             encoded(&identifier(change))
         );
@@ -96,14 +70,14 @@ impl Backend for Phoenix {
 
     fn plan(&self, changes: &[Change<'_>], which: &[usize]) -> Vec<Planned> {
         let mut calls = Vec::new();
-        let mut open: BTreeMap<Scope, (Vec<Json>, Vec<usize>, usize)> = BTreeMap::new();
+        let mut open: BTreeMap<TargetKind, (Vec<Json>, Vec<usize>, usize)> = BTreeMap::new();
         for &at in which {
             let change = &changes[at];
             let Some(item) = change.wanted else {
                 calls.push(Call::new(self.delete(change), vec![at]));
                 continue;
             };
-            let scope = Scope::of(&change.target.target);
+            let scope = TargetKind::of(&change.target.target);
             let (data, ids, bytes) = open.entry(scope).or_default();
             let annotation = annotation(change, item);
             *bytes += annotation.to_string().len();
@@ -140,7 +114,7 @@ impl Backend for Phoenix {
     }
 }
 
-fn upsert(scope: Scope, data: Vec<Json>, changes: Vec<usize>) -> Call {
+fn upsert(scope: TargetKind, data: Vec<Json>, changes: Vec<usize>) -> Call {
     let path = format!("/v1/{}_annotations?sync=true", scope.name());
     Call::new(Request::new(Method::POST, path).with_json(json!({ "data": data })), changes)
 }
@@ -191,7 +165,7 @@ fn annotation(change: &Change<'_>, item: &Item) -> Json {
         "metadata": metadata,
         "identifier": identifier(change),
     });
-    annotation[format!("{}_id", Scope::of(target).name())] = json!(target_id(target));
+    annotation[format!("{}_id", TargetKind::of(target).name())] = json!(target_id(target));
     annotation
 }
 
@@ -212,7 +186,7 @@ fn missing(changes: &[Change<'_>], call: &Call, reply: &Reply) -> Outcome {
         match ids.contains(&target_id(target).as_str()) {
             true => ChangeOutcome::Missing(format!(
                 "Phoenix has no such {} yet",
-                Scope::of(target).name()
+                TargetKind::of(target).name()
             )),
             false => ChangeOutcome::Unsent,
         }
