@@ -97,7 +97,7 @@ impl Batching {
     /// Spans at which a thread hands over its batch: few enough that an export and the queue can be
     /// filled to their limits.
     fn handover_spans(&self, of_sink: usize) -> usize {
-        /// So many take the memory that is worth being used again.
+        /// The memory of so many spans is large enough to be reused for the next batch.
         const ENOUGH: usize = 256;
         let by_queue = self.queue_spans.map_or(usize::MAX, |spans| spans / 8);
         let export = self.batch_spans(of_sink);

@@ -26,14 +26,19 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-#[test]
-fn an_outbox_of_version_0_1_is_delivered() {
+/// A copy of the outbox, and options by which nothing in it is too old: the tests are about the format.
+fn outbox() -> (Directory, OutboxOptions) {
     let directory = Directory::new();
     copy(&Path::new(GOLDEN).join("outbox"), &directory.0);
-    // Git keeps no empty file's age, and none may be too old: the test is about the format.
     let options = OutboxOptions::new(&directory.0)
         .with_max_age(Duration::from_secs(u32::MAX.into()))
         .with_max_feedback_age(Duration::from_secs(u32::MAX.into()));
+    (directory, options)
+}
+
+#[test]
+fn an_outbox_of_version_0_1_is_delivered() {
+    let (directory, options) = outbox();
     let collector = Collector::start().unwrap();
     let (_layer, telemetry) = tracing_feedback::builder()
         .with_endpoint(collector.endpoint())
@@ -64,11 +69,7 @@ const LOG_RECORDS: &str = "logs/cd9837ba15851c93/feedback/0000000001.segment";
 
 #[test]
 fn log_records_in_an_outbox_of_version_0_1_are_delivered() {
-    let directory = Directory::new();
-    copy(&Path::new(GOLDEN).join("outbox"), &directory.0);
-    let options = OutboxOptions::new(&directory.0)
-        .with_max_age(Duration::from_secs(u32::MAX.into()))
-        .with_max_feedback_age(Duration::from_secs(u32::MAX.into()));
+    let (directory, options) = outbox();
     let collector = Collector::start().unwrap();
     let (_layer, telemetry) = tracing_feedback::builder()
         .with_endpoint(collector.endpoint())

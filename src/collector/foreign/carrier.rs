@@ -145,7 +145,7 @@ pub(super) enum About {
     Span(TraceId, SpanId),
     Trace(TraceId),
     Session(String),
-    /// It doesn't say.
+    /// It has the ids of no span, trace or session.
     Nothing,
 }
 

@@ -29,7 +29,7 @@ pub(super) fn of_span(span: &ReceivedSpan) -> Option<Span> {
         SpanId::INVALID => About::Nothing,
         parent => About::Span(span.trace_id, parent),
     };
-    // What else the service has said of it, without Logfire's own attributes and without the value.
+    // The other attributes of the annotation span: all but Logfire's own, and the value.
     let attributes = span.attributes.iter().map(|(key, value)| (key.as_str(), value));
     let is_own = |key: &str| key.starts_with("logfire.") || key == name;
     let new = NewCarrier {

@@ -317,7 +317,7 @@ fn annotations_of_openinference_are_read_inline_and_post_hoc() {
         "metrics.hallucination": 0.25, "metrics.hallucination_explanation": "Unsupported",
     });
     let inline = Span { attributes: attributes(&list), ..answer() };
-    // A link of a span that does the work itself says nothing of a target.
+    // The link of a span of another kind than EVALUATOR is not the target of its annotations.
     let chain = inline.clone().with("openinference.span.kind", "CHAIN").linked_to(7, 7);
     let post_hoc = Span { attributes: attributes(&list), ..named("judge", 9, 9) };
     for (what, span) in

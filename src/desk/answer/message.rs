@@ -262,7 +262,7 @@ pub(super) fn tool_output(value: &Json, budget: &mut Budget) -> Json {
     let is_result = |value: &Json| role_of(unwrapped(value)) == Some("tool");
     let value = value.get("output").filter(|inner| is_result(inner)).unwrap_or(value);
     let content = unwrapped(value).get("content").filter(|_| is_result(value));
-    // The AI SDK says of an output what it is.
+    // The AI SDK puts an output into an object with its type: `{"type": "text", "value": …}`.
     let is_typed = matches!(value.get("type").and_then(Json::as_str), Some("text" | "json"));
     let typed = value.get("value").filter(|_| is_typed);
     let value = content.or(typed).unwrap_or(value);

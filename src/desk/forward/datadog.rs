@@ -271,7 +271,7 @@ mod tests {
             planned(&datadog(), &[change], &[0]).remove(0)
         };
         assert_eq!(repeated.request, first.request);
-        // What the fold says now is older than what it said before.
+        // The value of the fold is now an older one, since the newer vote was retracted.
         item.value = Leaf::Bool(true);
         for (given, expected) in [(0, 1_001), (9_000_000_000, 9_000)] {
             item.given = given;

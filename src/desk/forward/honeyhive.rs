@@ -84,7 +84,7 @@ impl Backend for HoneyHive {
                     None => gone(changes, call),
                 }
             }
-            // The event was deleted, and may have come again with another id.
+            // There is no event with this id any more. A span that was sent again has another one: search it.
             (PUT, StatusCode::NOT_FOUND) if is_answer => {
                 match search(changes, call.changes.clone()) {
                     Some(search) => Outcome::Next(vec![search]),

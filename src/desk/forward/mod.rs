@@ -269,7 +269,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..Default::default() })]
 
-        /// Answers are foreign bytes: no one panics, ends in a circle of calls, or says more than was asked.
+        /// No answer makes a backend panic, plan calls without end, count a failure as done, or give outcomes for
+        /// more changes than the call has.
         #[test]
         fn any_answer_has_one_outcome(
             status in prop::sample::select(vec![200_u16, 201, 202, 204, 207, 301, 400, 401, 404, 409, 413, 422, 429, 500, 503]),

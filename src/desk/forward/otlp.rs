@@ -235,7 +235,7 @@ impl SpanWorker {
     }
 }
 
-/// Whether a receiver of spans says by this that it has no path for log records.
+/// Whether a receiver of spans answers log records with this status because it has no path for them.
 fn takes_no_logs(status: StatusCode) -> bool {
     matches!(
         status,

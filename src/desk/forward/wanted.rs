@@ -79,7 +79,7 @@ impl Source {
 }
 
 impl Item {
-    /// A number that differs where what a backend is told differs. Never 0.
+    /// A hash of everything that the backend's record of this leaf is made of. Never 0, which stands for no record.
     pub(super) fn hash(&self) -> i64 {
         let text = json!([
             self.field,

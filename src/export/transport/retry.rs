@@ -115,8 +115,8 @@ pub(crate) async fn deliver(
     }
 }
 
-/// What is said of an attempt without an answer, and of the attempt before it that `failed`: its failure is
-/// often the reason, and names the remedy.
+/// The message of an attempt without an answer. `failed` is the message of the attempt before it, which often
+/// has the reason and the remedy.
 fn unanswered(failed: Option<&str>) -> String {
     let message = "the collector did not answer in time";
     match failed {

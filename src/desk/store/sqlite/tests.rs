@@ -414,7 +414,8 @@ proptest! {
         prop_assert!(once == other, "once:\n{once}\n\nother:\n{other}");
     }
 
-    /// What forwarding goes by: whoever reads on from a position misses no target whose leaves differ.
+    /// Forwarding reads targets in the order of `targets.changed`: from any position on it gets every target whose
+    /// leaves have changed since.
     #[test]
     fn each_transaction_marks_the_targets_whose_leaves_it_changes(
         made in prop::collection::vec(made(), 1..16),

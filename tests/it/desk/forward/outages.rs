@@ -1,4 +1,5 @@
-//! Backends that are at fault: nothing is lost, nothing is told twice, the others go on, and the status says why.
+//! Forwarding while a backend fails: no record is lost or made twice, other backends get theirs, and the status has
+//! the reason.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;

@@ -36,7 +36,7 @@ impl Request {
 /// How a server is at fault.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Fault {
-    /// Takes the connection and says nothing.
+    /// Accepts the connection and sends no answer.
     Hang,
     /// Answers this, with headers.
     Answer(u16, &'static str, &'static str),
