@@ -286,12 +286,6 @@ impl SpanRecord {
         }
     }
 
-    /// How many attributes the span has, enrichments aside.
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.common_len() + self.attributes.len()
-    }
-
     /// The most attributes of a span that aren't its own: five of its call site, two of its thread,
     /// two timings.
     pub(crate) const MOST_COMMON: usize = 9;

@@ -261,7 +261,7 @@ pub enum Keep {
 ///     let span = tracing::info_span!("answer", name);
 ///     span.span_context().unwrap()
 /// });
-/// assert_eq!(telemetry.stats().held, 2); // the oldest trace was dropped for the third
+/// assert_eq!(telemetry.stats().held, 2); // the first was dropped for the third
 /// assert_eq!(telemetry.stats().unsampled, 1);
 ///
 /// for answer in &answers {
@@ -300,23 +300,23 @@ impl KeepLimits {
         Self::default()
     }
 
-    /// How many spans are held, of all traces together. Beyond that the trace that has been held
-    /// for longest is dropped.
+    /// How many spans are held, of all traces together, beside those that each thread gathers (a
+    /// 64th of this, and 256 at the most). Beyond that the spans that have been held for longest
+    /// are dropped, some at a time, unless feedback has arrived on their trace.
     pub fn with_max_spans(mut self, spans: usize) -> Self {
         self.max_spans = spans;
         self
     }
 
-    /// How many bytes the held spans take, about: a span with two small fields takes some 200
-    /// bytes, more with an SDK exporter, and every trace another 360. Beyond that the trace that
-    /// has been held for longest is dropped.
+    /// How many bytes the held spans take, about: a span with two small fields takes some 250.
+    /// Beyond that the spans that have been held for longest are dropped, as above.
     pub fn with_max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How long a trace is held while its root has not ended, counted from the end of its first
-    /// span. A kept trace is remembered for at least this long plus the grace period after its last
+    /// How long a span is held while the root of its trace has not ended, counted from its own end.
+    /// A kept trace is remembered for at least this long plus the grace period after its last
     /// span or feedback.
     pub fn with_max_age(mut self, age: Duration) -> Self {
         self.max_age = age;

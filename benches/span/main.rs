@@ -13,7 +13,7 @@
 //! This layer sends what it captures to a receiver, a process of its own, by OTLP over gRPC; its
 //! peers end in exporters that drop everything, and so does this layer *with_exporter*, in the same one. *Sampled* and *unsampled* is this layer with a
 //! sampler of the SDK that takes every trace, or none; with *keep on* unsampled traces are held,
-//! and soon dropped for new ones, since no feedback arrives.
+//! and dropped for new ones, since no feedback arrives.
 //!
 //! Argument: `--rounds` is how many count (15). With `--test`, or not run by `cargo bench`, there
 //! is one tiny round.

@@ -5,6 +5,7 @@
 //! - A buffer hands its batch to the queue while it is locked, so that a sweep never misses a batch
 //!   that is being handed over.
 //! - After [`LocalBuffers::close`] no buffer takes anything more.
+//! - Held spans lie in a batch of their own, which goes to the [tail buffer](TailBuffer).
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,8 @@ use opentelemetry::InstrumentationScope;
 use super::Batching;
 use super::queue::Queue;
 use super::stats::DropReason;
+use super::tail_buffer::{HeldBatch, TailBuffer};
+use crate::clock::Ticks;
 use crate::export::sink::Batch;
 use crate::record::SpanRecord;
 use crate::sync::lock_unless_orphaned;
@@ -26,6 +29,8 @@ pub(crate) struct LocalBuffers {
     scope: Arc<InstrumentationScope>,
     /// The spans or bytes at which a batch is handed over.
     full: (usize, usize),
+    /// The same of held spans.
+    full_held: (usize, usize),
     list: Mutex<BufferList>,
 }
 
@@ -39,6 +44,8 @@ struct LocalBuffer(Mutex<OpenBatch>);
 
 struct OpenBatch {
     batch: Batch,
+    /// Unsampled spans, if they are held.
+    held: HeldBatch,
     closed: bool,
 }
 
@@ -57,7 +64,8 @@ impl LocalBuffers {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let full = (batching.handover_spans(most_spans), batching.handover_bytes());
-        Self { id, scope, full, list: Mutex::default() }
+        let full_held = batching.held.map_or((0, 0), |limits| limits.handover());
+        Self { id, scope, full, full_held, list: Mutex::default() }
     }
 
     /// The scope of the pipeline.
@@ -73,23 +81,57 @@ impl LocalBuffers {
         if record.feedback || has_scope {
             return self.push_apart(record, queue);
         }
-        let added = BUFFERS.try_with(|buffers| {
+        self.on_this_thread(|buffer| self.add(buffer, record, queue))
+    }
+
+    /// Adds an unsampled span that has ended at `end`, to be held. One that can't be is counted as unsampled.
+    #[inline(always)] // once a span, where unsampled ones are held
+    pub(super) fn hold(
+        &self,
+        record: &mut SpanRecord,
+        end: Ticks,
+        queue: &Queue,
+        tail_buffer: &TailBuffer,
+    ) {
+        if !record.details.is_blank()
+            && let Some(scope) = &record.details.scope
+        {
+            let mut batch = HeldBatch::new(scope);
+            batch.add(record, end);
+            return tail_buffer.add(batch, queue);
+        }
+        self.on_this_thread(|buffer| match lock_unless_orphaned(&buffer.0) {
+            Some(mut open) if !open.closed => {
+                let held = &mut open.held;
+                held.add(record, end);
+                if held.spans() >= self.full_held.0 || held.bytes() >= self.full_held.1 {
+                    hand_over_held(held, queue, tail_buffer);
+                }
+            }
+            _ => tail_buffer.count(1),
+        });
+    }
+
+    /// Calls `change` with the buffer of this thread.
+    #[inline(always)] // once a span
+    fn on_this_thread<R>(&self, mut change: impl FnMut(&LocalBuffer) -> R) -> R {
+        let changed = BUFFERS.try_with(|buffers| {
             let mut buffers = buffers.borrow_mut();
             if buffers.first().is_none_or(|(id, _)| *id != self.id) {
                 self.raise(&mut buffers);
             }
-            self.add(&buffers[0].1, record, queue)
+            change(&buffers[0].1)
         });
-        match added {
-            Ok(added) => added,
-            Err(_) => self.push_alone(record, queue),
+        match changed {
+            Ok(changed) => changed,
+            Err(_) => self.on_ending_thread(&mut change),
         }
     }
 
     /// A thread that is being torn down gets a buffer for a single span.
     #[cold]
-    fn push_alone(&self, record: &mut SpanRecord, queue: &Queue) -> Result<(), DropReason> {
-        self.add(&self.create(), record, queue)
+    fn on_ending_thread<R>(&self, change: &mut dyn FnMut(&LocalBuffer) -> R) -> R {
+        change(&self.create())
     }
 
     /// Pushes a span in a batch of its own: feedback must not share a batch with spans that may be
@@ -125,29 +167,24 @@ impl LocalBuffers {
         Ok(())
     }
 
-    /// Hands the batches of all threads to the queue.
-    pub(super) fn sweep(&self, queue: &Queue) {
+    /// Hands the batches of all threads to the queue, and held ones to the tail buffer.
+    pub(super) fn sweep(&self, queue: &Queue, tail_buffer: Option<&TailBuffer>) {
         let mut list = crate::sync::lock(&self.list);
         list.buffers.retain(|buffer| {
-            let mut open = crate::sync::lock(&buffer.0);
-            if open.batch.spans() > 0 {
-                hand_over(&mut open.batch, queue);
-            }
+            crate::sync::lock(&buffer.0).hand_over(queue, tail_buffer);
             Arc::strong_count(buffer) > 1 // otherwise its thread has ended
         });
     }
 
     /// Sweeps for the last time, and closes all buffers.
-    pub(super) fn close(&self, queue: &Queue) {
-        self.sweep(queue);
+    pub(super) fn close(&self, queue: &Queue, tail_buffer: Option<&TailBuffer>) {
+        self.sweep(queue, tail_buffer);
         let mut list = crate::sync::lock(&self.list);
         list.closed = true;
         for buffer in list.buffers.drain(..) {
             let mut open = crate::sync::lock(&buffer.0);
             open.closed = true;
-            if open.batch.spans() > 0 {
-                hand_over(&mut open.batch, queue);
-            }
+            open.hand_over(queue, tail_buffer);
         }
     }
 
@@ -192,8 +229,8 @@ impl LocalBuffers {
     fn create(&self) -> Arc<LocalBuffer> {
         let list = lock_unless_orphaned(&self.list);
         let closed = list.as_ref().is_some_and(|list| list.closed);
-        let batch = Batch::new(&self.scope);
-        let buffer = Arc::new(LocalBuffer(Mutex::new(OpenBatch { batch, closed })));
+        let (batch, held) = (Batch::new(&self.scope), HeldBatch::new(&self.scope));
+        let buffer = Arc::new(LocalBuffer(Mutex::new(OpenBatch { batch, held, closed })));
         if let Some(mut list) = list.filter(|list| !list.closed) {
             list.buffers.push(buffer.clone());
         }
@@ -201,8 +238,27 @@ impl LocalBuffers {
     }
 }
 
+impl OpenBatch {
+    fn hand_over(&mut self, queue: &Queue, tail_buffer: Option<&TailBuffer>) {
+        if self.batch.spans() > 0 {
+            hand_over(&mut self.batch, queue);
+        }
+        if self.held.spans() > 0
+            && let Some(tail_buffer) = tail_buffer
+        {
+            hand_over_held(&mut self.held, queue, tail_buffer);
+        }
+    }
+}
+
 /// Hands a batch to the queue, which counts what it drops.
 #[cold]
 fn hand_over(batch: &mut Batch, queue: &Queue) {
     let _ = queue.push(batch.take());
+}
+
+/// Hands held spans to the tail buffer. What has to make room for them may have been asked for.
+#[cold]
+fn hand_over_held(held: &mut HeldBatch, queue: &Queue, tail_buffer: &TailBuffer) {
+    tail_buffer.add(held.take(), queue);
 }

@@ -35,7 +35,7 @@ pub use stats::DropReason;
 use stats::{Counters, PipelineGauges, Stats};
 use tail_buffer::TailBuffer;
 
-use crate::clock;
+use crate::clock::{self, Ticks};
 use crate::export::sink::{Batch, Delivery, Sink};
 use crate::fork;
 use crate::otlp;
@@ -175,8 +175,8 @@ impl Pipeline {
                     Ok(sink) => {
                         let most_spans = sink.most_spans();
                         let delay = batching.delay;
-                        let held =
-                            TailBuffer::new(most_spans, &scope, &batching, &counters).map(Arc::new);
+                        let held = batching.held;
+                        let held = held.map(|limits| Arc::new(TailBuffer::new(limits, &counters)));
                         let buffers = Arc::new(LocalBuffers::new(most_spans, scope, &batching));
                         let queue = Arc::new(Queue::new(most_spans, batching, counters.clone()));
                         let exporter = sink.component();
@@ -277,24 +277,37 @@ impl Pipeline {
         FlushError::of(losses, 0, None)
     }
 
-    /// Takes a record of an unsampled span, which is exported only if its trace is kept. Never
-    /// waits.
-    #[inline]
-    pub(crate) fn hold(&self, record: &mut SpanRecord) {
-        let Some(held) = &self.held else { return self.counters.unsampled(1) };
-        if held.hold(record, Instant::now()) {
-            self.counters.dropped_attributes(record.details.dropped_attributes.into());
-            let _ = self.push(record); // what is lost is counted
+    /// Takes a record of an unsampled span that has ended at `end`, which is exported only if its trace is
+    /// kept. Never waits.
+    #[inline(always)] // once a span, where unsampled ones are held
+    pub(crate) fn hold(&self, record: &mut SpanRecord, end: Ticks) {
+        match &self.held {
+            Some(held) => self.buffers.hold(record, end, &self.queue, held),
+            None => self.counters.unsampled(1),
         }
     }
 
-    /// Keeps a trace, since feedback has arrived: exports its held spans, and those that end later.
+    /// Keeps a trace, since feedback has arrived: its held spans are exported with the next ones, and those
+    /// that end later.
     pub(crate) fn keep(&self, trace_id: TraceId) {
-        let Some(held) = &self.held else { return };
-        let kept = held.keep(trace_id, Instant::now());
-        self.counters.dropped_attributes(kept.dropped_attributes);
-        for batch in kept.batches {
-            let _ = self.queue.push(batch); // what is lost is counted
+        if let Some(held) = &self.held {
+            held.keep(trace_id);
+        }
+    }
+
+    /// Hands over what the threads have gathered, and exports what is held and kept.
+    fn sweep(&self) {
+        self.buffers.sweep(&self.queue, self.held.as_deref());
+        if let Some(held) = &self.held {
+            held.settle(&self.queue);
+        }
+    }
+
+    /// As [`sweep`](Self::sweep), for the last time.
+    fn close_buffers(&self) {
+        self.buffers.close(&self.queue, self.held.as_deref());
+        if let Some(held) = &self.held {
+            held.close(&self.queue);
         }
     }
 
@@ -316,7 +329,7 @@ impl Pipeline {
     /// Begins a [`flush`](Self::flush), and doesn't wait.
     pub(crate) fn request_flush(&self) {
         if !self.is_forked() {
-            self.buffers.sweep(&self.queue);
+            self.sweep();
             self.queue.request_flush();
         }
     }
@@ -324,7 +337,7 @@ impl Pipeline {
     /// Begins a [`shutdown`](Self::shutdown) that is to end by `deadline`, and doesn't wait.
     pub(crate) fn request_shutdown(&self, deadline: Instant) {
         if !self.is_forked() {
-            self.buffers.close(&self.queue);
+            self.close_buffers();
             self.queue.request_close(deadline);
         }
     }
@@ -339,7 +352,7 @@ impl Pipeline {
             return self.forked_losses();
         }
         let deadline = clock::after(limit);
-        self.buffers.sweep(&self.queue);
+        self.sweep();
         let pending = self.queue.flush(deadline);
         let outbox = self.outbox.as_ref().and_then(|outbox| outbox.sync(deadline).err());
         FlushError::of(self.queue.losses(), pending, outbox)
@@ -352,10 +365,7 @@ impl Pipeline {
             return self.forked_losses();
         }
         let deadline = clock::after(limit);
-        if let Some(held) = &self.held {
-            held.close();
-        }
-        self.buffers.close(&self.queue);
+        self.close_buffers();
         let pending = self.queue.close(deadline);
         // Before the outbox closes, which it does with the export thread.
         let outbox = self.outbox.as_ref().and_then(|outbox| outbox.sync(deadline).err());
@@ -372,6 +382,9 @@ impl Pipeline {
         if self.is_forked() {
             self.count_forked();
             return self.counters.read(PipelineGauges::default());
+        }
+        if self.held.is_some() {
+            self.sweep(); // what is held depends on what has arrived until now
         }
         let (queued, queued_bytes) = self.queue.waiting();
         let (gathered, gathered_bytes) = self.buffers.waiting();
@@ -517,11 +530,11 @@ fn run(
             }
             Next::Due => {
                 if Instant::now() >= due {
-                    buffers.sweep(queue);
-                    queue.make_due();
+                    buffers.sweep(queue, held);
                     if let Some(held) = held {
-                        held.sweep(Instant::now());
+                        held.sweep(queue);
                     }
+                    queue.make_due();
                     due = clock::after(delay);
                 }
                 Delivery::default()

@@ -1,37 +1,38 @@
 //! The tail buffer: unsampled spans that have ended are held, in case feedback arrives on their
 //! trace.
 //!
-//! The spans of a trace lie together in [batches](Batch), packed as they are exported. A trace is
-//! *held* until its local root has ended and the grace period is over. Feedback that arrives before
-//! turns it into a *kept* trace, of which only the id stays here: its held spans are exported at
-//! once, and spans that end later pass straight through.
+//! A thread gathers its held spans in a [batch](HeldBatch) of its own, packed as they are exported,
+//! and hands it over when it is full. The batches lie here in the order in which they came, and
+//! leave in that order where there is no room. Nothing else happens when a span ends.
 //!
-//! There is no timer: the export thread [sweeps](TailBuffer::sweep), and a span that begins a trace
-//! drops some expired traces. Time is passed in.
+//! Feedback only adds its trace to the [kept](KeptTraces) ones. To [settle](TailBuffer::settle) is
+//! to look through all held spans: those of kept traces are exported, and those of traces that are
+//! over are dropped. The export thread does that, and whoever asks for a flush or for statistics.
+//! Before spans make room for others they are looked through as well, so that nothing is lost that
+//! feedback has asked for.
 //!
-//! There is one lock for all threads. Under it a span is copied, or a few traces are taken out of
-//! the maps; memory is freed after it is released. Shards by trace cost more than they saved
-//! (`BENCHMARKS.md`): the trace that is dropped for a new one is then in another shard.
+//! Times are those of the [counter](Ticks), in nanoseconds.
 //!
 //! # Invariants
 //!
 //! - A span that was held is exported, or counted as unsampled, once.
-//! - A trace is held or kept, never both. A held trace is once in `by_age`, and in `ended` unless a
-//!   local root of it may be open; a kept trace is once in `kept`.
-//! - `spans` and `bytes` are the totals of all held traces.
+//! - `spans` and `bytes` are the totals of all batches, also of those that are being looked through.
 
-use std::collections::{BTreeMap, HashMap};
+mod held_batch;
+mod kept_traces;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use opentelemetry::InstrumentationScope;
-use opentelemetry::trace::{SpanId, TraceId};
+use opentelemetry::trace::TraceId;
 
-use super::Batching;
+use super::queue::Queue;
 use super::stats::Counters;
-use crate::export::sink::Batch;
-use crate::record::SpanRecord;
+use crate::clock::{self, Ticks};
 use crate::sync::lock_unless_orphaned;
+pub(super) use held_batch::HeldBatch;
+use kept_traces::KeptTraces;
 
 /// The limits of the tail buffer.
 #[derive(Clone, Copy, Debug)]
@@ -39,415 +40,316 @@ pub(crate) struct TailBufferLimits {
     pub(crate) spans: usize,
     /// Bytes in memory, about.
     pub(crate) bytes: usize,
-    /// How long a trace waits for its local root to end.
+    /// How long a span waits for the local root of its trace to end.
     pub(crate) age: Duration,
     /// How long it is held after that.
     pub(crate) grace: Duration,
 }
 
-/// Held and kept traces.
+impl TailBufferLimits {
+    /// Spans and bytes at which a thread hands over its batch: a small part of the limits.
+    pub(super) fn handover(&self) -> (usize, usize) {
+        ((self.spans / 64).clamp(1, 256), (self.bytes / 64).clamp(1, 60 * 1024))
+    }
+}
+
+/// Held spans and kept traces.
 pub(super) struct TailBuffer {
+    limits: TailBufferLimits,
+    lifetimes: Lifetimes,
     state: Mutex<TailBufferState>,
+    /// Locked by the thread that looks through the batches, which it does without locking `state`.
+    settling: Mutex<()>,
     counters: Arc<Counters>,
 }
 
-/// The spans of a trace that feedback has released.
-#[derive(Debug, Default)]
-pub(super) struct Released {
-    pub(super) batches: Vec<Batch>,
-    pub(super) dropped_attributes: u64,
+#[derive(Default)]
+struct TailBufferState {
+    batches: VecDeque<HeldBatch>,
+    spans: usize,
+    bytes: usize,
+    kept: KeptTraces,
+    /// Whether the batches are taken out, to be looked through.
+    is_settling: bool,
+    /// When they were looked through last.
+    settled: u64,
+    closed: bool,
+}
+
+/// How long spans are held, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Lifetimes {
+    age: u64,
+    grace: u64,
+}
+
+/// What becomes of a held span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Hold,
+    Release,
+    Drop,
+}
+
+/// What is taken out: spans that are exported, and how many were dropped.
+#[derive(Default)]
+struct Left {
+    released: Vec<HeldBatch>,
+    dropped: usize,
+}
+
+/// When the spans of a trace have ended, of those that are held: the last local root, and the last
+/// of the others. And when feedback arrived.
+#[derive(Clone, Copy, Debug, Default)]
+struct TraceEnds {
+    root: Option<u64>,
+    other: Option<u64>,
+    kept: Option<u64>,
 }
 
 impl TailBuffer {
-    /// A tail buffer for spans of `scope`, if unsampled traces are to be held.
-    pub(super) fn new(
-        most_spans: usize,
-        scope: &Arc<InstrumentationScope>,
-        batching: &Batching,
-        counters: &Arc<Counters>,
-    ) -> Option<Self> {
-        let limits = batching.held?;
-        let limits =
-            TailBufferLimits { age: limits.age.min(YEAR), grace: limits.grace.min(YEAR), ..limits };
-        let full = (batching.handover_spans(most_spans), batching.handover_bytes());
-        let config = TailBufferConfig { limits, scope: scope.clone(), full };
-        Some(Self { state: Mutex::new(TailBufferState::new(config)), counters: counters.clone() })
+    pub(super) fn new(limits: TailBufferLimits, counters: &Arc<Counters>) -> Self {
+        let nanos = |limit: Duration| u64::try_from(limit.min(YEAR).as_nanos()).unwrap_or(u64::MAX);
+        let lifetimes = Lifetimes { age: nanos(limits.age), grace: nanos(limits.grace) };
+        let (state, settling) = (Mutex::default(), Mutex::default());
+        Self { limits, lifetimes, state, settling, counters: counters.clone() }
     }
 
-    /// Spans that are held now.
+    /// Spans that were handed over, and are held now.
     pub(super) fn spans(&self) -> usize {
-        lock_unless_orphaned(&self.state).map_or(0, |state| state.spans)
+        crate::sync::lock(&self.state).spans
     }
 
-    /// Holds a span. `true` if its trace is kept: then `record` is unchanged, and to be exported.
-    pub(super) fn hold(&self, record: &mut SpanRecord, now: Instant) -> bool {
-        let mut dropped = DroppedSpans::default();
-        let is_kept = match lock_unless_orphaned(&self.state) {
-            Some(mut state) => state.hold(record, now, &mut dropped),
-            None => {
-                dropped.spans += 1;
-                false
-            }
+    /// Holds the spans of a batch.
+    pub(super) fn add(&self, batch: HeldBatch, queue: &Queue) {
+        let Some(mut state) = lock_unless_orphaned(&self.state) else {
+            return self.count(batch.spans());
         };
-        self.count(dropped);
-        is_kept
+        if state.closed {
+            drop(state);
+            return self.count(batch.spans());
+        }
+        state.spans += batch.spans();
+        state.bytes += batch.bytes();
+        state.batches.push_back(batch);
+        let evicted = self.evict(&mut state);
+        drop(state);
+        self.leave(evicted, queue);
     }
 
-    /// Keeps a trace, since feedback has arrived: releases its held spans, and remembers its id.
-    pub(super) fn keep(&self, trace_id: TraceId, now: Instant) -> Released {
-        let mut dropped = DroppedSpans::default();
-        let released = lock_unless_orphaned(&self.state)
-            .and_then(|mut state| state.keep(trace_id, now, &mut dropped));
-        self.count(dropped);
-        released.map(|trace| trace.release()).unwrap_or_default()
+    /// Keeps a trace, since feedback has arrived on it: its held spans are exported when the buffer
+    /// is settled, and so are those that end later.
+    pub(super) fn keep(&self, trace_id: TraceId) {
+        self.keep_at(trace_id, nanos(clock::read().ticks));
     }
 
-    /// Drops expired traces, some at a time: other threads may wait for the lock.
-    pub(super) fn sweep(&self, now: Instant) {
-        loop {
-            let mut dropped = DroppedSpans::default();
-            let is_done = crate::sync::lock(&self.state).expire(now, 64, &mut dropped);
-            self.count(dropped);
-            if is_done {
-                return;
-            }
+    fn keep_at(&self, trace_id: TraceId, now: u64) {
+        if let Some(mut state) = lock_unless_orphaned(&self.state)
+            && !state.closed
+        {
+            state.kept.add(trace_id, now, self.lifetimes.longest());
         }
     }
 
-    /// Drops everything, and holds nothing more.
-    pub(super) fn close(&self) {
-        let traces = crate::sync::lock(&self.state).close();
-        let held = traces.into_values().filter_map(|trace| match trace {
-            Trace::Held(trace) => Some(trace.spans),
-            Trace::Kept(..) => None,
+    /// Settles the buffer if a trace is kept, or once a second: what is over is only dropped.
+    pub(super) fn sweep(&self, queue: &Queue) {
+        let now = nanos(Ticks::now());
+        let is_due = {
+            let state = crate::sync::lock(&self.state);
+            !state.kept.is_empty() || now >= state.settled.saturating_add(SECOND)
+        };
+        if is_due {
+            self.settle_at(now, queue);
+        }
+    }
+
+    /// Exports the spans of kept traces, and drops those of traces that are over.
+    pub(super) fn settle(&self, queue: &Queue) {
+        self.settle_at(nanos(Ticks::now()), queue);
+    }
+
+    fn settle_at(&self, now: u64, queue: &Queue) {
+        let _one_at_a_time = crate::sync::lock(&self.settling);
+        let mut batches = {
+            let mut state = crate::sync::lock(&self.state);
+            (state.is_settling, state.settled) = (true, now);
+            std::mem::take(&mut state.batches)
+        };
+        let mut traces = self.ends(&batches);
+        {
+            let mut state = crate::sync::lock(&self.state);
+            state.kept.expire(now);
+            if !state.kept.is_empty() {
+                for (trace_id, ends) in &mut traces {
+                    ends.kept = state.kept.since(*trace_id);
+                    if let Some(last) = ends.root.max(ends.other) {
+                        state.kept.renew(*trace_id, last, self.lifetimes.longest());
+                    }
+                }
+            }
+        }
+        let totals = |batches: &VecDeque<HeldBatch>| {
+            batches.iter().fold((0, 0), |(spans, bytes), batch| {
+                (spans + batch.spans(), bytes + batch.bytes())
+            })
+        };
+        let (spans, bytes) = totals(&batches);
+        let mut left = Left::default();
+        batches.retain_mut(|batch| {
+            left.take_from(batch, |trace_id, end| {
+                traces.get(&trace_id).map_or(Fate::Drop, |ends| self.lifetimes.fate(ends, end, now))
+            });
+            batch.spans() > 0
         });
-        self.count(DroppedSpans { spans: held.sum(), ..DroppedSpans::default() });
+        let (spans_left, bytes_left) = totals(&batches);
+        let evicted = {
+            let mut state = crate::sync::lock(&self.state);
+            state.spans -= spans - spans_left;
+            state.bytes -= bytes - bytes_left;
+            batches.append(&mut state.batches);
+            state.batches = batches;
+            state.is_settling = false;
+            self.evict(&mut state)
+        };
+        self.leave(left, queue);
+        self.leave(evicted, queue);
+    }
+
+    /// When the spans of each trace have ended.
+    fn ends(&self, batches: &VecDeque<HeldBatch>) -> HashMap<TraceId, TraceEnds> {
+        let mut traces: HashMap<TraceId, TraceEnds> = HashMap::new();
+        for batch in batches {
+            let mut places = batch.places().peekable();
+            // The spans of a trace mostly follow each other.
+            while let Some(&(trace_id, ..)) = places.peek() {
+                let ends = traces.entry(trace_id).or_default();
+                while let Some((_, is_root, end)) = places.next_if(|place| place.0 == trace_id) {
+                    let last = if is_root { &mut ends.root } else { &mut ends.other };
+                    *last = (*last).max(Some(end));
+                }
+            }
+        }
+        traces
+    }
+
+    /// Makes room: takes the oldest batches out, except for what feedback has asked for.
+    fn evict(&self, state: &mut TailBufferState) -> Left {
+        let mut evicted = Left::default();
+        let is_full = |state: &TailBufferState| {
+            state.spans > self.limits.spans || state.bytes > self.limits.bytes
+        };
+        while is_full(state) && !state.is_settling {
+            let Some(mut batch) = state.batches.pop_front() else { break };
+            state.spans -= batch.spans();
+            state.bytes -= batch.bytes();
+            if !state.kept.is_empty() {
+                // Whether its root has ended isn't known here. If feedback came late, too much is exported.
+                evicted.take_from(&mut batch, |trace_id, end| {
+                    let ends =
+                        TraceEnds { kept: state.kept.since(trace_id), ..TraceEnds::default() };
+                    self.lifetimes.fate(&ends, end, u64::MAX)
+                });
+            }
+            evicted.drop(batch);
+        }
+        evicted
+    }
+
+    /// Exports or counts spans that were taken out.
+    fn leave(&self, left: Left, queue: &Queue) {
+        self.count(left.dropped);
+        for batch in left.released {
+            self.counters.dropped_attributes(batch.dropped_attributes());
+            let _ = queue.push(batch.into_batch()); // what is lost is counted
+        }
     }
 
     /// Counts dropped spans as unsampled.
-    fn count(&self, dropped: DroppedSpans) {
-        if dropped.spans > 0 {
-            self.counters.unsampled(dropped.spans as u64);
-        }
-    }
-}
-
-/// Dropped spans, and memory to be freed after the lock is released.
-#[derive(Default)]
-struct DroppedSpans {
-    spans: usize,
-    memory: Memory,
-}
-
-/// The memory of dropped traces, boxes included, for reuse.
-#[allow(clippy::vec_box)]
-type Memory = Vec<Box<BufferedTrace>>;
-
-struct TailBufferConfig {
-    limits: TailBufferLimits,
-    /// The scope of spans that name no other.
-    scope: Arc<InstrumentationScope>,
-    /// Spans and bytes at which a batch is full.
-    full: (usize, usize),
-}
-
-/// The state behind the lock.
-struct TailBufferState {
-    config: TailBufferConfig,
-    traces: HashMap<TraceId, Trace>,
-    /// Held traces in the order in which they began, with the time by which their root has to end.
-    by_age: BTreeMap<u64, (Instant, TraceId)>,
-    /// Held traces in the order in which their root has ended, with the end of the grace period.
-    ended: BTreeMap<u64, (Instant, TraceId)>,
-    /// Kept traces in the order in which they are forgotten, and when.
-    kept: BTreeMap<u64, (Instant, TraceId)>,
-    /// The number of the next entry in one of these maps.
-    next: u64,
-    spans: usize,
-    bytes: usize,
-    closed: bool,
-    /// The memory of dropped traces, for new ones.
-    free: Memory,
-}
-
-enum Trace {
-    Held(Box<BufferedTrace>),
-    /// Its number in `kept`, and until when it is remembered.
-    Kept(u64, Instant),
-}
-
-impl TailBufferState {
-    fn new(config: TailBufferConfig) -> Self {
-        Self {
-            config,
-            traces: HashMap::new(),
-            by_age: BTreeMap::new(),
-            ended: BTreeMap::new(),
-            kept: BTreeMap::new(),
-            next: 0,
-            spans: 0,
-            bytes: 0,
-            closed: false,
-            free: Vec::new(),
+    pub(super) fn count(&self, dropped: usize) {
+        if dropped > 0 {
+            self.counters.unsampled(dropped as u64);
         }
     }
 
-    /// Adds a span to its trace. `true` if the trace is kept: then `record` is unchanged.
-    fn hold(&mut self, record: &mut SpanRecord, now: Instant, dropped: &mut DroppedSpans) -> bool {
-        if self.closed {
-            dropped.spans += 1;
-            return false;
-        }
-        let trace_id = record.trace_id;
-        let trace = match self.traces.get_mut(&trace_id) {
-            Some(trace) if !trace.is_expired(now) => trace,
-            expired => {
-                if expired.is_some() {
-                    self.discard(trace_id, dropped);
-                }
-                self.expire(now, 2, dropped);
-                let begun = self.begin(trace_id, now);
-                self.traces.entry(trace_id).or_insert(begun)
-            }
+    /// Settles the buffer, drops what no one has asked for, and holds nothing more.
+    pub(super) fn close(&self, queue: &Queue) {
+        self.settle(queue);
+        let batches = {
+            let mut state = crate::sync::lock(&self.state);
+            (state.closed, state.spans, state.bytes) = (true, 0, 0);
+            std::mem::take(&mut state.batches)
         };
-        let Trace::Held(trace) = trace else {
-            self.remember_kept(trace_id, now);
-            return true;
-        };
-        let TailBufferLimits { age, grace, .. } = self.config.limits;
-        if let Some(number) = trace.ended.take() {
-            self.ended.remove(&number);
-        }
-        if is_local_root(record) {
-            trace.expires = (now + grace).min(trace.began + age + grace);
-            trace.ended = Some(self.next);
-            self.ended.insert(self.next, (trace.expires, trace_id));
-            self.next += 1;
-        } else {
-            // A span below a local root ends before that root does, so a root is open, maybe again.
-            trace.expires = trace.expires.max(trace.began + age);
-        }
-        self.bytes += trace.add(record, &self.config);
-        self.spans += 1;
-        while self.spans > self.config.limits.spans || self.bytes > self.config.limits.bytes {
-            let Some((_, &(_, oldest))) = self.by_age.first_key_value() else { break };
-            self.discard(oldest, dropped);
-        }
-        false
-    }
-
-    /// Marks the trace as kept, and returns its held spans.
-    fn keep(
-        &mut self,
-        trace_id: TraceId,
-        now: Instant,
-        dropped: &mut DroppedSpans,
-    ) -> Option<Box<BufferedTrace>> {
-        if self.closed {
-            return None;
-        }
-        let held = match self.traces.get(&trace_id) {
-            Some(Trace::Held(trace)) if trace.expires > now => self.remove(trace_id),
-            Some(Trace::Held(_)) => {
-                self.discard(trace_id, dropped); // too late
-                None
-            }
-            _ => None,
-        };
-        self.remember_kept(trace_id, now);
-        held
-    }
-
-    /// Drops expired traces, at the most `most`. `false` if there may be more.
-    fn expire(&mut self, now: Instant, most: usize, dropped: &mut DroppedSpans) -> bool {
-        for _ in 0..most {
-            let first = |line: &BTreeMap<_, _>| {
-                let (_, &(due, trace_id)) = line.first_key_value()?;
-                (due <= now).then_some(trace_id)
-            };
-            let over = first(&self.ended).or_else(|| first(&self.kept)).or_else(|| {
-                // A trace whose root has ended in time may still be in its grace period.
-                let oldest = first(&self.by_age)?;
-                self.traces.get(&oldest).filter(|trace| trace.is_expired(now)).map(|_| oldest)
-            });
-            match over {
-                Some(trace_id) => self.discard(trace_id, dropped),
-                None => return true,
-            }
-        }
-        false
-    }
-
-    fn close(&mut self) -> HashMap<TraceId, Trace> {
-        self.closed = true;
-        (self.spans, self.bytes) = (0, 0);
-        self.by_age.clear();
-        self.ended.clear();
-        self.kept.clear();
-        std::mem::take(&mut self.traces)
-    }
-
-    fn begin(&mut self, trace_id: TraceId, now: Instant) -> Trace {
-        let number = self.next;
-        self.next += 1;
-        let due = now + self.config.limits.age;
-        self.by_age.insert(number, (due, trace_id));
-        self.bytes += OVERHEAD;
-        let mut trace = self.free.pop().unwrap_or_else(|| Box::new(BufferedTrace::new(now)));
-        (trace.number, trace.began, trace.expires) = (number, now, due);
-        Trace::Held(trace)
-    }
-
-    /// Remembers that the trace is kept, for at least the longest time that a trace is held, and up
-    /// to twice that: so the entry isn't renewed for every span.
-    fn remember_kept(&mut self, trace_id: TraceId, now: Instant) {
-        let TailBufferLimits { age, grace, .. } = self.config.limits;
-        let longest = age + grace;
-        if let Some(Trace::Kept(number, until)) = self.traces.get(&trace_id) {
-            if *until > now + longest {
-                return;
-            }
-            self.kept.remove(number);
-        }
-        let (number, until) = (self.next, now + 2 * longest);
-        self.next += 1;
-        self.traces.insert(trace_id, Trace::Kept(number, until));
-        self.kept.insert(number, (until, trace_id));
-        if self.kept.len() > MOST_KEPT
-            && let Some((_, (_, oldest))) = self.kept.pop_first()
-        {
-            self.traces.remove(&oldest);
-        }
-    }
-
-    /// Removes a trace from all maps.
-    fn remove(&mut self, trace_id: TraceId) -> Option<Box<BufferedTrace>> {
-        match self.traces.remove(&trace_id)? {
-            Trace::Held(trace) => {
-                self.by_age.remove(&trace.number);
-                if let Some(number) = trace.ended {
-                    self.ended.remove(&number);
-                }
-                self.spans -= trace.spans;
-                self.bytes -= trace.bytes;
-                Some(trace)
-            }
-            Trace::Kept(number, _) => {
-                self.kept.remove(&number);
-                None
-            }
-        }
-    }
-
-    /// Drops a trace. Its memory is kept for the next one, or freed by the caller.
-    fn discard(&mut self, trace_id: TraceId, dropped: &mut DroppedSpans) {
-        let Some(mut trace) = self.remove(trace_id) else { return };
-        dropped.spans += trace.spans;
-        let is_small = trace.bytes <= LARGE;
-        if is_small && self.free.len() < MOST_FREE {
-            trace.clear(&self.config);
-            self.free.push(trace);
-        } else {
-            dropped.memory.push(trace);
-        }
+        let mut left = Left::default();
+        batches.into_iter().for_each(|batch| left.drop(batch));
+        self.leave(left, queue);
     }
 }
 
-impl Trace {
-    fn is_expired(&self, now: Instant) -> bool {
-        now >= match self {
-            Self::Held(trace) => trace.expires,
-            Self::Kept(_, until) => *until,
+impl Left {
+    /// Takes the spans of a batch that are not to be held any longer, by what `fate` answers for the
+    /// trace and the end of each.
+    fn take_from(&mut self, batch: &mut HeldBatch, fate: impl Fn(TraceId, u64) -> Fate) {
+        let fates: Vec<Fate> = batch.places().map(|place| fate(place.0, place.2)).collect();
+        let count = |fate| fates.iter().filter(|of_span| **of_span == fate).count();
+        let (released, dropped) = (count(Fate::Release), count(Fate::Drop));
+        if released + dropped == 0 {
+            return;
+        }
+        if released > 0 {
+            self.released.push(batch.select(|number| fates.get(number) == Some(&Fate::Release)));
+        }
+        self.dropped += dropped;
+        let held = batch.select(|number| fates.get(number) == Some(&Fate::Hold));
+        std::mem::replace(batch, held).into_batch().recycle();
+    }
+
+    fn drop(&mut self, batch: HeldBatch) {
+        self.dropped += batch.spans();
+        batch.into_batch().recycle();
+    }
+}
+
+impl Lifetimes {
+    /// The longest time that a span is held.
+    fn longest(self) -> u64 {
+        self.age.saturating_add(self.grace)
+    }
+
+    /// What becomes of a span that has ended at `end`.
+    fn fate(self, trace: &TraceEnds, end: u64, now: u64) -> Fate {
+        let expires = self.expires(trace, end);
+        match trace.kept {
+            Some(kept) if kept < end || kept < expires => Fate::Release,
+            None if now < expires => Fate::Hold,
+            _ => Fate::Drop,
         }
     }
-}
 
-/// The spans of one trace.
-struct BufferedTrace {
-    /// Its number in `by_age`.
-    number: u64,
-    /// Its number in `ended`, if it is there.
-    ended: Option<u64>,
-    began: Instant,
-    expires: Instant,
-    /// For each scope the batch that takes more spans; `full` are those that don't.
-    open: Vec<Batch>,
-    full: Vec<Batch>,
-    spans: usize,
-    bytes: usize,
-    dropped_attributes: u64,
-}
-
-impl BufferedTrace {
-    fn new(now: Instant) -> Self {
-        Self {
-            number: 0,
-            ended: None,
-            began: now,
-            expires: now,
-            open: Vec::with_capacity(1),
-            full: Vec::new(),
-            spans: 0,
-            bytes: OVERHEAD,
-            dropped_attributes: 0,
+    /// When a span is over that has ended at `end`.
+    fn expires(self, trace: &TraceEnds, end: u64) -> u64 {
+        let waits = end.saturating_add(self.age);
+        match trace.root {
+            // A span below a local root ends before that root does, so one is open, maybe again.
+            Some(root) if trace.other > Some(root) => waits.max(self.after(root, end)),
+            Some(root) => self.after(root, end),
+            None => waits,
         }
     }
 
-    /// Adds a span, and returns how many bytes that takes.
-    fn add(&mut self, record: &mut SpanRecord, config: &TailBufferConfig) -> usize {
-        self.spans += 1;
-        self.dropped_attributes += u64::from(record.details.dropped_attributes);
-        let scope = record.details.scope.as_ref().unwrap_or(&config.scope);
-        let position = self.open.iter().position(|batch| batch.scope() == scope);
-        let at = position.unwrap_or_else(|| {
-            self.open.push(Batch::new(scope));
-            self.open.len() - 1
-        });
-        let batch = &mut self.open[at];
-        let before = batch.bytes();
-        batch.add(record);
-        let grown = batch.bytes() - before;
-        if batch.spans() >= config.full.0 || batch.bytes() >= config.full.1 {
-            let empty = Batch::new(batch.scope());
-            self.full.push(std::mem::replace(batch, empty));
-        }
-        self.bytes += grown;
-        grown
-    }
-
-    fn release(self) -> Released {
-        let mut batches = self.full;
-        batches.extend(self.open.into_iter().filter(|batch| batch.spans() > 0));
-        Released { batches, dropped_attributes: self.dropped_attributes }
-    }
-
-    /// Clears everything, and keeps the memory.
-    fn clear(&mut self, config: &TailBufferConfig) {
-        self.open.retain_mut(|batch| {
-            batch.clear();
-            Arc::ptr_eq(batch.scope(), &config.scope)
-        });
-        self.full.clear();
-        (self.ended, self.spans, self.bytes, self.dropped_attributes) = (None, 0, OVERHEAD, 0);
+    /// When the grace period of a span is over, the last root of which has ended at `root`.
+    fn after(self, root: u64, end: u64) -> u64 {
+        root.saturating_add(self.grace).min(end.saturating_add(self.longest()))
     }
 }
 
-/// Whether the span's parent, if it has one, is in another process.
-fn is_local_root(record: &SpanRecord) -> bool {
-    record.parent.is_remote || record.parent.span_id == SpanId::INVALID
+/// Nanoseconds of the counter.
+fn nanos(ticks: Ticks) -> u64 {
+    clock::nanos(ticks.count())
 }
 
-/// Traces that are remembered as kept, at the most.
-const MOST_KEPT: usize = 16 * 1024;
+const SECOND: u64 = 1_000_000_000;
 
-/// Bytes that a trace takes beside its spans, about.
-const OVERHEAD: usize = size_of::<BufferedTrace>() + size_of::<Batch>() + 128;
-
-/// How many dropped traces are kept for their memory, and the most bytes that one of them took.
-const MOST_FREE: usize = 64;
-const LARGE: usize = 16 * 1024;
-
-/// The limit of durations here: adding it to an `Instant` doesn't overflow.
+/// The limit of durations here: added up they are nanoseconds in 64 bits.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 use super::providers::Providers;
 use super::wrapped::Wrapped;
 use super::{processor, visit};
+use crate::clock::Ticks;
 use crate::export::FlushError;
 use crate::export::sink::{exporter, processor as processor_sink};
 use crate::feedback::carrier::{KEPT, SAMPLED};
@@ -193,7 +194,7 @@ impl EnrichingSpanProcessor {
             let mut record = processor::record(span, &self.core);
             record.attributes.set(SAMPLED, ValueRef::Bool(false));
             record.attributes.set(KEPT, ValueRef::Bool(true));
-            self.core.hold(&mut record);
+            self.core.hold(&mut record, Ticks::now());
             return None;
         }
         Some(span)

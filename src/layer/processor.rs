@@ -8,7 +8,7 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 
-use crate::clock;
+use crate::clock::{self, Ticks};
 use crate::feedback::carrier::{KEPT, SAMPLED};
 use crate::otlp::attributes::{Attributes, ValueRef};
 use crate::outbox::Finalizers;
@@ -79,7 +79,7 @@ impl SpanProcessor for FeedbackSpanProcessor {
                 record.attributes.set(KEPT, ValueRef::Bool(true));
             }
             if !record.feedback {
-                return self.core.hold(&mut record);
+                return self.core.hold(&mut record, Ticks::now());
             }
         }
         let _ = self.core.push(&mut record); // what is lost is counted

@@ -11,11 +11,13 @@
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 
+use opentelemetry::trace::TraceId;
+
 use super::span::{self, Overrides, SpanHead};
 use super::truncate;
 use crate::otlp::attributes::Attributes;
 use crate::otlp::encode_buffer::EncodeBuffer;
-use crate::record::{Common, SpanRecord};
+use crate::record::SpanRecord;
 
 /// The memory of encoded spans, for new ones.
 static POOL: Mutex<Vec<Packed>> = Mutex::new(Vec::new());
@@ -62,8 +64,8 @@ impl Packed {
         room
     }
 
-    /// Keeps the memory for reuse.
-    fn recycle(mut self) {
+    /// Removes the spans, and keeps their memory for others.
+    pub(crate) fn recycle(mut self) {
         let memory = self.heads.capacity() * size_of::<SpanHead>() + self.bytes.capacity();
         if WORTH_KEEPING.contains(&memory) {
             self.clear();
@@ -114,12 +116,12 @@ impl Packed {
             false => self.add_details(record),
         };
         let own = self.bytes.len() - start;
-        self.encoded += own + record.callsite.map_or(0, Common::size);
         let head = match self.heads.get_mut(self.count) {
             Some(head) => head,
             None => self.next_head(),
         };
         *head = SpanHead::new(record, has_thread, overrides, own);
+        self.encoded += head.encoded_size();
         self.count += 1;
         // At the end, where nothing has to be kept over the call.
         if own > truncate::MOST_SPAN {
@@ -145,7 +147,7 @@ impl Packed {
         });
         let own = self.bytes.len() - start;
         self.encoded = self.encoded + own - last.own;
-        last.own = own;
+        (last.own, last.is_truncated) = (own, true);
         self.truncated += 1;
     }
 
@@ -210,6 +212,35 @@ impl Packed {
             each(head.read(self.thread.as_ref(), own));
         }
         self.recycle();
+    }
+
+    /// The trace of each span, and whether its parent, if it has one, is in another process.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (TraceId, bool)> {
+        self.heads[..self.count].iter().map(|head| (head.trace_id(), head.is_local_root()))
+    }
+
+    /// A copy of the spans for which `is_selected` answers `true`, which takes the number of each.
+    pub(crate) fn select(&self, is_selected: impl Fn(usize) -> bool) -> Self {
+        let selected = || {
+            let numbered = self.spans().enumerate();
+            numbered.filter(|(number, _)| is_selected(*number)).map(|(_, span)| span)
+        };
+        let (count, bytes) =
+            selected().fold((0, 0), |(count, bytes), (head, _)| (count + 1, bytes + head.own));
+        let mut selection = Self {
+            heads: Vec::with_capacity(count),
+            count,
+            bytes: EncodeBuffer::with_capacity(bytes),
+            thread: self.thread.clone(),
+            ..Self::default()
+        };
+        for (head, own) in selected() {
+            selection.heads.push(head.clone());
+            selection.bytes.extend_from_slice(own);
+            selection.encoded += head.encoded_size();
+            selection.truncated += usize::from(head.is_truncated);
+        }
+        selection
     }
 
     /// The head of each span, and its own fields.

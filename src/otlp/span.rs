@@ -75,6 +75,8 @@ pub(super) struct SpanHead {
     /// Whether the attributes of the batch's thread belong to the span.
     has_thread: bool,
     overrides: Overrides,
+    /// Whether the span was too large, and lost a part of its values.
+    pub(super) is_truncated: bool,
     /// How many bytes the span has of its own.
     pub(super) own: usize,
 }
@@ -94,6 +96,7 @@ impl SpanHead {
         parent_is_remote: false,
         has_thread: false,
         overrides: Overrides { has_name: false, has_status: false },
+        is_truncated: false,
         own: 0,
     };
 
@@ -117,8 +120,24 @@ impl SpanHead {
             parent_is_remote: record.parent.is_remote,
             has_thread,
             overrides,
+            is_truncated: false,
             own,
         }
+    }
+
+    /// The trace of the span.
+    pub(super) fn trace_id(&self) -> TraceId {
+        self.trace_id
+    }
+
+    /// Whether the span's parent, if it has one, is in another process.
+    pub(super) fn is_local_root(&self) -> bool {
+        self.parent_is_remote || self.parent == SpanId::INVALID
+    }
+
+    /// How many bytes the span adds to those of its batch, encoded, beside what each head takes.
+    pub(super) fn encoded_size(&self) -> usize {
+        self.own + self.callsite.map_or(0, Common::size)
     }
 
     /// The most bytes that the head takes encoded, without the span's own and shared bytes.

@@ -194,6 +194,19 @@ fn reused_memory_holds_nothing_of_earlier_spans() {
     assert_eq!(again.encode(), fresh.encode());
 }
 
+#[test]
+fn a_selection_counts_the_spans_that_were_too_large() {
+    let mut packed = Packed::default();
+    for kibibytes in [1, 5000, 1, 5000] {
+        let mut attributes = Attributes::default();
+        attributes.set("text", ValueRef::Str(&"x".repeat(kibibytes << 10)));
+        packed.add(&SpanRecord { attributes, ..SpanRecord::default() });
+    }
+    assert_eq!(packed.truncated(), 2);
+    assert_eq!(packed.select(|number| number < 2).truncated(), 1);
+    assert_eq!(packed.select(|number| number == 2).truncated(), 0);
+}
+
 /// What an exporter of the SDK gets, its attributes by key. An empty array has no type in OTLP.
 fn sorted(mut span: SpanData) -> SpanData {
     for attribute in &mut span.attributes {
@@ -229,6 +242,44 @@ proptest! {
         for (read, expected) in read.iter().zip(&expected) {
             prop_assert_eq!(format!("{read:?}"), format!("{expected:?}"));
         }
+    }
+
+    #[test]
+    fn selected_spans_are_as_if_the_others_had_never_been_packed(
+        records in vec((record(), any::<bool>()), 0..6),
+    ) {
+        let mut packed = Packed::default();
+        for (record, _) in &records {
+            packed.add(record);
+        }
+        let selection = packed.select(|number| records[number].1);
+        let selected = || records.iter().filter(|(_, is_selected)| *is_selected);
+        let places: Vec<_> = selection.places().collect();
+        let expected: Vec<_> = selected()
+            .map(|(record, _)| {
+                let is_root = record.parent.is_remote || record.parent.span_id == SpanId::INVALID;
+                (record.trace_id, is_root)
+            })
+            .collect();
+        prop_assert_eq!(places, expected);
+        let scope = scope("test");
+        let most = selection.encoded_size();
+        let mut encoded = Vec::new();
+        packed.select(|number| records[number].1).read(|record| encoded.push(sorted(span_data(record, &scope))));
+        let expected: Vec<_> = selected()
+            .map(|(record, _)| {
+                let mut alone = Packed::default();
+                alone.add(record);
+                let mut read = None;
+                alone.read(|record| read = Some(sorted(span_data(record, &scope))));
+                read
+            })
+            .collect();
+        prop_assert_eq!(encoded.len(), expected.len());
+        for (read, expected) in encoded.iter().zip(expected.iter().flatten()) {
+            prop_assert_eq!(format!("{read:?}"), format!("{expected:?}"));
+        }
+        prop_assert!(selection.encode().len() <= most);
     }
 
     #[test]

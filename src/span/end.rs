@@ -17,7 +17,7 @@ use super::timings::SpanTimer;
 use super::trace_place::Started;
 use super::{LayerCore, ProcessSpans, SpanHandle, pool, span_stack};
 use crate::clock::Ticks;
-use crate::feedback::carrier::{self, Carrier, DocumentScope};
+use crate::feedback::carrier::{self, Carrier, DocumentScope, HELD_MARKS};
 use crate::feedback::document::Document;
 use crate::otlp::attributes::Attributes;
 use crate::record::SpanRecord;
@@ -296,18 +296,22 @@ impl LayerCore {
             return None;
         }
         self.complete(live, timings, started);
-        let is_alone = is_sampled && live.session.is_none() && live.documents.is_blank();
+        let is_held = !is_sampled && !live.record.feedback;
+        let is_alone = live.session.is_none() && live.documents.is_blank();
         // An upper bound. Near the limit, the slower path below counts the attributes and cuts
         // them.
         let at_most = live.record.attributes.len() + SpanRecord::MOST_COMMON;
-        if is_alone && at_most <= self.most_attributes() {
-            let _ = self.push(&mut live.record); // what is lost is counted
-            return None; // most spans
-        }
-        let scoped_document = self.put_documents(live, is_sampled);
-        match is_sampled || live.record.feedback {
-            true => drop(self.push(&mut live.record)),
-            false => self.hold(&mut live.record),
+        let scoped_document = if is_alone && is_sampled && at_most <= self.most_attributes() {
+            None // most spans
+        } else if is_alone && is_held && at_most + HELD_MARKS.len() <= self.most_attributes() {
+            live.record.attributes.extend(&HELD_MARKS);
+            None
+        } else {
+            self.put_documents(live, is_sampled)
+        };
+        match is_held {
+            true => self.hold(&mut live.record, timings.exited_at().unwrap_or_else(Ticks::now)),
+            false => drop(self.push(&mut live.record)), // what is lost is counted
         }
         scoped_document
     }
@@ -356,16 +360,6 @@ impl LayerCore {
     fn put_documents(&self, live: &mut Live, is_sampled: bool) -> Option<ScopedDocument> {
         let (settings, most) = (&self.settings, self.most_attributes());
         let record = &mut live.record;
-        let is_alone = live.session.is_none() && live.documents.is_blank();
-        if is_alone && !is_sampled && !record.feedback {
-            // Without feedback an unsampled span comes here only to be held.
-            let marks = &*carrier::HELD_MARKS;
-            if record.len() + marks.len() <= most {
-                record.attributes.extend(marks);
-                return None;
-            }
-        }
-
         // The document of a session or trace travels on the span unless the span has feedback of
         // its own.
         let Documents { own, scoped, .. } = std::mem::take(&mut live.documents).into_inner();

@@ -17,7 +17,7 @@ use tracing::subscriber::NoSubscriber;
 use super::span_table::SpanTable;
 use super::state::SpanState;
 use super::{OtelSpans, ProcessSpans, SpanHandle, WrappedProcessor};
-use crate::clock;
+use crate::clock::{self, Ticks};
 use crate::export::stats::{EventStats, Stats};
 use crate::export::{DropReason, FlushError, LateShare, NotDurable, Pipeline};
 use crate::fork;
@@ -520,10 +520,11 @@ impl LayerCore {
         self.settings.keep == Keep::TracesWithFeedback
     }
 
-    /// Hands the record of an unsampled span to the pipeline, which holds it with its trace.
-    pub(crate) fn hold(&self, record: &mut SpanRecord) {
+    /// Hands the record of an unsampled span that has ended at `end` to the pipeline, which holds it.
+    #[inline(always)] // once a span, where unsampled ones are held
+    pub(crate) fn hold(&self, record: &mut SpanRecord, end: Ticks) {
         if let Some(pipeline) = &self.pipeline {
-            pipeline.hold(record);
+            pipeline.hold(record, end);
         }
     }
 

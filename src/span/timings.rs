@@ -64,9 +64,15 @@ impl SpanTimer {
     /// How many nanoseconds after it was created the span was last exited. `None` if it never was.
     #[inline]
     pub(super) fn exited(&self) -> Option<u64> {
+        self.exited_at().map(|exited| self.age(exited))
+    }
+
+    /// When the span was last exited. `None` if it never was.
+    #[inline]
+    pub(super) fn exited_at(&self) -> Option<Ticks> {
         match self.exited.load(Ordering::Relaxed) {
             0 => None,
-            exited => Some(self.age(Ticks::from_count(exited))),
+            exited => Some(Ticks::from_count(exited)),
         }
     }
 

@@ -475,14 +475,14 @@ fn flush_neither_exports_nor_drops_what_is_held() {
 }
 
 #[test]
-fn the_trace_that_is_held_for_longest_makes_room() {
+fn what_is_held_for_longest_makes_room() {
     let large = "x".repeat(2000);
-    for limits in [generous_limits().with_max_spans(6), generous_limits().with_max_bytes(9000)] {
+    for limits in [generous_limits().with_max_spans(6), generous_limits().with_max_bytes(16_000)] {
         let rig = keeping(|builder| builder.with_keep_limits(limits));
         rig.run(|| {
             let answers: Vec<_> = (0..5)
                 .map(|n| {
-                    let answer = info_span!("answer", n);
+                    let answer = info_span!("answer", n, large);
                     answer.in_scope(|| info_span!("retrieve", large).in_scope(|| ()));
                     answer.span_context().unwrap()
                 })
@@ -497,6 +497,21 @@ fn the_trace_that_is_held_for_longest_makes_room() {
         assert_eq!(kept, [&Value::from(2), &Value::from(3), &Value::from(4)], "{limits:?}");
         assert_eq!(spans.len(), 6);
     }
+}
+
+#[test]
+fn what_feedback_has_asked_for_is_exported_before_it_makes_room() {
+    let limits = generous_limits().with_max_spans(4);
+    let rig = keeping(|builder| {
+        builder.with_keep_limits(limits).with_schedule_delay(LONG) // no one looks through them
+    });
+    rig.run(|| {
+        let answer = answered();
+        assert!(enrich_span!(target = &answer, feedback = { "rating": 1 }).is_ok());
+        (0..100).for_each(|_| drop(answered()));
+    });
+    assert_eq!(spans(&rig.collector).len(), 2);
+    assert_eq!(held(&rig.telemetry.stats()), (4, 196));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 #[cfg(feature = "_otlp-path")]
 use bytes::Bytes;
 use opentelemetry::InstrumentationScope;
+use opentelemetry::trace::TraceId;
 
 use crate::otlp::Packed;
 #[cfg(feature = "_otlp-path")]
@@ -114,11 +115,6 @@ impl Batch {
         })
     }
 
-    /// The scope of all its items.
-    pub(crate) fn scope(&self) -> &Arc<InstrumentationScope> {
-        &self.scope
-    }
-
     /// Adds a span, which must be of the batch's scope. Afterwards only the memory of `record` is of use.
     #[inline(always)] // once a span
     pub(crate) fn add(&mut self, record: &mut SpanRecord) {
@@ -134,6 +130,32 @@ impl Batch {
     fn add_feedback(&mut self, record: &mut SpanRecord) {
         self.feedback += 1;
         self.finalizers.append(std::mem::take(&mut record.details.finalizers));
+    }
+
+    /// The trace of each span, and whether its parent, if it has one, is in another process.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (TraceId, bool)> {
+        let spans = match &self.contents {
+            BatchContents::Spans(spans) => Some(spans),
+            BatchContents::LogRecord(_) => None,
+        };
+        spans.into_iter().flat_map(Packed::places)
+    }
+
+    /// A batch of the spans for which `is_selected` answers `true`, which takes the number of each. Of
+    /// spans without feedback.
+    pub(crate) fn select(&self, is_selected: impl Fn(usize) -> bool) -> Self {
+        let mut selection = Self::new(&self.scope);
+        if let BatchContents::Spans(spans) = &self.contents {
+            selection.contents = BatchContents::Spans(spans.select(is_selected));
+        }
+        selection
+    }
+
+    /// Drops the items, and keeps their memory for others.
+    pub(crate) fn recycle(self) {
+        if let BatchContents::Spans(spans) = self.contents {
+            spans.recycle();
+        }
     }
 
     /// Removes the spans, and keeps their memory.

@@ -1,22 +1,107 @@
+use opentelemetry::InstrumentationScope;
+use opentelemetry::trace::SpanId;
 use proptest::prelude::*;
 
+use super::super::Batching;
+use super::super::queue::Next;
 use super::super::stats::PipelineGauges;
 use super::*;
-use crate::otlp::attributes::ValueRef;
-use crate::record::Parent;
+use crate::record::{Parent, SpanRecord};
 
-const SECOND: Duration = Duration::from_secs(1);
-const AGE: Duration = Duration::from_secs(100);
-const GRACE: Duration = Duration::from_secs(30);
+const AGE: u64 = 100 * SECOND;
+const GRACE: u64 = 30 * SECOND;
 
-fn state(spans: usize, bytes: usize) -> TailBufferState {
-    let limits = TailBufferLimits { spans, bytes, age: AGE, grace: GRACE };
-    let scope = Arc::new(InstrumentationScope::builder("ours").build());
-    TailBufferState::new(TailBufferConfig { limits, scope, full: (100, 10_000) })
+/// A tail buffer, and the queue into which it releases spans.
+struct Rig {
+    tail_buffer: TailBuffer,
+    queue: Queue,
+    counters: Arc<Counters>,
+    scope: Arc<InstrumentationScope>,
 }
 
-fn large() -> TailBufferState {
-    state(1000, 1 << 20)
+impl Rig {
+    fn new(spans: usize, bytes: usize) -> Self {
+        clock::now(); // sets the rate
+        let (age, grace) = (Duration::from_nanos(AGE), Duration::from_nanos(GRACE));
+        let counters = Arc::new(Counters::default());
+        let limits = TailBufferLimits { spans, bytes, age, grace };
+        let queue = Queue::new(usize::MAX, Batching::default(), counters.clone());
+        let scope = Arc::new(InstrumentationScope::builder("ours").build());
+        Self { tail_buffer: TailBuffer::new(limits, &counters), queue, counters, scope }
+    }
+
+    fn large() -> Self {
+        Self::new(1000, 1 << 20)
+    }
+
+    /// Hands over a batch of spans that have ended then.
+    fn holds(&self, spans: impl IntoIterator<Item = (SpanRecord, u64)>) {
+        let mut batch = HeldBatch::new(&self.scope);
+        spans.into_iter().for_each(|(mut span, end)| batch.add(&mut span, at(end)));
+        self.tail_buffer.add(batch, &self.queue);
+        self.check();
+    }
+
+    fn keeps(&self, trace_id: u128, now: u64) {
+        self.tail_buffer.keep_at(trace(trace_id), from_start(now));
+    }
+
+    fn settles(&self, now: u64) {
+        self.tail_buffer.settle_at(from_start(now), &self.queue);
+        self.check();
+    }
+
+    /// The traces of the spans that were released since this was asked last.
+    fn released(&self) -> Vec<u128> {
+        let mut released = Vec::new();
+        self.queue.make_due();
+        while self.queue.waiting().0 > 0
+            && let Next::Export(batches) = self.queue.next(std::time::Instant::now())
+        {
+            for batch in &batches {
+                released
+                    .extend(batch.places().map(|place| u128::from_be_bytes(place.0.to_bytes())));
+            }
+            self.queue.settle();
+        }
+        released
+    }
+
+    /// Spans that are held, and that were dropped.
+    fn counts(&self) -> (usize, u64) {
+        let unsampled = self.counters.read(PipelineGauges::default()).unsampled;
+        (self.tail_buffer.spans(), unsampled)
+    }
+
+    fn check(&self) {
+        let state = crate::sync::lock(&self.tail_buffer.state);
+        let spans: usize = state.batches.iter().map(HeldBatch::spans).sum();
+        let bytes: usize = state.batches.iter().map(HeldBatch::bytes).sum();
+        assert_eq!((state.spans, state.bytes, state.is_settling), (spans, bytes, false));
+        let limits = self.tail_buffer.limits;
+        assert!(spans <= limits.spans && bytes <= limits.bytes);
+        assert!(state.batches.iter().all(|batch| batch.spans() == batch.places().count()));
+        assert!(state.batches.iter().all(|batch| batch.spans() > 0));
+    }
+}
+
+/// Nanoseconds of the counter, some time after it began.
+fn from_start(time: u64) -> u64 {
+    1000 * SECOND + time
+}
+
+/// The counter at that time, or just after.
+fn at(time: u64) -> Ticks {
+    let time = from_start(time);
+    let ticks_of_a_second =
+        (1..64).map(|bits| 1_u64 << bits).find(|ticks| clock::nanos(*ticks) >= SECOND);
+    let estimate =
+        |second: u64| (u128::from(time) * u128::from(second)) / u128::from(clock::nanos(second));
+    let mut ticks = ticks_of_a_second.map_or(time, |second| estimate(second) as u64);
+    while clock::nanos(ticks) < time {
+        ticks += 1;
+    }
+    Ticks::from_count(ticks)
 }
 
 fn trace(trace_id: u128) -> TraceId {
@@ -32,304 +117,237 @@ fn child(trace_id: u128) -> SpanRecord {
     SpanRecord { parent, ..root(trace_id) }
 }
 
-impl TailBufferState {
-    /// Whether the span was held, and how many other spans were dropped for it.
-    fn holds(&mut self, mut record: SpanRecord, now: Instant) -> (bool, usize) {
-        let mut dropped = DroppedSpans::default();
-        let is_kept = self.hold(&mut record, now, &mut dropped);
-        self.check();
-        (!is_kept, dropped.spans)
-    }
-
-    /// How many spans feedback releases.
-    fn releases(&mut self, trace_id: u128, now: Instant) -> usize {
-        let mut dropped = DroppedSpans::default();
-        let released = self.keep(trace(trace_id), now, &mut dropped);
-        self.check();
-        let released = released.map(|trace| trace.release()).unwrap_or_default();
-        released.batches.iter().map(|batch| batch.spans()).sum()
-    }
-
-    /// How many spans are dropped as expired.
-    fn expires(&mut self, now: Instant) -> usize {
-        let mut dropped = DroppedSpans::default();
-        while !self.expire(now, 1, &mut dropped) {
-            self.check();
-        }
-        dropped.spans
-    }
-
-    fn check(&self) {
-        let (mut spans, mut bytes, mut held, mut ended, mut kept) = (0, 0, 0, 0, 0);
-        for (trace_id, trace) in &self.traces {
-            match trace {
-                Trace::Held(trace) => {
-                    let due = trace.began + AGE;
-                    assert_eq!(self.by_age.get(&trace.number), Some(&(due, *trace_id)));
-                    if let Some(number) = trace.ended {
-                        let due = (trace.expires, *trace_id);
-                        assert_eq!(self.ended.get(&number), Some(&due));
-                        ended += 1;
-                    }
-                    assert!(trace.expires <= trace.began + AGE + GRACE);
-                    let batches = || trace.open.iter().chain(&trace.full);
-                    assert_eq!(batches().map(|batch| batch.spans()).sum::<usize>(), trace.spans);
-                    let packed: usize = batches().map(|batch| batch.bytes()).sum();
-                    assert_eq!(packed + OVERHEAD, trace.bytes);
-                    (spans, bytes, held) = (spans + trace.spans, bytes + trace.bytes, held + 1);
-                }
-                Trace::Kept(number, until) => {
-                    assert_eq!(self.kept.get(number), Some(&(*until, *trace_id)));
-                    kept += 1;
-                }
-            }
-        }
-        assert_eq!((spans, bytes), (self.spans, self.bytes));
-        assert!(spans <= self.config.limits.spans && bytes <= self.config.limits.bytes);
-        let orders = (self.by_age.len(), self.ended.len(), self.kept.len());
-        assert_eq!(orders, (held, ended, kept));
-        assert!(self.free.iter().all(|trace| trace.spans == 0 && trace.ended.is_none()));
-    }
-}
-
 #[test]
 fn a_trace_is_held_until_its_root_has_ended_and_the_grace_period_is_over() {
-    let (mut state, start) = (large(), Instant::now());
-    assert_eq!(state.holds(child(1), start), (true, 0));
-    assert_eq!(state.holds(root(1), start + SECOND), (true, 0));
-    assert_eq!(state.expires(start + GRACE), 0);
-    assert_eq!(state.expires(start + SECOND + GRACE), 2);
-    assert!(state.traces.is_empty());
+    let rig = Rig::large();
+    rig.holds([(child(1), 0), (root(1), SECOND), (child(2), SECOND)]);
+    rig.settles(GRACE);
+    assert_eq!(rig.counts(), (3, 0));
+    rig.settles(2 * SECOND + GRACE);
+    assert_eq!(rig.counts(), (1, 2));
 }
 
 #[test]
-fn a_root_that_does_not_end_is_waited_for_until_the_trace_is_too_old() {
-    let (mut state, start) = (large(), Instant::now());
-    state.holds(child(1), start);
-    state.holds(child(1), start + AGE - SECOND);
-    assert_eq!(state.expires(start + AGE - SECOND), 0);
-    assert_eq!(state.expires(start + AGE), 2);
-}
-
-#[test]
-fn a_root_that_ends_just_in_time_has_its_whole_grace_period() {
-    let (mut state, start) = (large(), Instant::now());
-    state.holds(child(1), start);
-    let end = start + AGE - SECOND;
-    state.holds(root(1), end);
-    assert_eq!(state.expires(end + GRACE - SECOND), 0);
-    assert_eq!(state.expires(end + GRACE), 2);
+fn a_span_waits_for_its_root_for_so_long_and_no_longer() {
+    let rig = Rig::large();
+    rig.holds([(child(1), 0)]);
+    rig.holds([(child(1), 20 * SECOND)]);
+    rig.settles(AGE - SECOND);
+    assert_eq!(rig.counts(), (2, 0));
+    rig.settles(AGE + SECOND);
+    assert_eq!(rig.counts(), (1, 1));
+    rig.holds([(root(1), AGE + SECOND)]);
+    rig.settles(AGE + GRACE);
+    assert_eq!(rig.counts(), (2, 1), "the rest has the whole grace period");
+    rig.settles(AGE + GRACE + 2 * SECOND);
+    assert_eq!(rig.counts(), (0, 3));
 }
 
 #[test]
 fn a_root_that_opens_again_within_the_grace_period_is_waited_for_again() {
-    let (mut state, start) = (large(), Instant::now());
-    state.holds(root(1), start);
-    state.holds(child(1), start + 20 * SECOND);
-    assert_eq!(state.expires(start + GRACE + SECOND), 0);
-    state.holds(root(1), start + 60 * SECOND);
-    assert_eq!(state.expires(start + 60 * SECOND + GRACE - SECOND), 0);
-    assert_eq!(state.expires(start + 60 * SECOND + GRACE), 3);
+    let rig = Rig::large();
+    rig.holds([(root(1), 0), (child(1), 20 * SECOND)]);
+    rig.settles(GRACE + SECOND);
+    assert_eq!(rig.counts(), (2, 0));
+    rig.holds([(root(1), 60 * SECOND)]);
+    rig.settles(60 * SECOND + GRACE - SECOND);
+    assert_eq!(rig.counts(), (3, 0));
+    rig.settles(61 * SECOND + GRACE);
+    assert_eq!(rig.counts(), (0, 3));
 }
 
 #[test]
 fn many_roots_of_one_trace_do_not_hold_it_for_ever() {
-    let (mut state, start) = (large(), Instant::now());
-    for second in (0..).step_by(10) {
-        let (held, dropped) = state.holds(root(1), start + second * SECOND);
-        assert!(held);
-        if dropped > 0 {
-            assert_eq!((second, dropped), (130, 13)); // the age, and one grace period
-            break;
-        }
+    let rig = Rig::large();
+    for second in (0..300).step_by(10) {
+        rig.holds([(root(1), second * SECOND)]);
+        rig.settles(second * SECOND + 1);
     }
+    // A span is held for the age and one grace period.
+    assert_eq!(rig.counts(), (13, 17));
 }
 
 #[test]
-fn feedback_in_time_releases_what_is_held_and_lets_the_rest_through() {
-    let (mut state, start) = (large(), Instant::now());
-    state.holds(child(1), start);
-    state.holds(child(2), start);
-    state.holds(root(1), start);
-    let almost = start + GRACE - SECOND;
-    assert_eq!(state.releases(1, almost), 2);
-    assert_eq!(state.releases(1, almost), 0);
-    assert_eq!(state.holds(child(1), almost), (false, 0));
-    assert_eq!(state.holds(root(1), almost), (false, 0));
-    assert_eq!(state.holds(child(2), almost), (true, 0));
-    assert_eq!(state.spans, 2);
+fn feedback_in_time_releases_what_is_held_and_what_ends_later() {
+    let rig = Rig::large();
+    rig.holds([(child(1), 0), (child(2), 0), (root(1), 0)]);
+    let almost = GRACE - SECOND;
+    rig.keeps(1, almost);
+    rig.settles(almost);
+    assert_eq!(rig.released(), [1, 1]);
+    rig.holds([(child(1), almost), (root(1), almost), (child(2), almost)]);
+    rig.settles(almost);
+    assert_eq!(rig.released(), [1, 1]);
+    assert_eq!(rig.counts(), (2, 0));
 }
 
 #[test]
-fn late_feedback_releases_nothing_even_before_a_sweep() {
-    let (mut state, start) = (large(), Instant::now());
-    state.holds(root(1), start);
-    assert_eq!(state.releases(1, start + GRACE), 0);
-    assert_eq!(state.spans, 0);
+fn late_feedback_releases_nothing_even_before_what_is_over_was_dropped() {
+    let rig = Rig::large();
+    rig.holds([(root(1), 0)]);
+    rig.keeps(1, GRACE + SECOND);
+    rig.settles(GRACE + SECOND);
+    assert_eq!((rig.counts(), rig.released()), ((0, 1), vec![]));
     // What ends from here on is about a trace with feedback all the same.
-    assert_eq!(state.holds(child(1), start + GRACE), (false, 0));
+    rig.holds([(child(1), GRACE + 2 * SECOND)]);
+    rig.settles(GRACE + 2 * SECOND);
+    assert_eq!((rig.counts(), rig.released()), ((0, 1), vec![1]));
 }
 
 #[test]
 fn feedback_may_come_before_anything_has_ended() {
-    let (mut state, start) = (large(), Instant::now());
-    assert_eq!(state.releases(1, start), 0);
-    assert_eq!(state.holds(child(1), start + AGE), (false, 0));
+    let rig = Rig::large();
+    rig.keeps(1, 0);
+    rig.settles(0);
+    rig.holds([(child(1), AGE)]);
+    rig.settles(AGE);
+    assert_eq!(rig.released(), [1]);
+}
+
+#[test]
+fn feedback_on_what_has_ended_on_another_thread_finds_it_when_that_hands_it_over() {
+    let rig = Rig::large();
+    rig.keeps(1, GRACE - SECOND);
+    rig.settles(GRACE);
+    rig.holds([(child(1), 0), (root(1), 0)]);
+    rig.settles(GRACE + 5 * SECOND);
+    assert_eq!(rig.released(), [1, 1]);
 }
 
 #[test]
 fn a_kept_trace_is_remembered_while_its_spans_end() {
-    let (mut state, start) = (large(), Instant::now());
-    state.releases(1, start);
-    let mut now = start;
+    let rig = Rig::large();
+    rig.keeps(1, 0);
+    let mut now = 0;
     for _ in 0..5 {
         now += AGE;
-        assert_eq!(state.expires(now), 0);
-        assert_eq!(state.holds(child(1), now), (false, 0));
+        rig.settles(now);
+        rig.holds([(child(1), now)]);
+        rig.settles(now + 1);
+        assert_eq!(rig.released(), [1]);
     }
-    now += 2 * (AGE + GRACE);
-    assert_eq!(state.holds(child(1), now), (true, 0), "long after, it is a trace as any other");
-    state.releases(2, now);
-    assert_eq!(state.expires(now + 2 * (AGE + GRACE)), 1);
-    assert!(state.traces.is_empty());
+    now += 2 * (AGE + GRACE) + SECOND;
+    rig.settles(now);
+    rig.holds([(child(1), now)]);
+    rig.settles(now);
+    assert_eq!(rig.counts(), (1, 0), "long after, it is a trace as any other");
+    assert_eq!(crate::sync::lock(&rig.tail_buffer.state).kept.since(trace(1)), None);
 }
 
 #[test]
 fn not_more_than_so_many_kept_traces_are_remembered() {
-    let (mut state, start) = (large(), Instant::now());
-    let mut dropped = DroppedSpans::default();
-    let most = MOST_KEPT as u128;
+    let (mut kept, longest) = (KeptTraces::default(), AGE + GRACE);
+    let most = kept_traces::MOST as u128;
     for id in 0..most {
-        state.keep(trace(id), start, &mut dropped);
+        kept.add(trace(id), 0, longest);
     }
-    let later = start + AGE + GRACE;
-    assert_eq!(state.holds(root(0), later), (false, 0)); // remembered for longer
-    assert_eq!(state.releases(most, later), 0);
-    assert_eq!(state.kept.len(), MOST_KEPT);
-    assert_eq!(state.holds(root(0), start), (false, 0));
-    assert_eq!(state.holds(root(1), start), (true, 0), "the first that was kept");
-    assert_eq!(state.holds(root(2), start), (false, 0));
+    kept.renew(trace(0), longest, longest); // remembered for longer
+    kept.add(trace(most), longest, longest);
+    let remembered = [0, 1, 2, most].map(|id| kept.since(trace(id)));
+    assert_eq!(remembered, [Some(0), None, Some(0), Some(longest)]);
+    kept.expire(2 * longest);
+    let remembered = [0, 2, most].map(|id| kept.since(trace(id)));
+    assert_eq!(remembered, [Some(0), None, Some(longest)]);
+    kept.expire(3 * longest);
+    assert!(kept.is_empty());
 }
 
 #[test]
-fn the_trace_that_is_held_for_longest_makes_room_for_spans() {
-    let (mut state, start) = (state(4, 1 << 20), Instant::now());
-    state.holds(child(1), start);
-    state.holds(root(2), start + SECOND); // over sooner, and younger
-    state.holds(child(1), start + SECOND);
-    state.holds(root(3), start + SECOND);
-    assert_eq!(state.holds(root(4), start + 2 * SECOND), (true, 2));
-    assert_eq!(state.releases(1, start + 2 * SECOND), 0);
-    assert_eq!(state.releases(2, start + 2 * SECOND), 1);
+fn what_is_held_for_longest_makes_room_unless_feedback_has_asked_for_it() {
+    let rig = Rig::new(4, 1 << 20);
+    for (second, id) in [(0, 1), (1, 2)] {
+        rig.holds([(child(id), second * SECOND), (root(id), second * SECOND)]);
+    }
+    rig.keeps(1, 2 * SECOND);
+    rig.holds([(child(3), 2 * SECOND), (child(4), 2 * SECOND)]);
+    assert_eq!((rig.counts(), rig.released()), ((4, 0), vec![1, 1]));
+    rig.holds([(root(4), 2 * SECOND)]);
+    assert_eq!((rig.counts(), rig.released()), ((3, 2), vec![]));
 }
 
 #[test]
-fn the_trace_that_is_held_for_longest_makes_room_for_bytes() {
-    let (mut state, start) = (state(1000, 20_000), Instant::now());
-    let mut ids = 1..;
-    let dropped = ids.find_map(|id| {
+fn what_is_held_for_longest_makes_room_for_bytes() {
+    let large = |id: u128, bytes: usize| {
         let mut record = root(id);
-        record.attributes.set("text", ValueRef::Str(&"x".repeat(3000)));
-        let (held, dropped) = state.holds(record, start);
-        assert!(held);
-        (dropped > 0).then_some((id, dropped))
-    });
-    assert_eq!(dropped, Some((6, 1)));
-    assert_eq!(state.releases(1, start), 0);
-    assert_eq!(state.releases(2, start), 1);
-    // A span that is larger than all there is takes everything with it.
-    let mut record = root(100);
-    record.attributes.set("text", ValueRef::Str(&"x".repeat(30_000)));
-    assert_eq!(state.holds(record, start), (true, 5));
-    assert!(state.by_age.is_empty());
-}
-
-#[test]
-fn spans_leave_in_batch_by_scope_and_not_too_large() {
-    let (mut state, start) = (large(), Instant::now());
-    for n in 0..250 {
-        let theirs = || Arc::new(InstrumentationScope::builder("theirs").build());
-        let mut record = child(1);
-        record.details.scope = (n >= 200).then(theirs);
-        state.holds(record, start);
-    }
-    let trace = state.keep(trace(1), start, &mut DroppedSpans::default()).unwrap();
-    let batches = trace.release().batches;
-    assert!(batches.iter().all(|batch| batch.spans() > 0 && batch.bytes() < 10_500));
-    let of = |scope: &str| {
-        let batches = batches.iter().filter(|batch| batch.scope().name() == scope);
-        batches.map(|batch| batch.spans()).sum::<usize>()
+        record.attributes.set("text", crate::otlp::attributes::ValueRef::Str(&"x".repeat(bytes)));
+        record
     };
-    assert_eq!((of("ours"), of("theirs")), (200, 50));
+    let rig = Rig::new(1000, 19_000);
+    (1..=5).for_each(|id| rig.holds([(large(id, 3000), 0)]));
+    assert_eq!(rig.counts(), (5, 0));
+    rig.holds([(large(6, 3000), 0)]);
+    assert_eq!(rig.counts(), (5, 1));
+    // A span that is larger than all there is takes everything with it.
+    rig.holds([(large(7, 30_000), 0)]);
+    assert_eq!(rig.counts(), (0, 7));
 }
 
 #[test]
-fn reused_memory_holds_nothing_of_a_dropped_trace() {
-    let (mut state, start) = (large(), Instant::now());
-    let scope = Some(Arc::new(InstrumentationScope::builder("theirs").build()));
-    let [mut below, mut above] = [child(1), root(1)];
-    below.details.scope = scope;
-    below.count_dropped(5);
-    above.count_dropped(6);
-    state.holds(below, start);
-    state.holds(above, start);
-    assert_eq!(state.expires(start + GRACE), 2);
-    assert_eq!(state.free.len(), 1);
-    state.holds(child(2), start + GRACE);
-    assert_eq!(state.free.len(), 0);
-    let trace = state.keep(trace(2), start + AGE, &mut DroppedSpans::default()).unwrap();
-    let Released { batches, dropped_attributes } = trace.release();
-    assert_eq!((batches.len(), batches[0].spans(), dropped_attributes), (1, 1, 0));
+fn what_has_lost_attributes_counts_when_it_is_released() {
+    let rig = Rig::large();
+    let lost = |id: u128, attributes: u32| {
+        let mut record = root(id);
+        record.count_dropped(attributes);
+        (record, 0)
+    };
+    rig.holds([lost(1, 5), lost(2, 7), (root(1), 0), lost(1, 1)]);
+    rig.keeps(1, SECOND);
+    rig.settles(SECOND);
+    let dropped = || rig.counters.read(PipelineGauges::default()).dropped_attributes;
+    assert_eq!((rig.released(), dropped()), (vec![1, 1, 1], 6));
+    rig.keeps(2, SECOND);
+    rig.settles(SECOND);
+    assert_eq!((rig.released(), dropped()), (vec![2], 13));
 }
 
 #[test]
-fn what_is_closed_holds_and_keeps_nothing() {
-    let counters = Arc::new(Counters::default());
-    let held = TailBuffer { state: Mutex::new(large()), counters: counters.clone() };
-    let start = Instant::now();
-    held.hold(&mut root(1), start);
-    held.hold(&mut root(2), start);
-    held.keep(trace(2), start);
-    assert_eq!(held.spans(), 1);
-    held.close();
-    assert_eq!(counters.read(PipelineGauges::default()).unsampled, 1);
-    assert!(!held.hold(&mut root(2), start));
-    assert!(held.keep(trace(1), start).batches.is_empty());
-    held.sweep(start + AGE);
-    assert_eq!((held.spans(), counters.read(PipelineGauges::default()).unsampled), (0, 2));
+fn what_is_closed_releases_what_is_kept_and_holds_nothing_more() {
+    let rig = Rig::large();
+    let ended = |ids: &[u128]| {
+        let mut batch = HeldBatch::new(&rig.scope);
+        ids.iter().for_each(|id| batch.add(&mut root(*id), Ticks::now()));
+        rig.tail_buffer.add(batch, &rig.queue);
+    };
+    ended(&[1, 2]);
+    rig.tail_buffer.keep(trace(2));
+    rig.tail_buffer.close(&rig.queue);
+    assert_eq!((rig.counts(), rig.released()), ((0, 1), vec![2]));
+    ended(&[2]);
+    rig.tail_buffer.keep(trace(1));
+    rig.tail_buffer.settle(&rig.queue);
+    assert_eq!((rig.counts(), rig.released()), ((0, 2), vec![]));
 }
 
 /// Steps: what happens, to which trace, and how many seconds after the step before.
-fn steps() -> impl Strategy<Value = Vec<(u8, u128, u32)>> {
-    prop::collection::vec((0..8_u8, 0..6_u128, prop_oneof![Just(0), 0..40_u32]), 0..200)
+fn steps() -> impl Strategy<Value = Vec<(u8, u128, u64)>> {
+    prop::collection::vec((0..8_u8, 0..6_u128, prop_oneof![Just(0), 0..40_u64]), 0..200)
 }
 
 proptest! {
     #[test]
     fn whatever_happens_every_span_is_released_or_dropped_once(steps in steps()) {
-        let (mut state, mut now) = (state(12, 1 << 20), Instant::now());
-        let (mut came, mut through, mut released, mut dropped) = (0, 0, 0, 0);
+        let (rig, mut now) = (Rig::new(12, 1 << 20), 0);
+        let (mut came, mut released, mut pending) = (0, 0, Vec::new());
         for (what, id, pause) in steps {
             now += pause * SECOND;
             match what {
                 0..=4 => {
-                    let record = if what == 0 { root(id) } else { child(id) };
-                    let (held, evicted) = state.holds(record, now);
+                    pending.push((if what == 0 { root(id) } else { child(id) }, now));
                     came += 1;
-                    through += usize::from(!held);
-                    dropped += evicted;
+                    if pending.len() > usize::from(what) {
+                        rig.holds(std::mem::take(&mut pending));
+                    }
                 }
-                5 => dropped += state.expires(now),
-                _ => {
-                    let before = state.spans;
-                    let now_released = state.releases(id, now);
-                    released += now_released;
-                    dropped += before - state.spans - now_released;
-                }
+                5 => rig.settles(now),
+                _ => rig.keeps(id, now),
             }
-            assert_eq!(came, through + released + dropped + state.spans);
+            released += rig.released().len();
+            let (held, dropped) = rig.counts();
+            assert_eq!(came, pending.len() + released + held + dropped as usize);
         }
-        state.expires(now + 2 * (AGE + GRACE));
-        assert!(state.traces.is_empty());
+        rig.settles(now + 2 * (AGE + GRACE));
+        assert_eq!(rig.tail_buffer.spans(), 0);
+        rig.settles(now + 4 * (AGE + GRACE));
+        assert!(crate::sync::lock(&rig.tail_buffer.state).kept.is_empty());
     }
 }
