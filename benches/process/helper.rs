@@ -33,7 +33,13 @@ impl Helper {
     /// Its answer to an empty line.
     #[allow(dead_code)] // not every benchmark asks
     pub(crate) fn request_line(&mut self) -> String {
-        self.input.write_all(b"\n").expect("it listens");
+        self.request("")
+    }
+
+    /// Its answer to a line.
+    #[allow(dead_code)] // not every benchmark asks
+    pub(crate) fn request(&mut self, line: &str) -> String {
+        writeln!(self.input, "{line}").expect("it listens");
         self.read_line()
     }
 

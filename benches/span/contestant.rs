@@ -7,7 +7,7 @@ use fastrace::collector::{Config, Reporter, SpanRecord};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::Dispatch;
-use tracing_feedback::{Builder, FeedbackLayer, Keep, Telemetry};
+use tracing_feedback::{Builder, Keep};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::Identity;
 use tracing_subscriber::prelude::*;
@@ -18,58 +18,89 @@ use crate::work::{fastrace_request, request};
 
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
-    /// The subscriber for the spans of a turn.
-    pub(crate) dispatch: Box<dyn Fn() -> Dispatch + Sync>,
+    set_up: fn(endpoint: &str) -> Ready,
+}
+
+/// A contestant that is set up: the subscriber is that of the whole process, as services have it.
+pub(crate) struct Ready {
     pub(crate) request: fn(u64),
+    /// A subscriber for the spans of one turn.
+    pub(crate) of_turn: Option<fn() -> Dispatch>,
     /// Values that have to live as long as the subscriber.
     _export: Box<dyn Any + Sync>,
 }
 
-pub(crate) fn all(endpoint: &str) -> Vec<Contestant> {
-    let registry = tracing_subscriber::registry;
-    let (ours_filtered, telemetry) = ours(endpoint, true);
-    vec![
-        tracing("nothing", Dispatch::none(), ()),
-        tracing("registry", Dispatch::new(registry().with(Identity::new())), ()),
-        bare(),
-        with_ours("tracing-feedback, default", endpoint, true),
-        through_exporter("ours with_exporter, default", true),
-        with_peer("tracing-opentelemetry, default", true),
-        with_ours("tracing-feedback, minimal", endpoint, false),
-        through_exporter("ours with_exporter, minimal", false),
-        with_peer("tracing-opentelemetry, minimal", false),
-        fastrace(),
-        sampler("ours, sampled", endpoint, Sampler::AlwaysOn, Keep::SpansWithFeedback),
-        sampler("ours, unsampled", endpoint, Sampler::AlwaysOff, Keep::SpansWithFeedback),
-        sampler("ours, unsampled, keep on", endpoint, Sampler::AlwaysOff, Keep::TracesWithFeedback),
-        tracing("filtered out, registry", filtered(Identity::new()), ()),
-        tracing("filtered out, tracing-feedback", filtered(ours_filtered), telemetry),
-    ]
+pub(crate) const ALL: [Contestant; 15] = [
+    contestant("nothing", |_| ready(())),
+    contestant("registry", |_| installed(Identity::new(), ())),
+    contestant("registry without a layer", |_| bare()),
+    contestant("tracing-feedback, default", |endpoint| ours(builder(endpoint, true))),
+    contestant("ours with_exporter, default", |_| ours(through_exporter(true))),
+    contestant("tracing-opentelemetry, default", |_| peer(true)),
+    contestant("tracing-feedback, minimal", |endpoint| ours(builder(endpoint, false))),
+    contestant("ours with_exporter, minimal", |_| ours(through_exporter(false))),
+    contestant("tracing-opentelemetry, minimal", |_| peer(false)),
+    contestant("fastrace", |_| fastrace()),
+    contestant("ours, sampled", |endpoint| {
+        ours(builder(endpoint, true).with_sampler(Sampler::AlwaysOn))
+    }),
+    contestant("ours, unsampled", |endpoint| {
+        ours(builder(endpoint, true).with_sampler(Sampler::AlwaysOff))
+    }),
+    contestant("ours, unsampled, keep on", |endpoint| {
+        let builder = builder(endpoint, true).with_sampler(Sampler::AlwaysOff);
+        ours(builder.with_keep(Keep::TracesWithFeedback))
+    }),
+    contestant("filtered out, registry", |_| filtered(Identity::new(), ())),
+    contestant("filtered out, tracing-feedback", |endpoint| {
+        let (layer, telemetry) = builder(endpoint, true).build().expect("a layer");
+        filtered(layer, telemetry)
+    }),
+];
+
+impl Contestant {
+    pub(crate) fn set_up(&self, endpoint: &str) -> Ready {
+        (self.set_up)(endpoint)
+    }
 }
 
-fn tracing(name: &'static str, dispatch: Dispatch, export: impl Any + Sync) -> Contestant {
-    let dispatch = Box::new(move || dispatch.clone());
-    Contestant { name, dispatch, request, _export: Box::new(export) }
+const fn contestant(name: &'static str, set_up: fn(&str) -> Ready) -> Contestant {
+    Contestant { name, set_up }
+}
+
+fn ready(export: impl Any + Sync) -> Ready {
+    Ready { request, of_turn: None, _export: Box::new(export) }
+}
+
+fn installed(layer: impl Layer<Registry> + Send + Sync, export: impl Any + Sync) -> Ready {
+    tracing_subscriber::registry().with(layer).init();
+    ready(export)
 }
 
 /// The filter is put on top, as by services that have one stack and no other.
-fn filtered(layer: impl Layer<Registry> + Send + Sync) -> Dispatch {
-    Dispatch::new(tracing_subscriber::registry().with(layer).with(LevelFilter::WARN))
+fn filtered(layer: impl Layer<Registry> + Send + Sync, export: impl Any + Sync) -> Ready {
+    tracing_subscriber::registry().with(layer).with(LevelFilter::WARN).init();
+    ready(export)
 }
 
 /// Without any layer the registry never removes a closed span, so there is a new one for every
 /// turn.
-fn bare() -> Contestant {
-    let dispatch = Box::new(|| Dispatch::new(tracing_subscriber::registry()));
-    Contestant { name: "registry without a layer", dispatch, request, _export: Box::new(()) }
+fn bare() -> Ready {
+    Ready { of_turn: Some(|| Dispatch::new(tracing_subscriber::registry())), ..ready(()) }
 }
 
-fn ours(endpoint: &str, on: bool) -> (FeedbackLayer, Telemetry) {
-    builder(endpoint, on).build().expect("a layer")
+fn ours(builder: Builder) -> Ready {
+    let (layer, telemetry) = builder.build().expect("a layer");
+    installed(layer, telemetry)
 }
 
 fn builder(endpoint: &str, on: bool) -> Builder {
     settings(tracing_feedback::builder().with_endpoint(endpoint), on)
+}
+
+/// This layer with the exporter of its peers.
+fn through_exporter(on: bool) -> Builder {
+    settings(tracing_feedback::builder().with_exporter(DiscardExporter), on)
 }
 
 fn settings(builder: Builder, on: bool) -> Builder {
@@ -81,26 +112,7 @@ fn settings(builder: Builder, on: bool) -> Builder {
         .with_context_activation(on)
 }
 
-/// A sampler of the SDK is called for every span, and no feedback arrives on unsampled traces.
-fn sampler(name: &'static str, endpoint: &str, sampler: Sampler, keep: Keep) -> Contestant {
-    let builder = builder(endpoint, true).with_sampler(sampler).with_keep(keep);
-    let (layer, telemetry) = builder.build().expect("a layer");
-    tracing(name, Dispatch::new(tracing_subscriber::registry().with(layer)), telemetry)
-}
-
-fn with_ours(name: &'static str, endpoint: &str, on: bool) -> Contestant {
-    let (layer, telemetry) = ours(endpoint, on);
-    tracing(name, Dispatch::new(tracing_subscriber::registry().with(layer)), telemetry)
-}
-
-/// This layer with the exporter of its peers.
-fn through_exporter(name: &'static str, on: bool) -> Contestant {
-    let builder = settings(tracing_feedback::builder().with_exporter(DiscardExporter), on);
-    let (layer, telemetry) = builder.build().expect("a layer");
-    tracing(name, Dispatch::new(tracing_subscriber::registry().with(layer)), telemetry)
-}
-
-fn with_peer(name: &'static str, on: bool) -> Contestant {
+fn peer(on: bool) -> Ready {
     let provider = SdkTracerProvider::builder().with_batch_exporter(DiscardExporter).build();
     let layer = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("bench"))
@@ -109,14 +121,13 @@ fn with_peer(name: &'static str, on: bool) -> Contestant {
         .with_target(on)
         .with_tracked_inactivity(on)
         .with_context_activation(on);
-    tracing(name, Dispatch::new(tracing_subscriber::registry().with(layer)), provider)
+    installed(layer, provider)
 }
 
 /// By its own API.
-fn fastrace() -> Contestant {
+fn fastrace() -> Ready {
     fastrace::set_reporter(DiscardExporter, Config::default());
-    let (dispatch, request) = (Box::new(Dispatch::none), fastrace_request);
-    Contestant { name: "fastrace", dispatch, request, _export: Box::new(()) }
+    Ready { request: fastrace_request, ..ready(()) }
 }
 
 impl Reporter for DiscardExporter {
