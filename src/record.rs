@@ -5,12 +5,13 @@
 //! sent](crate::otlp::attributes).
 
 use std::borrow::Cow;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
 };
-use opentelemetry::{Array, InstrumentationScope, Value};
+use opentelemetry::{Array, InstrumentationScope, KeyValue, Value};
 
 use crate::cold_box::{ColdBox, ColdDefault};
 use crate::feedback::document::AttributeKey;
@@ -32,7 +33,7 @@ pub(crate) struct SpanRecord {
     /// Name and attributes that the spans of its call site share.
     pub(crate) callsite: Option<&'static Common>,
     /// The attributes that the spans of the thread that made it share.
-    pub(crate) thread: Option<Arc<Attributes>>,
+    pub(crate) thread: Option<Arc<SharedAttributes>>,
     pub(crate) timings: Option<Timings>,
     /// The span's own attributes. None has the key of a shared one.
     pub(crate) attributes: Attributes,
@@ -81,11 +82,50 @@ impl ColdDefault for Details {
     }
 }
 
+/// Attributes that many spans share, with a cache of their form in the SDK: most of a span's attributes are
+/// shared ones, and making them anew costs more than all the rest of a span for an SDK exporter.
+#[derive(Debug, Default)]
+pub(crate) struct SharedAttributes {
+    attributes: Attributes,
+    key_values: OnceLock<Vec<KeyValue>>,
+}
+
+impl From<Attributes> for SharedAttributes {
+    fn from(attributes: Attributes) -> Self {
+        Self { attributes, key_values: OnceLock::new() }
+    }
+}
+
+impl Deref for SharedAttributes {
+    type Target = Attributes;
+
+    #[inline]
+    fn deref(&self) -> &Attributes {
+        &self.attributes
+    }
+}
+
+impl SharedAttributes {
+    /// The attributes as the SDK has them. Their copies share keys and texts.
+    fn key_values(&self) -> &[KeyValue] {
+        self.key_values.get_or_init(|| {
+            let shared = |(key, value): (&str, Value)| {
+                let value = match value {
+                    Value::String(text) => Value::from(Arc::<str>::from(text.as_str())),
+                    other => other,
+                };
+                KeyValue::new(Arc::<str>::from(key), value)
+            };
+            self.attributes.iter().map(shared).collect()
+        })
+    }
+}
+
 /// Name and attributes that all spans of a call site share, with a cache of their encoded form.
 #[derive(Debug, Default)]
 pub(crate) struct Common {
     name: &'static str,
-    attributes: Attributes,
+    attributes: SharedAttributes,
     /// The most bytes that the encoded form can have.
     size: usize,
     encoded: OnceLock<Vec<u8>>,
@@ -95,7 +135,7 @@ impl Common {
     pub(crate) fn new(name: &'static str, attributes: Attributes) -> Self {
         const MOST_LENGTH: usize = 12; // of the name, with its tag
         let size = MOST_LENGTH + name.len() + attributes.as_bytes().len();
-        Self { name, attributes, size, encoded: OnceLock::new() }
+        Self { name, attributes: attributes.into(), size, encoded: OnceLock::new() }
     }
 
     /// The most bytes that the encoded form can have.
@@ -301,13 +341,19 @@ impl SpanRecord {
         common
     }
 
-    /// All attributes but the enrichments, the shared ones first.
-    pub(crate) fn all_attributes(&self) -> impl Iterator<Item = (&str, Value)> {
-        let callsite = self.callsite.into_iter().flat_map(|callsite| callsite.attributes.iter());
-        let thread = self.thread.iter().flat_map(|thread| thread.iter());
+    /// All attributes but the enrichments, the shared ones first, with room for `more`.
+    pub(crate) fn key_values(&self, more: usize) -> Vec<KeyValue> {
+        let mut all = Vec::with_capacity(self.common_len() + self.attributes.len() + more);
+        if let Some(callsite) = self.callsite {
+            all.extend_from_slice(callsite.attributes.key_values());
+        }
+        if let Some(thread) = &self.thread {
+            all.extend_from_slice(thread.key_values());
+        }
         let timings = self.timings.into_iter().flat_map(Timings::attributes);
-        let timings = timings.map(|(key, value): (&str, _)| (key, value));
-        callsite.chain(thread).chain(timings).chain(self.attributes.iter())
+        all.extend(timings.map(|(key, value)| KeyValue::new(key, value)));
+        all.extend(self.attributes.key_values());
+        all
     }
 
     /// Makes the shared attributes the span's own, so that they can be changed or dropped.

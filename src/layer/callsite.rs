@@ -10,7 +10,7 @@ use tracing::Metadata;
 
 use super::field;
 use crate::otlp::attributes::{self, Attributes, PreparedKey, ValueRef};
-use crate::record::Common;
+use crate::record::{Common, SharedAttributes};
 use crate::settings::{Convention, Settings};
 use crate::sync::lock_unless_orphaned;
 
@@ -121,7 +121,7 @@ thread_local! {
         const { [const { Cell::new(None) }; 1 << RECENT_BITS] };
     /// Second-level cache: all call sites that this thread has used.
     static THREAD_CALLSITES: RefCell<CallsiteMap> = RefCell::default();
-    static THREAD_ATTRIBUTES: OnceCell<Arc<Attributes>> = const { OnceCell::new() };
+    static THREAD_ATTRIBUTES: OnceCell<Arc<SharedAttributes>> = const { OnceCell::new() };
 }
 
 /// The shared data of the call site of `metadata`.
@@ -166,10 +166,10 @@ fn look_up(
 
 /// Sets `attributes` to the attributes of this thread.
 #[inline]
-pub(super) fn set_thread_attributes(attributes: &mut Option<Arc<Attributes>>) {
+pub(super) fn set_thread_attributes(attributes: &mut Option<Arc<SharedAttributes>>) {
     // On a thread that is being torn down `attributes` stays as it is.
     let _ = THREAD_ATTRIBUTES.try_with(|thread| {
-        let thread = thread.get_or_init(|| Arc::new(this_thread()));
+        let thread = thread.get_or_init(|| Arc::new(this_thread().into()));
         if !attributes.as_ref().is_some_and(|current| Arc::ptr_eq(current, thread)) {
             *attributes = Some(thread.clone());
         }

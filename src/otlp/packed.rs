@@ -15,9 +15,8 @@ use opentelemetry::trace::TraceId;
 
 use super::span::{self, Overrides, SpanHead};
 use super::truncate;
-use crate::otlp::attributes::Attributes;
 use crate::otlp::encode_buffer::EncodeBuffer;
-use crate::record::SpanRecord;
+use crate::record::{SharedAttributes, SpanRecord};
 
 /// The memory of encoded spans, for new ones.
 static POOL: Mutex<Vec<Packed>> = Mutex::new(Vec::new());
@@ -42,7 +41,7 @@ pub(crate) struct Packed {
     scratch: Vec<u8>,
     /// The attributes of the thread that created the spans. A span of another thread has its
     /// thread's attributes among its own fields.
-    thread: Option<Arc<Attributes>>,
+    thread: Option<Arc<SharedAttributes>>,
     /// How many bytes the spans take encoded, beside the head and the thread's attributes of each.
     encoded: usize,
     /// How many of the spans were too large, and lost a part of their values.
@@ -187,7 +186,7 @@ impl Packed {
     }
 
     #[cold]
-    fn add_thread(&mut self, thread: &Arc<Attributes>) -> bool {
+    fn add_thread(&mut self, thread: &Arc<SharedAttributes>) -> bool {
         let is_first = self.count == 0;
         match is_first {
             true => self.thread = Some(thread.clone()),

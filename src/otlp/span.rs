@@ -4,9 +4,9 @@ mod read;
 
 use opentelemetry::trace::{SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 
-use crate::otlp::attributes::{self, Attributes, ValueRef};
+use crate::otlp::attributes::{self, ValueRef};
 use crate::otlp::{protobuf as wire, truncate};
-use crate::record::{Common, Event, Link, SpanRecord, Timings};
+use crate::record::{Common, Event, Link, SharedAttributes, SpanRecord, Timings};
 
 /// `ScopeSpans`.
 pub(super) const SPANS: u32 = 2;
@@ -145,7 +145,7 @@ impl SpanHead {
 
     /// Appends the span to those of a `ScopeSpans`. `own` are the fields that the head doesn't
     /// have.
-    pub(super) fn append(&self, out: &mut Vec<u8>, thread: Option<&Attributes>, own: &[u8]) {
+    pub(super) fn append(&self, out: &mut Vec<u8>, thread: Option<&SharedAttributes>, own: &[u8]) {
         // Most spans take between 128 bytes and 16 KiB: two bytes for their length.
         wire::message(out, SPANS, 2, |out| {
             self.append_fixed(out);

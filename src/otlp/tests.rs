@@ -23,7 +23,9 @@ use super::{Packed, Signal, encoded_log_record, truncate};
 use crate::export::sink::exporter::span_data;
 use crate::otlp::attributes::{Attributes, ValueRef};
 use crate::otlp::encoded_items::{EncodedItems, append_resource, request};
-use crate::record::{Common, Enrichments, Event, Link, LogRecord, Parent, SpanRecord, Timings};
+use crate::record::{
+    Common, Enrichments, Event, Link, LogRecord, Parent, SharedAttributes, SpanRecord, Timings,
+};
 
 fn text() -> impl Strategy<Value = String> {
     // Lengths around those at which an attribute is no longer short, and a length takes more bytes.
@@ -101,11 +103,11 @@ fn scope(name: &str) -> Arc<InstrumentationScope> {
 }
 
 /// The attributes of two threads.
-static THREADS: LazyLock<[Arc<Attributes>; 2]> = LazyLock::new(|| {
+static THREADS: LazyLock<[Arc<SharedAttributes>; 2]> = LazyLock::new(|| {
     [1, 2].map(|id| {
         let mut attributes = Attributes::default();
         attributes.set("thread.id", ValueRef::I64(id));
-        Arc::new(attributes)
+        Arc::new(attributes.into())
     })
 });
 
@@ -207,9 +209,14 @@ fn a_selection_counts_the_spans_that_were_too_large() {
     assert_eq!(packed.select(|number| number == 2).truncated(), 0);
 }
 
-/// What an exporter of the SDK gets, its attributes by key. An empty array has no type in OTLP.
+/// What an exporter of the SDK gets, its attributes by key, and whoever owns their texts. An empty array has no
+/// type in OTLP.
 fn sorted(mut span: SpanData) -> SpanData {
     for attribute in &mut span.attributes {
+        attribute.key = attribute.key.as_str().to_owned().into();
+        if let Value::String(text) = &attribute.value {
+            attribute.value = Value::from(text.as_str().to_owned());
+        }
         let is_empty = match &attribute.value {
             Value::Array(Array::Bool(values)) => values.is_empty(),
             Value::Array(Array::I64(values)) => values.is_empty(),

@@ -245,12 +245,11 @@ impl SpanState {
             let prefix = self.core.settings.convention.prefix();
             let session = live.session.as_ref();
             let session = session.map(|session| KeyValue::new(SESSION_ID, session.id().to_owned()));
-            let fields = record.all_attributes();
-            let fields = fields.map(|(key, value)| KeyValue::new(key.to_owned(), value));
             let leaves = live.documents.own.document.leaves();
             let leaves =
                 leaves.map(|(key, value)| KeyValue::new(format!("{prefix}{key}"), value.clone()));
-            let attributes: Vec<_> = fields.chain(leaves).chain(session).collect();
+            let mut attributes = record.key_values(leaves.len() + 1);
+            attributes.extend(leaves.chain(session));
             let links = record.details.links.iter();
             let links: Vec<_> = links
                 .map(|link| opentelemetry::trace::Link::with_context(link.context.clone()))

@@ -3,10 +3,11 @@
 //! The SDK's interface reports neither which spans of a batch were rejected (`opentelemetry-otlp`
 //! returns `Ok` for a partial success), nor the number of attempts.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use opentelemetry::trace::{self, SpanContext};
-use opentelemetry::{InstrumentationScope, Key, KeyValue, Value};
+use opentelemetry::{InstrumentationScope, Key, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter, SpanLinks};
 
@@ -94,9 +95,10 @@ impl<E: SpanExporter> Sink for ExporterSink<E> {
 
 /// The record as the SDK's exporters take it. Its scope is `scope` unless it names another.
 pub(crate) fn span_data(record: SpanRecord, scope: &InstrumentationScope) -> SpanData {
-    let name = record.details.name.clone().unwrap_or_else(|| record.name().to_owned().into());
-    let mut attributes: Vec<_> = key_values(record.all_attributes()).collect();
+    let mut attributes = record.key_values(record.details.enrichments.leaves.len());
+    let of_callsite = record.callsite.map_or("", |callsite| callsite.name());
     let details = record.details.into_inner();
+    let name = details.name.unwrap_or(Cow::Borrowed(of_callsite));
     let prefix = details.enrichments.prefix;
     let context =
         SpanContext::new(record.trace_id, record.span_id, record.flags, false, details.trace_state);
@@ -114,7 +116,7 @@ pub(crate) fn span_data(record: SpanRecord, scope: &InstrumentationScope) -> Spa
             trace::Event::new(
                 event.name,
                 clock::system_time(event.time),
-                key_values(event.attributes.iter()).collect(),
+                event.attributes.key_values().collect(),
                 event.dropped_attributes,
             )
         })
@@ -127,7 +129,7 @@ pub(crate) fn span_data(record: SpanRecord, scope: &InstrumentationScope) -> Spa
         .map(|link| {
             trace::Link::new(
                 link.context,
-                key_values(link.attributes.iter()).collect(),
+                link.attributes.key_values().collect(),
                 link.dropped_attributes,
             )
         })
@@ -147,10 +149,4 @@ pub(crate) fn span_data(record: SpanRecord, scope: &InstrumentationScope) -> Spa
         status: details.status,
         instrumentation_scope: details.scope.as_deref().unwrap_or(scope).clone(),
     }
-}
-
-fn key_values<'a>(
-    attributes: impl Iterator<Item = (&'a str, Value)>,
-) -> impl Iterator<Item = KeyValue> {
-    attributes.map(|(key, value)| KeyValue::new(key.to_owned(), value))
 }

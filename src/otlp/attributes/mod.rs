@@ -10,7 +10,7 @@ mod key_value;
 use std::fmt;
 use std::ops::Range;
 
-use opentelemetry::{Array, StringValue, Value};
+use opentelemetry::{Array, KeyValue, StringValue, Value};
 
 pub(crate) use key_value::{PreparedKey, append};
 
@@ -197,6 +197,11 @@ impl Attributes {
     /// Keys and values, read back.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Value)> {
         self.messages().filter_map(|(_, key, value)| Some((key, key_value::read_any_value(value)?)))
+    }
+
+    /// The attributes as the SDK has them.
+    pub(crate) fn key_values(&self) -> impl Iterator<Item = KeyValue> {
+        self.iter().map(|(key, value)| KeyValue::new(key.to_owned(), value))
     }
 
     /// The value of an attribute, read back.

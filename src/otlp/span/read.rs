@@ -10,12 +10,16 @@ use super::{
 };
 use crate::otlp::attributes::Attributes;
 use crate::otlp::message::{Content, WireField, count_of, fields};
-use crate::record::{Details, Event, Link, Parent, SpanRecord};
+use crate::record::{Details, Event, Link, Parent, SharedAttributes, SpanRecord};
 
 impl SpanHead {
     /// The span whose own fields are `own`. Its enrichments are among its attributes, and its
     /// finalizers are those of its batch.
-    pub(in crate::otlp) fn read(&self, thread: Option<&Arc<Attributes>>, own: &[u8]) -> SpanRecord {
+    pub(in crate::otlp) fn read(
+        &self,
+        thread: Option<&Arc<SharedAttributes>>,
+        own: &[u8],
+    ) -> SpanRecord {
         let mut record = SpanRecord {
             trace_id: self.trace_id,
             span_id: self.span_id,
