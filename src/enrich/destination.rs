@@ -6,7 +6,6 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Instant;
 
-use opentelemetry::Value;
 use opentelemetry::trace::SpanContext;
 
 use super::error::{EnrichError, Enrichment};
@@ -18,6 +17,7 @@ use crate::export::DropReason;
 use crate::feedback::carrier::{Carrier, DocumentScope, SubmissionName};
 use crate::feedback::document::Document;
 use crate::feedback::event::{EventContext, has_events};
+use crate::feedback::patch::Patch;
 use crate::layer::locate::{Located, NotRecording, locate_current, locate_late, locate_span};
 use crate::outbox::Finalizers;
 use crate::redaction::Redaction;
@@ -222,7 +222,7 @@ impl Destination {
                 let context = core.events().map(|_| EventContext::of_carrier(&carrier));
                 let events = || context.unwrap_or_default();
                 apply_patch(flattener, &core, caller, events, |patch, time| {
-                    let document = std::mem::take(patch);
+                    let document = std::mem::take(patch.document());
                     let sent = Carrier { document, time, ..carrier }.send(&core);
                     if is_charged && !sent.as_ref().is_ok_and(|applied| applied.is_durable) {
                         late_charge.refund(name.as_deref());
@@ -255,14 +255,18 @@ impl LateCharge<'_> {
     /// # Errors
     ///
     /// The patch must not be sent: for this reason, or without one if it was sent before.
-    fn charge(&self, id: Option<&str>, flattener: &Flattener) -> Result<bool, Option<EnrichError>> {
+    fn charge(
+        &self,
+        id: Option<&str>,
+        flattener: &mut Flattener,
+    ) -> Result<bool, Option<EnrichError>> {
         let Some(ticket) = self.ticket.filter(|_| !flattener.patch.is_empty()) else {
             return Ok(false);
         };
         if self.core.late_share().is_full {
             return Err(Some(EnrichError::ShareFull));
         }
-        let patch = &flattener.patch;
+        let patch = flattener.patch.document();
         let keys = patch.leaves().map(|(key, _)| key).chain(patch.cleared());
         let accounts = &self.core.ticket_accounts;
         match accounts.charge(ticket, self.cost(id), keys, Instant::now()) {
@@ -327,7 +331,7 @@ fn apply_patch(
     core: &LayerCore,
     caller: &'static Location<'static>,
     context: impl FnOnce() -> EventContext,
-    put: impl FnOnce(&mut Document<Value>, u64) -> Result<Applied, DropReason>,
+    put: impl FnOnce(&mut Patch, u64) -> Result<Applied, DropReason>,
 ) {
     flattener.finish();
     let Flattener { patch, outcome, .. } = flattener;
@@ -364,16 +368,16 @@ fn apply_patch(
 #[inline(never)] // so that it costs nothing where no events are emitted
 fn put_with_events(
     core: &LayerCore,
-    patch: &mut Document<Value>,
+    patch: &mut Patch,
     time: u64,
     context: impl FnOnce() -> EventContext,
-    put: impl FnOnce(&mut Document<Value>, u64) -> Result<Applied, DropReason>,
+    put: impl FnOnce(&mut Patch, u64) -> Result<Applied, DropReason>,
 ) -> Result<Applied, DropReason> {
-    if !has_events(patch) {
+    if !has_events(patch.document()) {
         return put(patch, time);
     }
     // Before `put`, which empties the patch.
-    let records = context().log_records(patch, time, core.settings.enrichment_bytes.0);
+    let records = context().log_records(patch.document(), time, core.settings.enrichment_bytes.0);
     let applied = put(patch, time)?;
     core.emit(&records);
     Ok(applied)
@@ -382,7 +386,7 @@ fn put_with_events(
 fn enrich(
     state: &SpanHandle,
     kind: DocumentKind,
-    patch: &mut Document<Value>,
+    patch: &mut Patch,
     time: u64,
 ) -> Result<Applied, DropReason> {
     if let Some(applied) = state.enrich(kind, patch, time) {
@@ -391,7 +395,8 @@ fn enrich(
     // The span was closed while the values were written: the feedback is sent as a carrier.
     let session = state.session();
     let scope = kind.scope();
-    let (target, document) = (Some(state.start().context.clone()), std::mem::take(patch));
+    let (target, document) =
+        (Some(state.start().context.clone()), std::mem::take(patch.document()));
     let finalizers = Finalizers::default();
     let carrier = Carrier { target, session, scope, document, time, id: None, finalizers };
     carrier.send(state.core())

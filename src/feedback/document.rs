@@ -226,6 +226,28 @@ impl<V> Document<V> {
         left_out
     }
 
+    /// The position of the leaf with this key, which may be `likely`.
+    #[inline]
+    pub(super) fn find(&self, key: &str, likely: usize) -> Option<usize> {
+        match self.leaves.get(likely) {
+            Some((leaf, _)) if leaf == key => Some(likely),
+            _ => self.position(key).ok(),
+        }
+    }
+
+    /// As [`find`](Self::find), for a static key, which is often the very string that the leaf has.
+    #[inline]
+    pub(super) fn find_static(&self, key: &'static str, likely: usize) -> Option<usize> {
+        match self.leaves.get(likely) {
+            Some((leaf, _)) if std::ptr::eq(&**leaf, key) => Some(likely),
+            _ => self.find(key, likely),
+        }
+    }
+
+    pub(super) fn value_at(&mut self, at: usize) -> Option<&mut V> {
+        self.leaves.get_mut(at).map(|(_, value)| value)
+    }
+
     /// Clears the document, and keeps memory for a usual number of leaves and cleared keys.
     pub(crate) fn clear(&mut self) {
         const USUAL: usize = 64;

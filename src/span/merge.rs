@@ -1,14 +1,13 @@
 //! Merging: enrichments are applied to a span's documents as patches.
 
-use opentelemetry::Value;
-
 use super::Applied;
 use super::SpanHandle;
 use super::documents::{DocumentKind, Enriched};
 use super::state::Live;
 use crate::export::NotDurable;
 use crate::feedback::carrier::Carrier;
-use crate::feedback::document::{Document, SCOPED_ATTRIBUTES};
+use crate::feedback::document::SCOPED_ATTRIBUTES;
+use crate::feedback::patch::Patch;
 use crate::outbox::Finalizers;
 use crate::sync::lock_unless_orphaned;
 
@@ -21,7 +20,7 @@ impl SpanHandle {
     pub(crate) fn enrich(
         &self,
         kind: DocumentKind,
-        patch: &mut Document<Value>,
+        patch: &mut Patch,
         time: u64,
     ) -> Option<Applied> {
         let put = self.merge(kind, patch, time)?;
@@ -29,7 +28,7 @@ impl SpanHandle {
         Some(put)
     }
 
-    fn merge(&self, kind: DocumentKind, patch: &mut Document<Value>, time: u64) -> Option<Applied> {
+    fn merge(&self, kind: DocumentKind, patch: &mut Patch, time: u64) -> Option<Applied> {
         let written = match self.core.writes_ahead() {
             true => self.write_ahead(kind, patch, time),
             false => Ok(Finalizers::default()),
@@ -58,7 +57,8 @@ impl SpanHandle {
         enriched.is_feedback = true;
         let is_durable = written.map(|finalizers| enriched.finalizers.append(finalizers)).is_ok();
         let is_long = enriched.finalizers.len() >= MOST_FINALIZERS;
-        let left_out = enriched.document.absorb(patch, most.saturating_sub(reserved));
+        let most = most.saturating_sub(reserved);
+        let left_out = patch.merge_into(&mut enriched.document, most);
         let dropped = u32::try_from(left_out).unwrap_or(u32::MAX);
         live.record.count_dropped(dropped);
         if is_long {
@@ -110,20 +110,20 @@ impl SpanHandle {
     fn write_ahead(
         &self,
         kind: DocumentKind,
-        patch: &mut Document<Value>,
+        patch: &mut Patch,
         time: u64,
     ) -> Result<Finalizers, NotDurable> {
         let carrier = Carrier {
             target: Some(self.start().context.clone()),
             session: self.session(),
             scope: kind.scope(),
-            document: std::mem::take(patch),
+            document: std::mem::take(patch.document()),
             time,
             id: None,
             finalizers: Finalizers::default(),
         };
         let (document, written) = carrier.write_ahead(&self.core);
-        *patch = document;
+        *patch.document() = document;
         written
     }
 }

@@ -1,4 +1,4 @@
-//! Flattening: from a `Serialize` value to the leaves of a [`Document`].
+//! Flattening: from a `Serialize` value to the leaves of a [`Patch`].
 //!
 //! The [`Flattener`] writes each leaf when it is visited, without building a tree, and tracks the
 //! [position](position); [`serialize`] drives it with values of any type. The values are foreign data: they
@@ -19,7 +19,8 @@ use std::fmt::Write as _;
 use opentelemetry::Value;
 
 use super::error::{EnrichError, Enrichment};
-use crate::feedback::document::{AttributeKey, CARRIER_ATTRIBUTES, Document, MOST_CLEARED};
+use crate::feedback::document::{AttributeKey, CARRIER_ATTRIBUTES, MOST_CLEARED};
+use crate::feedback::patch::Patch;
 use crate::redaction::Redaction;
 use crate::ticket::Ticket;
 use json::{Entry, JsonText};
@@ -47,7 +48,7 @@ pub(crate) struct Flattener {
     redaction: Option<Redaction>,
     /// The ticket that limits the allowed keys.
     ticket: Option<Ticket>,
-    pub(crate) patch: Document<Value>,
+    pub(crate) patch: Patch,
     /// The errors so far.
     pub(crate) outcome: Enrichment,
     /// The full key as a static string, while `path` is empty.
@@ -108,7 +109,7 @@ impl Flattener {
     /// the number of attributes of a span.
     pub(crate) fn clear_unless_whole(&mut self) {
         let limit = self.limits.leaves;
-        let over = (self.patch.len() + CARRIER_ATTRIBUTES).saturating_sub(limit);
+        let over = (self.patch.document().len() + CARRIER_ATTRIBUTES).saturating_sub(limit);
         if self.outcome.is_ok() && self.dropped == 0 && over > 0 {
             self.dropped = over;
         }
@@ -126,10 +127,11 @@ impl Flattener {
     }
 
     /// About how many bytes the patch takes as a carrier.
-    pub(crate) fn patch_bytes(&self) -> u64 {
+    pub(crate) fn patch_bytes(&mut self) -> u64 {
         const SPAN: usize = 384;
         const ATTRIBUTE: usize = 32;
-        let entries = self.patch.len() + self.patch.cleared().len();
+        let document = self.patch.document();
+        let entries = document.len() + document.cleared().len();
         (SPAN + entries * ATTRIBUTE + self.bytes) as u64
     }
 
@@ -468,13 +470,13 @@ impl Flattener {
         if !self.check_allowed() || !self.count_bytes(size) {
             return None;
         }
-        if self.patch.len() >= self.limits.leaves {
+        if self.patch.is_full(self.limits.leaves) {
             self.dropped += 1;
             return None;
         }
         Some(match self.path.is_empty() {
-            true => self.patch.set_with(self.base, || Value::Bool(false)),
-            false => self.patch.set_with(self.path.clone(), || Value::Bool(false)),
+            true => self.patch.set(self.base),
+            false => self.patch.set_text(&self.path),
         })
     }
 
@@ -482,7 +484,7 @@ impl Flattener {
         if !self.check_allowed() || !self.count_bytes(0) {
             return;
         }
-        if self.patch.cleared().len() < MOST_CLEARED {
+        if self.patch.document().cleared().len() < MOST_CLEARED {
             let key = self.key();
             self.patch.remove(key);
         } else {
