@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use serde::Serialize;
 
-use super::flatten::Position;
+use super::flatten::{Position, Scalar};
 use super::writer::Writer;
 
 /// A Rust literal. A string literal is static, so it is not copied.
@@ -22,8 +22,25 @@ impl Writer {
 
 impl Literal for &'static str {
     fn write(self, position: &Position, writer: &mut Writer) {
-        writer.text(position, self);
+        writer.scalar(position, Scalar::Static(self));
     }
+}
+
+/// The types of most literals, which are scalars as they are.
+macro_rules! scalars {
+    ($($variant:ident: $($literal:ty)|+,)*) => {$($(
+        impl Literal for $literal {
+            fn write(self, position: &Position, writer: &mut Writer) {
+                writer.scalar(position, Scalar::$variant(self.into()));
+            }
+        }
+    )+)*};
+}
+
+scalars! {
+    Bool: bool,
+    Int: i8 | i16 | i32 | i64 | u8 | u16 | u32,
+    Float: f32 | f64,
 }
 
 macro_rules! serialized {
@@ -36,8 +53,7 @@ macro_rules! serialized {
     )*};
 }
 
-serialized!(bool, char, f32, f64, &'static CStr);
-serialized!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);
+serialized!(char, &'static CStr, i128, isize, u64, u128, usize);
 
 impl<const N: usize> Literal for &'static [u8; N]
 where

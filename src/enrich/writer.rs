@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::destination::{BeginError, Destination};
 use super::error::Enrichment;
-use super::flatten::{Checkpoint, Flattener, Frame, Position};
+use super::flatten::{Checkpoint, Flattener, Frame, Position, Scalar};
 
 /// Writes the values of one enrichment. The expanded macros call its methods; it holds no lock and
 /// borrows nothing, so value expressions may `await` and enrich in turn.
@@ -39,8 +39,9 @@ impl Writer {
         self.0.flattener.value(position, value);
     }
 
-    pub(super) fn text(&mut self, position: &Position, text: &'static str) {
-        self.0.flattener.text_at(position, text);
+    #[inline]
+    pub(super) fn scalar(&mut self, position: &Position, scalar: Scalar<'_>) {
+        self.0.flattener.scalar_at(position, scalar);
     }
 
     /// A `null` in a literal.

@@ -26,7 +26,8 @@ use crate::ticket::Ticket;
 use json::{Entry, JsonText};
 pub use position::Position;
 use position::{Depth, MOST_ARRAYS, MOST_LEVELS, MOST_OBJECTS, count_dots};
-use scalar::{Scalar, size};
+pub(super) use scalar::Scalar;
+use scalar::size;
 
 /// The limits of one enrichment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +49,9 @@ pub(crate) struct Flattener {
     redaction: Option<Redaction>,
     /// The ticket that limits the allowed keys.
     ticket: Option<Ticket>,
+    /// Whether only the sizes of keys and values are checked, as nearly always: nothing is redacted, and neither
+    /// a ticket limits the keys nor a number of characters the values.
+    checks_sizes_only: bool,
     pub(crate) patch: Patch,
     /// The errors so far.
     pub(crate) outcome: Enrichment,
@@ -102,6 +106,8 @@ impl Flattener {
         redaction: Option<Redaction>,
         ticket: Option<Ticket>,
     ) {
+        self.checks_sizes_only =
+            redaction.is_none() && ticket.is_none() && limits.characters.is_none();
         (self.limits, self.redaction, self.ticket) = (limits, redaction, ticket);
     }
 
@@ -146,10 +152,11 @@ impl Flattener {
         (self.bytes, self.dropped) = (0, 0);
     }
 
-    /// Sets the key of `position` to a string that needs no copy.
-    pub(crate) fn text_at(&mut self, position: &Position, text: &'static str) {
+    /// Sets the key of `position` to a scalar.
+    #[inline]
+    pub(crate) fn scalar_at(&mut self, position: &Position, scalar: Scalar<'_>) {
         self.move_to(position);
-        self.scalar(Scalar::Static(text));
+        self.scalar(scalar);
     }
 
     /// Removes the key of `position` and everything under it.
@@ -158,6 +165,7 @@ impl Flattener {
         self.null();
     }
 
+    #[inline]
     pub(crate) fn move_to(&mut self, position: &Position) {
         self.base = position.key;
         self.path.clear();
@@ -348,7 +356,29 @@ impl Flattener {
         self.outcome.push(EnrichError::NotAnObject { namespace, found });
     }
 
-    fn scalar(&mut self, mut scalar: Scalar<'_>) {
+    /// Sets the current key to a scalar.
+    #[inline]
+    fn scalar(&mut self, scalar: Scalar<'_>) {
+        let size = scalar.size();
+        let bytes = self.bytes.saturating_add(self.key_str().len() + size);
+        if self.checks_sizes_only
+            && !self.depth.muted
+            && self.depth.level > 0
+            && self.json.is_none()
+            && size <= self.limits.string
+            && bytes <= self.limits.enrichment
+            && scalar.is_finite()
+            && !self.patch.is_full(self.limits.leaves)
+        {
+            self.bytes = bytes;
+            scalar.write_to(self.blank_leaf());
+        } else {
+            self.checked_scalar(scalar);
+        }
+    }
+
+    #[cold]
+    fn checked_scalar(&mut self, mut scalar: Scalar<'_>) {
         if self.depth.muted {
             return;
         }
@@ -360,9 +390,7 @@ impl Flattener {
             });
             return;
         }
-        if let Scalar::Float(value) = scalar
-            && !value.is_finite()
-        {
+        if !scalar.is_finite() {
             let key = self.key_name();
             self.outcome.push(EnrichError::NotFinite { key });
             return;
@@ -419,7 +447,6 @@ impl Flattener {
         }
     }
 
-    #[inline]
     fn shorten(&mut self, scalar: &mut Scalar<'_>) {
         match scalar {
             Scalar::Str(text) => *text = self.shortened(text),
@@ -429,7 +456,6 @@ impl Flattener {
     }
 
     /// Returns `text` within the limits of one string leaf. If it had to be cut, the outcome has an error.
-    #[inline]
     fn shortened<'t>(&mut self, text: &'t str) -> &'t str {
         if text.len() <= self.limits.string && self.limits.characters.is_none() {
             return text;
@@ -465,7 +491,6 @@ impl Flattener {
     }
 
     /// Adds a leaf at the current key for a value of `size` bytes, if ticket and limits allow it.
-    #[inline]
     fn add_leaf(&mut self, size: usize) -> Option<&mut Value> {
         if !self.check_allowed() || !self.count_bytes(size) {
             return None;
@@ -474,10 +499,15 @@ impl Flattener {
             self.dropped += 1;
             return None;
         }
-        Some(match self.path.is_empty() {
+        Some(self.blank_leaf())
+    }
+
+    #[inline]
+    fn blank_leaf(&mut self) -> &mut Value {
+        match self.path.is_empty() {
             true => self.patch.set(self.base),
             false => self.patch.set_text(&self.path),
-        })
+        }
     }
 
     fn clear(&mut self) {
@@ -515,7 +545,6 @@ impl Flattener {
 
     /// Adds the sizes of the current key and of a value to the size of the enrichment. Returns whether that
     /// is within the limit.
-    #[inline]
     fn count_bytes(&mut self, size: usize) -> bool {
         let limit = self.limits.enrichment;
         let was_over = self.bytes > limit;
@@ -550,4 +579,76 @@ fn cut(text: &str, most: usize) -> &str {
         end -= 1;
     }
     &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const POSITIONS: [Position; 4] = [
+        Position::new("feedback", 0),
+        Position::new("feedback.a", 0),
+        Position::new("feedback.a.b", 0),
+        Position::new("feedback.c", 0),
+    ];
+
+    #[derive(Clone, Debug)]
+    enum Written {
+        Float(f64),
+        Static(&'static str),
+        Value(serde_json::Value),
+    }
+
+    fn written() -> impl Strategy<Value = Written> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map_into(),
+            any::<u64>().prop_map_into(),
+            "[a-zü]{0,12}".prop_map_into(),
+        ];
+        let value = leaf.prop_recursive(4, 16, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map_into(),
+                prop::collection::vec(("[a-c.]{0,3}", inner), 0..4)
+                    .prop_map(|entries| serde_json::Value::Object(entries.into_iter().collect())),
+            ]
+        });
+        prop_oneof![
+            1 => prop_oneof![Just(f64::NAN), any::<f64>()].prop_map(Written::Float),
+            1 => prop_oneof![Just(""), Just("eleven more")].prop_map(Written::Static),
+            4 => value.prop_map(Written::Value),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn an_enrichment_of_which_only_sizes_are_checked_is_checked_as_any_other(
+            values in prop::collection::vec((0..POSITIONS.len(), written()), 0..8),
+            (string, enrichment, leaves) in (0_usize..14, 0_usize..200, 0_usize..6),
+        ) {
+            let limits = EnrichmentLimits { string, characters: None, enrichment, leaves };
+            let [one, other] = [true, false].map(|checks_sizes_only| {
+                let mut flattener = Flattener::default();
+                flattener.start(limits, None, None);
+                assert!(flattener.checks_sizes_only);
+                flattener.checks_sizes_only = checks_sizes_only;
+                for (position, value) in &values {
+                    let position = &POSITIONS[*position];
+                    match value {
+                        Written::Float(float) => flattener.scalar_at(position, Scalar::Float(*float)),
+                        Written::Static(text) => flattener.scalar_at(position, Scalar::Static(text)),
+                        Written::Value(value) => flattener.value(position, value),
+                    }
+                }
+                flattener.finish();
+                flattener
+            });
+            let (mut one, mut other) = (one, other);
+            prop_assert_eq!(one.patch.document(), other.patch.document());
+            prop_assert_eq!(&one.outcome, &other.outcome);
+            prop_assert_eq!((one.bytes, one.dropped), (other.bytes, other.dropped));
+        }
+    }
 }

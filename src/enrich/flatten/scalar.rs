@@ -5,7 +5,8 @@ use opentelemetry::Value;
 /// The size that is counted for a value other than a string, in bytes.
 const NUMBER: usize = 8;
 
-pub(super) enum Scalar<'a> {
+/// A value that becomes one attribute.
+pub(crate) enum Scalar<'a> {
     Bool(bool),
     Int(i64),
     /// An integer beyond `i64`, in decimal.
@@ -17,6 +18,7 @@ pub(super) enum Scalar<'a> {
 
 impl Scalar<'_> {
     /// The size that is counted towards the limits, in bytes.
+    #[inline]
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Bool(_) | Self::Int(_) | Self::Float(_) => NUMBER,
@@ -24,14 +26,21 @@ impl Scalar<'_> {
         }
     }
 
-    /// Writes the value in place: moving a `Value` costs more than everything else here.
-    pub(super) fn write_to(self, value: &mut Value) {
+    pub(super) fn is_finite(&self) -> bool {
+        !matches!(self, Self::Float(value) if !value.is_finite())
+    }
+
+    /// Writes the value in place of a blank one: moving a `Value` costs more than everything else here.
+    #[inline]
+    pub(super) fn write_to(self, blank: &mut Value) {
+        // A blank value owns nothing that had to be dropped.
+        let mut write = |value| std::mem::forget(std::mem::replace(blank, value));
         match self {
-            Self::Bool(bool) => *value = Value::Bool(bool),
-            Self::Int(int) => *value = Value::I64(int),
-            Self::Float(float) => *value = Value::F64(float),
-            Self::BigInt(text) | Self::Str(text) => *value = Value::String(text.to_owned().into()),
-            Self::Static(text) => *value = Value::String(text.into()),
+            Self::Bool(bool) => write(Value::Bool(bool)),
+            Self::Int(int) => write(Value::I64(int)),
+            Self::Float(float) => write(Value::F64(float)),
+            Self::BigInt(text) | Self::Str(text) => write(Value::String(text.to_owned().into())),
+            Self::Static(text) => write(Value::String(text.into())),
         }
     }
 

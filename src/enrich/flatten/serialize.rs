@@ -5,7 +5,7 @@ use std::fmt;
 use serde::ser::{self, Serialize, Serializer as _};
 
 use super::keys::{KeySerializer, NotAKey};
-use super::position::{MOST_WRAPPERS, Position};
+use super::position::{Depth, MOST_WRAPPERS, Position};
 use super::scalar::Scalar;
 use super::{Checkpoint, ContainerKind, Flattener, Frame, cut};
 use crate::enrich::error::EnrichError;
@@ -15,7 +15,9 @@ impl Flattener {
     /// Flattens `value` at `position`.
     pub(crate) fn value<T: Serialize + ?Sized>(&mut self, position: &Position, value: &T) {
         self.move_to(position);
-        self.serialize(value);
+        if let Err(failure) = value.serialize(ValueSerializer(self)) {
+            self.refuse(failure, position.depth, 0, None);
+        }
     }
 
     /// Flattens `value` at the current key. If its `Serialize` fails, only this key is refused.
@@ -26,23 +28,34 @@ impl Flattener {
         let depth = self.depth;
         let path = self.path.len();
         let json = self.json.as_ref().map(|json| json.length());
-        if let Err(Failure(message)) = value.serialize(ValueSerializer(self)) {
-            // The value may have left containers open: return to the position where it began.
-            self.depth = depth;
-            self.path.truncate(path);
-            match (json, &mut self.json) {
-                (Some(length), Some(text)) => text.truncate(length),
-                _ => self.json = None,
-            }
-            let key = self.key_name();
-            self.outcome.push(EnrichError::Serialize { key, message });
+        if let Err(failure) = value.serialize(ValueSerializer(self)) {
+            self.refuse(failure, depth, path, json);
         }
+    }
+
+    /// Returns to the position where a value began whose `Serialize` failed: it may have left containers open.
+    #[cold]
+    fn refuse(
+        &mut self,
+        Failure(message): Failure,
+        depth: Depth,
+        path: usize,
+        json: Option<usize>,
+    ) {
+        self.depth = depth;
+        self.path.truncate(path);
+        match (json, &mut self.json) {
+            (Some(length), Some(text)) => text.truncate(length),
+            _ => self.json = None,
+        }
+        let (key, message) = (self.key_name(), message.into());
+        self.outcome.push(EnrichError::Serialize { key, message });
     }
 }
 
-/// The message of a value whose own `Serialize` failed.
+/// The message of a value whose own `Serialize` failed. So small that a result of it is returned in registers.
 #[derive(Debug)]
-struct Failure(String);
+struct Failure(Box<str>);
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,7 +68,7 @@ impl std::error::Error for Failure {}
 impl ser::Error for Failure {
     fn custom<T: fmt::Display>(message: T) -> Self {
         let (message, _) = formatted::text(format_args!("{message}"));
-        Self(cut(&message, 1024).to_owned())
+        Self(cut(&message, 1024).into())
     }
 }
 
@@ -203,7 +216,7 @@ impl<'f> ser::Serializer for ValueSerializer<'f> {
         self.serialize_str(&text)?;
         match is_complete {
             true => Ok(()),
-            false => Err(Failure("its `Display` failed".to_owned())),
+            false => Err(Failure("its `Display` failed".into())),
         }
     }
 
@@ -338,7 +351,7 @@ impl<'f> Container<'f> {
         let mut text = String::new();
         value
             .serialize(KeySerializer::new(&mut text))
-            .map_err(|NotAKey(reason)| Failure(reason.to_owned()))?;
+            .map_err(|NotAKey(reason)| Failure(reason.into()))?;
         if name == JSON_NUMBER {
             let written = ValueSerializer(self.flattener);
             return match (text.parse::<i128>(), text.parse::<u128>(), text.parse::<f64>()) {
@@ -349,11 +362,11 @@ impl<'f> Container<'f> {
                     written.serialize_str(&text)
                 }
                 (_, _, Ok(value)) => written.serialize_f64(value),
-                _ => Err(Failure(format!("{text} is not a number"))),
+                _ => Err(Failure(format!("{text} is not a number").into())),
             };
         }
         let value: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| Failure(error.to_string()))?;
+            serde_json::from_str(&text).map_err(|error| Failure(error.to_string().into()))?;
         value.serialize(ValueSerializer(self.flattener))
     }
 }
