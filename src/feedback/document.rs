@@ -56,6 +56,9 @@ pub(crate) const MOST_CLEARED: usize = 1024;
 /// The capacity for leaves that a document allocates with the first one.
 const INITIAL_LEAVES: usize = 8;
 
+/// How many leaves, and how many cleared keys, a document that is cleared keeps memory for.
+const USUAL: usize = 64;
+
 /// Leaves by full key, and the keys that are removed before the leaves are set.
 ///
 /// ```
@@ -250,11 +253,16 @@ impl<V> Document<V> {
 
     /// Clears the document, and keeps memory for a usual number of leaves and cleared keys.
     pub(crate) fn clear(&mut self) {
-        const USUAL: usize = 64;
         self.leaves.clear();
         self.leaves.shrink_to(USUAL);
         self.cleared.clear();
         self.cleared.shrink_to(USUAL);
+    }
+
+    /// Whether the document has no more memory than [`clear`](Self::clear) keeps.
+    #[inline]
+    pub(super) fn is_small(&self) -> bool {
+        self.leaves.capacity() <= USUAL && self.cleared.capacity() <= USUAL
     }
 
     /// Removes what is in the way of a leaf. Returns the position to insert it at.

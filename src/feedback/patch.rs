@@ -41,6 +41,12 @@ struct Leaf {
     value: Value,
 }
 
+/// How many leaves a patch keeps memory for.
+const USUAL_LEAVES: usize = 64;
+
+/// How many bytes of keys that are not static a patch keeps memory for.
+const USUAL_KEYS: usize = 4096;
+
 /// A value that owns no memory.
 const BLANK: Value = Value::Bool(false);
 
@@ -151,17 +157,23 @@ impl Patch {
     }
 
     /// Clears the patch, and keeps memory for a usual number of leaves and keys.
+    #[inline]
     pub(crate) fn clear(&mut self) {
-        const USUAL_LEAVES: usize = 64;
-        const USUAL_KEYS: usize = 4096;
+        // Nearly always it has been merged.
+        let is_small = self.leaves.len() <= USUAL_LEAVES && self.keys.capacity() <= USUAL_KEYS;
+        if !is_small || !self.is_empty() || !self.settled.is_small() {
+            self.clear_all();
+        }
+    }
+
+    #[cold]
+    fn clear_all(&mut self) {
         for leaf in &mut self.leaves[..self.count] {
             leaf.value = BLANK;
         }
         self.count = 0;
-        if self.leaves.len() > USUAL_LEAVES {
-            self.leaves.truncate(USUAL_LEAVES);
-            self.leaves.shrink_to_fit();
-        }
+        self.leaves.truncate(USUAL_LEAVES);
+        self.leaves.shrink_to(USUAL_LEAVES);
         self.keys.clear();
         self.keys.shrink_to(USUAL_KEYS);
         self.settled.clear();
@@ -263,6 +275,25 @@ mod tests {
             let set = document.leaves().filter(|(_, value)| **value != 0.into());
             let set: Vec<_> = set.map(|(key, value)| (key, value.clone())).collect();
             assert_eq!(set, [("f.b", 3.into()), ("f.c", 1.into())]);
+        }
+    }
+
+    #[test]
+    fn a_patch_that_was_merged_keeps_memory_for_a_usual_number_of_leaves() {
+        let key = |index: usize| format!("f.{index:0>100}");
+        let mut document = Document::default();
+        (0..100).for_each(|index| document.set(key(index), 0.into()));
+        let mut patch = Patch::default();
+        for _ in 0..2 {
+            (0..100).for_each(|index| *patch.set_text(&key(index)) = 1.into());
+            patch.merge_into(&mut document, 100);
+            patch.clear();
+            assert!(patch.leaves.capacity() <= USUAL_LEAVES);
+            assert!(patch.keys.capacity() <= USUAL_KEYS);
+            patch.set("f.z");
+            (0..100).for_each(|index| patch.remove(key(index)));
+            patch.clear();
+            assert!(patch.is_empty() && patch.settled.is_small());
         }
     }
 }
