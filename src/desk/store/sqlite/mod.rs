@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 pub(crate) use forwarding::{SqliteForwarding, open_forward_state};
@@ -99,6 +100,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // What is deleted is overwritten: it was written by people, and may be deleted for their sake.
     connection.pragma_update(None, "secure_delete", true)?;
+    keep_plans(&connection)?;
     schema::migrate(&mut connection)?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
@@ -165,9 +167,16 @@ impl Sqlite {
         connection.pragma_update(None, "query_only", true)?;
         connection.pragma_update(None, "cache_size", -(32 << 10))?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
+        keep_plans(&connection)?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok(connection)
     }
+}
+
+/// Makes a plan independent of the values bound to it (SQLite's query planner stability guarantee). Otherwise
+/// SQLite prepares a statement anew when a value changes that its plan may depend on, such as that of a session.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 #[cfg(test)]

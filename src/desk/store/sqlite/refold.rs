@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use rusqlite::{Connection, OptionalExtension, Statement, Transaction, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, params};
 
 use super::Result;
 use super::cache::RowCache;
@@ -184,7 +184,7 @@ pub(super) struct Refold<'t> {
     transaction: &'t Transaction<'t>,
     cause: RefoldCause,
     cache: &'t mut RowCache,
-    insert: Statement<'t>,
+    insert: CachedStatement<'t>,
     /// Change of the number of values, by field and the four types that it counts.
     fields: HashMap<i64, [i64; 4]>,
     /// Change of the number of leaves in the namespace `feedback`, by trace.
@@ -206,7 +206,7 @@ impl<'t> Refold<'t> {
         cache: &'t mut RowCache,
         cause: RefoldCause,
     ) -> Result<Self> {
-        let insert = transaction.prepare(
+        let insert = transaction.prepare_cached(
             "INSERT INTO leaves (field, time, target, trace, resource, given, type, value)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;

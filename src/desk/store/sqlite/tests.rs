@@ -616,6 +616,44 @@ fn records_of_this_crate_do_not_replace_what_the_span_says_in_any_order() {
     }
 }
 
+/// The first trace of a session is the earliest; of those that start at one time it is that with the smallest id.
+#[test]
+fn a_session_is_the_same_in_whichever_order_its_traces_come() {
+    for starts in [[2, 2, 4], [3, 3, 3], [1, 2, 3]] {
+        let made = [1, 2, 3].map(|trace| Made {
+            trace,
+            id: 1,
+            start: starts[usize::from(trace) - 1],
+            service: trace,
+            session: Some(1),
+            role: MadeRole::Plain,
+            rating: None,
+            time: None,
+            ..votes((0, 0), 0, 0)[0].clone()
+        });
+        let dumps =
+            [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]].map(|order| {
+                let (mut connection, mut cache) = (store(), RowCache::default());
+                for at in order {
+                    put(&mut connection, &mut cache, &[std::slice::from_ref(&made[at])]);
+                }
+                dump(&connection)
+            });
+        assert!(dumps.iter().all(|dump| *dump == dumps[0]), "{starts:?}: {dumps:#?}");
+    }
+}
+
+#[test]
+fn a_statement_is_not_prepared_anew_for_another_value() {
+    let connection = store();
+    let sql = "SELECT max(start) FROM traces WHERE session = ?1";
+    let mut statement = connection.prepare(sql).unwrap();
+    for session in 0..3 {
+        statement.query_row([session], |row| row.get::<_, Option<i64>>(0)).unwrap();
+    }
+    assert_eq!(statement.get_status(rusqlite::StatementStatus::RePrepare), 0);
+}
+
 /// Votes are the last to be forgotten, though no span of their own traces has feedback.
 #[test]
 fn the_limit_of_size_spares_votes_in_traces_of_their_own() {

@@ -18,11 +18,12 @@ mod shared_rows;
 mod spans;
 mod traces;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use rusqlite::{Statement, Transaction};
+use rusqlite::{CachedStatement, Transaction};
 
 use self::documents::PendingDocument;
+use self::sessions::AddedTraces;
 use self::spans::NewSpanRow;
 use self::traces::TraceState;
 use super::Result;
@@ -97,13 +98,15 @@ struct Pass<'t, 'b> {
     received: i64,
     /// The number of this transaction, for `targets.changed`.
     change: i64,
-    insert_span: Statement<'t>,
-    find_trace: Statement<'t>,
+    insert_span: CachedStatement<'t>,
+    find_trace: CachedStatement<'t>,
     traces: HashMap<[u8; 16], TraceState>,
     next_trace: i64,
     sessions: HashMap<String, i64>,
-    /// Sessions whose traces have changed.
+    /// Sessions of which an older trace has changed.
     moved_sessions: BTreeSet<i64>,
+    /// By session, the traces that this transaction has created.
+    added_traces: BTreeMap<i64, AddedTraces>,
     uses: SharedUses,
     pending: Vec<PendingDocument<'b>>,
     /// Traces and ids of spans that unmatched feedback may be about.
@@ -129,15 +132,16 @@ impl<'t> Pass<'t, '_> {
         cache: &'t mut RowCache,
         received: i64,
     ) -> Result<Self> {
-        let last: Option<i64> =
-            transaction.query_row("SELECT max(id) FROM traces", [], |row| row.get(0))?;
+        let last: Option<i64> = transaction
+            .prepare_cached("SELECT max(id) FROM traces")?
+            .query_row([], |row| row.get(0))?;
         Ok(Self {
             transaction,
             cache,
             received,
             change: counter(transaction, CHANGES)? + 1,
-            insert_span: transaction.prepare(NewSpanRow::INSERT)?,
-            find_trace: transaction.prepare(
+            insert_span: transaction.prepare_cached(NewSpanRow::INSERT)?,
+            find_trace: transaction.prepare_cached(
                 "SELECT id, start, finish, spans, errors, session, root_span, root_parent,
                         root_start, root_name, root_resource, touched, waiting
                  FROM traces WHERE trace_id = ?1",
@@ -146,6 +150,7 @@ impl<'t> Pass<'t, '_> {
             next_trace: last.unwrap_or(0) + 1,
             sessions: HashMap::new(),
             moved_sessions: BTreeSet::new(),
+            added_traces: BTreeMap::new(),
             uses: SharedUses::default(),
             pending: Vec::new(),
             arrived: Vec::new(),
@@ -156,7 +161,8 @@ impl<'t> Pass<'t, '_> {
 
     fn finish(self) -> Finished {
         let mut sessions = self.moved_sessions;
-        sessions.extend(self.sessions.values());
+        let looked_up = self.sessions.values();
+        sessions.extend(looked_up.filter(|session| !self.added_traces.contains_key(session)));
         let Self { refolds, uses, written, change, .. } = self;
         Finished { refolds, uses, sessions, written, change }
     }

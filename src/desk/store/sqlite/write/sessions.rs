@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, Transaction};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::Pass;
 use crate::desk::store::sqlite::Result;
@@ -13,14 +13,83 @@ impl Pass<'_, '_> {
     }
 
     pub(super) fn flush_sessions(&mut self) -> Result<()> {
+        let mut changed = Vec::new();
+        for (session, added) in &self.added_traces {
+            match added.write(self.transaction, *session)? {
+                SessionChange::Changed => changed.push(*session),
+                SessionChange::Unchanged => {}
+                SessionChange::Unknown => drop(self.moved_sessions.insert(*session)),
+            }
+        }
         for session in &self.moved_sessions {
-            if update_session(self.transaction, *session)?
-                && let Some(target) = session_target(self.transaction, *session)?
-            {
+            if update_session(self.transaction, *session)? {
+                changed.push(*session);
+            }
+        }
+        for session in changed {
+            if let Some(target) = session_target(self.transaction, session)? {
                 self.refolds.entry(target).or_default().reload();
             }
         }
         Ok(())
+    }
+}
+
+/// What the new traces of a session add to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AddedTraces {
+    /// The start and id of the first of them.
+    first: (i64, [u8; 16]),
+    /// Of the first of them.
+    resource: i64,
+    /// The start of the last of them.
+    last: i64,
+}
+
+/// Whether a session has changed. `Unknown`: its older traces have to be read for that.
+enum SessionChange {
+    Changed,
+    Unchanged,
+    Unknown,
+}
+
+impl AddedTraces {
+    /// One trace.
+    pub(super) fn of(start: i64, trace_id: &[u8; 16], resource: i64) -> Self {
+        Self { first: (start, *trace_id), resource, last: start }
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        if other.first < self.first {
+            (self.first, self.resource) = (other.first, other.resource);
+        }
+        self.last = self.last.max(other.last);
+    }
+
+    /// Adds them to the row of their session, which has the same effect as [`update_session`].
+    fn write(&self, transaction: &Transaction<'_>, session: i64) -> Result<SessionChange> {
+        let stored = transaction
+            .prepare_cached("SELECT start, last, resource FROM sessions WHERE id = ?1")?
+            .query_row([session], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let (start, last, resource): (Option<i64>, Option<i64>, Option<i64>) = stored;
+        let added = self.first.0;
+        let is_first = match start {
+            Some(start) if start == added => return Ok(SessionChange::Unknown), // the ids decide
+            Some(start) => added < start,
+            None => true,
+        };
+        let start = if is_first { Some(added) } else { start };
+        let resource = if is_first { Some(self.resource) } else { resource };
+        let last = last.max(Some(self.last));
+        if (start, last, resource) == stored {
+            return Ok(SessionChange::Unchanged);
+        }
+        transaction
+            .prepare_cached(
+                "UPDATE sessions SET start = ?2, last = ?3, resource = ?4 WHERE id = ?1",
+            )?
+            .execute(params![session, start, last, resource])?;
+        Ok(SessionChange::Changed)
     }
 }
 

@@ -59,7 +59,10 @@ impl<'b> Pass<'_, 'b> {
         }
         if let Some(session) = session {
             match state.session {
-                None => state.session = Some(session),
+                None => {
+                    state.session = Some(session);
+                    state.is_new_in_session = true;
+                }
                 Some(first) if first == session => {}
                 Some(_) => state.to_recount = true,
             }

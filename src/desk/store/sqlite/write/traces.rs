@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, Row, named_params};
 
-use super::sessions::session_row;
+use super::sessions::{AddedTraces, session_row};
 use super::{IS_CARRIER, IS_ERROR, Pass};
 use crate::desk::store::sqlite::{Result, stored};
 
@@ -21,6 +21,8 @@ pub(super) struct TraceState {
     pub(super) spans: i64,
     pub(super) errors: i64,
     pub(super) session: Option<i64>,
+    /// It had no session before.
+    pub(super) is_new_in_session: bool,
     pub(super) root: Option<Root>,
     /// When a span of it, or feedback about it, was last received.
     pub(super) touched: i64,
@@ -54,6 +56,7 @@ impl TraceState {
             spans: 0,
             errors: 0,
             session: None,
+            is_new_in_session: false,
             root: None,
             touched: 0,
             unmatched: 0,
@@ -221,7 +224,15 @@ impl Pass<'_, '_> {
             for resource in &trace.resources {
                 insert_resource.execute([resource, &trace.id])?;
             }
-            self.moved_sessions.extend(trace.session);
+            if let Some(session) = trace.session {
+                if let (true, Some(start), Some(root)) = (trace.is_new, trace.start, root) {
+                    let added = AddedTraces::of(start, trace_id, root.resource);
+                    let earlier = self.added_traces.entry(session);
+                    earlier.and_modify(|earlier| earlier.add(added)).or_insert(added);
+                } else if trace.is_moved || trace.is_new_in_session {
+                    self.moved_sessions.insert(session);
+                }
+            }
             if trace.is_moved
                 && !trace.is_new
                 && let Some(target) =
