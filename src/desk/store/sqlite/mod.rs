@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `schema` | the tables; migrations |
 //! | `writer` | the thread: several requests a transaction, answered after the commit |
+//! | `checkpoint` | the thread that copies the write-ahead log into the file |
 //! | `write` | one transaction: spans, traces, sessions, targets |
 //! | `cache` | row numbers that the writer keeps in memory |
 //! | `counters` | how many spans and documents there are |
@@ -17,6 +18,7 @@
 //! division into requests, and repeated deliveries do not change any answer.
 
 mod cache;
+mod checkpoint;
 mod counters;
 mod file;
 mod forwarding;
@@ -95,7 +97,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     // A commit survives the process. That it survives the machine takes a checkpoint, which syncs.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    connection.pragma_update(None, "wal_autocheckpoint", checkpoint::MOST_PAGES)?;
     connection.pragma_update(None, "cache_size", -(64 << 10))?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // What is deleted is overwritten: it was written by people, and may be deleted for their sake.

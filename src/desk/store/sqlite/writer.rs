@@ -12,6 +12,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::cache::RowCache;
+use super::checkpoint::Checkpoints;
 use super::counters::{counter, set};
 use super::file::StoreFiles;
 use super::retention::{self, Retention};
@@ -101,6 +102,7 @@ impl SqliteWriter {
         let (change, changes) = watch::channel(StoreVersion::default());
         let path = path.to_owned();
         let files = StoreFiles::of(&path)?;
+        let checkpoints = Checkpoints::start(&path)?;
         let work = move || {
             suppress::mark_this_thread();
             let cache = RowCache::default();
@@ -108,6 +110,7 @@ impl SqliteWriter {
             let is_refusing = false;
             WriterThread {
                 connection,
+                checkpoints,
                 path,
                 files,
                 is_refusing,
@@ -162,6 +165,7 @@ impl Drop for SqliteWriter {
 
 struct WriterThread {
     connection: Connection,
+    checkpoints: Checkpoints,
     path: PathBuf,
     /// The files that the connection writes, to notice that others, or none, are at their path.
     files: StoreFiles,
@@ -209,6 +213,7 @@ impl WriterThread {
                 next_look = Instant::now() + if more { HEARTBEAT / 20 } else { HEARTBEAT };
             }
         }
+        drop(self.checkpoints);
         let _ = self.connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE)");
     }
 
@@ -288,6 +293,7 @@ impl WriterThread {
         let received = nanos(clock::unix_nanos(SystemTime::now()));
         let written = write(&transaction, &mut self.cache, batches, received)?;
         transaction.commit()?;
+        self.checkpoints.look(&self.connection);
         Ok(written)
     }
 
