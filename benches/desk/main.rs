@@ -191,13 +191,14 @@ fn send(http: &str, next: &AtomicU64, requests: u64, spread: u64, stop: &AtomicB
     let mut stream = TcpStream::connect(http).expect("the desk runs");
     stream.set_nodelay(true).expect("a socket");
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
+    let (mut template, mut body) = (Template::new(), Vec::new());
     let mut answer = [0; 4096];
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= requests || stop.load(Ordering::Relaxed) {
             return;
         }
-        let body = request(number, spread).encode_to_vec();
+        template.encode(number, spread, &mut body);
         let head = format!(
             "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\n\
              content-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
@@ -210,60 +211,92 @@ fn send(http: &str, next: &AtomicU64, requests: u64, spread: u64, stop: &AtomicB
     }
 }
 
-fn request(number: u64, spread: u64) -> ExportTraceServiceRequest {
-    let version = format!("1.{}", number % 7);
-    let resource = Resource {
-        attributes: vec![text("service.name", "chat"), text("service.version", &version)],
-        ..Resource::default()
-    };
-    let first = number * TRACES_OF_A_REQUEST;
-    let spans = (first..first + TRACES_OF_A_REQUEST).flat_map(|trace| {
-        let start = BEGIN + number % spread * (DAYS * DAY / spread) + trace % TRACES_OF_A_REQUEST;
-        (0..SPANS_OF_A_TRACE).map(move |at| span(trace, at, start))
-    });
-    ExportTraceServiceRequest {
-        resource_spans: vec![ResourceSpans {
-            resource: Some(resource),
-            scope_spans: vec![ScopeSpans { spans: spans.collect(), ..ScopeSpans::default() }],
-            ..ResourceSpans::default()
-        }],
+/// A request whose spans are made once. What differs from request to request is written over.
+struct Template(ExportTraceServiceRequest);
+
+impl Template {
+    fn new() -> Self {
+        let resource = Resource {
+            attributes: vec![text("service.name", "chat"), text("service.version", "")],
+            ..Resource::default()
+        };
+        let spans =
+            (0..TRACES_OF_A_REQUEST * SPANS_OF_A_TRACE).map(|at| span(at % SPANS_OF_A_TRACE));
+        Self(ExportTraceServiceRequest {
+            resource_spans: vec![ResourceSpans {
+                resource: Some(resource),
+                scope_spans: vec![ScopeSpans { spans: spans.collect(), ..ScopeSpans::default() }],
+                ..ResourceSpans::default()
+            }],
+        })
+    }
+
+    /// Writes the body of the request with a number.
+    fn encode(&mut self, number: u64, spread: u64, body: &mut Vec<u8>) {
+        let group = &mut self.0.resource_spans[0];
+        let resource = group.resource.as_mut().expect("made above");
+        write_text(&mut resource.attributes[1], format_args!("1.{}", number % 7));
+        let first = number * TRACES_OF_A_REQUEST;
+        let traces = group.scope_spans[0].spans.chunks_mut(SPANS_OF_A_TRACE as usize);
+        for (trace, spans) in (first..).zip(traces) {
+            let start =
+                BEGIN + number % spread * (DAYS * DAY / spread) + trace % TRACES_OF_A_REQUEST;
+            for (at, span) in (0..).zip(spans) {
+                write_span(span, trace, at, start);
+            }
+        }
+        body.clear();
+        self.0.encode(body).expect("a vector grows");
     }
 }
 
-fn span(trace: u64, at: u64, start: u64) -> Span {
-    let chance = scattered(trace);
+/// What all spans at a place in their trace have in common.
+fn span(at: u64) -> Span {
     let names = ["ask", "answer", "retrieve", "search", "rerank", "generate", "evaluate"];
-    let mut attributes = vec![
-        text("code.file.path", "src/answer/generate.rs"),
-        int("code.line.number", 42 + at as i64),
-        text("thread.name", "tokio-runtime-worker"),
-        int("busy_ns", (chance % 1_000_000) as i64),
-        text("question", "What is the capital of New York, and since when has it been?"),
-        text("session.id", &format!("session-{}", trace / 8)),
-    ];
+    Span {
+        trace_id: vec![0; 16],
+        span_id: vec![0; 8],
+        parent_span_id: if at == 0 { vec![] } else { vec![0; 8] },
+        name: names[at as usize % names.len()].to_owned(),
+        kind: 1,
+        attributes: vec![
+            text("code.file.path", "src/answer/generate.rs"),
+            int("code.line.number", 42 + at as i64),
+            text("thread.name", "tokio-runtime-worker"),
+            int("busy_ns", 0),
+            text("question", "What is the capital of New York, and since when has it been?"),
+            text("session.id", ""),
+        ],
+        ..Span::default()
+    }
+}
+
+fn write_span(span: &mut Span, trace: u64, at: u64, start: u64) {
+    let chance = scattered(trace);
+    let trace_id = u128::from(scattered(!trace)) << 64 | u128::from(chance);
+    span.trace_id.copy_from_slice(&trace_id.to_be_bytes());
+    span.span_id.copy_from_slice(&scattered(trace * 16 + at).to_be_bytes());
+    if at > 0 {
+        span.parent_span_id.copy_from_slice(&scattered(trace * 16).to_be_bytes());
+    }
+    span.start_time_unix_nano = start + at * 1_000;
+    span.end_time_unix_nano = start + at * 1_000 + chance % 2_000_000_000;
+    let busy = any_value::Value::IntValue((chance % 1_000_000) as i64);
+    span.attributes[3].value = Some(AnyValue { value: Some(busy) });
+    write_text(&mut span.attributes[5], format_args!("session-{}", trace / 8));
+    span.attributes.truncate(6);
     if at == 0 {
         if chance.is_multiple_of(2) {
             let value = any_value::Value::BoolValue(!(chance / 2).is_multiple_of(4));
-            attributes.push(pair("feedback.rating", value));
+            span.attributes.push(pair("feedback.rating", value));
         }
         if chance % 3 == 1 {
-            attributes.push(int("feedback.stars", (chance / 7 % 5) as i64 + 1));
+            span.attributes.push(int("feedback.stars", (chance / 7 % 5) as i64 + 1));
         }
         if chance % 6 == 2 {
-            attributes.push(text("feedback.comment", "Albany has been the capital since 1797"));
+            let comment = text("feedback.comment", "Albany has been the capital since 1797");
+            span.attributes.push(comment);
         }
-    }
-    let parent = if at == 0 { vec![] } else { scattered(trace * 16).to_be_bytes().to_vec() };
-    Span {
-        trace_id: (u128::from(scattered(!trace)) << 64 | u128::from(chance)).to_be_bytes().to_vec(),
-        span_id: scattered(trace * 16 + at).to_be_bytes().to_vec(),
-        parent_span_id: parent,
-        name: names[at as usize % names.len()].to_owned(),
-        kind: 1,
-        start_time_unix_nano: start + at * 1_000,
-        end_time_unix_nano: start + at * 1_000 + chance % 2_000_000_000,
-        attributes,
-        ..Span::default()
     }
 }
 
@@ -281,6 +314,15 @@ fn pair(key: &str, value: any_value::Value) -> KeyValue {
 
 fn text(key: &str, text: &str) -> KeyValue {
     pair(key, any_value::Value::StringValue(text.to_owned()))
+}
+
+/// Replaces a text.
+fn write_text(pair: &mut KeyValue, text: std::fmt::Arguments<'_>) {
+    let value = pair.value.as_mut().and_then(|any| any.value.as_mut());
+    if let Some(any_value::Value::StringValue(value)) = value {
+        value.clear();
+        let _ = std::fmt::Write::write_fmt(value, text); // a string grows
+    }
 }
 
 fn int(key: &str, int: i64) -> KeyValue {
