@@ -19,7 +19,7 @@ use super::{OpenError, Result};
 const APPLICATION: i64 = 0x6664_736b;
 
 /// One migration for each version; released ones are never edited.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, FORWARD_STATE];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, FORWARD_STATE, VERSION_5];
 
 const VERSION_1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID, STRICT;
@@ -151,6 +151,11 @@ CREATE TABLE forward_waiting (
     PRIMARY KEY (target, backend)
 ) WITHOUT ROWID, STRICT;
 CREATE INDEX forward_due ON forward_waiting (backend, next);
+";
+
+/// A filter is counted as a set of rows, from which those of traces without a received span are taken off.
+const VERSION_5: &str = "
+CREATE INDEX traces_without_span ON traces (id) WHERE start IS NULL;
 ";
 
 /// The version this code writes.

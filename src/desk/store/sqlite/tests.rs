@@ -1,7 +1,9 @@
 //! The state of a store is a function of the set of spans.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use opentelemetry::trace::{SpanId, TraceId};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -16,13 +18,16 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::cache::RowCache;
 use super::retention::{self, Retention, RetentionStep};
 use super::write::write;
-use super::{open, schema};
+use super::{Sqlite, open, schema};
 use crate::collector::foreign;
 use crate::collector::receive::log_record::log_record;
 use crate::collector::receive::received::spans;
 use crate::collector::{Target, Value, feedback};
+use crate::desk::query::TraceQuery;
+use crate::desk::store::Store;
 use crate::desk::store::batch::{SpanBatch, nanos};
 use crate::desk::store::sqlite::OpenError;
+use crate::desk::store::view::{List, TraceRow};
 
 fn any(value: any_value::Value) -> Option<AnyValue> {
     Some(AnyValue { value: Some(value) })
@@ -252,6 +257,25 @@ fn any_bool() -> impl Strategy<Value = bool> {
     proptest::bool::ANY
 }
 
+/// The path of a file that is removed in the end.
+struct TestFile(PathBuf);
+
+impl TestFile {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("desk-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        Self(directory.join("desk.sqlite"))
+    }
+}
+
+impl Drop for TestFile {
+    fn drop(&mut self) {
+        if let Some(directory) = self.0.parent() {
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    }
+}
+
 fn store() -> Connection {
     open(":memory:".as_ref()).unwrap()
 }
@@ -412,6 +436,49 @@ proptest! {
         }
         let (once, other) = (dump(&once), dump(&other));
         prop_assert!(once == other, "once:\n{once}\n\nother:\n{other}");
+    }
+
+    #[test]
+    fn a_list_counts_what_its_pages_have(made in prop::collection::vec(made(), 1..16)) {
+        let file = TestFile::new("list");
+        let (mut connection, mut cache) = (open(&file.0).unwrap(), RowCache::default());
+        put(&mut connection, &mut cache, &[&made]);
+        let store = Sqlite::new(&file.0, Duration::from_secs(60));
+        for filter in [
+            "has feedback",
+            "has no feedback",
+            "has no feedback and has no metrics.score",
+            "feedback.rating is false",
+            "feedback.rating is not false",
+            "name is n1",
+            "name is not n1 and has feedback",
+            "session.id is s1",
+            "service.name is service-1 and status is ok",
+            "trace_id is 00000000000000000000000000000004",
+        ] {
+            let mut query = TraceQuery::default();
+            query.selection.filter = filter.parse().unwrap();
+            query.page.limit = 100;
+            let all = store.traces(&query).unwrap();
+            let ids = |list: &List<TraceRow>| -> Vec<String> {
+                list.rows.iter().map(|row| row.trace_id.clone()).collect()
+            };
+            prop_assert_eq!(all.total, Some(all.rows.len() as u64), "{}", filter);
+            // Within a range each row is looked at.
+            let mut within = query.clone();
+            within.selection.range.from = Some(0);
+            prop_assert_eq!(ids(&store.traces(&within).unwrap()), ids(&all), "{}", filter);
+            let mut paged = Vec::new();
+            query.page.limit = 1;
+            loop {
+                let page = store.traces(&query).unwrap();
+                prop_assert_eq!(page.total, all.total, "{}", filter);
+                paged.extend(ids(&page));
+                let Some(next) = page.next else { break };
+                query.page.after = Some(next.parse().unwrap());
+            }
+            prop_assert_eq!(paged, ids(&all), "{}", filter);
+        }
     }
 
     /// Forwarding reads targets in the order of `targets.changed`: from any position on it gets every target whose

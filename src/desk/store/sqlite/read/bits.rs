@@ -24,6 +24,30 @@ impl Bits {
         self.0.iter().all(|word| *word == 0)
     }
 
+    /// How many numbers are in it.
+    pub(super) fn count(&self) -> u64 {
+        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// Adds the numbers of another set.
+    pub(super) fn add(&mut self, other: &Self) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word |= other);
+    }
+
+    /// Removes the numbers that another set has.
+    pub(super) fn remove(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word &= !other);
+    }
+
+    /// Removes the numbers that another set hasn't.
+    pub(super) fn retain(&mut self, other: &Self) {
+        self.0.truncate(other.0.len());
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word &= other);
+    }
+
     /// The numbers in it.
     pub(super) fn iter(&self) -> impl Iterator<Item = i64> {
         self.0.iter().enumerate().flat_map(|(at, word)| {
@@ -50,5 +74,31 @@ mod tests {
         assert_eq!(bits.iter().collect::<Vec<_>>(), ids);
         assert!(ids.iter().all(|id| bits.get(*id)));
         assert!(![2, 65, 999, 100_000, -1].iter().any(|id| bits.get(*id)));
+    }
+
+    #[test]
+    fn sets_of_different_lengths_are_combined() {
+        let of = |ids: &[i64]| {
+            let mut bits = Bits::default();
+            ids.iter().for_each(|id| bits.set(*id));
+            bits
+        };
+        let sets = [of(&[]), of(&[1, 2, 70]), of(&[2, 3, 700]), of(&[2])];
+        for a in &sets {
+            for b in &sets {
+                let combined = |combine: fn(&mut Bits, &Bits)| {
+                    let mut set = a.clone();
+                    combine(&mut set, b);
+                    assert_eq!(set.count(), set.iter().count() as u64);
+                    set.iter().collect::<Vec<_>>()
+                };
+                let either = |id: &i64| a.get(*id) || b.get(*id);
+                assert_eq!(combined(Bits::add), (0..1_000).filter(either).collect::<Vec<_>>());
+                let only_a = |id: &i64| a.get(*id) && !b.get(*id);
+                assert_eq!(combined(Bits::remove), (0..1_000).filter(only_a).collect::<Vec<_>>());
+                let both = |id: &i64| a.get(*id) && b.get(*id);
+                assert_eq!(combined(Bits::retain), (0..1_000).filter(both).collect::<Vec<_>>());
+            }
+        }
     }
 }

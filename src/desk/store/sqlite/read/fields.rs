@@ -9,7 +9,7 @@ use super::super::stored;
 use super::field::{self, Field};
 use super::filter::FilterSets;
 use super::groups::Groups;
-use super::traces;
+use super::that_came;
 use crate::desk::query::Selection;
 use crate::desk::query::datum::ValueKind;
 use crate::desk::query::filter::contains;
@@ -45,7 +45,7 @@ pub(super) fn fields(
             found.push(FieldRow::of_resources(field, row.get(1)?));
         }
     }
-    let of_traces = FieldRow::of_traces(traces::that_came(connection)?);
+    let of_traces = FieldRow::of_traces(that_came(connection)?);
     found.extend(of_traces.filter(|row| contains(&row.field, &search)));
     FieldRow::sort(&mut found);
     let total = Some(found.len() as u64);

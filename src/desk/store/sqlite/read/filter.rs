@@ -12,6 +12,7 @@ use super::super::{Result, stored};
 use super::attributes::{AttributeScan, ModelScan, each_tokens};
 use super::bits::Bits;
 use super::field::Field;
+use super::that_came;
 use crate::desk::answer::field::AnswerField;
 use crate::desk::query::Range;
 use crate::desk::query::datum::Datum;
@@ -94,6 +95,43 @@ impl<'c> FilterSets<'c> {
         self.conditions
             .iter()
             .all(|condition_sets| condition_sets.trace_fits.get(trace) != condition_sets.negated)
+    }
+
+    /// How many traces with a received span are in.
+    pub(super) fn count_traces(&self) -> Result<u64> {
+        let mut out = Bits::default();
+        let mut fitting: Option<Bits> = None;
+        for condition_sets in &self.conditions {
+            match &mut fitting {
+                _ if condition_sets.negated => out.add(&condition_sets.trace_fits),
+                Some(fitting) => fitting.retain(&condition_sets.trace_fits),
+                None => fitting = Some(condition_sets.trace_fits.clone()),
+            }
+        }
+        let without_span = self.without_span()?;
+        Ok(match fitting {
+            Some(mut fitting) => {
+                fitting.remove(&out);
+                fitting.remove(&without_span);
+                fitting.count()
+            }
+            None => {
+                out.remove(&without_span);
+                that_came(self.connection)?.unsigned_abs().saturating_sub(out.count())
+            }
+        })
+    }
+
+    /// The traces of which no span was received: they have nothing but feedback, in them or about them.
+    fn without_span(&self) -> Result<Bits> {
+        let sql = "SELECT id FROM traces WHERE start IS NULL";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        let mut found = Bits::default();
+        while let Some(row) = rows.next()? {
+            found.set(row.get(0)?);
+        }
+        Ok(found)
     }
 
     /// Only after [`Self::with_sessions`].
@@ -285,9 +323,7 @@ impl<'c> FilterSets<'c> {
             return Ok(());
         }
         let sql = match property {
-            Property::Name => {
-                "SELECT t.id, n.name FROM traces t JOIN names n ON n.id = t.root_name"
-            }
+            Property::Name => return self.name(condition_sets, fits),
             Property::Duration => "SELECT id, finish - start FROM traces WHERE start IS NOT NULL",
             Property::Status => {
                 "SELECT id, iif(errors > 0, 'error', 'ok') FROM traces WHERE start IS NOT NULL"
@@ -306,6 +342,35 @@ impl<'c> FilterSets<'c> {
                 value => fits(Datum::Text(value.as_str().map_err(rusqlite::Error::from)?)),
             };
             if fits {
+                condition_sets.trace_fits.set(row.get(0)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares each name once, however many traces have it.
+    fn name(
+        &self,
+        condition_sets: &mut ConditionSets,
+        fits: impl Fn(Datum<'_>) -> bool,
+    ) -> Result<()> {
+        let mut statement = self.connection.prepare_cached("SELECT id, name FROM names")?;
+        let mut rows = statement.query([])?;
+        let mut found = Bits::default();
+        while let Some(row) = rows.next()? {
+            let name = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+            if fits(Datum::Text(name)) {
+                found.set(row.get(0)?);
+            }
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        let sql = "SELECT id, root_name FROM traces WHERE root_name IS NOT NULL";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            if found.get(row.get(1)?) {
                 condition_sets.trace_fits.set(row.get(0)?);
             }
         }

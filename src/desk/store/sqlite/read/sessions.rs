@@ -1,6 +1,6 @@
 //! Sessions: the list, and one with its traces.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::super::Result;
 use super::super::write::session_target;
@@ -21,10 +21,17 @@ pub(super) fn sessions(
     let mut filter_sets = FilterSets::new(connection, &selection.filter, selection.range)?;
     filter_sets.with_sessions()?;
     // One is in the range if any of it may be: it lasts from its first trace to its last.
-    let sql = "SELECT last, id FROM sessions WHERE last >= ?1 AND start < ?2
-               ORDER BY last DESC, id DESC";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([selection.range.first(), selection.range.end()])?;
+    // Without an end the index has all that is asked for.
+    let (is_before_end, end) = match selection.range.to {
+        Some(end) => ("AND start < ?2", Some(end)),
+        None => ("", None),
+    };
+    let sql = format!(
+        "SELECT last, id FROM sessions WHERE last >= ?1 {is_before_end} ORDER BY last DESC, id DESC"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let bounds = [Some(selection.range.first()), end];
+    let mut rows = statement.query(params_from_iter(bounds.into_iter().flatten()))?;
     let (ids, total, next) = paging::of_rows(&mut rows, page, |id| filter_sets.session(id))?;
     let rows = ids.into_iter().map(|id| row(connection, id)).collect::<Result<_>>()?;
     Ok(List { rows, total: Some(total), next })

@@ -32,7 +32,8 @@ pub(super) fn traces(connection: &Connection, query: &TraceQuery) -> Result<List
         }
         if chosen.len() < page.limit {
             chosen.push(at);
-            return ControlFlow::Continue(());
+            let is_last = total == Some(count);
+            return if is_last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         }
         if next.is_none() {
             next = chosen.last().map(Cursor::to_string);
@@ -45,12 +46,6 @@ pub(super) fn traces(connection: &Connection, query: &TraceQuery) -> Result<List
         .map(|at| Ok(TraceRow { start: millis(at.time), ..row(connection, at.id)? }))
         .collect::<Result<_>>()?;
     Ok(List { rows, total: Some(total.unwrap_or(count)), next })
-}
-
-/// The number of traces with a received span, which is the length of a list without a filter.
-pub(super) fn that_came(connection: &Connection) -> Result<i64> {
-    let sql = "SELECT count(*) FROM traces WHERE start IS NOT NULL";
-    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
 /// Which traces stand around one in a list.
@@ -124,7 +119,12 @@ impl<'c> Listing<'c> {
     fn counted(&self) -> Result<Option<u64>> {
         match &self.members {
             Members::Fitting(filter_sets) if filter_sets.is_open() => {}
-            _ => return Ok(None),
+            // A set of rows knows nothing of times.
+            _ if self.range != Range::default() => return Ok(None),
+            Members::Fitting(filter_sets) => return Ok(Some(filter_sets.count_traces()?)),
+            Members::Found(found) => {
+                return Ok(Some(found.count() + self.unmatched.len() as u64));
+            }
         }
         let sql = "SELECT count(*) FROM traces
                    WHERE start IS NOT NULL AND start >= ?1 AND start < ?2";
