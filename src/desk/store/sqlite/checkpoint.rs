@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::suppress;
 
 /// Pages in the log that are not in the file yet, at which the thread begins to copy them.
-const ENOUGH_PAGES: i64 = 4_000;
+const ENOUGH_PAGES: i64 = 8_000;
 /// Pages in the log at which the writer copies what is left.
 pub(super) const MOST_PAGES: i64 = 16_000;
 

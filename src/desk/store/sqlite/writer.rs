@@ -239,7 +239,6 @@ impl WriterThread {
             Ok(()) => self.commit(&batches).map_err(|error| error.to_string()),
             Err(removed) => Err(removed),
         };
-        drop(batches);
         let outcome = match written {
             Ok(written) => {
                 if written != Written::default() {
@@ -253,9 +252,14 @@ impl WriterThread {
                 Err(WriteError(format!("not written: {error}")))
             }
         };
-        for (answer, _) in answers {
+        let mut rooms = Vec::with_capacity(answers.len());
+        for (answer, room) in answers {
             let _ = answer.send(outcome.clone()); // an error means that the sender has disconnected
+            rooms.push(room);
         }
+        // It takes a while, in which the senders make their next requests.
+        drop(batches);
+        drop(rooms);
         if let Some(job) = after {
             self.change_state(job);
         }

@@ -1,7 +1,7 @@
 //! Names, scopes and resources: rows that many spans refer to, each written once, and deleted with the
 //! last span that refers to it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -13,9 +13,9 @@ use crate::desk::store::sqlite::{Result, stored};
 /// How the numbers of spans that refer to names, scopes and resources change in one transaction, by row.
 #[derive(Debug, Default)]
 pub(in crate::desk::store::sqlite) struct SharedUses {
-    names: HashMap<i64, i64>,
-    scopes: HashMap<i64, i64>,
-    resources: HashMap<i64, i64>,
+    names: BTreeMap<i64, i64>,
+    scopes: BTreeMap<i64, i64>,
+    resources: BTreeMap<i64, i64>,
 }
 
 impl SharedUses {
