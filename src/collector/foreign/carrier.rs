@@ -258,7 +258,12 @@ impl NewCarrier<'_> {
                 add_content(&mut parts);
             }
             Identity::Content => {
-                parts.extend([b"content".to_vec(), self.time_unix_nano.to_be_bytes().to_vec()]);
+                // A record of this crate is left out where others aren't, so it must not be taken for one of them.
+                let what = match self.form {
+                    Form::OwnLogRecord => b"own content".as_slice(),
+                    _ => b"content",
+                };
+                parts.extend([what.to_vec(), self.time_unix_nano.to_be_bytes().to_vec()]);
                 add_content(&mut parts);
             }
         }

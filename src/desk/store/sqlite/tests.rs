@@ -711,6 +711,32 @@ fn a_session_is_the_same_in_whichever_order_its_traces_come() {
 }
 
 #[test]
+fn a_record_of_this_crate_is_not_taken_for_a_span_event_of_the_same_time() {
+    let record = Made {
+        role: MadeRole::Record(true, (2, 1)),
+        start: 5,
+        time: None,
+        rating: None,
+        ..votes((0, 0), 0, 0)[0].clone()
+    };
+    let span = Made {
+        trace: 2,
+        id: 1,
+        start: 0,
+        length: 5,
+        service: 1,
+        role: MadeRole::Plain,
+        rating: Some(2),
+        judged: Some(5),
+        ..record.clone()
+    };
+    let made = [record, span];
+    let (mut connection, mut cache) = (store(), RowCache::default());
+    put(&mut connection, &mut cache, &[&made]);
+    check_against_the_fold(&connection, &made);
+}
+
+#[test]
 fn a_statement_is_not_prepared_anew_for_another_value() {
     let connection = store();
     let sql = "SELECT max(start) FROM traces WHERE session = ?1";
