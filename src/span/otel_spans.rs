@@ -81,12 +81,18 @@ impl Slot {
     /// It is being written.
     const BUSY: u64 = u64::MAX;
 
+    /// Whether spans with this id are put into slots: a generator of the service may make the two others.
+    #[inline]
+    fn takes(id: u64) -> bool {
+        id != Self::EMPTY && id != Self::BUSY
+    }
+
     /// Puts a span in. `false` if the slot is taken.
     #[inline]
     fn put(&self, key: SpanKey, parent: SpanId) -> bool {
         let id = number(key.span_id);
         let (empty, busy, relaxed) = (Self::EMPTY, Self::BUSY, Ordering::Relaxed);
-        if id == busy
+        if !Self::takes(id)
             || self.span_id.compare_exchange(empty, busy, Ordering::Acquire, relaxed).is_err()
         {
             return false;
@@ -102,7 +108,9 @@ impl Slot {
     #[inline]
     fn has(&self, key: SpanKey) -> bool {
         let is_half = |(half, value): (&AtomicU64, u64)| half.load(Ordering::Relaxed) == value;
-        self.span_id.load(Ordering::Acquire) == number(key.span_id)
+        let id = number(key.span_id);
+        Self::takes(id)
+            && self.span_id.load(Ordering::Acquire) == id
             && self.trace_id.iter().zip(halves(key.trace_id)).all(is_half)
     }
 
@@ -423,6 +431,27 @@ mod tests {
         assert!(slot.put(key(2), SpanId::INVALID) && !slot.take(key(1)) && slot.has(key(2)));
         let other_trace = SpanKey { trace_id: TraceId::from(8), ..key(2) };
         assert!(!slot.has(other_trace) && !slot.take(other_trace));
+    }
+
+    #[test]
+    fn a_slot_that_is_empty_or_written_is_no_spans() {
+        let slot = Slot::default();
+        let key = |id: u64| SpanKey { trace_id: TraceId::from(7), span_id: SpanId::from(id) };
+        assert!(slot.put(key(1), SpanId::INVALID) && slot.take(key(1)));
+        for (id, state) in [(0, Slot::EMPTY), (u64::MAX, Slot::BUSY)] {
+            slot.span_id.store(state, Ordering::Relaxed); // the trace of the span before is still there
+            assert!(!slot.has(key(id)) && !slot.take(key(id)) && slot.parent_of(key(id)).is_none());
+            assert!(!slot.put(key(id), SpanId::INVALID));
+        }
+        let spans = OtelSpans::default();
+        for id in [0, u64::MAX] {
+            let (trace_id, span_id) = (TraceId::from(7), SpanId::from(id));
+            let (flags, state) = (TraceFlags::SAMPLED, TraceState::NONE);
+            let context = SpanContext::new(trace_id, span_id, flags, false, state);
+            spans.start(&context, SpanId::INVALID, None, None);
+            assert!(spans.has(&context));
+            assert!(spans.end(&context).is_some() && !spans.has(&context));
+        }
     }
 
     /// Threads start and end spans while others move them into the map: each span is ended once, by its
