@@ -151,12 +151,14 @@ impl TailBuffer {
         }
     }
 
-    /// Settles the buffer if a trace is kept, or once a second: what is over is only dropped.
+    /// Settles the buffer, but not more than ten times a second while a trace is kept, and once a second
+    /// otherwise: what is over is only dropped.
     pub(super) fn sweep(&self, queue: &Queue) {
         let now = nanos(Ticks::now());
         let is_due = {
             let state = crate::sync::lock(&self.state);
-            !state.kept.is_empty() || now >= state.settled.saturating_add(SECOND)
+            let pause = if state.kept.is_empty() { SECOND } else { SECOND / 10 };
+            now >= state.settled.saturating_add(pause)
         };
         if is_due {
             self.settle_at(now, queue);
@@ -196,9 +198,8 @@ impl TailBuffer {
         let (spans, bytes) = totals(&batches);
         let mut left = Left::default();
         batches.retain_mut(|batch| {
-            left.take_from(batch, |trace_id, end| {
-                traces.get(&trace_id).map_or(Fate::Drop, |ends| self.lifetimes.fate(ends, end, now))
-            });
+            let ends_of = |trace_id| traces.get(&trace_id).copied().unwrap_or_default();
+            left.take_from(batch, ends_of, |ends, end| self.lifetimes.fate(ends, end, now));
             batch.spans() > 0
         });
         let (spans_left, bytes_left) = totals(&batches);
@@ -243,12 +244,13 @@ impl TailBuffer {
             state.spans -= batch.spans();
             state.bytes -= batch.bytes();
             if !state.kept.is_empty() {
-                // Whether its root has ended isn't known here. If feedback came late, too much is exported.
-                evicted.take_from(&mut batch, |trace_id, end| {
-                    let ends =
-                        TraceEnds { kept: state.kept.since(trace_id), ..TraceEnds::default() };
-                    self.lifetimes.fate(&ends, end, u64::MAX)
-                });
+                // Whether a root has ended isn't known here. If feedback came late, too much is exported.
+                let ends_of = |trace_id| TraceEnds {
+                    kept: state.kept.since(trace_id),
+                    ..TraceEnds::default()
+                };
+                let fate = |ends: &TraceEnds, end| self.lifetimes.fate(ends, end, u64::MAX);
+                evicted.take_from(&mut batch, ends_of, fate);
             }
             evicted.drop(batch);
         }
@@ -286,10 +288,23 @@ impl TailBuffer {
 }
 
 impl Left {
-    /// Takes the spans of a batch that are not to be held any longer, by what `fate` answers for the
-    /// trace and the end of each.
-    fn take_from(&mut self, batch: &mut HeldBatch, fate: impl Fn(TraceId, u64) -> Fate) {
-        let fates: Vec<Fate> = batch.places().map(|place| fate(place.0, place.2)).collect();
+    /// Takes the spans of a batch that are not to be held any longer, by what `fate` answers for their trace,
+    /// of which `ends_of` knows the ends, and for the end of each.
+    fn take_from(
+        &mut self,
+        batch: &mut HeldBatch,
+        ends_of: impl Fn(TraceId) -> TraceEnds,
+        fate: impl Fn(&TraceEnds, u64) -> Fate,
+    ) {
+        let mut last: Option<(TraceId, TraceEnds)> = None; // the spans of a trace mostly follow each other
+        let fates = batch.places().map(|(trace_id, _, end)| {
+            let (_, ends) = match &last {
+                Some(known) if known.0 == trace_id => known,
+                _ => last.insert((trace_id, ends_of(trace_id))),
+            };
+            fate(ends, end)
+        });
+        let fates: Vec<Fate> = fates.collect();
         let count = |fate| fates.iter().filter(|of_span| **of_span == fate).count();
         let (released, dropped) = (count(Fate::Release), count(Fate::Drop));
         if released + dropped == 0 {
