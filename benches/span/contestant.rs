@@ -7,7 +7,7 @@ use fastrace::collector::{Config, Reporter, SpanRecord};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::Dispatch;
-use tracing_feedback::{Builder, Keep};
+use tracing_feedback::{Builder, Keep, enrich_span};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::Identity;
 use tracing_subscriber::prelude::*;
@@ -30,7 +30,7 @@ pub(crate) struct Ready {
     _export: Box<dyn Any + Sync>,
 }
 
-pub(crate) const ALL: [Contestant; 15] = [
+pub(crate) const ALL: [Contestant; 16] = [
     contestant("nothing", |_| ready(())),
     contestant("registry", |_| installed(Identity::new(), ())),
     contestant("registry without a layer", |_| bare()),
@@ -50,6 +50,10 @@ pub(crate) const ALL: [Contestant; 15] = [
     contestant("ours, unsampled, keep on", |endpoint| {
         let builder = builder(endpoint, true).with_sampler(Sampler::AlwaysOff);
         ours(builder.with_keep(Keep::TracesWithFeedback))
+    }),
+    contestant("ours, unsampled, keep on, rated", |endpoint| {
+        let builder = builder(endpoint, true).with_sampler(Sampler::AlwaysOff);
+        Ready { request: rated, ..ours(builder.with_keep(Keep::TracesWithFeedback)) }
     }),
     contestant("filtered out, registry", |_| filtered(Identity::new(), ())),
     contestant("filtered out, tracing-feedback", |endpoint| {
@@ -110,6 +114,15 @@ fn settings(builder: Builder, on: bool) -> Builder {
         .with_target(on)
         .with_tracked_inactivity(on)
         .with_context_activation(on)
+}
+
+/// A request, and after one in a hundred an answer with feedback.
+fn rated(user: u64) {
+    request(user);
+    if user.is_multiple_of(100) {
+        let _answer = tracing::info_span!("answer", user).entered();
+        let _ = enrich_span!(feedback = { "rating": true });
+    }
 }
 
 fn peer(on: bool) -> Ready {

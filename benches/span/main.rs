@@ -16,7 +16,8 @@
 //! This layer sends what it captures to a receiver, a process of its own, by OTLP over gRPC; its
 //! peers end in exporters that drop everything, and so does this layer *with_exporter*, in the same one.
 //! *Sampled* and *unsampled* is this layer with a sampler of the SDK that takes every trace, or none; with
-//! *keep on* unsampled traces are held, and dropped for new ones, since no feedback arrives.
+//! *keep on* unsampled traces are held, and dropped for new ones, since no feedback arrives; *rated* is the same
+//! with feedback after one request in a hundred.
 //!
 //! Arguments: words choose the contestants that have one of them in their name, the registry always takes
 //! part; `--rounds` is how many count (15). With `--test`, or not run by `cargo bench`, there is one tiny round.
