@@ -410,6 +410,11 @@ fn the_ids_of_carriers_stay_the_same() {
     let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     assert_eq!(hex(&carrier.trace_id), "eb602a47a1781309d6d1422b21a99c63");
     assert_eq!(hex(&carrier.span_id), "a1d02ed6d16eefa7");
+    let score = ("gen_ai.evaluation.score.value", Value::Double(1.0));
+    let own = own(20, "rating", "feedback", &[score]);
+    let carrier = foreign::of_log_record(&events([own])[0]).unwrap();
+    assert_eq!(hex(&carrier.trace_id), "7805a845905c65fe34a603be8c1cdd36");
+    assert_eq!(hex(&carrier.span_id), "cedfaef50c73761c");
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
