@@ -29,7 +29,7 @@ pub(crate) struct LocalBuffers {
     scope: Arc<InstrumentationScope>,
     /// The spans or bytes at which a batch is handed over.
     full: (usize, usize),
-    /// The same of held spans.
+    /// The spans or bytes at which a batch of held spans is handed over.
     full_held: (usize, usize),
     list: Mutex<BufferList>,
 }
@@ -84,7 +84,7 @@ impl LocalBuffers {
         self.on_this_thread(|buffer| self.add(buffer, record, queue))
     }
 
-    /// Adds an unsampled span that has ended at `end`, to be held. One that can't be is counted as unsampled.
+    /// Adds an unsampled span that has ended at `end`, to be held. A span that can't be held is counted as unsampled.
     #[inline(always)] // once a span, where unsampled ones are held
     pub(super) fn hold(
         &self,
@@ -257,7 +257,8 @@ fn hand_over(batch: &mut Batch, queue: &Queue) {
     let _ = queue.push(batch.take());
 }
 
-/// Hands held spans to the tail buffer. What has to make room for them may have been asked for.
+/// Hands held spans to the tail buffer. Older spans that make room for them go to the queue if feedback has arrived on
+/// their trace.
 #[cold]
 fn hand_over_held(held: &mut HeldBatch, queue: &Queue, tail_buffer: &TailBuffer) {
     tail_buffer.add(held.take(), queue);

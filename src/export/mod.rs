@@ -299,7 +299,7 @@ impl Pipeline {
     fn sweep(&self) {
         self.buffers.sweep(&self.queue, self.held.as_deref());
         if let Some(held) = &self.held {
-            held.settle(&self.queue);
+            held.evaluate(&self.queue);
         }
     }
 

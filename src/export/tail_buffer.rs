@@ -5,11 +5,11 @@
 //! and hands it over when it is full. The batches lie here in the order in which they came, and
 //! leave in that order where there is no room. Nothing else happens when a span ends.
 //!
-//! Feedback only adds its trace to the [kept](KeptTraces) ones. To [settle](TailBuffer::settle) is
-//! to look through all held spans: those of kept traces are exported, and those of traces that are
-//! over are dropped. The export thread does that, and whoever asks for a flush or for statistics.
-//! Before spans make room for others they are looked through as well, so that nothing is lost that
-//! feedback has asked for.
+//! Feedback only adds its trace to the [kept](KeptTraces) ones. When the buffer is
+//! [evaluated](TailBuffer::evaluate), the held spans of kept traces are exported, and those of traces
+//! whose time is over are dropped. The export thread evaluates it from time to time, and so do `flush`,
+//! `shutdown` and `stats`. Before old spans make room for new ones they are evaluated as well, so that no
+//! span of a kept trace is lost.
 //!
 //! Times are those of the [counter](Ticks), in nanoseconds.
 //!
@@ -59,7 +59,7 @@ pub(super) struct TailBuffer {
     lifetimes: Lifetimes,
     state: Mutex<TailBufferState>,
     /// Locked by the thread that looks through the batches, which it does without locking `state`.
-    settling: Mutex<()>,
+    evaluating: Mutex<()>,
     counters: Arc<Counters>,
 }
 
@@ -70,9 +70,9 @@ struct TailBufferState {
     bytes: usize,
     kept: KeptTraces,
     /// Whether the batches are taken out, to be looked through.
-    is_settling: bool,
+    is_evaluating: bool,
     /// When they were looked through last.
-    settled: u64,
+    evaluated: u64,
     closed: bool,
 }
 
@@ -91,9 +91,9 @@ enum Fate {
     Drop,
 }
 
-/// What is taken out: spans that are exported, and how many were dropped.
+/// Spans that are no longer held: those to be exported, and how many were dropped.
 #[derive(Default)]
-struct Left {
+struct Removed {
     released: Vec<HeldBatch>,
     dropped: usize,
 }
@@ -111,8 +111,8 @@ impl TailBuffer {
     pub(super) fn new(limits: TailBufferLimits, counters: &Arc<Counters>) -> Self {
         let nanos = |limit: Duration| u64::try_from(limit.min(YEAR).as_nanos()).unwrap_or(u64::MAX);
         let lifetimes = Lifetimes { age: nanos(limits.age), grace: nanos(limits.grace) };
-        let (state, settling) = (Mutex::default(), Mutex::default());
-        Self { limits, lifetimes, state, settling, counters: counters.clone() }
+        let (state, evaluating) = (Mutex::default(), Mutex::default());
+        Self { limits, lifetimes, state, evaluating, counters: counters.clone() }
     }
 
     /// Spans that were handed over, and are held now.
@@ -134,11 +134,11 @@ impl TailBuffer {
         state.batches.push_back(batch);
         let evicted = self.evict(&mut state);
         drop(state);
-        self.leave(evicted, queue);
+        self.export(evicted, queue);
     }
 
     /// Keeps a trace, since feedback has arrived on it: its held spans are exported when the buffer
-    /// is settled, and so are those that end later.
+    /// is evaluated, and so are those that end later.
     pub(super) fn keep(&self, trace_id: TraceId) {
         self.keep_at(trace_id, nanos(clock::read().ticks));
     }
@@ -151,30 +151,30 @@ impl TailBuffer {
         }
     }
 
-    /// Settles the buffer, but not more than ten times a second while a trace is kept, and once a second
+    /// Evaluates the buffer, but not more than ten times a second while a trace is kept, and once a second
     /// otherwise: what is over is only dropped.
     pub(super) fn sweep(&self, queue: &Queue) {
         let now = nanos(Ticks::now());
         let is_due = {
             let state = crate::sync::lock(&self.state);
             let pause = if state.kept.is_empty() { SECOND } else { SECOND / 10 };
-            now >= state.settled.saturating_add(pause)
+            now >= state.evaluated.saturating_add(pause)
         };
         if is_due {
-            self.settle_at(now, queue);
+            self.evaluate_at(now, queue);
         }
     }
 
     /// Exports the spans of kept traces, and drops those of traces that are over.
-    pub(super) fn settle(&self, queue: &Queue) {
-        self.settle_at(nanos(Ticks::now()), queue);
+    pub(super) fn evaluate(&self, queue: &Queue) {
+        self.evaluate_at(nanos(Ticks::now()), queue);
     }
 
-    fn settle_at(&self, now: u64, queue: &Queue) {
-        let _one_at_a_time = crate::sync::lock(&self.settling);
+    fn evaluate_at(&self, now: u64, queue: &Queue) {
+        let _one_at_a_time = crate::sync::lock(&self.evaluating);
         let mut batches = {
             let mut state = crate::sync::lock(&self.state);
-            (state.is_settling, state.settled) = (true, now);
+            (state.is_evaluating, state.evaluated) = (true, now);
             std::mem::take(&mut state.batches)
         };
         let mut traces = self.ends(&batches);
@@ -196,10 +196,10 @@ impl TailBuffer {
             })
         };
         let (spans, bytes) = totals(&batches);
-        let mut left = Left::default();
+        let mut removed = Removed::default();
         batches.retain_mut(|batch| {
             let ends_of = |trace_id| traces.get(&trace_id).copied().unwrap_or_default();
-            left.take_from(batch, ends_of, |ends, end| self.lifetimes.fate(ends, end, now));
+            removed.take_from(batch, ends_of, |ends, end| self.lifetimes.fate(ends, end, now));
             batch.spans() > 0
         });
         let (spans_left, bytes_left) = totals(&batches);
@@ -209,11 +209,11 @@ impl TailBuffer {
             state.bytes -= bytes - bytes_left;
             batches.append(&mut state.batches);
             state.batches = batches;
-            state.is_settling = false;
+            state.is_evaluating = false;
             self.evict(&mut state)
         };
-        self.leave(left, queue);
-        self.leave(evicted, queue);
+        self.export(removed, queue);
+        self.export(evicted, queue);
     }
 
     /// When the spans of each trace have ended.
@@ -234,12 +234,12 @@ impl TailBuffer {
     }
 
     /// Makes room: takes the oldest batches out, except for what feedback has asked for.
-    fn evict(&self, state: &mut TailBufferState) -> Left {
-        let mut evicted = Left::default();
+    fn evict(&self, state: &mut TailBufferState) -> Removed {
+        let mut evicted = Removed::default();
         let is_full = |state: &TailBufferState| {
             state.spans > self.limits.spans || state.bytes > self.limits.bytes
         };
-        while is_full(state) && !state.is_settling {
+        while is_full(state) && !state.is_evaluating {
             let Some(mut batch) = state.batches.pop_front() else { break };
             state.spans -= batch.spans();
             state.bytes -= batch.bytes();
@@ -257,10 +257,10 @@ impl TailBuffer {
         evicted
     }
 
-    /// Exports or counts spans that were taken out.
-    fn leave(&self, left: Left, queue: &Queue) {
-        self.count(left.dropped);
-        for batch in left.released {
+    /// Hands released spans to the queue, and counts dropped ones as unsampled.
+    fn export(&self, removed: Removed, queue: &Queue) {
+        self.count(removed.dropped);
+        for batch in removed.released {
             self.counters.dropped_attributes(batch.dropped_attributes());
             let _ = queue.push(batch.into_batch()); // what is lost is counted
         }
@@ -273,21 +273,22 @@ impl TailBuffer {
         }
     }
 
-    /// Settles the buffer, drops what no one has asked for, and holds nothing more.
+    /// Evaluates the buffer for the last time: spans of kept traces are exported, all others are dropped, and
+    /// no span is held any more.
     pub(super) fn close(&self, queue: &Queue) {
-        self.settle(queue);
+        self.evaluate(queue);
         let batches = {
             let mut state = crate::sync::lock(&self.state);
             (state.closed, state.spans, state.bytes) = (true, 0, 0);
             std::mem::take(&mut state.batches)
         };
-        let mut left = Left::default();
-        batches.into_iter().for_each(|batch| left.drop(batch));
-        self.leave(left, queue);
+        let mut removed = Removed::default();
+        batches.into_iter().for_each(|batch| removed.drop(batch));
+        self.export(removed, queue);
     }
 }
 
-impl Left {
+impl Removed {
     /// Takes the spans of a batch that are not to be held any longer, by what `fate` answers for their trace,
     /// of which `ends_of` knows the ends, and for the end of each.
     fn take_from(

@@ -209,8 +209,8 @@ fn a_selection_counts_the_spans_that_were_too_large() {
     assert_eq!(packed.select(|number| number == 2).truncated(), 0);
 }
 
-/// What an exporter of the SDK gets, its attributes by key, and whoever owns their texts. An empty array has no
-/// type in OTLP.
+/// A span as an exporter of the SDK gets it, in a form that can be compared: its attributes are sorted by key, and
+/// own their texts. An empty array has no type in OTLP, so it is one of texts.
 fn sorted(mut span: SpanData) -> SpanData {
     for attribute in &mut span.attributes {
         attribute.key = attribute.key.as_str().to_owned().into();

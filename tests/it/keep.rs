@@ -503,7 +503,7 @@ fn what_is_held_for_longest_makes_room() {
 fn what_feedback_has_asked_for_is_exported_before_it_makes_room() {
     let limits = generous_limits().with_max_spans(4);
     let rig = keeping(|builder| {
-        builder.with_keep_limits(limits).with_schedule_delay(LONG) // no one looks through them
+        builder.with_keep_limits(limits).with_schedule_delay(LONG) // the export thread doesn't evaluate held spans
     });
     rig.run(|| {
         let answer = answered();

@@ -46,8 +46,8 @@ impl Rig {
         self.tail_buffer.keep_at(trace(trace_id), from_start(now));
     }
 
-    fn settles(&self, now: u64) {
-        self.tail_buffer.settle_at(from_start(now), &self.queue);
+    fn evaluates(&self, now: u64) {
+        self.tail_buffer.evaluate_at(from_start(now), &self.queue);
         self.check();
     }
 
@@ -77,7 +77,7 @@ impl Rig {
         let state = crate::sync::lock(&self.tail_buffer.state);
         let spans: usize = state.batches.iter().map(HeldBatch::spans).sum();
         let bytes: usize = state.batches.iter().map(HeldBatch::bytes).sum();
-        assert_eq!((state.spans, state.bytes, state.is_settling), (spans, bytes, false));
+        assert_eq!((state.spans, state.bytes, state.is_evaluating), (spans, bytes, false));
         let limits = self.tail_buffer.limits;
         assert!(spans <= limits.spans && bytes <= limits.bytes);
         assert!(state.batches.iter().all(|batch| batch.spans() == batch.places().count()));
@@ -121,9 +121,9 @@ fn child(trace_id: u128) -> SpanRecord {
 fn a_trace_is_held_until_its_root_has_ended_and_the_grace_period_is_over() {
     let rig = Rig::large();
     rig.holds([(child(1), 0), (root(1), SECOND), (child(2), SECOND)]);
-    rig.settles(GRACE);
+    rig.evaluates(GRACE);
     assert_eq!(rig.counts(), (3, 0));
-    rig.settles(2 * SECOND + GRACE);
+    rig.evaluates(2 * SECOND + GRACE);
     assert_eq!(rig.counts(), (1, 2));
 }
 
@@ -132,14 +132,14 @@ fn a_span_waits_for_its_root_for_so_long_and_no_longer() {
     let rig = Rig::large();
     rig.holds([(child(1), 0)]);
     rig.holds([(child(1), 20 * SECOND)]);
-    rig.settles(AGE - SECOND);
+    rig.evaluates(AGE - SECOND);
     assert_eq!(rig.counts(), (2, 0));
-    rig.settles(AGE + SECOND);
+    rig.evaluates(AGE + SECOND);
     assert_eq!(rig.counts(), (1, 1));
     rig.holds([(root(1), AGE + SECOND)]);
-    rig.settles(AGE + GRACE);
+    rig.evaluates(AGE + GRACE);
     assert_eq!(rig.counts(), (2, 1), "the rest has the whole grace period");
-    rig.settles(AGE + GRACE + 2 * SECOND);
+    rig.evaluates(AGE + GRACE + 2 * SECOND);
     assert_eq!(rig.counts(), (0, 3));
 }
 
@@ -147,12 +147,12 @@ fn a_span_waits_for_its_root_for_so_long_and_no_longer() {
 fn a_root_that_opens_again_within_the_grace_period_is_waited_for_again() {
     let rig = Rig::large();
     rig.holds([(root(1), 0), (child(1), 20 * SECOND)]);
-    rig.settles(GRACE + SECOND);
+    rig.evaluates(GRACE + SECOND);
     assert_eq!(rig.counts(), (2, 0));
     rig.holds([(root(1), 60 * SECOND)]);
-    rig.settles(60 * SECOND + GRACE - SECOND);
+    rig.evaluates(60 * SECOND + GRACE - SECOND);
     assert_eq!(rig.counts(), (3, 0));
-    rig.settles(61 * SECOND + GRACE);
+    rig.evaluates(61 * SECOND + GRACE);
     assert_eq!(rig.counts(), (0, 3));
 }
 
@@ -161,7 +161,7 @@ fn many_roots_of_one_trace_do_not_hold_it_for_ever() {
     let rig = Rig::large();
     for second in (0..300).step_by(10) {
         rig.holds([(root(1), second * SECOND)]);
-        rig.settles(second * SECOND + 1);
+        rig.evaluates(second * SECOND + 1);
     }
     // A span is held for the age and one grace period.
     assert_eq!(rig.counts(), (13, 17));
@@ -173,10 +173,10 @@ fn feedback_in_time_releases_what_is_held_and_what_ends_later() {
     rig.holds([(child(1), 0), (child(2), 0), (root(1), 0)]);
     let almost = GRACE - SECOND;
     rig.keeps(1, almost);
-    rig.settles(almost);
+    rig.evaluates(almost);
     assert_eq!(rig.released(), [1, 1]);
     rig.holds([(child(1), almost), (root(1), almost), (child(2), almost)]);
-    rig.settles(almost);
+    rig.evaluates(almost);
     assert_eq!(rig.released(), [1, 1]);
     assert_eq!(rig.counts(), (2, 0));
 }
@@ -186,11 +186,11 @@ fn late_feedback_releases_nothing_even_before_what_is_over_was_dropped() {
     let rig = Rig::large();
     rig.holds([(root(1), 0)]);
     rig.keeps(1, GRACE + SECOND);
-    rig.settles(GRACE + SECOND);
+    rig.evaluates(GRACE + SECOND);
     assert_eq!((rig.counts(), rig.released()), ((0, 1), vec![]));
     // What ends from here on is about a trace with feedback all the same.
     rig.holds([(child(1), GRACE + 2 * SECOND)]);
-    rig.settles(GRACE + 2 * SECOND);
+    rig.evaluates(GRACE + 2 * SECOND);
     assert_eq!((rig.counts(), rig.released()), ((0, 1), vec![1]));
 }
 
@@ -198,9 +198,9 @@ fn late_feedback_releases_nothing_even_before_what_is_over_was_dropped() {
 fn feedback_may_come_before_anything_has_ended() {
     let rig = Rig::large();
     rig.keeps(1, 0);
-    rig.settles(0);
+    rig.evaluates(0);
     rig.holds([(child(1), AGE)]);
-    rig.settles(AGE);
+    rig.evaluates(AGE);
     assert_eq!(rig.released(), [1]);
 }
 
@@ -208,9 +208,9 @@ fn feedback_may_come_before_anything_has_ended() {
 fn feedback_on_what_has_ended_on_another_thread_finds_it_when_that_hands_it_over() {
     let rig = Rig::large();
     rig.keeps(1, GRACE - SECOND);
-    rig.settles(GRACE);
+    rig.evaluates(GRACE);
     rig.holds([(child(1), 0), (root(1), 0)]);
-    rig.settles(GRACE + 5 * SECOND);
+    rig.evaluates(GRACE + 5 * SECOND);
     assert_eq!(rig.released(), [1, 1]);
 }
 
@@ -221,15 +221,15 @@ fn a_kept_trace_is_remembered_while_its_spans_end() {
     let mut now = 0;
     for _ in 0..5 {
         now += AGE;
-        rig.settles(now);
+        rig.evaluates(now);
         rig.holds([(child(1), now)]);
-        rig.settles(now + 1);
+        rig.evaluates(now + 1);
         assert_eq!(rig.released(), [1]);
     }
     now += 2 * (AGE + GRACE) + SECOND;
-    rig.settles(now);
+    rig.evaluates(now);
     rig.holds([(child(1), now)]);
-    rig.settles(now);
+    rig.evaluates(now);
     assert_eq!(rig.counts(), (1, 0), "long after, it is a trace as any other");
     assert_eq!(crate::sync::lock(&rig.tail_buffer.state).kept.since(trace(1)), None);
 }
@@ -292,11 +292,11 @@ fn what_has_lost_attributes_counts_when_it_is_released() {
     };
     rig.holds([lost(1, 5), lost(2, 7), (root(1), 0), lost(1, 1)]);
     rig.keeps(1, SECOND);
-    rig.settles(SECOND);
+    rig.evaluates(SECOND);
     let dropped = || rig.counters.read(PipelineGauges::default()).dropped_attributes;
     assert_eq!((rig.released(), dropped()), (vec![1, 1, 1], 6));
     rig.keeps(2, SECOND);
-    rig.settles(SECOND);
+    rig.evaluates(SECOND);
     assert_eq!((rig.released(), dropped()), (vec![2], 13));
 }
 
@@ -314,7 +314,7 @@ fn what_is_closed_releases_what_is_kept_and_holds_nothing_more() {
     assert_eq!((rig.counts(), rig.released()), ((0, 1), vec![2]));
     ended(&[2]);
     rig.tail_buffer.keep(trace(1));
-    rig.tail_buffer.settle(&rig.queue);
+    rig.tail_buffer.evaluate(&rig.queue);
     assert_eq!((rig.counts(), rig.released()), ((0, 2), vec![]));
 }
 
@@ -338,16 +338,16 @@ proptest! {
                         rig.holds(std::mem::take(&mut pending));
                     }
                 }
-                5 => rig.settles(now),
+                5 => rig.evaluates(now),
                 _ => rig.keeps(id, now),
             }
             released += rig.released().len();
             let (held, dropped) = rig.counts();
             assert_eq!(came, pending.len() + released + held + dropped as usize);
         }
-        rig.settles(now + 2 * (AGE + GRACE));
+        rig.evaluates(now + 2 * (AGE + GRACE));
         assert_eq!(rig.tail_buffer.spans(), 0);
-        rig.settles(now + 4 * (AGE + GRACE));
+        rig.evaluates(now + 4 * (AGE + GRACE));
         assert!(crate::sync::lock(&rig.tail_buffer.state).kept.is_empty());
     }
 }

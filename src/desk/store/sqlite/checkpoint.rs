@@ -64,7 +64,8 @@ impl Drop for Checkpoints {
 
 fn run(connection: &Connection, woken: &Receiver<()>) {
     while woken.recv().is_ok() {
-        // It waits for nobody. An error is met again by the writer, which reports it.
+        // A passive checkpoint waits for no reader and no writer. Where it fails, the writer's own checkpoint fails
+        // later as well, and the writer reports that.
         let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     }
 }

@@ -257,7 +257,7 @@ impl WriterThread {
             let _ = answer.send(outcome.clone()); // an error means that the sender has disconnected
             rooms.push(room);
         }
-        // It takes a while, in which the senders make their next requests.
+        // Freeing the requests takes a while, so their senders are answered first.
         drop(batches);
         drop(rooms);
         if let Some(job) = after {

@@ -119,7 +119,7 @@ impl<'c> Listing<'c> {
     fn counted(&self) -> Result<Option<u64>> {
         match &self.members {
             Members::Fitting(filter_sets) if filter_sets.is_open() => {}
-            // A set of rows knows nothing of times.
+            // The sets of a filter have no times, so within a range each trace is looked at.
             _ if self.range != Range::default() => return Ok(None),
             Members::Fitting(filter_sets) => return Ok(Some(filter_sets.count_traces()?)),
             Members::Found(found) => {
